@@ -1,0 +1,45 @@
+"""Ask a LANISTR service for predictions, from Python or from the command line.
+
+    from clients import Client
+
+    with Client("http://127.0.0.1:8000") as client:
+        answer = client.predict("mortality", text="pt intubated overnight", image="cxr.jpg")
+        print(answer.label, answer.probability, answer.modalities.missing)
+
+`AsyncClient` has the same methods, awaited. Everything that can go wrong is a `ClientError`; the
+tree stands at the top of `clients/errors.py`. Needs httpx and nothing else of this repository.
+"""
+
+from clients.answers import Issue, Modalities, Model, Prediction, Readiness, TaskSummary
+from clients.client import AsyncClient, Client
+from clients.errors import (
+    ClientError,
+    ConnectionFailed,
+    InvalidInput,
+    InvalidRequest,
+    ProblemError,
+    ServerError,
+    TimedOut,
+    TooBusy,
+    UnreadableAnswer,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "ConnectionFailed",
+    "InvalidInput",
+    "InvalidRequest",
+    "Issue",
+    "Modalities",
+    "Model",
+    "Prediction",
+    "ProblemError",
+    "Readiness",
+    "ServerError",
+    "TaskSummary",
+    "TimedOut",
+    "TooBusy",
+    "UnreadableAnswer",
+]

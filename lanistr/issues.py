@@ -1,0 +1,46 @@
+"""What was found wrong with a record that could still be used, and what was done about it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from lanistr.errors import shorten
+
+
+class Action(StrEnum):
+    """What became of the value."""
+
+    DROPPED = "dropped"  # the value counts as missing
+    CLIPPED = "clipped"  # the nearest valid value stands in its place
+    CONVERTED = "converted"  # the same value in another unit, type or format
+    KEPT = "kept"  # used, though unusual: an unknown category, a cut text
+
+
+@dataclass(frozen=True, slots=True)
+class InputIssue:
+    """One value of a record that was not used as it came.
+
+    Attributes:
+        code: stable short name of the kind of issue, such as ``out_of_range``.
+        field: path of the value, such as ``timeseries[3].heart_rate``.
+        seen: the value as it came, shortened.
+        action: what was done with it.
+        detail: what is accepted, or what the value became.
+    """
+
+    code: str
+    field: str
+    seen: Any
+    action: Action
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class IssueLog:
+    """Collects the issues of one record while it is read and preprocessed."""
+
+    issues: list[InputIssue] = field(default_factory=list)
+
+    def add(self, code: str, field: str, seen: Any, action: Action, detail: str = "") -> None:
+        """Record one issue; `seen` is shortened to what may stand in an answer."""
+        self.issues.append(InputIssue(code, field, shorten(seen), action, detail))

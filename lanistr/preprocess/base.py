@@ -1,0 +1,61 @@
+"""What every modality's preprocessor does: read, fit, apply, save, load."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from lanistr.batch import Arrays
+from lanistr.issues import IssueLog
+from lanistr.modalities import Modality
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+
+PartT = TypeVar("PartT")
+OptionsT = TypeVar("OptionsT", bound=Schema)
+
+
+class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
+    """Turns one modality's part of a `Sample` into arrays.
+
+    `read` needs no fitted state and checks structure and types; `apply` needs what `fit` learned
+    from the training split and checks values.
+    """
+
+    modality: ClassVar[Modality]
+    options_type: ClassVar[type[Schema]]
+
+    @staticmethod
+    @abstractmethod
+    def read(value: Any, task: TaskSpec, log: IssueLog) -> PartT | None:
+        """Check a part as it stands in a decoded JSON record; None if it holds nothing.
+
+        Raises:
+            InputError: the value cannot be a part of this modality.
+        """
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, parts: Iterable[PartT], task: TaskSpec, options: OptionsT) -> Self:
+        """Learn vocabulary, categories, means and the like from the training split's parts."""
+
+    @abstractmethod
+    def apply(self, part: PartT, log: IssueLog) -> tuple[Arrays, ...]:
+        """Return the part's rows, see `lanistr.batch`; none if nothing usable is left of it.
+
+        Raises:
+            InputError: a value of the part cannot be used at all.
+        """
+
+    @abstractmethod
+    def dimensions(self) -> Mapping[str, Any]:
+        """Return the sizes that the model's encoder of this modality must have."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Return the fitted state as JSON values; what fits badly in JSON goes beside it."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
+        """Restore what `save` wrote."""

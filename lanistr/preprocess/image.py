@@ -1,0 +1,199 @@
+"""Images: encoded pictures become square 8-bit RGB pixels, one row a picture."""
+
+import base64
+import binascii
+import io
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image, ImageOps
+from pydantic import Field
+
+from lanistr.batch import Arrays
+from lanistr.errors import InputError
+from lanistr.issues import Action, IssueLog
+from lanistr.modalities import Modality
+from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+
+Pictures = tuple[bytes, ...]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
+_ACCEPTED = "an encoded picture: " + ", ".join(FORMATS)
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+
+# `ImageOptions.max_pixels` is checked from the header before anything is decoded; Pillow's own
+# guard would only warn, and from every thread.
+Image.MAX_IMAGE_PIXELS = None
+
+
+class ImageOptions(Schema):
+    """How pictures are cut and scaled.
+
+    Attributes:
+        size: side S of the square that the model sees, in pixels.
+        crop: share of the shorter side that the centred square covers.
+        max_pixels: a picture with more is refused before it is decoded.
+    """
+
+    size: int = Field(default=224, ge=8, le=2048)
+    crop: float = Field(default=1.0, gt=0, le=1)
+    max_pixels: int = Field(default=40_000_000, ge=1)
+
+
+class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
+    """Decodes, turns upright, reduces to 8 bits, cuts the centred square, resizes."""
+
+    modality = Modality.IMAGE
+    options_type = ImageOptions
+
+    def __init__(self, options: ImageOptions) -> None:
+        self.options = options
+
+    @staticmethod
+    def read(value: Any, task: TaskSpec, log: IssueLog) -> Pictures | None:
+        """Take bytes, base64 text or a data URL, or a list of them."""
+        if value is None:
+            return None
+        items = value if isinstance(value, list | tuple) else [value]
+        pictures: list[bytes] = []
+        for i, item in enumerate(items):
+            path = f"image[{i}]" if items is value else "image"
+            if item is None:
+                continue
+            data = _decode_base64(item, path) if isinstance(item, str) else item
+            if not isinstance(data, bytes):
+                raise InputError(
+                    "not an image",
+                    code="wrong_type",
+                    field=path,
+                    seen=item,
+                    accepted="base64 text or a data URL of " + _ACCEPTED,
+                )
+            if data:
+                pictures.append(data)
+            else:
+                log.add("empty", path, item, Action.DROPPED, _ACCEPTED)
+        return tuple(pictures) or None
+
+    @classmethod
+    def fit(cls, parts: Iterable[Pictures], task: TaskSpec, options: ImageOptions) -> Self:
+        """Nothing is learned from pictures."""
+        return cls(options)
+
+    def apply(self, part: Pictures, log: IssueLog) -> tuple[Arrays, ...]:
+        """Return each picture's central square."""
+        rows: list[Arrays] = []
+        for i, data in enumerate(part):
+            picture = self.decode(data, "image" if len(part) == 1 else f"image[{i}]", log)
+            rows.append({"pixels": self.pixels(picture)})
+        return tuple(rows)
+
+    def decode(self, data: bytes, path: str, log: IssueLog) -> Image.Image:
+        """Decode one picture to upright 8-bit RGB.
+
+        Raises:
+            InputError: not a picture, too many pixels, or broken.
+        """
+        try:
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Exception as exc:  # Pillow's decoders raise whatever a hostile header provokes
+            raise InputError(
+                "not an image", code="not_an_image", field=path, seen=data, accepted=_ACCEPTED
+            ) from exc
+        width, height = picture.size
+        if width * height > self.options.max_pixels:
+            raise InputError(
+                "the image has too many pixels",
+                code="image_too_large",
+                field=path,
+                seen=f"{width} x {height} = {width * height:,} pixels",
+                accepted=f"at most {self.options.max_pixels:,} pixels",
+            )
+        frames = getattr(picture, "n_frames", 1)
+        if frames > 1:
+            log.add("first_frame", path, f"{frames} frames", Action.KEPT, "the first")
+        try:
+            picture.load()
+            return _to_rgb(ImageOps.exif_transpose(picture), path, log)
+        except Exception as exc:  # as above: OSError, SyntaxError, struct.error, ...
+            raise InputError(
+                f"the image is broken: {exc}",
+                code="broken_image",
+                field=path,
+                seen=f"{len(data)} bytes of {picture.format}",
+                accepted="a complete " + _ACCEPTED.removeprefix("an encoded "),
+            ) from exc
+
+    def pixels(self, picture: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return the centred square of an RGB picture, (3, S, S) uint8."""
+        # One resize of a box, rather than resize and crop: a picture of 1 x 1,000,000 pixels must
+        # not grow on the way.
+        side = min(picture.size) * self.options.crop
+        left, top = (picture.width - side) / 2, (picture.height - side) / 2
+        size = self.options.size
+        square = picture.resize(
+            (size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side)
+        )
+        return np.ascontiguousarray(np.asarray(square, dtype=np.uint8).transpose(2, 0, 1))
+
+    def dimensions(self) -> Mapping[str, Any]:
+        """Side of the square."""
+        return {"size": self.options.size}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Keep the options."""
+        return self.options.model_dump()
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
+        """Restore the options."""
+        return cls(ImageOptions.model_validate(state))
+
+
+def _decode_base64(text: str, path: str) -> bytes:
+    head = _DATA_URL.match(text)
+    try:
+        return base64.b64decode(text[head.end() :] if head else text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise InputError(
+            "not base64",
+            code="not_base64",
+            field=path,
+            seen=text,
+            accepted="base64 text or a base64 data URL; addresses are not fetched",
+        ) from exc
+
+
+def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
+    """Reduce any mode to 8-bit RGB; transparent pixels show white."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        return _eight_bit(np.asarray(picture), path, log).convert("RGB")
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _eight_bit(grey: np.ndarray[Any, Any], path: str, log: IssueLog) -> Image.Image:
+    """Scale deep greyscale to 8 bits by the depth that its brightest pixel needs.
+
+    Scanners store 10, 12 or 14 bits in 16; dividing by 65,535 would leave those pictures black.
+    Floating-point pictures have no depth: they are stretched from their least to their largest.
+    """
+    if grey.dtype.kind == "f":
+        if not np.isfinite(grey).all():
+            raise ValueError("pixels that are not finite")
+        low, high, depth = float(grey.min()), float(grey.max()), "floating-point"
+    else:
+        brightest = int(grey.max())
+        bits = next(bits for bits in (8, 10, 12, 14, 16, 32) if brightest < 2**bits)
+        low, high, depth = 0.0, float(2**bits - 1), f"{bits}-bit"
+    scaled = (np.clip(grey, low, high) - low) * (255.0 / (high - low or 1.0))
+    log.add("deep_image", path, f"{depth} greyscale", Action.CONVERTED, "8-bit")
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))

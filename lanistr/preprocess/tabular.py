@@ -1,0 +1,196 @@
+"""Table rows: numbers become standardised columns, words become codes, one row a case."""
+
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field
+
+from lanistr.batch import Arrays
+from lanistr.errors import InputError, unknown_name
+from lanistr.issues import Action, IssueLog
+from lanistr.modalities import Modality
+from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.values import (
+    CategoryCleaner,
+    NumberCleaner,
+    cleaner,
+    read_value,
+    value_seen,
+)
+from lanistr.sample import Value
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+
+Row = Mapping[str, Value]
+
+MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
+"""Codes of a categorical column: what is absent, what was never seen, then the known words."""
+
+
+class TabularOptions(Schema):
+    """How table rows are encoded.
+
+    Attributes:
+        min_count: a learned category must occur so often in training to get a code of its own.
+    """
+
+    min_count: int = Field(default=2, ge=1)
+
+
+class Scale(Schema):
+    """Mean and standard deviation of a column's cleaned, observed training values."""
+
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+    @classmethod
+    def of(cls, values: list[float]) -> Self:
+        """Fit; a column never seen, or constant, is only shifted."""
+        if not values:
+            return cls()
+        return cls(mean=float(np.mean(values)), std=float(np.std(values)) or 1.0)
+
+    def __call__(self, value: float) -> float:
+        """Standardise one value."""
+        return (value - self.mean) / self.std
+
+
+class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
+    """Fields in the order of the task file.
+
+    `numbers` holds every numeric field standardised (0, the training mean, where missing), then
+    for each of them 1 where it was missing; `categories` holds one code per categorical field.
+    """
+
+    modality = Modality.TABULAR
+    options_type = TabularOptions
+
+    def __init__(
+        self, task: TaskSpec, scales: Mapping[str, Scale], words: Mapping[str, list[str]]
+    ) -> None:
+        assert task.tabular is not None
+        cleaners = {name: cleaner(spec) for name, spec in task.tabular.fields.items()}
+        self.numbers = {n: c for n, c in cleaners.items() if isinstance(c, NumberCleaner)}
+        self.categories = {n: c for n, c in cleaners.items() if isinstance(c, CategoryCleaner)}
+        self.scales = scales
+        self.words = words
+        self._codes = {
+            name: {word: code for code, word in enumerate(known, FIRST_KNOWN)}
+            for name, known in words.items()
+        }
+
+    @staticmethod
+    def read(value: Any, task: TaskSpec, log: IssueLog) -> Row | None:
+        """Take an object of field names and values."""
+        assert task.tabular is not None
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise InputError(
+                "not a table row",
+                code="wrong_type",
+                field="tabular",
+                seen=value,
+                accepted="an object of field names and values",
+            )
+        row: dict[str, Value] = {}
+        for name, raw in value.items():
+            path = f"tabular.{name}"
+            if name not in task.tabular.fields:
+                raise InputError(
+                    "unknown field",
+                    code="unknown_field",
+                    field=path,
+                    seen=name,
+                    accepted=unknown_name(name, task.tabular.fields),
+                )
+            cell = read_value(raw, path)
+            if cell is not None and cell != "":
+                row[name] = cell
+        return row or None
+
+    @classmethod
+    def fit(cls, parts: Iterable[Row], task: TaskSpec, options: TabularOptions) -> Self:
+        """Learn means, standard deviations and categories from cleaned, observed values."""
+        self = cls(task, {}, {})
+        log = IssueLog()  # what was dropped is reported when the rows are applied
+        observed: dict[str, list[float]] = {name: [] for name in self.numbers}
+        seen: dict[str, Counter[str]] = {name: Counter() for name in self.categories}
+        for part in parts:
+            for name, value in part.items():
+                path = f"tabular.{name}"
+                if name in self.numbers:
+                    number = self._number(name, value, path, log)
+                    if number is not None:
+                        observed[name].append(number)
+                else:
+                    word = self.categories[name](value, path, log)
+                    if word is not None:
+                        seen[name][word] += 1
+            log.issues.clear()
+        words: dict[str, list[str]] = {}
+        for name, clean in self.categories.items():
+            if clean.spec.categories is not None:
+                words[name] = list(clean.spec.categories)
+            elif clean.spec.buckets is None:
+                common = [w for w, n in seen[name].items() if n >= options.min_count]
+                words[name] = sorted(common)
+        return cls(task, {n: Scale.of(v) for n, v in observed.items()}, words)
+
+    def apply(self, part: Row, log: IssueLog) -> tuple[Arrays, ...]:
+        """Clean, standardise and encode one row."""
+        values = np.zeros(len(self.numbers), dtype=np.float32)
+        missing = np.ones(len(self.numbers), dtype=np.float32)
+        codes = np.full(len(self.categories), MISSING, dtype=np.int64)
+        for i, name in enumerate(self.numbers):
+            number = self._number(name, part.get(name), f"tabular.{name}", log)
+            if number is not None:
+                values[i], missing[i] = self.scales[name](number), 0.0
+        for i, (name, clean) in enumerate(self.categories.items()):
+            path = f"tabular.{name}"
+            word = clean(part.get(name), path, log)
+            if word is not None:
+                codes[i] = self._code(name, word, part[name], path, log)
+        if missing.all() and (codes == MISSING).all():
+            log.add("empty", "tabular", dict(part), Action.DROPPED, "at least one usable value")
+            return ()
+        return ({"numbers": np.concatenate([values, missing]), "categories": codes},)
+
+    def _number(self, name: str, value: Value, path: str, log: IssueLog) -> float | None:
+        clean = self.numbers[name]
+        number = clean(value, path, log)
+        return math.log1p(number) if number is not None and clean.spec.log else number
+
+    def _code(self, name: str, word: str, raw: Value, path: str, log: IssueLog) -> int:
+        buckets = self.categories[name].spec.buckets
+        if buckets is not None:
+            return FIRST_KNOWN + zlib.crc32(word.encode()) % buckets
+        code = self._codes[name].get(word, UNKNOWN)
+        if code == UNKNOWN:
+            accepted = unknown_name(word, self.words[name])
+            log.add("unknown_category", path, value_seen(raw), Action.KEPT, f"unknown; {accepted}")
+        return code
+
+    def dimensions(self) -> Mapping[str, Any]:
+        """Count numeric columns, indicators included, and the codes of each categorical one."""
+        sizes = [
+            FIRST_KNOWN + (clean.spec.buckets or len(self.words.get(name, ())))
+            for name, clean in self.categories.items()
+        ]
+        return {"numbers": 2 * len(self.numbers), "categories": tuple(sizes)}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Keep scales and words by field."""
+        scales = {name: scale.model_dump() for name, scale in self.scales.items()}
+        return {"numbers": scales, "categories": dict(self.words)}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
+        """Restore scales and words."""
+        scales = {name: Scale.model_validate(each) for name, each in state["numbers"].items()}
+        return cls(task, scales, state["categories"])

@@ -1,0 +1,172 @@
+"""Text: notes become WordPiece token ids, one row a note."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field
+from tokenizers import Tokenizer
+from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
+
+from lanistr.batch import Arrays
+from lanistr.errors import ConfigError, InputError
+from lanistr.issues import Action, IssueLog
+from lanistr.modalities import Modality
+from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+
+Notes = tuple[str, ...]
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_TOKENIZER_FILE = "tokenizer.json"
+# MIMIC-IV's notes carry three or more underscores where a name or date was taken out.
+_DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*.*?\*\*\]", re.DOTALL)
+
+
+class TextOptions(Schema):
+    """How text is tokenised.
+
+    Attributes:
+        vocabulary: path of a BERT `vocab.txt`; None trains a vocabulary on the training notes.
+        vocabulary_size: size of a trained vocabulary.
+        lowercase: as bert-base-uncased.
+        max_tokens: a longer note is cut, [CLS] and [SEP] included.
+    """
+
+    vocabulary: Path | None = None
+    vocabulary_size: int = Field(default=8000, ge=100)
+    lowercase: bool = True
+    max_tokens: int = Field(default=512, ge=8, le=65536)
+
+
+class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
+    """Folds white space, drops de-identification marks, tokenises, cuts at the token limit."""
+
+    modality = Modality.TEXT
+    options_type = TextOptions
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    @staticmethod
+    def read(value: Any, task: TaskSpec, log: IssueLog) -> Notes | None:
+        """Take a string or a list of strings."""
+        if value is None:
+            return None
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise InputError(
+                "not text",
+                code="wrong_type",
+                field="text",
+                seen=value,
+                accepted="a string, or a list of strings",
+            )
+        notes: list[str] = []
+        for i, note in enumerate(items):
+            path = "text" if items is not value else f"text[{i}]"
+            if note is None:
+                continue
+            if not isinstance(note, str):
+                raise InputError(
+                    "not text", code="wrong_type", field=path, seen=note, accepted="a string"
+                )
+            if not note.isprintable() and _unpaired_surrogate(note):
+                raise InputError(
+                    "not Unicode text: an unpaired surrogate",
+                    code="wrong_type",
+                    field=path,
+                    accepted="valid Unicode",
+                )
+            notes.append(note)
+        return tuple(notes) or None
+
+    @classmethod
+    def fit(cls, parts: Iterable[Notes], task: TaskSpec, options: TextOptions) -> Self:
+        """Load the given vocabulary, or train one."""
+        if options.vocabulary is not None:
+            if not options.vocabulary.is_file():
+                raise ConfigError(
+                    "no such file",
+                    field="text.vocabulary",
+                    seen=str(options.vocabulary),
+                    accepted="the path of a BERT vocab.txt",
+                )
+            words = BertWordPieceTokenizer(
+                vocab=str(options.vocabulary), lowercase=options.lowercase
+            )
+        else:
+            words = BertWordPieceTokenizer(lowercase=options.lowercase)
+            words.train_from_iterator(
+                (_clean(note) for part in parts for note in part),
+                vocab_size=options.vocabulary_size,
+                min_frequency=2,
+                special_tokens=list(SPECIAL_TOKENS),
+                show_progress=False,
+            )
+            # Only now does the tokenizer know the ids that its post-processor adds.
+            words = BertWordPieceTokenizer(vocab=words.get_vocab(), lowercase=options.lowercase)
+        return cls(Tokenizer.from_str(words.to_str()), options.max_tokens)
+
+    def apply(self, part: Notes, log: IssueLog) -> tuple[Arrays, ...]:
+        """Tokenise each note."""
+        rows: list[Arrays] = []
+        for i, note in enumerate(part):
+            path = "text" if len(part) == 1 else f"text[{i}]"
+            cleaned = _clean(note)
+            ids = np.asarray(self.tokenizer.encode(cleaned).ids, dtype=np.int64)
+            if len(ids) <= 2:  # [CLS] and [SEP] alone
+                log.add("empty", path, note, Action.DROPPED, "a note with words in it")
+                continue
+            if len(ids) > self.max_tokens:
+                log.add(
+                    "text_cut",
+                    path,
+                    f"{len(ids)} tokens",
+                    Action.KEPT,
+                    f"the first {self.max_tokens} tokens",
+                )
+                ids = np.append(ids[: self.max_tokens - 1], ids[-1])
+            rows.append({"token_ids": ids})
+        return tuple(rows)
+
+    def dimensions(self) -> Mapping[str, Any]:
+        """Vocabulary size, longest row, and the ids of the special tokens."""
+        ids = {
+            token.strip("[]").lower(): self.tokenizer.token_to_id(token) for token in SPECIAL_TOKENS
+        }
+        return {
+            "vocab_size": self.tokenizer.get_vocab_size(),
+            "max_tokens": self.max_tokens,
+            "pad_id": ids["pad"],
+            "cls_id": ids["cls"],
+            "sep_id": ids["sep"],
+            "mask_id": ids["mask"],
+        }
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write `tokenizer.json` in the format of the tokenizers library."""
+        (folder / _TOKENIZER_FILE).write_text(self.tokenizer.to_str(), encoding="utf-8")
+        return {"tokenizer": _TOKENIZER_FILE, "max_tokens": self.max_tokens}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
+        """Read `tokenizer.json`."""
+        text = (folder / _TOKENIZER_FILE).read_text(encoding="utf-8")
+        return cls(Tokenizer.from_str(text), int(state["max_tokens"]))
+
+
+def _clean(note: str) -> str:
+    return " ".join(_DEIDENTIFIED.sub(" ", note).split())
+
+
+def _unpaired_surrogate(note: str) -> bool:
+    try:
+        note.encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -1,0 +1,281 @@
+"""Time series: irregular measurements become a grid of steps, one row a case.
+
+Columns of `values` (T, F): every numeric variable standardised; then every categorical variable
+one-hot; then for every variable 1 where the step was measured. An unmeasured step carries the last
+value forward; before the first measurement stands the variable's normal value.
+
+Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al. 2019).
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.batch import Arrays
+from lanistr.errors import InputError, shorten, unknown_name
+from lanistr.issues import Action, IssueLog
+from lanistr.modalities import Modality
+from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.tabular import Scale
+from lanistr.preprocess.values import (
+    CategoryCleaner,
+    NumberCleaner,
+    cleaner,
+    read_value,
+    value_seen,
+)
+from lanistr.sample import Measurements, Value
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+
+Series = tuple[Measurements, ...]
+
+
+class TimeseriesOptions(Schema):
+    """Nothing to choose: grid, units and normal values belong to the task."""
+
+
+class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
+    """Cleans, bins, carries forward, standardises."""
+
+    modality = Modality.TIMESERIES
+    options_type = TimeseriesOptions
+
+    def __init__(self, task: TaskSpec, scales: Mapping[str, Scale]) -> None:
+        assert task.timeseries is not None
+        self.spec = task.timeseries
+        self.scales = scales
+        self.cleaners = {name: cleaner(spec) for name, spec in self.spec.variables.items()}
+        self._index = {name: i for i, name in enumerate(self.cleaners)}
+        self._codes = {
+            name: {word: i for i, word in enumerate(clean.spec.categories or ())}
+            for name, clean in self.cleaners.items()
+            if isinstance(clean, CategoryCleaner)
+        }
+
+    @staticmethod
+    def read(value: Any, task: TaskSpec, log: IssueLog) -> Series | None:
+        """Take a list of objects, each with `hours` and the variables measured then."""
+        assert task.timeseries is not None
+        if value is None:
+            return None
+        shape = 'a list of objects like {"hours": 0.5, "variable": value}'
+        if not isinstance(value, list | tuple):
+            raise InputError(
+                "not a time series",
+                code="wrong_type",
+                field="timeseries",
+                seen=value,
+                accepted=shape,
+            )
+        rows: list[Measurements] = []
+        for i, raw in enumerate(value):
+            path = f"timeseries[{i}]"
+            if not isinstance(raw, Mapping):
+                raise InputError(
+                    "not a row", code="wrong_type", field=path, seen=raw, accepted=shape
+                )
+            rows.append(Measurements(_hours(raw.get("hours"), path), _values(raw, path, task)))
+        return tuple(rows) or None
+
+    @classmethod
+    def fit(cls, parts: Iterable[Series], task: TaskSpec, options: TimeseriesOptions) -> Self:
+        """Learn means and standard deviations of cleaned values as measured, before any filling."""
+        self = cls(task, {})
+        observed: dict[str, list[float]] = {name: [] for name in self._numeric}
+        for part in parts:
+            grid = self._bin(part, IssueLog())
+            for name, values in observed.items():
+                column = grid[:, self._index[name]]
+                values.extend(column[~np.isnan(column)].tolist())
+        return cls(task, {name: Scale.of(values) for name, values in observed.items()})
+
+    def apply(self, part: Series, log: IssueLog) -> tuple[Arrays, ...]:
+        """Return the grid of one series."""
+        grid = self._bin(part, log)
+        measured = ~np.isnan(grid)
+        if not measured.any():
+            log.add(
+                "empty",
+                "timeseries",
+                f"{len(part)} rows",
+                Action.DROPPED,
+                "at least one usable measurement within the horizon",
+            )
+            return ()
+        filled = _carry_forward(grid, self._normal())
+        columns: list[NDArray[np.float64]] = []
+        for name in self._numeric:
+            scale = self.scales[name]
+            columns.append((filled[:, self._index[name], None] - scale.mean) / scale.std)
+        for name, codes in self._codes.items():
+            columns.append(np.eye(len(codes))[filled[:, self._index[name]].astype(np.int64)])
+        values = np.concatenate([*columns, measured], axis=1).astype(np.float32)
+        return ({"values": values},)
+
+    @property
+    def _numeric(self) -> list[str]:
+        return [name for name in self.cleaners if name not in self._codes]
+
+    def _normal(self) -> NDArray[np.float64]:
+        """Return (V,): what stands before a variable's first measurement, in its own unit."""
+        normal = np.empty(len(self.cleaners))
+        for name, i in self._index.items():
+            clean = self.cleaners[name]
+            if isinstance(clean, CategoryCleaner):
+                normal[i] = self._codes[name][str(clean.spec.normal)]
+            else:
+                known = clean.spec.normal
+                normal[i] = self.scales[name].mean if known is None else self._scaled(clean, known)
+        return normal
+
+    def _bin(self, part: Series, log: IssueLog) -> NDArray[np.float64]:
+        """Return (T, V): the last measurement of each step, NaN where there is none.
+
+        A numeric variable stands in its own unit, a categorical one as its code.
+        """
+        grid = np.full((self.spec.steps, len(self.cleaners)), np.nan)
+        latest: dict[tuple[int, int], tuple[float, float]] = {}  # cell -> (hours, value)
+        for position in sorted(range(len(part)), key=lambda i: part[i].hours):
+            row, path = part[position], f"timeseries[{position}]"
+            if not self._within(row.hours, f"{path}.hours", log):
+                continue
+            step = min(int(row.hours / self.spec.step_hours), self.spec.steps - 1)
+            for name, raw in row.values.items():
+                value = self._clean(name, raw, f"{path}.{name}", log)
+                if value is None:
+                    continue
+                cell = (step, self._index[name])
+                before = latest.get(cell)
+                if before is not None and before[0] == row.hours and before[1] != value:
+                    log.add(
+                        "repeated_time",
+                        f"{path}.{name}",
+                        value_seen(raw),
+                        Action.KEPT,
+                        f"stands for the earlier row of hour {row.hours:g}",
+                    )
+                latest[cell] = (row.hours, value)
+                grid[cell] = value
+        self._add_sums(grid)
+        return grid
+
+    def _within(self, hours: float, path: str, log: IssueLog) -> bool:
+        horizon = self.spec.horizon_hours
+        if 0 <= hours <= horizon:
+            return True
+        code = "before_start" if hours < 0 else "beyond_horizon"
+        log.add(code, path, hours, Action.DROPPED, f"hours from 0 to {horizon:g}")
+        return False
+
+    def _clean(self, name: str, raw: Value, path: str, log: IssueLog) -> float | None:
+        clean = self.cleaners[name]
+        if isinstance(clean, NumberCleaner):
+            number = clean(raw, path, log)
+            return None if number is None else self._scaled(clean, number)
+        word = clean(raw, path, log)
+        if word is None:
+            return None
+        code = self._codes[name].get(word)
+        if code is None:
+            accepted = unknown_name(word, self._codes[name])
+            log.add("unknown_category", path, value_seen(raw), Action.DROPPED, accepted)
+        return code
+
+    @staticmethod
+    def _scaled(clean: NumberCleaner, number: float) -> float:
+        return float(np.log1p(number)) if clean.spec.log else number
+
+    def _add_sums(self, grid: NDArray[np.float64]) -> None:
+        """Fill a sum that was not charted where all its parts were, within the step."""
+        for name, codes in self._codes.items():
+            spec = self.cleaners[name].spec
+            parts = getattr(spec, "sum_of", ())
+            if not parts:
+                continue
+            words = [list(self._codes[part]) for part in parts]
+            block = grid[:, [self._index[part] for part in parts]]
+            column = self._index[name]
+            for step in np.flatnonzero(~np.isnan(block).any(axis=1) & np.isnan(grid[:, column])):
+                total = sum(
+                    int(known[int(code)]) for known, code in zip(words, block[step], strict=True)
+                )
+                grid[step, column] = codes[str(total)]
+
+    def dimensions(self) -> Mapping[str, Any]:
+        """Columns, steps, and each variable's columns (its indicator belongs to none)."""
+        widths = [1] * len(self._numeric) + [len(codes) for codes in self._codes.values()]
+        starts = np.cumsum([0, *widths])
+        groups = tuple(
+            tuple(range(int(start), int(start) + width))
+            for start, width in zip(starts, widths, strict=False)
+        )
+        return {
+            "features": int(starts[-1]) + len(self.cleaners),
+            "steps": self.spec.steps,
+            "groups": groups,
+        }
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Keep the scales by variable."""
+        return {"scales": {name: scale.model_dump() for name, scale in self.scales.items()}}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
+        """Restore the scales."""
+        scales = {name: Scale.model_validate(each) for name, each in state["scales"].items()}
+        return cls(task, scales)
+
+
+def _hours(raw: Any, path: str) -> float:
+    """Read the time of a row."""
+    accepted = "a number of hours since the start"
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        raise InputError(
+            "a row needs its time" if raw is None else "not a time",
+            code="wrong_type",
+            field=f"{path}.hours",
+            seen=raw,
+            accepted=accepted,
+        )
+    if not np.isfinite(raw):
+        raise InputError(
+            "not a finite time",
+            code="not_finite",
+            field=f"{path}.hours",
+            seen=str(raw),
+            accepted=accepted,
+        )
+    return float(raw)
+
+
+def _values(raw: Mapping[str, Any], path: str, task: TaskSpec) -> dict[str, Value]:
+    """Read the variables of a row."""
+    assert task.timeseries is not None
+    values: dict[str, Value] = {}
+    for name, cell in raw.items():
+        if name == "hours":
+            continue
+        if name not in task.timeseries.variables:
+            raise InputError(
+                "unknown variable",
+                code="unknown_field",
+                field=f"{path}.{name}",
+                seen=shorten(name),
+                accepted=unknown_name(name, ("hours", *task.timeseries.variables)),
+            )
+        value = read_value(cell, f"{path}.{name}")
+        if value is not None and value != "":
+            values[name] = value
+    return values
+
+
+def _carry_forward(grid: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fill (T, V) downwards; the steps before a column's first value take its normal (V,)."""
+    rows = np.where(np.isnan(grid), -1, np.arange(len(grid))[:, None])
+    last = np.maximum.accumulate(rows, axis=0)
+    carried = np.take_along_axis(grid, np.maximum(last, 0), axis=0)
+    return np.where(last < 0, normal, carried)

@@ -1,0 +1,210 @@
+"""One raw value of a field, made clean: unit, type, range, spelling.
+
+Table rows and time series share these two cleaners. Each returns None for a value that counts as
+missing, and reports whatever it changed or dropped.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from lanistr.errors import InputError, unknown_name
+from lanistr.issues import Action, IssueLog
+from lanistr.sample import Quantity, Value
+from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit
+
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+
+
+class NumberCleaner:
+    """Brings a number into its field's unit and range."""
+
+    def __init__(self, spec: NumberField) -> None:
+        self.spec = spec
+        self._units = {_fold(name): unit for name, unit in spec.units.items()}
+        if spec.unit:
+            self._units.setdefault(_fold(spec.unit), Unit())
+
+    def __call__(self, value: Value, path: str, log: IssueLog) -> float | None:
+        """Return the value in the field's unit and range, or None where it counts as missing.
+
+        Raises:
+            InputError: not a number, not finite, or in an unknown unit.
+        """
+        spec = self.spec
+        if value is None or value == "":
+            return None
+        if isinstance(value, Quantity):
+            number = self._convert(self._number(value.value, path, log), value.unit, path, log)
+        else:
+            number = self._number(value, path, log)
+            implied = spec.implied
+            if implied and implied.low <= number <= implied.high:
+                number = self._convert(number, implied.unit, path, log, code="unit_implied")
+        if spec.range is None:
+            return number
+        low, high = spec.range
+        lowest, highest = spec.limits or spec.range
+        if not lowest <= number <= highest:
+            log.add("out_of_range", path, value_seen(value), Action.DROPPED, spec.accepted())
+            return None
+        if not low <= number <= high:
+            clipped = min(max(number, low), high)
+            log.add("out_of_range", path, value_seen(value), Action.CLIPPED, f"{clipped:g}")
+            return clipped
+        return number
+
+    def _number(self, value: Value, path: str, log: IssueLog) -> float:
+        """Read a number, also from a string such as "1,234"."""
+        number: float | None = None
+        if isinstance(value, str):
+            text = value.strip()
+            if _THOUSANDS.fullmatch(text):
+                text = text.replace(",", "")
+            try:
+                number = float(text)
+            except ValueError:
+                number = None
+            else:
+                if math.isfinite(number):
+                    log.add("text_as_number", path, value, Action.CONVERTED, f"{number:g}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.inf
+        if number is None:
+            raise InputError(
+                "not a number",
+                code="wrong_type",
+                field=path,
+                seen=value_seen(value),
+                accepted=self.spec.accepted(),
+            )
+        if not math.isfinite(number):
+            raise InputError(
+                "not a finite number",
+                code="not_finite",
+                field=path,
+                seen=value_seen(value),
+                accepted=self.spec.accepted() + "; leave a missing value out, or send null",
+            )
+        return number
+
+    def _convert(
+        self, number: float, unit: str, path: str, log: IssueLog, code: str = "unit_converted"
+    ) -> float:
+        """Bring a number from a named unit into the field's own."""
+        conversion = self._units.get(_fold(unit))
+        if conversion is None:
+            known = [name for name in (self.spec.unit, *self.spec.units) if name]
+            raise InputError(
+                "unknown unit",
+                code="unknown_unit",
+                field=path,
+                seen=unit,
+                accepted=unknown_name(unit, known) if known else "no unit: the field has none",
+            )
+        converted = number * conversion.scale + conversion.offset
+        if conversion != Unit():
+            detail = f"{converted:g} {self.spec.unit}".strip()
+            log.add(code, path, f"{number:g} {unit}", Action.CONVERTED, detail)
+        return converted
+
+
+class CategoryCleaner:
+    """Brings a word into the spelling of its category."""
+
+    def __init__(self, spec: CategoryField) -> None:
+        self.spec = spec
+        self._spellings = {_fold(word): word for word in spec.categories or ()}
+        for spelling, meaning in spec.synonyms.items():
+            self._spellings.setdefault(_fold(spelling), meaning)
+
+    def __call__(self, value: Value, path: str, log: IssueLog) -> str | None:
+        """Return the category, the word itself where it is none, or None for missing.
+
+        Only the caller knows what an unknown word means to it; `unknown` tells and reports.
+
+        Raises:
+            InputError: not a word.
+        """
+        if isinstance(value, Quantity):
+            raise InputError(
+                "a category has no unit",
+                code="wrong_type",
+                field=path,
+                seen=value_seen(value),
+                accepted=self.spec.accepted(),
+            )
+        if value is None:
+            return None
+        if isinstance(value, bool):
+            word = "true" if value else "false"
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(
+                "not a category",
+                code="not_finite",
+                field=path,
+                seen=value_seen(value),
+                accepted=self.spec.accepted() + "; leave a missing value out, or send null",
+            )
+        elif isinstance(value, float) and value.is_integer():
+            word = str(int(value))
+        else:
+            word = " ".join(str(value).split())
+        if not word:
+            return None
+        return self._spellings.get(_fold(word), word)
+
+    def known(self, word: str) -> bool:
+        """Whether a word that this cleaner returned is one of the listed categories."""
+        return self.spec.categories is None or word in self.spec.categories
+
+
+def cleaner(spec: FieldSpec) -> NumberCleaner | CategoryCleaner:
+    """Return the cleaner of a field."""
+    return NumberCleaner(spec) if isinstance(spec, NumberField) else CategoryCleaner(spec)
+
+
+def read_value(value: Any, path: str) -> Value:
+    """Check that a decoded JSON value can be a field's value: a scalar or value with unit.
+
+    Raises:
+        InputError: a list, an object of another shape, or the like.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    accepted = 'a number, a word, null, or {"value": number, "unit": word}'
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in ("value", "unit"):
+                raise InputError(
+                    "unknown key",
+                    code="unknown_field",
+                    field=f"{path}.{key}",
+                    seen=key,
+                    accepted=unknown_name(key, ("value", "unit")),
+                )
+        inner, unit = value.get("value"), value.get("unit")
+        if inner is None:
+            return None
+        if unit is None:
+            return read_value(inner, path)
+        if isinstance(unit, str) and isinstance(inner, str | int | float):
+            return inner if isinstance(inner, bool) else Quantity(inner, unit)
+    raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
+
+
+def value_seen(value: Value) -> Any:
+    """Return the value as its sender would recognise it in a message."""
+    if isinstance(value, Quantity):
+        return f"{value.value} {value.unit}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN to answer with
+    return value
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,54 @@
+"""One case as its owner has it: up to four parts, in raw units and times."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lanistr.modalities import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A value with the unit that its sender named, such as 101.2 degF."""
+
+    value: float | str
+    unit: str
+
+
+Value = float | int | str | bool | Quantity | None
+"""A raw value of a field: a number, a word, a number with its unit, or None for missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """What was measured at one time.
+
+    Attributes:
+        hours: time since the start of the case (for a stay: since admission), in hours.
+        values: raw value by variable name; a variable that is missing or None was not measured.
+    """
+
+    hours: float
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One case.
+
+    Attributes:
+        parts: only the modalities that are present, never an empty part:
+            text: tuple of notes (str), oldest first;
+            image: tuple of encoded pictures (bytes: JPEG, PNG, WebP, TIFF or BMP);
+            tabular: mapping of field name to raw `Value`;
+            timeseries: tuple of `Measurements`, in any order.
+        id: the owner's name for the case, or None.
+        label: class name (classification, ordinal) or number (regression), None if unlabelled.
+        group: cases of one group (a patient, a product) never stand in different splits.
+    """
+
+    parts: Mapping[Modality, Any]
+    id: str | None = None
+    label: str | float | None = None
+    group: str | None = None
+    subgroups: Mapping[str, str] = field(default_factory=dict)

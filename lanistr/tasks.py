@@ -1,0 +1,325 @@
+"""What a task takes and what it predicts: fields, units, ranges, categories, label, metric.
+
+A task is a YAML file in `tasks/`; the same file drives preparation, training, export, the
+service's checks and its documentation.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from lanistr.errors import TaskError, unknown_name
+from lanistr.modalities import Modality
+from lanistr.schema import Schema
+
+TASKS_FOLDER = Path(__file__).resolve().parent.parent / "tasks"
+
+
+# ---- fields -------------------------------------------------------------------------------------
+
+
+class Unit(Schema):
+    """How a value in another unit becomes one in the field's own: value * scale + offset."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class ImpliedUnit(Schema):
+    """A number without a unit between `low` and `high` (inclusive) is taken to be in `unit`."""
+
+    unit: str
+    low: float
+    high: float
+
+
+class NumberField(Schema):
+    """A number.
+
+    Attributes:
+        unit: the field's own unit, in which ranges are given and in which the model computes.
+        range: valid values, inclusive. None: any finite number.
+        limits: a value outside counts as missing; one between limits and range is clipped to the
+            range. Default: the range itself, so that nothing is clipped.
+        units: other units that are accepted, with their conversion.
+        implied: a reading of unit-less numbers that cannot be in the field's own unit.
+        normal: in a time series, what stands for the variable before its first measurement, in
+            the field's own unit. Default: the training mean.
+        log: the model sees log(1 + value): for counts with a long tail.
+    """
+
+    kind: Literal["number"]
+    description: str = ""
+    unit: str = ""
+    range: tuple[float, float] | None = None
+    limits: tuple[float, float] | None = None
+    units: dict[str, Unit] = {}
+    implied: ImpliedUnit | None = None
+    normal: float | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.range and self.range[0] >= self.range[1]:
+            raise ValueError(f"range {list(self.range)} is empty: the first bound must be lower")
+        if self.limits and not self.range:
+            raise ValueError("limits without a range: give the range of valid values too")
+        if self.limits and self.range:
+            (low, high), (lowest, highest) = self.range, self.limits
+            if lowest > low or highest < high:
+                raise ValueError(f"limits {[lowest, highest]} must enclose the range {[low, high]}")
+        if self.log and (self.range is None or self.range[0] < 0):
+            raise ValueError("log needs a range that starts at 0 or above")
+        if self.implied and self.implied.unit not in self.units:
+            raise ValueError(f"implied unit {self.implied.unit!r} is not among the units")
+        return self
+
+    def accepted(self) -> str:
+        """Say in words what the field takes."""
+        text = "a number" + (f" in {self.unit}" if self.unit else "")
+        if self.range:
+            text += f" from {self.range[0]:g} to {self.range[1]:g}"
+        if self.units:
+            text += f" (or, with its unit named, in {', '.join(self.units)})"
+        return text
+
+
+class CategoryField(Schema):
+    """One of several words.
+
+    Attributes:
+        categories: the accepted words. None: learned from the training split (table rows only).
+        synonyms: other spellings, matched without regard to case, with the category they mean.
+        buckets: for names of high cardinality: every word is hashed into one of so many codes,
+            so that new names share the codes of known ones. Excludes `categories`.
+        normal: in a time series, the category before the first measurement.
+        sum_of: in a time series, the variables whose numeric categories add up to this one
+            where it was not measured itself.
+    """
+
+    kind: Literal["category"]
+    description: str = ""
+    categories: tuple[str, ...] | None = None
+    synonyms: dict[str, str] = {}
+    buckets: int | None = Field(default=None, ge=2)
+    normal: str | None = None
+    sum_of: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        known = self.categories or ()
+        if self.buckets and self.categories is not None:
+            raise ValueError("give either categories or buckets, not both")
+        if self.categories is not None:
+            if not known or len({each.casefold() for each in known}) < len(known):
+                raise ValueError("categories must be distinct (case does not count) and not empty")
+            for spelling, meaning in self.synonyms.items():
+                if meaning not in known:
+                    raise ValueError(f"synonym {spelling!r} means {meaning!r}, not a category")
+            if self.normal is not None and self.normal not in known:
+                raise ValueError(f"normal {self.normal!r} is not a category")
+        return self
+
+    def accepted(self) -> str:
+        """Say in words what the field takes."""
+        if self.categories is None:
+            return "a word"
+        return "one of " + ", ".join(self.categories)
+
+
+FieldSpec = Annotated[NumberField | CategoryField, Field(discriminator="kind")]
+
+
+# ---- parts --------------------------------------------------------------------------------------
+
+
+class TextSpec(Schema):
+    """The notes of a case."""
+
+    description: str = ""
+
+
+class ImageSpec(Schema):
+    """The pictures of a case."""
+
+    description: str = ""
+    flip: bool = False  # whether a mirrored picture means the same (never for an X-ray)
+
+
+class TabularSpec(Schema):
+    """The table row of a case, field by field."""
+
+    description: str = ""
+    fields: dict[str, FieldSpec] = Field(min_length=1)
+
+
+class TimeseriesSpec(Schema):
+    """The series of a case: variables on a grid of steps from hour 0 to the horizon."""
+
+    description: str = ""
+    horizon_hours: float = Field(gt=0)
+    step_hours: float = Field(gt=0)
+    variables: dict[str, FieldSpec] = Field(min_length=1)
+
+    @property
+    def steps(self) -> int:
+        """Number of steps T."""
+        return round(self.horizon_hours / self.step_hours)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not math.isclose(self.steps * self.step_hours, self.horizon_hours):
+            raise ValueError("horizon_hours must be a whole number of step_hours")
+        if "hours" in self.variables:
+            raise ValueError("a variable may not be called 'hours': that is the time's name")
+        for name, variable in self.variables.items():
+            if isinstance(variable, NumberField):
+                continue
+            if variable.categories is None:
+                raise ValueError(f"variable {name!r} must list its categories")
+            if variable.normal is None:
+                raise ValueError(f"variable {name!r} must name its normal category")
+            for part in variable.sum_of:
+                other = self.variables.get(part)
+                if not isinstance(other, CategoryField):
+                    raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
+        return self
+
+
+# ---- label and task -----------------------------------------------------------------------------
+
+
+class LabelSpec(Schema):
+    """What is predicted.
+
+    Attributes:
+        kind: binary and multiclass have classes, ordinal has classes in order, regression a number.
+        classes: class names in code order; for binary the second is the one whose probability is
+            the `probability` of an answer.
+        values: for ordinal, the number that each class stands for (stars), for expected values.
+        unit: for regression.
+    """
+
+    kind: Literal["binary", "multiclass", "ordinal", "regression"]
+    name: str
+    description: str = ""
+    classes: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    unit: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wanted = {"binary": (2, 2), "regression": (0, 0)}.get(self.kind, (2, 1000))
+        if not wanted[0] <= len(self.classes) <= wanted[1]:
+            raise ValueError(f"a {self.kind} label cannot have {len(self.classes)} classes")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError("class names must be distinct")
+        if self.kind == "ordinal" and len(self.values) != len(self.classes):
+            raise ValueError("an ordinal label needs one value per class")
+        if self.kind == "ordinal" and list(self.values) != sorted(set(self.values)):
+            raise ValueError("the values of an ordinal label must rise")
+        if self.kind != "ordinal" and self.values:
+            raise ValueError(f"a {self.kind} label has no values")
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs of the head: classes, or 1 for regression."""
+        return len(self.classes) or 1
+
+    def encode(self, label: str | float | None) -> float:
+        """Return the class index, or the number itself for regression; NaN for no label.
+
+        Raises:
+            TaskError: the label is not one of the classes, or not a finite number.
+        """
+        if label is None:
+            return math.nan
+        if self.kind == "regression":
+            if isinstance(label, str) or not math.isfinite(label):
+                raise TaskError(
+                    "not a label",
+                    code="bad_label",
+                    field=self.name,
+                    seen=label,
+                    accepted="a number",
+                )
+            return float(label)
+        if label not in self.classes:
+            raise TaskError(
+                "not a label",
+                code="bad_label",
+                field=self.name,
+                seen=label,
+                accepted=unknown_name(label, self.classes),
+            )
+        return float(self.classes.index(str(label)))
+
+
+class TaskSpec(Schema):
+    """A task: which parts a case may bring and what is predicted from them.
+
+    Attributes:
+        name: the last part of the service's address, `/predict/{name}`.
+        metric: the figure that model selection and export watch.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    title: str
+    description: str = ""
+    label: LabelSpec
+    metric: Literal["auroc", "auprc", "accuracy", "macro_f1", "mae", "rmse", "quadratic_kappa"]
+    text: TextSpec | None = None
+    image: ImageSpec | None = None
+    tabular: TabularSpec | None = None
+    timeseries: TimeseriesSpec | None = None
+
+    @model_validator(mode="after")
+    def _has_parts(self) -> Self:
+        if not self.modalities:
+            raise ValueError("a task takes at least one of " + ", ".join(Modality))
+        return self
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that a case of this task may bring, in canonical order."""
+        return tuple(each for each in Modality if getattr(self, each) is not None)
+
+
+def read_task(path: Path) -> TaskSpec:
+    """Read a task file.
+
+    Raises:
+        TaskError: the file is missing, not YAML, or wrong; the message names the key.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise TaskError(f"cannot read the task file {path}: {exc}", code="no_task_file") from exc
+    except yaml.YAMLError as exc:
+        raise TaskError(f"{path} is not YAML: {exc}", code="bad_yaml") from exc
+    return TaskSpec.parse(data, TaskError, str(path))
+
+
+def find_task(name: str, folder: Path = TASKS_FOLDER) -> TaskSpec:
+    """Read a task by its name in `tasks/`, or by the path of its file.
+
+    Raises:
+        TaskError: there is no such task, or its file is wrong.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return read_task(Path(name))
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in folder.glob("*.yaml"))
+        raise TaskError(
+            "no such task",
+            code="unknown_task",
+            field="task",
+            seen=name,
+            accepted=unknown_name(name, known),
+        )
+    return read_task(path)
