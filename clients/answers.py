@@ -1,18 +1,26 @@
 """What the service answers, as frozen values. Each keeps the JSON it was read from in `raw`."""
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from clients.document import Document
 
 
-def _raw() -> Any:
-    return field(repr=False, compare=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Something that the service said.
+
+    Attributes:
+        raw: the same as it came, with whatever else the service says.
+    """
+
+    raw: Mapping[str, Any] = dataclasses.field(repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue(Answer):
     """Something the service noticed in the request and dealt with.
 
     Attributes:
@@ -28,11 +36,10 @@ class Issue:
     seen: Any
     action: str
     detail: str
-    raw: Mapping[str, Any] = _raw()
 
     @classmethod
     def read(cls, document: Document) -> "Issue":
-        """Read it from the service's answer. Raises `Malformed`."""
+        """Read it from the service's answer. Raises `MalformedError`."""
         return cls(
             code=document.text("code"),
             field=document.text("field"),
@@ -43,8 +50,8 @@ class Issue:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(Answer):
     """The model that answered.
 
     Attributes:
@@ -54,11 +61,10 @@ class Model:
     name: str
     version: str
     demo: bool
-    raw: Mapping[str, Any] = _raw()
 
     @classmethod
     def read(cls, document: Document) -> "Model":
-        """Read it from the service's answer. Raises `Malformed`."""
+        """Read it from the service's answer. Raises `MalformedError`."""
         return cls(
             name=document.text("name"),
             version=document.text("version"),
@@ -67,8 +73,8 @@ class Model:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Modalities:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modalities(Answer):
     """Which parts of the case the prediction rests on.
 
     Attributes:
@@ -81,11 +87,10 @@ class Modalities:
     used: tuple[str, ...]
     missing: tuple[str, ...]
     contributions: Mapping[str, float] | None
-    raw: Mapping[str, Any] = _raw()
 
     @classmethod
     def read(cls, document: Document) -> "Modalities":
-        """Read it from the service's answer. Raises `Malformed`."""
+        """Read it from the service's answer. Raises `MalformedError`."""
         explained = document.has("contributions")
         return cls(
             used=document.texts("used"),
@@ -95,8 +100,8 @@ class Modalities:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(Answer):
     """The answer for one case.
 
     Attributes:
@@ -129,11 +134,10 @@ class Prediction:
     issues: tuple[Issue, ...]
     request_id: str
     timing_ms: Mapping[str, float]
-    raw: Mapping[str, Any] = _raw()
 
     @classmethod
     def read(cls, document: Document) -> "Prediction":
-        """Read it from the service's answer. Raises `Malformed`."""
+        """Read it from the service's answer. Raises `MalformedError`."""
         outcome = document.document("prediction")
         regression = outcome.has("value")
         return cls(
@@ -154,8 +158,8 @@ class Prediction:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSummary:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSummary(Answer):
     """A task that the service can predict.
 
     Attributes:
@@ -167,11 +171,10 @@ class TaskSummary:
     name: str
     title: str
     modalities: tuple[str, ...]
-    raw: Mapping[str, Any] = _raw()
 
     @classmethod
     def read(cls, document: Document) -> "TaskSummary":
-        """Read it from the service's answer. Raises `Malformed`."""
+        """Read it from the service's answer. Raises `MalformedError`."""
         return cls(
             name=document.text("name"),
             title=document.text("title"),
@@ -181,12 +184,12 @@ class TaskSummary:
 
     @classmethod
     def read_all(cls, document: Document) -> "tuple[TaskSummary, ...]":
-        """Read the list of tasks from the service's answer. Raises `Malformed`."""
+        """Read the list of tasks from the service's answer. Raises `MalformedError`."""
         return tuple(cls.read(each) for each in document.documents("tasks"))
 
 
-@dataclass(frozen=True, slots=True)
-class Readiness:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness(Answer):
     """Whether the service takes requests.
 
     Attributes:
@@ -198,11 +201,10 @@ class Readiness:
     ready: bool
     status: str
     tasks: tuple[str, ...]
-    raw: Mapping[str, Any] = _raw()
 
     @classmethod
     def read(cls, document: Document) -> "Readiness":
-        """Read it from the service's answer. Raises `Malformed`."""
+        """Read it from the service's answer. Raises `MalformedError`."""
         status = document.text("status")
         return cls(
             ready=status == "ready",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Malformed(ValueError):
+class MalformedError(ValueError):
     """A document lacks a member, or one is of another type than the contract says."""
 
 
@@ -15,7 +15,7 @@ class Malformed(ValueError):
 class Document:
     """A JSON object and its path within the answer (empty at the top).
 
-    Every reading method raises `Malformed` when the member is missing or of another type.
+    Every reading method raises `MalformedError` when the member is missing or of another type.
     Members that the contract does not name are let be: the service may say more tomorrow.
     """
 
@@ -65,7 +65,7 @@ class Document:
 
     def _member(self, name: str) -> Any:
         if name not in self.raw:
-            raise Malformed(f"{self._at(name)} is missing")
+            raise MalformedError(f"{self._at(name)} is missing")
         return self.raw[name]
 
     def _list(self, name: str) -> list[Any]:
@@ -94,5 +94,5 @@ def _document(value: Any, path: str) -> Document:
     return Document(value, path)
 
 
-def _wrong(path: str, value: Any, expected: str) -> Malformed:
-    return Malformed(f"{path} is {str(value)[:40]!r}, not {expected}")
+def _wrong(path: str, value: Any, expected: str) -> MalformedError:
+    return MalformedError(f"{path} is {str(value)[:40]!r}, not {expected}")

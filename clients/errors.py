@@ -12,6 +12,7 @@
 
 Errors print as one line.
 """
+# ruff: noqa: N818 - the names say what happened; an Error at the end of each would say nothing.
 
 from typing import TYPE_CHECKING, Any
 
@@ -111,9 +112,7 @@ class ProblemError(ClientError):
         super().__init__(self._line())
 
     def _line(self) -> str:
-        # Some services put the field into the sentence already; it is not said twice.
-        where = f"{self.field}: " if self.field and self.field not in self.detail else ""
-        line = f"{where}{self.detail}"
+        line = f"{self.field}: {self.detail}" if self.field else self.detail
         if self.seen is not None:
             line += f"; seen {self.seen!r}"
         if self.accepted:

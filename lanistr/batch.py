@@ -23,6 +23,12 @@ from numpy.typing import NDArray
 from lanistr.issues import InputIssue
 from lanistr.modalities import Modality
 
+RAGGED = frozenset({"token_ids"})
+"""Names of the arrays whose rows differ in length."""
+
+PADDED = RAGGED | {"attention_mask"}
+"""Names of the arrays whose second axis is as long as the longest row of the batch."""
+
 Arrays = Mapping[str, NDArray[Any]]
 """Named arrays of one row (in `Features`) or of R rows (in `Batch`)."""
 
@@ -114,7 +120,3 @@ def stack(rows: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         else:
             stacked[name] = np.stack(arrays)
     return stacked
-
-
-RAGGED = frozenset({"token_ids"})
-"""Names of the arrays whose rows differ in length."""

@@ -155,14 +155,15 @@ class Bundle:
 def write_bundle(
     folder: Path,
     fill: Callable[[Path], None],
-    describe: Callable[[Mapping[str, FileEntry]], Mapping[str, Any]],
+    describe: Callable[[], Mapping[str, Any]],
 ) -> Bundle:
     """Write a bundle as a whole or not at all.
 
     Args:
         folder: where it is to stand; an older bundle there is replaced.
         fill: writes every file but the manifest into the folder that it is given.
-        describe: returns the manifest's other fields, once the files' hashes are known.
+        describe: returns the manifest's fields, once every file is written; version, date and
+            hashes are added here.
 
     Raises:
         BundleError: `folder` holds something that is not a bundle.
@@ -192,7 +193,7 @@ def write_bundle(
             version=total.hexdigest()[:12],
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files=files,
-            **describe(files),
+            **describe(),
         )
         text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")

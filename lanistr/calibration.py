@@ -30,7 +30,7 @@ class Prediction:
         expected: mean of the classes' values (stars), for ordinal labels.
         value: for regression.
         set: conformal set of classes; None without calibration data.
-        interval: conformal interval of a regression value; None without calibration data.
+        interval: conformal interval of a regression value; None without enough calibration data.
     """
 
     label: str | None = None
@@ -76,7 +76,9 @@ class Calibration(Schema):
         threshold = self._threshold(coverage)
         if label.kind == "regression":
             value = float(output[0])
-            interval = None if threshold is None else (value - threshold, value + threshold)
+            interval = None
+            if threshold is not None and math.isfinite(threshold):
+                interval = (value - threshold, value + threshold)
             return Prediction(value=value, interval=interval)
         p = softmax(output / self.temperature)
         best = int(p.argmax())
@@ -115,7 +117,7 @@ def softmax(logits: Floats) -> Floats:
     """Return probabilities over the last axis, float64."""
     shifted = np.asarray(logits, dtype=np.float64)
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
 def _conformal_set(p: Floats, threshold: float, label: LabelSpec) -> tuple[str, ...]:

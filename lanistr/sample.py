@@ -52,3 +52,25 @@ class Sample:
     label: str | float | None = None
     group: str | None = None
     subgroups: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_record(sample: Sample) -> dict[str, Any]:
+    """Return the record that `lanistr.preprocess.read_record` makes the sample of.
+
+    Pictures stay bytes; everything else is fit for JSON.
+    """
+    record: dict[str, Any] = {} if sample.id is None else {"id": sample.id}
+    return record | {str(modality): _plain(part) for modality, part in sample.parts.items()}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Quantity():
+            return {"value": value.value, "unit": value.unit}
+        case Measurements():
+            return {"hours": value.hours, **_plain(value.values)}
+        case tuple() | list():
+            return [_plain(each) for each in value]
+        case Mapping():
+            return {name: _plain(each) for name, each in value.items()}
+    return value

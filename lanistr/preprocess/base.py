@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -13,6 +14,21 @@ from lanistr.tasks import TaskSpec
 
 PartT = TypeVar("PartT")
 OptionsT = TypeVar("OptionsT", bound=Schema)
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySpec:
+    """What one array of a row looks like.
+
+    Attributes:
+        dtype: numpy's name of the type.
+        shape: without the axis of rows; -1 where rows differ in length.
+        limit: for whole numbers, the first that does not occur; 0 for real ones.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    limit: int = 0
 
 
 class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
@@ -50,6 +66,10 @@ class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
     @abstractmethod
     def dimensions(self) -> Mapping[str, Any]:
         """Return the sizes that the model's encoder of this modality must have."""
+
+    @abstractmethod
+    def layout(self) -> Mapping[str, ArraySpec]:
+        """Return what each array of a row looks like, by its name in `lanistr.batch`."""
 
     @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:

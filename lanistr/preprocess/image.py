@@ -16,7 +16,7 @@ from lanistr.batch import Arrays
 from lanistr.errors import InputError
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
@@ -144,6 +144,10 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
     def dimensions(self) -> Mapping[str, Any]:
         """Side of the square."""
         return {"size": self.options.size}
+
+    def layout(self) -> Mapping[str, ArraySpec]:
+        """One square of pixels."""
+        return {"pixels": ArraySpec("uint8", (3, self.options.size, self.options.size), 256)}
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Keep the options."""

@@ -14,7 +14,7 @@ from lanistr.batch import Arrays
 from lanistr.errors import InputError, unknown_name
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.preprocess.values import (
     CategoryCleaner,
     NumberCleaner,
@@ -183,6 +183,15 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
             for name, clean in self.categories.items()
         ]
         return {"numbers": 2 * len(self.numbers), "categories": tuple(sizes)}
+
+    def layout(self) -> Mapping[str, ArraySpec]:
+        """One row of numbers, one of codes."""
+        sizes = self.dimensions()
+        codes = sizes["categories"]
+        return {
+            "numbers": ArraySpec("float32", (sizes["numbers"],)),
+            "categories": ArraySpec("int64", (len(codes),), max(codes, default=1)),
+        }
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Keep scales and words by field."""

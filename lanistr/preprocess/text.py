@@ -14,14 +14,14 @@ from lanistr.batch import Arrays
 from lanistr.errors import ConfigError, InputError
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
 Notes = tuple[str, ...]
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-_TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FILE = "tokenizer.json"
 # MIMIC-IV's notes carry three or more underscores where a name or date was taken out.
 _DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*.*?\*\*\]", re.DOTALL)
 
@@ -148,15 +148,19 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
             "mask_id": ids["mask"],
         }
 
+    def layout(self) -> Mapping[str, ArraySpec]:
+        """Token ids, as many as there are."""
+        return {"token_ids": ArraySpec("int64", (-1,), self.tokenizer.get_vocab_size())}
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `tokenizer.json` in the format of the tokenizers library."""
-        (folder / _TOKENIZER_FILE).write_text(self.tokenizer.to_str(), encoding="utf-8")
-        return {"tokenizer": _TOKENIZER_FILE, "max_tokens": self.max_tokens}
+        (folder / TOKENIZER_FILE).write_text(self.tokenizer.to_str(), encoding="utf-8")
+        return {"tokenizer": TOKENIZER_FILE, "max_tokens": self.max_tokens}
 
     @classmethod
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Read `tokenizer.json`."""
-        text = (folder / _TOKENIZER_FILE).read_text(encoding="utf-8")
+        text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
         return cls(Tokenizer.from_str(text), int(state["max_tokens"]))
 
 

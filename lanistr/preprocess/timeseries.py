@@ -18,7 +18,7 @@ from lanistr.batch import Arrays
 from lanistr.errors import InputError, shorten, unknown_name
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.values import (
     CategoryCleaner,
@@ -91,7 +91,13 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
             for name, values in observed.items():
                 column = grid[:, self._index[name]]
                 values.extend(column[~np.isnan(column)].tolist())
-        return cls(task, {name: Scale.of(values) for name, values in observed.items()})
+        scales = {name: Scale.of(values) for name, values in observed.items()}
+        for name, values in observed.items():
+            clean = self.cleaners[name]
+            if not values and isinstance(clean, NumberCleaner) and clean.spec.normal is not None:
+                # Never measured in training: its normal value must read 0, not 170 of height.
+                scales[name] = Scale(mean=self._scaled(clean, clean.spec.normal))
+        return cls(task, scales)
 
     def apply(self, part: Series, log: IssueLog) -> tuple[Arrays, ...]:
         """Return the grid of one series."""
@@ -218,6 +224,11 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
             "steps": self.spec.steps,
             "groups": groups,
         }
+
+    def layout(self) -> Mapping[str, ArraySpec]:
+        """One grid."""
+        sizes = self.dimensions()
+        return {"values": ArraySpec("float32", (sizes["steps"], sizes["features"]))}
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Keep the scales by variable."""

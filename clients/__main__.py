@@ -1,0 +1,160 @@
+"""The command line: `python -m clients predict TASK ...` and `python -m clients tasks`.
+
+Exit codes: 0 an answer; 1 the service failed, was too busy or too slow; 2 the user's to mend.
+"""
+
+import io
+import json
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from clients import display
+from clients.client import DEFAULT_TIMEOUT, DEFAULT_URL, Client
+from clients.errors import ClientError, ConnectionFailed, InvalidInput, InvalidRequest
+from clients.parts import decode, read_json, read_text
+
+_EXAMPLES = """\
+examples:
+  python -m clients tasks
+  python -m clients predict mortality --text note.txt --image cxr.jpg \\
+      --tabular row.json --timeseries vitals.csv --explain
+  echo "Five stars, fits well" | python -m clients predict rating --text - --json
+"""
+
+
+class _Parser(ArgumentParser):
+    """An ArgumentParser that says a mistake in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without the bars' character shows a question mark instead of failing.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        print(arguments.command(arguments))
+    except ClientError as error:
+        print("error:", " ".join(_explained(error).split()), file=sys.stderr)
+        return 2 if _is_users(error) else 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def predict(arguments: Namespace) -> str:
+    """Ask for one prediction; return what to print."""
+    text = [_note(path) for path in arguments.text] or None
+    row = read_json(arguments.tabular, "tabular") if arguments.tabular else None
+    with Client(arguments.url, timeout=arguments.timeout) as client:
+        answer = client.predict(
+            arguments.task,
+            id=arguments.id,
+            text=text,
+            image=arguments.image or None,
+            tabular=row,
+            timeseries=arguments.timeseries,
+            explain=arguments.explain,
+            coverage=arguments.coverage,
+        )
+    return _json(answer.raw) if arguments.json else display.prediction(answer)
+
+
+def tasks(arguments: Namespace) -> str:
+    """Ask which tasks there are; return what to print."""
+    with Client(arguments.url, timeout=arguments.timeout) as client:
+        summaries = client.tasks()
+    if arguments.json:
+        return _json({"tasks": [each.raw for each in summaries]})
+    return display.tasks(summaries)
+
+
+def _parser() -> ArgumentParser:
+    connection = _Parser(add_help=False)
+    connection.add_argument("--url", default=DEFAULT_URL, help="the service (%(default)s)")
+    connection.add_argument(
+        "--timeout",
+        type=float,
+        default=DEFAULT_TIMEOUT,
+        metavar="SECONDS",
+        help="longest wait for the answer (%(default)g)",
+    )
+    connection.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+    layout: dict[str, Any] = {
+        "epilog": _EXAMPLES,
+        "formatter_class": RawDescriptionHelpFormatter,
+    }
+    parser = _Parser(
+        prog="python -m clients", description="Ask a LANISTR service for predictions.", **layout
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    about = "predict one case; every part may be missing, one must be there"
+    one = commands.add_parser(
+        "predict", parents=[connection], help=about, description=about, **layout
+    )
+    one.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
+    one.add_argument("--id", help="your own name for the case; comes back in the answer")
+    one.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a note in UTF-8, - for standard input; may be repeated, oldest first",
+    )
+    one.add_argument(
+        "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
+    )
+    one.add_argument("--tabular", metavar="FILE", help="the table row: a JSON object")
+    one.add_argument(
+        "--timeseries",
+        metavar="FILE",
+        help="measurements: a .csv with a column `hours`, or a .json list of rows",
+    )
+    one.add_argument("--explain", action="store_true", help="say what each part contributed")
+    one.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="share of cases for which the answer's set is to hold the truth, such as 0.9",
+    )
+    one.set_defaults(command=predict)
+
+    about = "list the tasks that the service can predict"
+    listing = commands.add_parser(
+        "tasks", parents=[connection], help=about, description=about, **layout
+    )
+    listing.set_defaults(command=tasks)
+    return parser
+
+
+def _note(path: str) -> str:
+    if path == "-":
+        return decode(sys.stdin.buffer.read(), "standard input", "text")
+    return read_text(path, "text")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _explained(error: ClientError) -> str:
+    if isinstance(error, ConnectionFailed) and not error.reached:
+        return f"service not reachable at {error.url}: is it running? make serve"
+    return str(error)
+
+
+def _is_users(error: ClientError) -> bool:
+    if isinstance(error, ConnectionFailed):
+        return not error.reached
+    return isinstance(error, InvalidInput | InvalidRequest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""Answers as a person reads them in a terminal."""
+
+from collections.abc import Iterator, Sequence
+
+from clients.answers import Issue, Prediction, TaskSummary
+
+_BAR = 30  # characters of a probability of 1
+
+
+def prediction(answer: Prediction) -> str:
+    """Return the answer as a few lines: the outcome first, then what it rests on."""
+    return "\n".join(_lines(answer))
+
+
+def tasks(summaries: Sequence[TaskSummary]) -> str:
+    """Return a line for every task: its name, what it is and the parts that it takes."""
+    if not summaries:
+        return "the service has no task loaded"
+    width = max(len(each.name) for each in summaries)
+    return "\n".join(
+        f"{each.name:{width}}  {each.title} ({', '.join(each.modalities)})" for each in summaries
+    )
+
+
+def _lines(answer: Prediction) -> Iterator[str]:
+    case = f" of {answer.id}" if answer.id else ""
+    outcome = answer.label if answer.value is None else f"{answer.value:g}"
+    yield f"{answer.task}{case}: {outcome}"
+    if answer.model.demo:
+        yield "DEMO MODEL: its weights are not real and its predictions mean nothing"
+
+    width = max(map(len, answer.probabilities), default=0)
+    for label, probability in answer.probabilities.items():
+        bar = "█" * round(_BAR * probability)
+        yield f"  {label:{width}}  {probability:6.1%}  {bar}".rstrip()
+    if answer.expected is not None:
+        yield f"expected: {answer.expected:.2f}"
+    if answer.prediction_set:
+        yield f"set: {', '.join(answer.prediction_set)}"
+
+    yield f"used: {', '.join(answer.modalities.used) or 'none'}"
+    yield f"missing: {', '.join(answer.modalities.missing) or 'none'}"
+    if answer.modalities.contributions is not None:
+        shares = answer.modalities.contributions.items()
+        yield f"contributions: {', '.join(f'{part} {share:+.3f}' for part, share in shares)}"
+    if answer.issues:
+        yield "issues:"
+        yield from (f"  {_issue(each)}" for each in answer.issues)
+
+    stages = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in answer.timing_ms.items())
+    yield f"model: {answer.model.name} {answer.model.version}"
+    yield f"request: {answer.request_id}" + (f" ({stages})" if stages else "")
+
+
+def _issue(issue: Issue) -> str:
+    seen = "" if issue.seen is None else f", seen {issue.seen!r}"
+    detail = f" ({issue.detail})" if issue.detail else ""
+    return f"{issue.field}: {issue.code}{seen}, {issue.action}{detail}"

@@ -1,0 +1,1 @@
+"""From a fine-tuned run to a bundle that needs no torch; `python -m export --help`."""

@@ -1,0 +1,80 @@
+"""MODEL_CARD.md: what a person should know before trusting a bundle."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from training.data.store import Dataset
+from training.run import Run
+
+_DEMO = """> **Demonstration weights.** Trained on records made by chance. The predictions of this model
+> mean nothing about any patient, product or person.
+"""
+
+
+def model_card(run: Run, dataset: Dataset, report: Mapping[str, Any]) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        run: the fine-tuned run.
+        dataset: what it was trained and tested on.
+        report: of `training.evaluate.evaluate`, on the test split.
+    """
+    task, card = run.task, dataset.card
+    lines = [f"# {task.title}", ""]
+    if run.config.synthetic:
+        lines += [_DEMO]
+    lines += [
+        task.description.strip(),
+        "",
+        "## Data",
+        "",
+        f"- Cases: {', '.join(f'{n} {split}' for split, n in card.cases.items())}; "
+        f"labelled: {', '.join(f'{n} {split}' for split, n in card.labelled.items())}.",
+        "- Missing: " + ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items()) + ".",
+        f"- Source: {card.source.get('from', 'unknown')}; sha256 of `dataset.json` "
+        f"{run.config.data_hash[:12]}….",
+        "- Splits share no group (patient, product).",
+        "",
+        "## Results on the test split",
+        "",
+        "95% intervals by bootstrap over cases.",
+        "",
+        *_table({"all cases": report["all"]}, "cases"),
+        "",
+        "### By the parts that a case brings",
+        "",
+        *_table(report["by_presence"], "parts"),
+    ]
+    for column, groups in report["by_subgroup"].items():
+        lines += ["", f"### By {column}", "", *_table(groups, column)]
+    lines += [
+        "",
+        "## Use and limits",
+        "",
+        "- For research and for validation on your own data. Not a medical device; no decision",
+        "  about a person should rest on it.",
+        "- A part that a case lacks is left out of the computation, not guessed.",
+        "- Probabilities are calibrated on the validation split of the data above and need to be",
+        "  checked anew on yours.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(groups: Mapping[str, Mapping[str, Any]], heading: str) -> list[str]:
+    names = list(next(iter(groups.values()))["metrics"])
+    rows = [
+        f"| {heading} | n | " + " | ".join(names) + " |",
+        "|---|---:|" + "---:|" * len(names),
+    ]
+    for group, found in groups.items():
+        cells = [_cell(found["metrics"][n], found["intervals"][n]) for n in names]
+        rows.append(f"| {group} | {found['cases']} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def _cell(value: float | None, interval: list[float | None]) -> str:
+    if value is None:
+        return "-"
+    low, high = interval
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"

@@ -1,0 +1,86 @@
+"""ONNX graphs by torch's exporter, checked to be as dynamic as they were asked to be."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnx
+import torch
+from torch.export import Dim
+
+from export.graphs import GraphSource
+from lanistr.bundle import Graph, Tensor
+from lanistr.errors import BundleError
+
+OPSET = 20
+FOLDER = "onnx"
+
+
+def export_onnx(name: str, source: GraphSource, bundle: Path) -> Graph:
+    """Write one graph, weights inside, and return its description for the manifest.
+
+    Raises:
+        BundleError: the exporter froze an axis that must vary; it does not say so itself.
+    """
+    symbols = {axis: Dim.DYNAMIC for axes in source.dynamic.values() for axis in axes.values()}
+    shapes = tuple(
+        {axis: symbols[each] for axis, each in source.dynamic[key].items()} for key in source.inputs
+    )
+    with warnings.catch_warnings():
+        # torch.export copies its own deprecated tree nodes.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        program = torch.onnx.export(
+            source.module,
+            tuple(source.inputs.values()),
+            input_names=list(source.inputs),
+            output_names=list(source.outputs),
+            # A module that takes `*arrays` has one argument in the exporter's eyes.
+            dynamic_shapes={"arrays": shapes} if source.variadic else shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    _name_axes(model.graph, source)
+    onnx.checker.check_model(model)
+    path = bundle / FOLDER / f"{name}.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save_model(model, str(path))
+    return Graph(
+        file=f"{FOLDER}/{path.name}",
+        inputs=_describe(model.graph.input),
+        outputs=_describe(model.graph.output),
+    )
+
+
+def _name_axes(graph: onnx.GraphProto, source: GraphSource) -> None:
+    """Give the exporter's symbols (s4, s86) the names that the bundle promises."""
+    names: dict[str, str] = {}
+    for value in graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for axis, wanted in source.dynamic[value.name].items():
+            if not dims[axis].dim_param:
+                raise BundleError(
+                    "the exporter froze an axis",
+                    code="frozen_axis",
+                    field=f"{value.name}[{axis}]",
+                    seen=dims[axis].dim_value,
+                    accepted=f"any number of {wanted}",
+                )
+            names[dims[axis].dim_param] = wanted
+    for value in [*graph.input, *graph.output]:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = names.get(dim.dim_param, dim.dim_param)
+    del graph.value_info[:]  # they would go on speaking of s4
+
+
+def _describe(values: Iterable[onnx.ValueInfoProto]) -> dict[str, Tensor]:
+    described: dict[str, Tensor] = {}
+    for value in values:
+        kind = value.type.tensor_type
+        shape = tuple(dim.dim_param or int(dim.dim_value) for dim in kind.shape.dim)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        described[value.name] = Tensor(dtype=dtype, shape=shape)
+    return described

@@ -1,0 +1,226 @@
+"""A model on disk: `config.json` beside `model.safetensors`.
+
+save_pretrained(model, folder)
+from_pretrained(folder, Lanistr)            the whole model, as it was saved
+load_core(model, folder)                    what pretraining learned, into a model with a head
+"""
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lanistr.errors import CheckpointError
+from lanistr.modalities import Modality
+from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.schema import Schema
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+Model = TypeVar("Model", Lanistr, LanistrForPretraining)
+
+
+class StoredConfig(Schema):
+    """What `config.json` holds.
+
+    Attributes:
+        model: name of the model's class.
+        config: its sizes.
+    """
+
+    model: str
+    config: LanistrConfig
+
+
+def save_pretrained(model: Lanistr | LanistrForPretraining, folder: Path) -> None:
+    """Write a model into a folder; each file is replaced as a whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: each.detach().contiguous().cpu() for name, each in weights(model).items()}
+    stored = StoredConfig(model=type(model).__name__, config=model.config)
+    unfinished = folder / f".{WEIGHTS_NAME}.{os.getpid()}"
+    try:
+        save_file(tensors, unfinished)
+        unfinished.replace(folder / WEIGHTS_NAME)
+        unfinished.write_text(stored.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / CONFIG_NAME)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def from_pretrained(folder: Path, model_class: type[Model]) -> Model:
+    """Read a model from a folder, on the CPU and in evaluation mode.
+
+    Raises:
+        CheckpointError: the folder, a file, a weight or a shape is missing or does not fit, or
+            the folder holds a model of the other class.
+    """
+    stored = read_config(folder)
+    if stored.model != model_class.__name__:
+        raise CheckpointError(
+            f"{folder} holds another kind of model",
+            code="wrong_model",
+            seen=stored.model,
+            accepted=model_class.__name__,
+        )
+    model = model_class(stored.config)
+    tensors = read_weights(folder)
+    own = weights(model)
+    _refuse(own.keys() - tensors.keys(), f"weights are missing in {folder}")
+    _refuse(tensors.keys() - own.keys(), f"{folder} holds weights that the model has not")
+    _copy(tensors, own, folder)
+    return model.eval()
+
+
+# ---- from pretraining to fine-tuning ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of the weights when a model was started from another.
+
+    Attributes:
+        loaded: parts of the model that were taken over, such as "encoders.text".
+        fresh: parts of the model that start, at least in part, from their own initial weights.
+        left: parts of the checkpoint that the model has no use for.
+    """
+
+    loaded: tuple[str, ...]
+    fresh: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ()) -> LoadReport:
+    """Start a model from a saved one: encoders, projections and fusion, but not the head.
+
+    An encoder that is not in the checkpoint would be trained from nothing or, worse, be frozen
+    as it is; so that is an error unless its modality is named in `fresh`.
+
+    Args:
+        model: changed in place.
+        folder: of a `Lanistr` or a `LanistrForPretraining`.
+        fresh: modalities whose encoder and projection start from their own initial weights.
+
+    Raises:
+        CheckpointError: as for `from_pretrained`, but for what the model does not need.
+    """
+    stored = read_weights(folder)
+    tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
+    new = {"head", *(f"{group}.{each}" for group in _BY_MODALITY for each in fresh)}
+    own = weights(model)
+    wanted = {name: each for name, each in own.items() if _part_of(name) not in new}
+    taken = {name: each for name, each in wanted.items() if name in tensors}
+    unused = tuple(
+        f"{name}.{each}."
+        for name, module in model.named_modules()
+        for each in getattr(module, "unused", ())
+    )
+    lacking = {name for name in wanted.keys() - taken.keys() if not name.startswith(unused)}
+    _refuse(lacking, f"weights are missing in {folder}")
+    _copy(tensors, taken, folder)
+    return LoadReport(
+        loaded=_parts(taken),
+        fresh=_parts(own.keys() - taken.keys()),
+        left=_parts(tensors.keys() - taken.keys()),
+    )
+
+
+_BY_MODALITY = ("encoders", "projections")
+"""The groups of modules that have one member a modality."""
+
+
+def _part_of(name: str) -> str:
+    """Return the part of the model that a weight belongs to, such as "encoders.text"."""
+    steps = name.split(".")
+    return ".".join(steps[:2] if steps[0] in _BY_MODALITY else steps[:1])
+
+
+def _parts(names: Collection[str]) -> tuple[str, ...]:
+    return tuple(sorted({_part_of(name) for name in names}))
+
+
+# ---- files --------------------------------------------------------------------------------------
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return what of a model is stored: parameters and persistent buffers, each once.
+
+    TabNet has some layers in several places; their weights go by the first of their names.
+    """
+    persistent = model.state_dict(keep_vars=True).keys()
+    named = chain(model.named_parameters(), model.named_buffers())
+    return {name: tensor for name, tensor in named if name in persistent}
+
+
+def read_config(folder: Path) -> StoredConfig:
+    """Read the sizes of the model in a folder.
+
+    Raises:
+        CheckpointError: there is no such folder, or its config is missing or wrong.
+    """
+    path = folder / CONFIG_NAME
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}", code="no_checkpoint")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise CheckpointError(
+            f"{folder} holds no model",
+            code="no_checkpoint",
+            accepted=f"a folder with {CONFIG_NAME} and {WEIGHTS_NAME}",
+        ) from exc
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(f"cannot read {path}: {exc}", code="bad_config") from exc
+    return StoredConfig.parse(data, CheckpointError, str(path))
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights of the model in a folder, on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    path = folder / WEIGHTS_NAME
+    try:
+        return load_file(path)
+    except FileNotFoundError as exc:
+        raise CheckpointError(
+            f"{folder} holds no weights", code="no_checkpoint", accepted=WEIGHTS_NAME
+        ) from exc
+    except (OSError, SafetensorError) as exc:
+        raise CheckpointError(f"cannot read {path}: {exc}", code="damaged_weights") from exc
+
+
+def _refuse(names: Collection[str], message: str) -> None:
+    """Raise a CheckpointError if there are any names, and name the first few."""
+    if names:
+        shown = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
+        raise CheckpointError(f"{message}: {len(names)}, namely {shown}", code="wrong_weights")
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path) -> None:
+    """Copy tensors by name into a model.
+
+    Raises:
+        CheckpointError: a shape differs; nothing has been copied then.
+    """
+    for name, tensor in target.items():
+        if source[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"a weight in {folder} does not fit the model",
+                code="wrong_shape",
+                field=name,
+                seen=str(tuple(source[name].shape)),
+                accepted=str(tuple(tensor.shape)),
+            )
+    for name, tensor in target.items():
+        tensor.copy_(source[name])

@@ -1,0 +1,124 @@
+"""Fusion: one Transformer over the tokens of every modality a case brings.
+
+FLAVA's multimodal encoder as transformers has it (pre-norm, its own CLS), with torch's fused
+attention put in: the library's builds a B x heads x S x S matrix in every layer.
+
+Shapes: B case, N token, S = 1 + N (CLS in front), D width, H head, E = D / H.
+"""
+
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import FlavaMultimodalConfig, FlavaMultimodalModel
+from transformers.models.flava.modeling_flava import FlavaSelfAttention
+
+from lanistr.schema import Schema
+
+
+class FusionConfig(Schema):
+    """Sizes of fusion; the defaults are FLAVA's.
+
+    Attributes:
+        width: D of the tokens, which every modality is projected to.
+        pooler: keep FLAVA's pooler, which nothing here depends on: for checkpoints that have it.
+
+    Source: LANISTR paper, section 4.
+    """
+
+    width: int = Field(default=768, ge=1)
+    layers: int = Field(default=6, ge=1)
+    heads: int = Field(default=12, ge=1)
+    feedforward: int = Field(default=3072, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    pooler: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        return self
+
+
+class Fusion(nn.Module):
+    """Lets the tokens of a case see one another and gathers them in a CLS token.
+
+    Attributes:
+        unused: names of modules that no output depends on, where the config keeps them.
+    """
+
+    unused = ("flava.pooler",)
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        flava = FlavaMultimodalConfig(
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            intermediate_size=config.feedforward,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+        )
+        self.flava = FlavaMultimodalModel(flava, add_pooling_layer=config.pooler)
+        # The library starts it at 0, where the first layer norm's slope is 1e6: one step's
+        # gradient would be all the CLS token's.
+        nn.init.normal_(self.flava.cls_token, std=flava.initializer_range)
+        for layer in self.flava.encoder.layer:
+            fused = FusedAttention(flava)
+            fused.load_state_dict(layer.attention.attention.state_dict())
+            layer.attention.attention = fused
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Fuse the tokens of each case.
+
+        Args:
+            tokens: (B, N, D) in canonical order of modality; N may be 0. Any length of vector:
+                each is L2-normalised over its D features here.
+            mask: (B, N) bool, True for a token that is there. What stands at other places
+                changes nothing.
+
+        Returns:
+            (B, 1 + N, D): CLS, then the tokens; what stands at masked places means nothing.
+
+        Source: LANISTR paper, section 3.2.
+        """
+        tokens_BND = functional.normalize(torch.where(mask[..., None], tokens, 0.0), dim=-1)
+        visible_BS = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
+        # Expanded, since onnxruntime's CPU attention takes no mask that it has to broadcast.
+        size = visible_BS.shape[1]
+        visible_B1SS = visible_BS[:, None, None, :].expand(-1, 1, size, -1)
+        return self.flava(tokens_BND, attention_mask=visible_B1SS).last_hidden_state
+
+
+class FusedAttention(FlavaSelfAttention):
+    """FLAVA's self-attention, computed by torch's fused operator."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor]:
+        """Attend.
+
+        Args:
+            hidden_states: (B, S, D).
+            attention_mask: (B, 1, S, S) bool, True where a token may be looked at.
+            output_attentions: not to be had: the weights are never formed.
+        """
+        assert not output_attentions
+        split = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
+        query_BHSE, key_BHSE, value_BHSE = (
+            project(hidden_states).view(split).transpose(1, 2)
+            for project in (self.query, self.key, self.value)
+        )
+        context_BHSE = functional.scaled_dot_product_attention(
+            query_BHSE,
+            key_BHSE,
+            value_BHSE,
+            attn_mask=attention_mask,
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )
+        return (context_BHSE.transpose(1, 2).flatten(2),)

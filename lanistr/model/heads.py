@@ -1,0 +1,139 @@
+"""The small networks around fusion: projections, task heads, SimMMM's projector and predictor.
+
+Shapes: B case, D width, C output (class).
+"""
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lanistr.schema import Schema
+
+
+class Projection(nn.Sequential):
+    """One layer from an encoder's width to fusion's.
+
+    Source: LANISTR paper, section 3.2.
+    """
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__(nn.Linear(width_in, width_out), nn.ReLU())
+
+
+# ---- tasks --------------------------------------------------------------------------------------
+
+
+class HeadConfig(Schema):
+    """What is predicted.
+
+    Attributes:
+        kind: classes without order, classes in order (ratings), or numbers.
+        outputs: number of classes, or of numbers.
+        hidden: width of the two hidden layers; None for fusion's width.
+
+    Source: LANISTR paper, section 4 (classifier); dropout as in the release.
+    """
+
+    kind: Literal["classes", "ordinal", "regression"]
+    outputs: int = Field(ge=1)
+    hidden: int | None = Field(default=None, ge=1)
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind != "regression" and self.outputs < 2:
+            raise ValueError(f"a head of kind {self.kind!r} needs at least 2 outputs")
+        return self
+
+
+class Head(nn.Module):
+    """From fusion's CLS token to a task's outputs."""
+
+    def __init__(self, config: HeadConfig, width: int) -> None:
+        super().__init__()
+        hidden = config.hidden or width
+        scores = 1 if config.kind == "ordinal" else config.outputs
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(hidden, scores),
+        )
+        self.link = CumulativeLink(config.outputs) if config.kind == "ordinal" else nn.Identity()
+
+    def forward(self, cls_BD: Tensor) -> Tensor:
+        """Return (B, C): logits of classes (for ordinal, log-probabilities), or numbers."""
+        return self.link(self.mlp(cls_BD))
+
+
+class CumulativeLink(nn.Module):
+    """Ordered classes from one score: P(class <= k) = sigmoid(cut_k - score).
+
+    Source: McCullagh 1980, the proportional-odds model.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        # Gaps of about 1 around 0: no class starts out of reach.
+        self.first_cut = nn.Parameter(torch.tensor([1 - classes / 2]))
+        self.raw_gaps = nn.Parameter(torch.full((classes - 2,), 0.54))
+
+    def forward(self, score_B1: Tensor) -> Tensor:
+        """Return (B, C) log-probabilities, so that their softmax is the distribution."""
+        score_B1 = score_B1.float()
+        gaps = functional.softplus(self.raw_gaps) + 1e-3
+        cuts = torch.cat([self.first_cut, self.first_cut + gaps.cumsum(0)])
+        below = functional.logsigmoid(cuts - score_B1)
+        above = functional.logsigmoid(score_B1 - cuts)
+        # sigmoid(b) - sigmoid(a) = sigmoid(b) * sigmoid(-a) * (1 - exp(a - b)): no difference of
+        # nearly equal numbers, and the last factor does not depend on the score.
+        middle = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-gaps))
+        return torch.cat([below[:, :1], middle, above[:, -1:]], dim=1)
+
+
+# ---- SimMMM -------------------------------------------------------------------------------------
+
+
+class SimMMMConfig(Schema):
+    """The similarity of a case and its masked self.
+
+    Attributes:
+        width: of the projector's three layers.
+        bottleneck: hidden width of the predictor.
+        tokens: compare fusion's CLS and the tokens of present modalities, or the CLS alone.
+        on: compare cases with any modality, or only those with all, as the paper words it.
+
+    Source: LANISTR paper, section 3.3; widths as in the release.
+    """
+
+    width: int = Field(default=2048, ge=1)
+    bottleneck: int = Field(default=512, ge=1)
+    tokens: Literal["all", "cls"] = "all"
+    on: Literal["any", "parallel"] = "any"
+
+
+class Projector(nn.Sequential):
+    """Three layers from fused tokens to the space in which two views are compared."""
+
+    def __init__(self, config: SimMMMConfig, width_in: int) -> None:
+        layers: list[nn.Module] = []
+        for width in (width_in, config.width, config.width):
+            layers += [nn.Linear(width, config.width), nn.ReLU()]
+        super().__init__(*layers)
+
+
+class Predictor(nn.Sequential):
+    """Two layers, with a bottleneck, that predict one view from the other."""
+
+    def __init__(self, config: SimMMMConfig) -> None:
+        super().__init__(
+            nn.Linear(config.width, config.bottleneck),
+            nn.ReLU(),
+            nn.Linear(config.bottleneck, config.width),
+        )

@@ -1,0 +1,281 @@
+"""LANISTR: encoders, projections, fusion and head as one module, and its pretraining form.
+
+Shapes: B case, R row of one modality, N token (in all, or of one modality), D width of fusion,
+C output, n compared token.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from pydantic import model_validator
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from lanistr.modalities import Modality
+from lanistr.model import losses
+from lanistr.model.encoder import Encoder
+from lanistr.model.fusion import Fusion, FusionConfig
+from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, Projector, SimMMMConfig
+from lanistr.model.image import ImageConfig, ImageEncoder, ImagePretext
+from lanistr.model.tabular import TabularConfig, TabularEncoder, TabularPretext
+from lanistr.model.tensors import TensorBatch, TensorPart
+from lanistr.model.text import TextConfig, TextEncoder, TextPretext
+from lanistr.model.timeseries import TimeseriesConfig, TimeseriesEncoder, TimeseriesPretext
+from lanistr.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What the model knows of a modality.
+
+    Attributes:
+        encoder: module from the modality's arrays to tokens.
+        pretext: module that hides part of the arrays and has the encoder fill it in.
+        loss: name of the pretext's loss.
+    """
+
+    encoder: Callable[[Any], Encoder]
+    pretext: Callable[[Any], nn.Module]
+    loss: str
+
+
+FAMILIES: Mapping[Modality, Family] = {
+    Modality.TEXT: Family(TextEncoder, TextPretext, "mlm"),
+    Modality.IMAGE: Family(ImageEncoder, ImagePretext, "mim"),
+    Modality.TABULAR: Family(TabularEncoder, TabularPretext, "mfm"),
+    Modality.TIMESERIES: Family(TimeseriesEncoder, TimeseriesPretext, "mtm"),
+}
+
+
+class LanistrConfig(Schema):
+    """The whole model.
+
+    Attributes:
+        text, image, tabular, timeseries: sizes of the encoders; None where the model has none.
+        head: None for a model that is pretrained or only embeds.
+        simmmm: None for pretraining without it, which spares the unmasked pass.
+    """
+
+    text: TextConfig | None = None
+    image: ImageConfig | None = None
+    tabular: TabularConfig | None = None
+    timeseries: TimeseriesConfig | None = None
+    fusion: FusionConfig = FusionConfig()
+    head: HeadConfig | None = None
+    simmmm: SimMMMConfig | None = SimMMMConfig()
+
+    @model_validator(mode="after")
+    def _has_encoders(self) -> Self:
+        if not self.modalities:
+            raise ValueError("a model needs at least one of " + ", ".join(Modality))
+        return self
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities that the model has an encoder for, in canonical order."""
+        return tuple(each for each in Modality if getattr(self, each) is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the model says of the cases of a batch.
+
+    Attributes:
+        logits: (B, C), see `lanistr.model.heads.Head`.
+        embedding: (B, D), fusion's CLS token, L2-normalised: for retrieval.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+
+
+class Lanistr(nn.Module):
+    """Predicts from whichever modalities a case brings.
+
+    Attributes:
+        encoders: by modality, from arrays to tokens of the encoder's own width.
+        projections: by modality, from there to fusion's width.
+        fusion: over the tokens of all modalities of a case.
+        head: from fusion's CLS token to the task's outputs; None if the config has none.
+
+    Source: LANISTR paper, section 3 and Figure 1.
+    """
+
+    def __init__(self, config: LanistrConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.fusion.width
+        encoders: dict[str, Encoder] = {
+            each: FAMILIES[each].encoder(getattr(config, each)) for each in config.modalities
+        }
+        self.encoders = nn.ModuleDict(encoders)
+        self.projections = nn.ModuleDict(
+            {each: Projection(encoder.width, width) for each, encoder in encoders.items()}
+        )
+        self.fusion = Fusion(config.fusion)
+        self.head = Head(config.head, width) if config.head else None
+        self._encoders_frozen = False
+
+    def forward(
+        self, batch: TensorBatch, encoded: Mapping[Modality, Tensor] | None = None
+    ) -> Output:
+        """Predict for every case of a batch; only what is present is encoded.
+
+        Args:
+            batch: cases with any modalities of the model, each with any others or none.
+            encoded: (R, N, W) by modality, what the encoders yielded for the batch's rows, for
+                frozen encoders that were run before. Default: run them.
+        """
+        assert self.head is not None, "a model without a head predicts nothing"
+        projected = self.encode(batch.parts) if encoded is None else self.project(encoded)
+        cls_BD = self.fusion(*self.assemble(batch, projected))[:, 0]
+        return Output(self.head(cls_BD), functional.normalize(cls_BD, dim=-1))
+
+    def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
+        """Return the projected tokens (R, N, D) of each row, by modality."""
+        return self.project(
+            {each: self.encoders[each](**part.arrays) for each, part in parts.items()}
+        )
+
+    def project(self, encoded: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
+        """Bring the encoders' tokens (R, N, W) to fusion's width: (R, N, D)."""
+        return {each: self.projections[each](tokens) for each, tokens in encoded.items()}
+
+    def assemble(
+        self, batch: TensorBatch, projected: Mapping[Modality, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Lay the tokens of each case side by side.
+
+        Several rows of one case (notes, pictures) are averaged token by token; modalities stand
+        in canonical order, and one that no case of the batch brings takes no place.
+
+        Args:
+            batch: whose rows they are; of its arrays only those are read that mark padding.
+            projected: (R, N, D) by modality.
+
+        Returns:
+            tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
+        """
+        device = next(self.projections.parameters()).device
+        blocks = [torch.zeros(batch.size, 0, self.config.fusion.width, device=device)]
+        masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
+        for modality in Modality:
+            if modality not in projected:
+                continue
+            part, tokens_RND = batch.parts[modality], projected[modality]
+            rows_B = part.sample.new_zeros(batch.size)
+            rows_B = rows_B.index_add(0, part.sample, torch.ones_like(part.sample))
+            sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
+            sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
+            blocks.append(sum_BND / rows_B.clamp(min=1)[:, None, None])
+            mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
+            encoder = self.encoders[modality]
+            assert isinstance(encoder, Encoder)
+            real_RN = encoder.token_mask(**part.arrays)
+            if real_RN is not None:
+                assert bool((rows_B <= 1).all()), f"several {modality} rows have no common tokens"
+                mask_BN = torch.zeros_like(mask_BN).index_copy(0, part.sample, real_RN)
+            masks.append(mask_BN)
+        return torch.cat(blocks, dim=1), torch.cat(masks, dim=1)
+
+    def freeze_encoders(self) -> Self:
+        """Train projections, fusion and head alone; encoders stay in eval mode from now on.
+
+        Source: LANISTR paper, section 4 (fine-tuning).
+        """
+        self._encoders_frozen = True
+        self.encoders.requires_grad_(False).eval()
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; frozen encoders stay in evaluation."""
+        super().train(mode)
+        if self._encoders_frozen:
+            self.encoders.eval()
+        return self
+
+
+class LanistrForPretraining(nn.Module):
+    """Learns from unlabelled cases: each modality's pretext, and SimMMM over all of them.
+
+    Attributes:
+        core: the model itself, without a head.
+        pretexts: by modality, what hides and reconstructs.
+        projector, predictor: SimMMM's; None if the config has none.
+
+    Source: LANISTR paper, section 3.3.
+    """
+
+    def __init__(self, config: LanistrConfig) -> None:
+        super().__init__()
+        assert config.head is None, "pretraining has no head"
+        self.config = config
+        self.core = Lanistr(config)
+        self.pretexts = nn.ModuleDict(
+            {each: FAMILIES[each].pretext(getattr(config, each)) for each in config.modalities}
+        )
+        simmmm = config.simmmm
+        self.projector = Projector(simmmm, config.fusion.width) if simmmm else None
+        self.predictor = Predictor(simmmm) if simmmm else None
+
+    def forward(self, batch: TensorBatch, generator: Generator) -> dict[str, Tensor]:
+        """Return the losses by name: of each modality that the batch brings, and "simmmm".
+
+        Args:
+            batch: cases with any of the modalities; one without any has no part in a loss.
+            generator: where the masks come from.
+        """
+        core = self.core
+        named: dict[str, Tensor] = {}
+        masked: dict[Modality, Tensor] = {}
+        for modality, part in batch.parts.items():
+            pretext, encoder = self.pretexts[modality], core.encoders[modality]
+            loss, masked[modality] = pretext(encoder, part.arrays, generator)
+            named[FAMILIES[modality].loss] = loss
+        if self.projector is not None:
+            views = core.encode(batch.parts), core.project(masked)
+            named["simmmm"] = self.compare(batch, *views)
+        return named
+
+    def compare(
+        self,
+        batch: TensorBatch,
+        plain: Mapping[Modality, Tensor],
+        masked: Mapping[Modality, Tensor],
+    ) -> Tensor:
+        """Return the SimMMM loss of two views, each (R, N, D) by modality."""
+        assert self.config.simmmm is not None
+        assert self.projector is not None
+        assert self.predictor is not None
+        plain_BND, mask_BN = self.core.assemble(batch, plain)
+        masked_BND, _ = self.core.assemble(batch, masked)
+        chosen_BS = losses.simmmm_tokens(
+            mask_BN,
+            batch.presence(self.config.modalities, mask_BN.device),
+            on=self.config.simmmm.on,
+            tokens=self.config.simmmm.tokens,
+        )
+        z1_nD = self.projector(self.core.fusion(plain_BND, mask_BN)[chosen_BS])
+        z2_nD = self.projector(self.core.fusion(masked_BND, mask_BN)[chosen_BS])
+        return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
+
+
+def count_parameters(model: nn.Module, *, trained: bool = False) -> dict[str, int]:
+    """Count parameters by module, such as "encoders.text"; the total is the sum.
+
+    Args:
+        model: a `Lanistr` or `LanistrForPretraining`.
+        trained: count only those that receive gradients.
+    """
+    counts: dict[str, int] = {}
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleDict | Lanistr):
+            inner = count_parameters(child, trained=trained)
+            counts |= {f"{name}.{each}": count for each, count in inner.items()}
+        else:
+            counts[name] = sum(
+                each.numel() for each in child.parameters() if each.requires_grad or not trained
+            )
+    return counts

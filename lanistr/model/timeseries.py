@@ -1,0 +1,152 @@
+"""Time series: a small Transformer over steps, and masked time-series modelling to pretrain it.
+
+Shapes: R row (one series), T step, F column of values, G variable, W width.
+"""
+
+import math
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from lanistr.model import losses, masking
+from lanistr.model.encoder import Encoder
+from lanistr.model.tensors import Arrays
+from lanistr.schema import Schema
+
+
+class TimeseriesConfig(Schema):
+    """Sizes of the time-series encoder; widths and layers default to the release's.
+
+    Attributes:
+        features: columns F of `values`.
+        steps: steps T of a series.
+        groups: the columns of each variable (those of a one-hot category together), which
+            pretraining hides together; a column in no group, such as one that says whether a
+            variable was observed, is never hidden.
+        mask_ratio: share of each variable's steps that pretraining hides.
+        mask_run: mean length of a hidden run, in steps.
+
+    Source: Zerveas et al. 2021; LANISTR paper, section 4 and Table 5.
+    """
+
+    features: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    groups: tuple[tuple[int, ...], ...]
+    width: int = Field(default=76, ge=1)
+    layers: int = Field(default=3, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=256, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    mask_ratio: float = Field(default=0.15, ge=0, lt=1)
+    mask_run: float = Field(default=3.0, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        columns = [column for group in self.groups for column in group]
+        if len(set(columns)) < len(columns):
+            raise ValueError("a column stands in two groups")
+        if columns and not 0 <= min(columns) <= max(columns) < self.features:
+            raise ValueError(f"groups name columns outside 0 to {self.features - 1}")
+        stay, enter = masking.run_probabilities(self.mask_ratio, self.mask_run)
+        if enter > stay and self.mask_ratio > 0:
+            raise ValueError(
+                f"runs of mean {self.mask_run:g} are too short for a mask_ratio of"
+                f" {self.mask_ratio:g}: at least {1 / (1 - self.mask_ratio):.2f}"
+            )
+        return self
+
+
+class TimeseriesEncoder(Encoder):
+    """A Transformer over the steps of each series, with learned positions.
+
+    Attributes:
+        output_layer: back from tokens to values; used by the pretext alone, but counted and
+            stored with the encoder as in the mvts Transformer.
+
+    Source: Zerveas et al. 2021, section 3.1; LayerNorm for its batch norm as in the LANISTR paper.
+    """
+
+    def __init__(self, config: TimeseriesConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.project_inp = nn.Linear(config.features, config.width)
+        self.positions = nn.Parameter(torch.empty(config.steps, config.width).normal_(std=0.02))
+        # Steps first: with rows first, torch takes a fused path in eval that does not export.
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                config.width,
+                config.heads,
+                config.feedforward,
+                config.dropout,
+                activation="gelu",
+                batch_first=False,
+            )
+            for _ in range(config.layers)
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.output_layer = nn.Linear(config.width, config.features)
+
+    def example(self, rows: int) -> Arrays:
+        """See `Encoder.example`."""
+        return {"values": torch.zeros(rows, self.config.steps, self.config.features)}
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encode series.
+
+        Args:
+            values: (R, T, F) float32, as `lanistr.preprocess.timeseries` makes them.
+
+        Returns:
+            (R, T, W): one token a step.
+        """
+        hidden_RTW = self.project_inp(values) * math.sqrt(self.width) + self.positions
+        hidden_TRW = self.dropout(hidden_RTW).transpose(0, 1)
+        for layer in self.layers:
+            hidden_TRW = layer(hidden_TRW)
+        return hidden_TRW.transpose(0, 1)
+
+    def reconstruct(self, tokens_RTW: Tensor) -> Tensor:
+        """Return the values (R, T, F) that the tokens stand for."""
+        return self.output_layer(self.dropout(functional.gelu(tokens_RTW)))
+
+
+class TimeseriesPretext(nn.Module):
+    """Masked time-series modelling: fill in the runs that were hidden."""
+
+    membership: Tensor
+
+    def __init__(self, config: TimeseriesConfig) -> None:
+        super().__init__()
+        self.config = config
+        membership_GF = torch.zeros(len(config.groups), config.features)
+        for group, columns in enumerate(config.groups):
+            membership_GF[group, list(columns)] = 1
+        self.register_buffer("membership", membership_GF, persistent=False)
+
+    def forward(
+        self, encoder: TimeseriesEncoder, arrays: Arrays, generator: Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Hide runs of each variable (set them to 0), encode what is left.
+
+        Returns:
+            the loss and the tokens (R, T, W) of the series with hidden runs.
+        """
+        config, values_RTF = self.config, arrays["values"]
+        hidden_RTG = masking.draw_runs(
+            len(values_RTF),
+            config.steps,
+            len(config.groups),
+            ratio=config.mask_ratio,
+            mean_run=config.mask_run,
+            generator=generator,
+        ).to(values_RTF.device)
+        hidden_RTF = (hidden_RTG.float() @ self.membership).bool()
+        tokens_RTW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
+        loss = losses.masked_series(encoder.reconstruct(tokens_RTW), values_RTF, hidden_RTF)
+        return loss, tokens_RTW

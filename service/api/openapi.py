@@ -1,0 +1,225 @@
+"""The OpenAPI document: one address a task, with that task's own fields, units and ranges.
+
+FastAPI knows one address, `/predict/{task}`; what a task takes is known once its bundle is open.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from lanistr.bundle import Bundle
+from lanistr.modalities import Modality
+from lanistr.tasks import FieldSpec, NumberField, TaskSpec
+from service.api.examples import example
+from service.api.options import Options
+from service.api.problems import MEDIA_TYPE, STATUS
+from service.api.schemas import PredictionAnswer, Problem
+
+_REFERENCE = "#/components/schemas/{model}"
+
+Schema = dict[str, Any]
+
+
+def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
+    """Return the OpenAPI document of an application that serves the bundles."""
+    found = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=[{"name": "predict"}, {"name": "tasks"}, {"name": "state"}],
+    )
+    _, models = models_json_schema(
+        [(PredictionAnswer, "serialization"), (Problem, "serialization")],
+        ref_template=_REFERENCE,
+    )
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= models["$defs"]
+    predicting = {f"/predict/{name}": _predict(each.task) for name, each in bundles.items()}
+    found["paths"] = predicting | found["paths"]
+    return found
+
+
+def _predict(task: TaskSpec) -> Schema:
+    return {
+        "post": {
+            "tags": ["predict"],
+            "operationId": f"predict_{task.name}",
+            "summary": task.title,
+            "description": f"{task.description}\n\nEvery part may be left out, at least one must "
+            "be there.",
+            "parameters": _parameters(),
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {"schema": _record(task), "example": example(task)},
+                    "multipart/form-data": {
+                        "schema": _form(task),
+                        "encoding": {
+                            "tabular": {"contentType": "application/json"},
+                            "timeseries": {"contentType": "application/json, text/csv"},
+                        },
+                    },
+                },
+            },
+            "responses": _responses(),
+        }
+    }
+
+
+def _parameters() -> list[Schema]:
+    properties = Options.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in properties.items()
+    ]
+
+
+def _responses() -> Schema:
+    responses: Schema = {
+        "200": {
+            "description": "The prediction",
+            "content": {"application/json": {"schema": _of(PredictionAnswer)}},
+        }
+    }
+    for status in sorted({status for status, _ in STATUS.values()}):
+        codes = {code: title for code, (each, title) in STATUS.items() if each == status}
+        responses[str(status)] = {
+            "description": "; ".join(f"{title} (`{code}`)" for code, title in codes.items()),
+            "content": {MEDIA_TYPE: {"schema": _of(Problem)}},
+        }
+    del responses["405"]  # another method is another operation
+    responses["503"]["headers"] = {
+        "Retry-After": {"schema": {"type": "integer"}, "description": "seconds to wait"}
+    }
+    return responses
+
+
+def _of(model: type[Any]) -> Schema:
+    return {"$ref": _REFERENCE.format(model=model.__name__)}
+
+
+# ---- a task's record ----------------------------------------------------------------------------
+
+
+def _record(task: TaskSpec) -> Schema:
+    parts = {each: _nullable(PARTS[each](task)) for each in task.modalities}
+    name = {"type": ["string", "null"], "description": "your name for the case"}
+    return {
+        "type": "object",
+        "title": f"{task.name} record",
+        "properties": {"id": name, **parts},
+        "additionalProperties": False,
+    }
+
+
+def _form(task: TaskSpec) -> Schema:
+    """Describe the same as form fields: pictures and series may be files."""
+    properties = {each: PARTS[each](task) | FORM.get(each, {}) for each in task.modalities}
+    name = {"type": "string", "description": "your name for the case"}
+    return {"type": "object", "title": f"{task.name} form", "properties": {"id": name} | properties}
+
+
+def _nullable(schema: Schema) -> Schema:
+    description = schema.pop("description", "")
+    return {"description": description, "anyOf": [schema, {"type": "null"}]}
+
+
+def _text(task: TaskSpec) -> Schema:
+    assert task.text is not None
+    several = {"type": "array", "items": {"type": ["string", "null"]}}
+    return {
+        "description": f"{task.text.description} One note or a list of them.",
+        "anyOf": [{"type": "string"}, several],
+    }
+
+
+def _image(task: TaskSpec) -> Schema:
+    assert task.image is not None
+    one = {"type": "string", "contentEncoding": "base64"}
+    return {
+        "description": f"{task.image.description} Base64 or a data URL of a JPEG, PNG, WebP, TIFF "
+        "or BMP; one or a list of them. Addresses are not fetched.",
+        "anyOf": [one, {"type": "array", "items": one}],
+    }
+
+
+def _tabular(task: TaskSpec) -> Schema:
+    assert task.tabular is not None
+    return {
+        "description": task.tabular.description,
+        "type": "object",
+        "properties": {name: _field(spec) for name, spec in task.tabular.fields.items()},
+        "additionalProperties": False,
+    }
+
+
+def _timeseries(task: TaskSpec) -> Schema:
+    spec = task.timeseries
+    assert spec is not None
+    hours = {
+        "type": "number",
+        "description": f"hours since the start; used from 0 to {spec.horizon_hours:g}",
+    }
+    return {
+        "description": f"{spec.description} Rows in any order.",
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {
+                "hours": hours,
+                **{name: _field(each) for name, each in spec.variables.items()},
+            },
+            "required": ["hours"],
+            "additionalProperties": False,
+        },
+    }
+
+
+PARTS: Mapping[Modality, Callable[[TaskSpec], Schema]] = {
+    Modality.TEXT: _text,
+    Modality.IMAGE: _image,
+    Modality.TABULAR: _tabular,
+    Modality.TIMESERIES: _timeseries,
+}
+
+FORM: Mapping[Modality, Schema] = {
+    Modality.IMAGE: {
+        "anyOf": [{"type": "array", "items": {"type": "string", "format": "binary"}}],
+        "description": "One file or several of them under this name.",
+    },
+}
+"""What is otherwise in a form."""
+
+
+def _field(spec: FieldSpec) -> Schema:
+    """Describe a value.
+
+    Ranges stand in words and under `x-range`, not as `minimum` and `maximum`: a value outside is
+    taken, with an issue, and must not fail a client's own validation.
+    """
+    said = {"description": f"{spec.description}: {spec.accepted()}".removeprefix(": ")}
+    if not isinstance(spec, NumberField):
+        words = {"x-categories": list(spec.categories)} if spec.categories else {}
+        return said | words | {"type": ["string", "number", "boolean", "null"]}
+    units = [each for each in (spec.unit, *spec.units) if each]
+    quantity = {
+        "type": "object",
+        "properties": {
+            "value": {"type": ["number", "string", "null"]},
+            "unit": {"type": "string", "enum": units},
+        },
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+    number: Schema = {"type": ["number", "string", "null"]}
+    extra: Schema = {"x-unit": spec.unit, "x-range": spec.range, "x-units": units}
+    return {
+        **said,
+        **{name: value for name, value in json.loads(json.dumps(extra)).items() if value},
+        "anyOf": [number, quantity] if units else [number],
+    }

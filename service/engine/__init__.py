@@ -1,0 +1,1 @@
+"""From preprocessed cases to a head's outputs: queue, cost, grouping, graphs."""

@@ -1,0 +1,33 @@
+"""What runs the graphs of a bundle. One module a backend; only the chosen one is imported."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.batch import Arrays
+from lanistr.modalities import Modality
+
+Floats = NDArray[np.float32]
+
+
+class Backend(Protocol):
+    """The graphs of one bundle, ready to run from any thread."""
+
+    @property
+    def device(self) -> str:
+        """Where the graphs run, for people."""
+
+    def encode(self, modality: Modality, arrays: Arrays) -> Floats:
+        """Return the projected tokens (R, N, D) of R rows, see `lanistr.batch` for the arrays."""
+
+    def fuse(self, tokens: Floats, mask: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Fuse cases.
+
+        Args:
+            tokens: (B, N, D) float32; N may be 0.
+            mask: (B, N) bool, true for a token that is there.
+
+        Returns:
+            the head's outputs (B, C) and the embeddings (B, D).
+        """

@@ -1,0 +1,177 @@
+"""Who is next: jobs wait in one queue a bundle, and what waits together runs together.
+
+Whenever the runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
+held back to fill a batch: alone, a job runs at once.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Generic, TypeVar
+
+from lanistr.errors import LanistrError
+
+JobT = TypeVar("JobT")
+ResultT = TypeVar("ResultT")
+
+_log = logging.getLogger(__name__)
+
+_MEMORY = 0.9
+"""Weight of what was known before in the running mean of a job's cost."""
+
+
+class TooBusyError(LanistrError):
+    """No place is free; one should be after `retry_after` seconds."""
+
+    def __init__(self, retry_after: int, inside: int) -> None:
+        super().__init__(
+            "too many requests are waiting",
+            code="too_busy",
+            seen=f"{inside} inside",
+            accepted=f"the same request in {retry_after} s",
+        )
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[ResultT]):
+    """A result and what it took: waiting and running, in milliseconds."""
+
+    result: ResultT
+    queue_ms: float
+    inference_ms: float
+
+
+@dataclass(slots=True)
+class _Waiter(Generic[JobT, ResultT]):
+    job: JobT
+    cost: int
+    future: asyncio.Future[Outcome[ResultT]]
+    since: float = field(default_factory=perf_counter)
+
+
+class Scheduler(Generic[JobT, ResultT]):
+    """A queue and the one thread that works on it.
+
+    Args:
+        run: takes jobs, returns as many results in order; is called in a thread of its own.
+        cost: of a job, in the unit of the budget.
+        budget: what one call of `run` takes at most, a single dearer job aside.
+        places: requests that may be inside at once, see `place`.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[JobT]], Sequence[ResultT]],
+        cost: Callable[[JobT], int],
+        *,
+        budget: int,
+        places: int,
+    ) -> None:
+        self._run = run
+        self._cost = cost
+        self._budget = budget
+        self._places = places
+        self._inside = 0
+        self._seconds_a_job = 0.0
+        self._queue: deque[_Waiter[JobT, ResultT]] = deque()
+        self._arrived = asyncio.Event()
+        self._closing = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to work, on the running event loop."""
+        self._task = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        """Finish what is waiting and stop."""
+        self._closing = True
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown()
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places, from the body of a request to its answer.
+
+        Raises:
+            TooBusyError: none is free.
+        """
+        if self._inside >= self._places:
+            wait = math.ceil(self._inside * self._seconds_a_job)
+            raise TooBusyError(max(1, wait), self._inside)
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    async def submit(self, job: JobT) -> Outcome[ResultT]:
+        """Wait for the result of a job. Cancelled before its turn, the job is never run.
+
+        Raises:
+            Exception: whatever `run` raised on this job alone.
+        """
+        assert self._task is not None, "not started"
+        future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiter(job, self._cost(job), future))
+        self._arrived.set()
+        return await future
+
+    async def _work(self) -> None:
+        while not (self._closing and not self._queue):
+            await self._arrived.wait()
+            self._arrived.clear()
+            while batch := self._take():
+                await self._serve(batch)
+
+    def _take(self) -> list[_Waiter[JobT, ResultT]]:
+        """Take what is waiting, up to the budget; who left is passed over."""
+        batch: list[_Waiter[JobT, ResultT]] = []
+        spent = 0
+        while self._queue:
+            first = self._queue[0]
+            if not first.future.done():
+                if batch and spent + first.cost > self._budget:
+                    break
+                batch.append(first)
+                spent += first.cost
+            self._queue.popleft()
+        return batch
+
+    async def _serve(self, batch: list[_Waiter[JobT, ResultT]]) -> None:
+        started = perf_counter()
+        results = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._attempt, [waiter.job for waiter in batch]
+        )
+        seconds = perf_counter() - started
+        known = self._seconds_a_job or seconds / len(batch)
+        self._seconds_a_job = _MEMORY * known + (1 - _MEMORY) * seconds / len(batch)
+        for waiter, result in zip(batch, results, strict=True):
+            if waiter.future.done():  # left while it ran
+                continue
+            if isinstance(result, Exception):
+                waiter.future.set_exception(result)
+            else:
+                queued = started - waiter.since
+                waiter.future.set_result(Outcome(result, 1e3 * queued, 1e3 * seconds))
+
+    def _attempt(self, jobs: list[JobT]) -> list[ResultT | Exception]:
+        """Run jobs together; where that fails, one by one, so that each fails for itself alone."""
+        try:
+            results = self._run(jobs)
+            assert len(results) == len(jobs), "one result a job"
+            return list(results)
+        except Exception as exc:
+            if len(jobs) == 1:
+                return [exc]
+            _log.warning("a batch of %d failed (%s): one by one", len(jobs), type(exc).__name__)
+            return [result for job in jobs for result in self._attempt([job])]

@@ -1,0 +1,60 @@
+"""A time series as CSV: one row a time, a column `hours`, a column a variable.
+
+A cell that is empty or holds one of `MISSING` is missing. Rows count from 0, as in JSON, so that an
+error names the same place whichever way the series came.
+"""
+
+import csv
+import io
+from typing import Any
+
+from lanistr.errors import InputError
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+"""Without regard to case. Not "none": in charts of consciousness that is a finding."""
+
+_ACCEPTED = (
+    "CSV in UTF-8, separated by commas, its first line naming the columns, one of them hours"
+)
+
+
+def decode(text: str, field: str) -> list[dict[str, Any]]:
+    """Return the rows as JSON would have brought them.
+
+    Raises:
+        InputError: not CSV, no column `hours`, a name twice, or a row of another width.
+    """
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    try:
+        rows = [row for row in lines if any(cell.strip() for cell in row)]
+    except csv.Error as exc:
+        message = f"not CSV: {exc} (line {lines.line_num})"
+        raise InputError(message, code="not_csv", field=field, accepted=_ACCEPTED) from None
+    names = [name.strip() for name in rows[0]] if rows else []
+    if "hours" not in names or len(set(names)) < len(names):
+        fault = "a column appears twice" if "hours" in names else "no column 'hours'"
+        seen = ", ".join(names)
+        raise InputError(fault, code="not_csv", field=field, seen=seen, accepted=_ACCEPTED)
+    for i, row in enumerate(rows[1:]):
+        if len(row) != len(names):
+            raise InputError(
+                "a row of another width",
+                code="not_csv",
+                field=f"{field}[{i}]",
+                seen=f"{len(row)} cells",
+                accepted=f"{len(names)} cells, as the first line names",
+            )
+    return [dict(zip(names, map(_cell, row), strict=True)) for row in rows[1:]]
+
+
+def _cell(text: str) -> Any:
+    """Return a number where JSON would have had one; a word that is none stays a word."""
+    text = text.strip()
+    if text.casefold() in MISSING:
+        return None
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            continue
+    return text

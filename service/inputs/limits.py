@@ -1,0 +1,55 @@
+"""How much one request may bring. What is over a limit is refused before it costs anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lanistr.errors import InputError
+from lanistr.modalities import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of a request; those of a part are called after its modality.
+
+    Attributes:
+        json_depth: nesting of objects and lists.
+        form_parts: parts of a form.
+        text_items, image_items, timeseries_items: notes, pictures, rows.
+        text_characters: length of a note.
+    """
+
+    json_depth: int
+    form_parts: int
+    text_items: int
+    text_characters: int
+    image_items: int
+    timeseries_items: int
+
+    def check(self, record: Any) -> None:
+        """Count what a record brings, whatever else may be wrong with it.
+
+        Raises:
+            InputError: a part has too many items, or one of them is too long.
+        """
+        if not isinstance(record, Mapping):
+            return
+        for modality in Modality:
+            part = record.get(modality)
+            most: int | None = getattr(self, f"{modality}_items", None)
+            if most is not None and isinstance(part, list) and len(part) > most:
+                raise _over("too_many", modality, f"{len(part):,} of them", f"{most:,}")
+            longest: int | None = getattr(self, f"{modality}_characters", None)
+            if longest is None:
+                continue
+            for i, item in enumerate(part if isinstance(part, list) else [part]):
+                if isinstance(item, str) and len(item) > longest:
+                    path = f"{modality}[{i}]" if isinstance(part, list) else modality
+                    seen = f"{len(item):,} characters"
+                    raise _over("too_long", path, seen, f"{longest:,} characters")
+
+
+def _over(code: str, field: str, seen: str, most: str) -> InputError:
+    return InputError(
+        "over the limit", code=code, field=field, seen=seen, accepted="at most " + most
+    )

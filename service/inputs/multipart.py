@@ -1,0 +1,231 @@
+"""Forms: each part of a record as a field or a file, under the name it has in JSON.
+
+    text        a note a part, as often as there are notes
+    image       a file a part, as often as there are pictures (or base64 in a field)
+    tabular     JSON
+    timeseries  JSON, or CSV with a column `hours`
+
+A part without content is absent, as browsers send the inputs that nobody filled.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from lanistr.errors import InputError
+from lanistr.modalities import Modality
+from lanistr.tasks import TaskSpec
+from service.inputs import csv, json
+from service.inputs.limits import Limits
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of a form.
+
+    Attributes:
+        headers: by lower-case name.
+        data: content.
+        is_file: it came with a file's name.
+    """
+
+    headers: dict[str, str] = field(default_factory=dict)
+    data: bytearray = field(default_factory=bytearray)
+    name: str = ""
+    file_name: str = ""
+    is_file: bool = False
+
+    @property
+    def media_type(self) -> str:
+        """Content type without parameters; empty where none was sent."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def text(self, path: str) -> str:
+        """Decode the content.
+
+        Raises:
+            InputError: not UTF-8.
+        """
+        try:
+            return self.data.decode("utf-8-sig")
+        except UnicodeDecodeError as exc:
+            raise InputError(
+                f"not UTF-8: {exc.reason} at byte {exc.start}",
+                code="not_text",
+                field=path,
+                accepted="text in UTF-8",
+            ) from None  # the exception holds the text
+
+
+def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
+    """Read a record from a form. The type is `service.inputs.Reader`.
+
+    Raises:
+        InputError: not a form, too many parts, or a part that cannot be read.
+    """
+    named: dict[str, list[Part]] = {}
+    for part in _split(body, content_type, limits.form_parts):
+        named.setdefault(part.name, [])
+        if part.data.strip():
+            named[part.name].append(part)
+    # A name that is not known keeps its place: the core says which one was meant.
+    return {
+        name: _READ.get(name, _absent)(name, parts, limits) if parts else None
+        for name, parts in named.items()
+    }
+
+
+# ---- the parts of a record ----------------------------------------------------------------------
+
+
+def _words(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+    if len(parts) == 1:
+        return parts[0].text(name)
+    return [part.text(f"{name}[{i}]") for i, part in enumerate(parts)]
+
+
+def _pictures(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+    pictures = [
+        bytes(part.data)
+        if part.is_file or part.media_type.startswith("image/")
+        else part.text(name).strip()
+        for part in parts
+    ]
+    return pictures[0] if len(pictures) == 1 else pictures
+
+
+def _one_word(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+    return _only(name, parts).text(name)
+
+
+def _json(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+    return json.decode(bytes(_only(name, parts).data), limits, name)
+
+
+def _rows(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+    part = _only(name, parts)
+    if _is_json(part):
+        return _json(name, parts, limits)
+    return csv.decode(part.text(name), name)
+
+
+def _is_json(part: Part) -> bool:
+    """Tell JSON from CSV by media type, by the file's name, by the first character."""
+    for mark in (part.media_type, part.file_name.lower()):
+        if mark.endswith(("json", "csv")):
+            return mark.endswith("json")
+    return part.data.lstrip()[:1] in b"[{" or part.data.strip() == b"null"
+
+
+def _absent(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+    return None
+
+
+def _only(name: str, parts: Sequence[Part]) -> Part:
+    if len(parts) > 1:
+        raise InputError(
+            "sent more than once",
+            code="repeated_field",
+            field=name,
+            seen=f"{len(parts)} parts",
+            accepted="one part of this name",
+        )
+    return parts[0]
+
+
+_READ: Mapping[str, Callable[[str, Sequence[Part], Limits], Any]] = {
+    "id": _one_word,
+    Modality.TEXT: _words,
+    Modality.IMAGE: _pictures,
+    Modality.TABULAR: _json,
+    Modality.TIMESERIES: _rows,
+}
+
+
+# ---- the form itself ----------------------------------------------------------------------------
+
+
+def _split(body: bytes, content_type: str, most: int) -> list[Part]:
+    """Return the parts of a form, in order.
+
+    starlette's parser would write files to disk and pass over a form that breaks off; the body is
+    in memory already, and a missing end means that something is missing.
+    """
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise _not_a_form("no boundary in the Content-Type")
+    form = _Form(most)
+    parser = MultipartParser(
+        boundary,
+        {
+            "on_part_begin": form.begin,
+            "on_header_field": form.header_name,
+            "on_header_value": form.header_value,
+            "on_header_end": form.header,
+            "on_headers_finished": form.headers,
+            "on_part_data": form.content,
+            "on_end": form.end,
+        },
+    )
+    try:
+        parser.write(body)
+    except FormParserError as exc:
+        raise _not_a_form(str(exc)) from None
+    if not form.complete:
+        raise _not_a_form("it breaks off before its closing boundary")
+    return form.parts
+
+
+class _Form:
+    """Collects what the parser finds; its methods are the parser's callbacks."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.parts: list[Part] = []
+        self.complete = False
+        self._name, self._value = b"", b""
+
+    def begin(self) -> None:
+        if len(self.parts) == self.most:
+            raise InputError(
+                "the form has too many parts", code="too_many", accepted=f"at most {self.most:,}"
+            )
+        self.parts.append(Part())
+
+    def header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def header(self) -> None:
+        name = self._name.decode("latin-1").lower()
+        self.parts[-1].headers[name] = self._value.decode("utf-8", "replace")
+        self._name, self._value = b"", b""
+
+    def headers(self) -> None:
+        part = self.parts[-1]
+        disposition = part.headers.get("content-disposition", "").encode("utf-8").decode("latin-1")
+        options = parse_options_header(disposition)[1]
+        if b"name" not in options:
+            raise _not_a_form("a part has no name")
+        part.name = options[b"name"].decode("utf-8", "replace")
+        part.is_file = b"filename" in options
+        part.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
+
+    def content(self, data: bytes, start: int, end: int) -> None:
+        self.parts[-1].data += data[start:end]
+
+    def end(self) -> None:
+        self.complete = True
+
+
+def _not_a_form(fault: str) -> InputError:
+    return InputError(
+        f"not a form: {fault}",
+        code="not_a_form",
+        accepted="multipart/form-data with its boundary, complete",
+    )

@@ -1,0 +1,63 @@
+"""What the service is told when it starts. Every field is an option of the command line."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from lanistr.schema import Schema
+from service.inputs.limits import Limits
+
+DEMO_BUNDLES = Path(__file__).resolve().parent / "demo"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(Schema):
+    """Where to listen, what to serve, and how much of anything is taken at once."""
+
+    bundles: Path = Field(
+        default=DEMO_BUNDLES, description="a bundle, or a folder of bundles, each in its own folder"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free")
+    device: Literal["auto", "cpu"] = Field(
+        default="auto",
+        description="where graphs run, auto or cpu; auto takes a GPU if onnxruntime has one",
+    )
+    backend: Literal["onnx"] = Field(default="onnx", description="what runs the graphs")
+    threads: int = Field(
+        default_factory=_cores,
+        ge=1,
+        description="threads of preprocessing, and of computing (default: one a core)",
+    )
+    queue: int = Field(
+        default=256, ge=1, description="requests of one task inside at a time; more are told when"
+    )
+    batch_tokens: int = Field(
+        default=8192, ge=1, description="tokens that are encoded or fused in one run"
+    )
+    drain_seconds: int = Field(
+        default=30, ge=1, description="on SIGTERM, how long requests under way may take to finish"
+    )
+    body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
+    json_depth: int = Field(default=16, ge=4, description="deepest nesting of a JSON body")
+    form_parts: int = Field(default=256, ge=1, description="most parts of a form")
+    notes: int = Field(default=64, ge=1, description="most notes of a case")
+    note_characters: int = Field(default=1_000_000, ge=1, description="longest note")
+    pictures: int = Field(default=16, ge=1, description="most pictures of a case")
+    series_rows: int = Field(default=20_000, ge=1, description="most rows of a time series")
+
+    def limits(self) -> Limits:
+        """Return how much one request may bring."""
+        return Limits(
+            json_depth=self.json_depth,
+            form_parts=self.form_parts,
+            text_items=self.notes,
+            text_characters=self.note_characters,
+            image_items=self.pictures,
+            timeseries_items=self.series_rows,
+        )

@@ -1,0 +1,169 @@
+"""What the caller gets for what the service said."""
+
+import dataclasses
+
+import pytest
+
+from clients import Client, InvalidRequest, Issue, Readiness, UnreadableAnswer
+
+
+@pytest.fixture
+def client(service):
+    with Client(service.url) as client:
+        yield client
+
+
+def test_a_binary_answer(client, service, mortality):
+    service.answers(mortality)
+    answer = client.predict("mortality", text="note", explain=True)
+    assert (answer.id, answer.task, answer.request_id) == ("stay-17", "mortality", "r-1")
+    assert (answer.model.name, answer.model.version, answer.model.demo) == (
+        "mortality-demo",
+        "0.1.0",
+        True,
+    )
+    assert (answer.label, answer.probability) == ("survived", 0.31)
+    assert answer.probabilities == {"survived": 0.69, "died": 0.31}
+    assert answer.prediction_set == ("survived", "died")
+    assert (answer.expected, answer.value) == (None, None)
+    assert answer.modalities.used == ("text", "timeseries")
+    assert answer.modalities.missing == ("image", "tabular")
+    assert answer.modalities.contributions == {"text": 0.42, "timeseries": -0.11}
+    (issue,) = answer.issues
+    assert (issue.code, issue.field, issue.seen, issue.action, issue.detail) == (
+        "out_of_range",
+        "timeseries[3].heart_rate",
+        1200,
+        "dropped",
+        "0 to 390 1/min",
+    )
+    assert answer.timing_ms == {"preprocess": 1.5, "queue": 0.0, "inference": 12.25}
+
+
+def test_an_ordinal_answer(client, service, rating):
+    service.answers(rating)
+    answer = client.predict("rating", text="fits well")
+    assert (answer.id, answer.label, answer.probability, answer.value) == (None, "5", None, None)
+    assert answer.expected == 4.2
+    assert answer.probabilities["5"] == 0.55
+    assert answer.modalities.contributions is None
+
+
+def test_a_regression_answer(client, service, length_of_stay):
+    service.answers(length_of_stay)
+    answer = client.predict("length_of_stay", text="note")
+    assert answer.value == 3.0
+    assert isinstance(answer.value, float)
+    assert (answer.label, answer.probability, answer.expected) == (None, None, None)
+    assert (answer.probabilities, answer.prediction_set) == ({}, ())
+
+
+def test_answers_are_frozen_and_keep_what_they_were_read_from(client, service, mortality):
+    service.answers(mortality | {"new": {"since": "tomorrow"}})
+    answer = client.predict("mortality", text="note")
+    assert answer.raw["new"] == {"since": "tomorrow"}
+    assert answer.issues[0].raw == mortality["issues"][0]
+    assert "tomorrow" not in repr(answer)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        answer.label = "died"
+
+
+def test_the_tasks_and_one_of_them(client, service):
+    listed = {"name": "rating", "title": "Stars", "modalities": ["text", "image"], "metric": "mae"}
+    service.answers({"tasks": [listed]})
+    (task,) = client.tasks()
+    assert (task.name, task.title, task.modalities) == ("rating", "Stars", ("text", "image"))
+    assert task.raw["metric"] == "mae"
+    assert (service.last.method, service.last.path) == ("GET", "/tasks")
+
+    service.answers({"name": "rating", "tabular": {"vote": {"range": [0, 1]}}})
+    assert client.task("rating")["tabular"] == {"vote": {"range": [0, 1]}}
+    assert service.last.path == "/tasks/rating"
+
+
+def test_health(client, service):
+    service.answers({"status": "ok"})
+    assert client.health() == "ok"
+    assert service.last.path == "/healthz"
+
+
+def test_a_service_that_is_not_ready_yet_is_an_answer_not_an_error(client, service):
+    service.answers({"status": "ready", "tasks": ["rating"]})
+    ready = client.ready()
+    assert ready == Readiness(ready=True, status="ready", tasks=("rating",), raw={})
+
+    service.answers_bytes(b'{"status": "loading"}', "application/json", status=503)
+    waiting = client.ready()
+    assert (waiting.ready, waiting.status, waiting.tasks) == (False, "loading", ())
+
+
+def _without(document, *path):
+    *parents, name = path
+    for parent in parents:
+        document = document[parent]
+    del document[name]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("task",),
+        ("model",),
+        ("model", "demo"),
+        ("prediction",),
+        ("prediction", "label"),
+        ("prediction", "probabilities"),
+        ("modalities", "used"),
+        ("issues",),
+        ("issues", 0, "action"),
+        ("request_id",),
+        ("timing_ms",),
+    ],
+)
+def test_a_member_that_is_missing_is_named(client, service, mortality, path):
+    _without(mortality, *path)
+    service.answers(mortality)
+    with pytest.raises(UnreadableAnswer, match=f"{path[-1]} is missing") as caught:
+        client.predict("mortality", text="note")
+    assert caught.value.status == 200
+    assert caught.value.request_id == service.last.headers["X-Request-ID"]
+    assert caught.value.body.startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"task": 5}, "task"),
+        ({"model": []}, "model"),
+        ({"model": {"name": "m", "version": "1", "demo": "no"}}, r"model\.demo"),
+        ({"prediction": {"value": "3"}}, r"prediction\.value"),
+        ({"prediction": {"label": "a", "probabilities": {"a": True}}}, r"probabilities\.a"),
+        ({"modalities": {"used": [None], "missing": []}}, r"modalities\.used\[0\]"),
+        ({"issues": {}}, "issues"),
+        ({"issues": ["late"]}, r"issues\[0\]"),
+    ],
+)
+def test_a_member_of_another_type_is_named(client, service, mortality, change, where):
+    service.answers(mortality | change)
+    with pytest.raises(UnreadableAnswer, match=rf"{where} is .*, not "):
+        client.predict("mortality", text="note")
+
+
+def test_a_problem_is_told_whole(client, service, problem):
+    service.answers(problem, status=422)
+    with pytest.raises(InvalidRequest) as caught:
+        client.predict("mortality", tabular={"age": "old"})
+    error = caught.value
+    assert (error.status, error.code, error.detail) == (422, "wrong_type", "must be a number")
+    assert (error.field, error.seen, error.accepted) == ("tabular.age", "old", "18 to 120 years")
+    assert (error.request_id, error.retry_after) == ("r-2", None)
+    assert error.issues == (
+        Issue(
+            code="unknown_field", field="tabular.aeg", seen=3, action="dropped", detail="", raw={}
+        ),
+    )
+    assert error.raw == problem
+    assert str(error) == (
+        "tabular.age: must be a number; seen 'old'; accepted: 18 to 120 years"
+        " (422 wrong_type, request r-2)"
+    )

@@ -1,0 +1,58 @@
+"""The async client asks and answers as the sync one does."""
+
+import asyncio
+import inspect
+
+import pytest
+
+from clients import AsyncClient, Client, InvalidInput
+
+
+async def test_it_sends_the_same_form_and_reads_the_same_answer(service, mortality, tmp_path):
+    service.answers(mortality)
+    picture = tmp_path / "cxr.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    case = {"id": "stay-17", "text": ["a", "b"], "image": picture, "tabular": {"age": 71}}
+    with Client(service.url) as client:
+        waited = client.predict("mortality", **case)
+    async with AsyncClient(service.url) as client:
+        awaited = await client.predict("mortality", **case)
+    first, second = service.received
+    assert awaited == waited
+    assert second.parts == first.parts
+    assert second.path == first.path
+
+
+async def test_it_has_the_other_questions_too(service):
+    async with AsyncClient(service.url) as client:
+        service.answers({"tasks": [{"name": "rating", "title": "Stars", "modalities": []}]})
+        assert [task.name for task in await client.tasks()] == ["rating"]
+        service.answers({"name": "rating"})
+        assert await client.task("rating") == {"name": "rating"}
+        service.answers({"status": "ok"})
+        assert await client.health() == "ok"
+        service.answers({"status": "ready", "tasks": ["rating"]})
+        assert (await client.ready()).ready
+
+
+async def test_it_asks_many_at_once(service, mortality):
+    service.answers(mortality)
+    async with AsyncClient(service.url) as client:
+        cases = (client.predict("mortality", id=f"stay-{i}", text="note") for i in range(8))
+        answers = await asyncio.gather(*cases)
+    assert {answer.label for answer in answers} == {"survived"}
+    assert {each.json["id"] for each in service.received} == {f"stay-{i}" for i in range(8)}
+
+
+async def test_it_refuses_before_sending(service):
+    async with AsyncClient(service.url) as client:
+        with pytest.raises(InvalidInput, match=r"tabular\.age"):
+            await client.predict("mortality", tabular={"age": float("nan")})
+    assert service.received == []
+
+
+def test_both_clients_take_the_same_arguments():
+    for name in ("__init__", "predict", "tasks", "task", "health", "ready"):
+        assert inspect.signature(getattr(AsyncClient, name)) == inspect.signature(
+            getattr(Client, name)
+        )

@@ -1,0 +1,166 @@
+"""`python -m clients` as a user runs it: in a process of its own, against a server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments, stdin=b"", cwd=None):
+    return subprocess.run(
+        [sys.executable, "-m", "clients", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def mistake(outcome, code=2):
+    """Assert that the command failed with one line on standard error; return the line."""
+    (line,) = outcome.stderr.decode().splitlines()
+    assert outcome.returncode == code, line
+    assert outcome.stdout == b""
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_case_with_every_part(service, mortality, tmp_path):
+    service.answers(mortality)
+    (tmp_path / "note.txt").write_text("intubated, 38 °C", encoding="utf-8")
+    (tmp_path / "cxr.jpg").write_bytes(b"\xff\xd8\xff one")
+    (tmp_path / "lateral.jpg").write_bytes(b"\xff\xd8\xff two")
+    (tmp_path / "row.json").write_text('{"age": 71}')
+    (tmp_path / "vitals.csv").write_text("hours,heart_rate\n0.5,92\n")
+    arguments = ["--text", tmp_path / "note.txt", "--text", "-"]
+    arguments += ["--image", tmp_path / "cxr.jpg", "--image", tmp_path / "lateral.jpg"]
+    arguments += ["--tabular", tmp_path / "row.json", "--timeseries", tmp_path / "vitals.csv"]
+    arguments += ["--id", "stay-17", "--explain", "--coverage", "0.9", "--url", service.url]
+    outcome = run("predict", "mortality", *arguments, stdin=b"second note")
+
+    assert (outcome.returncode, outcome.stderr) == (0, b"")
+    assert service.last.path == "/predict/mortality"
+    assert service.last.query == {"explain": ["true"], "coverage": ["0.9"]}
+    assert sorted((part.name, part.content) for part in service.last.parts) == [
+        ("id", b"stay-17"),
+        ("image", b"\xff\xd8\xff one"),
+        ("image", b"\xff\xd8\xff two"),
+        ("tabular", b'{"age":71}'),
+        ("text", "intubated, 38 °C".encode()),
+        ("text", b"second note"),
+        ("timeseries", b"hours,heart_rate\n0.5,92\n"),
+    ]
+    assert outcome.stdout.decode().splitlines() == [
+        "mortality of stay-17: survived",
+        "DEMO MODEL: its weights are not real and its predictions mean nothing",
+        "  survived   69.0%  █████████████████████",
+        "  died       31.0%  █████████",
+        "set: survived, died",
+        "used: text, timeseries",
+        "missing: image, tabular",
+        "contributions: text +0.420, timeseries -0.110",
+        "issues:",
+        "  timeseries[3].heart_rate: out_of_range, seen 1200, dropped (0 to 390 1/min)",
+        "model: mortality-demo 0.1.0",
+        "request: r-1 (preprocess 1.5 ms, queue 0.0 ms, inference 12.2 ms)",
+    ]
+
+
+def test_an_ordinal_and_a_regression_answer(service, rating, length_of_stay):
+    service.answers(rating)
+    shown = run("predict", "rating", "--text", "-", "--url", service.url, stdin=b"good")
+    assert shown.stdout.decode().startswith("rating: 5\n")
+    assert "\nexpected: 4.20\n" in shown.stdout.decode()
+
+    service.answers(length_of_stay)
+    shown = run("predict", "length_of_stay", "--text", "-", "--url", service.url, stdin=b"note")
+    assert shown.stdout.decode().startswith("length_of_stay of stay-17: 3\n")
+
+
+def test_json_is_the_answer_as_it_came(service, mortality):
+    service.answers(mortality | {"new": "müde"})
+    arguments = ["--text", "-", "--json", "--url", service.url]
+    outcome = run("predict", "mortality", *arguments, stdin=b"note")
+    assert outcome.returncode == 0
+    assert json.loads(outcome.stdout) == mortality | {"new": "müde"}
+
+
+def test_tasks(service):
+    listed = [
+        {"name": "mortality", "title": "Death", "modalities": ["text", "image"]},
+        {"name": "rating", "title": "Stars", "modalities": ["text"]},
+    ]
+    service.answers({"tasks": listed})
+    outcome = run("tasks", "--url", service.url)
+    assert outcome.returncode == 0
+    assert outcome.stdout.decode().splitlines() == [
+        "mortality  Death (text, image)",
+        "rating     Stars (text)",
+    ]
+    assert json.loads(run("tasks", "--json", "--url", service.url).stdout) == {"tasks": listed}
+
+
+def test_a_problem_is_one_line_and_exit_code_2(service, problem):
+    service.answers(problem | {"detail": "must be\na number"}, status=422)
+    line = mistake(run("predict", "mortality", "--text", "-", "--url", service.url))
+    assert line == (
+        "error: tabular.age: must be a number; seen 'old'; accepted: 18 to 120 years"
+        " (422 wrong_type, request r-2)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--text", "gone.txt"], "text: cannot read gone.txt: No such file"),
+        (["--text", "latin.txt"], "text: latin.txt: "),
+        (["--image", "gone.jpg"], "image[0]: cannot read gone.jpg: No such file"),
+        (["--tabular", "broken.json"], "tabular: broken.json is not JSON"),
+        (["--tabular", "list.json"], "tabular: is of type list"),
+        (["--timeseries", "vitals.xlsx"], "a .csv or .json file"),
+        (["--text", "-", "--coverage", "nan"], "coverage: "),
+        (["--text", "-", "--coverage", "much"], "--coverage"),
+        (["--text", "-", "--timeout", "0"], "timeout: "),
+        (["--text", "-", "--url", "localhost:8000"], "url: "),
+        (["--txt", "-"], "--txt"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, tmp_path, arguments, words):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    (tmp_path / "latin.txt").write_bytes("müde".encode("latin-1"))
+    (tmp_path / "broken.json").write_text("{age: 71}")
+    (tmp_path / "list.json").write_text("[71]")
+    assert words in mistake(run("predict", "mortality", *arguments, cwd=tmp_path))
+
+
+def test_a_service_that_is_not_there_is_the_users_to_start(deserted_url):
+    line = mistake(run("tasks", "--url", deserted_url))
+    assert line == f"error: service not reachable at {deserted_url}: is it running? make serve"
+
+
+def test_a_slow_service_is_exit_code_1(service):
+    service.silent = True
+    assert "no answer" in mistake(run("tasks", "--url", service.url, "--timeout", "0.3"), code=1)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_service_that_cannot_is_exit_code_1(service, status):
+    service.answers({"title": "No", "code": "no", "request_id": "r-3"}, status=status)
+    line = mistake(run("tasks", "--url", service.url), code=1)
+    assert line == f"error: No ({status} no, request r-3)"
+
+
+def test_an_answer_of_something_else_is_exit_code_1(service):
+    service.answers_bytes(b"<html>hello</html>", "text/html")
+    line = mistake(run("tasks", "--url", service.url), code=1)
+    assert "not as a LANISTR service" in line
+
+
+@pytest.mark.parametrize("command", [[], ["predict"], ["tasks"]])
+def test_help_has_an_example(command):
+    outcome = run(*command, "--help")
+    assert outcome.returncode == 0
+    assert b"python -m clients predict mortality --text note.txt" in outcome.stdout

@@ -1,0 +1,171 @@
+"""Every way in which asking can fail has its own error, from both clients."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from clients import (
+    AsyncClient,
+    Client,
+    ClientError,
+    ConnectionFailed,
+    InvalidRequest,
+    ProblemError,
+    ServerError,
+    TimedOut,
+    TooBusy,
+    UnreadableAnswer,
+)
+
+HTML = b"<html><h1>502 Bad Gateway</h1></html>"
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request):
+    """Ask for a prediction with one client or the other."""
+
+    async def waiting(url, **options):
+        with Client(url, **options) as client:
+            return client.predict("mortality", text="note")
+
+    async def awaited(url, **options):
+        async with AsyncClient(url, **options) as client:
+            return await client.predict("mortality", text="note")
+
+    return waiting if request.param == "sync" else awaited
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidRequest),
+        (401, InvalidRequest),
+        (404, InvalidRequest),
+        (413, InvalidRequest),
+        (415, InvalidRequest),
+        (422, InvalidRequest),
+        (429, TooBusy),
+        (500, ServerError),
+        (503, TooBusy),
+        (504, ServerError),
+    ],
+)
+async def test_a_problem_is_an_error_by_its_status(ask, service, status, kind):
+    service.answers({"title": "No", "status": status, "code": "no"}, status=status)
+    with pytest.raises(ProblemError, match="No") as caught:
+        await ask(service.url)
+    assert type(caught.value) is kind
+    assert (caught.value.status, caught.value.code) == (status, "no")
+    assert caught.value.request_id == service.last.headers["X-Request-ID"]
+
+
+async def test_a_busy_service_says_when_to_come_back(ask, service):
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    past = "Wed, 21 Oct 2015 07:28:00 GMT"
+    busy = {"title": "Busy", "code": "queue_full"}
+    for header, low, high in [("7", 7, 7), (soon, 50, 60), (past, 0, 0)]:
+        service.answers(busy, status=429, Retry_After=header)
+        with pytest.raises(TooBusy, match="try again in") as caught:
+            await ask(service.url)
+        assert low <= caught.value.retry_after <= high
+
+
+@pytest.mark.parametrize("header", ["soon", "-3", "1.5", "Wed, 99 Oct 2015 07:28:00 GMT"])
+async def test_a_time_that_cannot_be_read_is_no_time(ask, service, header):
+    service.answers({"title": "Busy", "code": "queue_full"}, status=503, Retry_After=header)
+    with pytest.raises(TooBusy) as caught:
+        await ask(service.url)
+    assert caught.value.retry_after is None
+
+
+async def test_what_is_accepted_may_be_a_list(ask, service, problem):
+    service.answers(problem | {"accepted": ["F", "M"]}, status=422)
+    with pytest.raises(InvalidRequest, match="accepted: F, M"):
+        await ask(service.url)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [
+        (502, "text/html", HTML),
+        (404, "text/html", HTML),
+        (200, "text/html", HTML),
+        (200, "application/json", b'{"id": "stay-17", "task": "mort'),
+        (200, "application/json", b""),
+        (200, "application/json", b"[1, 2]"),
+        (200, "application/json", b"\xff\xfe\xff"),
+        (200, "application/json", b'{"task": NaN}'),
+        (200, "application/json", b"[" * 100_000),
+        (307, "application/json", b"{}"),
+        (500, "application/problem+json", b'{"oops": 1}'),
+        (422, "application/problem+json", b'{"code": "no", "title": "No", "issues": [{}]}'),
+    ],
+)
+async def test_an_answer_that_is_none_is_unreadable(ask, service, status, kind, body):
+    service.answers_bytes(body, kind, status=status, X_Request_ID="r-9")
+    with pytest.raises(UnreadableAnswer, match=f"answered {status}, but not as") as caught:
+        await ask(service.url)
+    assert (caught.value.status, caught.value.request_id) == (status, "r-9")
+    assert len(caught.value.body) <= 200
+
+
+async def test_an_answer_that_breaks_off_is_a_failed_connection(ask, service):
+    service.answers_bytes(b'{"id"', "application/json", Content_Length="500")
+    with pytest.raises(ConnectionFailed, match="broke off") as caught:
+        await ask(service.url)
+    assert caught.value.reached
+    assert caught.value.request_id == service.last.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize("junk", [b"", b"SSH-2.0-OpenSSH_9.6\r\n"])
+async def test_a_server_that_does_not_speak_http_is_a_failed_connection(ask, service, junk):
+    service.raw = junk
+    with pytest.raises(ConnectionFailed, match="broke off") as caught:
+        await ask(service.url)
+    assert caught.value.reached
+
+
+async def test_a_body_that_cannot_be_decompressed_is_a_failed_connection(ask, service):
+    service.answers_bytes(b"not gzip", "application/json", Content_Encoding="gzip")
+    with pytest.raises(ConnectionFailed):
+        await ask(service.url)
+
+
+async def test_nobody_listening_is_a_failed_connection(ask, deserted_url):
+    with pytest.raises(ConnectionFailed, match=f"not reachable at {deserted_url}") as caught:
+        await ask(deserted_url)
+    assert not caught.value.reached
+    assert caught.value.url == deserted_url
+
+
+async def test_a_silent_service_is_timed_out(ask, service):
+    service.silent = True
+    start = time.monotonic()
+    with pytest.raises(TimedOut, match=r"no answer from .* within 0\.2 s") as caught:
+        await ask(service.url, timeout=0.2)
+    assert time.monotonic() - start < 5
+    assert caught.value.request_id == service.last.headers["X-Request-ID"]
+
+
+def test_one_request_may_have_its_own_timeout(service):
+    service.silent = True
+    with Client(service.url) as client, pytest.raises(TimedOut, match=r"within 0\.2 s"):
+        client.predict("mortality", text="note", timeout=0.2)
+
+
+def test_a_client_goes_on_after_an_error(service, mortality):
+    with Client(service.url) as client:
+        service.raw = b"junk"
+        with pytest.raises(ClientError):
+            client.predict("mortality", text="note")
+        service.raw = None
+        service.answers(mortality)
+        assert client.predict("mortality", text="note").label == "survived"
+
+
+def test_a_problem_about_readiness_is_a_problem(service):
+    service.answers({"title": "Busy", "code": "queue_full"}, status=503)
+    with Client(service.url) as client, pytest.raises(TooBusy):
+        client.ready()

@@ -1,0 +1,149 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Generator
+
+from lanistr.modalities import Modality
+from lanistr.model.heads import SimMMMConfig
+from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.tensors import TensorBatch
+
+MakeBatch = Callable[..., TensorBatch]
+
+PRETEXT_LOSSES = {
+    Modality.TEXT: "mlm",
+    Modality.IMAGE: "mim",
+    Modality.TABULAR: "mfm",
+    Modality.TIMESERIES: "mtm",
+}
+
+
+def test_all_five_losses_fall_on_a_batch_that_stays_the_same(
+    pretraining: LanistrConfig, full_batch: TensorBatch
+) -> None:
+    model = LanistrForPretraining(pretraining)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history: list[dict[str, float]] = []
+    for step in range(60):
+        named = model(full_batch, Generator().manual_seed(step % 6))
+        assert all(loss.isfinite() for loss in named.values())
+        history.append({name: loss.item() for name, loss in named.items()})
+        optimiser.zero_grad()
+        sum(named.values()).backward()  # type: ignore[union-attr]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimiser.step()
+    assert set(history[0]) == {"mlm", "mim", "mfm", "mtm", "simmmm"}
+    for name in history[0]:
+        first, last = (sum(each[name] for each in part) / 6 for part in (history[:6], history[-6:]))
+        assert last < first - 0.1 * abs(first), name
+
+
+@pytest.mark.parametrize("modality", Modality)
+def test_only_what_the_batch_brings_has_a_loss(
+    pretraining: LanistrConfig, make_batch: MakeBatch, generator: Generator, modality: Modality
+) -> None:
+    model = LanistrForPretraining(pretraining)
+    named = model(make_batch([modality], [], [modality]), generator)
+    assert set(named) == {PRETEXT_LOSSES[modality], "simmmm"}
+    sum(named.values()).backward()  # type: ignore[union-attr]
+
+
+def test_a_batch_in_which_nobody_brings_anything_costs_nothing(
+    pretraining: LanistrConfig, make_batch: MakeBatch, generator: Generator
+) -> None:
+    named = LanistrForPretraining(pretraining)(make_batch([], []), generator)
+    assert {name: loss.item() for name, loss in named.items()} == {"simmmm": 0.0}
+    named["simmmm"].backward()
+
+
+def test_a_case_without_any_modality_takes_no_part(
+    pretraining: LanistrConfig, make_batch: MakeBatch
+) -> None:
+    model = LanistrForPretraining(pretraining).eval()
+    with_one, without = (
+        model(make_batch(tuple(Modality), *rest), Generator().manual_seed(3)) for rest in ([[]], [])
+    )
+    for name, loss in without.items():
+        torch.testing.assert_close(with_one[name], loss)
+
+
+def test_on_parallel_only_cases_with_every_modality_are_compared(
+    pretraining: LanistrConfig, make_batch: MakeBatch, generator: Generator
+) -> None:
+    simmmm = SimMMMConfig(width=32, bottleneck=8, on="parallel")
+    model = LanistrForPretraining(pretraining.model_copy(update={"simmmm": simmmm}))
+    three = tuple(Modality)[:3]
+    named = model(make_batch(three, three), generator)
+    assert named["simmmm"].item() == 0
+    assert named["mim"].item() > 0
+    assert model(make_batch(three, tuple(Modality)), generator)["simmmm"].item() != 0
+
+
+def test_without_simmmm_there_is_no_second_pass(
+    pretraining: LanistrConfig, full_batch: TensorBatch, generator: Generator
+) -> None:
+    model = LanistrForPretraining(pretraining.model_copy(update={"simmmm": None}))
+    runs: list[int] = []
+    model.core.encoders["image"].register_forward_hook(lambda *_: runs.append(1))
+    model.core.fusion.register_forward_hook(lambda *_: runs.append(1))
+    assert set(model(full_batch, generator)) == {"mlm", "mim", "mfm", "mtm"}
+    assert runs == [1]
+
+
+def test_simmmm_alone_trains_encoders_projections_and_fusion(
+    pretraining: LanistrConfig, full_batch: TensorBatch, generator: Generator
+) -> None:
+    model = LanistrForPretraining(pretraining)
+    model(full_batch, generator)["simmmm"].backward()
+    for part in (*model.core.encoders.values(), *model.core.projections.values()):
+        assert any(each.grad is not None and each.grad.any() for each in part.parameters())
+    assert model.core.fusion.flava.cls_token.grad.any()
+
+
+def test_one_view_is_masked_and_the_other_is_not(
+    pretraining: LanistrConfig, full_batch: TensorBatch, generator: Generator
+) -> None:
+    model = LanistrForPretraining(pretraining).eval()
+    seen: list[torch.Tensor] = []
+    model.core.encoders["timeseries"].register_forward_pre_hook(
+        lambda _m, args, kwargs: seen.append(kwargs["values"] if kwargs else args[0]),
+        with_kwargs=True,
+    )
+    model(full_batch, generator)
+    masked, plain = seen
+    assert torch.equal(plain, full_batch.parts[Modality.TIMESERIES].arrays["values"])
+    assert (masked == 0).any()
+
+
+def test_the_same_generator_gives_the_same_losses(
+    pretraining: LanistrConfig, full_batch: TensorBatch
+) -> None:
+    model = LanistrForPretraining(pretraining).eval()
+    first, again, other = (model(full_batch, Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_one_case_alone_can_be_pretrained_on(
+    pretraining: LanistrConfig, make_batch: MakeBatch, generator: Generator
+) -> None:
+    model = LanistrForPretraining(pretraining).train()
+    named = model(make_batch(tuple(Modality)), generator)
+    assert all(loss.isfinite() for loss in named.values())
+    sum(named.values()).backward()  # type: ignore[union-attr]
+
+
+def test_it_trains_in_bfloat16_autocast(
+    pretraining: LanistrConfig, finetuning: LanistrConfig, full_batch: TensorBatch
+) -> None:
+    model = LanistrForPretraining(pretraining)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        named = model(full_batch, Generator().manual_seed(2))
+        logits = Lanistr(finetuning)(full_batch).logits
+    exact = model(full_batch, Generator().manual_seed(2))
+    assert logits.isfinite().all()
+    for name, loss in named.items():
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(exact[name].item(), abs=0.25)
+    sum(named.values()).backward()  # type: ignore[union-attr]

@@ -1,0 +1,1 @@
+"""Preparing data, pretraining, fine-tuning and evaluating LANISTR models."""

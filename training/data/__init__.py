@@ -1,0 +1,1 @@
+"""Prepared data sets: their files, the order of an epoch, and batches."""

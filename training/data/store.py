@@ -1,0 +1,308 @@
+"""A prepared data set on disk: each note, picture, row and series stored once, read by row.
+
+    dataset.json        task, counts, options, provenance, and a hash of every other file
+    preprocessing.json  fitted preprocessing state, with tokenizer.json beside it
+    index.arrow         one row a case: id, split, group, label, subgroups, token count, and per
+                        modality the rows of its table that belong to the case, null where missing
+    MODALITY.arrow      one row a note, picture, table row or series
+
+The Arrow files are memory-mapped: opening a data set reads nothing.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from lanistr.batch import Arrays, Batch, Features, collate
+from lanistr.errors import DataError, unknown_name
+from lanistr.modalities import Modality
+from lanistr.preprocess import Preprocessor
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+from training.data.codecs import codec
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+FORMAT: Literal[1] = 1
+_DATASET = "dataset.json"
+_ROWS_PER_BATCH = 256
+
+
+class DatasetCard(Schema):
+    """What `dataset.json` says.
+
+    Attributes:
+        cases: number of cases by split.
+        labelled: number of labelled cases by split.
+        missing: share of the cases that lack each modality.
+        issues: number of values by what was done with them, such as ``out_of_range/dropped``.
+        refused: number of records that could not be used, by error code.
+        source: where the records came from: command, options, seed.
+        hashes: sha256 by file name.
+    """
+
+    format: Literal[1]
+    task: TaskSpec
+    cases: dict[str, int]
+    labelled: dict[str, int]
+    missing: dict[str, float]
+    issues: dict[str, int]
+    refused: dict[str, int]
+    source: dict[str, Any]
+    hashes: dict[str, str]
+
+
+class Dataset:
+    """A prepared data set, opened for reading."""
+
+    def __init__(self, folder: Path, card: DatasetCard, preprocessor: Preprocessor) -> None:
+        self.folder = folder
+        self.card = card
+        self.task = card.task
+        self.preprocessor = preprocessor
+        self._index = _open(folder / "index.arrow")
+        self._tables = {m: _open(folder / f"{m}.arrow") for m in self.task.modalities}
+        self._codecs = {m: codec(preprocessor.parts[m]) for m in self.task.modalities}
+        self.splits = self._index["split"].to_numpy(zero_copy_only=False)
+        self.labels = self._index["label"].to_numpy(zero_copy_only=False).astype(np.float32)
+        self.tokens = self._index["tokens"].to_numpy(zero_copy_only=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a prepared data set.
+
+        Raises:
+            DataError: it is not one, or of another format.
+        """
+        path = folder / _DATASET
+        if not path.is_file():
+            raise DataError(
+                "not a prepared data set",
+                code="no_data",
+                field=str(folder),
+                accepted=f"a folder with {_DATASET}, as `python -m training.prepare` writes it",
+            )
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.get("format") != FORMAT:
+            raise DataError(
+                "unknown data format",
+                code="unknown_format",
+                field=str(path),
+                seen=data.get("format"),
+                accepted=f"format {FORMAT}; prepare the data again with this version",
+            )
+        card = DatasetCard.parse(data, DataError, str(path))
+        return cls(folder, card, Preprocessor.load(folder, card.task))
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    def rows(self, split: str, labelled: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the positions of a split's cases, ascending.
+
+        Raises:
+            DataError: there is no such split, or nothing in it.
+        """
+        if split not in SPLITS:
+            raise DataError(
+                "no such split", field="split", seen=split, accepted=unknown_name(split, SPLITS)
+            )
+        chosen = self.splits == split
+        if labelled:
+            chosen &= ~np.isnan(self.labels)
+        if not chosen.any():
+            what = "labelled cases" if labelled else "cases"
+            raise DataError(f"the split has no {what}", field=str(self.folder), seen=split)
+        return np.flatnonzero(chosen)
+
+    def ids(self, positions: Sequence[int]) -> list[str]:
+        """Return the cases' names."""
+        return [self._index["id"][int(i)].as_py() for i in positions]
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the cases were made by chance."""
+        return self.card.source.get("from") == "synthetic"
+
+    def presence(self, position: int) -> str:
+        """Name the modalities that a case brings, such as "text+image"."""
+        return "+".join(m for m in self.task.modalities if self.brings(position, m))
+
+    def brings(self, position: int, modality: Modality) -> bool:
+        """Whether a case has a modality."""
+        return bool(self._index[modality][position].is_valid)
+
+    def subgroups(self) -> dict[str, list[str | None]]:
+        """Return every subgroup column, over all cases."""
+        columns = [each for each in self._index.column_names if each.startswith("subgroup.")]
+        return {each.removeprefix("subgroup."): self._index[each].to_pylist() for each in columns}
+
+    def features(self, position: int) -> Features:
+        """Read one case."""
+        rows: dict[Modality, tuple[Arrays, ...]] = {}
+        for modality, table in self._tables.items():
+            references = self._index[modality][position].as_py()
+            if references is not None:
+                read = self._codecs[modality].read
+                rows[modality] = tuple(
+                    read({name: table[name][i] for name in table.column_names}) for i in references
+                )
+        return Features(rows)
+
+    def batch(self, positions: Sequence[int]) -> Batch:
+        """Read several cases with their labels."""
+        cases = [self.features(int(i)) for i in positions]
+        return collate(cases, self.labels[np.asarray(positions)], self.ids(positions))
+
+
+class DatasetWriter:
+    """Writes a prepared data set case by case; memory stays bounded."""
+
+    def __init__(self, folder: Path, task: TaskSpec, preprocessor: Preprocessor) -> None:
+        self.folder = folder
+        self.task = task
+        self._index: list[dict[str, Any]] = []
+        self._codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
+        self._tables = {
+            m: _TableWriter(folder / f"{m}.arrow", self._codecs[m].schema) for m in task.modalities
+        }
+        preprocessor.save(folder)
+
+    def add(
+        self,
+        *,
+        case_id: str,
+        split: Split,
+        group: str,
+        label: float,
+        subgroups: Mapping[str, str],
+        records: Mapping[Modality, Sequence[Mapping[str, Any]]],
+    ) -> None:
+        """Store one case; `records` are what the modalities' codecs made of its parts."""
+        entry: dict[str, Any] = {
+            "id": case_id,
+            "split": split,
+            "group": group,
+            "label": None if np.isnan(label) else label,
+            "tokens": sum(len(r.get("token_ids", ())) for rs in records.values() for r in rs),
+            **{f"subgroup.{name}": value for name, value in subgroups.items()},
+        }
+        for modality, table in self._tables.items():
+            rows = records.get(modality)
+            entry[modality] = [table.add(row) for row in rows] if rows else None
+        self._index.append(entry)
+
+    def close(
+        self, issues: Mapping[str, int], refused: Mapping[str, int], source: Mapping[str, Any]
+    ) -> None:
+        """Write the index and `dataset.json`."""
+        for table in self._tables.values():
+            table.close()
+        subgroups = sorted({k for entry in self._index for k in entry if k.startswith("subgroup.")})
+        schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("split", pa.string()),
+                ("group", pa.string()),
+                ("label", pa.float32()),
+                ("tokens", pa.int32()),
+                *((name, pa.string()) for name in subgroups),
+                *((str(m), pa.list_(pa.int64())) for m in self.task.modalities),
+            ]
+        )
+        with pa.ipc.new_file(str(self.folder / "index.arrow"), schema) as out:
+            out.write_table(pa.Table.from_pylist(self._index, schema=schema))
+        counts = {split: [e for e in self._index if e["split"] == split] for split in SPLITS}
+        total = len(self._index)
+        card = DatasetCard(
+            format=FORMAT,
+            task=self.task,
+            cases={split: len(entries) for split, entries in counts.items()},
+            labelled={
+                split: sum(e["label"] is not None for e in entries)
+                for split, entries in counts.items()
+            },
+            missing={
+                m: round(sum(e[m] is None for e in self._index) / total, 4)
+                for m in self.task.modalities
+            },
+            issues=dict(sorted(issues.items())),
+            refused=dict(sorted(refused.items())),
+            source=dict(source),
+            hashes={
+                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for path in sorted(self.folder.iterdir())
+            },
+        )
+        text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        (self.folder / _DATASET).write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
+
+    Raises:
+        DataError: `folder` exists and is not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(
+            "the folder exists",
+            code="exists",
+            field=str(folder),
+            accepted="a new folder, or an empty one",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)
+        yield draft
+        if folder.exists():
+            folder.rmdir()
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+class _TableWriter:
+    """Appends rows to an Arrow file, a few hundred at a time."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._out = pa.ipc.new_file(str(path), schema)
+        self._waiting: list[Mapping[str, Any]] = []
+        self._count = 0
+
+    def add(self, row: Mapping[str, Any]) -> int:
+        """Append a row and return its position in the table."""
+        self._waiting.append(row)
+        if len(self._waiting) >= _ROWS_PER_BATCH:
+            self._flush()
+        self._count += 1
+        return self._count - 1
+
+    def close(self) -> None:
+        self._flush()
+        self._out.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            columns = {n: [row[n] for row in self._waiting] for n in self._schema.names}
+            self._out.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
+            self._waiting.clear()
+
+
+def _open(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid) as exc:
+        raise DataError(f"cannot be read: {exc}", code="damaged_data", field=str(path)) from exc

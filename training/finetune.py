@@ -1,0 +1,177 @@
+"""`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
+
+import json
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from lanistr.calibration import Calibration
+from lanistr.command import run_command
+from lanistr.errors import ConfigError
+from lanistr.model.checkpoint import from_pretrained, load_core, read_config, save_pretrained
+from lanistr.model.lanistr import Lanistr, count_parameters
+from lanistr.tasks import LabelSpec, find_task
+from training.data.loader import load
+from training.data.sampler import epoch_batches
+from training.data.store import Dataset
+from training.flops import forward_flops
+from training.loop import StepLog, train_epoch
+from training.metrics import higher_is_better, measure
+from training.objectives import Task
+from training.optim import make_optimizer, make_schedule
+from training.predict import predict
+from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
+from training.run import LOG, Run, RunConfig, check_fits, data_hash, versions
+from training.settings import choose_device, require_paths, training_parser
+
+EXAMPLE = (
+    "python -m training.finetune --recipe small --data data/stays --init runs/stays"
+    " --out runs/stays-ft"
+)
+
+
+def main() -> None:
+    """Fine-tune as the command line says."""
+    parser = training_parser("finetune", "Learn a task from labelled cases.", EXAMPLE)
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
+
+    # ---- what it would cost --------------------------------------------------------------------
+    if arguments.dry_run:
+        print(
+            json.dumps(
+                _plan(recipe, Dataset.open(arguments.data) if arguments.data else None), indent=1
+            )
+        )
+        return
+
+    # ---- data and model ------------------------------------------------------------------------
+    require_paths(arguments)
+    device = choose_device(arguments.device)
+    dataset = Dataset.open(arguments.data)
+    if recipe.task not in (None, dataset.task.name):
+        raise ConfigError(
+            "the recipe is for another task",
+            field="--recipe",
+            seen=recipe.task,
+            accepted=dataset.task.name,
+        )
+    label = dataset.task.label
+    positions = dataset.rows("train", labelled=True)
+    if recipe.labels is not None:
+        rng = np.random.default_rng(recipe.seed)
+        positions = np.sort(rng.permutation(positions)[: recipe.labels])
+    validation = dataset.rows("validation", labelled=True)
+    torch.manual_seed(recipe.seed)
+    sizes = dict(recipe.model)
+    if arguments.init:
+        check_fits(Run.open(arguments.init), dataset)
+        # The body is the pretrained one; only the head is the recipe's.
+        body = read_config(Run.open(arguments.init).model_folder).config.model_dump(mode="json")
+        sizes = body | {"head": recipe.model.get("head", {})}
+    model = Lanistr(
+        model_config(sizes, dataset.preprocessor.dimensions(), head_config(label, recipe))
+    )
+    if arguments.init:
+        load_core(model, Run.open(arguments.init).model_folder)
+    if recipe.freeze_encoders:
+        model.freeze_encoders()
+    model.to(device)
+    run = Run.create(
+        arguments.out,
+        dataset,
+        RunConfig(
+            stage="finetune",
+            recipe=recipe.model_dump(mode="json"),
+            data=str(arguments.data),
+            data_hash=data_hash(dataset),
+            init=str(arguments.init) if arguments.init else None,
+            parameters=count_parameters(model),
+            synthetic=dataset.synthetic,
+            versions=versions(),
+        ),
+    )
+
+    # ---- epochs, keeping the best on the validation split --------------------------------------
+    optim = recipe.optim
+    objective = Task(
+        model, regression=label.kind == "regression", modality_dropout=recipe.modality_dropout
+    )
+    optimizer = make_optimizer(model, optim)
+    steps = optim.epochs * -(-len(positions) // optim.batch_size)
+    schedule = make_schedule(optimizer, optim, steps)
+    # Not the seed of the weights: streams that start alike would draw masks like weights.
+    generator = torch.Generator(device).manual_seed(recipe.seed + 1_000_003)
+    log = StepLog(run.folder / LOG)
+    metric = dataset.task.metric
+    best, best_epoch, step = -np.inf, -1, 0
+    for epoch in tqdm(range(optim.epochs), desc="fine-tuning", unit=" epochs", disable=None):
+        batches = epoch_batches(
+            positions, dataset.tokens, optim.batch_size, seed=recipe.seed, epoch=epoch
+        )
+        step = train_epoch(
+            objective,
+            load(dataset, batches, recipe.workers),
+            optimizer=optimizer,
+            schedule=schedule,
+            clip=optim.clip,
+            generator=generator,
+            device=device,
+            log=log,
+            epoch=epoch,
+            step=step,
+        )
+        outputs = predict(model, dataset, validation, device)
+        found = measure(outputs, dataset.labels[validation], label)
+        log.write(epoch=epoch, validation=found)
+        score = found[metric] if higher_is_better(metric) else -found[metric]
+        if score > best:
+            best, best_epoch = score, epoch
+            save_pretrained(model.eval(), run.model_folder)
+        elif epoch - best_epoch >= recipe.patience:
+            break
+    log.close()
+
+    # ---- calibration ---------------------------------------------------------------------------
+    model = from_pretrained(run.model_folder, Lanistr).to(device)
+    run.write_calibration(_calibrate(model, dataset, validation, label, device))
+    print(
+        f"{run.folder}: best epoch {best_epoch}, validation {metric} {abs(best):.4f}, "
+        f"{len(positions)} labelled cases"
+    )
+
+
+def _calibrate(
+    model: Lanistr, dataset: Dataset, rows: np.ndarray, label: LabelSpec, device: torch.device
+) -> Calibration:
+    outputs = predict(model, dataset, rows, device)
+    return Calibration.fit(outputs, dataset.labels[rows], label)
+
+
+def _plan(recipe: FinetuneRecipe, dataset: Dataset | None) -> dict[str, object]:
+    """Say what a run would build; without data the recipe must name its task."""
+    if dataset is None and recipe.task is None:
+        raise ConfigError("the recipe names no task", field="--data", accepted="prepared data")
+    task = dataset.task if dataset else find_task(str(recipe.task))
+    head = head_config(task.label, recipe)
+    dimensions = dataset.preprocessor.dimensions() if dataset else None
+    with torch.device("meta"):
+        planned = Lanistr(model_config(recipe.model, dimensions, head))
+    if recipe.freeze_encoders:
+        planned.freeze_encoders()
+    counts = count_parameters(planned)
+    return {
+        "recipe": recipe.model_dump(mode="json"),
+        "model": planned.config.model_dump(mode="json"),
+        "parameters": {
+            "total": sum(counts.values()),
+            "trained": sum(count_parameters(planned, trained=True).values()),
+            "by_module": counts,
+        },
+        "forward_flops_per_sample": forward_flops(planned),
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

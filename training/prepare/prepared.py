@@ -1,0 +1,127 @@
+"""Records become a prepared data set: split by group, fit on training cases, store every case."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lanistr.errors import ConfigError, DataError, InputError
+from lanistr.issues import IssueLog
+from lanistr.preprocess import PreprocessOptions, Preprocessor
+from lanistr.sample import Sample
+from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
+from training.data.codecs import codec
+from training.data.store import SPLITS, Dataset, DatasetWriter, Split, new_folder
+
+log = logging.getLogger(__name__)
+
+
+class SplitOptions(Schema):
+    """How the groups (patients, products) are dealt out.
+
+    Attributes:
+        shares: of train, validation and test; they add up to 1.
+        seed: of the draw.
+    """
+
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = 0
+
+
+def prepare(
+    samples: Callable[[], Iterable[Sample]],
+    task: TaskSpec,
+    out: Path,
+    *,
+    options: PreprocessOptions,
+    splits: SplitOptions,
+    source: Mapping[str, Any],
+) -> Dataset:
+    """Prepare a data set from records.
+
+    Args:
+        samples: yields every record from the start, each time it is called the same.
+        task: what the records are of.
+        out: the folder to make; nothing is left there if anything fails.
+        options: how each modality is preprocessed.
+        splits: how groups are dealt out.
+        source: provenance, kept in `dataset.json`.
+
+    Raises:
+        DataError: `out` exists, or there are no records.
+        ConfigError: the shares do not add up.
+    """
+    split_of = assign_splits(
+        sorted({sample.group or str(sample.id) for sample in samples()}), splits
+    )
+
+    def training() -> Iterable[Sample]:
+        return (s for s in samples() if split_of[s.group or str(s.id)] == "train")
+
+    with new_folder(out) as draft:
+        log.info("fitting preprocessing on the training split")
+        preprocessor = Preprocessor.fit(training, task, options)
+        codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
+        writer = DatasetWriter(draft, task, preprocessor)
+        issues: Counter[str] = Counter()
+        refused: Counter[str] = Counter()
+        for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
+            found = IssueLog()
+            try:
+                records = {m: codecs[m].write(part, found) for m, part in sample.parts.items()}
+                records = {modality: rows for modality, rows in records.items() if rows}
+                if not records:
+                    raise InputError("nothing usable is left", code="nothing_usable")
+            except InputError as exc:
+                refused[exc.code] += 1
+                log.warning("%s was left out: %s", sample.id, exc)
+                continue
+            issues.update(f"{issue.code}/{issue.action}" for issue in found.issues)
+            group = sample.group or str(sample.id)
+            writer.add(
+                case_id=str(sample.id),
+                split=split_of[group],
+                group=group,
+                label=task.label.encode(sample.label),
+                subgroups=sample.subgroups,
+                records=records,
+            )
+        writer.close(
+            issues,
+            refused,
+            {
+                **source,
+                "preprocessing": options.model_dump(mode="json"),
+                "splits": splits.model_dump(),
+            },
+        )
+    return Dataset.open(out)
+
+
+def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:
+    """Deal groups out to the splits, in an order drawn with the seed.
+
+    Raises:
+        DataError: there are no groups.
+        ConfigError: the shares are not three shares of one.
+    """
+    if not groups:
+        raise DataError("there are no records", code="no_records")
+    if min(options.shares) < 0 or not np.isclose(sum(options.shares), 1):
+        raise ConfigError(
+            "not shares of one whole",
+            field="splits.shares",
+            seen=list(options.shares),
+            accepted="three numbers from 0 that add up to 1",
+        )
+    order = np.random.default_rng(options.seed).permutation(len(groups))
+    bounds = np.cumsum(options.shares) * len(groups)
+    return {
+        groups[position]: SPLITS[min(int(np.searchsorted(bounds, rank, side="right")), 2)]
+        for rank, position in enumerate(order)
+    }

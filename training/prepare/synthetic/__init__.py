@@ -1,0 +1,71 @@
+"""Records made by chance in the raw form that users have, with a known signal in each modality.
+
+Every case has a latent state that all its modalities share, and each modality shows a view of its
+own: state and noise mixed. The label depends on the mean of the views. So one modality alone
+predicts in part, each further one adds something, and what unlabelled cases teach about one view
+(from the others) helps where labels are few.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from pydantic import Field
+
+from lanistr.errors import ConfigError, unknown_name
+from lanistr.modalities import Modality
+from lanistr.sample import Sample
+from lanistr.schema import Schema
+from training.prepare.synthetic import reviews, stays
+
+MAKERS: Mapping[str, Callable[[int, np.random.Generator], Sample]] = {
+    "mortality": stays.make,
+    "rating": reviews.make,
+}
+
+
+class SyntheticOptions(Schema):
+    """How many records, and how incomplete.
+
+    Attributes:
+        samples: number of cases.
+        missing: chance that a case lacks a modality, each by itself; one always stays.
+        unlabelled: share of the cases without a label.
+        seed: the same seed makes the same records, whatever the number asked for.
+    """
+
+    samples: int = Field(default=2000, ge=1)
+    missing: float = Field(default=0.3, ge=0, le=1)
+    unlabelled: float = Field(default=0.0, ge=0, le=1)
+    seed: int = Field(default=0, ge=0)
+
+
+def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
+    """Yield the cases one by one.
+
+    Raises:
+        ConfigError: there is no generator for this task.
+    """
+    if task not in MAKERS:
+        raise ConfigError(
+            "no synthetic records for this task",
+            field="task",
+            seen=task,
+            accepted=unknown_name(task, MAKERS),
+        )
+    for number in range(options.samples):
+        rng = np.random.default_rng([options.seed, number])
+        case = MAKERS[task](number, rng)
+        kept = _keep(list(case.parts), options.missing, rng)
+        labelled = rng.random() >= options.unlabelled
+        yield Sample(
+            {modality: part for modality, part in case.parts.items() if modality in kept},
+            id=case.id,
+            label=case.label if labelled else None,
+            group=case.group,
+            subgroups=case.subgroups,
+        )
+
+
+def _keep(modalities: list[Modality], missing: float, rng: np.random.Generator) -> list[Modality]:
+    kept = [each for each in modalities if rng.random() >= missing]
+    return kept or [modalities[int(rng.integers(len(modalities)))]]

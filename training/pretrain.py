@@ -1,0 +1,113 @@
+"""`python -m training.pretrain`: learn from every case of a prepared data set, labelled or not."""
+
+import json
+
+import torch
+from tqdm import tqdm
+
+from lanistr.command import run_command
+from lanistr.model.checkpoint import load_core, save_pretrained
+from lanistr.model.lanistr import LanistrForPretraining, count_parameters
+from training.data.loader import load
+from training.data.sampler import epoch_batches
+from training.data.store import Dataset
+from training.flops import forward_flops
+from training.loop import StepLog, train_epoch
+from training.objectives import Pretraining
+from training.optim import make_optimizer, make_schedule
+from training.recipe import PretrainRecipe, load_recipe, model_config
+from training.run import LOG, Run, RunConfig, check_fits, data_hash, versions
+from training.settings import choose_device, require_paths, training_parser
+
+EXAMPLE = "python -m training.pretrain --recipe small --data data/stays --out runs/stays"
+
+
+def main() -> None:
+    """Pretrain as the command line says."""
+    parser = training_parser("pretrain", "Pretrain on every case of a prepared data set.", EXAMPLE)
+    arguments = parser.parse_args()
+    recipe = load_recipe(arguments.recipe, "pretrain", PretrainRecipe, arguments.overrides)
+
+    # ---- what it would cost --------------------------------------------------------------------
+    if arguments.dry_run:
+        dimensions = (
+            Dataset.open(arguments.data).preprocessor.dimensions() if arguments.data else None
+        )
+        with torch.device("meta"):
+            planned = LanistrForPretraining(model_config(recipe.model, dimensions))
+        counts = count_parameters(planned)
+        print(
+            json.dumps(
+                {
+                    "recipe": recipe.model_dump(mode="json"),
+                    "model": planned.config.model_dump(mode="json"),
+                    "parameters": {
+                        "total": sum(counts.values()),
+                        "trained": sum(count_parameters(planned, trained=True).values()),
+                        "by_module": counts,
+                    },
+                    "forward_flops_per_sample": forward_flops(planned.core),
+                },
+                indent=1,
+            )
+        )
+        return
+
+    # ---- data, model, optimiser ----------------------------------------------------------------
+    require_paths(arguments)
+    device = choose_device(arguments.device)
+    dataset = Dataset.open(arguments.data)
+    positions = dataset.rows("train")
+    torch.manual_seed(recipe.seed)
+    model = LanistrForPretraining(model_config(recipe.model, dataset.preprocessor.dimensions()))
+    if arguments.init:
+        check_fits(Run.open(arguments.init), dataset)
+        load_core(model.core, Run.open(arguments.init).model_folder)
+    model.to(device)
+    run = Run.create(
+        arguments.out,
+        dataset,
+        RunConfig(
+            stage="pretrain",
+            recipe=recipe.model_dump(mode="json"),
+            data=str(arguments.data),
+            data_hash=data_hash(dataset),
+            init=str(arguments.init) if arguments.init else None,
+            parameters=count_parameters(model),
+            synthetic=dataset.synthetic,
+            versions=versions(),
+        ),
+    )
+    optim = recipe.optim
+    steps = optim.epochs * -(-len(positions) // optim.batch_size)
+    optimizer = make_optimizer(model, optim)
+    schedule = make_schedule(optimizer, optim, steps)
+    # Not the seed of the weights: streams that start alike would draw masks like weights.
+    generator = torch.Generator(device).manual_seed(recipe.seed + 1_000_003)
+
+    # ---- epochs --------------------------------------------------------------------------------
+    log = StepLog(run.folder / LOG)
+    step = 0
+    for epoch in tqdm(range(optim.epochs), desc="pretraining", unit=" epochs", disable=None):
+        batches = epoch_batches(
+            positions, dataset.tokens, optim.batch_size, seed=recipe.seed, epoch=epoch
+        )
+        step = train_epoch(
+            Pretraining(model, recipe.losses),
+            load(dataset, batches, recipe.workers),
+            optimizer=optimizer,
+            schedule=schedule,
+            clip=optim.clip,
+            generator=generator,
+            device=device,
+            log=log,
+            epoch=epoch,
+            step=step,
+        )
+    log.close()
+    save_pretrained(model.eval(), run.model_folder)
+    print(f"{run.folder}: {step} steps over {len(positions)} cases")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,205 @@
+"""Recipes: how a model is built and trained, as data.
+
+`recipes/pretrain/NAME.yaml` and `recipes/finetune/NAME.yaml` name a model of
+`recipes/model/NAME.yaml`; any value can be overridden by its path, such as `optim.lr=1e-4` or
+`model.text.layers=2`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import Field
+
+from lanistr.errors import ConfigError, unknown_name
+from lanistr.modalities import Modality
+from lanistr.model.heads import HeadConfig
+from lanistr.model.lanistr import LanistrConfig
+from lanistr.schema import Schema
+from lanistr.tasks import LabelSpec
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class OptimConfig(Schema):
+    """How weights move.
+
+    Attributes:
+        warmup: share of all steps over which the learning rate rises; the first step is not at 0.
+        clip: largest norm of the gradient.
+    """
+
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    clip: float = Field(default=5.0, gt=0)
+
+
+class LossWeights(Schema):
+    """Weights of the five losses of pretraining. Source: LANISTR paper, Table 5."""
+
+    mlm: float = Field(default=1.0, ge=0)
+    mim: float = Field(default=1.0, ge=0)
+    mfm: float = Field(default=0.01, ge=0)
+    mtm: float = Field(default=0.1, ge=0)
+    simmmm: float = Field(default=0.5, ge=0)
+
+
+class Recipe(Schema):
+    """What both stages choose.
+
+    Attributes:
+        model: sizes by part, as in `LanistrConfig`; what the data decide may be left out.
+        workers: processes that read batches ahead; 0 reads in the training process.
+        seed: of weights, order, masks and dropout.
+    """
+
+    model: dict[str, Any]
+    optim: OptimConfig
+    workers: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+
+class PretrainRecipe(Recipe):
+    """Learning from every case, labelled or not."""
+
+    losses: LossWeights = LossWeights()
+
+
+class FinetuneRecipe(Recipe):
+    """Learning a task from labelled cases.
+
+    Attributes:
+        task: whose label the head is made for; None takes the data's.
+        freeze_encoders: train projections, fusion and head alone.
+        modality_dropout: chance that a present modality of a case is hidden in a step; a case may
+            lose all of them, which teaches what to say of nothing.
+        ordinal: what an ordinal label's head is: one score with cuts, or classes without order.
+        patience: epochs without a better validation metric before training stops.
+        labels: learn from so many labelled cases only, drawn with the seed. None: all.
+    """
+
+    task: str | None = None
+    freeze_encoders: bool = True
+    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    ordinal: Literal["score", "classes"] = "score"
+    patience: int = Field(default=10, ge=1)
+    labels: int | None = Field(default=None, ge=1)
+
+
+RecipeT = TypeVar("RecipeT", bound=Recipe)
+
+
+def load_recipe(
+    name: str, stage: Literal["pretrain", "finetune"], kind: type[RecipeT], overrides: Sequence[str]
+) -> RecipeT:
+    """Read a recipe by name (or path of a file) and apply overrides.
+
+    Raises:
+        ConfigError: no such recipe, or a key or value of it is wrong.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / stage / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in (RECIPES / stage).glob("*.yaml"))
+        raise ConfigError(
+            f"no such {stage} recipe",
+            field="recipe",
+            seen=name,
+            accepted=unknown_name(name, known) + ", or the path of a .yaml file",
+        )
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data["model"] = _sizes(data.get("model"))
+    for override in overrides:
+        _override(data, override)
+    return kind.parse(data, ConfigError, path.name)
+
+
+def model_config(
+    sizes: Mapping[str, Any],
+    dimensions: Mapping[Modality, Mapping[str, Any]] | None,
+    head: HeadConfig | None = None,
+) -> LanistrConfig:
+    """Bring a recipe's sizes and what the data decide together.
+
+    Args:
+        sizes: the recipe's `model`.
+        dimensions: `Preprocessor.dimensions`; modalities it lacks are left out of the model. None
+            takes the recipe's word for everything.
+        head: the task's head.
+
+    Raises:
+        ConfigError: a size is missing, unknown or impossible.
+    """
+    merged = dict(sizes)
+    for modality in Modality:
+        if dimensions is not None and modality not in dimensions:
+            merged.pop(modality, None)
+        elif dimensions is not None:
+            merged[modality] = {**merged.get(modality, {}), **dimensions[modality]}
+    if head is not None:
+        merged["head"] = head.model_dump() | merged.get("head", {})
+    else:
+        merged.pop("head", None)
+    return LanistrConfig.parse(merged, ConfigError, "model")
+
+
+def head_config(label: LabelSpec, recipe: FinetuneRecipe) -> HeadConfig:
+    """Return the head that a label asks for."""
+    kind: Literal["classes", "ordinal", "regression"] = "classes"
+    if label.kind == "regression":
+        kind = "regression"
+    elif label.kind == "ordinal" and recipe.ordinal == "score":
+        kind = "ordinal"
+    return HeadConfig(kind=kind, outputs=label.outputs)
+
+
+def _sizes(model: Any) -> Any:
+    """Resolve a model given by name, or by name with changes: {like: NAME, text: {...}}."""
+    if isinstance(model, str):
+        return _model(model)
+    if not isinstance(model, dict) or "like" not in model:
+        return model
+    sizes = _model(model["like"])
+    for part, changes in model.items():
+        if part != "like":
+            sizes[part] = {**sizes.get(part, {}), **changes}
+    return sizes
+
+
+def _model(name: str) -> dict[str, Any]:
+    path = RECIPES / "model" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        raise ConfigError(
+            "no such model", field="model", seen=name, accepted=unknown_name(name, known)
+        )
+    sizes: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return sizes
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    """Set one value by its path; whether the key is known is checked with the whole recipe."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ConfigError("not an override", field="--set", seen=override, accepted="path=value")
+    *steps, last = path.split(".")
+    place: Any = data
+    for step in steps:
+        place = place.setdefault(step, {})
+        if not isinstance(place, dict):
+            raise ConfigError(
+                "not a group of settings", field="--set", seen=override, accepted="path=value"
+            )
+    try:
+        value = yaml.safe_load(text)
+        if isinstance(value, str):
+            value = float(value)  # YAML 1.1 reads 1e-4 as a word
+    except ValueError:
+        pass
+    except yaml.YAMLError as exc:
+        raise ConfigError(f"not a value: {exc}", field="--set", seen=override) from exc
+    place[last] = value

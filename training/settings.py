@@ -1,0 +1,71 @@
+"""The part of the command line that pretraining and fine-tuning share."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from lanistr.errors import ConfigError
+
+
+def training_parser(stage: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Return a parser with the options of both stages."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m training.{stage}",
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--recipe", required=True, help=f"name in training/recipes/{stage}, or path"
+    )
+    parser.add_argument("--data", type=Path, help="prepared data set")
+    parser.add_argument("--out", type=Path, help="run folder to make")
+    parser.add_argument("--init", type=Path, help="run whose weights to start from")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="overrides",
+        help="override a value of the recipe, such as optim.lr=1e-4; may be repeated",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print configuration, parameter counts and FLOPs as JSON, and stop; needs no data",
+    )
+    return parser
+
+
+def require_paths(arguments: argparse.Namespace) -> None:
+    """Check what only a real run needs.
+
+    Raises:
+        ConfigError: data or out is missing.
+    """
+    for name in ("data", "out"):
+        if getattr(arguments, name) is None:
+            raise ConfigError("missing", field=f"--{name}", accepted="a folder (or --dry-run)")
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device; auto takes the GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        raise ConfigError(
+            "no such device",
+            field="--device",
+            seen=name,
+            accepted="auto, cpu, or a GPU that is here",
+        ) from exc
+    return device
