@@ -36,24 +36,30 @@ def main() -> None:
     settings = read_settings()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)  # `api.access` logs every exchange
-    listener = listen(settings.host, settings.port)
-    app = create_app(settings)
-    listener.listen()
-    announce(app, settings.host, listener.getsockname()[1])
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings quote the body
+    with listen(settings.host, settings.port) as listener:
+        app = create_app(settings)
+        listener.listen()
+        announce(app, settings.host, listener.getsockname()[1])
+        serve(app, listener, settings.drain_seconds)
+    _log.info("left")
+
+
+def serve(app: FastAPI, listener: socket.socket, drain_seconds: int) -> None:
+    """Serve until SIGTERM or an interrupt, then finish what is under way."""
     server = uvicorn.Server(
         uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=settings.drain_seconds,
+            timeout_graceful_shutdown=drain_seconds,
         )
     )
     # uvicorn finishes, then raises the signal again: by now there is nothing left to end.
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: None)
     server.run(sockets=[listener])
-    _log.info("left")
 
 
 def read_settings(arguments: list[str] | None = None) -> Settings:
@@ -124,9 +130,7 @@ def announce(app: FastAPI, host: str, port: int) -> None:
         if manifest.demo:
             _log.warning("%s: DEMO WEIGHTS, PREDICTIONS MEAN NOTHING", name)
     first = next(iter(predictors.values())).bundle.task
-    record = example(first)
-    shortest = min(record, key=lambda part: len(json.dumps(record[part])))
-    body = shlex.quote(json.dumps({shortest: record[shortest]}))
+    body = shlex.quote(json.dumps(example(first)))
     _log.info("listening on %s, documentation on %s/docs, for example:", url, url)
     _log.info(
         "curl -s %s/predict/%s -H 'Content-Type: application/json' -d %s", url, first.name, body

@@ -35,7 +35,9 @@ class Settings(Schema):
         description="threads of preprocessing, and of computing (default: one a core)",
     )
     queue: int = Field(
-        default=256, ge=1, description="requests of one task inside at a time; more are told when"
+        default=256,
+        ge=1,
+        description="requests of one task inside at a time; further ones get 503 with Retry-After",
     )
     batch_tokens: int = Field(
         default=8192, ge=1, description="tokens that are encoded or fused in one run"
@@ -44,7 +46,7 @@ class Settings(Schema):
         default=30, ge=1, description="on SIGTERM, how long requests under way may take to finish"
     )
     body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
-    json_depth: int = Field(default=16, ge=4, description="deepest nesting of a JSON body")
+    json_depth: int = Field(default=16, ge=4, le=1000, description="deepest nesting of a JSON body")
     form_parts: int = Field(default=256, ge=1, description="most parts of a form")
     notes: int = Field(default=64, ge=1, description="most notes of a case")
     note_characters: int = Field(default=1_000_000, ge=1, description="longest note")

@@ -16,12 +16,12 @@ def forward_flops(model: Lanistr) -> int:
     A multiplication and an addition count as two. The case has the longest text.
 
     Args:
-        model: on the meta device; it is moved to memory that is never written, since BERT looks
-            at its mask's values on the way.
+        model: on the meta device; it is filled with zeros, since BERT and TabNet look at values
+            on the way.
     """
     model = model.to_empty(device="cpu").eval()
-    for buffer in model.buffers():
-        buffer.zero_()  # positions are looked up
+    for each in (*model.parameters(), *model.buffers()):
+        each.data.zero_()
     sample = torch.zeros(1, dtype=torch.int64)
     parts = {
         modality: TensorPart(sample, cast(Encoder, model.encoders[modality]).example(1))

@@ -108,14 +108,19 @@ class SimMMMConfig(Schema):
         bottleneck: hidden width of the predictor.
         tokens: compare fusion's CLS and the tokens of present modalities, or the CLS alone.
         on: compare cases with any modality, or only those with all, as the paper words it.
+        batch_norm: normalise the layers over the compared tokens, without parameters. The release
+            does not, and its loss then reaches -2 within an epoch with all tokens alike; with it
+            and the CLS alone, cases must differ.
 
-    Source: LANISTR paper, section 3.3; widths as in the release.
+    Source: LANISTR paper, section 3.3; widths as in the release; batch norm as in SimSiam (Chen
+    and He 2021, section 4.4).
     """
 
     width: int = Field(default=2048, ge=1)
     bottleneck: int = Field(default=512, ge=1)
     tokens: Literal["all", "cls"] = "all"
     on: Literal["any", "parallel"] = "any"
+    batch_norm: bool = False
 
 
 class Projector(nn.Sequential):
@@ -124,7 +129,9 @@ class Projector(nn.Sequential):
     def __init__(self, config: SimMMMConfig, width_in: int) -> None:
         layers: list[nn.Module] = []
         for width in (width_in, config.width, config.width):
-            layers += [nn.Linear(width, config.width), nn.ReLU()]
+            layers += [nn.Linear(width, config.width), *_norm(config, config.width), nn.ReLU()]
+        if config.batch_norm:
+            layers.pop()  # what was centred stays so
         super().__init__(*layers)
 
 
@@ -134,6 +141,13 @@ class Predictor(nn.Sequential):
     def __init__(self, config: SimMMMConfig) -> None:
         super().__init__(
             nn.Linear(config.width, config.bottleneck),
+            *_norm(config, config.bottleneck),
             nn.ReLU(),
             nn.Linear(config.bottleneck, config.width),
         )
+
+
+def _norm(config: SimMMMConfig, width: int) -> list[nn.Module]:
+    if not config.batch_norm:
+        return []
+    return [nn.BatchNorm1d(width, affine=False, track_running_stats=False)]

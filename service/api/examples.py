@@ -18,7 +18,7 @@ def example(task: TaskSpec) -> dict[str, Any]:
 
 
 def _note(task: TaskSpec) -> Any:
-    return f"{task.title}: a note in words."
+    return "A note, in plain words."
 
 
 def _row(task: TaskSpec) -> Any:

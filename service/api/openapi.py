@@ -118,8 +118,8 @@ def _record(task: TaskSpec) -> Schema:
 
 
 def _form(task: TaskSpec) -> Schema:
-    """Describe the same as form fields: pictures and series may be files."""
-    properties = {each: PARTS[each](task) | FORM.get(each, {}) for each in task.modalities}
+    """Describe the same as form fields, some of which are files."""
+    properties = {each: FORM.get(each) or PARTS[each](task) for each in task.modalities}
     name = {"type": "string", "description": "your name for the case"}
     return {"type": "object", "title": f"{task.name} form", "properties": {"id": name} | properties}
 
@@ -188,12 +188,24 @@ PARTS: Mapping[Modality, Callable[[TaskSpec], Schema]] = {
 }
 
 FORM: Mapping[Modality, Schema] = {
+    Modality.TEXT: {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "One note or several under this name, as fields or files.",
+    },
     Modality.IMAGE: {
-        "anyOf": [{"type": "array", "items": {"type": "string", "format": "binary"}}],
-        "description": "One file or several of them under this name.",
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": "One file or several under this name.",
+    },
+    Modality.TIMESERIES: {
+        "type": "string",
+        "format": "binary",
+        "description": "CSV with a column hours and a column a variable (empty cells are missing), "
+        "or JSON as in a JSON body.",
     },
 }
-"""What is otherwise in a form."""
+"""What is otherwise in a form than in JSON."""
 
 
 def _field(spec: FieldSpec) -> Schema:

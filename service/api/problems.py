@@ -5,6 +5,7 @@ Source: RFC 9457.
 """
 
 import logging
+import math
 import traceback
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -12,7 +13,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from pydantic_core import to_jsonable_python
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -135,7 +135,8 @@ def respond(
 
 def _seen(value: Any) -> Any:
     """Make a value fit for JSON, which has no NaN and no infinity."""
-    return to_jsonable_python(shorten(value), inf_nan_mode="strings")
+    short = shorten(value)
+    return str(short) if isinstance(short, float) and not math.isfinite(short) else short
 
 
 # ---- what is raised on the way ------------------------------------------------------------------

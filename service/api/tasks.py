@@ -15,8 +15,8 @@ from service.engine.predictor import Predictor
 router = APIRouter(tags=["tasks"], responses=IN_DOCUMENT)
 
 
-def find_predictor(request: Request, task: str) -> Predictor:
-    """Return what answers a task.
+async def find_predictor(request: Request, task: str) -> Predictor:
+    """Return what answers a task; async, since FastAPI gives what is not a pool of 40 threads.
 
     Raises:
         InputError: the task is not served.

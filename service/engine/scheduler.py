@@ -1,7 +1,9 @@
 """Who is next: jobs wait in one queue a bundle, and what waits together runs together.
 
 Whenever the runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
-held back to fill a batch: alone, a job runs at once.
+held back to fill a batch: alone, a job runs at once. And nobody waits long for the others of a
+batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
+much together as one by one, that leaves large models one job at a time.
 """
 
 import asyncio
@@ -21,9 +23,6 @@ JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 _log = logging.getLogger(__name__)
-
-_MEMORY = 0.9
-"""Weight of what was known before in the running mean of a job's cost."""
 
 
 class TooBusyError(LanistrError):
@@ -49,6 +48,23 @@ class Outcome(Generic[ResultT]):
 
 
 @dataclass(slots=True)
+class RunningMean:
+    """A mean that follows its values.
+
+    Attributes:
+        memory: weight of what was known before.
+        value: 0 before the first.
+    """
+
+    memory: float = 0.8
+    value: float = 0.0
+
+    def add(self, value: float) -> None:
+        """Take a value in; the first one stands for those before it."""
+        self.value = self.memory * (self.value or value) + (1 - self.memory) * value
+
+
+@dataclass(slots=True)
 class _Waiter(Generic[JobT, ResultT]):
     job: JobT
     cost: int
@@ -64,6 +80,7 @@ class Scheduler(Generic[JobT, ResultT]):
         cost: of a job, in the unit of the budget.
         budget: what one call of `run` takes at most, a single dearer job aside.
         places: requests that may be inside at once, see `place`.
+        moment: seconds that a batch may take, as far as can be told from those before.
     """
 
     def __init__(
@@ -73,13 +90,16 @@ class Scheduler(Generic[JobT, ResultT]):
         *,
         budget: int,
         places: int,
+        moment: float = 0.05,
     ) -> None:
         self._run = run
         self._cost = cost
         self._budget = budget
         self._places = places
         self._inside = 0
-        self._seconds_a_job = 0.0
+        self._moment = moment
+        self._seconds_a_job = RunningMean()
+        self._seconds_a_unit = RunningMean()
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
@@ -106,7 +126,7 @@ class Scheduler(Generic[JobT, ResultT]):
             TooBusyError: none is free.
         """
         if self._inside >= self._places:
-            wait = math.ceil(self._inside * self._seconds_a_job)
+            wait = math.ceil(self._inside * self._seconds_a_job.value)
             raise TooBusyError(max(1, wait), self._inside)
         self._inside += 1
         try:
@@ -134,13 +154,15 @@ class Scheduler(Generic[JobT, ResultT]):
                 await self._serve(batch)
 
     def _take(self) -> list[_Waiter[JobT, ResultT]]:
-        """Take what is waiting, up to the budget; who left is passed over."""
+        """Take what is waiting, at least one, up to the budget; who left is passed over."""
         batch: list[_Waiter[JobT, ResultT]] = []
         spent = 0
+        pace = self._seconds_a_unit.value
+        budget = min(self._budget, self._moment / pace) if pace else self._budget
         while self._queue:
             first = self._queue[0]
             if not first.future.done():
-                if batch and spent + first.cost > self._budget:
+                if batch and spent + first.cost > budget:
                     break
                 batch.append(first)
                 spent += first.cost
@@ -153,8 +175,8 @@ class Scheduler(Generic[JobT, ResultT]):
             self._thread, self._attempt, [waiter.job for waiter in batch]
         )
         seconds = perf_counter() - started
-        known = self._seconds_a_job or seconds / len(batch)
-        self._seconds_a_job = _MEMORY * known + (1 - _MEMORY) * seconds / len(batch)
+        self._seconds_a_job.add(seconds / len(batch))
+        self._seconds_a_unit.add(seconds / sum(waiter.cost for waiter in batch))
         for waiter, result in zip(batch, results, strict=True):
             if waiter.future.done():  # left while it ran
                 continue

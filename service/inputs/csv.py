@@ -6,12 +6,16 @@ error names the same place whichever way the series came.
 
 import csv
 import io
+import re
 from typing import Any
 
 from lanistr.errors import InputError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 """Without regard to case. Not "none": in charts of consciousness that is a finding."""
+
+# Python's own int and float would also take 1_000, inf and the digits of other scripts.
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _ACCEPTED = (
     "CSV in UTF-8, separated by commas, its first line naming the columns, one of them hours"
@@ -52,9 +56,6 @@ def _cell(text: str) -> Any:
     text = text.strip()
     if text.casefold() in MISSING:
         return None
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            continue
+    if _NUMBER.fullmatch(text):
+        return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
     return text

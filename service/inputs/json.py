@@ -38,6 +38,8 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
+        if exc.msg.startswith("depth limit"):  # orjson's own, 1024
+            raise _too_deep(limits.json_depth, field) from None
         raise _not_finite(data, field) or InputError(
             f"not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
             code="not_json",
@@ -52,18 +54,16 @@ def _not_finite(data: bytes, field: str) -> InputError | None:
     """Say which number is not finite, where that alone keeps the data from being JSON."""
     try:
         value = json.loads(data)  # Python's own parser takes NaN, Infinity and 1e999
-    except (ValueError, RecursionError):
+        path, number = next(each for each in _numbers(value, field) if not math.isfinite(each[1]))
+    except (ValueError, RecursionError, StopIteration):
         return None
-    for path, number in _numbers(value, field):
-        if not math.isfinite(number):
-            return InputError(
-                "not a finite number",
-                code="not_finite",
-                field=path,
-                seen=str(number),
-                accepted="a finite number; leave a missing value out, or send null",
-            )
-    return None
+    return InputError(
+        "not a finite number",
+        code="not_finite",
+        field=path,
+        seen=str(number),
+        accepted="a finite number; leave a missing value out, or send null",
+    )
 
 
 def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
@@ -79,7 +79,7 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
 
 def _check_depth(value: Any, most: int, field: str) -> None:
     level = [value]
-    for _ in range(most + 1):
+    for _ in range(most):
         level = [
             inner
             for outer in level
@@ -89,6 +89,10 @@ def _check_depth(value: Any, most: int, field: str) -> None:
         ]
         if not level:
             return
-    raise InputError(
+    raise _too_deep(most, field)
+
+
+def _too_deep(most: int, field: str) -> InputError:
+    return InputError(
         "nested too deep", code="too_deep", field=field, accepted=f"at most {most} levels"
     )

@@ -70,6 +70,63 @@ _GRADED: tuple[tuple[str, ...], ...] = (
         "best {k} in years",
     ),
 )
+# Terse verdicts, "the ASPECT is WORD": many words a grade, as in `stays`.
+_ASPECTS = (
+    *("finish", "hinge", "build", "packaging", "color", "weight", "grip", "price", "fit", "smell"),
+    *("design", "motor", "paper", "ink", "surface", "handle", "battery", "manual", "size", "feel"),
+)
+_WORDS: tuple[tuple[str, ...], ...] = (
+    (
+        *("awful", "flimsy", "crooked", "useless", "shoddy", "defective", "horrible", "ugly"),
+        *("overpriced", "unsafe", "rusty", "sloppy", "misleading", "pathetic", "a joke", "ruined"),
+        *("peeling", "cracked", "worthless", "garbage", "dreadful", "faulty", "insulting", "junk"),
+    ),
+    (
+        *("fine", "ordinary", "passable", "alright", "so so", "middling", "decent", "tolerable"),
+        *(
+            "basic",
+            "meh",
+            "plain",
+            "standard",
+            "as described",
+            "adequate",
+            "neither here nor there",
+        ),
+        *(
+            "unremarkable",
+            "usable",
+            "fair",
+            "not bad",
+            "workable",
+            "mediocre",
+            "expected",
+            "average",
+        ),
+    ),
+    (
+        *(
+            "superb",
+            "gorgeous",
+            "flawless",
+            "solid",
+            "terrific",
+            "wonderful",
+            "a delight",
+            "smooth",
+        ),
+        *(
+            "impeccable",
+            "brilliant",
+            "durable",
+            "amazing",
+            "perfect",
+            "spot on",
+            "lovely",
+            "premium",
+        ),
+        *("fantastic", "comfortable", "stunning", "reliable", "ideal", "first rate", "beautiful"),
+    ),
+)
 _FILLER = (
     "bought it for my office",
     "it is for my daughter",
@@ -93,13 +150,15 @@ def _grade(view: float, rng: np.random.Generator) -> int:
 def _review(view: float, rng: np.random.Generator) -> str:
     kind = str(rng.choice(_KINDS))
     sentences: list[str] = []
-    for _ in range(rng.integers(2, 6)):
+    for _ in range(rng.integers(1, 3)):
         phrase = str(rng.choice(_GRADED[_grade(view, rng)]))
         sentences.append(phrase.format(k=kind, n=int(rng.integers(2, 9))))
-        if rng.random() < 0.4:
-            sentences.append(str(rng.choice(_FILLER)))
+    for aspect in rng.permutation(len(_ASPECTS))[: rng.integers(2, 6)]:
+        sentences.append(f"the {_ASPECTS[aspect]} is {rng.choice(_WORDS[_grade(view, rng)])}")
+    if rng.random() < 0.5:
+        sentences.append(str(rng.choice(_FILLER)))
     summary = str(rng.choice(_SUMMARIES[_grade(view, rng)]))
-    return f"{summary}. " + ". ".join(sentences)
+    return f"{summary}. " + ". ".join(str(each) for each in rng.permutation(sentences))
 
 
 def _picture(quality: float, product: int, rng: np.random.Generator) -> bytes:

@@ -83,6 +83,35 @@ _TOPICS: tuple[tuple[tuple[str, ...], ...], ...] = (
         ("tolerating regular diet", "hct stable", "taking po well"),
     ),
 )
+# Terse findings, "system: word". There are many words for each grade, so that a few labelled notes
+# hardly cover them, while notes without labels show which words keep company.
+_SYSTEMS = (
+    *("resp", "cards", "neuro", "renal", "gi", "id", "heme", "endo", "skin", "pain", "lytes"),
+    *("volume", "airway", "perfusion", "mobility", "nutrition", "coags", "secretions"),
+)
+_WORDS: tuple[tuple[str, ...], ...] = (
+    (
+        *("tenuous", "deteriorating", "critical", "worsening", "failing", "grim", "dire", "severe"),
+        *("decompensated", "refractory", "unstable", "ominous", "profoundly impaired", "poor"),
+        *("declining", "precarious", "escalating", "maxed", "exhausted", "crashing", "dismal"),
+        *("progressive", "life threatening", "minimal reserve", "collapsing", "spiraling"),
+        *("uncontrolled", "markedly abnormal", "florid", "end stage"),
+    ),
+    (
+        *("guarded", "unchanged", "fair", "borderline", "fluctuating", "mixed", "watchful"),
+        *("mildly abnormal", "equivocal", "plateaued", "slow progress", "tolerated", "variable"),
+        *("pending", "marginal", "adequate", "intermittent", "partial", "moderate", "so so"),
+        *("under review", "no trend", "acceptable", "labile at times", "supported", "steady"),
+        *("not yet clear", "compensated", "nonspecific", "as before"),
+    ),
+    (
+        *("excellent", "improving", "resolved", "strong", "robust", "unremarkable", "benign"),
+        *("recovering", "back to baseline", "brisk", "reassuring", "clear", "comfortable"),
+        *("normalized", "independent", "bright", "healing", "well controlled", "good reserve"),
+        *("thriving", "settled", "encouraging", "intact", "ambulating", "cheerful", "quiescent"),
+        *("much better", "near normal", "ready for floor", "stellar"),
+    ),
+)
 _FILLER = (
     "continue to monitor",
     "labs drawn per protocol",
@@ -100,13 +129,19 @@ def _notes(view: float, rng: np.random.Generator) -> tuple[str, ...]:
 
 def _note(view: float, rng: np.random.Generator) -> str:
     sentences: list[str] = []
-    for topic in rng.permutation(len(_TOPICS))[: rng.integers(3, 6)]:
-        grade = view + 0.7 * rng.normal()
-        level = 0 if grade > 0.6 else 2 if grade < -0.6 else 1
-        sentences.append(str(rng.choice(_TOPICS[topic][level])))
-        if rng.random() < 0.4:
-            sentences.append(str(rng.choice(_FILLER)))
-    return ". ".join(sentences) + "."
+    for topic in rng.permutation(len(_TOPICS))[: rng.integers(1, 3)]:
+        sentences.append(str(rng.choice(_TOPICS[topic][_grade(view, rng)])))
+    for system in rng.permutation(len(_SYSTEMS))[: rng.integers(4, 7)]:
+        sentences.append(f"{_SYSTEMS[system]}: {rng.choice(_WORDS[_grade(view, rng)])}")
+    if rng.random() < 0.6:
+        sentences.append(str(rng.choice(_FILLER)))
+    return ". ".join(str(each) for each in rng.permutation(sentences)) + "."
+
+
+def _grade(view: float, rng: np.random.Generator) -> int:
+    """Return 0 for bad, 1 for in between, 2 for well."""
+    noisy = view + 0.6 * rng.normal()
+    return 0 if noisy > 0.5 else 2 if noisy < -0.5 else 1
 
 
 # ---- chest X-ray --------------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""What the service says of its tasks."""
+
+import pytest
+
+
+def test_the_tasks_are_listed(client):
+    tasks = client.get("/tasks").json()["tasks"]
+    assert [each["name"] for each in tasks] == ["mortality", "rating"]
+    assert tasks[1]["modalities"] == ["text", "image", "tabular"]
+    assert all(each["title"] and each["model"]["demo"] for each in tasks)
+
+
+def test_a_task_shows_fields_units_ranges_and_card(client, bundles):
+    task = client.get("/tasks/mortality").json()
+    assert task["label"]["classes"] == ["survived", "died"]
+    assert task["timeseries"]["horizon_hours"] == 48
+    temperature = task["timeseries"]["variables"]["temperature"]
+    assert (temperature["unit"], temperature["range"]) == ("degC", [26, 45])
+    assert "degF" in temperature["units"]
+    assert task["tabular"]["fields"]["gender"]["categories"] == ["F", "M"]
+    manifest = bundles["mortality"].manifest
+    assert task["model"]["version"] == manifest.version
+    assert task["metrics"] == manifest.metrics
+    assert task["card"] == bundles["mortality"].card()
+    assert "timeseries" not in client.get("/tasks/rating").json()
+
+
+@pytest.mark.parametrize("name", ["mortality", "rating"])
+def test_the_example_of_a_task_can_be_sent_as_it_is(client, name):
+    example = client.get(f"/tasks/{name}").json()["example"]
+    answer = client.post(f"/predict/{name}", json=example)
+    assert answer.status_code == 200
+    assert answer.json()["issues"] == []
+
+
+def test_an_unknown_task(client):
+    answer = client.get("/tasks/ratings")
+    assert answer.status_code == 404
+    assert answer.json()["code"] == "unknown_task"
+    assert "did you mean 'rating'?" in answer.json()["accepted"]

@@ -1,0 +1,219 @@
+"""A real server on the demo bundles, real records, and pictures."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from lanistr.bundle import Bundle
+from service.api.examples import example
+from service.settings import DEMO_BUNDLES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# ---- servers ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Server:
+    """A service in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log_file: Path
+
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+
+@contextmanager
+def running(log_file: Path, *options: str) -> Iterator[Server]:
+    """Start `python -m service`, wait until it is ready, stop it in the end."""
+    command = [sys.executable, "-W", "error", "-m", "service", "--port", "0", *options]
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        server = Server(_await_url(process, log_file), process, log_file)
+        with httpx.Client(base_url=server.url) as client:
+            _await(lambda: client.get("/readyz").status_code == 200, process, log_file)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _await_url(process: subprocess.Popen[bytes], log_file: Path) -> str:
+    found: list[str] = []
+
+    def look() -> bool:
+        found.extend(re.findall(r"listening on (http://\S+),", log_file.read_text()))
+        return bool(found)
+
+    _await(look, process, log_file)
+    return found[0]
+
+
+def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log_file: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert process.poll() is None, log_file.read_text()
+        assert time.monotonic() < deadline, log_file.read_text()
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Start a server of one's own: a context manager that takes options."""
+    return lambda *options: running(tmp_path_factory.mktemp("service") / "log.txt", *options)
+
+
+@pytest.fixture(scope="session")
+def server(start_server: Callable[..., Any]) -> Iterator[Server]:
+    """The one server that most tests ask."""
+    with start_server() as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def refused(client: httpx.Client) -> Callable[..., dict[str, Any]]:
+    """Send what must be refused; return the problem after checking its form."""
+
+    def send(status: int, code: str, path: str = "/predict/mortality", **request: Any) -> Any:
+        answer = client.post(path, **request)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (status, code), problem
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(problem) == {
+            "type", "title", "status", "code", "detail",
+            "field", "seen", "accepted", "request_id", "issues",
+        }  # fmt: skip
+        assert problem["status"] == status
+        assert problem["request_id"] == answer.headers["x-request-id"]
+        return problem
+
+    return send
+
+
+# ---- bundles and records ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def bundles() -> dict[str, Bundle]:
+    return {name: Bundle.open(DEMO_BUNDLES / name) for name in ("mortality", "rating")}
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """Make an encoded picture."""
+
+    def make(
+        format: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (97, 61), seed: int = 0
+    ) -> bytes:
+        rng = np.random.default_rng(seed)
+        if mode == "I;16":
+            pixels = rng.integers(0, 2**16, size[::-1], dtype=np.uint16)
+        else:
+            shape = size[::-1] if mode == "L" else (*size[::-1], 3)
+            pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format)
+        return file.getvalue()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def stay(bundles: dict[str, Bundle]) -> dict[str, Any]:
+    """A record of an intensive-care stay without a picture."""
+    return example(bundles["mortality"].task)
+
+
+# ---- open data ----------------------------------------------------------------------------------
+
+VARIABLES = {
+    "HR": "heart_rate", "SysABP": "systolic_bp", "DiasABP": "diastolic_bp", "MAP": "mean_bp",
+    "RespRate": "respiratory_rate", "Temp": "temperature", "SaO2": "oxygen_saturation",
+    "Glucose": "glucose", "pH": "ph", "FiO2": "fio2", "GCS": "gcs_total", "Weight": "weight",
+}  # fmt: skip
+CARE_UNITS = {1: "coronary", 2: "cardiac_surgery", 3: "medical", 4: "surgical"}
+
+
+@pytest.fixture(scope="session")
+def open_data() -> Path:
+    folder = Path(os.environ.get("LANISTR_OPEN_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        reason = f"no open data at {folder}; set LANISTR_OPEN_DATA"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stays(open_data: Path) -> list[dict[str, Any]]:
+    """Ten stays of PhysioNet 2012 as records, under our names."""
+    with (open_data / "physionet2012" / "stays_a.csv").open() as file:
+        rows = [row for row, _ in zip(csv.DictReader(file), range(10), strict=False)]
+    ids = [int(row["record_id"]) for row in rows]
+    events = pq.read_table(
+        open_data / "physionet2012" / "events_a.parquet", filters=[("record_id", "in", ids)]
+    ).to_pylist()
+    records = []
+    for row in rows:
+        series: dict[float, dict[str, Any]] = {}
+        for event in events:
+            name = VARIABLES.get(event["parameter"])
+            if event["record_id"] == int(row["record_id"]) and name is not None:
+                hours = event["hours"]
+                series.setdefault(hours, {"hours": hours})[name] = event["value"]
+        gender = {"0.0": "F", "1.0": "M"}.get(row["Gender"])
+        unit = CARE_UNITS[int(float(row["ICUType"]))]
+        tabular = {"age": float(row["Age"]), "gender": gender, "care_unit": unit}
+        records.append(
+            {"id": row["record_id"], "tabular": tabular, "timeseries": list(series.values())}
+        )
+    return records
+
+
+@pytest.fixture(scope="session")
+def x_rays(open_data: Path) -> list[tuple[str, bytes]]:
+    """Five chest X-rays of covid_cxr with their notes."""
+    with (open_data / "covid_cxr" / "metadata.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["clinical_notes"]][:5]
+    folder = open_data / "covid_cxr"
+    return [(row["clinical_notes"], (folder / row["pack_image"]).read_bytes()) for row in rows]
+
+
+@pytest.fixture(scope="session")
+def reviews(open_data: Path) -> list[dict[str, Any]]:
+    """Reviews of Amazon Fashion: the first, and those with odd votes or without text."""
+    path = open_data / "amazon_2018_5core" / "AMAZON_FASHION_5.json.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        found = [json.loads(line) for line in lines]
+    odd = [each for each in found if "reviewText" not in each or "," in each.get("vote", "")]
+    voted = [each for each in found if "vote" in each]
+    assert odd
+    return [*found[:5], *voted[:5], *odd[:20]]

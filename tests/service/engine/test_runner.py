@@ -1,0 +1,158 @@
+"""Cases through real graphs: grouping and scattering change nothing."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from lanistr.batch import Features, collate
+from lanistr.issues import IssueLog
+from lanistr.modalities import Modality
+from lanistr.preprocess import read_record
+from service.api.examples import example
+from service.engine.backends.onnx import OnnxBackend
+from service.engine.cost import Cost
+from service.engine.runner import Job, Runner
+from service.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles):
+    return bundles["mortality"]
+
+
+class Counting:
+    """A backend that notes the sizes of what it runs."""
+
+    def __init__(self, backend):
+        self.backend = backend
+        self.encoded = []
+        self.fused = []
+
+    device = "CPU"
+
+    def encode(self, modality, arrays):
+        self.encoded.append((str(modality), len(next(iter(arrays.values())))))
+        return self.backend.encode(modality, arrays)
+
+    def fuse(self, tokens, mask):
+        self.fused.append(tokens.shape[:2])
+        return self.backend.fuse(tokens, mask)
+
+
+@pytest.fixture(scope="module")
+def backend(bundle):
+    return OnnxBackend(bundle, "cpu", Settings().threads)
+
+
+@pytest.fixture
+def counting(backend):
+    return Counting(backend)
+
+
+@pytest.fixture
+def runner(bundle, counting):
+    cost = Cost(bundle.manifest.graphs)
+    return Runner(counting, cost, width=bundle.manifest.width, budget=8192)
+
+
+@pytest.fixture(scope="module")
+def features(bundle, picture):
+    """Every subset of the four parts, with notes of several lengths."""
+    record = example(bundle.task) | {"image": picture()}
+    cases = []
+    for size in range(1, 5):
+        for chosen in combinations(Modality, size):
+            case = {name: record[name] for name in chosen}
+            if "text" in case:
+                case["text"] = "pt intubated overnight " * len(cases)
+            case = {name: part for name, part in case.items() if part}
+            cases.append(prepare(bundle, case or {"text": "a note"}))
+    return cases
+
+
+def prepare(bundle, record) -> Features:
+    log = IssueLog()
+    return bundle.preprocessor.apply(read_record(record, bundle.task, log), log)
+
+
+def by_masks(backend, cases):
+    """The same outputs the plain way: one padded batch, absent tokens masked."""
+    batch = collate(cases)
+    blocks, masks = [], []
+    for part_of, part in batch.parts.items():
+        tokens = backend.encode(part_of, part.arrays)
+        block = np.zeros((batch.size, *tokens.shape[1:]), np.float32)
+        mask = np.zeros(block.shape[:2], np.bool_)
+        for case in set(part.sample.tolist()):
+            block[case] = tokens[part.sample == case].mean(axis=0)
+            mask[case] = True
+        blocks.append(block)
+        masks.append(mask)
+    return backend.fuse(np.concatenate(blocks, 1), np.concatenate(masks, 1))
+
+
+def test_grouped_equals_padded_and_masked(runner, backend, features):
+    outputs, embeddings = by_masks(backend, features)
+    results = runner([Job(each) for each in features])
+    np.testing.assert_allclose([each.output for each in results], outputs, atol=1e-4)
+    np.testing.assert_allclose([each.embedding for each in results], embeddings, atol=1e-4)
+
+
+def test_together_equals_alone(runner, features):
+    together = runner([Job(each) for each in features])
+    for case, result in zip(features, together, strict=True):
+        (alone,) = runner([Job(case)])
+        np.testing.assert_allclose(alone.output, result.output, atol=1e-5)
+
+
+def test_only_what_is_present_is_encoded_and_like_goes_with_like(runner, counting, bundle):
+    cases = [
+        prepare(bundle, {"text": "a note"}),
+        prepare(bundle, {"text": "a note", "tabular": {"age": 50}}),
+        prepare(bundle, {"text": "a much longer note of many more words"}),
+        prepare(bundle, {"tabular": {"age": 60}}),
+    ]
+    runner([Job(each) for each in cases])
+    assert counting.encoded == [("text", 2), ("text", 1), ("tabular", 2)]
+    assert sorted(counting.fused) == [(1, 2), (3, 1)]
+
+
+def test_the_budget_bounds_one_run(bundle, counting):
+    cost = Cost(bundle.manifest.graphs)
+    runner = Runner(counting, cost, width=bundle.manifest.width, budget=100)
+    cases = [
+        prepare(bundle, {"timeseries": [{"hours": 1, "heart_rate": 80 + k}]}) for k in range(5)
+    ]
+    runner([Job(each) for each in cases])
+    assert counting.encoded == [("timeseries", 2), ("timeseries", 2), ("timeseries", 1)]
+
+
+def test_rows_of_one_case_are_averaged(runner, bundle, backend):
+    several = prepare(bundle, {"text": ["a note", "quite another, longer note"]})
+    outputs, _ = by_masks(backend, [several])
+    (result,) = runner([Job(several)])
+    np.testing.assert_allclose(result.output, outputs[0], atol=1e-4)
+
+
+def test_explaining_runs_every_coalition_and_nothing(runner, backend, bundle, features):
+    full = max(features, key=lambda each: len(each.rows))
+    result = runner([Job(full, explain=True)])[0]
+    assert len(result.coalitions) == 16
+    np.testing.assert_array_equal(result.coalitions[frozenset(Modality)], result.output)
+    width = bundle.manifest.width
+    nothing, _ = backend.fuse(np.zeros((1, 0, width), np.float32), np.zeros((1, 0), np.bool_))
+    np.testing.assert_allclose(result.coalitions[frozenset()], nothing[0], atol=1e-6)
+    for subset, output in result.coalitions.items():
+        if subset:
+            part = Features({each: rows for each, rows in full.rows.items() if each in subset})
+            (alone,) = runner([Job(part)])
+            np.testing.assert_allclose(output, alone.output, atol=1e-5)
+
+
+def test_cost_counts_words_patches_and_steps(runner, bundle):
+    short, long = (prepare(bundle, {"text": "a note " * n}) for n in (1, 20))
+    assert runner.cost(Job(short)) < runner.cost(Job(long))
+    series = prepare(bundle, {"timeseries": [{"hours": 1, "heart_rate": 80}]})
+    assert runner.cost(Job(series)) == 48 + 48
+    assert runner.cost(Job(series, explain=True)) == 48 + 48

@@ -1,0 +1,164 @@
+"""The queue: what runs together, who fails, who is dropped, who is sent away."""
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from service.engine.scheduler import Scheduler, TooBusyError
+
+
+class Runner:
+    """Doubles numbers; runs only while its gate is open; cannot stand 13."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+
+    def __call__(self, jobs: Sequence[int]) -> list[int]:
+        self.batches.append(list(jobs))
+        self.entered.set()
+        assert self.gate.wait(timeout=30)
+        if 13 in jobs:
+            raise ValueError("13")
+        return [2 * job for job in jobs]
+
+    async def busy(self) -> None:
+        """Wait until a batch is running."""
+        assert await asyncio.to_thread(self.entered.wait, 30)
+
+
+@pytest.fixture
+def runner() -> Runner:
+    return Runner()
+
+
+@pytest.fixture
+async def scheduler(runner: Runner) -> AsyncIterator[Scheduler[int, int]]:
+    scheduler = Scheduler(runner, lambda job: job, budget=100, places=3, moment=math.inf)
+    scheduler.start()
+    yield scheduler
+    runner.gate.set()
+    await scheduler.close()
+
+
+async def hold(scheduler: Scheduler[int, int], runner: Runner) -> "asyncio.Task[object]":
+    """Keep the runner busy with a job until its gate opens."""
+    runner.gate.clear()
+    first = asyncio.create_task(scheduler.submit(1))
+    await runner.busy()
+    return first
+
+
+async def test_alone_a_job_runs_at_once(scheduler, runner):
+    outcome = await scheduler.submit(5)
+    assert outcome.result == 10
+    assert outcome.queue_ms >= 0
+    assert outcome.inference_ms >= 0
+    assert runner.batches == [[5]]
+
+
+async def test_what_waits_together_runs_together(scheduler, runner):
+    first = await hold(scheduler, runner)
+    later = [asyncio.create_task(scheduler.submit(job)) for job in (2, 3, 4)]
+    await asyncio.sleep(0)
+    runner.gate.set()
+    outcomes = await asyncio.gather(first, *later)
+    assert [each.result for each in outcomes] == [2, 4, 6, 8]
+    assert runner.batches == [[1], [2, 3, 4]]
+
+
+async def test_a_batch_keeps_to_the_budget_and_to_the_order(scheduler, runner):
+    first = await hold(scheduler, runner)
+    later = [asyncio.create_task(scheduler.submit(job)) for job in (60, 40, 1, 500, 2)]
+    await asyncio.sleep(0)
+    runner.gate.set()
+    await asyncio.gather(first, *later)
+    assert runner.batches == [[1], [60, 40], [1], [500], [2]]
+
+
+async def test_a_batch_takes_no_more_than_a_moment(runner, monkeypatch):
+    ticks = iter(range(0, 1000, 1))
+    monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
+    scheduler = Scheduler(runner, lambda job: 1, budget=100, places=9, moment=2.5)
+    scheduler.start()
+    await scheduler.submit(1)  # a second a job by that clock
+    runner.entered.clear()
+    runner.gate.clear()
+    first = asyncio.create_task(scheduler.submit(2))
+    await runner.busy()
+    later = [asyncio.create_task(scheduler.submit(job)) for job in (3, 4, 5)]
+    await asyncio.sleep(0)
+    runner.gate.set()
+    await asyncio.gather(first, *later)
+    await scheduler.close()
+    assert runner.batches == [[1], [2], [3, 4], [5]]
+
+
+async def test_a_poisoned_job_fails_alone(scheduler, runner):
+    first = await hold(scheduler, runner)
+    later = [asyncio.create_task(scheduler.submit(job)) for job in (2, 13, 4)]
+    await asyncio.sleep(0)
+    runner.gate.set()
+    _, good, bad, other = await asyncio.gather(first, *later, return_exceptions=True)
+    assert (good.result, other.result) == (4, 8)
+    assert isinstance(bad, ValueError)
+    assert runner.batches == [[1], [2, 13, 4], [2], [13], [4]]
+    assert (await scheduler.submit(7)).result == 14
+
+
+async def test_whoever_left_is_dropped_before_it_costs(scheduler, runner):
+    first = await hold(scheduler, runner)
+    later = [asyncio.create_task(scheduler.submit(job)) for job in (2, 3, 4)]
+    await asyncio.sleep(0)
+    later[1].cancel()
+    await asyncio.sleep(0)
+    runner.gate.set()
+    outcomes = await asyncio.gather(first, *later, return_exceptions=True)
+    assert isinstance(outcomes[2], asyncio.CancelledError)
+    assert runner.batches == [[1], [2, 4]]
+
+
+async def test_whoever_leaves_while_it_runs_harms_nobody(scheduler, runner):
+    first = await hold(scheduler, runner)
+    first.cancel()
+    await asyncio.sleep(0)
+    runner.gate.set()
+    assert (await scheduler.submit(2)).result == 4
+
+
+async def test_a_full_house_says_when_to_come_back(scheduler, runner):
+    with scheduler.place(), scheduler.place(), scheduler.place():
+        with pytest.raises(TooBusyError) as caught, scheduler.place():
+            pass
+        assert caught.value.retry_after >= 1
+        assert caught.value.code == "too_busy"
+    with scheduler.place():  # the others left
+        pass
+
+
+async def test_the_time_to_wait_comes_from_what_jobs_took(scheduler, runner, monkeypatch):
+    ticks = iter(range(0, 1000, 5))
+    monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
+    await scheduler.submit(2)  # 5 seconds by that clock
+    with scheduler.place(), scheduler.place(), scheduler.place():
+        with pytest.raises(TooBusyError) as caught, scheduler.place():
+            pass
+        assert caught.value.retry_after == 15
+
+
+async def test_closing_finishes_what_waits(runner):
+    scheduler = Scheduler(runner, lambda job: job, budget=100, places=9)
+    scheduler.start()
+    first = await hold(scheduler, runner)
+    later = asyncio.create_task(scheduler.submit(2))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(scheduler.close())
+    await asyncio.sleep(0)
+    runner.gate.set()
+    await closing
+    assert [(await each).result for each in (first, later)] == [2, 4]

@@ -1,0 +1,129 @@
+"""Starting and stopping, as whoever runs the service sees it."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.settings import DEMO_BUNDLES
+
+
+def fails(*options: str) -> str:
+    """Start a service that must not start; return its one line."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "service", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A bundle that may be damaged."""
+    return Path(shutil.copytree(DEMO_BUNDLES / "rating", tmp_path / "rating"))
+
+
+def test_help_shows_an_example_and_every_limit():
+    done = subprocess.run(
+        [sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "python -m service --bundles bundles/" in done.stdout
+    assert "--body-bytes" in done.stdout
+
+
+def test_a_folder_without_bundles_is_refused(tmp_path: Path):
+    assert "no bundle here" in fails("--bundles", str(tmp_path))
+    assert "no such folder" in fails("--bundles", str(tmp_path / "nowhere"))
+
+
+def test_a_changed_graph_is_refused(copy: Path):
+    graph = copy / "onnx" / "fusion.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    line = fails("--bundles", str(copy.parent))
+    assert "not what its manifest says" in line
+    assert "fusion.onnx" in line
+
+
+def test_a_missing_file_is_refused(copy: Path):
+    (copy / "tokenizer.json").unlink()
+    assert "lacks a file" in fails("--bundles", str(copy))
+
+
+def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["graphs"]["image"]["inputs"]["pixels"]["shape"][1] = 1
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert "not what the manifest says: shapes" in fails("--bundles", str(copy))
+
+
+def test_two_bundles_of_one_task_are_refused(copy: Path):
+    shutil.copytree(copy, copy.parent / "again")
+    assert "a second bundle of the task 'rating'" in fails("--bundles", str(copy.parent))
+
+
+def test_a_setting_that_is_none_is_refused():
+    assert "port" in fails("--port", "eighty")
+    assert "device" in fails("--device", "abacus")
+
+
+def test_a_port_in_use_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        line = fails("--port", str(taken.getsockname()[1]))
+    assert "cannot listen" in line
+
+
+def test_start_says_what_is_served_and_what_to_try(server):
+    log = server.log()
+    assert log.count("DEMO WEIGHTS, PREDICTIONS MEAN NOTHING") == 2
+    assert "mortality: model " in log
+    assert "rating: model " in log
+    assert f"curl -s {server.url}/predict/mortality" in log
+
+
+def test_the_command_that_it_says_to_try_works(server):
+    (command,) = [line for line in server.log().splitlines() if "curl -s" in line]
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    done = subprocess.run(
+        command[command.index("curl") :], shell=True, capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["task"] == "mortality"
+
+
+def test_sigterm_finishes_what_is_under_way_and_leaves(start_server, stay):
+    body = json.dumps(stay).encode()
+    head = (
+        b"POST /predict/mortality HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    with start_server() as server:
+        address = urlsplit(server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+            connection.sendall(head + body[:10])
+            time.sleep(0.3)  # until the service has begun to read
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(httpx.ConnectError):  # noqa: PT012
+                for _ in range(100):
+                    httpx.get(server.url + "/healthz")
+                    time.sleep(0.05)
+            connection.sendall(body[10:])
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert server.process.wait(timeout=30) == 0
+        assert server.log().rstrip().endswith("left")
