@@ -51,7 +51,9 @@ def main() -> None:
             for start in STARTS:
                 out = work / f"{start}-{labels}-{seed}"
                 if not (out / "report-test.json").exists():
-                    _finetune(data, out, labels, seed, pretrained if start == "pretrained" else None)
+                    _finetune(
+                        data, out, labels, seed, pretrained if start == "pretrained" else None
+                    )
                 report = json.loads((out / "report-test.json").read_text(encoding="utf-8"))
                 found[start].append(report["all"]["metrics"][metric])
         gain = np.subtract(found["pretrained"], found["scratch"])

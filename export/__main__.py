@@ -12,7 +12,7 @@ import torch
 from export.card import model_card
 from export.graphs import graph_sources
 from export.onnx import export_onnx
-from export.parity import prove_parity
+from export.parity import BATCH_SIZES, prove_parity
 from lanistr.bundle import CALIBRATION, CARD, TASK, Graph, write_bundle
 from lanistr.command import run_command
 from lanistr.errors import DataError
@@ -21,7 +21,7 @@ from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset
 from training.evaluate import evaluate
 from training.predict import predict
-from training.run import Run, check_fits, versions
+from training.run import Run, check_fits, check_label, versions
 
 EXAMPLE = "python -m export --run runs/stays-ft --out bundles/mortality"
 
@@ -35,6 +35,7 @@ def main() -> None:
     run = Run.open(arguments.run)
     dataset = Dataset.open(arguments.data or Path(run.config.data))
     check_fits(run, dataset)
+    check_label(run, dataset)
     model = from_pretrained(run.model_folder, Lanistr).eval()
     if model.head is None:
         raise DataError(
@@ -54,11 +55,13 @@ def main() -> None:
         calibration = run.calibration().model_dump(mode="json")
         (draft / CALIBRATION).write_text(_json(calibration), encoding="utf-8")
         (draft / CARD).write_text(model_card(run, dataset, report), encoding="utf-8")
-        examples = dataset.batch(_examples(dataset, test))
-        for name, source in graph_sources(model, examples).items():
+        examples, complete = _examples(dataset, test), _complete_first(dataset, test)
+        for name, source in graph_sources(model, dataset.batch(examples)).items():
             graphs[name] = export_onnx(name, source, draft)
         files = {name: draft / graph.file for name, graph in graphs.items()}
-        parity.update(prove_parity(model, dataset, _complete_first(dataset, test), files))
+        # The largest batch starts with the examples, so that it brings every modality.
+        cases = [*complete[: sum(BATCH_SIZES[:-1])], *examples, *complete]
+        parity.update(prove_parity(model, dataset, cases, files))
 
     bundle = write_bundle(
         arguments.out,

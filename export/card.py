@@ -6,8 +6,8 @@ from typing import Any
 from training.data.store import Dataset
 from training.run import Run
 
-_DEMO = """> **Demonstration weights.** Trained on records made by chance. The predictions of this model
-> mean nothing about any patient, product or person.
+_DEMO = """> **Demonstration weights.** Trained on records made by chance. The predictions of this
+> model mean nothing about any patient, product or person.
 """
 
 
@@ -77,4 +77,6 @@ def _cell(value: float | None, interval: list[float | None]) -> str:
     if value is None:
         return "-"
     low, high = interval
-    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.3f} to {high:.3f})"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"

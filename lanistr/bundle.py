@@ -28,7 +28,7 @@ from pydantic import Field
 from lanistr.calibration import Calibration
 from lanistr.errors import BundleError
 from lanistr.modalities import Modality
-from lanistr.preprocess import Preprocessor
+from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
@@ -143,9 +143,7 @@ class Bundle:
             BundleError: the file changed since the bundle was opened.
         """
         file = self.manifest.graphs[name].file
-        data = (self.folder / file).read_bytes()
-        _compare(self.folder / file, data, self.manifest.files[file])
-        return data
+        return _read(self.folder / file, self.manifest.files[file])
 
     def card(self) -> str:
         """Return the model card, Markdown."""
@@ -168,7 +166,8 @@ def write_bundle(
     Raises:
         BundleError: `folder` holds something that is not a bundle.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+    replaceable = (folder / MANIFEST).is_file() or not folder.exists()
+    if not replaceable and not (folder.is_dir() and not any(folder.iterdir())):
         raise BundleError(
             "the folder holds other files",
             code="not_a_bundle",
@@ -243,15 +242,18 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
-    named = {TASK, CALIBRATION, CARD, *(graph.file for graph in manifest.graphs.values())}
-    for name in sorted(named - set(manifest.files)):
+    named = {TASK, STATE_FILE, CALIBRATION, CARD, *(g.file for g in manifest.graphs.values())}
+    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name in sorted((named | held) - {MANIFEST} - set(manifest.files)):
         raise BundleError(
             "the manifest has no hash of this file", code="bad_bundle", field=str(folder / name)
         )
     for name, entry in manifest.files.items():
         pure = PurePosixPath(name)
         path = folder / name
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or path.is_symlink():
+        steps = (folder / step for step in (pure, *pure.parents[:-1]))
+        outside = pure.is_absolute() or ".." in pure.parts or "\\" in name
+        if outside or any(step.is_symlink() for step in steps):
             raise BundleError(
                 "a bundle's files stand inside it",
                 code="bad_bundle",
@@ -259,12 +261,14 @@ def _verify(folder: Path, manifest: Manifest) -> None:
                 seen=name,
                 accepted="a relative path without '..', not a link",
             )
-        if not path.is_file():
-            raise BundleError("the bundle lacks a file", code="missing_file", field=str(path))
-        _compare(path, path.read_bytes(), entry)
+        _read(path, entry)
 
 
-def _compare(path: Path, data: bytes, entry: FileEntry) -> None:
+def _read(path: Path, entry: FileEntry) -> bytes:
+    """Return a file's bytes, which must be those that the manifest names."""
+    if not path.is_file():
+        raise BundleError("the bundle lacks a file", code="missing_file", field=str(path))
+    data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != entry.sha256:
         raise BundleError(
@@ -274,6 +278,7 @@ def _compare(path: Path, data: bytes, entry: FileEntry) -> None:
             seen=f"{len(data)} bytes, sha256 {digest[:12]}…",
             accepted=f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}…",
         )
+    return data
 
 
 def _read_json(path: Path) -> Any:

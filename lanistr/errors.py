@@ -14,6 +14,7 @@ A programmer's mistake is an assert, never one of these.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from reprlib import repr as short_repr
 from typing import Any
 
 _LONGEST_SEEN = 80
@@ -86,8 +87,9 @@ def shorten(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return f"{len(value)} bytes starting {value[:8].hex(' ')}"
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _LONGEST_SEEN else f"{text[:_LONGEST_SEEN]}… ({len(text)} long)"
+    if not isinstance(value, str):
+        return short_repr(value)  # bounded in depth too: a hostile record may nest without end
+    return value if len(value) <= _LONGEST_SEEN else f"{value[:_LONGEST_SEEN]}… ({len(value)} long)"
 
 
 def unknown_name(name: object, known: Iterable[object]) -> str:

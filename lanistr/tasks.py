@@ -182,11 +182,24 @@ class TimeseriesSpec(Schema):
                 raise ValueError(f"variable {name!r} must list its categories")
             if variable.normal is None:
                 raise ValueError(f"variable {name!r} must name its normal category")
-            for part in variable.sum_of:
-                other = self.variables.get(part)
-                if not isinstance(other, CategoryField):
-                    raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
+            self._check_sum(name, variable)
         return self
+
+    def _check_sum(self, name: str, variable: CategoryField) -> None:
+        sums = {0}
+        for part in variable.sum_of:
+            other = self.variables.get(part)
+            if not isinstance(other, CategoryField):
+                raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
+            words = other.categories or ()
+            if not all(word.isdecimal() for word in words):
+                raise ValueError(
+                    f"sum_of of {name!r} names {part!r}, whose categories do not count"
+                )
+            sums = {total + int(word) for total in sums for word in words}
+        lacking = sorted(sums - {int(w) for w in variable.categories or () if w.isdecimal()})
+        if variable.sum_of and lacking:
+            raise ValueError(f"{name!r} lacks a category for the sum {lacking[0]}")
 
 
 # ---- label and task -----------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.data.store import SPLITS, Dataset
-from training.metrics import bootstrap, measure
+from training.metrics import bootstrap, known, measure
 from training.predict import predict
-from training.run import Run, check_fits
+from training.run import Run, check_fits, check_label
 from training.settings import choose_device
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"
@@ -30,6 +30,7 @@ def main() -> None:
             "the run has no head", field="--run", seen=run.config.stage, accepted="a fine-tuned run"
         )
     check_fits(run, dataset)
+    check_label(run, dataset)
     device = choose_device(arguments.device)
     model = from_pretrained(run.model_folder, Lanistr).to(device)
     rows = dataset.rows(arguments.split, labelled=True)
@@ -58,8 +59,8 @@ def evaluate(
         intervals = bootstrap(outputs[chosen], targets[chosen], label)
         return {
             "cases": int(chosen.sum()),
-            "metrics": {name: _known(value) for name, value in found.items()},
-            "intervals": {n: [_known(low), _known(high)] for n, (low, high) in intervals.items()},
+            "metrics": {name: known(value) for name, value in found.items()},
+            "intervals": {n: [known(low), known(high)] for n, (low, high) in intervals.items()},
         }
 
     patterns = np.array([dataset.presence(int(row)) for row in rows])
@@ -73,10 +74,6 @@ def evaluate(
             str(value): group(chosen == value) for value in np.unique(chosen)
         }
     return report
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else round(value, 6)
 
 
 def _lines(group: dict[str, Any]) -> list[tuple[str, tuple[float, tuple[float, float]]]]:

@@ -1,6 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,14 +11,14 @@ from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.model.checkpoint import from_pretrained, load_core, read_config, save_pretrained
-from lanistr.model.lanistr import Lanistr, count_parameters
-from lanistr.tasks import LabelSpec, find_task
+from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.tasks import LabelSpec, TaskSpec, find_task
 from training.data.loader import load
 from training.data.sampler import epoch_batches
 from training.data.store import Dataset
 from training.flops import forward_flops
 from training.loop import StepLog, train_epoch
-from training.metrics import higher_is_better, measure
+from training.metrics import check_metric, higher_is_better, known, measure
 from training.objectives import Task
 from training.optim import make_optimizer, make_schedule
 from training.predict import predict
@@ -37,13 +38,12 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
 
+    init = Run.open(arguments.init) if arguments.init else None
+
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
-        print(
-            json.dumps(
-                _plan(recipe, Dataset.open(arguments.data) if arguments.data else None), indent=1
-            )
-        )
+        planned_for = Dataset.open(arguments.data) if arguments.data else None
+        print(json.dumps(_plan(recipe, planned_for, init), indent=1))
         return
 
     # ---- data and model ------------------------------------------------------------------------
@@ -63,18 +63,11 @@ def main() -> None:
         rng = np.random.default_rng(recipe.seed)
         positions = np.sort(rng.permutation(positions)[: recipe.labels])
     validation = dataset.rows("validation", labelled=True)
+    check_metric(dataset.task.metric, dataset.labels[validation], label)
     torch.manual_seed(recipe.seed)
-    sizes = dict(recipe.model)
-    if arguments.init:
-        check_fits(Run.open(arguments.init), dataset)
-        # The body is the pretrained one; only the head is the recipe's.
-        body = read_config(Run.open(arguments.init).model_folder).config.model_dump(mode="json")
-        sizes = body | {"head": recipe.model.get("head", {})}
-    model = Lanistr(
-        model_config(sizes, dataset.preprocessor.dimensions(), head_config(label, recipe))
-    )
-    if arguments.init:
-        load_core(model, Run.open(arguments.init).model_folder)
+    model = Lanistr(_config(recipe, dataset.task, dataset, init))
+    if init:
+        load_core(model, init.model_folder)
     if recipe.freeze_encoders:
         model.freeze_encoders()
     model.to(device)
@@ -124,14 +117,13 @@ def main() -> None:
         )
         outputs = predict(model, dataset, validation, device)
         found = measure(outputs, dataset.labels[validation], label)
-        log.write(epoch=epoch, validation=found)
+        log.write(epoch=epoch, validation={name: known(each) for name, each in found.items()})
         score = found[metric] if higher_is_better(metric) else -found[metric]
         if score > best:
             best, best_epoch = score, epoch
             save_pretrained(model.eval(), run.model_folder)
         elif epoch - best_epoch >= recipe.patience:
             break
-    log.close()
 
     # ---- calibration ---------------------------------------------------------------------------
     model = from_pretrained(run.model_folder, Lanistr).to(device)
@@ -149,15 +141,32 @@ def _calibrate(
     return Calibration.fit(outputs, dataset.labels[rows], label)
 
 
-def _plan(recipe: FinetuneRecipe, dataset: Dataset | None) -> dict[str, object]:
-    """Say what a run would build; without data the recipe must name its task."""
-    if dataset is None and recipe.task is None:
-        raise ConfigError("the recipe names no task", field="--data", accepted="prepared data")
-    task = dataset.task if dataset else find_task(str(recipe.task))
-    head = head_config(task.label, recipe)
+def _config(
+    recipe: FinetuneRecipe, task: TaskSpec, dataset: Dataset | None, init: Run | None
+) -> LanistrConfig:
+    """Say what to build: with initial weights their body, and only the head is the recipe's."""
+    sizes: dict[str, Any] = dict(recipe.model)
+    if init:
+        if dataset:
+            check_fits(init, dataset)
+        body = read_config(init.model_folder).config.model_dump(mode="json")
+        sizes = body | {"head": recipe.model.get("head")}
     dimensions = dataset.preprocessor.dimensions() if dataset else None
+    return model_config(sizes, dimensions, head_config(task.label, recipe))
+
+
+def _plan(recipe: FinetuneRecipe, dataset: Dataset | None, init: Run | None) -> dict[str, object]:
+    """Say what a run would build; the recipe, the data or the initial run name the task."""
+    if dataset:
+        task = dataset.task
+    elif recipe.task:
+        task = find_task(recipe.task)
+    elif init:
+        task = init.task
+    else:
+        raise ConfigError("the recipe names no task", field="--data", accepted="prepared data")
     with torch.device("meta"):
-        planned = Lanistr(model_config(recipe.model, dimensions, head))
+        planned = Lanistr(_config(recipe, task, dataset, init))
     if recipe.freeze_encoders:
         planned.freeze_encoders()
     counts = count_parameters(planned)

@@ -1,6 +1,7 @@
 """The training loop: one epoch of steps, and what is logged of each."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,23 +21,19 @@ from training.objectives import Objective
 
 
 class NonFiniteLossError(LanistrError):
-    """The loss of a step is NaN or infinite; training cannot go on from there."""
+    """A step's loss or its gradient is NaN or infinite; training cannot go on from there."""
 
 
 class StepLog:
     """`log.jsonl`: one object a line."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self.path = path
 
     def write(self, **entry: Any) -> None:
         """Append one object; it is on disk when this returns, as far as the system says."""
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, allow_nan=False) + "\n")
 
 
 def train_epoch(
@@ -59,34 +56,35 @@ def train_epoch(
     """
     objective.model.train()
     parameters = [each for each in objective.model.parameters() if each.requires_grad]
+    started = time.perf_counter()
     for batch in tqdm(batches, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=None):
-        started = time.perf_counter()
         # Master weights stay float32; on a GPU the arithmetic is bf16.
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss, report = objective(to_tensors(batch, device), generator)
-        value = float(loss.detach())
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(
-                f"the loss of step {step} is {value}; losses {report}; cases {_some(batch.ids)}",
-                code="non_finite_loss",
-                accepted="a finite loss: look at these cases, or lower optim.lr",
-            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = clip_grad_norm_(parameters, clip)
+        value, norm = float(loss.detach()), float(clip_grad_norm_(parameters, clip))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise NonFiniteLossError(
+                f"the loss of step {step} is {value}, its gradient's norm {norm}; losses {report}; "
+                f"cases {_some(batch.ids)}",
+                code="non_finite_loss",
+                accepted="finite numbers: look at these cases, or lower optim.lr",
+            )
         lr = schedule.get_last_lr()[0]
         optimizer.step()
         schedule.step()
+        now = time.perf_counter()
         log.write(
             step=step,
             epoch=epoch,
             loss=value,
             losses=report,
             lr=lr,
-            gradient_norm=float(norm),
-            samples_per_second=round(batch.size / (time.perf_counter() - started), 1),
+            gradient_norm=norm,
+            samples_per_second=round(batch.size / (now - started), 1),
         )
-        step += 1
+        started, step = now, step + 1
     return step
 
 

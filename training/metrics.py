@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn import metrics
 
 from lanistr.calibration import softmax
+from lanistr.errors import DataError, TaskError, unknown_name
 from lanistr.tasks import LabelSpec
 
 Floats = NDArray[np.floating[Any]]
@@ -84,6 +85,37 @@ def expected_calibration_error(p: Floats, truth: NDArray[np.int64], bins: int = 
         for each in np.unique(which)
     ]
     return float(np.sum(gaps))
+
+
+def check_metric(metric: str, targets: Floats, label: LabelSpec) -> None:
+    """Check that a figure can be computed for cases with these labels.
+
+    Raises:
+        TaskError: it is no figure of this kind of label.
+        DataError: these cases do not determine it, whatever is predicted.
+    """
+    regression = label.kind == "regression"
+    perfect = targets[:, None] if regression else np.eye(label.outputs)[targets.astype(np.int64)]
+    found = measure(perfect, targets, label)
+    if metric not in found:
+        raise TaskError(
+            f"not a metric of a {label.kind} label",
+            field="metric",
+            seen=metric,
+            accepted=unknown_name(metric, found),
+        )
+    if np.isnan(found[metric]):
+        raise DataError(
+            "the validation split does not determine the task's metric",
+            field=metric,
+            seen=f"{len(targets)} labelled cases of one class",
+            accepted="labelled cases of at least two classes",
+        )
+
+
+def known(value: float) -> float | None:
+    """Return a figure as it is written down: None where it is not determined."""
+    return None if np.isnan(value) else round(value, 6)
 
 
 def higher_is_better(metric: str) -> bool:

@@ -104,7 +104,6 @@ def main() -> None:
             epoch=epoch,
             step=step,
         )
-    log.close()
     save_pretrained(model.eval(), run.model_folder)
     print(f"{run.folder}: {step} steps over {len(positions)} cases")
 

@@ -53,12 +53,13 @@ class Recipe(Schema):
     """What both stages choose.
 
     Attributes:
-        model: sizes by part, as in `LanistrConfig`; what the data decide may be left out.
+        model: sizes by part, as in `LanistrConfig`; what the data decide may be left out. None
+            for a part that the model is to do without.
         workers: processes that read batches ahead; 0 reads in the training process.
         seed: of weights, order, masks and dropout.
     """
 
-    model: dict[str, Any]
+    model: dict[str, dict[str, Any] | None]
     optim: OptimConfig
     workers: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
@@ -111,7 +112,7 @@ def load_recipe(
             seen=name,
             accepted=unknown_name(name, known) + ", or the path of a .yaml file",
         )
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = _read(path)
     data["model"] = _sizes(data.get("model"))
     for override in overrides:
         _override(data, override)
@@ -139,9 +140,16 @@ def model_config(
         if dimensions is not None and modality not in dimensions:
             merged.pop(modality, None)
         elif dimensions is not None:
-            merged[modality] = {**merged.get(modality, {}), **dimensions[modality]}
+            chosen = merged.get(modality, {})
+            if chosen is None:
+                raise ConfigError(
+                    "the data bring what the model is to do without",
+                    field=f"model.{modality}",
+                    accepted="sizes of its encoder",
+                )
+            merged[modality] = {**chosen, **dimensions[modality]}
     if head is not None:
-        merged["head"] = head.model_dump() | merged.get("head", {})
+        merged["head"] = head.model_dump() | (merged.get("head") or {})
     else:
         merged.pop("head", None)
     return LanistrConfig.parse(merged, ConfigError, "model")
@@ -157,6 +165,23 @@ def head_config(label: LabelSpec, recipe: FinetuneRecipe) -> HeadConfig:
     return HeadConfig(kind=kind, outputs=label.outputs)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """Read a file of settings."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"not YAML: {_one_line(exc)}", field=str(path)) from exc
+    if not isinstance(data, dict):
+        raise ConfigError(
+            "not a recipe", field=str(path), seen=data, accepted="settings by name, as YAML"
+        )
+    return data
+
+
+def _one_line(exc: Exception) -> str:
+    return " ".join(str(exc).split())
+
+
 def _sizes(model: Any) -> Any:
     """Resolve a model given by name, or by name with changes: {like: NAME, text: {...}}."""
     if isinstance(model, str):
@@ -166,7 +191,8 @@ def _sizes(model: Any) -> Any:
     sizes = _model(model["like"])
     for part, changes in model.items():
         if part != "like":
-            sizes[part] = {**sizes.get(part, {}), **changes}
+            grouped = isinstance(changes, dict)
+            sizes[part] = {**sizes.get(part, {}), **changes} if grouped else changes
     return sizes
 
 
@@ -177,8 +203,7 @@ def _model(name: str) -> dict[str, Any]:
         raise ConfigError(
             "no such model", field="model", seen=name, accepted=unknown_name(name, known)
         )
-    sizes: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return sizes
+    return _read(path)
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -201,5 +226,5 @@ def _override(data: dict[str, Any], override: str) -> None:
     except ValueError:
         pass
     except yaml.YAMLError as exc:
-        raise ConfigError(f"not a value: {exc}", field="--set", seen=override) from exc
+        raise ConfigError(f"not a value: {_one_line(exc)}", field="--set", seen=override) from exc
     place[last] = value

@@ -15,7 +15,7 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
@@ -35,6 +35,8 @@ CONFIG, TASK, LOG, MODEL, CALIBRATION = (
     "model",
     "calibration.json",
 )
+
+Part = TypeVar("Part", bound=Schema)
 
 
 class RunConfig(Schema):
@@ -75,7 +77,7 @@ class Run:
         Raises:
             ConfigError: the folder holds something already.
         """
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
                 "the folder exists",
                 code="exists",
@@ -93,7 +95,7 @@ class Run:
         """Read a run folder.
 
         Raises:
-            CheckpointError: it is none.
+            CheckpointError: it is none, or damaged.
         """
         if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
             raise CheckpointError(
@@ -102,14 +104,7 @@ class Run:
                 field=str(folder),
                 accepted="a folder that training.pretrain or training.finetune wrote to its end",
             )
-        read = {
-            name: json.loads((folder / name).read_text(encoding="utf-8")) for name in (CONFIG, TASK)
-        }
-        return cls(
-            folder,
-            RunConfig.parse(read[CONFIG], CheckpointError, str(folder / CONFIG)),
-            TaskSpec.parse(read[TASK], CheckpointError, str(folder / TASK)),
-        )
+        return cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
 
     @property
     def model_folder(self) -> Path:
@@ -127,9 +122,7 @@ class Run:
     def calibration(self) -> Calibration:
         """Return the calibration; that of a run that has none changes nothing."""
         path = self.folder / CALIBRATION
-        if not path.is_file():
-            return Calibration()
-        return Calibration.parse(json.loads(path.read_text()), CheckpointError, str(path))
+        return _read(path, Calibration) if path.is_file() else Calibration()
 
 
 def data_hash(dataset: Dataset) -> str:
@@ -156,6 +149,26 @@ def check_fits(run: Run, dataset: Dataset) -> None:
             )
 
 
+def check_label(run: Run, dataset: Dataset) -> None:
+    """Check that a data set's labels are what a fine-tuned model predicts.
+
+    Raises:
+        DataError: they are others.
+    """
+    ours, theirs = (
+        f"{label.kind} {label.name} {', '.join(label.classes)}".strip()
+        for label in (run.task.label, dataset.task.label)
+    )
+    if ours != theirs:
+        raise DataError(
+            "the data set has other labels than the run was trained on",
+            code="bad_fit",
+            field=str(dataset.folder),
+            seen=theirs,
+            accepted=ours,
+        )
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on."""
     return {
@@ -164,6 +177,14 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": version("transformers"),
     }
+
+
+def _read(path: Path, kind: type[Part]) -> Part:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise CheckpointError(f"cannot be read: {exc}", code="bad_run", field=str(path)) from exc
+    return kind.parse(data, CheckpointError, str(path))
 
 
 def _write(path: Path, value: Schema) -> None:

@@ -114,10 +114,10 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
                 seen=f"{width} x {height} = {width * height:,} pixels",
                 accepted=f"at most {self.options.max_pixels:,} pixels",
             )
-        frames = getattr(picture, "n_frames", 1)
-        if frames > 1:
-            log.add("first_frame", path, f"{frames} frames", Action.KEPT, "the first")
         try:
+            frames = getattr(picture, "n_frames", 1)  # of a TIFF, this reads every header
+            if frames > 1:
+                log.add("first_frame", path, f"{frames} frames", Action.KEPT, "the first")
             picture.load()
             return _to_rgb(ImageOps.exif_transpose(picture), path, log)
         except Exception as exc:  # as above: OSError, SyntaxError, struct.error, ...

@@ -4,6 +4,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,7 +54,9 @@ class Scale(Schema):
         """Fit; a column never seen, or constant, is only shifted."""
         if not values:
             return cls()
-        return cls(mean=float(np.mean(values)), std=float(np.std(values)) or 1.0)
+        # Rounding leaves a tiny deviation to equal values; divided by it, the next would explode.
+        constant = min(values) == max(values)
+        return cls(mean=float(np.mean(values)), std=1.0 if constant else float(np.std(values)))
 
     def __call__(self, value: float) -> float:
         """Standardise one value."""
@@ -122,16 +125,12 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         observed: dict[str, list[float]] = {name: [] for name in self.numbers}
         seen: dict[str, Counter[str]] = {name: Counter() for name in self.categories}
         for part in parts:
-            for name, value in part.items():
-                path = f"tabular.{name}"
-                if name in self.numbers:
-                    number = self._number(name, value, path, log)
-                    if number is not None:
-                        observed[name].append(number)
-                else:
-                    word = self.categories[name](value, path, log)
-                    if word is not None:
-                        seen[name][word] += 1
+            with suppress(InputError):  # a row that `apply` refuses teaches nothing
+                numbers, known = self._clean(part, log)
+                for name, number in numbers.items():
+                    observed[name].append(number)
+                for name, word in known.items():
+                    seen[name][word] += 1
             log.issues.clear()
         words: dict[str, list[str]] = {}
         for name, clean in self.categories.items():
@@ -147,29 +146,36 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         values = np.zeros(len(self.numbers), dtype=np.float32)
         missing = np.ones(len(self.numbers), dtype=np.float32)
         codes = np.full(len(self.categories), MISSING, dtype=np.int64)
+        numbers, words = self._clean(part, log)
         for i, name in enumerate(self.numbers):
-            number = self._number(name, part.get(name), f"tabular.{name}", log)
-            if number is not None:
-                values[i], missing[i] = self.scales[name](number), 0.0
-        for i, (name, clean) in enumerate(self.categories.items()):
-            path = f"tabular.{name}"
-            word = clean(part.get(name), path, log)
-            if word is not None:
-                codes[i] = self._code(name, word, part[name], path, log)
+            if name in numbers:
+                values[i], missing[i] = self.scales[name](numbers[name]), 0.0
+        for i, name in enumerate(self.categories):
+            if name in words:
+                codes[i] = self._code(name, words[name], part[name], f"tabular.{name}", log)
         if missing.all() and (codes == MISSING).all():
             log.add("empty", "tabular", dict(part), Action.DROPPED, "at least one usable value")
             return ()
         return ({"numbers": np.concatenate([values, missing]), "categories": codes},)
 
-    def _number(self, name: str, value: Value, path: str, log: IssueLog) -> float | None:
-        clean = self.numbers[name]
-        number = clean(value, path, log)
-        return math.log1p(number) if number is not None and clean.spec.log else number
+    def _clean(self, part: Row, log: IssueLog) -> tuple[dict[str, float], dict[str, str]]:
+        """Return the row's usable numbers and words, by field."""
+        numbers: dict[str, float] = {}
+        for name, clean in self.numbers.items():
+            number = clean(part.get(name), f"tabular.{name}", log)
+            if number is not None:
+                numbers[name] = math.log1p(number) if clean.spec.log else number
+        words: dict[str, str] = {}
+        for name, spelling in self.categories.items():
+            word = spelling(part.get(name), f"tabular.{name}", log)
+            if word is not None:
+                words[name] = word
+        return numbers, words
 
     def _code(self, name: str, word: str, raw: Value, path: str, log: IssueLog) -> int:
         buckets = self.categories[name].spec.buckets
         if buckets is not None:
-            return FIRST_KNOWN + zlib.crc32(word.encode()) % buckets
+            return FIRST_KNOWN + zlib.crc32(word.encode(errors="surrogatepass")) % buckets
         code = self._codes[name].get(word, UNKNOWN)
         if code == UNKNOWN:
             accepted = unknown_name(word, self.words[name])
@@ -202,4 +208,8 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Restore scales and words."""
         scales = {name: Scale.model_validate(each) for name, each in state["numbers"].items()}
-        return cls(task, scales, state["categories"])
+        self = cls(task, scales, state["categories"])
+        coded = {n for n, c in self.categories.items() if c.spec.buckets is None}
+        if set(scales) != set(self.numbers) or set(self.words) != coded:
+            raise ValueError("the scales and words are not those of the task's fields")
+        return self

@@ -50,6 +50,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self.tokenizer = tokenizer
+        self.tokenizer.encode_special_tokens = True  # "[MASK]" in a note is five letters, no mask
         self.max_tokens = max_tokens
 
     @staticmethod
@@ -96,9 +97,17 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                     seen=str(options.vocabulary),
                     accepted="the path of a BERT vocab.txt",
                 )
-            words = BertWordPieceTokenizer(
-                vocab=str(options.vocabulary), lowercase=options.lowercase
-            )
+            try:
+                words = BertWordPieceTokenizer(
+                    vocab=str(options.vocabulary), lowercase=options.lowercase
+                )
+            except Exception as exc:  # the library raises nothing narrower
+                raise ConfigError(
+                    f"not a vocabulary: {exc}",
+                    field="text.vocabulary",
+                    seen=str(options.vocabulary),
+                    accepted="a BERT vocab.txt: one word a line, special tokens among them",
+                ) from exc
         else:
             words = BertWordPieceTokenizer(lowercase=options.lowercase)
             words.train_from_iterator(
@@ -161,7 +170,11 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Read `tokenizer.json`."""
         text = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-        return cls(Tokenizer.from_str(text), int(state["max_tokens"]))
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as exc:  # the library raises nothing narrower
+            raise ValueError(f"{TOKENIZER_FILE} is not a tokenizer: {exc}") from exc
+        return cls(tokenizer, int(state["max_tokens"]))
 
 
 def _clean(note: str) -> str:

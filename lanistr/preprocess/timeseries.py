@@ -7,7 +7,9 @@ value forward; before the first measurement stands the variable's normal value.
 Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al. 2019).
 """
 
+import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,10 +89,11 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         self = cls(task, {})
         observed: dict[str, list[float]] = {name: [] for name in self._numeric}
         for part in parts:
-            grid = self._bin(part, IssueLog())
-            for name, values in observed.items():
-                column = grid[:, self._index[name]]
-                values.extend(column[~np.isnan(column)].tolist())
+            with suppress(InputError):  # a series that `apply` refuses teaches nothing
+                grid = self._bin(part, IssueLog())
+                for name, values in observed.items():
+                    column = grid[:, self._index[name]]
+                    values.extend(column[~np.isnan(column)].tolist())
         scales = {name: Scale.of(values) for name, values in observed.items()}
         for name, values in observed.items():
             clean = self.cleaners[name]
@@ -238,7 +241,10 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Restore the scales."""
         scales = {name: Scale.model_validate(each) for name, each in state["scales"].items()}
-        return cls(task, scales)
+        self = cls(task, scales)
+        if set(scales) != set(self._numeric):
+            raise ValueError("the scales are not those of the task's numeric variables")
+        return self
 
 
 def _hours(raw: Any, path: str) -> float:
@@ -252,7 +258,11 @@ def _hours(raw: Any, path: str) -> float:
             seen=raw,
             accepted=accepted,
         )
-    if not np.isfinite(raw):
+    try:
+        hours = float(raw)
+    except OverflowError:
+        hours = math.inf
+    if not math.isfinite(hours):
         raise InputError(
             "not a finite time",
             code="not_finite",
@@ -260,7 +270,7 @@ def _hours(raw: Any, path: str) -> float:
             seen=str(raw),
             accepted=accepted,
         )
-    return float(raw)
+    return hours
 
 
 def _values(raw: Mapping[str, Any], path: str, task: TaskSpec) -> dict[str, Value]:

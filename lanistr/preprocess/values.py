@@ -14,6 +14,9 @@ from lanistr.issues import Action, IssueLog
 from lanistr.sample import Quantity, Value
 from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit
 
+_ANY = (-1e30, 1e30)
+"""Range of a field that names none: what lies beyond would overflow the model's float32."""
+
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
@@ -42,10 +45,8 @@ class NumberCleaner:
             implied = spec.implied
             if implied and implied.low <= number <= implied.high:
                 number = self._convert(number, implied.unit, path, log, code="unit_implied")
-        if spec.range is None:
-            return number
-        low, high = spec.range
-        lowest, highest = spec.limits or spec.range
+        low, high = spec.range or _ANY
+        lowest, highest = spec.limits or (low, high)
         if not lowest <= number <= highest:
             log.add("out_of_range", path, value_seen(value), Action.DROPPED, spec.accepted())
             return None
@@ -190,10 +191,11 @@ def read_value(value: Any, path: str) -> Value:
         inner, unit = value.get("value"), value.get("unit")
         if inner is None:
             return None
-        if unit is None:
-            return read_value(inner, path)
-        if isinstance(unit, str) and isinstance(inner, str | int | float):
-            return inner if isinstance(inner, bool) else Quantity(inner, unit)
+        if isinstance(inner, str | int | float):
+            if unit is None or isinstance(inner, bool):
+                return inner
+            if isinstance(unit, str):
+                return Quantity(inner, unit)
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
 
 

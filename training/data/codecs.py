@@ -75,9 +75,9 @@ class PictureCodec:
             picture = self._preprocessor.decode(data, f"image[{i}]", log)
             target = round(self._preprocessor.options.size * MARGIN)
             shorter = min(picture.size)
+            # A long strip is cut to four times its width: only the square is ever looked at.
+            picture = _cut(picture, 4 * shorter)
             if shorter > target:
-                # A long strip is cut to four times its width: only the square is ever looked at.
-                picture = _cut(picture, 4 * shorter)
                 size = [max(round(side * target / shorter), 1) for side in picture.size]
                 picture = picture.resize((size[0], size[1]), Image.Resampling.BICUBIC)
             out = io.BytesIO()

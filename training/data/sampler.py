@@ -32,7 +32,11 @@ def epoch_batches(
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(shuffled), _POOL * batch_size):
         pool = shuffled[start : start + _POOL * batch_size]
-        pool = pool[np.argsort(tokens[pool], kind="stable")]
+        lengths = tokens[pool]
+        if lengths.any():
+            # A case without text fits any batch; a batch of such cases alone would teach no words.
+            lengths = np.where(lengths > 0, lengths, rng.choice(lengths[lengths > 0], len(pool)))
+        pool = pool[np.argsort(lengths, kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
     return [batches[i] for i in rng.permutation(len(batches))]
 

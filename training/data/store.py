@@ -221,6 +221,8 @@ class DatasetWriter:
         )
         with pa.ipc.new_file(str(self.folder / "index.arrow"), schema) as out:
             out.write_table(pa.Table.from_pylist(self._index, schema=schema))
+        if not self._index:
+            raise DataError("no record could be used", code="no_records", seen=dict(refused))
         counts = {split: [e for e in self._index if e["split"] == split] for split in SPLITS}
         total = len(self._index)
         card = DatasetCard(
@@ -238,10 +240,7 @@ class DatasetWriter:
             issues=dict(sorted(issues.items())),
             refused=dict(sorted(refused.items())),
             source=dict(source),
-            hashes={
-                path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-                for path in sorted(self.folder.iterdir())
-            },
+            hashes={path.name: _sha256(path) for path in sorted(self.folder.iterdir())},
         )
         text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
         (self.folder / _DATASET).write_text(text + "\n", encoding="utf-8")
@@ -299,6 +298,11 @@ class _TableWriter:
             columns = {n: [row[n] for row in self._waiting] for n in self._schema.names}
             self._out.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
             self._waiting.clear()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open(path: Path) -> pa.Table:

@@ -4,18 +4,21 @@ import argparse
 import json
 import logging
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lanistr import __version__
 from lanistr.command import run_command
+from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions
-from lanistr.preprocess.image import ImageOptions
-from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Sample, to_record
+from lanistr.schema import Schema
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
+
+SchemaT = TypeVar("SchemaT", bound=Schema)
 
 EXAMPLE = """example:
   python -m training.prepare synthetic --task mortality --samples 2000 --out data/stays
@@ -38,11 +41,21 @@ def main() -> None:
 
 def _synthetic(arguments: argparse.Namespace) -> Dataset:
     task = find_task(arguments.task)
-    wanted = SyntheticOptions(
+    wanted = _options(
+        SyntheticOptions,
         samples=arguments.samples,
         missing=arguments.missing,
         unlabelled=arguments.unlabelled,
         seed=arguments.seed,
+    )
+    preprocessing = _options(
+        PreprocessOptions,
+        text={
+            "vocabulary": arguments.vocabulary,
+            "vocabulary_size": arguments.vocabulary_size,
+            "max_tokens": arguments.max_tokens,
+        },
+        image={"size": arguments.image_size},
     )
     if arguments.raw:
         _write_raw(arguments.task, wanted, arguments.raw)
@@ -50,17 +63,14 @@ def _synthetic(arguments: argparse.Namespace) -> Dataset:
         lambda: draw(arguments.task, wanted),
         task,
         arguments.out,
-        options=PreprocessOptions(
-            text=TextOptions(
-                vocabulary=arguments.vocabulary,
-                vocabulary_size=arguments.vocabulary_size,
-                max_tokens=arguments.max_tokens,
-            ),
-            image=ImageOptions(size=arguments.image_size),
-        ),
+        options=preprocessing,
         splits=SplitOptions(seed=arguments.seed),
         source={"from": "synthetic", "version": __version__, **wanted.model_dump()},
     )
+
+
+def _options(kind: type[SchemaT], **given: Any) -> SchemaT:
+    return kind.parse(given, ConfigError, "command line")
 
 
 def _write_raw(task: str, options: SyntheticOptions, out: Path) -> None:

@@ -214,18 +214,22 @@ _GCS_SHARE = 0.29
 
 
 def _series(view: float, rng: np.random.Generator) -> tuple[Measurements, ...]:
-    """Walk through 48 hours at irregular times; the view drifts in as the stay goes on."""
-    start = view + 0.8 * rng.normal()
+    """Chart 48 hours at irregular times.
+
+    Patients differ from the start in ways that mean little (`habit`); what means something is
+    where they drift. So the level of a vital says less than its course.
+    """
+    habit = 1.2 * rng.normal()
     rows: list[Measurements] = []
     for hour in range(48):
-        course = start + (view - start) * hour / 47
+        course = habit + 2 * view * (hour / 47 - 0.5)
         values: dict[str, Value] = {}
         for name, (share, mean, slope, noise) in _VITALS.items():
             if rng.random() < share:
                 values[name] = _charted(name, mean + slope * course + noise * rng.normal(), rng)
         if rng.random() < _GCS_SHARE:
             for name, best in (("gcs_eye", 4), ("gcs_motor", 6), ("gcs_verbal", 5)):
-                values[name] = int(np.clip(round(best - 0.8 * best * max(course, 0) / 2), 1, best))
+                values[name] = int(np.clip(round(best - 0.4 * best * max(course, 0)), 1, best))
         if values:
             rows.append(Measurements(round(hour + float(rng.random()), 2), values))
     rng.shuffle(rows)  # charts are not written in order

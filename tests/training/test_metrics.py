@@ -1,0 +1,129 @@
+"""Figures against values worked out by hand."""
+
+import numpy as np
+import pytest
+
+from lanistr.errors import DataError, TaskError
+from lanistr.tasks import LabelSpec, find_task
+from training.metrics import (
+    bootstrap,
+    check_metric,
+    expected_calibration_error,
+    higher_is_better,
+    known,
+    measure,
+)
+
+DEATH = find_task("mortality").label
+STARS = find_task("rating").label
+DAYS = LabelSpec(kind="regression", name="days")
+KINDS = LabelSpec(kind="multiclass", name="kind", classes=("a", "b", "c"))
+
+
+def outputs(*probabilities: object) -> np.ndarray:
+    """Logits whose softmax are these probabilities."""
+    return np.log(np.asarray(probabilities, dtype=np.float64))
+
+
+def deaths(*probabilities: float) -> np.ndarray:
+    return outputs(*[(1 - p, p) for p in probabilities])
+
+
+def test_binary_figures() -> None:
+    found = measure(deaths(0.9, 0.6, 0.4, 0.2), np.array([1, 0, 1, 0]), DEATH)
+    assert found["accuracy"] == 0.5
+    assert found["macro_f1"] == pytest.approx(0.5)
+    assert found["auroc"] == pytest.approx(3 / 4)  # of four pairs one is in the wrong order
+    assert found["auprc"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.04) / 4)
+    # Confidences .9 (right), .6 (wrong), .6 (wrong), .8 (right), in bins of 1/15.
+    assert found["ece"] == pytest.approx(0.25 * 0.1 + 0.5 * 0.6 + 0.25 * 0.2)
+
+
+def test_the_order_of_equal_scores_does_not_count() -> None:
+    assert measure(deaths(0.3, 0.3), np.array([0, 1]), DEATH)["auroc"] == 0.5
+
+
+def test_ordinal_figures() -> None:
+    p = [(0, 0, 0, 0, 1), (0, 0, 0.5, 0, 0.5), (1, 0, 0, 0, 0), (0, 0.6, 0.4, 0, 0)]
+    p = [[max(each, 1e-12) for each in row] for row in p]
+    truth = np.array([4, 4, 1, 1])
+    found = measure(outputs(*p), truth, STARS)
+    # The most likely labels are 5, 3 (the first of equals), 1, 2 stars.
+    assert found["accuracy"] == 0.5
+    # Expected stars are 5, 4, 1, 2.4.
+    assert found["mae"] == pytest.approx((0 + 1 + 1 + 0.4) / 4)
+    # Squared distances (0, 4, 1, 0); by chance, of guesses {5, 3, 1, 2} and truths {5, 5, 2, 2}:
+    # ((0 + 9) + (4 + 1) + (16 + 1) + (9 + 0)) / 8 a case.
+    assert found["quadratic_kappa"] == pytest.approx(1 - (5 / 4) / (40 / 8))
+    squares = (0, 2 * 0.25, 2, 0.16 + 0.16)
+    assert found["brier"] == pytest.approx(sum(squares) / 4)
+    assert set(found) == {"accuracy", "macro_f1", "brier", "ece", "mae", "quadratic_kappa"}
+
+
+def test_multiclass_figures() -> None:
+    p = [(0.7, 0.2, 0.1), (0.1, 0.8, 0.1), (0.2, 0.5, 0.3)]
+    found = measure(outputs(*p), np.array([0, 1, 2]), KINDS)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["macro_f1"] == pytest.approx((1 + 2 / 3 + 0) / 3)
+    assert set(found) == {"accuracy", "macro_f1", "brier", "ece"}
+
+
+def test_regression_figures() -> None:
+    found = measure(np.array([[1.0], [5.0]]), np.array([2.0, 2.0]), DAYS)
+    assert found == {"mae": pytest.approx(2), "rmse": pytest.approx(np.sqrt(5))}
+
+
+def test_a_calibrated_model_has_no_calibration_error() -> None:
+    p = np.array([[0.25, 0.75]] * 4)
+    assert expected_calibration_error(p, np.array([1, 1, 1, 0])) == pytest.approx(0)
+    assert expected_calibration_error(p, np.array([0, 0, 0, 0])) == pytest.approx(0.75)
+    sure = np.array([[0.0, 1.0]] * 2)  # the last bin takes confidence 1
+    assert expected_calibration_error(sure, np.array([1, 0])) == pytest.approx(0.5)
+
+
+# ---- what cases do not determine ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("truth", [0, 1])
+def test_one_class_alone_has_no_auroc(truth: int) -> None:
+    found = measure(deaths(0.4, 0.7), np.array([truth, truth]), DEATH)
+    assert [known(found[name]) for name in ("auroc", "auprc")] == [None, None]
+    assert known(found["brier"]) is not None
+
+
+def test_one_class_that_is_always_guessed_has_no_kappa() -> None:
+    p = (0.1, 0.1, 0.6, 0.1, 0.1)
+    assert known(measure(outputs(p, p), np.array([2, 2]), STARS)["quadratic_kappa"]) is None
+
+
+def test_intervals_enclose_the_figure_are_the_same_again_and_pass_over_what_is_not_known() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(2, size=60)
+    logits = deaths(*np.clip(0.25 + 0.5 * truth + 0.3 * rng.normal(size=60), 0.05, 0.95))
+    found, intervals = measure(logits, truth, DEATH), bootstrap(logits, truth, DEATH)
+    assert intervals == bootstrap(logits, truth, DEATH)
+    for name, (low, high) in intervals.items():
+        assert low < high
+        if name != "ece":  # resampling adds to it: the figure is biased upwards
+            assert low <= found[name] <= high
+    few = bootstrap(logits[:2], np.array([0, 1]), DEATH, rounds=20)  # some draws have one class
+    assert np.isfinite(few["auroc"]).all()
+    none = bootstrap(logits[:2], np.array([1, 1]), DEATH, rounds=20)
+    assert np.isnan(none["auroc"]).all()
+
+
+def test_a_metric_that_cannot_be_had_is_refused_before_training() -> None:
+    check_metric("auroc", np.array([0.0, 1.0]), DEATH)
+    check_metric("mae", np.array([3.0]), DAYS)
+    check_metric("quadratic_kappa", np.array([3.0, 1.0]), STARS)
+    with pytest.raises(DataError, match="validation split does not determine"):
+        check_metric("auroc", np.array([1.0, 1.0]), DEATH)
+    with pytest.raises(TaskError, match="not a metric of a regression label"):
+        check_metric("auroc", np.array([1.0, 2.0]), DAYS)
+
+
+def test_errors_are_better_small() -> None:
+    assert [higher_is_better(name) for name in ("auroc", "accuracy", "mae", "rmse")] == [
+        True, True, False, False,
+    ]  # fmt: skip

@@ -1,0 +1,134 @@
+"""Objectives: which losses count, and which modalities are hidden."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
+from lanistr.modalities import Modality
+from training.data.store import Dataset
+from training.objectives import Pretraining, Task, drop_modalities
+from training.recipe import LossWeights
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+@pytest.fixture(scope="module")
+def batch(stays_dataset: Dataset) -> TensorBatch:
+    """24 cases that bring what they bring."""
+    return to_tensors(stays_dataset.batch(stays_dataset.rows("train")[:24].tolist()))
+
+
+def crowd(cases: int) -> TensorBatch:
+    """Cases that bring two modalities each, the second in two rows, which know their owner."""
+    once, twice = torch.arange(cases), torch.arange(cases).repeat_interleave(2)
+    return TensorBatch(
+        cases,
+        {
+            Modality.TABULAR: TensorPart(once, {"numbers": once[:, None].float()}),
+            Modality.IMAGE: TensorPart(twice, {"pixels": twice[:, None]}),
+        },
+        torch.zeros(cases),
+    )
+
+
+# ---- modality dropout ---------------------------------------------------------------------------
+
+
+def test_modality_dropout_hides_whole_modalities_of_single_cases(
+    generator: torch.Generator,
+) -> None:
+    hidden = drop_modalities(crowd(4000), 0.3, generator)
+    tabular, image = hidden.parts[Modality.TABULAR], hidden.parts[Modality.IMAGE]
+    # What is kept is kept whole: both rows of a case or none, each with its own values.
+    owners, rows = np.unique(image.sample.numpy(), return_counts=True)
+    assert set(rows) == {2}
+    assert torch.equal(image.arrays["pixels"][:, 0], image.sample)
+    assert torch.equal(tabular.arrays["numbers"][:, 0].long(), tabular.sample)
+    assert bool((image.sample.diff() >= 0).all())
+    # By chance, each modality by itself; all may go.
+    kept = [set(owners), set(tabular.sample.tolist())]
+    assert [len(each) / 4000 for each in kept] == pytest.approx([0.7, 0.7], abs=0.03)
+    assert len(kept[0] & kept[1]) / 4000 == pytest.approx(0.49, abs=0.03)
+    assert 1 - len(kept[0] | kept[1]) / 4000 == pytest.approx(0.09, abs=0.02)
+    assert hidden.size == 4000
+
+
+def test_without_modality_dropout_nothing_is_hidden_and_nothing_drawn(
+    generator: torch.Generator,
+) -> None:
+    before = generator.get_state()
+    whole = crowd(3)
+    assert drop_modalities(whole, 0.0, generator) is whole
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_a_batch_may_lose_everything_and_still_teaches(
+    stays_finetuned, batch: TensorBatch, generator: torch.Generator
+) -> None:
+    model = from_pretrained(stays_finetuned / "model", Lanistr).train()
+    hidden = drop_modalities(batch, 0.999, generator)
+    assert hidden.parts == {}
+    loss, report = Task(model, regression=False, modality_dropout=0.999)(batch, generator)
+    loss.backward()
+    assert np.isfinite(report["task"])
+    assert model.head is not None
+    assert all(each.grad is not None for each in model.head.parameters())
+    assert all(each.grad is None for each in model.encoders.parameters())
+
+
+# ---- losses -------------------------------------------------------------------------------------
+
+
+def test_a_task_is_learned_by_cross_entropy_or_squared_error(
+    stays_finetuned, stars_finetuned, generator: torch.Generator
+) -> None:
+    logits, labels = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([1.0, 0.0])
+    classes = Task(
+        from_pretrained(stays_finetuned / "model", Lanistr), regression=False, modality_dropout=0
+    )
+    expected = (np.log(1 + np.exp(-2.0)) + np.log(2)) / 2
+    assert float(classes.loss(logits, labels)) == pytest.approx(expected)
+    number = Task(
+        from_pretrained(stars_finetuned / "model", Lanistr), regression=True, modality_dropout=0
+    )
+    outputs = torch.tensor([[2.0], [5.0]])
+    assert float(number.loss(outputs, torch.tensor([1.0, 3.0]))) == pytest.approx((1 + 4) / 2)
+
+
+def test_an_ordinal_head_is_trained_on_the_likelihood_of_its_distribution(
+    reviews, reviews_finetuned, generator: torch.Generator
+) -> None:
+    model = from_pretrained(reviews_finetuned / "model", Lanistr)
+    dataset = Dataset.open(reviews)
+    cases = to_tensors(dataset.batch(dataset.rows("test").tolist()))
+    assert cases.labels is not None
+    output = model(cases).logits
+    torch.testing.assert_close(output.exp().sum(1), torch.ones(cases.size))
+    loss, _ = Task(model, regression=False, modality_dropout=0)(cases, generator)
+    torch.testing.assert_close(loss, functional.nll_loss(output, cases.labels.long()))
+
+
+def test_pretraining_minimises_the_weighted_sum_of_what_the_batch_brings(
+    stays_pretrained, batch: TensorBatch
+) -> None:
+    model = from_pretrained(stays_pretrained / "model", LanistrForPretraining)
+    weights = LossWeights(mlm=0.5, mim=2, mfm=0, mtm=3, simmmm=0.25)
+
+    def measure(cases: TensorBatch) -> tuple[float, dict[str, float]]:
+        loss, report = Pretraining(model, weights)(cases, torch.Generator().manual_seed(5))
+        return float(loss.detach()), report
+
+    loss, report = measure(batch)
+    assert set(report) == {"mlm", "mim", "mfm", "mtm", "simmmm"}
+    assert loss == pytest.approx(
+        sum(getattr(weights, name) * each for name, each in report.items()), rel=1e-5
+    )
+    pictures = TensorBatch(batch.size, {Modality.IMAGE: batch.parts[Modality.IMAGE]})
+    assert set(measure(pictures)[1]) == {"mim", "simmmm"}

@@ -1,0 +1,70 @@
+"""AdamW and its schedule: no step is lost at rate 0, and only matrices decay."""
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from training.optim import make_optimizer, make_schedule
+from training.recipe import OptimConfig
+
+
+def config(**changes: float) -> OptimConfig:
+    return OptimConfig(**{"lr": 0.5, "weight_decay": 0.1, "epochs": 1, "batch_size": 1} | changes)
+
+
+def rates(steps: int, warmup: float) -> list[float]:
+    """The rate that each step is taken with, and the one after the last."""
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = make_schedule(optimizer, config(warmup=warmup), steps)
+    seen = [schedule.get_last_lr()[0]]
+    for _ in range(steps):
+        optimizer.step()
+        schedule.step()
+        seen.append(schedule.get_last_lr()[0])
+    return seen
+
+
+def test_the_rate_rises_from_above_0_to_the_full_one_and_falls_to_0_after_the_last_step() -> None:
+    seen = rates(steps=50, warmup=0.1)
+    assert seen[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
+    assert all(later < earlier for earlier, later in zip(seen[5:], seen[6:], strict=False))
+    assert seen[5 + 22] == pytest.approx(0.5 * 0.5 * (1 + 0.0348995), rel=1e-4)  # cosine, 22 of 45
+    assert seen[49] > 0
+    assert seen[50] == pytest.approx(0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize("warmup", [0, 0.1, 1])
+def test_no_step_of_a_short_run_is_taken_at_rate_0(steps: int, warmup: float) -> None:
+    seen = rates(steps, warmup)
+    assert min(seen[:steps]) > 0
+    assert max(seen[:steps]) == 0.5
+    if warmup < 1 and steps > 1:
+        assert seen[steps] == pytest.approx(0)
+
+
+def test_biases_and_norms_do_not_decay_and_frozen_weights_are_left_out() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+    model[2].requires_grad_(False)
+    optimizer = make_optimizer(model, config())
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert decay == {
+        id(model[0].weight): 0.1,
+        id(model[0].bias): 0,
+        id(model[1].weight): 0,
+        id(model[1].bias): 0,
+    }
+
+
+def test_a_step_without_a_gradient_shrinks_matrices_alone() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    before = {name: each.detach().clone() for name, each in model.named_parameters()}
+    optimizer = make_optimizer(model, config(betas=(0.8, 0.9)))
+    assert optimizer.defaults["betas"] == (0.8, 0.9)
+    for each in model.parameters():
+        each.grad = torch.zeros_like(each)
+    optimizer.step()
+    for name, each in model.named_parameters():
+        shrunk = 1 - 0.5 * 0.1 if name == "0.weight" else 1
+        torch.testing.assert_close(each.detach(), shrunk * before[name])

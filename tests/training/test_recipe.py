@@ -1,0 +1,239 @@
+"""Recipes: what is read, what is overridden, and what is refused in one clear line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lanistr.command import run_command
+from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
+from lanistr.tasks import LabelSpec, find_task
+from training import finetune, pretrain
+from training.recipe import (
+    RECIPES,
+    FinetuneRecipe,
+    PretrainRecipe,
+    head_config,
+    load_recipe,
+    model_config,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES: dict[str, Any] = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe}
+
+
+def load(*overrides: str, name: str = "demo", stage: Any = "pretrain") -> Any:
+    return load_recipe(name, stage, STAGES[stage], overrides)
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*tune/*.yaml")) + sorted(RECIPES.glob("pre*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")  # fmt: skip
+def test_every_recipe_of_the_house_is_valid(path: Path) -> None:
+    recipe = load(name=path.stem, stage=path.parent.name)
+    assert recipe.model["fusion"]
+
+
+def test_the_papers_recipes_have_the_papers_hyper_parameters() -> None:
+    mimic, office = load(name="mimic-iv"), load(name="amazon-office")
+    assert mimic.losses.model_dump() == {"mlm": 1, "mim": 1, "mfm": 0, "mtm": 0.1, "simmmm": 0.5}
+    assert office.losses.model_dump() == {"mlm": 1, "mim": 1, "mfm": 0.01, "mtm": 0, "simmmm": 0.5}
+    for recipe, epochs, clip in ((mimic, 40, 5), (office, 20, 4)):
+        optim = recipe.optim
+        assert (optim.lr, optim.weight_decay, optim.batch_size) == (1e-4, 0.02, 128)
+        assert (optim.epochs, optim.clip, optim.betas) == (epochs, clip, (0.9, 0.999))
+    expected = {
+        "mortality": (1e-4, 0.02, 512, 500),
+        "amazon-beauty": (1e-4, 0.1, 128, 200),
+        "amazon-fashion": (5e-5, 0.1, 32, 200),
+    }
+    for name, figures in expected.items():
+        recipe = load(name=name, stage="finetune")
+        optim = recipe.optim
+        assert (optim.lr, optim.weight_decay, optim.batch_size, optim.epochs) == figures
+        assert recipe.freeze_encoders
+
+
+def test_a_recipe_may_be_a_file_of_ones_own_that_names_a_model_and_changes_it(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "model: {like: demo, text: {layers: 3}, simmmm: null}\n"
+        "optim: {lr: 0.001, weight_decay: 0, epochs: 1, batch_size: 2}\n"
+    )
+    recipe = load(name=str(path))
+    assert recipe.model["text"] == {**load().model["text"], "layers": 3}
+    assert recipe.model["image"] == load().model["image"]
+    assert recipe.model["simmmm"] is None
+
+
+# ---- overriding ---------------------------------------------------------------------------------
+
+
+def test_overrides_reach_any_depth_and_read_values_as_yaml() -> None:
+    recipe = load("optim.lr=1e-4", "model.text.layers=3", "losses.mtm=0", "optim.betas=[0.8, 0.9]")
+    assert recipe.optim.lr == 1e-4
+    assert recipe.model["text"]["layers"] == 3
+    assert recipe.losses.mtm == 0
+    assert recipe.optim.betas == (0.8, 0.9)
+
+
+def test_an_override_may_add_a_group_that_the_recipe_lacks_and_later_ones_win() -> None:
+    recipe = load(
+        "model.head.dropout=0.1", "labels=7", "labels=9", "task=mortality", stage="finetune"
+    )
+    assert recipe.model["head"] == {"dropout": 0.1}
+    assert (recipe.labels, recipe.task) == (9, "mortality")
+
+
+# ---- refusing -----------------------------------------------------------------------------------
+
+WRONG = {
+    "smal": ((), "did you mean 'small'"),
+    "demo": (("optim.lrr=1",), "did you mean 'lr'"),
+    "mimic-iv": (("model.text.widht=8",), "did you mean 'width'"),
+    "small": (("optim.epochs=0",), "optim.epochs"),
+    "./small.yaml": ((), "no such pretrain recipe"),
+}
+
+
+@pytest.mark.parametrize(("name", "overrides", "said"), [(n, *w) for n, w in WRONG.items()])
+def test_a_wrong_recipe_ends_the_command_with_one_line_and_code_2(
+    name: str,
+    overrides: tuple[str, ...],
+    said: str,
+    command: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        run_command(
+            lambda: print(
+                command(pretrain.main, "--dry-run", "--recipe", name, overrides=overrides)
+            )
+        )
+    assert left.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optim.lr", "path=value"),
+        ("=3", "path=value"),
+        ("optim.lr.deep=1", "not a group of settings"),
+        ("optim.lr=[1", "not a value"),
+        ("optim.lr=fast", "optim.lr"),
+        ("optim.lr=nan", "optim.lr"),
+        ("optim.lr=-1", "optim.lr"),
+        ("optim.lr=", "optim.lr"),
+        ("losses.mln=1", "did you mean 'mlm'"),
+        ("sed=1", "did you mean 'seed'"),
+        ("model=small", "model"),
+        ("model.text=3", "model.text"),
+    ],
+)
+def test_a_wrong_override_is_one_line_that_says_where(override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(override)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: {like: dmo}", "did you mean 'demo'"),
+        ("model: {like: demo, text: 3}", "model.text"),
+        ("model: [", "not YAML"),
+        ("", "not a recipe"),
+        ("- model", "not a recipe"),
+        ("optim: {lr: 1}", "model"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_it_or_the_key(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load(name=str(path))
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "said"),
+    [
+        ("training.pretrain", ["--recipe", "mimic-v", "--dry-run"], "did you mean 'mimic-iv'"),
+        ("training.finetune", ["--recipe", "small", "--set", "optim.lr=x"], "optim.lr"),
+    ],
+)
+def test_the_real_command_leaves_with_code_2_and_no_traceback(
+    module: str, options: list[str], said: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", module, *options],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_dry_run_of_a_recipe_without_a_task_asks_for_data(command: Callable[..., str]) -> None:
+    with pytest.raises(ConfigError, match="--data: the recipe names no task"):
+        command(finetune.main, "--dry-run", "--recipe", "small")
+
+
+# ---- sizes and heads ----------------------------------------------------------------------------
+
+DATA: dict[Modality, dict[str, Any]] = {
+    Modality.TABULAR: {"numbers": 2, "categories": [4, 5]},
+    Modality.IMAGE: {"size": 16},
+}
+
+
+def test_what_the_data_decide_is_taken_from_the_data() -> None:
+    config = model_config(load().model, DATA)
+    assert config.modalities == (Modality.IMAGE, Modality.TABULAR)
+    assert config.tabular is not None
+    assert (config.tabular.numbers, config.tabular.categories) == (2, (4, 5))
+    assert config.tabular.width == load().model["tabular"]["width"]
+    assert config.head is None
+
+
+def test_a_model_cannot_do_without_what_the_data_bring() -> None:
+    with pytest.raises(ConfigError, match=r"model\.image: the data bring"):
+        model_config(load("model.image=null").model, DATA)
+
+
+@pytest.mark.parametrize(
+    ("label", "ordinal", "kind", "outputs"),
+    [
+        (find_task("mortality").label, "score", "classes", 2),
+        (find_task("rating").label, "score", "ordinal", 5),
+        (find_task("rating").label, "classes", "classes", 5),
+        (LabelSpec(kind="regression", name="days"), "score", "regression", 1),
+    ],
+)
+def test_the_label_decides_the_head(
+    label: LabelSpec, ordinal: str, kind: str, outputs: int
+) -> None:
+    recipe = load(f"ordinal={ordinal}", "model.head.dropout=0.2", stage="finetune")
+    config = model_config(recipe.model, DATA, head_config(label, recipe))
+    assert config.head is not None
+    assert (config.head.kind, config.head.outputs, config.head.dropout) == (kind, outputs, 0.2)
