@@ -27,7 +27,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     work: Path = arguments.work
     data, pretrained = work / "data", work / "pretrained"
-    metric = find_task(arguments.task).metric
+    metric = arguments.metric or find_task(arguments.task).metric
 
     # ---- data and pretraining, once ------------------------------------------------------------
     if not data.exists():
@@ -72,8 +72,8 @@ def _finetune(data: Path, out: Path, labels: int, seed: int, init: Path | None) 
     settings = {
         "labels": labels,
         "seed": seed,
-        "optim.batch_size": 16,
-        "optim.epochs": max(5, 2560 // labels),  # about as many steps whatever the labels
+        "optim.batch_size": max(4, labels // 8),  # as many steps whatever the labels
+        "patience": 20,
     }
     overrides = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     start = ("--init", init) if init else ()
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
     parser.add_argument("--task", default="mortality", choices=("mortality", "rating"))
+    parser.add_argument("--metric", help="figure to compare (default: the task's)")
     parser.add_argument("--samples", type=int, default=4000, help="cases in all (4000)")
     parser.add_argument("--epochs", type=int, default=12, help="of pretraining (12)")
     parser.add_argument("--labels", type=int, nargs="+", default=[32, 128], help="(32 128)")

@@ -21,7 +21,7 @@ from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset
 from training.evaluate import evaluate
 from training.predict import predict
-from training.run import Run, check_fits, check_label, versions
+from training.run import Run, check_fits, check_predicts, versions
 
 EXAMPLE = "python -m export --run runs/stays-ft --out bundles/mortality"
 
@@ -34,13 +34,9 @@ def main() -> None:
     # ---- the run and real cases ----------------------------------------------------------------
     run = Run.open(arguments.run)
     dataset = Dataset.open(arguments.data or Path(run.config.data))
+    check_predicts(run, dataset)
     check_fits(run, dataset)
-    check_label(run, dataset)
-    model = from_pretrained(run.model_folder, Lanistr).eval()
-    if model.head is None:
-        raise DataError(
-            "the run has no head", field="--run", seen=run.config.stage, accepted="a fine-tuned run"
-        )
+    model = from_pretrained(run.model_folder, Lanistr)
     test = dataset.rows("test", labelled=True)
     outputs = predict(model, dataset, test, torch.device("cpu")) / run.calibration().temperature
     report = evaluate(outputs, dataset, test)

@@ -61,19 +61,27 @@ def _name_axes(graph: onnx.GraphProto, source: GraphSource) -> None:
         dims = value.type.tensor_type.shape.dim
         for axis, wanted in source.dynamic[value.name].items():
             if not dims[axis].dim_param:
-                raise BundleError(
-                    "the exporter froze an axis",
-                    code="frozen_axis",
-                    field=f"{value.name}[{axis}]",
-                    seen=dims[axis].dim_value,
-                    accepted=f"any number of {wanted}",
-                )
+                raise _frozen(value, axis, wanted)
             names[dims[axis].dim_param] = wanted
     for value in [*graph.input, *graph.output]:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = names.get(dim.dim_param, dim.dim_param)
+    first = next(iter(source.dynamic.values()))[0]
+    for value in graph.output:
+        if value.type.tensor_type.shape.dim[0].dim_param != first:
+            raise _frozen(value, 0, first)
     del graph.value_info[:]  # they would go on speaking of s4
+
+
+def _frozen(value: onnx.ValueInfoProto, axis: int, wanted: str) -> BundleError:
+    return BundleError(
+        "the exporter froze an axis",
+        code="frozen_axis",
+        field=f"{value.name}[{axis}]",
+        seen=value.type.tensor_type.shape.dim[axis].dim_value,
+        accepted=f"any number of {wanted}",
+    )
 
 
 def _describe(values: Iterable[onnx.ValueInfoProto]) -> dict[str, Tensor]:

@@ -184,6 +184,7 @@ def make_table(shop: Path) -> Callable[..., Path]:
                 each,
                 parts={Modality.TABULAR: each.parts[Modality.TABULAR]},
                 label=read(str(each.label)),
+                subgroups={},
             )
             for each in draw("rating", SyntheticOptions(samples=CASES, missing=0))
         ]
@@ -218,6 +219,18 @@ def stars_finetuned(stars: Path, make_finetuned: Callable[..., Path]) -> Path:
     return make_finetuned(stars, "stars-finetuned", None, "optim.epochs=3")
 
 
+@pytest.fixture(scope="session")
+def ranks(make_table: Callable[..., Path]) -> Path:
+    """The same rows with the stars as classes in order."""
+    return make_table("ranks", find_task("rating").label, "quadratic_kappa", str)
+
+
+@pytest.fixture(scope="session")
+def ranks_finetuned(ranks: Path, make_finetuned: Callable[..., Path]) -> Path:
+    """From nothing, with an ordinal head."""
+    return make_finetuned(ranks, "ranks-finetuned", None, "optim.epochs=2")
+
+
 # ---- bundles ------------------------------------------------------------------------------------
 
 
@@ -239,8 +252,8 @@ def stays_bundle(stays_finetuned: Path, make_bundle: Callable[..., Path]) -> Pat
 
 
 @pytest.fixture(scope="session")
-def reviews_bundle(reviews_finetuned: Path, make_bundle: Callable[..., Path]) -> Path:
-    return make_bundle(reviews_finetuned, "reviews-bundle")
+def ranks_bundle(ranks_finetuned: Path, make_bundle: Callable[..., Path]) -> Path:
+    return make_bundle(ranks_finetuned, "ranks-bundle")
 
 
 @pytest.fixture(scope="session")

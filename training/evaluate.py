@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanistr.command import run_command
-from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.data.store import SPLITS, Dataset
 from training.metrics import bootstrap, known, measure
 from training.predict import predict
-from training.run import Run, check_fits, check_label
+from training.run import Run, check_fits, check_predicts
 from training.settings import choose_device
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"
@@ -25,12 +24,8 @@ def main() -> None:
     """Evaluate as the command line says; write the report into the run and print it."""
     arguments = _parser().parse_args()
     run, dataset = Run.open(arguments.run), Dataset.open(arguments.data)
-    if run.config.stage != "finetune":
-        raise DataError(
-            "the run has no head", field="--run", seen=run.config.stage, accepted="a fine-tuned run"
-        )
+    check_predicts(run, dataset)
     check_fits(run, dataset)
-    check_label(run, dataset)
     device = choose_device(arguments.device)
     model = from_pretrained(run.model_folder, Lanistr).to(device)
     rows = dataset.rows(arguments.split, labelled=True)

@@ -39,6 +39,8 @@ def main() -> None:
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
 
     init = Run.open(arguments.init) if arguments.init else None
+    if init:
+        _refuse_sizes(arguments.overrides)
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
@@ -132,6 +134,22 @@ def main() -> None:
         f"{run.folder}: best epoch {best_epoch}, validation {metric} {abs(best):.4f}, "
         f"{len(positions)} labelled cases"
     )
+
+
+def _refuse_sizes(overrides: list[str]) -> None:
+    """With initial weights the body is the initial run's; only the head can be chosen.
+
+    Raises:
+        ConfigError: another size is.
+    """
+    for override in overrides:
+        if override.startswith("model.") and not override.startswith("model.head"):
+            raise ConfigError(
+                "the sizes are those of the run that --init names",
+                field="--set",
+                seen=override,
+                accepted="sizes of model.head, or no --init",
+            )
 
 
 def _calibrate(

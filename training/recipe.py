@@ -5,6 +5,7 @@
 `model.text.layers=2`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,6 +19,8 @@ from lanistr.model.heads import HeadConfig
 from lanistr.model.lanistr import LanistrConfig
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
+
+log = logging.getLogger(__name__)
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -147,6 +150,13 @@ def model_config(
                     field=f"model.{modality}",
                     accepted="sizes of its encoder",
                 )
+            for name in chosen.keys() & dimensions[modality].keys():
+                found = dimensions[modality][name]
+                if chosen[name] not in (found, [], None):
+                    log.warning(
+                        "model.%s.%s is %s, as the data have it, not %s as the recipe",
+                        *(modality, name, found, chosen[name]),
+                    )
             merged[modality] = {**chosen, **dimensions[modality]}
     if head is not None:
         merged["head"] = head.model_dump() | (merged.get("head") or {})

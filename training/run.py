@@ -149,12 +149,19 @@ def check_fits(run: Run, dataset: Dataset) -> None:
             )
 
 
-def check_label(run: Run, dataset: Dataset) -> None:
-    """Check that a data set's labels are what a fine-tuned model predicts.
+def check_predicts(run: Run, dataset: Dataset) -> None:
+    """Check that a run predicts what a data set's labels say.
 
     Raises:
-        DataError: they are others.
+        DataError: the run was not fine-tuned, or on other labels.
     """
+    if run.config.stage != "finetune":
+        raise DataError(
+            "the run has no head",
+            field=str(run.folder),
+            seen=run.config.stage,
+            accepted="a fine-tuned run",
+        )
     ours, theirs = (
         f"{label.kind} {label.name} {', '.join(label.classes)}".strip()
         for label in (run.task.label, dataset.task.label)

@@ -108,6 +108,8 @@ class SimMMMConfig(Schema):
         bottleneck: hidden width of the predictor.
         tokens: compare fusion's CLS and the tokens of present modalities, or the CLS alone.
         on: compare cases with any modality, or only those with all, as the paper words it.
+        hidden: chance that the masked view of a case lacks a modality altogether, so that what
+            the others say of it must be learned; 0 is the paper's.
         batch_norm: normalise the layers over the compared tokens, without parameters. The release
             does not, and its loss then reaches -2 within an epoch with all tokens alike; with it
             and the CLS alone, cases must differ.
@@ -120,6 +122,7 @@ class SimMMMConfig(Schema):
     bottleneck: int = Field(default=512, ge=1)
     tokens: Literal["all", "cls"] = "all"
     on: Literal["any", "parallel"] = "any"
+    hidden: float = Field(default=0.0, ge=0, lt=1)
     batch_norm: bool = False
 
 

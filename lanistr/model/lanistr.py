@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.modalities import Modality
-from lanistr.model import losses
+from lanistr.model import losses, masking
 from lanistr.model.encoder import Encoder
 from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, Projector, SimMMMConfig
@@ -236,7 +236,7 @@ class LanistrForPretraining(nn.Module):
             named[FAMILIES[modality].loss] = loss
         if self.projector is not None:
             views = core.encode(batch.parts), core.project(masked)
-            named["simmmm"] = self.compare(batch, *views)
+            named["simmmm"] = self.compare(batch, *views, generator)
         return named
 
     def compare(
@@ -244,21 +244,26 @@ class LanistrForPretraining(nn.Module):
         batch: TensorBatch,
         plain: Mapping[Modality, Tensor],
         masked: Mapping[Modality, Tensor],
+        generator: Generator,
     ) -> Tensor:
         """Return the SimMMM loss of two views, each (R, N, D) by modality."""
-        assert self.config.simmmm is not None
+        simmmm = self.config.simmmm
+        assert simmmm is not None
         assert self.projector is not None
         assert self.predictor is not None
         plain_BND, mask_BN = self.core.assemble(batch, plain)
         masked_BND, _ = self.core.assemble(batch, masked)
-        chosen_BS = losses.simmmm_tokens(
-            mask_BN,
-            batch.presence(self.config.modalities, mask_BN.device),
-            on=self.config.simmmm.on,
-            tokens=self.config.simmmm.tokens,
+        presence_BM = batch.presence(self.config.modalities, mask_BN.device)
+        kept_BM = masking.draw_modalities(presence_BM, ratio=simmmm.hidden, generator=generator)
+        tokens_M = [
+            masked[each].shape[1] if each in masked else 0 for each in self.config.modalities
+        ]
+        kept_BN = mask_BN & kept_BM.repeat_interleave(
+            torch.tensor(tokens_M, device=mask_BN.device), dim=1
         )
+        chosen_BS = losses.simmmm_tokens(kept_BN, presence_BM, on=simmmm.on, tokens=simmmm.tokens)
         z1_nD = self.projector(self.core.fusion(plain_BND, mask_BN)[chosen_BS])
-        z2_nD = self.projector(self.core.fusion(masked_BND, mask_BN)[chosen_BS])
+        z2_nD = self.projector(self.core.fusion(masked_BND, kept_BN)[chosen_BS])
         return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
 
 

@@ -3,7 +3,7 @@
 Every draw is made on the generator's own device: a CPU generator gives the same masks whatever
 the model runs on. Callers move the masks to their data.
 
-Shapes: R row, L token, P patch, K column, T step, G variable.
+Shapes: B case, M modality, R row, L token, P patch, K column, T step, G variable.
 """
 
 import torch
@@ -98,6 +98,23 @@ def draw_runs(
 def run_probabilities(ratio: float, mean_run: float) -> tuple[float, float]:
     """Return the probabilities that a hidden step follows a hidden one, and a visible one."""
     return 1 - 1 / mean_run, ratio / (1 - ratio) / mean_run
+
+
+def draw_modalities(presence_BM: Tensor, *, ratio: float, generator: Generator) -> Tensor:
+    """Hide each modality that is present with chance `ratio`, but never all of a case.
+
+    Args:
+        presence_BM: (B, M) bool, which case brings which modality.
+        ratio: chance of being hidden.
+        generator: where the draws come from.
+
+    Returns:
+        (B, M) bool, True for what is present and kept.
+    """
+    draws_BM = _uniform(presence_BM.shape, generator).to(presence_BM.device)
+    draws_BM = torch.where(presence_BM, draws_BM, -1.0)
+    luckiest_BM = draws_BM == draws_BM.amax(dim=1, keepdim=True)
+    return presence_BM & ((draws_BM >= ratio) | luckiest_BM)
 
 
 def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:

@@ -1,7 +1,8 @@
 """From a record to features: one preprocessor a modality, fitted once, saved with the model."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,6 +85,19 @@ def read_record(record: Any, task: TaskSpec, log: IssueLog) -> Sample:
     return Sample(parts, id=case_id)
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """One modality's parts of the samples, as often as they are asked for."""
+
+    samples: Callable[[], Iterable[Sample]]
+    modality: Modality
+
+    def __iter__(self) -> Iterator[Any]:
+        for sample in self.samples():
+            if self.modality in sample.parts:
+                yield sample.parts[self.modality]
+
+
 class Preprocessor:
     """The fitted preprocessors of a task's modalities."""
 
@@ -103,13 +117,13 @@ class Preprocessor:
         """Fit on the training split.
 
         Args:
-            samples: called once a modality; returns the training cases from the start.
+            samples: returns the training cases from the start, each time it is called the same.
             task: says which modalities there are.
             options: how each is preprocessed.
         """
         fitted: dict[Modality, ModalityPreprocessor[Any, Any]] = {}
         for modality in task.modalities:
-            parts = (each.parts[modality] for each in samples() if modality in each.parts)
+            parts = _Parts(samples, modality)
             fitted[modality] = PREPROCESSORS[modality].fit(parts, task, getattr(options, modality))
         return cls(task, fitted)
 

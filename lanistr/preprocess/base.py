@@ -53,7 +53,13 @@ class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
     @classmethod
     @abstractmethod
     def fit(cls, parts: Iterable[PartT], task: TaskSpec, options: OptionsT) -> Self:
-        """Learn vocabulary, categories, means and the like from the training split's parts."""
+        """Learn vocabulary, categories, means and the like from the training split's parts.
+
+        Args:
+            parts: may be gone through more than once, so no iterator.
+            task: the task that the parts are of.
+            options: how they are preprocessed.
+        """
 
     @abstractmethod
     def apply(self, part: PartT, log: IssueLog) -> tuple[Arrays, ...]:

@@ -1,6 +1,7 @@
 """Text: notes become WordPiece token ids, one row a note."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -22,6 +23,9 @@ Notes = tuple[str, ...]
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 TOKENIZER_FILE = "tokenizer.json"
+_LETTERS = 1000
+"""Distinct letters that a trained vocabulary knows at most; rarer ones are unknown."""
+
 # MIMIC-IV's notes carry three or more underscores where a name or date was taken out.
 _DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*.*?\*\*\]", re.DOTALL)
 
@@ -89,36 +93,10 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
     @classmethod
     def fit(cls, parts: Iterable[Notes], task: TaskSpec, options: TextOptions) -> Self:
         """Load the given vocabulary, or train one."""
-        if options.vocabulary is not None:
-            if not options.vocabulary.is_file():
-                raise ConfigError(
-                    "no such file",
-                    field="text.vocabulary",
-                    seen=str(options.vocabulary),
-                    accepted="the path of a BERT vocab.txt",
-                )
-            try:
-                words = BertWordPieceTokenizer(
-                    vocab=str(options.vocabulary), lowercase=options.lowercase
-                )
-            except Exception as exc:  # the library raises nothing narrower
-                raise ConfigError(
-                    f"not a vocabulary: {exc}",
-                    field="text.vocabulary",
-                    seen=str(options.vocabulary),
-                    accepted="a BERT vocab.txt: one word a line, special tokens among them",
-                ) from exc
+        if options.vocabulary is None:
+            words = _train(parts, options)
         else:
-            words = BertWordPieceTokenizer(lowercase=options.lowercase)
-            words.train_from_iterator(
-                (_clean(note) for part in parts for note in part),
-                vocab_size=options.vocabulary_size,
-                min_frequency=2,
-                special_tokens=list(SPECIAL_TOKENS),
-                show_progress=False,
-            )
-            # Only now does the tokenizer know the ids that its post-processor adds.
-            words = BertWordPieceTokenizer(vocab=words.get_vocab(), lowercase=options.lowercase)
+            words = _read_vocabulary(options.vocabulary, options.lowercase)
         return cls(Tokenizer.from_str(words.to_str()), options.max_tokens)
 
     def apply(self, part: Notes, log: IssueLog) -> tuple[Arrays, ...]:
@@ -175,6 +153,43 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         except Exception as exc:  # the library raises nothing narrower
             raise ValueError(f"{TOKENIZER_FILE} is not a tokenizer: {exc}") from exc
         return cls(tokenizer, int(state["max_tokens"]))
+
+
+def _read_vocabulary(path: Path, lowercase: bool) -> BertWordPieceTokenizer:
+    accepted = "the path of a BERT vocab.txt: one word a line, special tokens among them"
+    if not path.is_file():
+        raise ConfigError(
+            "no such file", field="text.vocabulary", seen=str(path), accepted=accepted
+        )
+    try:
+        return BertWordPieceTokenizer(vocab=str(path), lowercase=lowercase)
+    except Exception as exc:  # the library raises nothing narrower
+        raise ConfigError(
+            f"not a vocabulary: {exc}", field="text.vocabulary", seen=str(path), accepted=accepted
+        ) from exc
+
+
+def _train(parts: Iterable[Notes], options: TextOptions) -> BertWordPieceTokenizer:
+    """Train a vocabulary; the same notes give the same one."""
+    words = BertWordPieceTokenizer(lowercase=options.lowercase)
+    # Left alone, the trainer numbers the letters inside words in the order of a hash map, another
+    # one in every process, and breaks ties between merges by these numbers.
+    letters: Counter[str] = Counter()
+    for part in parts:
+        for note in part:
+            for word, _ in words.pre_tokenizer.pre_tokenize_str(words.normalize(_clean(note))):
+                letters.update(word[1:])
+    inside = [f"##{letter}" for letter, _ in letters.most_common(_LETTERS)]
+    words.train_from_iterator(
+        (_clean(note) for part in parts for note in part),
+        vocab_size=options.vocabulary_size,
+        min_frequency=2,
+        limit_alphabet=_LETTERS,
+        special_tokens=[*SPECIAL_TOKENS, *sorted(inside)],
+        show_progress=False,
+    )
+    # Only now does the tokenizer know the ids that its post-processor adds.
+    return BertWordPieceTokenizer(vocab=words.get_vocab(), lowercase=options.lowercase)
 
 
 def _clean(note: str) -> str:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
-from lanistr.modalities import Modality
 from training.data.store import Dataset
 from training.objectives import Pretraining, Task, drop_modalities
 from training.recipe import LossWeights

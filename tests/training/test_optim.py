@@ -1,5 +1,7 @@
 """AdamW and its schedule: no step is lost at rate 0, and only matrices decay."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -28,7 +30,7 @@ def rates(steps: int, warmup: float) -> list[float]:
 def test_the_rate_rises_from_above_0_to_the_full_one_and_falls_to_0_after_the_last_step() -> None:
     seen = rates(steps=50, warmup=0.1)
     assert seen[:6] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.5])
-    assert all(later < earlier for earlier, later in zip(seen[5:], seen[6:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(seen[5:]))
     assert seen[5 + 22] == pytest.approx(0.5 * 0.5 * (1 + 0.0348995), rel=1e-4)  # cosine, 22 of 45
     assert seen[49] > 0
     assert seen[50] == pytest.approx(0)

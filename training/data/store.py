@@ -91,13 +91,17 @@ class Dataset:
                 field=str(folder),
                 accepted=f"a folder with {_DATASET}, as `python -m training.prepare` writes it",
             )
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if data.get("format") != FORMAT:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as exc:
+            raise DataError(f"cannot be read: {exc}", code="damaged_data", field=str(path)) from exc
+        found = data.get("format") if isinstance(data, dict) else None
+        if found != FORMAT:
             raise DataError(
                 "unknown data format",
                 code="unknown_format",
                 field=str(path),
-                seen=data.get("format"),
+                seen=found,
                 accepted=f"format {FORMAT}; prepare the data again with this version",
             )
         card = DatasetCard.parse(data, DataError, str(path))

@@ -1,17 +1,18 @@
 """`python -m training.prepare`: from raw records to a prepared data set."""
 
 import argparse
+import hashlib
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lanistr import __version__
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
-from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions
-from lanistr.sample import Sample, to_record
+from lanistr.sample import to_record
 from lanistr.schema import Schema
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
@@ -77,21 +78,16 @@ def _write_raw(task: str, options: SyntheticOptions, out: Path) -> None:
     """Write the records as a user has them: one JSON line each, pictures as files beside."""
     with new_folder(out) as draft, (draft / "records.jsonl").open("w", encoding="utf-8") as lines:
         for sample in draw(task, options):
-            record = to_record(sample)
-            if Modality.IMAGE in record:
-                record[Modality.IMAGE] = _write_pictures(sample, draft)
-            record["label"] = sample.label
-            lines.write(json.dumps(record) + "\n")
+            record = to_record(sample) | {"label": sample.label}
+            lines.write(json.dumps(record, default=partial(_write_picture, draft)) + "\n")
 
 
-def _write_pictures(sample: Sample, folder: Path) -> list[str]:
-    names = []
-    for i, picture in enumerate(sample.parts[Modality.IMAGE]):
-        path = folder / "images" / f"{sample.id}-{i}.jpg"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(picture)
-        names.append(str(path.relative_to(folder)))
-    return names
+def _write_picture(folder: Path, picture: bytes) -> str:
+    """Write what JSON cannot hold into a file; return its name."""
+    path = folder / "images" / f"{hashlib.sha256(picture).hexdigest()[:16]}.jpg"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(picture)
+    return path.relative_to(folder).as_posix()
 
 
 def _parser() -> argparse.ArgumentParser:

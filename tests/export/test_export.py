@@ -1,0 +1,309 @@
+"""From a run to a bundle that answers as the model does, or to nothing at all."""
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+import export.__main__ as export
+from lanistr.batch import Features, collate, stack
+from lanistr.bundle import Bundle
+from lanistr.errors import BundleError, DataError, ParityError
+from lanistr.issues import IssueLog
+from lanistr.modalities import Modality
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.tensors import to_tensors
+from lanistr.preprocess import read_record
+from lanistr.sample import to_record
+from training.prepare.synthetic import SyntheticOptions, draw
+from training.run import Run
+
+SUBSETS = [
+    subset for size in range(1, 5) for subset in combinations(tuple(Modality), size)
+]  # fmt: skip
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {
+        each.relative_to(folder).as_posix(): hashlib.sha256(each.read_bytes()).hexdigest()
+        for each in folder.rglob("*")
+        if each.is_file()
+    }
+
+
+# ---- what is written ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "metrics"),
+    [
+        ("stays_bundle", "stays_finetuned", {"auroc", "auprc", "brier", "ece"}),
+        ("ranks_bundle", "ranks_finetuned", {"accuracy", "macro_f1", "mae", "quadratic_kappa"}),
+        ("stars_bundle", "stars_finetuned", {"mae", "rmse"}),
+    ],
+)
+def test_a_bundle_is_whole_and_its_manifest_true(
+    name: str, run: str, metrics: set[str], request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(name)
+    source = Run.open(request.getfixturevalue(run))
+    bundle = Bundle.open(folder)
+    manifest = bundle.manifest
+    assert {each: entry.sha256 for each, entry in manifest.files.items()} == {
+        each: digest for each, digest in files(folder).items() if each != "manifest.json"
+    }
+    assert (manifest.task, manifest.name) == (source.task.name, source.folder.name)
+    assert manifest.source_run == str(source.folder)
+    assert manifest.demo
+    assert set(manifest.graphs) == {*source.task.modalities, "fusion"}
+    assert set(manifest.parity) == set(manifest.graphs)
+    assert all(0 < each <= 1e-4 for each in manifest.parity.values())
+    assert metrics <= set(manifest.metrics)
+    assert bundle.task == source.task
+    assert bundle.calibration == source.calibration()
+    assert {"torch", "onnx", "onnxruntime", "lanistr"} <= set(manifest.software)
+
+
+# ---- what it answers ----------------------------------------------------------------------------
+
+
+class Plain:
+    """A reader of bundles that knows no more than the docstring of `lanistr.bundle`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bundle = Bundle.open(folder)
+        self.sessions = {
+            name: onnxruntime.InferenceSession(folder / graph.file)
+            for name, graph in self.bundle.manifest.graphs.items()
+        }
+
+    def features(self, record: dict[str, Any]) -> Features:
+        log = IssueLog()
+        return self.bundle.preprocessor.apply(read_record(record, self.bundle.task, log), log)
+
+    def tokens(self, features: Features) -> dict[Modality, np.ndarray]:
+        """(N, D) by modality: several rows are averaged."""
+        return {
+            modality: self.sessions[modality].run(["tokens"], stack(rows))[0].mean(axis=0)
+            for modality, rows in features.rows.items()
+        }
+
+    def fuse(self, tokens: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        output, embedding = self.sessions["fusion"].run(
+            ["output", "embedding"], {"tokens": tokens, "mask": mask}
+        )
+        return output, embedding
+
+    def predict(self, record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        found = self.tokens(self.features(record))
+        row = np.concatenate([found[m] for m in Modality if m in found])[None]
+        output, embedding = self.fuse(row, np.ones(row.shape[:2], np.bool_))
+        return output[0], embedding[0]
+
+
+def eager(model: Lanistr, *cases: Features) -> tuple[np.ndarray, np.ndarray]:
+    with torch.inference_mode():
+        answer = model(to_tensors(collate(cases)))
+    return answer.logits.numpy(), answer.embedding.numpy()
+
+
+def records(task: str, count: int = 4) -> list[dict[str, Any]]:
+    """Complete records that no model has seen."""
+    options = SyntheticOptions(samples=count, missing=0, seed=99)
+    return [to_record(each) for each in draw(task, options)]
+
+
+@pytest.fixture(scope="module")
+def stay() -> dict[str, Any]:
+    """A complete record with two notes and two pictures."""
+    first, second = records("mortality", 2)
+    return first | {
+        "text": [first["text"][0], second["text"][0]],
+        "image": [first["image"][0], second["image"][0]],
+    }
+
+
+@pytest.fixture(scope="module")
+def plain(stays_bundle: Path) -> Plain:
+    return Plain(stays_bundle)
+
+
+@pytest.fixture(scope="module")
+def model(stays_finetuned: Path) -> Lanistr:
+    return from_pretrained(stays_finetuned / "model", Lanistr)
+
+
+@pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
+def test_a_raw_record_gets_the_models_answer_whatever_it_brings(
+    subset: tuple[Modality, ...], plain: Plain, model: Lanistr, stay: dict[str, Any]
+) -> None:
+    record = {name: part for name, part in stay.items() if name in subset}
+    features = plain.features(record)
+    assert set(features.rows) == set(subset)
+    output, embedding = plain.predict(record)
+    wanted, wanted_embedding = eager(model, features)
+    np.testing.assert_allclose(output, wanted[0], atol=1e-4)
+    np.testing.assert_allclose(embedding, wanted_embedding[0], atol=1e-4)
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_a_record_brings_makes_a_difference(plain: Plain, stay: dict[str, Any]) -> None:
+    answers = [
+        plain.predict({name: part for name, part in stay.items() if name in subset})[1]
+        for subset in SUBSETS
+    ]
+    for first, second in combinations(answers, 2):
+        assert np.abs(first - second).max() > 1e-4
+
+
+def test_all_subsets_together_get_the_answers_that_they_get_alone(
+    plain: Plain, stay: dict[str, Any]
+) -> None:
+    """Absent tokens are masked; what stands in their place does not count."""
+    tokens = plain.tokens(plain.features(stay))
+    row = np.concatenate([tokens[m] for m in Modality])
+    owner = np.concatenate([np.full(len(tokens[m]), i) for i, m in enumerate(Modality)])
+    numbers = [[list(Modality).index(m) for m in subset] for subset in SUBSETS]
+    mask = np.stack([np.isin(owner, each) for each in numbers])
+    noise = np.random.default_rng(0).normal(scale=30, size=(len(mask), *row.shape))
+    together = np.where(mask[:, :, None], row, noise).astype(np.float32)
+    output, embedding = plain.fuse(together, mask)
+    for i, subset in enumerate(SUBSETS):
+        record = {name: part for name, part in stay.items() if name in subset}
+        alone = plain.predict(record)
+        np.testing.assert_allclose(output[i], alone[0], atol=1e-4)
+        np.testing.assert_allclose(embedding[i], alone[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 16])
+def test_every_graph_takes_any_number_of_rows(size: int, plain: Plain, model: Lanistr) -> None:
+    cases = [plain.features(each) for each in records("mortality", size)]
+    batch = collate(cases)
+    with torch.inference_mode():
+        wanted = model.encode(to_tensors(batch).parts)
+    for modality, part in batch.parts.items():
+        (found,) = plain.sessions[modality].run(["tokens"], dict(part.arrays))
+        assert len(found) == len(part.sample) >= size
+        np.testing.assert_allclose(found, wanted[modality], atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 30, 500])
+def test_notes_of_any_length_are_taken(length: int, plain: Plain, model: Lanistr) -> None:
+    record = {"text": "pt remains intubated. " * length}
+    np.testing.assert_allclose(
+        plain.predict(record)[0], eager(model, plain.features(record))[0][0], atol=1e-4
+    )
+
+
+def test_an_ordinal_bundle_answers_with_a_distribution_over_the_classes(
+    ranks_bundle: Path, ranks_finetuned: Path
+) -> None:
+    reader, reference = Plain(ranks_bundle), from_pretrained(ranks_finetuned / "model", Lanistr)
+    for record in records("rating"):
+        row = {"tabular": record["tabular"]}
+        output, _ = reader.predict(row)
+        wanted, _ = eager(reference, reader.features(row))
+        np.testing.assert_allclose(output, wanted[0], atol=1e-4)
+        assert np.exp(output).sum() == pytest.approx(1, abs=1e-5)
+        prediction = reader.bundle.calibration.predict(output, reader.bundle.task.label)
+        assert prediction.expected is not None
+        assert 1 <= prediction.expected <= 5
+        assert prediction.label in reader.bundle.task.label.classes
+
+
+def test_a_regression_bundle_answers_with_a_number_and_an_interval(
+    stars_bundle: Path, stars_finetuned: Path
+) -> None:
+    reader, reference = Plain(stars_bundle), from_pretrained(stars_finetuned / "model", Lanistr)
+    for record in records("rating"):
+        row = {"tabular": record["tabular"]}
+        output, _ = reader.predict(row)
+        wanted, _ = eager(reference, reader.features(row))
+        assert output.shape == (1,)
+        np.testing.assert_allclose(output, wanted[0], atol=1e-4)
+        prediction = reader.bundle.calibration.predict(output, reader.bundle.task.label)
+        assert prediction.value == pytest.approx(float(output[0]))
+        assert prediction.interval is not None
+        assert prediction.interval[0] < prediction.value < prediction.interval[1]
+        assert prediction.probabilities is None
+
+
+# ---- replacing and refusing ---------------------------------------------------------------------
+
+
+def test_a_new_export_replaces_the_older_bundle_and_the_same_run_gives_the_same_version(
+    stars_finetuned: Path, stars_bundle: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    shutil.copytree(stars_bundle, out)
+    (out / "onnx" / "left-over.onnx").write_bytes(b"of an older format")
+    said = command(export.main, "--run", stars_finetuned, "--out", out, "--name", "second")
+    older, newer = Bundle.open(stars_bundle).manifest, Bundle.open(out).manifest
+    assert newer.name == "second"
+    assert newer.version == older.version
+    assert newer.version in said
+    assert files(out).keys() == files(stars_bundle).keys()
+    assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_graphs_over_the_bound_leave_nothing_behind_and_the_older_bundle_as_it_was(
+    stars_finetuned: Path,
+    stars_bundle: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(stars_bundle, older)
+    before = files(older)
+    # The real proof with a bound that float32 cannot keep.
+    tight = functools.partial(export.prove_parity, bound=1e-30)
+    monkeypatch.setattr(export, "prove_parity", tight)
+    with pytest.raises(ParityError):
+        command(export.main, "--run", stars_finetuned, "--out", older)
+    assert files(older) == before
+    assert [each.name for each in tmp_path.iterdir()] == ["older"]
+
+
+def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
+    stays_pretrained: Path,
+    stays_finetuned: Path,
+    other_stays: Path,
+    stars_finetuned: Path,
+    verdicts: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "bundle"
+    refused: list[tuple[type[Exception], str, tuple[object, ...]]] = [
+        (DataError, "a fine-tuned run", ("--run", stays_pretrained)),
+        (DataError, "not the one that", ("--run", stays_finetuned, "--data", other_stays)),
+        (DataError, "other labels", ("--run", stars_finetuned, "--data", verdicts)),
+    ]
+    for error, said, arguments in refused:
+        with pytest.raises(error, match=said):
+            command(export.main, *arguments, "--out", out)
+    assert list(tmp_path.iterdir()) == []
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(BundleError, match="holds other files"):
+        command(export.main, "--run", stars_finetuned, "--out", out)
+    assert [each.name for each in out.iterdir()] == ["thesis.txt"]
+
+
+def test_the_manifest_is_plain_json(stays_bundle: Path) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    text = (stays_bundle / "manifest.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["format"] == 1

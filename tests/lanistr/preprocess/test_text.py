@@ -1,0 +1,189 @@
+"""Notes: what is read, cleaned, tokenised and cut."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanistr.errors import ConfigError, InputError
+from lanistr.issues import IssueLog
+from lanistr.preprocess.text import TextOptions, TextPreprocessor
+from lanistr.tasks import TaskSpec
+
+NOTES = ("The patient sleeps.", "the patient wakes and eats; mask on, pad dry, sep ruled out") * 3
+
+
+@pytest.fixture(scope="module")
+def trained(mortality: TaskSpec) -> TextPreprocessor:
+    return TextPreprocessor.fit([NOTES], mortality, TextOptions(max_tokens=32))
+
+
+@pytest.fixture(scope="module")
+def bert(mortality: TaskSpec, open_data: Path) -> TextPreprocessor:
+    vocabulary = open_data / "bert_base_uncased_vocab" / "vocab.txt"
+    return TextPreprocessor.fit([], mortality, TextOptions(vocabulary=vocabulary))
+
+
+def ids(text: TextPreprocessor, *notes: str) -> list[list[int]]:
+    return [row["token_ids"].tolist() for row in text.apply(notes, IssueLog())]
+
+
+def tokens(text: TextPreprocessor, note: str) -> list[str]:
+    return [text.tokenizer.id_to_token(each) for each in ids(text, note)[0]]
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "notes"),
+    [
+        (None, None),
+        ([], None),
+        ([None], None),
+        ("a", ("a",)),
+        (["a", "b"], ("a", "b")),
+        (["a", None, "b"], ("a", "b")),
+    ],
+)
+def test_text_is_a_string_or_a_list_of_strings(mortality: TaskSpec, value: Any, notes: Any):
+    assert TextPreprocessor.read(value, mortality, IssueLog()) == notes
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [(3, "text"), ({}, "text"), (b"a", "text"), (["a", 3], "text[1]"), ([["a"]], "text[0]")],
+)
+def test_anything_else_is_refused_with_its_place(mortality: TaskSpec, value: Any, field: str):
+    with pytest.raises(InputError) as caught:
+        TextPreprocessor.read(value, mortality, IssueLog())
+    assert (caught.value.code, caught.value.field) == ("wrong_type", field)
+
+
+def test_half_a_character_is_refused(mortality: TaskSpec):
+    with pytest.raises(InputError, match="surrogate"):
+        TextPreprocessor.read("broken \ud83d emoji", mortality, IssueLog())
+    assert TextPreprocessor.read("whole 😀 emoji\x00", mortality, IssueLog()) is not None
+
+
+# ---- tokens -------------------------------------------------------------------------------------
+
+
+def test_the_real_vocabulary_gives_berts_own_ids(bert: TextPreprocessor):
+    assert ids(bert, "Hello, world!") == [[101, 7592, 1010, 2088, 999, 102]]
+    assert tokens(bert, "electroencephalography")[1:-1] == [
+        "electro",
+        "##ence",
+        "##pha",
+        "##log",
+        "##raphy",
+    ]
+    assert bert.dimensions() == {
+        "vocab_size": 30522,
+        "max_tokens": 512,
+        "pad_id": 0,
+        "cls_id": 101,
+        "sep_id": 102,
+        "mask_id": 103,
+    }
+
+
+def test_a_note_of_twenty_thousand_characters_is_cut_at_the_limit_and_reported(
+    bert: TextPreprocessor, log: IssueLog
+):
+    note = ("The patient was extubated and slept. " * 600)[:20_000]
+    (row,) = bert.apply((note,), log)
+    assert row["token_ids"].shape == (512,)
+    assert row["token_ids"].dtype == np.int64
+    assert (row["token_ids"][0], row["token_ids"][-1]) == (101, 102)
+    (issue,) = log.issues
+    assert (issue.code, issue.action, issue.field) == ("text_cut", "kept", "text")
+
+
+def test_a_word_of_twenty_thousand_letters_is_one_unknown_word(bert: TextPreprocessor):
+    assert ids(bert, "a" * 20_000) == [[101, 100, 102]]
+
+
+def test_a_note_just_within_the_limit_is_left_whole(trained: TextPreprocessor, log: IssueLog):
+    (row,) = trained.apply(("the " * 30,), log)
+    assert len(row["token_ids"]) == 32
+    assert log.issues == []
+    (row,) = trained.apply(("the " * 31,), log)
+    assert len(row["token_ids"]) == 32
+    assert [issue.code for issue in log.issues] == ["text_cut"]
+
+
+def test_white_space_and_case_do_not_matter(trained: TextPreprocessor):
+    assert ids(trained, "The  patient\n\tsleeps. ") == ids(trained, "the patient SLEEPS.")
+
+
+@pytest.mark.parametrize(
+    "mark", ["___", "______", "[**Known lastname 123**]", "[**2101-1-1\n**]", " ___ "]
+)
+def test_marks_of_deidentification_are_taken_out(trained: TextPreprocessor, mark: str):
+    assert ids(trained, f"the {mark} patient") == ids(trained, "the patient")
+
+
+def test_fewer_underscores_are_somebodys_own(trained: TextPreprocessor):
+    assert ids(trained, "the __ patient") != ids(trained, "the patient")
+
+
+@pytest.mark.parametrize("note", ["", "   ", "\n", "___", "[**Name**]", "\x00"])
+def test_a_note_without_words_is_dropped_with_an_issue(
+    trained: TextPreprocessor, log: IssueLog, note: str
+):
+    assert trained.apply((note,), log) == ()
+    assert [(issue.code, issue.action) for issue in log.issues] == [("empty", "dropped")]
+
+
+def test_among_several_notes_the_empty_one_is_named(trained: TextPreprocessor, log: IssueLog):
+    assert len(trained.apply(("the patient", "", "wakes"), log)) == 2
+    assert log.issues[0].field == "text[1]"
+
+
+@pytest.mark.parametrize("special", ["[MASK]", "[PAD]", "[CLS]", "[SEP]"])
+def test_a_special_token_written_in_a_note_is_only_letters(trained: TextPreprocessor, special: str):
+    wanted = trained.tokenizer.token_to_id(special)
+    assert wanted not in ids(trained, f"the {special} patient")[0][1:-1]
+
+
+def test_what_no_vocabulary_knows_is_unknown_but_present(trained: TextPreprocessor):
+    assert tokens(trained, "☃ 中") == ["[CLS]", "[UNK]", "[UNK]", "[SEP]"]
+
+
+# ---- fitting ------------------------------------------------------------------------------------
+
+
+def test_a_trained_vocabulary_knows_the_words_of_training_and_is_no_larger_than_asked(
+    mortality: TaskSpec,
+):
+    text = TextPreprocessor.fit([NOTES], mortality, TextOptions(vocabulary_size=100))
+    assert text.dimensions()["vocab_size"] <= 100
+    assert "[UNK]" not in tokens(text, "the patient wakes")
+    assert text.layout()["token_ids"].limit == text.dimensions()["vocab_size"]
+
+
+def test_without_any_training_note_only_the_special_tokens_are_known(mortality: TaskSpec):
+    text = TextPreprocessor.fit([], mortality, TextOptions())
+    assert text.dimensions()["vocab_size"] == 5
+    assert tokens(text, "word") == ["[CLS]", "[UNK]", "[SEP]"]
+
+
+def test_a_vocabulary_that_is_missing_or_none_is_the_users_mistake(
+    mortality: TaskSpec, tmp_path: Path
+):
+    (tmp_path / "words.txt").write_text("one\ntwo\n")
+    for path in (tmp_path / "nowhere.txt", tmp_path / "words.txt"):
+        with pytest.raises(ConfigError) as caught:
+            TextPreprocessor.fit([], mortality, TextOptions(vocabulary=path))
+        assert caught.value.field == "text.vocabulary"
+
+
+def test_what_is_saved_tokenises_the_same(
+    trained: TextPreprocessor, mortality: TaskSpec, tmp_path: Path
+):
+    again = TextPreprocessor.load(trained.save(tmp_path), mortality, tmp_path)
+    for note in (*NOTES, "[MASK] ☃ " * 40):
+        assert ids(again, note) == ids(trained, note)
+    assert again.dimensions() == trained.dimensions()

@@ -1,0 +1,147 @@
+"""Calibration: a temperature that is the best one, sets and intervals that cover."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanistr.calibration import Calibration, softmax
+from lanistr.tasks import LabelSpec, TaskSpec
+
+THREE = LabelSpec(kind="multiclass", name="which", classes=("a", "b", "c"))
+DAYS = LabelSpec(kind="regression", name="days", unit="days")
+
+
+def drawn(rng: np.random.Generator, n: int, scale: float, classes: int = 3):
+    """Draw logits and classes that follow them, then misstate the logits by `scale`."""
+    true = rng.normal(0, 2, (n, classes))
+    p = softmax(true)
+    truth = (p.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return true * scale, truth.astype(np.float64)
+
+
+def likelihood(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    p = softmax(logits / temperature)
+    return -float(np.log(p[np.arange(len(p)), truth.astype(int)]).mean())
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 3.0])
+def test_the_temperature_has_the_least_negative_log_likelihood(scale: float):
+    logits, truth = drawn(np.random.default_rng(0), 2000, scale)
+    found = Calibration.fit(logits, truth, THREE).temperature
+    best = likelihood(logits, truth, found)
+    for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2.0):
+        assert likelihood(logits, truth, found * factor) > best
+    assert found == pytest.approx(scale, rel=0.1)  # what was misstated is put right
+
+
+def test_the_temperature_stays_in_bounds_where_every_case_is_right():
+    logits = np.eye(3) * 5
+    fitted = Calibration.fit(logits, np.arange(3.0), THREE)
+    assert 0.01 <= fitted.temperature < 1
+    assert all(math.isfinite(each) for each in fitted.scores)
+
+
+@pytest.mark.parametrize(("coverage", "most"), [(0.7, 0.8), (0.9, 0.92)])
+def test_sets_cover_the_truth_as_often_as_they_promise(coverage: float, most: float):
+    # More than promised where the set would be empty: the likeliest class always stands in it.
+    rng = np.random.default_rng(1)
+    shares = []
+    for _ in range(30):
+        logits, truth = drawn(rng, 200, 2.0)
+        fitted = Calibration.fit(logits, truth, THREE)
+        new, answers = drawn(rng, 200, 2.0)
+        sets = [fitted.predict(each, THREE, coverage).set or () for each in new]
+        hits = [THREE.classes[int(a)] in each for a, each in zip(answers, sets, strict=True)]
+        shares.append(np.mean(hits))
+    assert coverage - 0.01 < np.mean(shares) < most
+
+
+def test_intervals_cover_the_truth_as_often_as_they_promise():
+    rng = np.random.default_rng(2)
+    shares = []
+    for _ in range(40):
+        outputs = rng.normal(size=(99, 1))
+        fitted = Calibration.fit(outputs, outputs[:, 0] + rng.normal(size=99), DAYS)
+        assert fitted.temperature == 1
+        hits = []
+        for value in rng.normal(size=100):
+            low, high = fitted.predict(np.array([value]), DAYS, 0.9).interval or (0, 0)
+            assert (low + high) / 2 == pytest.approx(value)
+            hits.append(low <= value + rng.normal() <= high)
+        shares.append(np.mean(hits))
+    assert 0.89 < np.mean(shares) < 0.92
+
+
+def test_without_held_out_cases_nothing_is_promised():
+    fresh = Calibration()
+    assert fresh.predict(np.array([0.0, 1.0, 2.0]), THREE).set is None
+    assert fresh.predict(np.array([3.0]), DAYS).interval is None
+
+
+def test_with_too_few_held_out_cases_the_set_holds_every_class_and_no_interval_is_given():
+    few = Calibration(scores=(0.1, 0.2))
+    assert few.predict(np.array([9.0, 0.0, 0.0]), THREE, 0.9).set == THREE.classes
+    assert few.predict(np.array([9.0]), DAYS, 0.9).interval is None
+
+
+@given(
+    st.lists(st.floats(-20, 20), min_size=5, max_size=5),
+    st.lists(st.floats(0, 1), min_size=1, max_size=20).map(sorted),
+    st.floats(0.05, 100),
+)
+def test_the_set_of_an_order_has_no_gap_and_holds_the_likeliest(
+    logits: list[float], scores: list[float], temperature: float
+):
+    stars = LabelSpec(kind="ordinal", name="stars", classes=tuple("12345"), values=(1, 2, 3, 4, 5))
+    fitted = Calibration(temperature=temperature, scores=tuple(scores))
+    said = fitted.predict(np.array(logits), stars, 0.8)
+    assert said.set
+    assert "".join(said.set) in "12345"
+    assert said.label in said.set
+    assert said.probabilities is not None
+    assert sum(said.probabilities.values()) == pytest.approx(1)
+    assert 1 <= (said.expected or 0) <= 5
+
+
+def test_an_order_fills_the_gap_between_two_likely_ends(rating: TaskSpec):
+    fitted = Calibration(scores=(0.6,) * 20)
+    assert fitted.predict(np.array([3.0, -9, -9, -9, 3.0]), rating.label).set == tuple("12345")
+
+
+def test_a_binary_answer_gives_the_second_class_its_probability(mortality: TaskSpec):
+    said = Calibration(temperature=2.0).predict(np.array([0.0, 2.0]), mortality.label)
+    p = 1 / (1 + math.exp(-1))
+    assert said.label == "died"
+    assert said.probability == pytest.approx(p)
+    assert said.probabilities == pytest.approx({"survived": 1 - p, "died": p})
+    assert (said.expected, said.value) == (None, None)
+
+
+def test_what_is_explained_is_log_odds_expected_value_or_the_value(
+    mortality: TaskSpec, rating: TaskSpec
+):
+    calibration = Calibration(temperature=2.0)
+    binary = calibration.explained(np.array([[0.0, 2.0], [4.0, 0.0]]), mortality.label, chosen=0)
+    assert binary == pytest.approx([1.0, -2.0])  # of death, whatever was chosen
+    even = calibration.explained(np.zeros(5), rating.label, chosen=4)
+    assert even == pytest.approx(3.0)
+    assert calibration.explained(np.zeros(3), THREE, chosen=2) == pytest.approx(math.log(0.5))
+    assert Calibration().explained(np.array([[7.0]]), DAYS, chosen=0).tolist() == [7.0]
+
+
+def test_certainty_beyond_floating_point_is_explained_by_finite_log_odds(mortality: TaskSpec):
+    odds = Calibration().explained(np.array([-1e4, 1e4]), mortality.label, chosen=1)
+    assert math.isfinite(odds)
+
+
+def test_calibration_survives_the_way_through_json():
+    fitted = Calibration.fit(*drawn(np.random.default_rng(3), 50, 1.0), THREE)
+    assert Calibration.model_validate_json(fitted.model_dump_json()) == fitted
+    assert list(fitted.scores) == sorted(fitted.scores)
+
+
+def test_softmax_does_not_overflow():
+    assert softmax(np.array([1e4, 0.0, -1e4])).tolist() == [1.0, 0.0, 0.0]

@@ -1,0 +1,246 @@
+"""Tasks: what a task file says, and what is wrong with a wrong one."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lanistr.errors import TaskError
+from lanistr.modalities import Modality
+from lanistr.tasks import TASKS_FOLDER, CategoryField, LabelSpec, NumberField, TaskSpec
+from lanistr.tasks import find_task as find
+from lanistr.tasks import read_task as read
+
+# Unit, valid range, limits and normal value of the public benchmarks' continuous variables.
+CONTINUOUS = {
+    "diastolic_bp": ("mmHg", (0, 375), None, 59),
+    "fio2": ("fraction", (0.21, 1), (0.2, 1.1), 0.21),
+    "glucose": ("mg/dL", (33, 2000), (0, 2200), 128),
+    "heart_rate": ("1/min", (0, 350), (0, 390), 86),
+    "height": ("cm", (0, 240), (0, 275), 170),
+    "mean_bp": ("mmHg", (14, 330), (0, 375), 77),
+    "oxygen_saturation": ("%", (0, 100), (0, 150), 98),
+    "respiratory_rate": ("1/min", (0, 300), (0, 330), 19),
+    "systolic_bp": ("mmHg", (0, 375), None, 118),
+    "temperature": ("degC", (26, 45), (14.2, 47), 36.6),
+    "weight": ("kg", (0, 250), None, 81),
+    "ph": ("", (6.3, 8.4), (6.3, 10), 7.4),
+}
+CATEGORICAL = {
+    "capillary_refill_rate": (2, "0"),
+    "gcs_eye": (4, "4"),
+    "gcs_motor": (6, "6"),
+    "gcs_verbal": (5, "5"),
+    "gcs_total": (13, "15"),
+}
+
+
+def test_mortality_has_the_seventeen_variables_of_the_benchmark(mortality: TaskSpec):
+    assert mortality.timeseries is not None
+    variables = mortality.timeseries.variables
+    assert set(variables) == set(CONTINUOUS) | set(CATEGORICAL)
+    for name, (unit, valid, limits, normal) in CONTINUOUS.items():
+        field = variables[name]
+        assert isinstance(field, NumberField)
+        assert (field.unit, field.range, field.limits) == (unit, valid, limits), name
+        assert field.normal == normal, name
+    for name, (count, normal) in CATEGORICAL.items():
+        field = variables[name]
+        assert isinstance(field, CategoryField)
+        assert len(field.categories or ()) == count, name
+        assert field.normal == normal, name
+    assert mortality.timeseries.steps == 48
+
+
+def test_the_modalities_of_a_task_stand_in_canonical_order(mortality: TaskSpec, rating: TaskSpec):
+    assert mortality.modalities == tuple(Modality)
+    assert rating.modalities == (Modality.TEXT, Modality.IMAGE, Modality.TABULAR)
+
+
+def test_every_task_file_of_the_house_can_be_read():
+    names = [path.stem for path in TASKS_FOLDER.glob("*.yaml")]
+    assert {"mortality", "rating"} <= set(names)
+    assert [find(name).name for name in names] == names
+
+
+def test_a_task_is_found_by_the_path_of_its_file(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text((TASKS_FOLDER / "rating.yaml").read_text())
+    assert find(str(path)) == find("rating")
+
+
+def test_an_unknown_task_is_answered_with_the_nearest_name():
+    with pytest.raises(TaskError, match="did you mean 'mortality'") as caught:
+        find("mortalty")
+    assert (caught.value.code, caught.value.field) == ("unknown_task", "task")
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, "no_task_file"),
+        (b"\xff\xfe\x00", "no_task_file"),
+        (b"name: [unclosed", "bad_yaml"),
+        (b"", "bad_schema"),
+        (b"- a\n- list", "bad_schema"),
+    ],
+)
+def test_a_file_that_is_no_task_is_refused(tmp_path: Path, content: bytes | None, code: str):
+    path = tmp_path / "task.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(TaskError) as caught:
+        read(path)
+    assert caught.value.code == code
+    assert str(path) in str(caught.value)
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """A small right task, as YAML gives it."""
+    return {
+        "name": "fall",
+        "title": "Falls",
+        "label": {"kind": "binary", "name": "fell", "classes": ["no", "yes"]},
+        "metric": "auroc",
+        "tabular": {"fields": {"age": {"kind": "number", "unit": "years", "range": [18, 120]}}},
+        "timeseries": {
+            "horizon_hours": 6,
+            "step_hours": 0.5,
+            "variables": {
+                "eye": {"kind": "category", "categories": ["1", "2"], "normal": "2"},
+                "motor": {"kind": "category", "categories": ["1", "2"], "normal": "2"},
+                "total": {
+                    "kind": "category",
+                    "categories": ["2", "3", "4"],
+                    "normal": "4",
+                    "sum_of": ["eye", "motor"],
+                },
+            },
+        },
+    }
+
+
+def test_the_small_task_is_right(document: dict[str, Any]):
+    task = TaskSpec.parse(document, TaskError, "here")
+    assert task.modalities == (Modality.TABULAR, Modality.TIMESERIES)
+    assert task.timeseries is not None
+    assert task.timeseries.steps == 12
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("name", "Fall!", "should match pattern"),
+    ("metric", "auc", "auroc"),
+    ("label.kind", "binry", "binary"),
+    ("label.classes", ["no"], "cannot have 1 classes"),
+    ("label.classes", ["no", "no"], "must be distinct"),
+    ("label.values", [0, 1], "has no values"),
+    ("tabular.fields", {}, "at least 1"),
+    ("tabular.fields.age.range", [120, 18], "range .* is empty"),
+    ("tabular.fields.age.range", [18, math.nan], "finite number"),
+    ("tabular.fields.age.limits", [20, 150], "must enclose the range"),
+    ("tabular.fields.age.implied", {"unit": "months", "low": 200, "high": 900}, "implied unit"),
+    ("tabular.fields.age.kind", "numeric", "number"),
+    ("timeseries.step_hours", 0.7, "whole number of step_hours"),
+    ("timeseries.step_hours", 0, "greater than 0"),
+    ("timeseries.variables.hours", {"kind": "number"}, "may not be called 'hours'"),
+    ("timeseries.variables.eye.categories", None, "must list its categories"),
+    ("timeseries.variables.eye.normal", None, "must name its normal category"),
+    ("timeseries.variables.eye.normal", "7", "is not a category"),
+    ("timeseries.variables.eye.categories", ["1", "one", "ONE", "2"], "case does not count"),
+    ("timeseries.variables.eye.synonyms", {"shut": "0"}, "not a category"),
+    ("timeseries.variables.eye.buckets", 8, "either categories or buckets"),
+    ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
+    ("timeseries.variables.eye.categories", ["shut", "2"], "whose categories do not count"),
+    ("timeseries.variables.total.categories", ["2", "4"], "lacks a category for the sum 3"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "says"), WRONG)
+def test_a_wrong_task_is_refused_and_the_message_says_why(
+    document: dict[str, Any], path: str, value: Any, says: str
+):
+    wrong = copy.deepcopy(document)
+    *steps, last = path.split(".")
+    place = wrong
+    for step in steps:
+        place = place[step]
+    place[last] = value
+    with pytest.raises(TaskError, match=says) as caught:
+        TaskSpec.parse(wrong, TaskError, "here")
+    assert caught.value.field.split(".")[0] == path.split(".")[0]
+
+
+def test_a_logarithm_needs_a_range_that_starts_at_zero_or_above():
+    with pytest.raises(TaskError, match="starts at 0"):
+        NumberField.parse({"kind": "number", "log": True}, TaskError, "here")
+
+
+def test_a_task_without_any_part_is_refused(document: dict[str, Any]):
+    del document["tabular"], document["timeseries"]
+    with pytest.raises(TaskError, match="at least one of text, image, tabular, timeseries"):
+        TaskSpec.parse(document, TaskError, "here")
+
+
+def test_an_unknown_key_deep_in_a_field_names_the_nearest(tmp_path: Path, document: dict[str, Any]):
+    document["tabular"]["fields"]["age"]["rnge"] = [18, 120]
+    path = tmp_path / "fall.yaml"
+    path.write_text(yaml.safe_dump(document))
+    with pytest.raises(TaskError, match="did you mean 'range'") as caught:
+        read(path)
+    assert caught.value.field.startswith("tabular.fields.age")
+
+
+def test_a_task_survives_the_way_through_json(mortality: TaskSpec, rating: TaskSpec):
+    for task in (mortality, rating):
+        data = task.model_dump(mode="json")
+        assert TaskSpec.parse(data, TaskError, "here") == task
+
+
+# ---- labels -------------------------------------------------------------------------------------
+
+
+def test_a_class_is_encoded_by_its_place(mortality: TaskSpec, rating: TaskSpec):
+    assert mortality.label.encode("died") == 1
+    assert [rating.label.encode(str(stars)) for stars in range(1, 6)] == [0, 1, 2, 3, 4]
+
+
+def test_no_label_is_not_a_number(mortality: TaskSpec):
+    assert math.isnan(mortality.label.encode(None))
+
+
+@pytest.mark.parametrize("label", ["dead", "", 1, 0.0, math.nan])
+def test_a_label_that_is_no_class_is_refused(mortality: TaskSpec, label: Any):
+    with pytest.raises(TaskError) as caught:
+        mortality.label.encode(label)
+    assert (caught.value.code, caught.value.field) == ("bad_label", "in_hospital_mortality")
+
+
+def test_a_regression_takes_finite_numbers_only():
+    label = LabelSpec(kind="regression", name="days")
+    assert label.outputs == 1
+    assert label.encode(3) == 3.0
+    for wrong in ("3", math.inf, math.nan):
+        with pytest.raises(TaskError):
+            label.encode(wrong)
+
+
+def test_an_ordinal_label_needs_rising_values():
+    for values in [(), (1, 2), (1, 3, 2), (1, 1, 2)]:
+        with pytest.raises(TaskError):
+            LabelSpec.parse(
+                {"kind": "ordinal", "name": "n", "classes": ("a", "b", "c"), "values": values},
+                TaskError,
+                "here",
+            )
+
+
+def test_a_field_says_in_words_what_it_takes(mortality: TaskSpec):
+    assert mortality.timeseries is not None
+    words = mortality.timeseries.variables["temperature"].accepted()
+    assert words.startswith("a number in degC from 26 to 45 (or, with its unit named, in C")
+    assert mortality.timeseries.variables["gcs_eye"].accepted() == "one of 1, 2, 3, 4"
+    assert CategoryField(kind="category").accepted() == "a word"

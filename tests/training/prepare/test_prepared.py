@@ -1,0 +1,242 @@
+"""Preparing: split by group, fitted on training cases, whole or not at all."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanistr.errors import ConfigError, DataError
+from lanistr.modalities import Modality
+from lanistr.preprocess import PreprocessOptions
+from lanistr.preprocess.image import ImageOptions
+from lanistr.preprocess.text import TextOptions
+from lanistr.sample import Measurements, Sample
+from lanistr.tasks import find_task
+from training.data.store import SPLITS, Dataset
+from training.prepare.prepared import SplitOptions, assign_splits, prepare
+from training.prepare.synthetic import SyntheticOptions, draw
+
+ROOT = Path(__file__).resolve().parents[3]
+OPTIONS = PreprocessOptions(
+    text=TextOptions(vocabulary_size=300, max_tokens=32), image=ImageOptions(size=16)
+)
+MORTALITY, RATING = find_task("mortality"), find_task("rating")
+
+
+def prepared(samples: list[Sample], out: Path, **splits: Any) -> Dataset:
+    return prepare(
+        lambda: samples,
+        MORTALITY,
+        out,
+        options=OPTIONS,
+        splits=SplitOptions(**splits),
+        source={"from": "a test"},
+    )
+
+
+def rows(count: int, **more: Any) -> list[Sample]:
+    """Return as many cases that bring a table row alone."""
+    return [
+        Sample({Modality.TABULAR: {"age": 30 + i % 50}}, id=f"case-{i}", label="died", **more)
+        for i in range(count)
+    ]
+
+
+# ---- splits -------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 300), st.integers(0, 5))
+def test_every_group_is_dealt_to_one_split_and_the_shares_hold(count: int, seed: int):
+    groups = [f"g{i}" for i in range(count)]
+    split_of = assign_splits(groups, SplitOptions(seed=seed))
+    assert list(split_of) != groups or count < 10
+    assert set(split_of) == set(groups)
+    for split, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+        assert abs(list(split_of.values()).count(split) - share * count) <= 1
+
+
+def test_splits_are_drawn_with_the_seed():
+    groups = [f"g{i}" for i in range(50)]
+    one, same, other = (assign_splits(groups, SplitOptions(seed=seed)) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+@pytest.mark.parametrize("shares", [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.0, 0.5)])
+def test_a_share_of_nothing_gets_nothing(shares: tuple[float, float, float]):
+    dealt = list(assign_splits([f"g{i}" for i in range(20)], SplitOptions(shares=shares)).values())
+    for split, share in zip(SPLITS, shares, strict=True):
+        assert dealt.count(split) == 20 * share
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (0, 0, 0)])
+def test_shares_that_are_not_those_of_one_whole_are_refused(shares: Any):
+    with pytest.raises(ConfigError) as caught:
+        assign_splits(["a"], SplitOptions(shares=shares))
+    assert caught.value.field == "splits.shares"
+
+
+def test_groups_never_stand_in_two_splits(tmp_path: Path):
+    samples = list(draw("rating", SyntheticOptions(samples=150, missing=0.2)))
+    data = prepare(
+        lambda: samples,
+        RATING,
+        tmp_path / "data",
+        options=OPTIONS,
+        splits=SplitOptions(),
+        source={},
+    )
+    split_of: dict[str, set[str]] = {}
+    for sample, split in zip(samples, data.splits, strict=True):
+        split_of.setdefault(str(sample.group), set()).add(split)
+    assert {len(splits) for splits in split_of.values()} == {1}
+    assert len(split_of) < len(samples)
+    assert set(data.splits) == set(SPLITS)
+
+
+# ---- fitting ------------------------------------------------------------------------------------
+
+
+def test_statistics_come_from_the_training_split_alone(tmp_path: Path):
+    samples = rows(20)
+    data = prepared(samples, tmp_path / "data")
+    train = [30 + int(position) for position in data.rows("train")]
+    scale = data.preprocessor.parts[Modality.TABULAR].scales["age"]  # type: ignore[attr-defined]
+    assert scale.mean == pytest.approx(sum(train) / len(train))
+    assert scale.mean != pytest.approx(sum(range(30, 50)) / 20)
+
+
+def test_unusable_records_are_left_out_counted_and_do_not_stop_the_rest(tmp_path: Path):
+    broken = [
+        Sample({Modality.TABULAR: {"age": "old"}}, id="a"),
+        Sample({Modality.IMAGE: (b"not a picture",)}, id="b"),
+        Sample({Modality.TIMESERIES: (Measurements(1, {"heart_rate": True}),)}, id="c"),
+        Sample({Modality.TEXT: ("___",)}, id="d"),
+    ]
+    data = prepared([*broken, *rows(10)], tmp_path / "data", shares=(1.0, 0.0, 0.0))
+    assert len(data) == 10
+    assert data.card.refused == {"not_an_image": 1, "nothing_usable": 1, "wrong_type": 2}
+    assert data.ids(range(10)) == [f"case-{i}" for i in range(10)]
+
+
+def test_what_was_done_to_values_is_counted(tmp_path: Path):
+    series = (
+        Measurements(1, {"heart_rate": 10_000, "fio2": 40}),
+        Measurements(2, {"heart_rate": 360, "fio2": 50}),
+    )
+    data = prepared([Sample({Modality.TIMESERIES: series}, id="a")], tmp_path / "data",
+                    shares=(1.0, 0.0, 0.0))  # fmt: skip
+    assert data.card.issues == {
+        "out_of_range/clipped": 1,
+        "out_of_range/dropped": 1,
+        "unit_implied/converted": 2,
+    }
+
+
+# ---- whole or not at all ------------------------------------------------------------------------
+
+
+def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path):
+    out = tmp_path / "deep" / "data"
+
+    def samples() -> Iterable[Sample]:
+        yield from rows(300)
+        if any(out.parent.glob("*/tabular.arrow")):  # by now the cases are being written
+            raise OSError("the disk of the records went away")
+
+    with pytest.raises(OSError, match="went away"):
+        prepare(
+            samples,
+            MORTALITY,
+            out,
+            options=OPTIONS,
+            splits=SplitOptions(),
+            source={},
+        )
+    assert list(out.parent.iterdir()) == []
+
+
+def test_no_records_and_no_usable_ones_are_the_users_mistake(tmp_path: Path):
+    unusable = [Sample({Modality.TEXT: ("",)}, id="a")]
+    for samples in ([], unusable):
+        with pytest.raises(DataError) as caught:
+            prepared(samples, tmp_path / "data")
+        assert caught.value.code == "no_records"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
+    out = tmp_path / "data"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(DataError) as caught:
+        prepared(rows(5), out)
+    assert caught.value.code == "exists"
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "training.prepare", "synthetic", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_two_runs_are_identical_byte_by_byte(tmp_path: Path):
+    small = ("--samples", "60", "--vocabulary-size", "400", "--image-size", "16")
+    outs = [tmp_path / "one", tmp_path / "two"]
+    for out in outs:
+        done = command("--task", "mortality", "--out", str(out), *small)
+        assert done.returncode == 0, done.stderr
+        assert "60 cases (48 train, 6 validation, 6 test)" in done.stdout
+    names = sorted(path.name for path in outs[0].iterdir())
+    assert names == sorted(path.name for path in outs[1].iterdir())
+    assert "dataset.json" in names
+    for name in names:
+        assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes(), name
+
+
+def test_raw_records_are_written_as_users_have_them(tmp_path: Path):
+    done = command(
+        "--task", "rating", "--samples", "8", "--image-size", "16",
+        "--out", str(tmp_path / "data"), "--raw", str(tmp_path / "raw"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "raw" / "records.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert len(records) == 8
+    assert all(record["label"] in RATING.label.classes for record in records)
+    pictures = [name for record in records for name in record.get("image", ())]
+    assert pictures
+    assert all((tmp_path / "raw" / name).read_bytes()[:2] == b"\xff\xd8" for name in pictures)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--samples", "0", "samples"),
+        ("--missing", "1.5", "missing"),
+        ("--image-size", "3", "image.size"),
+        ("--vocabulary", "/nowhere.txt", "text.vocabulary"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_code_two(
+    tmp_path: Path, option: str, value: str, says: str
+):
+    out = str(tmp_path / "data")
+    done = command("--task", "rating", "--out", out, "--samples", "5", option, value)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {says}: ")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

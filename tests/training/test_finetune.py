@@ -1,0 +1,213 @@
+"""Fine-tuning through its command: what moves, what is kept, what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.model.checkpoint import from_pretrained, read_config
+from lanistr.model.lanistr import Lanistr
+from training.data.store import Dataset
+from training.finetune import main
+from training.metrics import measure
+from training.predict import predict
+from training.run import Run
+
+Make = Callable[..., Path]
+CPU = torch.device("cpu")
+
+
+def entries(run: Path, kind: str = "loss") -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [each for each in lines if kind in each]
+
+
+def stored(run: Path, part: str = "") -> dict[str, Tensor]:
+    tensors = load_file(run / "model" / "model.safetensors")
+    plain = {name.removeprefix("core."): each for name, each in tensors.items()}
+    return {name: each for name, each in plain.items() if name.startswith(part)}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        torch.equal(first[each], second[each]) for each in first
+    )
+
+
+# ---- dry runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("recipe", "total", "trained", "head"),
+    [
+        ("mortality", 241_619_646, 45_543_170, 1_182_722),
+        ("amazon-beauty", 241_972_709 + 3 * 4, 45_536_261, 1_185_029),  # four columns of one code
+    ],
+)
+def test_the_papers_recipes_have_the_papers_parameters(
+    recipe: str, total: int, trained: int, head: int, command: Callable[..., str]
+) -> None:
+    plan = json.loads(command(main, "--recipe", recipe, "--dry-run"))
+    counts = plan["parameters"]
+    assert (counts["total"], counts["trained"]) == (total, trained)
+    assert sum(counts["by_module"].values()) == total
+    assert counts["by_module"]["head"] == head
+    assert plan["model"]["head"]["kind"] == "classes"
+
+
+def test_a_dry_run_from_another_run_plans_what_would_be_built(
+    stays_pretrained: Path, stays: Path, stays_finetuned: Path, command: Callable[..., str]
+) -> None:
+    built = Run.open(stays_finetuned).config.parameters
+    for data in ((), ("--data", stays)):
+        plan = json.loads(
+            command(main, "--recipe", "demo", "--init", stays_pretrained, "--dry-run", *data)
+        )
+        assert plan["parameters"]["by_module"] == built
+    assert plan["model"] == read_config(stays_finetuned / "model").config.model_dump(mode="json")
+
+
+# ---- what moves ---------------------------------------------------------------------------------
+
+
+def test_frozen_encoders_do_not_change_and_the_rest_does(
+    reviews_pretrained: Path, reviews_finetuned: Path
+) -> None:
+    before, after = stored(reviews_pretrained, "encoders."), stored(reviews_finetuned, "encoders.")
+    assert any("running_mean" in name for name in after)  # statistics would move outside eval mode
+    assert same(before, after)
+    for part in ("projections.", "fusion."):
+        assert not same(stored(reviews_pretrained, part), stored(reviews_finetuned, part))
+
+
+def test_unfrozen_encoders_change_all(stays_pretrained: Path, stays_finetuned: Path) -> None:
+    for modality in Dataset.open(Path(Run.open(stays_finetuned).config.data)).task.modalities:
+        part = f"encoders.{modality}."
+        assert not same(stored(stays_pretrained, part), stored(stays_finetuned, part))
+
+
+def test_without_a_run_to_start_from_all_starts_fresh(stars_finetuned: Path, stars: Path) -> None:
+    assert Run.open(stars_finetuned).config.init is None
+    losses = [each["loss"] for each in entries(stars_finetuned)]
+    assert len(losses) == 3 * 7
+    assert np.mean(losses[-7:]) < np.mean(losses[:7])
+
+
+def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_gives_others(
+    stays: Path, stays_pretrained: Path, make_finetuned: Make
+) -> None:
+    runs = [
+        make_finetuned(stays, f"tuned-{n}", stays_pretrained, "optim.epochs=1", f"seed={seed}")
+        for n, seed in enumerate((3, 3, 4))
+    ]
+    assert same(stored(runs[0]), stored(runs[1]))
+    assert not same(stored(runs[0]), stored(runs[2]))
+
+
+# ---- what is kept -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run", "metric", "best"),
+    [("stays_finetuned", "auroc", max), ("stars_finetuned", "mae", min)],
+)
+def test_the_epoch_that_is_best_on_the_validation_split_is_kept(
+    run: str, metric: str, best: Callable[..., float], request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(run)
+    dataset = Dataset.open(Path(Run.open(folder).config.data))
+    seen = [each["validation"][metric] for each in entries(folder, "validation")]
+    assert len(seen) == 3
+    rows = dataset.rows("validation", labelled=True)
+    outputs = predict(from_pretrained(folder / "model", Lanistr), dataset, rows, CPU)
+    kept = measure(outputs, dataset.labels[rows], dataset.task.label)[metric]
+    assert kept == pytest.approx(best(seen), abs=1e-6)
+
+
+def test_training_stops_when_the_validation_metric_stays_as_it_is(
+    stars: Path, make_finetuned: Make
+) -> None:
+    run = make_finetuned(
+        stars, "patient", None,
+        "optim.epochs=9", "optim.lr=1e-30", "freeze_encoders=true", "patience=2",
+    )  # fmt: skip
+    assert [each["epoch"] for each in entries(run, "validation")] == [0, 1, 2]
+
+
+def test_the_calibration_is_that_of_the_validation_split(
+    stays_finetuned: Path, stars_finetuned: Path
+) -> None:
+    for folder in (stays_finetuned, stars_finetuned):
+        run = Run.open(folder)
+        labelled = Dataset.open(Path(run.config.data)).card.labelled["validation"]
+        assert len(run.calibration().scores) == labelled
+    assert Run.open(stars_finetuned).calibration().temperature == 1
+
+
+def test_no_more_labels_are_used_than_asked_for(
+    stars: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    def learn(name: str, labels: str) -> Path:
+        said = command(
+            main, "--recipe", "demo", "--data", stars, "--out", shop / name,
+            overrides=("optim.epochs=1", "optim.batch_size=4", f"labels={labels}"),
+        )  # fmt: skip
+        assert f"{labels} labelled cases" in said
+        return shop / name
+
+    run = learn("ten", "10")
+    assert len(entries(run)) == 3  # batches of 4, 4 and 2
+    assert same(stored(run), stored(learn("ten-again", "10")))
+
+
+@pytest.mark.parametrize(("ordinal", "kind"), [("score", "ordinal"), ("classes", "classes")])
+def test_an_order_of_classes_may_be_learned_with_and_without_it(
+    ordinal: str, kind: str, reviews: Path, reviews_pretrained: Path, make_finetuned: Make
+) -> None:
+    run = make_finetuned(
+        reviews, f"as-{kind}", reviews_pretrained,
+        "optim.epochs=1", f"ordinal={ordinal}", "freeze_encoders=true",
+    )  # fmt: skip
+    model = from_pretrained(run / "model", Lanistr)
+    assert model.config.head is not None
+    assert (model.config.head.kind, model.config.head.outputs) == (kind, 5)
+    dataset = Dataset.open(reviews)
+    assert predict(model, dataset, dataset.rows("test"), CPU).shape[1] == 5
+    (found,) = entries(run, "validation")
+    assert 0 <= found["validation"]["accuracy"] <= 1
+    assert found["validation"]["mae"] < 4
+
+
+# ---- what is refused ----------------------------------------------------------------------------
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_made(
+    stays: Path, other_stays: Path, stays_pretrained: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    out = shop / "never-tuned"
+    given = ("--recipe", "demo", "--out", out, "--init", stays_pretrained)
+    with pytest.raises(DataError, match="not the one that the run was trained with"):
+        command(main, *given, "--data", other_stays)
+    with pytest.raises(ConfigError, match=r"another task.*accepted: mortality"):
+        command(main, *given, "--data", stays, overrides=("task=rating",))
+    with pytest.raises(CheckpointError, match="not a finished run"):
+        command(main, "--recipe", "demo", "--out", out, "--init", stays, "--data", stays)
+    assert not out.exists()
+
+
+def test_a_validation_split_of_one_class_is_refused_before_anything_is_made(
+    make_table: Make, shop: Path, command: Callable[..., str]
+) -> None:
+    from tests.fixtures_runs import VERDICT
+
+    data = make_table("one-class", VERDICT, "auroc", lambda stars: "good")
+    with pytest.raises(DataError, match="does not determine the task's metric"):
+        command(main, "--recipe", "demo", "--data", data, "--out", shop / "never-judged")
+    assert not (shop / "never-judged").exists()

@@ -1,0 +1,95 @@
+"""Run folders: nothing is overwritten, and damage is named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lanistr.calibration import Calibration
+from lanistr.errors import CheckpointError, ConfigError, DataError
+from training import finetune, pretrain
+from training.data.store import Dataset
+from training.run import Run, check_fits, check_predicts, data_hash
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*.*")}
+
+
+def test_a_run_says_what_it_was_made_of(stars_finetuned: Path, stars: Path) -> None:
+    run = Run.open(stars_finetuned)
+    assert run.config.stage == "finetune"
+    assert run.config.init is None
+    assert run.config.data == str(stars)
+    assert run.config.data_hash == data_hash(Dataset.open(stars))
+    assert run.config.recipe["optim"]["epochs"] == 3
+    assert run.config.recipe["model"]["tabular"]["steps"] == 2
+    assert run.config.synthetic
+    assert set(run.config.versions) == {"lanistr", "python", "torch", "transformers"}
+    assert run.task == Dataset.open(stars).task
+    assert run.preprocessor().dimensions() == Dataset.open(stars).preprocessor.dimensions()
+
+
+@pytest.mark.parametrize("main", [pretrain.main, finetune.main])
+def test_an_existing_folder_is_refused_and_loses_nothing(
+    main: Callable[[], None], stars: Path, stars_finetuned: Path, command: Callable[..., str]
+) -> None:
+    before = listing(stars_finetuned)
+    with pytest.raises(ConfigError, match="the folder exists"):
+        command(main, "--recipe", "demo", "--data", stars, "--out", stars_finetuned)
+    assert listing(stars_finetuned) == before
+
+
+def test_a_file_in_the_folders_place_is_refused_and_an_empty_folder_is_taken(
+    stars_dataset: Dataset, stars_finetuned: Path, tmp_path: Path
+) -> None:
+    config = Run.open(stars_finetuned).config
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ConfigError, match="the folder exists"):
+        Run.create(tmp_path / "file", stars_dataset, config)
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    Run.create(tmp_path / "empty", stars_dataset, config)
+    with pytest.raises(CheckpointError, match="not a finished run"):
+        Run.open(tmp_path / "empty")
+
+
+def test_what_is_no_run_or_is_damaged_is_named(stars_finetuned: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a finished run"):
+        Run.open(tmp_path)
+    broken = tmp_path / "broken"
+    shutil.copytree(stars_finetuned, broken)
+    (broken / "calibration.json").write_text('{"temperature": 0}')
+    with pytest.raises(CheckpointError, match=r"calibration\.json"):
+        Run.open(broken).calibration()
+    (broken / "calibration.json").unlink()
+    assert Run.open(broken).calibration() == Calibration()
+    (broken / "task.json").unlink()
+    with pytest.raises(CheckpointError, match=r"task\.json: cannot be read"):
+        Run.open(broken)
+    (broken / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json: cannot be read"):
+        Run.open(broken)
+    (broken / "config.json").write_text(json.dumps({"stag": 1}))
+    with pytest.raises(CheckpointError, match=r"Field required|unknown key"):
+        Run.open(broken)
+
+
+def test_data_that_were_preprocessed_otherwise_do_not_fit(
+    stays_pretrained: Path, stays: Path, other_stays: Path
+) -> None:
+    run = Run.open(stays_pretrained)
+    check_fits(run, Dataset.open(stays))
+    with pytest.raises(DataError, match="not the one that the run was trained with"):
+        check_fits(run, Dataset.open(other_stays))
+
+
+def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
+    stars_finetuned: Path, verdicts: Path
+) -> None:
+    run, other = Run.open(stars_finetuned), Dataset.open(verdicts)
+    check_fits(run, other)
+    with pytest.raises(DataError, match="other labels"):
+        check_predicts(run, other)
