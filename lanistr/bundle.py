@@ -243,7 +243,9 @@ def _read_manifest(folder: Path) -> Manifest:
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     named = {TASK, STATE_FILE, CALIBRATION, CARD, *(g.file for g in manifest.graphs.values())}
-    held = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    # What starts with a dot is the file system's business (.DS_Store) and is never read.
+    inside = (path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
+    held = {path.as_posix() for path in inside if not path.parts[0].startswith(".")}
     for name in sorted((named | held) - {MANIFEST} - set(manifest.files)):
         raise BundleError(
             "the manifest has no hash of this file", code="bad_bundle", field=str(folder / name)

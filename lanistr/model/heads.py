@@ -132,7 +132,7 @@ class Projector(nn.Sequential):
     def __init__(self, config: SimMMMConfig, width_in: int) -> None:
         layers: list[nn.Module] = []
         for width in (width_in, config.width, config.width):
-            layers += [nn.Linear(width, config.width), *_norm(config, config.width), nn.ReLU()]
+            layers += [nn.Linear(width, config.width), *_norm(config), nn.ReLU()]
         if config.batch_norm:
             layers.pop()  # what was centred stays so
         super().__init__(*layers)
@@ -144,13 +144,23 @@ class Predictor(nn.Sequential):
     def __init__(self, config: SimMMMConfig) -> None:
         super().__init__(
             nn.Linear(config.width, config.bottleneck),
-            *_norm(config, config.bottleneck),
+            *_norm(config),
             nn.ReLU(),
             nn.Linear(config.bottleneck, config.width),
         )
 
 
-def _norm(config: SimMMMConfig, width: int) -> list[nn.Module]:
+def _norm(config: SimMMMConfig) -> list[nn.Module]:
     if not config.batch_norm:
         return []
-    return [nn.BatchNorm1d(width, affine=False, track_running_stats=False)]
+    return [TokenNorm()]
+
+
+class TokenNorm(nn.Module):
+    """Batch norm over the compared tokens, without parameters; one token alone stays as it is."""
+
+    def forward(self, tokens_nD: Tensor) -> Tensor:
+        """Return (n, D) of mean 0 and variance 1 in every column."""
+        if tokens_nD.shape[0] < 2:
+            return tokens_nD
+        return functional.batch_norm(tokens_nD, None, None, training=True)

@@ -161,8 +161,10 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
 
 def _decode_base64(text: str, path: str) -> bytes:
     head = _DATA_URL.match(text)
+    body = text[head.end() :] if head else text
     try:
-        return base64.b64decode(text[head.end() :] if head else text, validate=True)
+        # Command-line tools break base64 into lines.
+        return base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError) as exc:
         raise InputError(
             "not base64",

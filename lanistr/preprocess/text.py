@@ -87,7 +87,10 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                     field=path,
                     accepted="valid Unicode",
                 )
-            notes.append(note)
+            if note.strip():
+                notes.append(note)
+            else:
+                log.add("empty", path, note, Action.DROPPED, "a note with words in it")
         return tuple(notes) or None
 
     @classmethod

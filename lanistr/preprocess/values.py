@@ -36,7 +36,7 @@ class NumberCleaner:
             InputError: not a number, not finite, or in an unknown unit.
         """
         spec = self.spec
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             return None
         if isinstance(value, Quantity):
             number = self._convert(self._number(value.value, path, log), value.unit, path, log)

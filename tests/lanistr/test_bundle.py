@@ -48,6 +48,14 @@ def test_a_whole_bundle_opens(name: str):
         assert len(bundle.graph(graph)) == bundle.manifest.files[entry.file].bytes  # type: ignore[arg-type]
 
 
+def test_what_the_file_system_hides_in_a_folder_is_passed_over(folder: Path):
+    (folder / ".DS_Store").write_bytes(b"x")
+    (folder / "onnx" / ".DS_Store").write_bytes(b"x")
+    (folder / "..data").mkdir()
+    (folder / "..data" / "task.json").write_bytes(b"{}")
+    assert Bundle.open(folder).task.name == "rating"
+
+
 def every_file() -> list[str]:
     found = (DEMO_BUNDLES / "rating").rglob("*")
     return sorted(str(p.relative_to(DEMO_BUNDLES / "rating")) for p in found if p.is_file())

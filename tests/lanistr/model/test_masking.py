@@ -83,3 +83,18 @@ def test_the_same_generator_state_draws_the_same_masks() -> None:
         for seed in (7, 7)
     )
     assert torch.equal(first, second)
+
+
+def test_modalities_are_hidden_by_chance_but_never_all_of_a_case(generator: Generator) -> None:
+    presence = torch.rand(20_000, 4, generator=generator) < 0.7
+    kept = masking.draw_modalities(presence, ratio=0.5, generator=generator)
+    assert not (kept & ~presence).any()
+    assert (kept.any(dim=1) == presence.any(dim=1)).all()
+    complete = presence.all(dim=1)
+    # One of four stays even when all four draws say hide: 1/2 + 1/4 * 1/16.
+    assert kept[complete].float().mean().item() == pytest.approx(0.5 + 1 / 64, abs=0.01)
+
+
+def test_a_ratio_of_zero_hides_no_modality(generator: Generator) -> None:
+    presence = torch.rand(50, 4, generator=generator) < 0.7
+    assert (masking.draw_modalities(presence, ratio=0.0, generator=generator) == presence).all()

@@ -147,3 +147,55 @@ def test_it_trains_in_bfloat16_autocast(
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(exact[name].item(), abs=0.25)
     sum(named.values()).backward()  # type: ignore[union-attr]
+
+
+NORMED = SimMMMConfig(width=32, bottleneck=8, tokens="cls", batch_norm=True, hidden=0.5)
+
+
+def test_batch_norm_keeps_cases_apart_in_the_compared_space(
+    pretraining: LanistrConfig, full_batch: TensorBatch, generator: Generator
+) -> None:
+    def spread(simmmm: SimMMMConfig) -> float:
+        torch.manual_seed(2)
+        model = LanistrForPretraining(pretraining.model_copy(update={"simmmm": simmmm}))
+        assert model.projector is not None
+        seen: list[torch.Tensor] = []
+        model.projector.register_forward_hook(lambda _m, _i, out: seen.append(out.detach()))
+        model(full_batch, generator)
+        return torch.nn.functional.normalize(seen[0], dim=1).std(dim=0).mean().item()
+
+    plain = NORMED.model_copy(update={"batch_norm": False})
+    assert spread(NORMED) > 3 * spread(plain)
+
+
+def test_batch_norm_adds_no_parameter(pretraining: LanistrConfig) -> None:
+    counts = [
+        sum(each.numel() for each in LanistrForPretraining(config).parameters())
+        for config in (pretraining, pretraining.model_copy(update={"simmmm": NORMED}))
+    ]
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("cases", [0, 1, 2])
+def test_a_batch_of_any_size_is_compared_with_batch_norm(
+    pretraining: LanistrConfig, make_batch: MakeBatch, generator: Generator, cases: int
+) -> None:
+    model = LanistrForPretraining(pretraining.model_copy(update={"simmmm": NORMED}))
+    batch = make_batch(*[tuple(Modality)] * cases, *[[]] * (2 - cases))
+    loss = model(batch, generator)["simmmm"]
+    assert loss.isfinite()
+    loss.backward()
+
+
+def test_a_hidden_modality_does_not_reach_the_masked_view(
+    pretraining: LanistrConfig, full_batch: TensorBatch, generator: Generator
+) -> None:
+    hiding = NORMED.model_copy(update={"hidden": 0.99})
+    model = LanistrForPretraining(pretraining.model_copy(update={"simmmm": hiding}))
+    masks: list[torch.Tensor] = []
+    model.core.fusion.register_forward_pre_hook(lambda _m, inputs: masks.append(inputs[1]))
+    model(full_batch, generator)
+    whole, masked = masks
+    assert whole.all()
+    blocks = model.core.config.modalities
+    assert 0 < masked.sum() < whole.sum() / len(blocks) * 2

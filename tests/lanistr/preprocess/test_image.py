@@ -319,6 +319,7 @@ TEXT = base64.b64encode(RED).decode()
         (f"data:image/png;base64,{TEXT}", (RED,)),
         (f"DATA:image/png;charset=utf-8;BASE64,{TEXT}", (RED,)),
         (f"data:;base64,{TEXT}", (RED,)),
+        (TEXT[:20] + "\n" + TEXT[20:] + "\n", (RED,)),
         ([TEXT, RED, None], (RED, RED)),
     ],
 )

@@ -91,6 +91,8 @@ def test_a_name_is_a_string(name: Any):
         {"text": [], "image": [], "tabular": {}, "timeseries": []},
         {"text": [None], "image": [None], "tabular": {"age": None, "gender": ""}},
         {"image": ""},
+        {"text": ""},
+        {"text": ["", "  "]},
     ],
 )
 def test_a_record_with_nothing_in_it_is_refused(record: Any):
@@ -207,13 +209,17 @@ def test_issues_of_all_parts_are_collected(of_stays: Preprocessor):
 
 def test_a_part_of_which_nothing_is_usable_is_absent_and_the_rest_is_used(of_stays: Preprocessor):
     log = IssueLog()
-    features = of_stays.apply(read({"text": "  ", "tabular": {"age": 71}}), log)
+    features = of_stays.apply(read({"text": "___", "tabular": {"age": 71}}), log)
     assert list(features.rows) == [Modality.TABULAR]
     assert [issue.code for issue in log.issues] == ["empty"]
 
 
 def test_a_record_of_which_nothing_is_usable_is_refused(of_stays: Preprocessor):
-    for record in ({"text": ""}, {"tabular": {"age": 3}}, {"timeseries": [{"hours": 99, "ph": 7}]}):
+    for record in (
+        {"text": "___"},
+        {"tabular": {"age": 3}},
+        {"timeseries": [{"hours": 99, "ph": 7}]},
+    ):
         with pytest.raises(InputError) as caught:
             of_stays.apply(read(record), IssueLog())
         assert caught.value.code == "nothing_usable"
