@@ -1,7 +1,6 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from lanistr.tasks import LabelSpec, TaskSpec, find_task
 from training.data.loader import load
 from training.data.sampler import epoch_batches
 from training.data.store import Dataset
-from training.flops import forward_flops
 from training.loop import StepLog, train_epoch
 from training.metrics import check_metric, higher_is_better, known, measure
 from training.objectives import Task
 from training.optim import make_optimizer, make_schedule
+from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
 from training.run import LOG, Run, RunConfig, check_fits, data_hash, versions
@@ -45,7 +44,7 @@ def main() -> None:
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
         planned_for = Dataset.open(arguments.data) if arguments.data else None
-        print(json.dumps(_plan(recipe, planned_for, init), indent=1))
+        print(json.dumps(plan(recipe, _planned(recipe, planned_for, init)), indent=1))
         return
 
     # ---- data and model ------------------------------------------------------------------------
@@ -163,7 +162,7 @@ def _config(
     recipe: FinetuneRecipe, task: TaskSpec, dataset: Dataset | None, init: Run | None
 ) -> LanistrConfig:
     """Say what to build: with initial weights their body, and only the head is the recipe's."""
-    sizes: dict[str, Any] = dict(recipe.model)
+    sizes = recipe.model if dataset else sizes_without_data(recipe, task)
     if init:
         if dataset:
             check_fits(init, dataset)
@@ -173,31 +172,13 @@ def _config(
     return model_config(sizes, dimensions, head_config(task.label, recipe))
 
 
-def _plan(recipe: FinetuneRecipe, dataset: Dataset | None, init: Run | None) -> dict[str, object]:
-    """Say what a run would build; the recipe, the data or the initial run name the task."""
-    if dataset:
-        task = dataset.task
-    elif recipe.task:
-        task = find_task(recipe.task)
-    elif init:
-        task = init.task
-    else:
-        raise ConfigError("the recipe names no task", field="--data", accepted="prepared data")
+def _planned(recipe: FinetuneRecipe, dataset: Dataset | None, init: Run | None) -> Lanistr:
+    """Build on the meta device what a run would build."""
+    source = dataset or init
+    task = source.task if source else find_task(recipe.task or USUAL_TASK)
     with torch.device("meta"):
         planned = Lanistr(_config(recipe, task, dataset, init))
-    if recipe.freeze_encoders:
-        planned.freeze_encoders()
-    counts = count_parameters(planned)
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "model": planned.config.model_dump(mode="json"),
-        "parameters": {
-            "total": sum(counts.values()),
-            "trained": sum(count_parameters(planned, trained=True).values()),
-            "by_module": counts,
-        },
-        "forward_flops_per_sample": forward_flops(planned),
-    }
+    return planned.freeze_encoders() if recipe.freeze_encoders else planned
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from lanistr.model.lanistr import LanistrForPretraining, count_parameters
 from training.data.loader import load
 from training.data.sampler import epoch_batches
 from training.data.store import Dataset
-from training.flops import forward_flops
 from training.loop import StepLog, train_epoch
 from training.objectives import Pretraining
 from training.optim import make_optimizer, make_schedule
+from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
 from training.run import LOG, Run, RunConfig, check_fits, data_hash, versions
 from training.settings import choose_device, require_paths, training_parser
@@ -30,27 +30,14 @@ def main() -> None:
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
-        dimensions = (
-            Dataset.open(arguments.data).preprocessor.dimensions() if arguments.data else None
-        )
+        if arguments.data:
+            fitted = Dataset.open(arguments.data).preprocessor
+            config = model_config(recipe.model, fitted.dimensions())
+        else:
+            config = model_config(sizes_without_data(recipe), None)
         with torch.device("meta"):
-            planned = LanistrForPretraining(model_config(recipe.model, dimensions))
-        counts = count_parameters(planned)
-        print(
-            json.dumps(
-                {
-                    "recipe": recipe.model_dump(mode="json"),
-                    "model": planned.config.model_dump(mode="json"),
-                    "parameters": {
-                        "total": sum(counts.values()),
-                        "trained": sum(count_parameters(planned, trained=True).values()),
-                        "by_module": counts,
-                    },
-                    "forward_flops_per_sample": forward_flops(planned.core),
-                },
-                indent=1,
-            )
-        )
+            planned = LanistrForPretraining(config)
+        print(json.dumps(plan(recipe, planned), indent=1))
         return
 
     # ---- data, model, optimiser ----------------------------------------------------------------

@@ -5,6 +5,7 @@
 `model.text.layers=2`.
 """
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,12 +57,14 @@ class Recipe(Schema):
     """What both stages choose.
 
     Attributes:
+        task: whose data the recipe is made for; None for any.
         model: sizes by part, as in `LanistrConfig`; what the data decide may be left out. None
             for a part that the model is to do without.
         workers: processes that read batches ahead; 0 reads in the training process.
         seed: of weights, order, masks and dropout.
     """
 
+    task: str | None = None
     model: dict[str, dict[str, Any] | None]
     optim: OptimConfig
     workers: int = Field(default=0, ge=0)
@@ -78,7 +81,6 @@ class FinetuneRecipe(Recipe):
     """Learning a task from labelled cases.
 
     Attributes:
-        task: whose label the head is made for; None takes the data's.
         freeze_encoders: train projections, fusion and head alone.
         modality_dropout: chance that a present modality of a case is hidden in a step; a case may
             lose all of them, which teaches what to say of nothing.
@@ -87,7 +89,6 @@ class FinetuneRecipe(Recipe):
         labels: learn from so many labelled cases only, drawn with the seed. None: all.
     """
 
-    task: str | None = None
     freeze_encoders: bool = True
     modality_dropout: float = Field(default=0.0, ge=0, lt=1)
     ordinal: Literal["score", "classes"] = "score"
@@ -152,7 +153,8 @@ def model_config(
                 )
             for name in chosen.keys() & dimensions[modality].keys():
                 found = dimensions[modality][name]
-                if chosen[name] not in (found, [], None):
+                # As JSON, since a tuple of the data is a list in a recipe.
+                if chosen[name] and json.dumps(chosen[name]) != json.dumps(found):
                     log.warning(
                         "model.%s.%s is %s, as the data have it, not %s as the recipe",
                         *(modality, name, found, chosen[name]),

@@ -1,5 +1,6 @@
 """Recipes: what is read, what is overridden, and what is refused in one clear line."""
 
+import json
 import os
 import subprocess
 import sys
@@ -198,9 +199,15 @@ def test_the_real_commands_leave_with_code_2_and_one_line() -> None:
         assert wrong[stage][1] in err
 
 
-def test_a_dry_run_of_a_recipe_without_a_task_asks_for_data(command: Callable[..., str]) -> None:
-    with pytest.raises(ConfigError, match="--data: the recipe names no task"):
-        command(finetune.main, "--dry-run", "--recipe", "small")
+@pytest.mark.parametrize("main", [pretrain.main, finetune.main])
+def test_a_dry_run_without_data_plans_for_the_usual_task(
+    command: Callable[..., str], main: Callable[[], None]
+) -> None:
+    plan = json.loads(command(main, "--dry-run", "--recipe", "demo"))
+    assert plan["model"]["timeseries"]["features"] == 59
+    assert plan["model"]["tabular"]["numbers"] == 4
+    assert plan["model"]["text"]["vocab_size"] == 30522
+    assert plan["parameters"]["total"] == sum(plan["parameters"]["by_module"].values())
 
 
 # ---- sizes and heads ----------------------------------------------------------------------------

@@ -214,15 +214,11 @@ _GCS_SHARE = 0.29
 
 
 def _series(view: float, rng: np.random.Generator) -> tuple[Measurements, ...]:
-    """Chart 48 hours at irregular times.
-
-    Patients differ from the start in ways that mean little (`habit`); what means something is
-    where they drift. So the level of a vital says less than its course.
-    """
-    habit = 1.2 * rng.normal()
+    """Chart 48 hours at irregular times; the view drifts in as the stay goes on."""
+    start = view + 0.8 * rng.normal()
     rows: list[Measurements] = []
     for hour in range(48):
-        course = habit + 2 * view * (hour / 47 - 0.5)
+        course = start + (view - start) * hour / 47
         values: dict[str, Value] = {}
         for name, (share, mean, slope, noise) in _VITALS.items():
             if rng.random() < share:
