@@ -13,8 +13,8 @@ COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
 define train_demo
-	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 6000 --seed 1 \
-		--image-size 48 --max-tokens 128 --vocabulary-size 2000 --out build/demo/$(1)/data
+	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 4000 --seed 1 \
+		--image-size 48 --max-tokens 128 --vocabulary-size 1000 --out build/demo/$(1)/data
 	$(BIN)/python -m training.pretrain --recipe demo --data build/demo/$(1)/data \
 		--out build/demo/$(1)/pretrained
 	$(BIN)/python -m training.finetune --recipe demo --data build/demo/$(1)/data \

@@ -1,6 +1,6 @@
 """Does pretraining on unlabelled cases help when labels are few?
 
-Prepares synthetic stays, pretrains once on all of them without labels, then fine-tunes from there
+Prepares synthetic records, pretrains once on all of them without labels, then fine-tunes from there
 and from random weights on the same few labels, over several seeds, with the ordinary commands. The
 comparison is by the test split's figure; each pair shares seed and labelled cases.
 
@@ -72,8 +72,9 @@ def _finetune(data: Path, out: Path, labels: int, seed: int, init: Path | None) 
     settings = {
         "labels": labels,
         "seed": seed,
-        "optim.batch_size": max(4, labels // 8),  # as many steps whatever the labels
-        "patience": 20,
+        "optim.batch_size": 16,
+        "optim.epochs": max(5, 30 * 64 // labels),  # as many steps whatever the labels
+        "patience": 30,
     }
     overrides = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     start = ("--init", init) if init else ()
@@ -96,12 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
-    parser.add_argument("--task", default="mortality", choices=("mortality", "rating"))
+    parser.add_argument("--task", default="rating", choices=("mortality", "rating"))
     parser.add_argument("--metric", help="figure to compare (default: the task's)")
     parser.add_argument("--samples", type=int, default=4000, help="cases in all (4000)")
     parser.add_argument("--epochs", type=int, default=12, help="of pretraining (12)")
-    parser.add_argument("--labels", type=int, nargs="+", default=[32, 128], help="(32 128)")
-    parser.add_argument("--seeds", type=int, default=3, help="(3)")
+    parser.add_argument("--labels", type=int, nargs="+", default=[64], help="(64)")
+    parser.add_argument("--seeds", type=int, default=5, help="(5)")
     return parser
 
 
