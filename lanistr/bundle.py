@@ -15,8 +15,6 @@ are averaged before fusion; modalities stand in canonical order.
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +24,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from lanistr.calibration import Calibration
+from lanistr.draft import draft_folder
 from lanistr.errors import BundleError
 from lanistr.modalities import Modality
 from lanistr.preprocess import STATE_FILE, Preprocessor
@@ -174,10 +173,7 @@ def write_bundle(
             field=str(folder),
             accepted="a new folder, an empty one, or an older bundle to be replaced",
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        draft.chmod(0o755)
+    with draft_folder(folder) as draft:
         fill(draft)
         files = {
             path.relative_to(draft).as_posix(): FileEntry(
@@ -197,26 +193,7 @@ def write_bundle(
         text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
         bundle = Bundle.open(draft)  # what was written must be readable before it replaces anything
-        _replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
-
-
-def _replace(draft: Path, folder: Path) -> None:
-    """Put the draft in the folder's place; the older bundle is set aside first, then removed."""
-    if not folder.exists():
-        draft.rename(folder)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(aside / folder.name)
-    try:
-        draft.rename(folder)
-    except OSError:
-        (aside / folder.name).rename(folder)
-        raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _read_manifest(folder: Path) -> Manifest:

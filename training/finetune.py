@@ -10,7 +10,7 @@ from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.model.checkpoint import from_pretrained, load_core, read_config, save_pretrained
-from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
 from training.data.loader import load
 from training.data.sampler import epoch_batches
@@ -22,7 +22,7 @@ from training.optim import make_optimizer, make_schedule
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
-from training.run import LOG, Run, RunConfig, check_fits, data_hash, versions
+from training.run import LOG, Run, check_fits
 from training.settings import choose_device, require_paths, training_parser
 
 EXAMPLE = (
@@ -74,17 +74,11 @@ def main() -> None:
     model.to(device)
     run = Run.create(
         arguments.out,
-        dataset,
-        RunConfig(
-            stage="finetune",
-            recipe=recipe.model_dump(mode="json"),
-            data=str(arguments.data),
-            data_hash=data_hash(dataset),
-            init=str(arguments.init) if arguments.init else None,
-            parameters=count_parameters(model),
-            synthetic=dataset.synthetic,
-            versions=versions(),
-        ),
+        stage="finetune",
+        recipe=recipe,
+        dataset=dataset,
+        init=arguments.init,
+        model=model,
     )
 
     # ---- epochs, keeping the best on the validation split --------------------------------------

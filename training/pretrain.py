@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core, save_pretrained
-from lanistr.model.lanistr import LanistrForPretraining, count_parameters
+from lanistr.model.lanistr import LanistrForPretraining
 from training.data.loader import load
 from training.data.sampler import epoch_batches
 from training.data.store import Dataset
@@ -16,7 +16,7 @@ from training.objectives import Pretraining
 from training.optim import make_optimizer, make_schedule
 from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
-from training.run import LOG, Run, RunConfig, check_fits, data_hash, versions
+from training.run import LOG, Run, check_fits
 from training.settings import choose_device, require_paths, training_parser
 
 EXAMPLE = "python -m training.pretrain --recipe small --data data/stays --out runs/stays"
@@ -53,17 +53,11 @@ def main() -> None:
     model.to(device)
     run = Run.create(
         arguments.out,
-        dataset,
-        RunConfig(
-            stage="pretrain",
-            recipe=recipe.model_dump(mode="json"),
-            data=str(arguments.data),
-            data_hash=data_hash(dataset),
-            init=str(arguments.init) if arguments.init else None,
-            parameters=count_parameters(model),
-            synthetic=dataset.synthetic,
-            versions=versions(),
-        ),
+        stage="pretrain",
+        recipe=recipe,
+        dataset=dataset,
+        init=arguments.init,
+        model=model,
     )
     optim = recipe.optim
     steps = optim.epochs * -(-len(positions) // optim.batch_size)

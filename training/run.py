@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import torch
+from torch import nn
 
 from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.store import Dataset
+from training.recipe import Recipe
 
 CONFIG, TASK, LOG, MODEL, CALIBRATION = (
     "config.json",
@@ -71,7 +74,16 @@ class Run:
     task: TaskSpec
 
     @classmethod
-    def create(cls, folder: Path, dataset: Dataset, config: RunConfig) -> Self:
+    def create(
+        cls,
+        folder: Path,
+        *,
+        stage: str,
+        recipe: Recipe,
+        dataset: Dataset,
+        init: Path | None,
+        model: nn.Module,
+    ) -> Self:
         """Make the folder and write down what was decided.
 
         Raises:
@@ -84,6 +96,16 @@ class Run:
                 field=str(folder),
                 accepted="a new folder, or an empty one",
             )
+        config = RunConfig(
+            stage=stage,
+            recipe=recipe.model_dump(mode="json"),
+            data=str(dataset.folder),
+            data_hash=data_hash(dataset),
+            init=str(init) if init else None,
+            parameters=count_parameters(model),
+            synthetic=dataset.synthetic,
+            versions=versions(),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / CONFIG, config)
         _write(folder / TASK, dataset.task)

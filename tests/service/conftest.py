@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,17 +106,6 @@ VARIABLES = {
     "Glucose": "glucose", "pH": "ph", "FiO2": "fio2", "GCS": "gcs_total", "Weight": "weight",
 }  # fmt: skip
 CARE_UNITS = {1: "coronary", 2: "cardiac_surgery", 3: "medical", 4: "surgical"}
-
-
-@pytest.fixture(scope="session")
-def open_data() -> Path:
-    folder = Path(os.environ.get("LANISTR_OPEN_DATA", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        reason = f"no open data at {folder}; set LANISTR_OPEN_DATA"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,11 @@ import pytest
 
 from lanistr.calibration import Calibration
 from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr
 from training import finetune, pretrain
 from training.data.store import Dataset
+from training.recipe import FinetuneRecipe, load_recipe
 from training.run import Run, check_fits, check_predicts, data_hash
 
 
@@ -45,13 +48,19 @@ def test_an_existing_folder_is_refused_and_loses_nothing(
 def test_a_file_in_the_folders_place_is_refused_and_an_empty_folder_is_taken(
     stars_dataset: Dataset, stars_finetuned: Path, tmp_path: Path
 ) -> None:
-    config = Run.open(stars_finetuned).config
+    made_of = {
+        "stage": "finetune",
+        "recipe": load_recipe("demo", "finetune", FinetuneRecipe, []),
+        "dataset": stars_dataset,
+        "init": None,
+        "model": from_pretrained(Run.open(stars_finetuned).model_folder, Lanistr),
+    }
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="the folder exists"):
-        Run.create(tmp_path / "file", stars_dataset, config)
+        Run.create(tmp_path / "file", **made_of)
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    Run.create(tmp_path / "empty", stars_dataset, config)
+    Run.create(tmp_path / "empty", **made_of)
     with pytest.raises(CheckpointError, match="not a finished run"):
         Run.open(tmp_path / "empty")
 

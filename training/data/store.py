@@ -11,8 +11,6 @@ The Arrow files are memory-mapped: opening a data set reads nothing.
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from lanistr.batch import Arrays, Batch, Features, collate
+from lanistr.draft import draft_folder
 from lanistr.errors import DataError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.preprocess import Preprocessor
@@ -264,16 +263,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
             field=str(folder),
             accepted="a new folder, or an empty one",
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        draft.chmod(0o755)
+    with draft_folder(folder) as draft:
         yield draft
-        if folder.exists():
-            folder.rmdir()
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 class _TableWriter:

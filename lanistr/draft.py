@@ -1,0 +1,40 @@
+"""Folders that appear as a whole or not at all."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def draft_folder(folder: Path) -> Iterator[Path]:
+    """Give a hidden folder to fill, which then takes the place of `folder`.
+
+    If the block fails, the draft vanishes and what stood at `folder` stays. It is for the caller
+    to know that what stands there may be replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        draft.chmod(0o755)  # mkdtemp's is for the owner alone
+        yield draft
+        _replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(draft: Path, folder: Path) -> None:
+    """Put the draft in the folder's place; what stands there is set aside first, then removed."""
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    folder.rename(aside / folder.name)
+    try:
+        draft.rename(folder)
+    except OSError:
+        (aside / folder.name).rename(folder)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
