@@ -6,6 +6,8 @@
     ├── ConfigError           a recipe, a setting or an override is wrong
     ├── DataError             a prepared data set is missing, damaged or does not fit
     ├── CheckpointError       a run or its weights are missing, damaged or do not fit
+    ├── TooBusyError          (service) no place is free; a later request may find one
+    ├── NonFiniteLossError    (training) a loss or gradient is not a number
     └── BundleError           an exported model is missing, damaged or not what its manifest says
         └── ParityError       an exported graph does not compute what the model computes
 
@@ -17,7 +19,8 @@ from difflib import get_close_matches
 from reprlib import repr as short_repr
 from typing import Any
 
-_LONGEST_SEEN = 80
+_LONGEST_SEEN, _LONGEST_FIELD = 80, 300
+_MOST_NAMES = 60
 
 
 class LanistrError(Exception):
@@ -41,7 +44,7 @@ class LanistrError(Exception):
     ) -> None:
         self.message = message
         self.code = code
-        self.field = field
+        self.field = shorten(field, _LONGEST_FIELD)
         self.seen = shorten(seen)
         self.accepted = accepted
         super().__init__(message)
@@ -81,7 +84,7 @@ class ParityError(BundleError):
     """An exported graph does not compute what the model computes."""
 
 
-def shorten(value: Any) -> Any:
+def shorten(value: Any, longest: int = _LONGEST_SEEN) -> Any:
     """Return a value fit for a message or a log: scalars as they are, the rest cut short."""
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -89,12 +92,13 @@ def shorten(value: Any) -> Any:
         return f"{len(value)} bytes starting {value[:8].hex(' ')}"
     if not isinstance(value, str):
         return short_repr(value)  # bounded in depth too: a hostile record may nest without end
-    return value if len(value) <= _LONGEST_SEEN else f"{value[:_LONGEST_SEEN]}… ({len(value)} long)"
+    return value if len(value) <= longest else f"{value[:longest]}… ({len(value)} long)"
 
 
 def unknown_name(name: object, known: Iterable[object]) -> str:
     """Say which names are accepted, the nearest to `name` first."""
     names = [str(each) for each in known]
-    close = get_close_matches(str(name), names, n=1, cutoff=0.6)
+    close = get_close_matches(str(name)[:_LONGEST_SEEN], names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return hint + "one of " + ", ".join(names)
+    shown = [*names[:_MOST_NAMES], "…"] if len(names) > _MOST_NAMES else names
+    return hint + "one of " + ", ".join(shown)

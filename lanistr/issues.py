@@ -1,5 +1,6 @@
 """What was found wrong with a record that could still be used, and what was done about it."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -35,12 +36,36 @@ class InputIssue:
     detail: str = ""
 
 
+MOST_ISSUES = 100
+"""How many issues of a record are told one by one; of the rest only the number is."""
+
+
 @dataclass(slots=True)
 class IssueLog:
-    """Collects the issues of one record while it is read and preprocessed."""
+    """Collects the issues of one record while it is read and preprocessed.
 
-    issues: list[InputIssue] = field(default_factory=list)
+    Attributes:
+        counts: how often each kind was met, by code and action.
+    """
+
+    counts: Counter[tuple[str, Action]] = field(default_factory=Counter)
+    _first: list[InputIssue] = field(default_factory=list)
 
     def add(self, code: str, field: str, seen: Any, action: Action, detail: str = "") -> None:
-        """Record one issue; `seen` is shortened to what may stand in an answer."""
-        self.issues.append(InputIssue(code, field, shorten(seen), action, detail))
+        """Record one issue; `field` and `seen` are shortened to what may stand in an answer."""
+        self.counts[code, action] += 1
+        if len(self._first) < MOST_ISSUES:
+            self._first.append(InputIssue(code, shorten(field, 300), shorten(seen), action, detail))
+
+    @property
+    def issues(self) -> tuple[InputIssue, ...]:
+        """The first issues in full, then one for each kind that there were more of."""
+        told = Counter((each.code, each.action) for each in self._first)
+        return (
+            *self._first,
+            *(
+                InputIssue(code, "", f"{more} more", action, "not told one by one")
+                for (code, action), count in self.counts.items()
+                if (more := count - told[code, action])
+            ),
+        )

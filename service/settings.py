@@ -45,11 +45,14 @@ class Settings(Schema):
     drain_seconds: int = Field(
         default=30, ge=1, description="on SIGTERM, how long requests under way may take to finish"
     )
+    body_seconds: float = Field(
+        default=30, gt=0, description="how long a body may take to arrive before it gets 408"
+    )
     body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
     json_depth: int = Field(default=16, ge=4, le=1000, description="deepest nesting of a JSON body")
     form_parts: int = Field(default=256, ge=1, description="most parts of a form")
     notes: int = Field(default=64, ge=1, description="most notes of a case")
-    note_characters: int = Field(default=1_000_000, ge=1, description="longest note")
+    note_characters: int = Field(default=200_000, ge=1, description="longest note")
     pictures: int = Field(default=16, ge=1, description="most pictures of a case")
     series_rows: int = Field(default=20_000, ge=1, description="most rows of a time series")
 

@@ -58,6 +58,12 @@ def main() -> None:
             seen=recipe.task,
             accepted=dataset.task.name,
         )
+    if recipe.freeze_encoders and not init:
+        raise ConfigError(
+            "encoders with random weights would be frozen as they are",
+            field="--init",
+            accepted="a pretrained run, or --set freeze_encoders=false",
+        )
     label = dataset.task.label
     positions = dataset.rows("train", labelled=True)
     if recipe.labels is not None:

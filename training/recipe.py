@@ -144,6 +144,8 @@ def model_config(
         if dimensions is not None and modality not in dimensions:
             merged.pop(modality, None)
         elif dimensions is not None:
+            if modality not in merged:
+                log.warning("the recipe says nothing of %s: its encoder is of usual size", modality)
             chosen = merged.get(modality, {})
             if chosen is None:
                 raise ConfigError(

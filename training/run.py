@@ -119,14 +119,19 @@ class Run:
         Raises:
             CheckpointError: it is none, or damaged.
         """
+        unfinished = CheckpointError(
+            "not a finished run",
+            code="no_run",
+            field=str(folder),
+            accepted="a folder that training.pretrain or training.finetune wrote to its end",
+        )
         if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
-            raise CheckpointError(
-                "not a finished run",
-                code="no_run",
-                field=str(folder),
-                accepted="a folder that training.pretrain or training.finetune wrote to its end",
-            )
-        return cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
+            raise unfinished
+        config = _read(folder / CONFIG, RunConfig)
+        # Fine-tuning writes the best model as it goes; its last act is the calibration.
+        if config.stage == "finetune" and not (folder / CALIBRATION).is_file():
+            raise unfinished
+        return cls(folder, config, _read(folder / TASK, TaskSpec))
 
     @property
     def model_folder(self) -> Path:
@@ -142,9 +147,8 @@ class Run:
         _write(self.folder / CALIBRATION, calibration)
 
     def calibration(self) -> Calibration:
-        """Return the calibration; that of a run that has none changes nothing."""
-        path = self.folder / CALIBRATION
-        return _read(path, Calibration) if path.is_file() else Calibration()
+        """Return the calibration of a fine-tuned run."""
+        return _read(self.folder / CALIBRATION, Calibration)
 
 
 def data_hash(dataset: Dataset) -> str:

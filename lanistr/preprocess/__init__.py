@@ -145,7 +145,7 @@ class Preprocessor:
                 seen=", ".join(sample.parts),
                 accepted="at least one usable value in one of " + ", ".join(self.task.modalities),
             )
-        return Features(rows, tuple(log.issues))
+        return Features(rows, log.issues)
 
     def dimensions(self) -> dict[Modality, dict[str, Any]]:
         """Return, by modality, the sizes that the model's encoder must have."""

@@ -37,7 +37,7 @@ class ImageOptions(Schema):
     Attributes:
         size: side S of the square that the model sees, in pixels.
         crop: share of the shorter side that the centred square covers.
-        max_pixels: a picture with more is refused before it is decoded.
+        max_pixels: a case whose pictures have more together is refused before any is decoded.
     """
 
     size: int = Field(default=224, ge=8, le=2048)
@@ -87,11 +87,13 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
 
     def apply(self, part: Pictures, log: IssueLog) -> tuple[Arrays, ...]:
         """Return each picture's central square."""
-        rows: list[Arrays] = []
-        for i, data in enumerate(part):
-            picture = self.decode(data, "image" if len(part) == 1 else f"image[{i}]", log)
-            rows.append({"pixels": self.pixels(picture)})
-        return tuple(rows)
+        paths = ["image"] if len(part) == 1 else [f"image[{i}]" for i in range(len(part))]
+        headers = [self._open(data, path) for data, path in zip(part, paths, strict=True)]
+        self._refuse_too_many(sum(each.width * each.height for each in headers), "image")
+        return tuple(
+            {"pixels": self.pixels(self.decode(data, path, log))}
+            for data, path in zip(part, paths, strict=True)
+        )
 
     def decode(self, data: bytes, path: str, log: IssueLog) -> Image.Image:
         """Decode one picture to upright 8-bit RGB.
@@ -99,21 +101,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         Raises:
             InputError: not a picture, too many pixels, or broken.
         """
-        try:
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Exception as exc:  # Pillow's decoders raise whatever a hostile header provokes
-            raise InputError(
-                "not an image", code="not_an_image", field=path, seen=data, accepted=_ACCEPTED
-            ) from exc
-        width, height = picture.size
-        if width * height > self.options.max_pixels:
-            raise InputError(
-                "the image has too many pixels",
-                code="image_too_large",
-                field=path,
-                seen=f"{width} x {height} = {width * height:,} pixels",
-                accepted=f"at most {self.options.max_pixels:,} pixels",
-            )
+        picture = self._open(data, path)
         try:
             frames = getattr(picture, "n_frames", 1)  # of a TIFF, this reads every header
             if frames > 1:
@@ -128,6 +116,27 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
                 seen=f"{len(data)} bytes of {picture.format}",
                 accepted="a complete " + _ACCEPTED.removeprefix("an encoded "),
             ) from exc
+
+    def _open(self, data: bytes, path: str) -> Image.Image:
+        """Read a picture's header, and hold its size against the limit."""
+        try:
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Exception as exc:  # Pillow's decoders raise whatever a hostile header provokes
+            raise InputError(
+                "not an image", code="not_an_image", field=path, seen=data, accepted=_ACCEPTED
+            ) from exc
+        self._refuse_too_many(picture.width * picture.height, path)
+        return picture
+
+    def _refuse_too_many(self, pixels: int, path: str) -> None:
+        if pixels > self.options.max_pixels:
+            raise InputError(
+                "too many pixels",
+                code="image_too_large",
+                field=path,
+                seen=f"{pixels:,} pixels",
+                accepted=f"at most {self.options.max_pixels:,} pixels in all pictures of a case",
+            )
 
     def pixels(self, picture: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the centred square of an RGB picture, (3, S, S) uint8."""

@@ -121,17 +121,16 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
     def fit(cls, parts: Iterable[Row], task: TaskSpec, options: TabularOptions) -> Self:
         """Learn means, standard deviations and categories from cleaned, observed values."""
         self = cls(task, {}, {})
-        log = IssueLog()  # what was dropped is reported when the rows are applied
         observed: dict[str, list[float]] = {name: [] for name in self.numbers}
         seen: dict[str, Counter[str]] = {name: Counter() for name in self.categories}
         for part in parts:
             with suppress(InputError):  # a row that `apply` refuses teaches nothing
-                numbers, known = self._clean(part, log)
+                # What is dropped here is reported when the rows are applied.
+                numbers, known = self._clean(part, IssueLog())
                 for name, number in numbers.items():
                     observed[name].append(number)
                 for name, word in known.items():
                     seen[name][word] += 1
-            log.issues.clear()
         words: dict[str, list[str]] = {}
         for name, clean in self.categories.items():
             if clean.spec.categories is not None:

@@ -27,7 +27,8 @@ _LETTERS = 1000
 """Distinct letters that a trained vocabulary knows at most; rarer ones are unknown."""
 
 # MIMIC-IV's notes carry three or more underscores where a name or date was taken out.
-_DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*.*?\*\*\]", re.DOTALL)
+# Bounded, or in a text full of openings each would be searched to the text's end.
+_DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*[^\[\]]{0,200}\*\*\]")
 
 
 class TextOptions(Schema):

@@ -64,11 +64,12 @@ class NumberCleaner:
             if _THOUSANDS.fullmatch(text):
                 text = text.replace(",", "")
             try:
-                number = float(text)
+                # Python alone also reads "1_000" and the digits of other scripts.
+                number = float(text) if text.isascii() and "_" not in text else None
             except ValueError:
                 number = None
             else:
-                if math.isfinite(number):
+                if number is not None and math.isfinite(number):
                     log.add("text_as_number", path, value, Action.CONVERTED, f"{number:g}")
         elif isinstance(value, int | float) and not isinstance(value, bool):
             try:

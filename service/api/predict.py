@@ -38,7 +38,7 @@ async def predict(
     limits, task = settings.limits(), predictor.bundle.task
     with predictor.scheduler.place():
         try:
-            body = await read_body(request, settings.body_bytes)
+            body = await read_body(request, settings.body_bytes, settings.body_seconds)
         except ClientDisconnect:
             raise ClientLeftError from None
 

@@ -37,6 +37,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "unknown_task": (404, "No such task is served"),
     "method_not_allowed": (405, "The method is not allowed here"),
     # over a limit
+    "body_too_slow": (408, "The body took too long to arrive"),
     "body_too_large": (413, "The body is too large"),
     "image_too_large": (413, "The image has too many pixels"),
     "too_deep": (413, "The JSON is nested too deep"),

@@ -135,7 +135,7 @@ class Predictor:
             features = self.bundle.preprocessor.apply(sample, log)
             self._refuse_uncommon_rows(features)
         except InputError as exc:
-            raise UnusableRecordError(exc, tuple(log.issues)) from None
+            raise UnusableRecordError(exc, log.issues) from None
         return sample.id, features
 
     def _refuse_uncommon_rows(self, features: Features) -> None:

@@ -1,19 +1,22 @@
 """The body of a request, read no further than the limit."""
 
+import asyncio
+
 from starlette.requests import Request
 
 from lanistr.errors import InputError
 
 
-async def read_body(request: Request, most: int) -> bytes:
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """Return the body.
 
     Args:
         request: whose body has not been read.
         most: bytes.
+        seconds: how long the whole body may take.
 
     Raises:
-        InputError: the body is larger, by its Content-Length or as it comes.
+        InputError: the body is larger, by its Content-Length or as it comes, or too slow.
         ClientDisconnect: the client left before the end.
     """
     too_large = InputError(
@@ -22,8 +25,17 @@ async def read_body(request: Request, most: int) -> bytes:
     if int(request.headers.get("content-length", 0)) > most:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise too_large
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        raise InputError(
+            "the body took too long to arrive",
+            code="body_too_slow",
+            seen=f"{len(body):,} bytes",
+            accepted=f"the whole body within {seconds:g} s",
+        ) from None
     return bytes(body)

@@ -132,13 +132,24 @@ def test_the_epoch_that_is_best_on_the_validation_split_is_kept(
 
 
 def test_training_stops_when_the_validation_metric_stays_as_it_is(
-    stars: Path, make_finetuned: Make
+    reviews: Path, reviews_pretrained: Path, make_finetuned: Make
 ) -> None:
     run = make_finetuned(
-        stars, "patient", None,
+        reviews, "patient", reviews_pretrained,
         "optim.epochs=9", "optim.lr=1e-30", "freeze_encoders=true", "patience=2",
     )  # fmt: skip
     assert [each["epoch"] for each in entries(run, "validation")] == [0, 1, 2]
+
+
+def test_encoders_with_random_weights_are_not_frozen(
+    stars: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(ConfigError, match="would be frozen as they are"):
+        command(
+            main, "--recipe", "demo", "--data", stars, "--out", shop / "random",
+            overrides=("freeze_encoders=true",),
+        )  # fmt: skip
+    assert not (shop / "random").exists()
 
 
 def test_the_calibration_is_that_of_the_validation_split(

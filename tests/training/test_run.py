@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lanistr.calibration import Calibration
 from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
@@ -74,7 +73,9 @@ def test_what_is_no_run_or_is_damaged_is_named(stars_finetuned: Path, tmp_path: 
     with pytest.raises(CheckpointError, match=r"calibration\.json"):
         Run.open(broken).calibration()
     (broken / "calibration.json").unlink()
-    assert Run.open(broken).calibration() == Calibration()
+    with pytest.raises(CheckpointError, match="not a finished run"):
+        Run.open(broken)
+    shutil.copy(stars_finetuned / "calibration.json", broken)
     (broken / "task.json").unlink()
     with pytest.raises(CheckpointError, match=r"task\.json: cannot be read"):
         Run.open(broken)

@@ -1,7 +1,10 @@
 """How the rows of a modality stand in its Arrow table.
 
 Most modalities are stored as the arrays that the model takes. Pictures are stored as JPEG, a
-little larger than the model's square, so that training can cut them anew every epoch.
+little larger than the model's square, which leaves room for augmentation and keeps a data set of
+X-rays small. Shrinking and compressing once more costs a few grey values against what the service
+sees of the same picture: up to 8 of 255 on synthetic pictures, 25 of 255 at the edges of X-rays cut
+to 48 pixels.
 """
 
 import io

@@ -81,7 +81,7 @@ def prepare(
                 refused[exc.code] += 1
                 log.warning("%s was left out: %s", sample.id, exc)
                 continue
-            issues.update(f"{issue.code}/{issue.action}" for issue in found.issues)
+            issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
             group = sample.group or str(sample.id)
             writer.add(
                 case_id=str(sample.id),

@@ -101,7 +101,7 @@ def test_the_last_measurement_of_an_hour_stands_whatever_the_order_of_the_rows()
     for order in (rows, rows[::-1], rows[2:] + rows[:2]):
         grid = Grid(series(*((hours, {"heart_rate": rate}) for hours, rate in order)))
         assert grid.number("heart_rate")[:3] == [90, 95, 95]
-        assert grid.issues == []
+        assert not grid.issues
 
 
 def test_of_two_rows_of_one_time_the_later_row_stands_and_an_issue_says_so():
@@ -113,7 +113,7 @@ def test_of_two_rows_of_one_time_the_later_row_stands_and_an_issue_says_so():
 
 def test_rows_of_one_time_that_agree_or_measure_different_things_are_nothing_to_tell():
     grid = Grid(series((1, {"heart_rate": 70}), (1, {"heart_rate": 70.0, "ph": 7.3})))
-    assert grid.issues == []
+    assert not grid.issues
     assert (grid.number("heart_rate")[1], grid.number("ph")[1]) == (70, 7.3)
 
 
@@ -134,7 +134,7 @@ def test_issues_name_the_row_as_it_was_sent_not_as_it_was_sorted():
 def test_the_horizon_itself_belongs_to_the_last_hour():
     grid = Grid(series((48, {"heart_rate": 99}), (0, {"heart_rate": 60})))
     assert grid.measured("heart_rate") == [0, 47]
-    assert grid.issues == []
+    assert not grid.issues
 
 
 @pytest.mark.parametrize(

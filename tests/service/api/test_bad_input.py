@@ -1,6 +1,7 @@
 """Bad requests: each has its problem, and none stops the service."""
 
 import base64
+import socket
 import struct
 import zlib
 
@@ -244,6 +245,37 @@ def test_an_unknown_task_names_the_nearest(refused):
 def test_a_bad_query(refused, query):
     problem = refused(422, "bad_parameter", f"/predict/mortality?{query}", json={"text": "a"})
     assert problem["field"] == query.partition("=")[0]
+
+
+def test_a_body_that_does_not_come_is_given_up(start_server, stay):
+    with (
+        start_server("--body-seconds", "0.5", "--queue", "1") as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+        socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as stalled,
+    ):
+        stalled.sendall(
+            b"POST /predict/mortality HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            b"Content-Type: application/json\r\n\r\n{"
+        )
+        said = b""
+        while b"body_too_slow" not in said and (more := stalled.recv(65536)):
+            said += more
+        assert said.startswith(b"HTTP/1.1 408")
+        assert b"body_too_slow" in said
+        assert client.post("/predict/mortality", json=stay).status_code == 200
+
+
+def test_thousands_of_issues_make_a_short_answer(client):
+    rows = [{"hours": i / 1000, "heart_rate": 9999} for i in range(20_000)]
+    answer = client.post("/predict/mortality", json={"text": "a note", "timeseries": rows})
+    assert answer.status_code == 200
+    assert len(answer.content) < 50_000
+    assert answer.json()["issues"][-2]["seen"] == "19900 more"
+
+
+def test_a_huge_unknown_field_is_not_sent_back_whole(refused):
+    problem = refused(422, "unknown_field", json={"x" * 1_000_000: 1})
+    assert len(problem["field"]) < 400
 
 
 def test_a_place_that_is_not_free_says_when_one_will_be(start_server, stay):

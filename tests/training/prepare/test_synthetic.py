@@ -49,7 +49,7 @@ def test_records_can_be_sent_as_they_are(task: str):
     for sample in drawn(task, samples=20):
         log = IssueLog()
         assert read_record(to_record(sample), spec, log).parts == sample.parts
-        assert log.issues == []
+        assert not log.issues
         assert spec.label.encode(sample.label) >= 0
 
 
