@@ -82,11 +82,14 @@ class Modalities(Answer):
         missing: parts that the model knows and the case did not bring.
         contributions: exact Shapley value of each used part (log-odds for a binary label);
             None unless asked for with ``explain=True``.
+        baseline: what is predicted from nothing, in the same unit; the contributions add up to the
+            prediction less this. None as they are.
     """
 
     used: tuple[str, ...]
     missing: tuple[str, ...]
     contributions: Mapping[str, float] | None
+    baseline: float | None
 
     @classmethod
     def read(cls, document: Document) -> "Modalities":
@@ -96,6 +99,7 @@ class Modalities(Answer):
             used=document.texts("used"),
             missing=document.texts("missing"),
             contributions=document.numbers("contributions") if explained else None,
+            baseline=document.number("baseline") if document.has("baseline") else None,
             raw=document.raw,
         )
 
@@ -111,6 +115,8 @@ class Prediction(Answer):
         label: most likely class; None for a regression task.
         probability: of the positive class; None unless the label is binary.
         probabilities: of every class, summing to 1; empty for a regression task.
+        interval: lower and upper bound that hold the value at the coverage asked for (conformal);
+            None unless a regression task whose model has the data for it.
         prediction_set: classes that together hold the truth at the coverage asked for (conformal);
             empty if the service gave none.
         expected: mean of the classes' values, such as 4.2 stars; None unless the label is ordinal.
@@ -130,6 +136,7 @@ class Prediction(Answer):
     prediction_set: tuple[str, ...]
     expected: float | None
     value: float | None
+    interval: tuple[float, float] | None
     modalities: Modalities
     issues: tuple[Issue, ...]
     request_id: str
@@ -150,6 +157,7 @@ class Prediction(Answer):
             prediction_set=outcome.texts("set") if outcome.has("set") else (),
             expected=outcome.number("expected") if outcome.has("expected") else None,
             value=outcome.number("value") if regression else None,
+            interval=outcome.pair("interval") if outcome.has("interval") else None,
             modalities=Modalities.read(document.document("modalities")),
             issues=tuple(Issue.read(each) for each in document.documents("issues")),
             request_id=document.text("request_id"),

@@ -41,6 +41,13 @@ class Document:
         """Return a number."""
         return _number(self._member(name), self._at(name))
 
+    def pair(self, name: str) -> tuple[float, float]:
+        """Return a list of two numbers."""
+        path, values = self._at(name), self._list(name)
+        if len(values) != 2:
+            raise _wrong(path, values, "two numbers")
+        return _number(values[0], f"{path}[0]"), _number(values[1], f"{path}[1]")
+
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings."""
         path = self._at(name)

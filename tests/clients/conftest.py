@@ -155,6 +155,7 @@ def mortality() -> dict[str, Any]:
             "used": ["text", "timeseries"],
             "missing": ["image", "tabular"],
             "contributions": {"text": 0.42, "timeseries": -0.11},
+            "baseline": -1.5,
         },
         "issues": [
             {
@@ -189,7 +190,11 @@ def rating(mortality: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def length_of_stay(mortality: dict[str, Any]) -> dict[str, Any]:
-    return mortality | {"task": "length_of_stay", "prediction": {"value": 3}, "issues": []}
+    return mortality | {
+        "task": "length_of_stay",
+        "prediction": {"value": 3, "interval": [1.5, 4]},
+        "issues": [],
+    }
 
 
 @pytest.fixture

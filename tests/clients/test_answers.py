@@ -29,6 +29,7 @@ def test_a_binary_answer(client, service, mortality):
     assert answer.modalities.used == ("text", "timeseries")
     assert answer.modalities.missing == ("image", "tabular")
     assert answer.modalities.contributions == {"text": 0.42, "timeseries": -0.11}
+    assert answer.modalities.baseline == -1.5
     (issue,) = answer.issues
     assert (issue.code, issue.field, issue.seen, issue.action, issue.detail) == (
         "out_of_range",
@@ -53,6 +54,7 @@ def test_a_regression_answer(client, service, length_of_stay):
     service.answers(length_of_stay)
     answer = client.predict("length_of_stay", text="note")
     assert answer.value == 3.0
+    assert answer.interval == (1.5, 4.0)
     assert isinstance(answer.value, float)
     assert (answer.label, answer.probability, answer.expected) == (None, None, None)
     assert (answer.probabilities, answer.prediction_set) == ({}, ())
@@ -137,6 +139,8 @@ def test_a_member_that_is_missing_is_named(client, service, mortality, path):
         ({"model": []}, "model"),
         ({"model": {"name": "m", "version": "1", "demo": "no"}}, r"model\.demo"),
         ({"prediction": {"value": "3"}}, r"prediction\.value"),
+        ({"prediction": {"value": 3, "interval": [1]}}, r"prediction\.interval"),
+        ({"prediction": {"value": 3, "interval": [1, "2"]}}, r"prediction\.interval\[1\]"),
         ({"prediction": {"label": "a", "probabilities": {"a": True}}}, r"probabilities\.a"),
         ({"modalities": {"used": [None], "missing": []}}, r"modalities\.used\[0\]"),
         ({"issues": {}}, "issues"),
