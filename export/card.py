@@ -54,8 +54,8 @@ def model_card(run: Run, dataset: Dataset, report: Mapping[str, Any]) -> str:
         "- For research and for validation on your own data. Not a medical device; no decision",
         "  about a person should rest on it.",
         "- A part that a case lacks is left out of the computation, not guessed.",
-        "- Probabilities are calibrated on the validation split of the data above and need to be",
-        "  checked anew on yours.",
+        "- Probabilities and conformal sets are calibrated on the validation split of the data",
+        "  above, which also chose the best epoch: coverage is a little optimistic. Check both on yours.",
         "",
     ]
     return "\n".join(lines)

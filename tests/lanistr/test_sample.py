@@ -19,7 +19,7 @@ def test_a_record_made_of_a_sample_is_read_as_the_same_sample(
     for sample in request.getfixturevalue(which):
         log = IssueLog()
         again = read_record(to_record(sample), task, log)
-        assert (again.parts, again.id, log.issues) == (sample.parts, sample.id, [])
+        assert (again.parts, again.id, log.issues) == (sample.parts, sample.id, ())
 
 
 def test_all_but_the_pictures_survives_json(mortality: TaskSpec, stays: list[Sample]):
