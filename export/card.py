@@ -55,7 +55,8 @@ def model_card(run: Run, dataset: Dataset, report: Mapping[str, Any]) -> str:
         "  about a person should rest on it.",
         "- A part that a case lacks is left out of the computation, not guessed.",
         "- Probabilities and conformal sets are calibrated on the validation split of the data",
-        "  above, which also chose the best epoch: coverage is a little optimistic. Check both on yours.",
+        "  above, which also chose the best epoch: coverage is a little optimistic. Check both on",
+        "  yours.",
         "",
     ]
     return "\n".join(lines)
