@@ -8,6 +8,8 @@ one series):
     tabular     numbers         (M,)       float32  standardised; 0 where missing
                 categories      (K,)       int64    code; 0 missing, 1 unknown, 2... known
     timeseries  values          (T, F)     float32  see `lanistr.preprocess.timeseries`
+    any         encoded         (N, W)     float16  in place of these, where a frozen encoder has
+                                                    run before: the tokens that it yielded
 
 In a `Batch` every array has one more axis in front, the rows R of that modality; text is padded
 to the longest row and gets `attention_mask` (R, L) int64, 1 for a token and 0 for padding.
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from lanistr.issues import InputIssue
 from lanistr.modalities import Modality
 
-RAGGED = frozenset({"token_ids"})
+RAGGED = frozenset({"token_ids", "encoded"})
 """Names of the arrays whose rows differ in length."""
 
 PADDED = RAGGED | {"attention_mask"}
@@ -101,7 +103,7 @@ def collate(
 
 
 def stack(rows: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
-    """Stack the rows of one modality; ragged 1-d arrays are padded with 0 and get a mask.
+    """Stack the rows of one modality; ragged arrays are padded with 0 and get a mask.
 
     The mask stands beside the padded array under the name ``attention_mask``, also when all rows
     are of one length, so that a graph always has the same inputs.
@@ -111,7 +113,8 @@ def stack(rows: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
         arrays = [row[name] for row in rows]
         if name in RAGGED:
             lengths = np.array([len(array) for array in arrays])
-            padded = np.zeros((len(rows), lengths.max()), dtype=arrays[0].dtype)
+            shape = (len(rows), lengths.max(), *arrays[0].shape[1:])
+            padded = np.zeros(shape, dtype=arrays[0].dtype)
             for i, array in enumerate(arrays):
                 padded[i, : len(array)] = array
             stacked[name] = padded

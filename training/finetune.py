@@ -4,26 +4,26 @@ import json
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from numpy.typing import NDArray
+from torch import Tensor
 
 from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
-from lanistr.model.checkpoint import from_pretrained, load_core, read_config, save_pretrained
+from lanistr.model.checkpoint import from_pretrained, load_core, read_config
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
-from training.data.loader import load
-from training.data.sampler import epoch_batches
+from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
-from training.loop import StepLog, train_epoch
+from training.distributed import World, joined, parallelize, save_whole, whole_weights
+from training.loop import Trainer
 from training.metrics import check_metric, higher_is_better, known, measure
 from training.objectives import Task
-from training.optim import make_optimizer, make_schedule
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
-from training.run import LOG, Run, check_fits
-from training.settings import choose_device, require_paths, training_parser
+from training.run import Run, check_fits
+from training.settings import require_paths, training_parser
 
 EXAMPLE = (
     "python -m training.finetune --recipe small --data data/stays --init runs/stays"
@@ -47,10 +47,177 @@ def main() -> None:
         print(json.dumps(plan(recipe, _planned(recipe, planned_for, init)), indent=1))
         return
 
-    # ---- data and model ------------------------------------------------------------------------
+    # ---- data ----------------------------------------------------------------------------------
     require_paths(arguments)
-    device = choose_device(arguments.device)
-    dataset = Dataset.open(arguments.data)
+    with joined(arguments.device) as world:
+        dataset = Dataset.open(arguments.data, recipe.augment)
+        label = dataset.task.label
+        _check(recipe, dataset, init)
+        positions = dataset.rows("train", labelled=True)
+        if recipe.labels is not None:
+            rng = np.random.default_rng(recipe.seed)
+            positions = np.sort(rng.permutation(positions)[: recipe.labels])
+        validation = dataset.rows("validation", labelled=True)
+        check_metric(dataset.task.metric, dataset.labels[validation], label)
+        class_weights = weigh_classes(recipe, label, dataset.labels[positions])
+
+        # ---- model -----------------------------------------------------------------------------
+        torch.manual_seed(recipe.seed)
+        model = Lanistr(_config(recipe, dataset.task, dataset, init))
+        if init:
+            load_core(model, init.model_folder)
+        if recipe.freeze_encoders:
+            model.freeze_encoders()
+        run = world.share(
+            lambda: Run.begin(
+                arguments.out,
+                stage="finetune",
+                recipe=recipe,
+                dataset=dataset,
+                init=arguments.init,
+                model=model,
+            )
+        )
+        model.to(world.device)
+        encoded = None
+        if recipe.freeze_encoders and recipe.cache_features:
+            cases = np.union1d(positions, validation)
+            encoded = EncodedStore(
+                world.share(
+                    lambda: encode_once(
+                        model,
+                        dataset,
+                        cases,
+                        device=world.device,
+                        workers=recipe.runtime.workers,
+                    )
+                )
+            )
+
+        # ---- steps, keeping the best epoch on the validation split -------------------------------
+        objective = Task(
+            model,
+            regression=label.kind == "regression",
+            modality_dropout=recipe.modality_dropout,
+            class_weights=class_weights,
+            run=parallelize(model, recipe.runtime, world),
+        )
+        trainer = Trainer(
+            objective,
+            dataset,
+            positions,
+            recipe=recipe,
+            run=run,
+            world=world,
+            encoded=encoded,
+        )
+        metric = dataset.task.metric
+        best = trainer.progress
+        for step in trainer.walk():
+            if not trainer.ends_epoch(step):
+                continue
+            epoch = trainer.epoch(step)
+            outputs = _outputs(model, dataset, validation, recipe, world, encoded)
+            if class_weights is not None:
+                outputs = outputs - np.log(class_weights, dtype=np.float32)
+            found = measure(outputs, dataset.labels[validation], label)
+            trainer.note(
+                epoch=epoch, validation={name: known(each) for name, each in found.items()}
+            )
+            score = found[metric] if higher_is_better(metric) else -found[metric]
+            if not best or score > best["score"]:
+                best |= {"score": score, "epoch": epoch}
+                save_whole(_unweighted(model, class_weights), model, run.model_folder, world)
+            elif epoch - best["epoch"] >= recipe.patience:
+                break
+
+        # ---- calibration -----------------------------------------------------------------------
+        if world.leads:
+            learned = from_pretrained(run.model_folder, Lanistr).to(world.device)
+            outputs = predict(learned, dataset, validation, world.device)
+            run.write_calibration(Calibration.fit(outputs, dataset.labels[validation], label))
+            print(
+                f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
+                f"{abs(best['score']):.4f}, {len(positions)} labelled cases"
+            )
+        trainer.close()
+
+
+def weigh_classes(
+    recipe: FinetuneRecipe, label: LabelSpec, targets: NDArray[np.float32]
+) -> tuple[float, ...] | None:
+    """Return the weight of each class, 1 on average over the cases; None for all 1.
+
+    Raises:
+        ConfigError: the label has no classes, another number of them, or an ordinal head, whose
+            single score cannot take back what weights shift.
+    """
+    wanted = recipe.class_weights
+    if wanted == "equal":
+        return None
+    if label.kind == "regression" or (label.kind == "ordinal" and recipe.ordinal == "score"):
+        raise ConfigError(
+            "these outputs have no class weights",
+            field="class_weights",
+            seen=wanted,
+            accepted="equal; or, for an ordinal label, --set ordinal=classes",
+        )
+    if wanted != "balanced" and len(wanted) != label.outputs:
+        raise ConfigError(
+            "not a weight for each class",
+            field="class_weights",
+            seen=wanted,
+            accepted=f"{label.outputs} numbers, for {', '.join(label.classes)}",
+        )
+    counts = np.bincount(targets.astype(np.int64), minlength=label.outputs)
+    weights = 1 / np.maximum(counts, 1) if wanted == "balanced" else np.asarray(wanted)
+    return tuple(float(each) for each in weights * counts.sum() / (weights @ counts))
+
+
+def _unweighted(model: Lanistr, class_weights: tuple[float, ...] | None) -> dict[str, Tensor]:
+    """Return the weights, with what class weights shift taken back from the head's last layer.
+
+    A weighted cross-entropy is least where the odds are those of the data times the weights; their
+    logarithm off the logits gives the data's own odds.
+    """
+    learned = whole_weights(model)
+    if class_weights is not None:
+        assert model.head is not None
+        bias = f"head.mlp.{len(model.head.mlp) - 1}.bias"
+        learned[bias] = learned[bias] - torch.tensor(class_weights).log()
+    return learned
+
+
+def _outputs(
+    model: Lanistr,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    recipe: FinetuneRecipe,
+    world: World,
+    encoded: EncodedStore | None,
+) -> NDArray[np.float32]:
+    """Predict with the model as it is, each process a part of the cases.
+
+    Processes that share the weights out have to run every layer together, so all predict all.
+    """
+    shared = world.processes > 1 and recipe.runtime.strategy == "ddp"
+    mine = rows[world.process :: world.processes] if shared else rows
+    workers = recipe.runtime.workers
+    found = predict(model, dataset, mine, world.device, encoded=encoded, workers=workers)
+    if not shared:
+        return found
+    outputs = np.empty((len(rows), found.shape[1]), dtype=np.float32)
+    for process, part in enumerate(world.gather(found)):
+        outputs[process :: world.processes] = part
+    return outputs
+
+
+def _check(recipe: FinetuneRecipe, dataset: Dataset, init: Run | None) -> None:
+    """Check that a recipe fits the data and the initial weights.
+
+    Raises:
+        ConfigError: it is for another task, or would freeze random weights.
+    """
     if recipe.task not in (None, dataset.task.name):
         raise ConfigError(
             "the recipe is for another task",
@@ -64,75 +231,6 @@ def main() -> None:
             field="--init",
             accepted="a pretrained run, or --set freeze_encoders=false",
         )
-    label = dataset.task.label
-    positions = dataset.rows("train", labelled=True)
-    if recipe.labels is not None:
-        rng = np.random.default_rng(recipe.seed)
-        positions = np.sort(rng.permutation(positions)[: recipe.labels])
-    validation = dataset.rows("validation", labelled=True)
-    check_metric(dataset.task.metric, dataset.labels[validation], label)
-    torch.manual_seed(recipe.seed)
-    model = Lanistr(_config(recipe, dataset.task, dataset, init))
-    if init:
-        load_core(model, init.model_folder)
-    if recipe.freeze_encoders:
-        model.freeze_encoders()
-    model.to(device)
-    run = Run.create(
-        arguments.out,
-        stage="finetune",
-        recipe=recipe,
-        dataset=dataset,
-        init=arguments.init,
-        model=model,
-    )
-
-    # ---- epochs, keeping the best on the validation split --------------------------------------
-    optim = recipe.optim
-    objective = Task(
-        model, regression=label.kind == "regression", modality_dropout=recipe.modality_dropout
-    )
-    optimizer = make_optimizer(model, optim)
-    steps = optim.epochs * -(-len(positions) // optim.batch_size)
-    schedule = make_schedule(optimizer, optim, steps)
-    # Not the seed of the weights: streams that start alike would draw masks like weights.
-    generator = torch.Generator(device).manual_seed(recipe.seed + 1_000_003)
-    log = StepLog(run.folder / LOG)
-    metric = dataset.task.metric
-    best, best_epoch, step = -np.inf, -1, 0
-    for epoch in tqdm(range(optim.epochs), desc="fine-tuning", unit=" epochs", disable=None):
-        batches = epoch_batches(
-            positions, dataset.tokens, optim.batch_size, seed=recipe.seed, epoch=epoch
-        )
-        step = train_epoch(
-            objective,
-            load(dataset, batches, recipe.workers),
-            optimizer=optimizer,
-            schedule=schedule,
-            clip=optim.clip,
-            generator=generator,
-            device=device,
-            log=log,
-            epoch=epoch,
-            step=step,
-        )
-        outputs = predict(model, dataset, validation, device)
-        found = measure(outputs, dataset.labels[validation], label)
-        log.write(epoch=epoch, validation={name: known(each) for name, each in found.items()})
-        score = found[metric] if higher_is_better(metric) else -found[metric]
-        if score > best:
-            best, best_epoch = score, epoch
-            save_pretrained(model.eval(), run.model_folder)
-        elif epoch - best_epoch >= recipe.patience:
-            break
-
-    # ---- calibration ---------------------------------------------------------------------------
-    model = from_pretrained(run.model_folder, Lanistr).to(device)
-    run.write_calibration(_calibrate(model, dataset, validation, label, device))
-    print(
-        f"{run.folder}: best epoch {best_epoch}, validation {metric} {abs(best):.4f}, "
-        f"{len(positions)} labelled cases"
-    )
 
 
 def _refuse_sizes(overrides: list[str]) -> None:
@@ -149,13 +247,6 @@ def _refuse_sizes(overrides: list[str]) -> None:
                 seen=override,
                 accepted="sizes of model.head, or no --init",
             )
-
-
-def _calibrate(
-    model: Lanistr, dataset: Dataset, rows: np.ndarray, label: LabelSpec, device: torch.device
-) -> Calibration:
-    outputs = predict(model, dataset, rows, device)
-    return Calibration.fit(outputs, dataset.labels[rows], label)
 
 
 def _config(

@@ -1,36 +1,125 @@
-"""What a model costs, counted from what it computes."""
+"""What training costs: floating-point operations by batch, and how many the device could do."""
 
-from typing import cast
+import time
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
-from lanistr.model.encoder import Encoder
-from lanistr.model.lanistr import Lanistr
+from lanistr.model.encoder import Encoder, Pretext
+from lanistr.model.flops import transformer_flops
+from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
+
+BACKWARD = 2
+"""A backward pass costs two forward ones: one product for the inputs, one for the weights."""
 
 
 def forward_flops(model: Lanistr) -> int:
-    """Count the floating-point operations of one complete case: encoders, projections, fusion.
-
-    A multiplication and an addition count as two. The case has the longest text.
-
-    Args:
-        model: on the meta device; it is filled with zeros, since BERT and TabNet look at values
-            on the way.
-    """
-    model = model.to_empty(device="cpu").eval()
-    for each in (*model.parameters(), *model.buffers()):
-        each.data.zero_()
+    """Count the operations of one complete case with the longest text, on any device."""
     sample = torch.zeros(1, dtype=torch.int64)
-    parts = {
-        modality: TensorPart(sample, cast(Encoder, model.encoders[modality]).example(1))
-        for modality in model.config.modalities
-    }
-    # The counter knows plain matrix products, but not the CPU's fused attention.
-    plain = sdpa_kernel(SDPBackend.MATH)
-    with torch.inference_mode(), plain, FlopCounterMode(display=False) as counter:
-        tokens, mask = model.assemble(TensorBatch(1, parts), model.encode(parts))
-        model.fusion(tokens, mask)
-    return int(counter.get_total_flops())
+    parts: dict[str, TensorPart] = {}
+    with torch.device("cpu"):
+        for modality in model.config.modalities:
+            parts[modality] = TensorPart(sample, _encoder(model, modality).example(1))
+    batch = TensorBatch(1, {m: parts[m] for m in model.config.modalities})
+    return _encode(model, batch) + _fuse(model, batch)
+
+
+def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> int:
+    """Count the operations of a training step over a batch that stands on the CPU.
+
+    Pretraining takes two views of each case. Frozen encoders run forward alone, and not at all
+    where their outputs were stored.
+    """
+    if isinstance(model, Lanistr):
+        trained = next(model.encoders.parameters()).requires_grad
+        encode = _encode(model, batch) * (1 + BACKWARD * trained)
+        return encode + (1 + BACKWARD) * (_fuse(model, batch) + _head(model, batch))
+    core = model.core
+    views = 2 if model.projector is not None else 1
+    forward = views * _encode(core, batch)
+    for modality, part in batch.parts.items():
+        pretext = model.pretexts[modality]
+        assert isinstance(pretext, Pretext)
+        forward += pretext.flops(part.arrays)
+    if model.projector is not None:
+        forward += 2 * (_fuse(core, batch) + _compare(model, batch))
+    return (1 + BACKWARD) * forward
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure the device's matrix products, in operations a second: what 100% of it would be."""
+    size = 8192 if device.type == "cuda" else 768
+    left = torch.randn(size, size, device=device, dtype=dtype)
+    right = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(8):
+        _wait(device)
+        started = time.perf_counter()
+        left @ right
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _encoder(model: Lanistr, modality: str) -> Encoder:
+    encoder = model.encoders[modality]
+    assert isinstance(encoder, Encoder)
+    return encoder
+
+
+def _encode(model: Lanistr, batch: TensorBatch) -> int:
+    return sum(
+        _encoder(model, modality).flops(part.arrays)
+        for modality, part in batch.parts.items()
+        if "encoded" not in part.arrays
+    )
+
+
+def _fuse(model: Lanistr, batch: TensorBatch) -> int:
+    """Count projections and fusion."""
+    fusion = model.config.fusion
+    tokens_B = torch.ones(batch.size, dtype=torch.int64)
+    project = 0
+    for modality, part in batch.parts.items():
+        rows_R = _tokens(model, modality, part)
+        project += 2 * int(rows_R.sum()) * _encoder(model, modality).width * fusion.width
+        most_B = torch.zeros_like(tokens_B)  # several rows of a case share their places
+        tokens_B += most_B.scatter_reduce(0, part.sample, rows_R, "amax")
+    return project + transformer_flops(
+        tokens_B, width=fusion.width, feedforward=fusion.feedforward, layers=fusion.layers
+    )
+
+
+def _tokens(model: Lanistr, modality: str, part: TensorPart) -> Tensor:
+    """Return (R,) how many tokens each row hands on to fusion."""
+    encoder, rows = _encoder(model, modality), len(part.sample)
+    if "encoded" not in part.arrays:
+        mask_RN = encoder.token_mask(**part.arrays)
+        return torch.full((rows,), encoder.handed_on) if mask_RN is None else mask_RN.sum(dim=1)
+    return part.arrays["attention_mask"].sum(dim=1)
+
+
+def _head(model: Lanistr, batch: TensorBatch) -> int:
+    return 0 if model.head is None else 2 * batch.size * _matrices(model.head)
+
+
+def _compare(model: LanistrForPretraining, batch: TensorBatch) -> int:
+    """Count SimMMM's projector and predictor over the tokens of one view."""
+    simmmm = model.config.simmmm
+    assert simmmm is not None
+    assert model.projector is not None
+    assert model.predictor is not None
+    tokens = batch.size
+    if simmmm.tokens == "all":
+        tokens += sum(int(_tokens(model.core, m, part).sum()) for m, part in batch.parts.items())
+    return 2 * tokens * (_matrices(model.projector) + _matrices(model.predictor))
+
+
+def _matrices(module: torch.nn.Module) -> int:
+    return sum(each.numel() for each in module.parameters() if each.ndim == 2)

@@ -1,23 +1,35 @@
-"""The training loop: one epoch of steps, and what is logged of each."""
+"""The training loop: steps, what is logged of each, and the state that survives an interruption."""
 
 import json
 import math
+import os
+import signal
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Generator
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Generator, Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from lanistr.batch import Batch
 from lanistr.errors import LanistrError
-from lanistr.model.tensors import to_tensors
+from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from training.checkpoint import Checkpoints
+from training.data.loader import Loaded, load
+from training.data.sampler import Curriculum, MicroBatch
+from training.data.store import Dataset, EncodedRows
+from training.distributed import World, accumulating, clip_gradients
+from training.flops import matmul_rate, step_flops
 from training.objectives import Objective
+from training.optim import make_optimizer, rate_factor, set_rates
+from training.recipe import Recipe
+from training.run import LOG, Run
+
+TENSORBOARD = "tensorboard"
 
 
 class NonFiniteLossError(LanistrError):
@@ -25,67 +37,292 @@ class NonFiniteLossError(LanistrError):
 
 
 class StepLog:
-    """`log.jsonl`: one object a line."""
+    """`log.jsonl`: one object a line, and the same figures for TensorBoard.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        folder: of the run.
+        size: bytes of the log to keep, of a run that goes on; what was written after is undone.
+        step: the first that will be logged.
+    """
 
-    def write(self, **entry: Any) -> None:
-        """Append one object; it is on disk when this returns, as far as the system says."""
+    def __init__(self, folder: Path, size: int = 0, step: int = 0) -> None:
+        self.path = folder / LOG
+        self.path.touch()
+        os.truncate(self.path, min(size, self.path.stat().st_size))
+        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)
+
+    def write(self, *, after: int, **entry: Any) -> None:
+        """Append one object, written when this returns; `after` is the step for TensorBoard."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, allow_nan=False) + "\n")
+        for name, value in _figures(entry):
+            self._board.add_scalar(name, value, after)
+
+    def size(self) -> int:
+        """Return the bytes written so far, when they are on the disk."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._board.flush()
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._board.close()
 
 
-def train_epoch(
-    objective: Objective,
-    batches: Iterable[Batch],
-    *,
-    optimizer: AdamW,
-    schedule: LambdaLR,
-    clip: float,
-    generator: Generator,
-    device: torch.device,
-    log: StepLog,
-    epoch: int,
-    step: int,
-) -> int:
-    """Take one step a batch and return the number of the next step.
+class Trainer:
+    """Takes the steps of a run.
 
-    Raises:
-        NonFiniteLossError: naming the cases of the batch.
+    Args:
+        objective: what is minimised, with the model as it runs in `objective.run`.
+        dataset: where the cases stand.
+        positions: the cases to learn from.
+        recipe: everything that was chosen.
+        run: the folder.
+        world: the processes.
+        encoded: outputs of frozen encoders.
+
+    Attributes:
+        step: steps taken.
+        steps: steps in all.
+        progress: what the caller has to know to go on; stored with every checkpoint.
     """
-    objective.model.train()
-    parameters = [each for each in objective.model.parameters() if each.requires_grad]
-    started = time.perf_counter()
-    for batch in tqdm(batches, desc=f"epoch {epoch}", unit=" steps", leave=False, disable=None):
-        # Master weights stay float32; on a GPU the arithmetic is bf16.
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            loss, report = objective(to_tensors(batch, device), generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        value, norm = float(loss.detach()), float(clip_grad_norm_(parameters, clip))
-        if not (math.isfinite(value) and math.isfinite(norm)):
-            raise NonFiniteLossError(
-                f"the loss of step {step} is {value}, its gradient's norm {norm}; losses {report}; "
-                f"cases {_some(batch.ids)}",
-                code="non_finite_loss",
-                accepted="finite numbers: look at these cases, or lower optim.lr",
-            )
-        lr = schedule.get_last_lr()[0]
-        optimizer.step()
-        schedule.step()
-        now = time.perf_counter()
-        log.write(
-            step=step,
-            epoch=epoch,
-            loss=value,
-            losses=report,
-            lr=lr,
-            gradient_norm=norm,
-            samples_per_second=round(batch.size / (now - started), 1),
+
+    def __init__(
+        self,
+        objective: Objective,
+        dataset: Dataset,
+        positions: Any,
+        *,
+        recipe: Recipe,
+        run: Run,
+        world: World,
+        encoded: EncodedRows | None = None,
+    ) -> None:
+        self.objective = objective
+        self.dataset = dataset
+        self.recipe = recipe
+        self.world = world
+        self.encoded = encoded
+        self.curriculum = Curriculum(
+            positions=positions,
+            amounts=dataset.amounts,
+            batch_size=recipe.optim.batch_size,
+            seed=recipe.seed,
+            lengths=dataset.tokens,
+            costs=_costs(dataset, objective.model),
+            budget=recipe.runtime.tokens,
+            processes=world.processes,
+            process=world.process,
         )
-        started, step = now, step + 1
-    return step
+        self.steps = recipe.optim.epochs * self.curriculum.steps_per_epoch
+        self.optimizer = make_optimizer(objective.model, recipe.optim)
+        self.parameters = [each for each in objective.model.parameters() if each.requires_grad]
+        self.generator = Generator(world.device)
+        self.dtype = _dtype(recipe, world.device)
+        self.rate = matmul_rate(world.device, self.dtype)
+        self.checkpoints = Checkpoints(run.folder, recipe.checkpoints.keep)
+        stored = self.checkpoints.restore(objective.model, self.optimizer, world) or {}
+        self.step: int = stored.get("step", 0)
+        self.progress: dict[str, Any] = stored.get("progress", {})
+        self.log: StepLog | None = None
+        if world.leads:
+            self.log = StepLog(run.folder, stored.get("log", 0), self.step)
+
+    def ends_epoch(self, step: int) -> bool:
+        """Whether a step is the last of its epoch."""
+        return (step + 1) % self.curriculum.steps_per_epoch == 0
+
+    def epoch(self, step: int) -> int:
+        """Return the epoch of a step."""
+        return step // self.curriculum.steps_per_epoch
+
+    def walk(self) -> Iterator[int]:
+        """Take the steps that are left; yield the number of each when it is done.
+
+        What the caller does then counts as part of the step: it comes before its checkpoint.
+
+        Raises:
+            NonFiniteLossError: naming the cases.
+            CheckpointError: the disk takes no more.
+            SystemExit: 143, after a checkpoint, when the system asks the run to end (SIGTERM).
+        """
+        loaded = load(
+            self.dataset,
+            self.curriculum.walk(self.step, self.steps),
+            workers=self.recipe.runtime.workers,
+            encoded=self.encoded,
+            pin=self.world.device.type == "cuda",
+        )
+        bar = tqdm(
+            desc="training",
+            unit=" steps",
+            initial=self.step,
+            total=self.steps,
+            disable=None if self.world.leads else True,
+        )
+        with bar, _asked_to_end() as asked:
+            while self.step < self.steps:
+                ending = self._take(loaded, bar, bool(asked))
+                self.step += 1
+                yield self.step - 1
+                done = self.step == self.steps
+                if ending or done or self.step % self.recipe.checkpoints.every == 0:
+                    self.store()
+                if ending and not done:
+                    if self.world.leads:
+                        print(
+                            f"asked to end: stored after {self.step} of {self.steps} steps; "
+                            "the same command goes on from there",
+                            file=sys.stderr,
+                        )
+                    sys.exit(128 + signal.SIGTERM)
+
+    def store(self) -> None:
+        """Write a checkpoint now."""
+        size = self.log.size() if self.log else 0
+        state = {"step": self.step, "log": size, "progress": self.progress}
+        self.checkpoints.save(self.objective.model, self.optimizer, state, self.world)
+
+    def close(self) -> None:
+        """End a run that is done: its checkpoints are of no more use."""
+        if self.log:
+            self.log.close()
+            self.checkpoints.remove()
+
+    def note(self, **entry: Any) -> None:
+        """Log what is not a step, such as a validation."""
+        if self.log:
+            self.log.write(after=self.step, **entry)
+
+    def _take(self, loaded: Iterator[Loaded], bar: "tqdm[Any]", asked: bool) -> bool:
+        """Take a step; return whether any process was asked to end."""
+        started = time.perf_counter()
+        optim, device, names = self.recipe.optim, self.world.device, self.objective.losses
+        set_rates(self.optimizer, rate_factor(optim, self.step, self.steps))
+        self.objective.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(2 * len(names) + 1, dtype=torch.float64, device=device)
+        counts = torch.zeros(4, dtype=torch.float64)
+        seen: list[tuple[Tensor, Sequence[str]]] = []
+        for each in loaded:
+            part = each.part
+            loss, named = self._run(each.batch.to(device), part)
+            seen.append((loss.detach(), each.ids))
+            sums[-1] += loss.detach()
+            for place, name in enumerate(names):
+                if name in named:
+                    sums[place] += named[name]
+                    sums[len(names) + place] = 1
+            if part.weight:
+                counts += torch.tensor(
+                    [
+                        each.batch.size,
+                        int(self.dataset.tokens[part.positions].sum()),
+                        step_flops(self.objective.model, each.batch),
+                        0,
+                    ],
+                    dtype=torch.float64,
+                )
+            if part.last:
+                break
+        counts[-1] = asked
+        total = self.world.add(torch.cat([sums, counts.to(device)])).tolist()
+        value = total[2 * len(names)]
+        losses = {n: total[i] for i, n in enumerate(names) if total[len(names) + i]}
+        norm = float(clip_gradients(self.parameters, optim.clip))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            self._refuse(value, norm, losses, seen)
+        self.optimizer.step()
+        seconds = time.perf_counter() - started
+        cases, tokens, flops, ending = total[-4:]
+        entry = {
+            "step": self.step,
+            "epoch": self.epoch(self.step),
+            "loss": value,
+            "losses": losses,
+            "lr": optim.lr * rate_factor(optim, self.step, self.steps),
+            "gradient_norm": norm,
+            "samples_per_second": round(cases / seconds, 2),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "mfu": round(flops / seconds / (self.rate * self.world.processes), 4),
+        }
+        if self.log:
+            self.log.write(after=self.step, **entry)
+        bar.update()
+        bar.set_postfix(loss=f"{value:.4f}", samples_per_s=entry["samples_per_second"])
+        return bool(ending)
+
+    def _run(self, batch: Any, part: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run forward and backward over a micro-batch; gradients add up."""
+        torch.manual_seed(part.seed)  # dropout
+        # Not the same seed: streams that start alike would draw masks like dropout.
+        self.generator.manual_seed(part.seed ^ 0x5EED)
+        with accumulating(self.objective.run, part.last):
+            with torch.autocast(
+                self.world.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
+            ):
+                loss, named = self.objective(batch, part, self.generator)
+            # Gradients are averaged over processes; the loss is a sum over them.
+            (loss * self.world.processes).backward()
+        return loss, named
+
+    def _refuse(
+        self,
+        value: float,
+        norm: float,
+        losses: dict[str, float],
+        seen: list[tuple[Tensor, Sequence[str]]],
+    ) -> None:
+        """Stop the run, naming the cases of the micro-batches at fault, or all of the step's."""
+        at_fault = [i for loss, ids in seen if not bool(loss.isfinite()) for i in ids]
+        mine = at_fault, [i for _, ids in seen for i in ids]
+        faulty, all_cases = zip(*self.world.gather(mine), strict=True)
+        ids = [i for each in (faulty if any(faulty) else all_cases) for i in each]
+        raise NonFiniteLossError(
+            f"the loss of step {self.step} is {value}, its gradient's norm {norm}; "
+            f"losses {losses}; cases {_some(ids)}",
+            code="non_finite_loss",
+            accepted="finite numbers: look at these cases, or lower optim.lr",
+        )
+
+
+def _costs(dataset: Dataset, model: nn.Module) -> Any:
+    """Return (N,) the tokens that each case brings besides its words."""
+    assert isinstance(model, Lanistr | LanistrForPretraining)
+    encoders = (model if isinstance(model, Lanistr) else model.core).encoders
+    costs = 0 * dataset.tokens
+    for modality, amounts in dataset.amounts.items():
+        if amounts is not dataset.tokens:
+            costs = costs + amounts * encoders[modality].handed_on  # type: ignore[operator]
+    return costs
+
+
+def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+    wanted = recipe.runtime.precision
+    if wanted == "auto":
+        wanted = "bf16" if device.type == "cuda" else "fp32"
+    return torch.bfloat16 if wanted == "bf16" else torch.float32
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[list[int]]:
+    """Give a list that is empty until the system asks the process to end (SIGTERM)."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _figures(entry: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of an entry by their paths."""
+    for name, value in entry.items():
+        if isinstance(value, dict):
+            yield from _figures(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
 
 
 def _some(ids: Sequence[str]) -> str:

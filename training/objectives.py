@@ -1,13 +1,19 @@
-"""Objectives: from a batch to the loss that is trained on, and a report of its parts."""
+"""Objectives: from a batch to the loss that is trained on, and a report of its parts.
 
+A step's loss is the mean over all its cases, wherever they run: each micro-batch's mean counts by
+the share that it holds of what the mean is over.
+"""
+
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import FAMILIES, Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
+from training.data.sampler import MicroBatch
 from training.recipe import LossWeights
 
 
@@ -15,49 +21,104 @@ class Objective(Protocol):
     """What the loop minimises."""
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> Lanistr | LanistrForPretraining:
         """What is trained."""
         ...
 
-    def __call__(self, batch: TensorBatch, generator: Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and its parts by name, the parts as plain numbers."""
+    @property
+    def run(self) -> nn.Module:
+        """The model as it runs, which several processes wrap."""
+        ...
+
+    @property
+    def losses(self) -> Sequence[str]:
+        """Names of the parts of the loss, in the order in which they are reported."""
+        ...
+
+    def __call__(
+        self, batch: TensorBatch, part: MicroBatch, generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what a micro-batch adds to the step's loss, and to the loss's parts by name."""
         ...
 
 
 class Pretraining:
-    """The weighted sum of the losses of the modalities that the batch brings."""
+    """The weighted sum of the losses of the modalities that the batch brings.
 
-    def __init__(self, model: LanistrForPretraining, weights: LossWeights) -> None:
+    Args:
+        model: what is trained.
+        weights: of the losses.
+        run: the model as it runs, where it is wrapped for several processes.
+    """
+
+    def __init__(
+        self, model: LanistrForPretraining, weights: LossWeights, run: nn.Module | None = None
+    ) -> None:
         self.model = model
         self.weights = weights
+        self.run = run or model
+        self.losses = [FAMILIES[each].loss for each in model.config.modalities]
+        if model.config.simmmm:
+            self.losses.append("simmmm")
 
-    def __call__(self, batch: TensorBatch, generator: Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one step."""
-        named = self.model(batch, generator)
+    def __call__(
+        self, batch: TensorBatch, part: MicroBatch, generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what a micro-batch adds to the step's loss."""
+        shares = {FAMILIES[each].loss: share for each, share in part.shares.items()}
+        shares["simmmm"] = part.weight
+        named = self.run(batch, generator, part.company)
+        named = {name: shares.get(name, 0.0) * each for name, each in named.items()}
         total = torch.stack([getattr(self.weights, name) * each for name, each in named.items()])
-        return total.sum(), {name: float(each.detach()) for name, each in named.items()}
+        return total.sum(), {name: each.detach() for name, each in named.items()}
 
 
 class Task:
-    """The task's loss over labelled cases: cross-entropy, or squared error for regression."""
+    """The task's loss over labelled cases: cross-entropy, or squared error for regression.
 
-    def __init__(self, model: Lanistr, *, regression: bool, modality_dropout: float) -> None:
+    Args:
+        model: what is trained.
+        regression: the label is a number.
+        modality_dropout: chance that a present modality of a case is hidden.
+        class_weights: (C,) weight of each class, 1 on average over the cases; None for all 1.
+        run: the model as it runs, where it is wrapped for several processes.
+    """
+
+    losses = ("task",)
+
+    def __init__(
+        self,
+        model: Lanistr,
+        *,
+        regression: bool,
+        modality_dropout: float,
+        class_weights: Sequence[float] | None = None,
+        run: nn.Module | None = None,
+    ) -> None:
         self.model = model
         self.regression = regression
         self.modality_dropout = modality_dropout
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.run = run or model
 
-    def __call__(self, batch: TensorBatch, generator: Generator) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss of one step; every case of the batch must be labelled."""
+    def __call__(
+        self, batch: TensorBatch, part: MicroBatch, generator: Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return what a micro-batch, of labelled cases alone, adds to the step's loss."""
         assert batch.labels is not None
+        company = part.company | (batch.parts.keys() if part.company else frozenset())
         hidden = drop_modalities(batch, self.modality_dropout, generator)
-        loss = self.loss(self.model(hidden).logits, batch.labels)
-        return loss, {"task": float(loss.detach())}
+        loss = part.weight * self.loss(self.run(hidden, company).logits, batch.labels)
+        return loss, {"task": loss.detach()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of outputs (B, C) against labels (B,)."""
         if self.regression:
             return functional.mse_loss(logits[:, 0].float(), labels)
-        return functional.cross_entropy(logits.float(), labels.long())
+        each = functional.cross_entropy(logits.float(), labels.long(), reduction="none")
+        if self.class_weights is not None:
+            each = each * self.class_weights.to(each)[labels.long()]
+        return each.mean()
 
 
 def drop_modalities(batch: TensorBatch, share: float, generator: Generator) -> TensorBatch:

@@ -2,31 +2,75 @@
 
 import math
 
+import torch
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
+from lanistr.errors import ConfigError, unknown_name
 from training.recipe import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
-    """Return AdamW over what is trained; biases, norms and embeddings of one axis do not decay."""
-    trained = [each for each in model.parameters() if each.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    on_gpu = bool(trained) and trained[0].is_cuda
-    return AdamW(groups, lr=config.lr, betas=config.betas, fused=on_gpu or None)
+    """Return AdamW over what is trained; biases, norms and embeddings of one axis do not decay.
+
+    Raises:
+        ConfigError: a rate is given for a part that the model has not, or that is not trained.
+    """
+    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    parts = {".".join(name.split(".")[:n]) for name in trained for n in range(1, 5)}
+    for part in config.rates:
+        if part not in parts:
+            raise ConfigError(
+                "no part of the model that is trained",
+                field="optim.rates",
+                seen=part,
+                accepted=unknown_name(part, sorted(each for each in parts if each.count(".") < 2)),
+            )
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in trained.items():
+        groups.setdefault((_rate(name, config), parameter.ndim > 1), []).append(parameter)
+    optimizer = AdamW(
+        [
+            {
+                "params": parameters,
+                "full_lr": config.lr * rate,
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for (rate, decays), parameters in groups.items()
+        ],
+        lr=config.lr,
+        betas=config.betas,
+        fused=True,
+    )
+    # Now, not at a weight's first gradient: a checkpoint has the same entries at any time.
+    for parameter in trained.values():
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+            "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+        }
+    return optimizer
 
 
-def make_schedule(optimizer: AdamW, config: OptimConfig, steps: int) -> LambdaLR:
-    """Return warm-up and cosine by step: up to the full rate, then down to 0 after the last."""
+def rate_factor(config: OptimConfig, step: int, steps: int) -> float:
+    """Return the share of the full learning rate that a step of a run of `steps` is taken with.
+
+    Warm-up and cosine: up to 1, then down to 0 after the last step.
+    """
     warmup = max(1, round(config.warmup * steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
-    return LambdaLR(optimizer, factor)
+def set_rates(optimizer: AdamW, factor: float) -> None:
+    """Set every group's learning rate to a share of its full one."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["full_lr"]
+
+
+def _rate(name: str, config: OptimConfig) -> float:
+    """Return the rate of the longest part that a parameter's name starts with; 1 if none does."""
+    steps = name.split(".")
+    found = [config.rates.get(".".join(steps[:n])) for n in range(1, len(steps))]
+    return next((rate for rate in reversed(found) if rate is not None), 1.0)

@@ -8,10 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from lanistr.model.lanistr import Lanistr
-from lanistr.model.tensors import to_tensors
-from training.data.loader import load
+from training.data.loader import load_in_order
 from training.data.sampler import in_order
-from training.data.store import Dataset
+from training.data.store import Dataset, EncodedRows
 
 
 def predict(
@@ -20,11 +19,17 @@ def predict(
     positions: Sequence[int] | NDArray[np.int64],
     device: torch.device,
     batch_size: int = 64,
+    *,
+    encoded: EncodedRows | None = None,
+    workers: int = 0,
 ) -> NDArray[np.float32]:
     """Return the head's outputs (N, C), in the order of the positions; no case is left out."""
     model.eval()
     outputs: list[NDArray[Any]] = []
-    with torch.inference_mode():
-        for batch in load(dataset, in_order(list(positions), batch_size)):
-            outputs.append(model(to_tensors(batch, device)).logits.float().cpu().numpy())
+    batches = in_order(positions, batch_size)
+    with torch.no_grad():
+        for batch in load_in_order(dataset, batches, encoded=encoded, workers=workers):
+            outputs.append(model(batch.to(device)).logits.float().cpu().numpy())
+    if not outputs:
+        return np.empty((0, 0), dtype=np.float32)
     return np.concatenate(outputs)

@@ -3,23 +3,21 @@
 import json
 
 import torch
-from tqdm import tqdm
 
 from lanistr.command import run_command
-from lanistr.model.checkpoint import load_core, save_pretrained
+from lanistr.model.checkpoint import load_core
 from lanistr.model.lanistr import LanistrForPretraining
-from training.data.loader import load
-from training.data.sampler import epoch_batches
 from training.data.store import Dataset
-from training.loop import StepLog, train_epoch
+from training.distributed import joined, parallelize, save_whole, whole_weights
+from training.loop import Trainer
 from training.objectives import Pretraining
-from training.optim import make_optimizer, make_schedule
 from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
-from training.run import LOG, Run, check_fits
-from training.settings import choose_device, require_paths, training_parser
+from training.run import Run, check_fits
+from training.settings import require_paths, training_parser
 
-EXAMPLE = "python -m training.pretrain --recipe small --data data/stays --out runs/stays"
+EXAMPLE = """python -m training.pretrain --recipe small --data data/stays --out runs/stays
+  torchrun --nproc-per-node 8 -m training.pretrain --recipe mimic-iv --data data/x --out runs/x"""
 
 
 def main() -> None:
@@ -40,53 +38,43 @@ def main() -> None:
         print(json.dumps(plan(recipe, planned), indent=1))
         return
 
-    # ---- data, model, optimiser ----------------------------------------------------------------
+    # ---- data and model ------------------------------------------------------------------------
     require_paths(arguments)
-    device = choose_device(arguments.device)
-    dataset = Dataset.open(arguments.data)
-    positions = dataset.rows("train")
-    torch.manual_seed(recipe.seed)
-    model = LanistrForPretraining(model_config(recipe.model, dataset.preprocessor.dimensions()))
-    if arguments.init:
-        check_fits(Run.open(arguments.init), dataset)
-        load_core(model.core, Run.open(arguments.init).model_folder)
-    model.to(device)
-    run = Run.create(
-        arguments.out,
-        stage="pretrain",
-        recipe=recipe,
-        dataset=dataset,
-        init=arguments.init,
-        model=model,
-    )
-    optim = recipe.optim
-    steps = optim.epochs * -(-len(positions) // optim.batch_size)
-    optimizer = make_optimizer(model, optim)
-    schedule = make_schedule(optimizer, optim, steps)
-    # Not the seed of the weights: streams that start alike would draw masks like weights.
-    generator = torch.Generator(device).manual_seed(recipe.seed + 1_000_003)
+    with joined(arguments.device) as world:
+        dataset = Dataset.open(arguments.data, recipe.augment)
+        positions = dataset.rows("train")
+        torch.manual_seed(recipe.seed)
+        model = LanistrForPretraining(model_config(recipe.model, dataset.preprocessor.dimensions()))
+        if arguments.init:
+            check_fits(Run.open(arguments.init), dataset)
+            load_core(model.core, Run.open(arguments.init).model_folder)
+        run = world.share(
+            lambda: Run.begin(
+                arguments.out,
+                stage="pretrain",
+                recipe=recipe,
+                dataset=dataset,
+                init=arguments.init,
+                model=model,
+            )
+        )
 
-    # ---- epochs --------------------------------------------------------------------------------
-    log = StepLog(run.folder / LOG)
-    step = 0
-    for epoch in tqdm(range(optim.epochs), desc="pretraining", unit=" epochs", disable=None):
-        batches = epoch_batches(
-            positions, dataset.tokens, optim.batch_size, seed=recipe.seed, epoch=epoch
+        # ---- steps -----------------------------------------------------------------------------
+        runs = parallelize(model.to(world.device), recipe.runtime, world)
+        trainer = Trainer(
+            Pretraining(model, recipe.losses, runs),
+            dataset,
+            positions,
+            recipe=recipe,
+            run=run,
+            world=world,
         )
-        step = train_epoch(
-            Pretraining(model, recipe.losses),
-            load(dataset, batches, recipe.workers),
-            optimizer=optimizer,
-            schedule=schedule,
-            clip=optim.clip,
-            generator=generator,
-            device=device,
-            log=log,
-            epoch=epoch,
-            step=step,
-        )
-    save_pretrained(model.eval(), run.model_folder)
-    print(f"{run.folder}: {step} steps over {len(positions)} cases")
+        for _ in trainer.walk():
+            pass
+        save_whole(whole_weights(model), model, run.model_folder, world)
+        trainer.close()
+    if world.leads:
+        print(f"{run.folder}: {trainer.steps} steps over {len(positions)} cases")
 
 
 if __name__ == "__main__":

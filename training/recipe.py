@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field
@@ -20,6 +20,7 @@ from lanistr.model.heads import HeadConfig
 from lanistr.model.lanistr import LanistrConfig
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
+from training.data.codecs import Augmentation
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +31,16 @@ class OptimConfig(Schema):
     """How weights move.
 
     Attributes:
+        rates: factor of the learning rate by part of the model, such as
+            ``{encoders: 0.1, encoders.text: 0.05}``; the longest name counts. 0 freezes nothing,
+            but leaves the part where it is.
+        batch_size: cases a step, over all processes.
         warmup: share of all steps over which the learning rate rises; the first step is not at 0.
         clip: largest norm of the gradient.
     """
 
     lr: float = Field(gt=0)
+    rates: dict[str, Annotated[float, Field(ge=0)]] = {}
     weight_decay: float = Field(ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     epochs: int = Field(ge=1)
@@ -53,6 +59,42 @@ class LossWeights(Schema):
     simmmm: float = Field(default=0.5, ge=0)
 
 
+class RuntimeConfig(Schema):
+    """How a run uses its machines; none of it changes what is computed beyond rounding.
+
+    Attributes:
+        tokens: most tokens (words, patches, time steps, padding counted) that a process takes at
+            once; a step of more is taken in several turns, whose gradients are added up. None:
+            a step is one turn.
+        strategy: of several processes: "ddp", each with the whole model, or "fsdp", each with a
+            share of weights, gradients and optimiser state.
+        precision: of the arithmetic; weights are float32. "auto" is bf16 on a GPU.
+        compile: have `torch.compile` compile each block (Transformer layer).
+        checkpoint_activations: keep only each block's input for the backward pass and compute the
+            block again: less memory, a third more arithmetic.
+        workers: processes that read and decode ahead; 0 reads in the training process.
+    """
+
+    tokens: int | None = Field(default=None, ge=1)
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
+    checkpoint_activations: bool = False
+    workers: int = Field(default=0, ge=0)
+
+
+class CheckpointConfig(Schema):
+    """When the state of a run is stored, so that it can go on after an interruption.
+
+    Attributes:
+        every: steps from one to the next.
+        keep: how many to keep, the newest.
+    """
+
+    every: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
 class Recipe(Schema):
     """What both stages choose.
 
@@ -60,14 +102,16 @@ class Recipe(Schema):
         task: whose data the recipe is made for; None for any.
         model: sizes by part, as in `LanistrConfig`; what the data decide may be left out. None
             for a part that the model is to do without.
-        workers: processes that read batches ahead; 0 reads in the training process.
+        augment: how pictures vary from epoch to epoch.
         seed: of weights, order, masks and dropout.
     """
 
     task: str | None = None
     model: dict[str, dict[str, Any] | None]
     optim: OptimConfig
-    workers: int = Field(default=0, ge=0)
+    runtime: RuntimeConfig = RuntimeConfig()
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    augment: Augmentation = Augmentation()
     seed: int = Field(default=0, ge=0)
 
 
@@ -84,13 +128,22 @@ class FinetuneRecipe(Recipe):
         freeze_encoders: train projections, fusion and head alone.
         modality_dropout: chance that a present modality of a case is hidden in a step; a case may
             lose all of them, which teaches what to say of nothing.
+        cache_features: encode what frozen encoders see once, before the first epoch, and read it
+            in every epoch. Pictures are then not augmented.
         ordinal: what an ordinal label's head is: one score with cuts, or classes without order.
+        class_weights: weight of each class in the loss: all 1, "balanced" (as rare as a class is,
+            so heavy), or a number for each. Probabilities stay those of the data: what the
+            weights shift is taken back from the head after training.
         patience: epochs without a better validation metric before training stops.
         labels: learn from so many labelled cases only, drawn with the seed. None: all.
     """
 
     freeze_encoders: bool = True
-    modality_dropout: float = Field(default=0.0, ge=0, lt=1)
+    cache_features: bool = True
+    modality_dropout: float = Field(default=0.1, ge=0, lt=1)
+    class_weights: Literal["equal", "balanced"] | tuple[Annotated[float, Field(gt=0)], ...] = (
+        "equal"
+    )
     ordinal: Literal["score", "classes"] = "score"
     patience: int = Field(default=10, ge=1)
     labels: int | None = Field(default=None, ge=1)

@@ -4,14 +4,16 @@ config.json         stage, recipe as resolved, data and its hash, initial weight
 task.json           the task
 preprocessing.json  the fitted preprocessing state, with tokenizer.json beside it
 log.jsonl           one object a step; after each epoch of fine-tuning, one of validation
+tensorboard/        the same figures for TensorBoard
+checkpoints/        while it runs: the state to go on from
 model/              the weights: config.json and model.safetensors
 calibration.json    after fine-tuning, fitted on the validation split
 report-SPLIT.json   what `training.evaluate` found
 """
 
-import hashlib
 import json
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +24,15 @@ from torch import nn
 
 from lanistr import __version__
 from lanistr.calibration import Calibration
+from lanistr.draft import draft_folder
 from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.model.checkpoint import CONFIG_NAME
 from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
-from training.data.store import Dataset
+from training.data.store import Dataset, data_hash
 from training.recipe import Recipe
 
 CONFIG, TASK, LOG, MODEL, CALIBRATION = (
@@ -74,7 +78,7 @@ class Run:
     task: TaskSpec
 
     @classmethod
-    def create(
+    def begin(
         cls,
         folder: Path,
         *,
@@ -84,18 +88,12 @@ class Run:
         init: Path | None,
         model: nn.Module,
     ) -> Self:
-        """Make the folder and write down what was decided.
+        """Make the folder and write down what was decided, or go on with a run that was cut off.
 
         Raises:
-            ConfigError: the folder holds something already.
+            ConfigError: the folder holds a finished run, an unfinished one of other settings, or
+                something else.
         """
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(
-                "the folder exists",
-                code="exists",
-                field=str(folder),
-                accepted="a new folder, or an empty one",
-            )
         config = RunConfig(
             stage=stage,
             recipe=recipe.model_dump(mode="json"),
@@ -106,11 +104,30 @@ class Run:
             synthetic=dataset.synthetic,
             versions=versions(),
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / CONFIG, config)
-        _write(folder / TASK, dataset.task)
-        dataset.preprocessor.save(folder)
-        return cls(folder, config, dataset.task)
+        run = cls(folder, config, dataset.task)
+        if (folder / CONFIG).is_file() and not run.finished:
+            _same(_read(folder / CONFIG, RunConfig), config, folder)
+            return run
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(
+                "the folder exists",
+                code="exists",
+                field=str(folder),
+                accepted="a new folder, an empty one, or one with a run that was cut off",
+            )
+        with draft_folder(folder) as draft:
+            _write(draft / CONFIG, config)
+            _write(draft / TASK, dataset.task)
+            dataset.preprocessor.save(draft)
+        return run
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end: after that, it stores what it learned from the data."""
+        if self.config.stage == "pretrain":
+            return (self.model_folder / CONFIG_NAME).is_file()  # written after the weights
+        # Fine-tuning writes the best model as it goes; its last act is the calibration.
+        return (self.folder / CALIBRATION).is_file()
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -127,11 +144,10 @@ class Run:
         )
         if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
             raise unfinished
-        config = _read(folder / CONFIG, RunConfig)
-        # Fine-tuning writes the best model as it goes; its last act is the calibration.
-        if config.stage == "finetune" and not (folder / CALIBRATION).is_file():
+        run = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
+        if not run.finished:
             raise unfinished
-        return cls(folder, config, _read(folder / TASK, TaskSpec))
+        return run
 
     @property
     def model_folder(self) -> Path:
@@ -149,11 +165,6 @@ class Run:
     def calibration(self) -> Calibration:
         """Return the calibration of a fine-tuned run."""
         return _read(self.folder / CALIBRATION, Calibration)
-
-
-def data_hash(dataset: Dataset) -> str:
-    """Return the sha256 of `dataset.json`."""
-    return hashlib.sha256((dataset.folder / "dataset.json").read_bytes()).hexdigest()
 
 
 def check_fits(run: Run, dataset: Dataset) -> None:
@@ -200,6 +211,34 @@ def check_predicts(run: Run, dataset: Dataset) -> None:
             seen=theirs,
             accepted=ours,
         )
+
+
+def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
+    """Check that a run goes on with what it began with, but for how it uses its machines.
+
+    Raises:
+        ConfigError: naming the first setting that differs.
+    """
+    free = {"recipe.runtime", "recipe.checkpoints", "versions", "data"}
+    was, is_now = (dict(_leaves(each.model_dump(mode="json"))) for each in (before, now))
+    for path in sorted(was.keys() | is_now.keys()):
+        if was.get(path) != is_now.get(path) and not path.startswith(tuple(free)):
+            raise ConfigError(
+                f"{folder} holds a run that was cut off and began with other settings",
+                code="other_settings",
+                field=path,
+                seen=is_now.get(path),
+                accepted=f"{was.get(path)!r}, to go on with it; or another folder",
+            )
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested settings by their paths."""
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from _leaves(each, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
 
 
 def versions() -> dict[str, str]:

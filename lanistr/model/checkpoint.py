@@ -43,9 +43,14 @@ class StoredConfig(Schema):
 
 def save_pretrained(model: Lanistr | LanistrForPretraining, folder: Path) -> None:
     """Write a model into a folder; each file is replaced as a whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: each.detach().contiguous().cpu() for name, each in weights(model).items()}
     stored = StoredConfig(model=type(model).__name__, config=model.config)
+    write_pretrained(stored, weights(model), folder)
+
+
+def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: Path) -> None:
+    """Write a model of which only sizes and weights are at hand, as `save_pretrained` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: each.detach().contiguous().cpu() for name, each in named.items()}
     unfinished = folder / f".{WEIGHTS_NAME}.{os.getpid()}"
     try:
         save_file(tensors, unfinished)

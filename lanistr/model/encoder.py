@@ -1,7 +1,9 @@
-"""What every encoder has in common, so that nobody else needs to know which one it is.
+"""What encoders and pretexts have in common, so that nobody else needs to know which one it is.
 
 Shapes: R row of the modality, N token, W width of the encoder.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -16,16 +18,39 @@ class Encoder(nn.Module):
 
     Attributes:
         width: last dimension W of the tokens.
+        handed_on: number N of tokens a row, where every row has as many.
         unused: names of modules that no output depends on, where a config keeps them.
     """
 
     width: int
+    handed_on: int = 1
     unused: tuple[str, ...] = ()
 
     def example(self, rows: int) -> Arrays:
         """Return arrays of the right types and sizes, all 0 but the mask; text at its longest."""
         raise NotImplementedError
 
+    def flops(self, arrays: Arrays) -> int:
+        """Count the floating-point operations of a forward pass; see `lanistr.model.flops`."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The encoder's Transformer layers: what is compiled, sharded and recomputed as one."""
+        return ()
+
     def token_mask(self, **arrays: Tensor) -> Tensor | None:
         """Return (R, N) bool, False for a token that is padding; None where none ever is."""
         return None
+
+
+class Pretext(nn.Module):
+    """Hides part of a modality's arrays and has its encoder fill it in.
+
+    `forward` takes the encoder, the arrays and a generator, and returns the loss and the tokens
+    (R, N, W) of the rows with parts hidden.
+    """
+
+    def flops(self, arrays: Arrays) -> int:
+        """Count the operations of a forward pass, without the encoder's own."""
+        raise NotImplementedError

@@ -6,6 +6,7 @@ attention put in: the library's builds a B x heads x S x S matrix in every layer
 Shapes: B case, N token, S = 1 + N (CLS in front), D width, H head, E = D / H.
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -69,6 +70,11 @@ class Fusion(nn.Module):
             fused = FusedAttention(flava)
             fused.load_state_dict(layer.attention.attention.state_dict())
             layer.attention.attention = fused
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The Transformer layers, as `Encoder.blocks`."""
+        return list(self.flava.encoder.layer)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """Fuse the tokens of each case.

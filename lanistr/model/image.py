@@ -4,6 +4,7 @@ Shapes: R row (one picture), S side in pixels, P patch, N = 1 + P token, W width
 Q = 3 * patch * patch value of a patch (channel, row, column).
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -13,7 +14,8 @@ from torch.nn import functional
 from transformers import ViTConfig, ViTModel
 
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder
+from lanistr.model.encoder import Encoder, Pretext
+from lanistr.model.flops import transformer_flops
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -63,6 +65,7 @@ class ImageEncoder(Encoder):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.handed_on = 1 + config.patches
         self.vit = ViTModel(
             ViTConfig(
                 image_size=config.size,
@@ -77,6 +80,11 @@ class ImageEncoder(Encoder):
             add_pooling_layer=config.pooler,
             use_mask_token=True,
         )
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """See `Encoder.blocks`."""
+        return list(self.vit.layers)
 
     def example(self, rows: int) -> Arrays:
         """See `Encoder.example`."""
@@ -96,6 +104,17 @@ class ImageEncoder(Encoder):
         normal = self.normalise(pixels)
         return self.vit(normal, bool_masked_pos=hidden_RP).last_hidden_state
 
+    def flops(self, arrays: Arrays) -> int:
+        """See `Encoder.flops`."""
+        config, rows = self.config, len(arrays["pixels"])
+        patches = 2 * rows * config.patches * 3 * config.patch**2 * config.width
+        return patches + transformer_flops(
+            torch.full((rows,), 1 + config.patches),
+            width=config.width,
+            feedforward=config.feedforward,
+            layers=config.layers,
+        )
+
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return the pixels as float32 from -1 to 1: mean 0.5 and standard deviation 0.5.
 
@@ -104,7 +123,7 @@ class ImageEncoder(Encoder):
         return pixels.float() / 127.5 - 1
 
 
-class ImagePretext(nn.Module):
+class ImagePretext(Pretext):
     """Masked image modelling: paint the patches that were hidden in a picture."""
 
     def __init__(self, config: ImageConfig) -> None:
@@ -112,6 +131,12 @@ class ImagePretext(nn.Module):
         self.config = config
         # As wide as SimMIM's 1x1 convolution followed by a pixel shuffle, and in its order.
         self.decoder = nn.Linear(config.width, 3 * config.patch**2)
+
+    def flops(self, arrays: Arrays) -> int:
+        """Count the floating-point operations of painting the hidden patches."""
+        config = self.config
+        hidden = len(arrays["pixels"]) * round(config.mask_ratio * config.patches)
+        return 2 * hidden * config.width * 3 * config.patch**2
 
     def forward(
         self, encoder: ImageEncoder, arrays: Arrays, generator: Generator

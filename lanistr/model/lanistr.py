@@ -4,7 +4,7 @@ Shapes: B case, R row of one modality, N token (in all, or of one modality), D w
 C output, n compared token.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder
+from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, Projector, SimMMMConfig
 from lanistr.model.image import ImageConfig, ImageEncoder, ImagePretext
@@ -37,7 +37,7 @@ class Family:
     """
 
     encoder: Callable[[Any], Encoder]
-    pretext: Callable[[Any], nn.Module]
+    pretext: Callable[[Any], Pretext]
     loss: str
 
 
@@ -118,26 +118,42 @@ class Lanistr(nn.Module):
         self.head = Head(config.head, width) if config.head else None
         self._encoders_frozen = False
 
-    def forward(
-        self, batch: TensorBatch, encoded: Mapping[Modality, Tensor] | None = None
-    ) -> Output:
+    def forward(self, batch: TensorBatch, company: Collection[Modality] = ()) -> Output:
         """Predict for every case of a batch; only what is present is encoded.
 
         Args:
             batch: cases with any modalities of the model, each with any others or none.
-            encoded: (R, N, W) by modality, what the encoders yielded for the batch's rows, for
-                frozen encoders that were run before. Default: run them.
+            company: modalities that other processes run right now. One that this batch lacks is
+                run over an empty row, which changes no number but keeps the processes in step.
         """
         assert self.head is not None, "a model without a head predicts nothing"
-        projected = self.encode(batch.parts) if encoded is None else self.project(encoded)
-        cls_BD = self.fusion(*self.assemble(batch, projected))[:, 0]
-        return Output(self.head(cls_BD), functional.normalize(cls_BD, dim=-1))
+        cls_BD = self.fusion(*self.assemble(batch, self.encode(batch.parts)))[:, 0]
+        idle = [each * 0 for each in self.idle(set(company) - batch.parts.keys())]
+        logits = self.head(cls_BD) + sum(idle)
+        return Output(logits, functional.normalize(cls_BD, dim=-1))
 
     def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
-        """Return the projected tokens (R, N, D) of each row, by modality."""
+        """Return the projected tokens (R, N, D) of each row, by modality.
+
+        Rows that frozen encoders have seen before bring their tokens as `encoded`.
+        """
         return self.project(
-            {each: self.encoders[each](**part.arrays) for each, part in parts.items()}
+            {
+                each: part.arrays["encoded"].float()
+                if "encoded" in part.arrays
+                else self.encoders[each](**part.arrays)
+                for each, part in parts.items()
+            }
         )
+
+    def idle(self, modalities: Collection[Modality]) -> Iterator[Tensor]:
+        """Run encoders and projections over an empty row; yield a number that depends on each."""
+        device = next(self.projections.parameters()).device
+        for modality in sorted(modalities):
+            encoder = self.encoders[modality]
+            assert isinstance(encoder, Encoder)
+            empty = {name: each.to(device) for name, each in encoder.example(1).items()}
+            yield self.projections[modality](encoder(**empty)).sum()
 
     def project(self, encoded: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
         """Bring the encoders' tokens (R, N, W) to fusion's width: (R, N, D)."""
@@ -220,12 +236,15 @@ class LanistrForPretraining(nn.Module):
         self.projector = Projector(simmmm, config.fusion.width) if simmmm else None
         self.predictor = Predictor(simmmm) if simmmm else None
 
-    def forward(self, batch: TensorBatch, generator: Generator) -> dict[str, Tensor]:
+    def forward(
+        self, batch: TensorBatch, generator: Generator, company: Collection[Modality] = ()
+    ) -> dict[str, Tensor]:
         """Return the losses by name: of each modality that the batch brings, and "simmmm".
 
         Args:
             batch: cases with any of the modalities; one without any has no part in a loss.
             generator: where the masks come from.
+            company: as for `Lanistr.forward`; the loss of such a modality is an exact 0.
         """
         core = self.core
         named: dict[str, Tensor] = {}
@@ -237,7 +256,21 @@ class LanistrForPretraining(nn.Module):
         if self.projector is not None:
             views = core.encode(batch.parts), core.project(masked)
             named["simmmm"] = self.compare(batch, *views, generator)
+        for modality in sorted(set(company) - batch.parts.keys()):
+            named[FAMILIES[modality].loss] = self._idle(modality, generator)
         return named
+
+    def _idle(self, modality: Modality, generator: Generator) -> Tensor:
+        """Run all that belongs to a modality over an empty row; return a 0 that depends on it."""
+        core, device = self.core, next(self.core.projections.parameters()).device
+        encoder = core.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        empty = {name: each.to(device) for name, each in encoder.example(1).items()}
+        loss, masked = self.pretexts[modality](encoder, empty, generator)
+        if self.projector is None:
+            return loss * 0
+        plain, masked = encoder(**empty), core.projections[modality](masked)
+        return (loss + core.projections[modality](plain).sum() + masked.sum()) * 0
 
     def compare(
         self,

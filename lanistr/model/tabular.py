@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder
+from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -117,6 +117,15 @@ class TabularEncoder(Encoder):
         entries_RE = self.embedder(numbers, categories)
         return self.hand_on(self.decide(entries_RE, torch.ones_like(entries_RE)))
 
+    def flops(self, arrays: Arrays) -> int:
+        """See `Encoder.flops`: the matrices of TabNet's steps and the one before them."""
+        config, hidden = self.config, 2 * self.config.width
+        inner = config.shared - 1 + config.independent
+        transform = config.entries * 2 * hidden + inner * hidden * 2 * hidden
+        attend = config.width * config.entries + config.entries**2
+        steps = (config.steps + 1) * transform + config.steps * attend
+        return 2 * len(arrays["numbers"]) * steps
+
     def decide(self, entries_RE: Tensor, prior_RE: Tensor) -> list[Tensor]:
         """Return the decision steps' outputs, each (R, W); a prior of 0 forbids an entry."""
         steps, _sparsity = self.encoder(entries_RE, prior_RE)
@@ -144,7 +153,7 @@ class Embedder(nn.Module):
         return torch.cat([*embedded, numbers_RM], dim=1)
 
 
-class TabularPretext(nn.Module):
+class TabularPretext(Pretext):
     """Masked feature modelling: fill in the columns that were hidden in a row.
 
     Source: Arik and Pfister 2021 (TabNet), section "Tabular self-supervised learning".
@@ -167,6 +176,13 @@ class TabularPretext(nn.Module):
         settle(self.decoder)
         widths = [config.category_width] * len(config.categories) + [1] * config.numbers
         self.register_buffer("entries_of_column", torch.tensor(widths), persistent=False)
+
+    def flops(self, arrays: Arrays) -> int:
+        """Count the floating-point operations of filling in the columns."""
+        config = self.config
+        inner = config.decoder_shared + config.decoder_independent
+        step = inner * config.width * 2 * config.width
+        return 2 * len(arrays["numbers"]) * (config.steps * step + config.width * config.entries)
 
     def forward(
         self, encoder: TabularEncoder, arrays: Arrays, generator: Generator

@@ -3,8 +3,9 @@
 Shapes: B case, R row of one modality, M modality.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -53,17 +54,32 @@ class TensorBatch:
             columns.append(present_B)
         return torch.stack(columns, dim=1)
 
+    def to(self, device: torch.device | str) -> Self:
+        """Copy to a device; dtypes stay as they are (pixels stay uint8)."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """Copy into memory that a GPU reads by itself; torch's data loader asks for this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        parts = {
+            modality: TensorPart(
+                change(part.sample), {name: change(each) for name, each in part.arrays.items()}
+            )
+            for modality, part in self.parts.items()
+        }
+        return type(self)(self.size, parts, None if self.labels is None else change(self.labels))
+
 
 def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:
-    """Copy a batch to a device; dtypes stay as they are (pixels stay uint8)."""
-
-    def move(array: object) -> Tensor:
-        return torch.as_tensor(array).to(device, non_blocking=True)
-
+    """Return a batch as tensors on a device; dtypes stay as they are."""
     parts = {
         modality: TensorPart(
-            move(part.sample), {name: move(array) for name, array in part.arrays.items()}
+            torch.as_tensor(part.sample),
+            {name: torch.as_tensor(array) for name, array in part.arrays.items()},
         )
         for modality, part in batch.parts.items()
     }
-    return TensorBatch(batch.size, parts, None if batch.labels is None else move(batch.labels))
+    labels = None if batch.labels is None else torch.as_tensor(batch.labels)
+    return TensorBatch(batch.size, parts, labels).to(device)

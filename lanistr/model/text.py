@@ -3,6 +3,7 @@
 Shapes: R row (one note), L token of a note, N token handed on, W width, n asked place, V word.
 """
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
@@ -11,7 +12,8 @@ from torch import Generator, Tensor, nn
 from transformers import BertConfig, BertModel
 
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder
+from lanistr.model.encoder import Encoder, Pretext
+from lanistr.model.flops import transformer_flops
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -79,6 +81,11 @@ class TextEncoder(Encoder):
             add_pooling_layer=config.pooler,
         )
 
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """See `Encoder.blocks`."""
+        return list(self.bert.encoder.layer)
+
     def example(self, rows: int) -> Arrays:
         """See `Encoder.example`."""
         token_ids = torch.zeros(rows, self.config.max_tokens, dtype=torch.int64)
@@ -104,12 +111,22 @@ class TextEncoder(Encoder):
         """Return the tokens (R, N, W) that fusion is to see."""
         return hidden_RLW[:, :1] if self.tokens == "cls" else hidden_RLW
 
+    def flops(self, arrays: Arrays) -> int:
+        """See `Encoder.flops`."""
+        config = self.config
+        return transformer_flops(
+            arrays["attention_mask"].sum(dim=1),
+            width=config.width,
+            feedforward=config.feedforward,
+            layers=config.layers,
+        )
+
     def token_mask(self, **arrays: Tensor) -> Tensor | None:
         """Return (R, L) bool, False for padding, or None where only [CLS] is handed on."""
         return None if self.tokens == "cls" else arrays["attention_mask"].bool()
 
 
-class TextPretext(nn.Module):
+class TextPretext(Pretext):
     """Masked language modelling: name the words that were hidden in a note."""
 
     def __init__(self, config: TextConfig) -> None:
@@ -121,6 +138,13 @@ class TextPretext(nn.Module):
             nn.LayerNorm(config.width, eps=1e-12),
         )
         self.decoder = nn.Linear(config.width, config.vocab_size)
+
+    def flops(self, arrays: Arrays) -> int:
+        """Count the floating-point operations of naming words, as many as are asked on average."""
+        config = self.config
+        share = config.mask_ratio if config.mlm_positions == "masked" else 1.0
+        asked = share * int(arrays["attention_mask"].sum())
+        return round(2 * asked * config.width * (config.width + config.vocab_size))
 
     def forward(
         self, encoder: TextEncoder, arrays: Arrays, generator: Generator

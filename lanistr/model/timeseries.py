@@ -4,6 +4,7 @@ Shapes: R row (one series), T step, F column of values, G variable, W width.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -12,7 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder
+from lanistr.model.encoder import Encoder, Pretext
+from lanistr.model.flops import transformer_flops
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -75,6 +77,7 @@ class TimeseriesEncoder(Encoder):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.handed_on = config.steps
         self.project_inp = nn.Linear(config.features, config.width)
         self.positions = nn.Parameter(torch.empty(config.steps, config.width).normal_(std=0.02))
         # Steps first: with rows first, torch takes a fused path in eval that does not export.
@@ -91,6 +94,11 @@ class TimeseriesEncoder(Encoder):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output_layer = nn.Linear(config.width, config.features)
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """See `Encoder.blocks`."""
+        return list(self.layers)
 
     def example(self, rows: int) -> Arrays:
         """See `Encoder.example`."""
@@ -111,12 +119,23 @@ class TimeseriesEncoder(Encoder):
             hidden_TRW = layer(hidden_TRW)
         return hidden_TRW.transpose(0, 1)
 
+    def flops(self, arrays: Arrays) -> int:
+        """See `Encoder.flops`."""
+        config, rows = self.config, len(arrays["values"])
+        entry = 2 * rows * config.steps * config.features * config.width
+        return entry + transformer_flops(
+            torch.full((rows,), config.steps),
+            width=config.width,
+            feedforward=config.feedforward,
+            layers=config.layers,
+        )
+
     def reconstruct(self, tokens_RTW: Tensor) -> Tensor:
         """Return the values (R, T, F) that the tokens stand for."""
         return self.output_layer(self.dropout(functional.gelu(tokens_RTW)))
 
 
-class TimeseriesPretext(nn.Module):
+class TimeseriesPretext(Pretext):
     """Masked time-series modelling: fill in the runs that were hidden."""
 
     membership: Tensor
@@ -128,6 +147,11 @@ class TimeseriesPretext(nn.Module):
         for group, columns in enumerate(config.groups):
             membership_GF[group, list(columns)] = 1
         self.register_buffer("membership", membership_GF, persistent=False)
+
+    def flops(self, arrays: Arrays) -> int:
+        """Count the floating-point operations of reading values from tokens."""
+        config = self.config
+        return 2 * len(arrays["values"]) * config.steps * config.width * config.features
 
     def forward(
         self, encoder: TimeseriesEncoder, arrays: Arrays, generator: Generator

@@ -138,12 +138,25 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
                 accepted=f"at most {self.options.max_pixels:,} pixels in all pictures of a case",
             )
 
-    def pixels(self, picture: Image.Image) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Return the centred square of an RGB picture, (3, S, S) uint8."""
+    def pixels(
+        self,
+        picture: Image.Image,
+        zoom: float = 1.0,
+        place: tuple[float, float] = (0.5, 0.5),
+    ) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return the centred square of an RGB picture, (3, S, S) uint8.
+
+        Args:
+            picture: of any size.
+            zoom: share of the square's side to look at.
+            place: where in the square, from (0, 0), left and top, to (1, 1).
+        """
         # One resize of a box, rather than resize and crop: a picture of 1 x 1,000,000 pixels must
         # not grow on the way.
         side = min(picture.size) * self.options.crop
         left, top = (picture.width - side) / 2, (picture.height - side) / 2
+        left, top = left + place[0] * (1 - zoom) * side, top + place[1] * (1 - zoom) * side
+        side *= zoom
         size = self.options.size
         square = picture.resize(
             (size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side)

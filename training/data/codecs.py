@@ -14,14 +14,28 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from pydantic import Field
 
 from lanistr.batch import Arrays
 from lanistr.issues import IssueLog
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.preprocess.image import ImagePreprocessor
+from lanistr.schema import Schema
 
 MARGIN = 256 / 224
 """A stored picture's shorter side, as a multiple of the model's (Source: ImageNet practice)."""
+
+
+class Augmentation(Schema):
+    """How pictures vary from one look to the next in training.
+
+    Attributes:
+        crop: least share of the centred square's side that is looked at, at a place by chance.
+        flip: chance of a mirror image. Not for X-rays, whose left and right mean something.
+    """
+
+    crop: float = Field(default=1.0, gt=0, le=1)
+    flip: float = Field(default=0.0, ge=0, le=1)
 
 
 class Codec(Protocol):
@@ -33,8 +47,8 @@ class Codec(Protocol):
         """Preprocess a part of a `Sample` as far as it can be done once."""
         ...
 
-    def read(self, record: Mapping[str, Any]) -> Arrays:
-        """Return the arrays of one row."""
+    def read(self, record: Mapping[str, Any], rng: np.random.Generator | None = None) -> Arrays:
+        """Return the arrays of one row, as they are or, with `rng`, varied."""
         ...
 
 
@@ -55,8 +69,8 @@ class ArrayCodec:
             for row in self._apply(part, log)
         ]
 
-    def read(self, record: Mapping[str, Any]) -> Arrays:
-        """Restore types and shapes."""
+    def read(self, record: Mapping[str, Any], rng: np.random.Generator | None = None) -> Arrays:
+        """Restore types and shapes; arrays do not vary."""
         return {
             name: np.asarray(record[name].values, dtype=spec.dtype).reshape(spec.shape)
             for name, spec in self._layout.items()
@@ -68,8 +82,9 @@ class PictureCodec:
 
     schema = pa.schema([("jpeg", pa.binary())])
 
-    def __init__(self, preprocessor: ImagePreprocessor) -> None:
+    def __init__(self, preprocessor: ImagePreprocessor, augmentation: Augmentation) -> None:
         self._preprocessor = preprocessor
+        self._augmentation = augmentation
 
     def write(self, part: Sequence[bytes], log: IssueLog) -> Sequence[Mapping[str, Any]]:
         """Decode, shrink, encode."""
@@ -88,16 +103,26 @@ class PictureCodec:
             records.append({"jpeg": out.getvalue()})
         return records
 
-    def read(self, record: Mapping[str, Any]) -> Arrays:
-        """Decode and take the centred square."""
+    def read(self, record: Mapping[str, Any], rng: np.random.Generator | None = None) -> Arrays:
+        """Decode and take the centred square; with `rng`, a part of it or its mirror image."""
         with Image.open(io.BytesIO(record["jpeg"].as_py())) as picture:
-            return {"pixels": self._preprocessor.pixels(picture.convert("RGB"))}
+            rgb = picture.convert("RGB")
+        if rng is None:
+            return {"pixels": self._preprocessor.pixels(rgb)}
+        zoom = rng.uniform(self._augmentation.crop, 1.0)
+        place = (rng.random(), rng.random())
+        pixels = self._preprocessor.pixels(rgb, zoom, place)
+        if rng.random() < self._augmentation.flip:
+            pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+        return {"pixels": pixels}
 
 
-def codec(preprocessor: ModalityPreprocessor[Any, Any]) -> Codec:
+def codec(
+    preprocessor: ModalityPreprocessor[Any, Any], augmentation: Augmentation | None = None
+) -> Codec:
     """Return the codec of a modality."""
     if isinstance(preprocessor, ImagePreprocessor):
-        return PictureCodec(preprocessor)
+        return PictureCodec(preprocessor, augmentation or Augmentation())
     return ArrayCodec(preprocessor)
 
 

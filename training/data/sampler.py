@@ -1,47 +1,199 @@
-"""The order of an epoch: a pure function of (seed, epoch), batches of cases of like length."""
+"""The order of training: a pure function of seed and epoch, whatever machines run it.
 
-from collections.abc import Sequence
+An epoch is dealt out to steps of `batch_size` cases of like length. A step is cut into
+micro-batches that each fit a device, and the processes take these in turn, one a round:
+
+    step 7        ┌ round 0 ┐ ┌ round 1 ┐
+    micro-batch    0    1      2    3         two processes: process 0 takes 0 and 2
+    process        0    1      0    1
+
+Masks and dropout are drawn with a seed of the micro-batch's own, so that a run is at any time
+known by the number of its step alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lanistr.modalities import Modality
+
 _POOL = 16
-"""Batches whose cases are sorted by length together: enough to pad little, few enough to mix."""
+"""Steps whose cases are sorted by length together: enough to pad little, few enough to mix."""
+
+Positions = NDArray[np.int64]
 
 
-def epoch_batches(
-    positions: NDArray[np.int64],
-    tokens: NDArray[Any],
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-) -> list[NDArray[np.int64]]:
-    """Deal the cases out to batches; each stands in exactly one, the last may be smaller.
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """What one process computes at once.
+
+    Attributes:
+        step: number of the step, from 0.
+        epoch: from 0.
+        positions: of the cases in the data set.
+        seed: of masks, dropout and augmentation.
+        weight: share of the step's cases; 0 for a case that is only there for company, where a
+            step has fewer cases than there are processes.
+        shares: by modality, the share of what all cases of the step bring of it.
+        company: modalities that another process brings in this round. All processes have to run
+            the same modules, so one that lacks a modality runs it over an empty row.
+        last: the process's last micro-batch of the step.
+    """
+
+    step: int
+    epoch: int
+    positions: Positions
+    seed: int
+    weight: float
+    shares: Mapping[Modality, float]
+    company: frozenset[Modality] = frozenset()
+    last: bool = True
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """The steps of a run, as this process takes part in them.
+
+    Attributes:
+        positions: the cases to learn from.
+        amounts: by modality, how much of it each case of the data set brings: rows, or tokens
+            where rows differ in length.
+        batch_size: cases a step, over all processes.
+        seed: of the run.
+        lengths: tokens of text of every case of the data set, by which cases are grouped.
+        costs: tokens that every case of the data set brings besides.
+        budget: most tokens of a micro-batch, padding counted; None for as many as there are.
+        processes: number of processes.
+        process: number of this one.
+    """
+
+    positions: Positions
+    amounts: Mapping[Modality, NDArray[Any]]
+    batch_size: int
+    seed: int
+    lengths: NDArray[Any]
+    costs: NDArray[Any] | None = None
+    budget: int | None = None
+    processes: int = 1
+    process: int = 0
+    _epoch: dict[int, list[Positions]] = field(default_factory=dict, compare=False)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of steps of an epoch; the last may be smaller than the others."""
+        return -(-len(self.positions) // self.batch_size)
+
+    def walk(self, start: int, stop: int) -> Iterator[MicroBatch]:
+        """Yield this process's micro-batches from step `start` up to, but without, `stop`."""
+        for step in range(start, stop):
+            for turn in self.rounds(step):
+                yield turn[self.process]
+
+    def rounds(self, step: int) -> list[list[MicroBatch]]:
+        """Return the micro-batches of a step: by round, then by process."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch not in self._epoch:
+            self._epoch.clear()
+            self._epoch[epoch] = deal(
+                self.positions, self.lengths, self.batch_size, seed=self.seed, epoch=epoch
+            )
+        cases = self._epoch[epoch][place]
+        parts = np.array_split(cases, min(self._cuts(cases), len(cases)))
+        idle = -len(parts) % self.processes
+        brought = [self._brought(part) for part in parts]
+        total = {m: sum(each[m] for each in brought) for m in self.amounts}
+        micro = [
+            MicroBatch(
+                step=step,
+                epoch=epoch,
+                positions=part,
+                seed=_mix(self.seed, step, number),
+                weight=len(part) / len(cases),
+                shares={m: amount[m] / total[m] for m in self.amounts if total[m]},
+            )
+            for number, (part, amount) in enumerate(zip(parts, brought, strict=True))
+        ]
+        nothing = dict.fromkeys(micro[0].shares, 0.0)
+        micro += [
+            MicroBatch(step, epoch, cases[:1], _mix(self.seed, step, len(micro)), 0.0, nothing)
+        ] * idle
+        return self._in_company(micro)
+
+    def _cuts(self, cases: Positions) -> int:
+        """Return the number of micro-batches.
+
+        It is a power of two, so that 1, 2, 4 and 8 processes cut alike, unless that leaves a
+        process without any.
+        """
+        wanted = 1
+        if self.budget is not None:
+            tokens = len(cases) * int(self.lengths[cases].max(initial=0))
+            tokens += 0 if self.costs is None else int(self.costs[cases].sum())
+            while wanted * self.budget < tokens:
+                wanted *= 2
+        return -(-wanted // self.processes) * self.processes
+
+    def _brought(self, cases: Positions) -> dict[Modality, int]:
+        return {m: int(amount[cases].sum()) for m, amount in self.amounts.items()}
+
+    def _in_company(self, micro: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
+        """Deal micro-batches out and tell each what the others of its round bring.
+
+        The last round is that in which gradients are exchanged: there every process runs whatever
+        was brought in any round.
+        """
+        turns = [micro[i : i + self.processes] for i in range(0, len(micro), self.processes)]
+        if self.processes == 1:
+            return [[replace(each[0], last=each is turns[-1])] for each in turns]
+        brought = [
+            frozenset(
+                m for m, amount in self.amounts.items() for p in turn if amount[p.positions].any()
+            )
+            for turn in turns
+        ]
+        brought[-1] = frozenset().union(*brought)
+        return [
+            [replace(each, company=company, last=turn is turns[-1]) for each in turn]
+            for turn, company in zip(turns, brought, strict=True)
+        ]
+
+
+def deal(
+    positions: Positions, lengths: NDArray[Any], batch_size: int, *, seed: int, epoch: int
+) -> list[Positions]:
+    """Deal the cases of an epoch out to steps; each stands in exactly one.
 
     Args:
         positions: the cases.
-        tokens: token count of every case of the data set, by position.
-        batch_size: cases a batch.
+        lengths: of every case of the data set, by position.
+        batch_size: cases a step; the last dealt may have fewer.
         seed: of the run.
         epoch: from 0.
     """
     rng = np.random.default_rng([seed, epoch])
     shuffled = rng.permutation(positions)
-    batches: list[NDArray[np.int64]] = []
+    steps: list[Positions] = []
     for start in range(0, len(shuffled), _POOL * batch_size):
         pool = shuffled[start : start + _POOL * batch_size]
-        lengths = tokens[pool]
-        if lengths.any():
-            # A case without text fits any batch; a batch of such cases alone would teach no words.
-            lengths = np.where(lengths > 0, lengths, rng.choice(lengths[lengths > 0], len(pool)))
-        pool = pool[np.argsort(lengths, kind="stable")]
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
+        found = lengths[pool]
+        if found.any():
+            # A case without text fits any step; a step of such cases alone would teach no words.
+            found = np.where(found > 0, found, rng.choice(found[found > 0], len(pool)))
+        pool = pool[np.argsort(found, kind="stable")]
+        steps += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    return [steps[i] for i in rng.permutation(len(steps))]
 
 
-def in_order(positions: Sequence[int], batch_size: int) -> list[NDArray[np.int64]]:
+def in_order(positions: Sequence[int] | Positions, batch_size: int) -> list[Positions]:
     """Cut the cases into batches as they stand: for evaluation, which keeps every case."""
     array = np.asarray(positions, dtype=np.int64)
     return [array[i : i + batch_size] for i in range(0, len(array), batch_size)]
+
+
+def _mix(*numbers: int) -> int:
+    """Return a seed of 63 bits; like numbers give unlike seeds."""
+    state = np.random.SeedSequence(numbers).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))

@@ -14,19 +14,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lanistr.batch import Arrays, Batch, Features, collate
+from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
 from lanistr.draft import draft_folder
 from lanistr.errors import DataError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
-from training.data.codecs import codec
+from training.data.codecs import Augmentation, codec
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -60,24 +61,54 @@ class DatasetCard(Schema):
     hashes: dict[str, str]
 
 
-class Dataset:
-    """A prepared data set, opened for reading."""
+class EncodedRows(Protocol):
+    """What frozen encoders made of the rows of a data set."""
 
-    def __init__(self, folder: Path, card: DatasetCard, preprocessor: Preprocessor) -> None:
+    def __contains__(self, modality: object) -> bool: ...
+
+    def arrays(self, modality: Modality, row: int) -> Arrays:
+        """Return the array `encoded` of one row."""
+        ...
+
+
+class Dataset:
+    """A prepared data set, opened for reading.
+
+    Attributes:
+        labels: (N,) float32, class index or number by case; NaN where unlabelled.
+        tokens: (N,) tokens of text by case.
+        amounts: by modality, (N,) how much of it each case brings: rows, or tokens where rows
+            differ in length.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        card: DatasetCard,
+        preprocessor: Preprocessor,
+        augmentation: Augmentation | None = None,
+    ) -> None:
         self.folder = folder
         self.card = card
         self.task = card.task
         self.preprocessor = preprocessor
         self._index = _open(folder / "index.arrow")
         self._tables = {m: _open(folder / f"{m}.arrow") for m in self.task.modalities}
-        self._codecs = {m: codec(preprocessor.parts[m]) for m in self.task.modalities}
-        self.splits = self._index["split"].to_numpy(zero_copy_only=False)
+        self._codecs = {m: codec(preprocessor.parts[m], augmentation) for m in self.task.modalities}
         self.labels = self._index["label"].to_numpy(zero_copy_only=False).astype(np.float32)
         self.tokens = self._index["tokens"].to_numpy(zero_copy_only=False)
+        self.amounts = {
+            m: self.tokens if RAGGED & preprocessor.parts[m].layout().keys() else self.row_counts(m)
+            for m in self.task.modalities
+        }
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, augmentation: Augmentation | None = None) -> Self:
         """Open a prepared data set.
+
+        Args:
+            folder: as `training.prepare` wrote it.
+            augmentation: how pictures vary where a batch is asked for with a seed.
 
         Raises:
             DataError: it is not one, or of another format.
@@ -104,10 +135,15 @@ class Dataset:
                 accepted=f"format {FORMAT}; prepare the data again with this version",
             )
         card = DatasetCard.parse(data, DataError, str(path))
-        return cls(folder, card, Preprocessor.load(folder, card.task))
+        return cls(folder, card, Preprocessor.load(folder, card.task), augmentation)
 
     def __len__(self) -> int:
-        return len(self.splits)
+        return len(self.labels)
+
+    @property
+    def splits(self) -> list[str]:
+        """The split of every case."""
+        return list(self._index["split"].to_pylist())
 
     def rows(self, split: str, labelled: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the positions of a split's cases, ascending.
@@ -119,7 +155,7 @@ class Dataset:
             raise DataError(
                 "no such split", field="split", seen=split, accepted=unknown_name(split, SPLITS)
             )
-        chosen = self.splits == split
+        chosen = pc.equal(self._index["split"], split).to_numpy(zero_copy_only=False)
         if labelled:
             chosen &= ~np.isnan(self.labels)
         if not chosen.any():
@@ -144,26 +180,66 @@ class Dataset:
         """Whether a case has a modality."""
         return bool(self._index[modality][position].is_valid)
 
+    def row_counts(self, modality: Modality) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return (N,) the rows of a modality's table that belong to each case."""
+        lengths = pc.fill_null(pc.list_value_length(self._index[modality]), 0)
+        return lengths.to_numpy().astype(np.int64)
+
+    def row_total(self, modality: Modality) -> int:
+        """Return the number of rows of a modality's table."""
+        return int(self._tables[modality].num_rows)
+
+    def references(
+        self, modality: Modality, positions: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the rows of a modality's table that belong to the cases, in their order."""
+        chosen = self._index[modality].take(pa.array(positions))
+        return pc.list_flatten(chosen).to_numpy()
+
     def subgroups(self) -> dict[str, list[str | None]]:
         """Return every subgroup column, over all cases."""
         columns = [each for each in self._index.column_names if each.startswith("subgroup.")]
         return {each.removeprefix("subgroup."): self._index[each].to_pylist() for each in columns}
 
-    def features(self, position: int) -> Features:
-        """Read one case."""
+    def arrays(
+        self, modality: Modality, row: int, rng: np.random.Generator | None = None
+    ) -> Arrays:
+        """Read one row of a modality's table."""
+        table = self._tables[modality]
+        record = {name: table[name][int(row)] for name in table.column_names}
+        return self._codecs[modality].read(record, rng)
+
+    def features(
+        self, position: int, *, seed: int | None = None, encoded: EncodedRows | None = None
+    ) -> Features:
+        """Read one case.
+
+        Args:
+            position: of the case.
+            seed: pictures vary by it and the position; None: they are as they are.
+            encoded: has in it what frozen encoders made of the rows; they are read from there.
+        """
+        rng = None if seed is None else np.random.default_rng([seed, position])
         rows: dict[Modality, tuple[Arrays, ...]] = {}
-        for modality, table in self._tables.items():
+        for modality in self._tables:
             references = self._index[modality][position].as_py()
-            if references is not None:
-                read = self._codecs[modality].read
-                rows[modality] = tuple(
-                    read({name: table[name][i] for name in table.column_names}) for i in references
-                )
+            if references is None:
+                continue
+            if encoded is not None and modality in encoded:
+                rows[modality] = tuple(encoded.arrays(modality, i) for i in references)
+            else:
+                rows[modality] = tuple(self.arrays(modality, i, rng) for i in references)
         return Features(rows)
 
-    def batch(self, positions: Sequence[int]) -> Batch:
-        """Read several cases with their labels."""
-        cases = [self.features(int(i)) for i in positions]
+    def batch(
+        self,
+        positions: Sequence[int],
+        *,
+        seed: int | None = None,
+        encoded: EncodedRows | None = None,
+    ) -> Batch:
+        """Read several cases with their labels; for `seed` and `encoded` see `features`."""
+        cases = [self.features(int(i), seed=seed, encoded=encoded) for i in positions]
         return collate(cases, self.labels[np.asarray(positions)], self.ids(positions))
 
 
@@ -247,6 +323,11 @@ class DatasetWriter:
         )
         text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
         (self.folder / _DATASET).write_text(text + "\n", encoding="utf-8")
+
+
+def data_hash(dataset: Dataset) -> str:
+    """Return the sha256 of `dataset.json`."""
+    return hashlib.sha256((dataset.folder / _DATASET).read_bytes()).hexdigest()
 
 
 @contextmanager
