@@ -1,5 +1,7 @@
 """Objectives: which losses count, and which modalities are hidden."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
+from training.data.sampler import MicroBatch
 from training.data.store import Dataset
 from training.objectives import Pretraining, Task, drop_modalities
 from training.recipe import LossWeights
@@ -23,6 +26,18 @@ def generator() -> torch.Generator:
 def batch(stays_dataset: Dataset) -> TensorBatch:
     """24 cases that bring what they bring."""
     return to_tensors(stays_dataset.batch(stays_dataset.rows("train")[:24].tolist()))
+
+
+def part(batch: TensorBatch, weight: float = 1.0, **shares: float) -> MicroBatch:
+    """A micro-batch with these shares of its step; of what is not named, all."""
+    return MicroBatch(
+        step=0,
+        epoch=0,
+        positions=np.arange(batch.size),
+        seed=0,
+        weight=weight,
+        shares={each: shares.get(each, 1.0) for each in batch.parts},
+    )
 
 
 def crowd(cases: int) -> TensorBatch:
@@ -75,9 +90,10 @@ def test_a_batch_may_lose_everything_and_still_teaches(
     model = from_pretrained(stays_finetuned / "model", Lanistr).train()
     hidden = drop_modalities(batch, 0.999, generator)
     assert hidden.parts == {}
-    loss, report = Task(model, regression=False, modality_dropout=0.999)(batch, generator)
+    task = Task(model, regression=False, modality_dropout=0.999)
+    loss, report = task(batch, part(batch), generator)
     loss.backward()
-    assert np.isfinite(report["task"])
+    assert np.isfinite(float(report["task"]))
     assert model.head is not None
     assert all(each.grad is not None for each in model.head.parameters())
     assert all(each.grad is None for each in model.encoders.parameters())
@@ -111,7 +127,8 @@ def test_an_ordinal_head_is_trained_on_the_likelihood_of_its_distribution(
     assert cases.labels is not None
     output = model(cases).logits
     torch.testing.assert_close(output.exp().sum(1), torch.ones(cases.size))
-    loss, _ = Task(model, regression=False, modality_dropout=0)(cases, generator)
+    task = Task(model, regression=False, modality_dropout=0)
+    loss, _ = task(cases, part(cases), generator)
     torch.testing.assert_close(loss, functional.nll_loss(output, cases.labels.long()))
 
 
@@ -122,8 +139,10 @@ def test_pretraining_minimises_the_weighted_sum_of_what_the_batch_brings(
     weights = LossWeights(mlm=0.5, mim=2, mfm=0, mtm=3, simmmm=0.25)
 
     def measure(cases: TensorBatch) -> tuple[float, dict[str, float]]:
-        loss, report = Pretraining(model, weights)(cases, torch.Generator().manual_seed(5))
-        return float(loss.detach()), report
+        loss, report = Pretraining(model, weights)(
+            cases, part(cases), torch.Generator().manual_seed(5)
+        )
+        return float(loss.detach()), {name: float(each) for name, each in report.items()}
 
     loss, report = measure(batch)
     assert set(report) == {"mlm", "mim", "mfm", "mtm", "simmmm"}
@@ -132,3 +151,67 @@ def test_pretraining_minimises_the_weighted_sum_of_what_the_batch_brings(
     )
     pictures = TensorBatch(batch.size, {Modality.IMAGE: batch.parts[Modality.IMAGE]})
     assert set(measure(pictures)[1]) == {"mim", "simmmm"}
+
+
+def test_a_micro_batch_adds_its_share_of_each_loss(stays_pretrained, batch: TensorBatch) -> None:
+    model = from_pretrained(stays_pretrained / "model", LanistrForPretraining)
+    objective = Pretraining(model, LossWeights(mlm=1, mim=1, mfm=1, mtm=1, simmmm=1))
+
+    def measure(of: MicroBatch) -> dict[str, float]:
+        _, report = objective(batch, of, torch.Generator().manual_seed(5))
+        return {name: float(each) for name, each in report.items()}
+
+    whole = measure(part(batch))
+    shared = measure(part(batch, weight=0.25, text=0.5, image=0.125, tabular=0.0, timeseries=1.0))
+    factors = {"mlm": 0.5, "mim": 0.125, "mfm": 0.0, "mtm": 1.0, "simmmm": 0.25}
+    assert shared == pytest.approx({name: factors[name] * whole[name] for name in whole}, rel=1e-5)
+
+
+def test_classes_weigh_in_the_loss_what_they_are_given(stays_finetuned) -> None:
+    model = from_pretrained(stays_finetuned / "model", Lanistr)
+    logits, labels = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([1.0, 0.0])
+    task = Task(model, regression=False, modality_dropout=0, class_weights=(0.5, 3.0))
+    expected = (3 * np.log(1 + np.exp(-2.0)) + 0.5 * np.log(2)) / 2
+    assert float(task.loss(logits, labels)) == pytest.approx(expected)
+
+
+# ---- company ------------------------------------------------------------------------------------
+
+
+def test_a_modality_that_others_bring_is_run_over_nothing_and_changes_no_number(
+    stays_pretrained, batch: TensorBatch
+) -> None:
+    model = from_pretrained(stays_pretrained / "model", LanistrForPretraining)
+    words = TensorBatch(batch.size, {Modality.TEXT: batch.parts[Modality.TEXT]})
+
+    def gradients(company: frozenset[Modality]) -> dict[str, torch.Tensor | None]:
+        model.zero_grad(set_to_none=True)
+        of = replace(part(words), company=company)
+        objective = Pretraining(model, LossWeights())
+        loss, report = objective(words, of, torch.Generator().manual_seed(5))
+        loss.backward()
+        assert {name for name, each in report.items() if float(each)} == {"mlm", "simmmm"}
+        return {"loss": loss.detach(), **{n: p.grad for n, p in model.named_parameters()}}
+
+    alone, joined = gradients(frozenset()), gradients(frozenset(Modality))
+    for name, each in alone.items():
+        if each is None:
+            found = joined[name]
+            assert found is None or not bool(found.any()), name
+        else:
+            torch.testing.assert_close(joined[name], each)
+    assert alone["core.encoders.image.vit.layers.0.mlp.fc1.weight"] is None
+    everywhere = [n for n, each in joined.items() if each is None and "output_layer" not in n]
+    assert everywhere == []
+
+
+def test_a_modality_that_dropout_took_is_run_over_nothing_for_the_others_sake(
+    stays_finetuned, batch: TensorBatch, generator: torch.Generator
+) -> None:
+    model = from_pretrained(stays_finetuned / "model", Lanistr).train()
+    task = Task(model, regression=False, modality_dropout=0.999)
+    of = replace(part(batch), company=frozenset({Modality.TEXT}))
+    loss, _ = task(batch, of, generator)
+    loss.backward()
+    used = [n for n, p in model.named_parameters() if n.startswith("proj") and p.grad is not None]
+    assert {name.split(".")[1] for name in used} == set(batch.parts)

@@ -1,29 +1,28 @@
 """AdamW and its schedule: no step is lost at rate 0, and only matrices decay."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.optim import AdamW
 
-from training.optim import make_optimizer, make_schedule
+from lanistr.errors import ConfigError
+from training.optim import make_optimizer, rate_factor, set_rates
 from training.recipe import OptimConfig
 
 
-def config(**changes: float) -> OptimConfig:
+def config(**changes: Any) -> OptimConfig:
     return OptimConfig(**{"lr": 0.5, "weight_decay": 0.1, "epochs": 1, "batch_size": 1} | changes)
 
 
 def rates(steps: int, warmup: float) -> list[float]:
     """The rate that each step is taken with, and the one after the last."""
-    optimizer = AdamW([nn.Parameter(torch.zeros(1))], lr=0.5)
-    schedule = make_schedule(optimizer, config(warmup=warmup), steps)
-    seen = [schedule.get_last_lr()[0]]
-    for _ in range(steps):
-        optimizer.step()
-        schedule.step()
-        seen.append(schedule.get_last_lr()[0])
+    optimizer = make_optimizer(nn.Linear(1, 1), config())
+    seen = []
+    for step in range(steps + 1):
+        set_rates(optimizer, rate_factor(config(warmup=warmup), step, steps))
+        seen.append(optimizer.param_groups[0]["lr"])
     return seen
 
 
@@ -70,3 +69,44 @@ def test_a_step_without_a_gradient_shrinks_matrices_alone() -> None:
     for name, each in model.named_parameters():
         shrunk = 1 - 0.5 * 0.1 if name == "0.weight" else 1
         torch.testing.assert_close(each.detach(), shrunk * before[name])
+
+
+def test_each_part_of_the_model_may_have_a_rate_of_its_own_and_the_longest_name_counts() -> None:
+    model = nn.ModuleDict(
+        {"encoders": nn.ModuleDict({n: nn.Linear(2, 2) for n in "ab"}), "head": nn.Linear(2, 2)}
+    )
+    chosen = config(rates={"encoders": 0.1, "encoders.b": 0.02, "head": 0})
+    optimizer = make_optimizer(model, chosen)
+    set_rates(optimizer, 0.5)
+    found = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert {name: found[id(each)] for name, each in model.named_parameters()} == pytest.approx(
+        {
+            "encoders.a.weight": 0.5 * 0.5 * 0.1,
+            "encoders.a.bias": 0.5 * 0.5 * 0.1,
+            "encoders.b.weight": 0.5 * 0.5 * 0.02,
+            "encoders.b.bias": 0.5 * 0.5 * 0.02,
+            "head.weight": 0,
+            "head.bias": 0,
+        }
+    )
+
+
+def test_a_rate_for_a_part_that_is_not_there_or_frozen_is_refused() -> None:
+    model = nn.ModuleDict({"encoders": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    with pytest.raises(ConfigError, match=r"optim\.rates.*'haed'.*did you mean 'head'"):
+        make_optimizer(model, config(rates={"haed": 0.1}))
+    model["encoders"].requires_grad_(False)
+    with pytest.raises(ConfigError, match="no part of the model that is trained"):
+        make_optimizer(model, config(rates={"encoders": 0.1}))
+
+
+def test_the_state_of_every_weight_is_there_before_its_first_gradient() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    optimizer = make_optimizer(model, config())
+    assert {id(each) for each in optimizer.state} == {id(each) for each in model.parameters()}
+    model[0].weight.grad = torch.ones(4, 3)
+    before = model[1].weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(model[1].weight, before)  # no gradient, no step
+    assert float(optimizer.state[model[0].weight]["step"]) == 1
+    assert float(optimizer.state[model[1].weight]["step"]) == 0

@@ -1,0 +1,192 @@
+"""A run that was cut off goes on as if it had not been, to the last bit."""
+
+import json
+import resource
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lanistr.errors import ConfigError
+from tests.fixtures_runs import SMALL
+from tests.training.processes import arguments, entries, run, run_until
+from training.pretrain import main
+
+PRETRAIN = (*SMALL, "optim.epochs=3", "optim.batch_size=16", "checkpoints.every=4")
+FINETUNE = ("optim.epochs=3", "optim.batch_size=16", "checkpoints.every=3", "modality_dropout=0.3")
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def checkpoints(folder: Path) -> list[str]:
+    parent = folder / "checkpoints"
+    return sorted(each.name for each in parent.glob("step-*")) if parent.is_dir() else []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(arguments("pretrain", stays, out, *PRETRAIN))
+    assert len(entries(out)) == 21
+    assert not (out / "checkpoints").exists()
+    return out
+
+
+def test_killed_again_and_again_pretraining_ends_with_the_same_losses_and_weights_bit_by_bit(
+    stays: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = arguments("pretrain", stays, out, *PRETRAIN)
+    draft = out / "checkpoints" / ".draft"
+    moments: list[Callable[[], bool]] = [
+        lambda: (out / "config.json").exists(),  # before the first step
+        lambda: len(entries(out)) >= 2,  # before the first checkpoint
+        lambda: draft.exists() and any(draft.iterdir()),  # while one is written
+        lambda: len(entries(out)) >= 11,  # between two
+    ]
+    reached = []
+    for moment in moments:
+        run_until(words, moment, signal.SIGKILL)
+        reached.append((len(entries(out)), checkpoints(out)))
+    assert reached[0] == (0, []) or reached[0][0] < 4
+    assert reached[-1][1], "nothing was stored: the last kill proves nothing"
+    assert not (out / "model").exists()
+    run(words)
+    assert entries(out) == entries(undisturbed)
+    assert weights(out) == weights(undisturbed)
+
+
+def test_killed_fine_tuning_keeps_the_same_best_epoch_and_calibration(
+    stays: Path, stays_pretrained: Path, tmp_path: Path
+) -> None:
+    ends = {}
+    for name in ("whole", "cut"):
+        out = tmp_path / name
+        words = arguments(
+            "finetune", stays, out, *FINETUNE, "freeze_encoders=true", init=stays_pretrained
+        )
+        if name == "cut":
+            for lines in (5, 17):  # in the first epoch; after two validations
+                run_until(words, lambda: len(entries(out)) >= lines, signal.SIGKILL)  # noqa: B023
+            assert checkpoints(out)
+        said = run(words)
+        ends[name] = (
+            entries(out),
+            weights(out),
+            (out / "calibration.json").read_text(),
+            said.partition(": best")[2],
+        )
+    assert ends["cut"] == ends["whole"]
+    assert len([each for each in ends["cut"][0] if "validation" in each]) == 3
+
+
+def test_asked_to_end_a_run_stores_its_state_first(
+    stays: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    every = [each for each in PRETRAIN if "every" not in each]  # no checkpoint of its own accord
+    words = arguments("pretrain", stays, out, *every)
+    said = run_until(words, lambda: len(entries(out)) >= 3, signal.SIGTERM)
+    done = len(entries(out))
+    assert f"asked to end: stored after {done} of 21 steps" in said
+    assert checkpoints(out) == [f"step-{done:08d}"]
+    run(words)
+    assert entries(out) == entries(undisturbed)
+    assert weights(out) == weights(undisturbed)
+
+
+def test_a_full_disk_stops_the_run_and_loses_nothing(
+    stays: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = arguments("pretrain", stays, out, *PRETRAIN)
+    run_until(words, lambda: len(entries(out)) >= 6, signal.SIGKILL)
+    assert checkpoints(out) == ["step-00000004"]
+
+    def small_disk() -> None:  # no file may grow past 100 kB: the system refuses to write more
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    said = run(words, code=2, preexec_fn=small_disk)
+    (line,) = [each for each in said.splitlines() if each.startswith("error:")]
+    assert "the state after step 8 cannot be stored" in line
+    assert "goes on from step 4" in line
+    assert checkpoints(out) == ["step-00000004"]
+    run(words)
+    assert entries(out) == entries(undisturbed)
+    assert weights(out) == weights(undisturbed)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    stays: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = arguments("pretrain", stays, out, *PRETRAIN)
+    run_until(words, lambda: len(checkpoints(out)) >= 2, signal.SIGKILL)
+    newest = out / "checkpoints" / checkpoints(out)[-1]
+    (state,) = newest.glob("*.distcp")
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    said = run(words)
+    assert f"{newest.name} cannot be read" in said
+    assert entries(out) == entries(undisturbed)
+    assert weights(out) == weights(undisturbed)
+
+
+def test_no_readable_checkpoint_at_all_is_an_error_not_a_fresh_start(
+    stays: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = arguments("pretrain", stays, out, *PRETRAIN)
+    run_until(words, lambda: len(checkpoints(out)) >= 1, signal.SIGKILL)
+    for each in (out / "checkpoints").glob("step-*/progress.json"):
+        each.write_text("{")
+    assert "none of the checkpoints can be read" in run(words, code=2)
+
+
+# ---- what may not change in between -------------------------------------------------------------
+
+
+@pytest.fixture
+def cut_off(undisturbed: Path, tmp_path: Path) -> Path:
+    """A run without its end."""
+    out = tmp_path / "cut-off"
+    shutil.copytree(undisturbed, out)
+    shutil.rmtree(out / "model")
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [("optim.lr=1e-5", "recipe.optim.lr"), ("seed=1", "recipe.seed")],
+)
+def test_a_run_does_not_go_on_with_other_settings(
+    cut_off: Path, stays: Path, command: Callable[..., str], change: str, field: str
+) -> None:
+    before = json.loads((cut_off / "config.json").read_text())
+    given: tuple[Any, ...] = ("--recipe", "demo", "--data", stays, "--out", cut_off)
+    with pytest.raises(ConfigError, match=rf"{field}: .*began with other settings"):
+        command(main, *given, overrides=(*PRETRAIN, change))
+    assert json.loads((cut_off / "config.json").read_text()) == before
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    cut_off: Path, other_stays: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"data_hash: .*began with other settings"):
+        command(
+            main, "--recipe", "demo", "--data", other_stays, "--out", cut_off, overrides=PRETRAIN
+        )
+
+
+def test_how_the_machine_is_used_may_change(
+    cut_off: Path, undisturbed: Path, stays: Path, command: Callable[..., str]
+) -> None:
+    command(
+        main, "--recipe", "demo", "--data", stays, "--out", cut_off,
+        overrides=(*PRETRAIN, "runtime.workers=1", "checkpoints.keep=1"),
+    )  # fmt: skip
+    assert entries(cut_off) == entries(undisturbed)
