@@ -11,11 +11,13 @@ from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.model.checkpoint import from_pretrained, load_core, read_config
+from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
+from training.initial import initial_model, refuse_frozen_at_random, refuse_two_starts
 from training.loop import Trainer
 from training.metrics import check_metric, higher_is_better, known, measure
 from training.objectives import Task
@@ -37,6 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
 
+    refuse_two_starts(recipe, arguments.init)
     init = Run.open(arguments.init) if arguments.init else None
     if init:
         _refuse_sizes(arguments.overrides)
@@ -63,7 +66,8 @@ def main() -> None:
 
         # ---- model -----------------------------------------------------------------------------
         torch.manual_seed(recipe.seed)
-        model = Lanistr(_config(recipe, dataset.task, dataset, init))
+        model = Lanistr(_config(recipe, dataset.task, dataset, init, recipe.init))
+        load_initial(model, recipe.init)
         if init:
             load_core(model, init.model_folder)
         if recipe.freeze_encoders:
@@ -226,11 +230,7 @@ def _check(recipe: FinetuneRecipe, dataset: Dataset, init: Run | None) -> None:
             accepted=dataset.task.name,
         )
     if recipe.freeze_encoders and not init:
-        raise ConfigError(
-            "encoders with random weights would be frozen as they are",
-            field="--init",
-            accepted="a pretrained run, or --set freeze_encoders=false",
-        )
+        refuse_frozen_at_random(recipe.init, dataset.task.modalities)
 
 
 def _refuse_sizes(overrides: list[str]) -> None:
@@ -250,7 +250,11 @@ def _refuse_sizes(overrides: list[str]) -> None:
 
 
 def _config(
-    recipe: FinetuneRecipe, task: TaskSpec, dataset: Dataset | None, init: Run | None
+    recipe: FinetuneRecipe,
+    task: TaskSpec,
+    dataset: Dataset | None,
+    init: Run | None,
+    published: InitialWeights,
 ) -> LanistrConfig:
     """Say what to build: with initial weights their body, and only the head is the recipe's."""
     sizes = recipe.model if dataset else sizes_without_data(recipe, task)
@@ -259,6 +263,7 @@ def _config(
             check_fits(init, dataset)
         body = read_config(init.model_folder).config.model_dump(mode="json")
         sizes = body | {"head": recipe.model.get("head")}
+    sizes = initial_model(sizes, published, dataset.preprocessor if dataset else None)
     dimensions = dataset.preprocessor.dimensions() if dataset else None
     return model_config(sizes, dimensions, head_config(task.label, recipe))
 
@@ -268,7 +273,7 @@ def _planned(recipe: FinetuneRecipe, dataset: Dataset | None, init: Run | None) 
     source = dataset or init
     task = source.task if source else find_task(recipe.task or USUAL_TASK)
     with torch.device("meta"):
-        planned = Lanistr(_config(recipe, task, dataset, init))
+        planned = Lanistr(_config(recipe, task, dataset, init, recipe.init.local()))
     return planned.freeze_encoders() if recipe.freeze_encoders else planned
 
 

@@ -14,16 +14,23 @@ USUAL_TASK = "mortality"
 
 
 def plan(recipe: Recipe, model: Lanistr | LanistrForPretraining) -> dict[str, Any]:
-    """Say what a model is made of.
+    """Say what a model is made of and where it would start.
+
+    Nothing is asked of the hub: where weights would come from there, the recipe's sizes stand.
 
     Args:
         recipe: as resolved.
         model: on the meta device.
     """
     counts = count_parameters(model)
+    looked = recipe.init.local().named()
     return {
         "recipe": recipe.model_dump(mode="json"),
         "model": model.config.model_dump(mode="json"),
+        "init": {
+            part: {"from": name, "sizes": "the checkpoint's" if part in looked else "the recipe's"}
+            for part, name in recipe.init.named().items()
+        },
         "parameters": {
             "total": sum(counts.values()),
             "trained": sum(count_parameters(model, trained=True).values()),

@@ -6,9 +6,11 @@ import torch
 
 from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core
+from lanistr.model.hub import load_initial
 from lanistr.model.lanistr import LanistrForPretraining
 from training.data.store import Dataset
 from training.distributed import joined, parallelize, save_whole, whole_weights
+from training.initial import initial_model, refuse_two_starts
 from training.loop import Trainer
 from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
@@ -25,14 +27,17 @@ def main() -> None:
     parser = training_parser("pretrain", "Pretrain on every case of a prepared data set.", EXAMPLE)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "pretrain", PretrainRecipe, arguments.overrides)
+    refuse_two_starts(recipe, arguments.init)
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
         if arguments.data:
             fitted = Dataset.open(arguments.data).preprocessor
-            config = model_config(recipe.model, fitted.dimensions())
+            sizes = initial_model(recipe.model, recipe.init.local(), fitted)
+            config = model_config(sizes, fitted.dimensions())
         else:
-            config = model_config(sizes_without_data(recipe), None)
+            sizes = initial_model(sizes_without_data(recipe), recipe.init.local(), None)
+            config = model_config(sizes, None)
         with torch.device("meta"):
             planned = LanistrForPretraining(config)
         print(json.dumps(plan(recipe, planned), indent=1))
@@ -44,7 +49,10 @@ def main() -> None:
         dataset = Dataset.open(arguments.data, recipe.augment)
         positions = dataset.rows("train")
         torch.manual_seed(recipe.seed)
-        model = LanistrForPretraining(model_config(recipe.model, dataset.preprocessor.dimensions()))
+        fitted = dataset.preprocessor
+        sizes = initial_model(recipe.model, recipe.init, fitted)
+        model = LanistrForPretraining(model_config(sizes, fitted.dimensions()))
+        load_initial(model.core, recipe.init)
         if arguments.init:
             check_fits(Run.open(arguments.init), dataset)
             load_core(model.core, Run.open(arguments.init).model_folder)

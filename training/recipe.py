@@ -17,6 +17,7 @@ from pydantic import Field
 from lanistr.errors import ConfigError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.model.heads import HeadConfig
+from lanistr.model.hub import InitialWeights
 from lanistr.model.lanistr import LanistrConfig
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
@@ -102,12 +103,14 @@ class Recipe(Schema):
         task: whose data the recipe is made for; None for any.
         model: sizes by part, as in `LanistrConfig`; what the data decide may be left out. None
             for a part that the model is to do without.
+        init: published weights to start from, whose sizes go before those of `model`.
         augment: how pictures vary from epoch to epoch.
         seed: of weights, order, masks and dropout.
     """
 
     task: str | None = None
     model: dict[str, dict[str, Any] | None]
+    init: InitialWeights = InitialWeights()
     optim: OptimConfig
     runtime: RuntimeConfig = RuntimeConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
@@ -211,7 +214,7 @@ def model_config(
                 # As JSON, since a tuple of the data is a list in a recipe.
                 if chosen[name] and json.dumps(chosen[name]) != json.dumps(found):
                     log.warning(
-                        "model.%s.%s is %s, as the data have it, not %s as the recipe",
+                        "model.%s.%s is %s, as the data have it, not %s as the recipe or its init",
                         *(modality, name, found, chosen[name]),
                     )
             merged[modality] = {**chosen, **dimensions[modality]}

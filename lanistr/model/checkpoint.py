@@ -132,9 +132,9 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
     _refuse(lacking, f"weights are missing in {folder}")
     _copy(tensors, taken, folder)
     return LoadReport(
-        loaded=_parts(taken),
-        fresh=_parts(own.keys() - taken.keys()),
-        left=_parts(tensors.keys() - taken.keys()),
+        loaded=parts_of(taken),
+        fresh=parts_of(own.keys() - taken.keys()),
+        left=parts_of(tensors.keys() - taken.keys()),
     )
 
 
@@ -148,7 +148,8 @@ def _part_of(name: str) -> str:
     return ".".join(steps[:2] if steps[0] in _BY_MODALITY else steps[:1])
 
 
-def _parts(names: Collection[str]) -> tuple[str, ...]:
+def parts_of(names: Collection[str]) -> tuple[str, ...]:
+    """Return the parts of the model that weights belong to, each once."""
     return tuple(sorted({_part_of(name) for name in names}))
 
 

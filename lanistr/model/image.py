@@ -1,7 +1,7 @@
 """Image: a vision transformer, and masked image modelling to pretrain it.
 
-Shapes: R row (one picture), S side in pixels, P patch, N = 1 + P token, W width, n hidden patch,
-Q = 3 * patch * patch value of a patch (channel, row, column).
+Shapes: R row (one picture), C channel, S side in pixels, P patch, N = 1 + P token, W width,
+n hidden patch, Q = 3 * patch * patch value of a patch (channel, row, column).
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,8 @@ class ImageConfig(Schema):
         patch: side of a patch, in pixels.
         pooler: keep ViT's pooler, which nothing here depends on: for checkpoints that have it.
         mask_ratio: share of the patches that pretraining hides.
+        norm_eps: what layer norms add to the variance.
+        mean, std: of the channels R, G, B from 0 to 1, which pixels are normalised by.
 
     Source: LANISTR paper, section 4 and Table 5.
     """
@@ -41,6 +43,9 @@ class ImageConfig(Schema):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     pooler: bool = False
     mask_ratio: float = Field(default=0.5, ge=0, le=1)
+    norm_eps: float = Field(default=1e-12, gt=0)
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -48,6 +53,8 @@ class ImageConfig(Schema):
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if self.size % self.patch:
             raise ValueError(f"size {self.size} is not a multiple of patch {self.patch}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} is not positive")
         return self
 
     @property
@@ -76,10 +83,19 @@ class ImageEncoder(Encoder):
                 intermediate_size=config.feedforward,
                 hidden_dropout_prob=config.dropout,
                 attention_probs_dropout_prob=config.dropout,
+                layer_norm_eps=config.norm_eps,
             ),
             add_pooling_layer=config.pooler,
             use_mask_token=True,
         )
+        # The config holds these figures, so files of weights need not.
+        self.scale_C11: Tensor
+        self.shift_C11: Tensor
+        mean_C11, std_C11 = (
+            torch.tensor(each)[:, None, None] for each in (config.mean, config.std)
+        )
+        self.register_buffer("scale_C11", 255 * std_C11, persistent=False)
+        self.register_buffer("shift_C11", mean_C11 / std_C11, persistent=False)
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -116,11 +132,11 @@ class ImageEncoder(Encoder):
         )
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return the pixels as float32 from -1 to 1: mean 0.5 and standard deviation 0.5.
+        """Return the pixels (R, 3, S, S) as float32 of the config's mean 0 and deviation 1.
 
-        Source: the image processor of `google/vit-base-patch16-224`.
+        Source: the default, from -1 to 1, is that of `google/vit-base-patch16-224`.
         """
-        return pixels.float() / 127.5 - 1
+        return pixels.float() / self.scale_C11 - self.shift_C11
 
 
 class ImagePretext(Pretext):

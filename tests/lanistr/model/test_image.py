@@ -1,4 +1,6 @@
+import pytest
 import torch
+from pydantic import ValidationError
 from torch import Generator
 
 from lanistr.modalities import Modality
@@ -17,8 +19,30 @@ def test_a_picture_of_224_pixels_has_197_tokens() -> None:
 
 
 def test_pixels_are_normalised_to_minus_one_to_one(pretraining: LanistrConfig) -> None:
-    pixels = torch.tensor([0, 255], dtype=torch.uint8)
-    assert ImageEncoder(config_of(pretraining)).normalise(pixels).tolist() == [-1.0, 1.0]
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)
+    normal = ImageEncoder(config_of(pretraining)).normalise(pixels)
+    assert normal.tolist() == [[[[-1.0, 1.0]]] * 3]
+
+
+def test_pixels_are_normalised_by_the_configs_mean_and_deviation_of_each_channel(
+    pretraining: LanistrConfig,
+) -> None:
+    config = config_of(pretraining, mean=(0.0, 0.5, 1.0), std=(1.0, 0.25, 0.5))
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)
+    normal = ImageEncoder(config).normalise(pixels)
+    assert normal.tolist() == [[[[0.0, 1.0]], [[-2.0, 2.0]], [[-2.0, 0.0]]]]
+
+
+def test_a_deviation_of_0_is_refused() -> None:
+    with pytest.raises(ValidationError, match="is not positive"):
+        ImageConfig(std=(0.5, 0.0, 0.5))
+
+
+def test_how_pixels_are_normalised_stands_in_the_config_and_not_among_the_weights(
+    pretraining: LanistrConfig,
+) -> None:
+    names = ImageEncoder(config_of(pretraining)).state_dict()
+    assert not any("scale" in each or "shift" in each for each in names)
 
 
 def test_a_hidden_patch_cannot_be_seen_by_the_encoder(

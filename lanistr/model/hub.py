@@ -1,0 +1,432 @@
+"""Initial weights of text, image and fusion from published checkpoints.
+
+initial_sizes(init)          what the model's config must say to take them
+load_initial(model, init)    the weights, into a model of these sizes
+
+Whether token ids mean the same to data and checkpoint is `lanistr.model.vocabulary`'s to say.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import isclose
+from pathlib import Path
+from typing import Annotated, Any, Protocol, Self
+
+import torch
+from pydantic import Field
+from transformers import BertModel, FlavaMultimodalModel, PreTrainedModel, ViTModel
+
+from lanistr.errors import CheckpointError
+from lanistr.model.checkpoint import LoadReport, parts_of, weights
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.published import Found, fetch, load_published, one_line, read_json
+from lanistr.model.timm_vit import TimmViT
+from lanistr.model.vocabulary import read_vocabulary
+from lanistr.schema import Schema
+
+log = logging.getLogger(__name__)
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class InitialWeights(Schema):
+    """Where parts of a model start: a folder in the hub's format or a name on the hub, each.
+
+    Attributes:
+        text: a BERT; None starts at random, here and below.
+        image: a ViT of transformers, or a plain one of timm.
+        fusion: a FLAVA, whole or its multimodal encoder alone.
+
+    Source: LANISTR paper, section 4.
+    """
+
+    text: Name | None = None
+    image: Name | None = None
+    fusion: Name | None = None
+
+    def named(self) -> dict[str, str]:
+        """Return the names that are given, by part."""
+        return {part: name for part, name in self if name is not None}
+
+    def local(self) -> Self:
+        """Return what of it are folders here, which can be looked into without the hub."""
+        away = {p: None for p, name in self.named().items() if not Path(name).expanduser().is_dir()}
+        return self.model_copy(update=away)
+
+
+# ---- kinds of checkpoints -----------------------------------------------------------------------
+
+
+class Source(Protocol):
+    """Reads one kind of checkpoint."""
+
+    @property
+    def accepted(self) -> str:
+        """What it reads, in words."""
+
+    def accepts(self, config: Mapping[str, Any]) -> bool:
+        """Whether a `config.json` is of this kind."""
+
+    def sizes(self, folder: Path) -> dict[str, Any]:
+        """Return what the part's config must say for the weights to mean what they meant."""
+
+    def found(self, folder: Path, like: PreTrainedModel) -> Found:
+        """Read the weights for a module."""
+
+
+_SIZES = {
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "feedforward": "intermediate_size",
+}
+"""Our names of sizes, and those of transformers' configs."""
+
+
+@dataclass(frozen=True)
+class Transformers:
+    """Reads checkpoints that transformers wrote, of one model type or another that contains it.
+
+    Attributes:
+        module: the library's class of our module.
+        types: accepted values of `model_type`.
+        demands: what the config must say, since our module can be no other way.
+        sizes_by: our names of sizes, and those of the config.
+        beside: reads sizes that stand in other files of the folder.
+        options: of `from_pretrained`.
+    """
+
+    module: type[PreTrainedModel]
+    types: tuple[str, ...]
+    demands: Mapping[str, Any]
+    sizes_by: Mapping[str, str]
+    beside: Callable[[Path], Mapping[str, Any]] = lambda folder: {}
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> str:
+        """What is read, in words."""
+        return "model_type " + " or ".join(self.types)
+
+    def accepts(self, config: Mapping[str, Any]) -> bool:
+        """See `Source.accepts`."""
+        return config.get("model_type") in self.types
+
+    def sizes(self, folder: Path) -> dict[str, Any]:
+        """See `Source.sizes`.
+
+        Raises:
+            CheckpointError: the config is damaged, or our module cannot be as it says.
+        """
+        config = self._config(folder)
+        for name, wanted in self.demands.items():
+            found = getattr(config, name, wanted)
+            if found != wanted:
+                raise CheckpointError(
+                    "the model computes what ours does not",
+                    code="wrong_model",
+                    field=name,
+                    seen=found,
+                    accepted=str(wanted),
+                )
+        own = {ours: _side(getattr(config, theirs)) for ours, theirs in self.sizes_by.items()}
+        return {**own, **self.beside(folder)}
+
+    def found(self, folder: Path, like: PreTrainedModel) -> Found:
+        """See `Source.found`."""
+        return load_published(like, folder, self._config(folder), **self.options)
+
+    def _config(self, folder: Path) -> Any:
+        try:
+            return self.module.config_class.from_pretrained(folder)
+        except Exception as exc:  # whatever a wrong value provokes
+            raise CheckpointError(
+                f"cannot read config.json: {one_line(exc)}", code="bad_config"
+            ) from exc
+
+
+def _side(size: Any) -> Any:
+    """Return the side of a square that may be given as height and width."""
+    if not isinstance(size, list | tuple):
+        return size
+    if len(set(size)) != 1:
+        raise CheckpointError(
+            "pictures or patches are not square", code="wrong_model", seen=size, accepted="squares"
+        )
+    return size[0]
+
+
+def _known_words(folder: Path) -> dict[str, Any]:
+    """Return how many tokens there are: a table may be longer, for speed, by rows of no meaning."""
+    vocabulary = read_vocabulary(folder)
+    return {} if vocabulary is None else {"vocab_size": len(vocabulary)}
+
+
+_PIXELS = "preprocessor_config.json"
+
+
+def _normalisation(folder: Path) -> dict[str, Any]:
+    """Return the mean and deviation of pixels that a ViT was trained with."""
+    usual = [0.5, 0.5, 0.5]
+    said: Mapping[str, Any] = {}
+    if (folder / _PIXELS).is_file():
+        said = read_json(folder / _PIXELS)
+    else:
+        log.warning("%s has no %s: mean and deviation of pixels are taken as 0.5", folder, _PIXELS)
+    # Absent, the scale is the library's usual one, from 0 to 1.
+    factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1
+    if not isinstance(factor, int | float) or not isclose(factor, 1 / 255, rel_tol=1e-3):
+        raise CheckpointError(
+            f"{_PIXELS} scales pixels otherwise",
+            code="wrong_model",
+            field="rescale_factor",
+            seen=factor,
+            accepted="1/255",
+        )
+    if not said.get("do_normalize", True):
+        return {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    mean, std = said.get("image_mean", usual), said.get("image_std", usual)
+    # A single figure stands for all three channels.
+    return {
+        name: each if isinstance(each, list) else [each] * 3
+        for name, each in (("mean", mean), ("std", std))
+    }
+
+
+_BERT = Transformers(
+    module=BertModel,
+    types=("bert",),
+    demands={
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "type_vocab_size": 2,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    },
+    sizes_by=_SIZES | {"vocab_size": "vocab_size", "max_tokens": "max_position_embeddings"},
+    beside=_known_words,
+)
+
+_VIT = Transformers(
+    module=ViTModel,
+    types=("vit",),
+    demands={"hidden_act": "gelu", "qkv_bias": True, "num_channels": 3},
+    sizes_by=_SIZES | {"size": "image_size", "patch": "patch_size", "norm_eps": "layer_norm_eps"},
+    beside=_normalisation,
+    options={"use_mask_token": True},
+)
+
+_FLAVA = Transformers(
+    module=FlavaMultimodalModel,
+    types=("flava", "flava_multimodal_model"),
+    demands={
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-12,
+        "qkv_bias": True,
+        "use_cls_token": True,
+    },
+    sizes_by=_SIZES,
+    # The library finds these weights in FlavaForPreTraining, but none of them in FlavaModel.
+    options={"key_mapping": {r"^(flava\.)?multimodal_model\.": ""}},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the model that published checkpoints have weights for.
+
+    Attributes:
+        module: path of the module in a `Lanistr`.
+        sources: what its checkpoints may be.
+        fresh: where the names of weights begin that a checkpoint may lack: poolers, which nothing
+            depends on, and what hides patches in pretraining.
+        tables: weights of which the model may take the first rows alone.
+        at_most: sizes that the model may have smaller than the checkpoint.
+    """
+
+    module: str
+    sources: tuple[Source, ...]
+    fresh: tuple[str, ...] = ("pooler.",)
+    tables: tuple[str, ...] = ()
+    at_most: tuple[str, ...] = ()
+
+
+PARTS: Mapping[str, Part] = {
+    "text": Part(
+        "encoders.text.bert",
+        (_BERT,),
+        tables=("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"),
+        at_most=("max_tokens",),
+    ),
+    "image": Part(
+        "encoders.image.vit",
+        (_VIT, TimmViT()),
+        fresh=("pooler.", "embeddings.mask_token"),
+    ),
+    "fusion": Part("fusion.flava", (_FLAVA,)),
+}
+
+
+# ---- what to call -------------------------------------------------------------------------------
+
+
+def initial_sizes(init: InitialWeights) -> dict[str, dict[str, Any]]:
+    """Return, by part, the values that its config in `LanistrConfig` must have.
+
+    The text encoder's `max_tokens` may be smaller: it then keeps the first positions only.
+
+    Raises:
+        CheckpointError: a checkpoint is not to be had, is of another kind, or is damaged.
+    """
+    sizes = {}
+    for part, name in init.named().items():
+        with _naming(part, name):
+            folder = fetch(name)
+            sizes[part] = _source(part, folder).sizes(folder)
+    return sizes
+
+
+def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:
+    """Copy published weights into a model.
+
+    A checkpoint for a part that the model has not is passed over, with a warning. Where one
+    checkpoint is refused, the parts before it in the order of `PARTS` have been copied.
+
+    Args:
+        model: of the sizes that `initial_sizes` gives; changed in place.
+        init: what to read; None leaves a part as it is.
+
+    Returns:
+        what was taken; what starts at random, whole parts and single modules of parts that were
+        taken otherwise; what of the checkpoints was left.
+
+    Raises:
+        CheckpointError: a checkpoint is not to be had, is of another kind, is damaged, lacks a
+            weight, or does not fit the model.
+    """
+    modules = dict(model.named_modules())
+    loaded: list[str] = []
+    fresh: list[str] = []
+    left: list[str] = []
+    for part, name in init.named().items():
+        path = PARTS[part].module
+        module = modules.get(path)
+        if module is None:
+            log.warning("init.%s is passed over: the model has no %s encoder", part, part)
+            left.append(f"{part}: {name}")
+            continue
+        assert isinstance(module, PreTrainedModel)
+        with _naming(part, name):
+            folder = fetch(name, weights=True)
+            source = _source(part, folder)
+            _refuse_sizes(part, source.sizes(folder), getattr(model.config, part))
+            found = source.found(folder, module)
+            lacking, cut = _copy(found.tensors, module, PARTS[part])
+        loaded.append(path)
+        new = sorted({f"{path}.{_module_of(each)}" for each in lacking})
+        fresh += new
+        left += sorted({f"{part}: {each}" for each in (*map(_module_of, found.left), *cut)})
+        log.info("%s starts from %s", path, name)
+        for each in new:
+            log.warning("%s starts fresh: %s has no weights for it", each, name)
+    other = [each for each in weights(model) if not each.startswith(tuple(f"{p}." for p in loaded))]
+    return LoadReport(tuple(loaded), (*parts_of(other), *fresh), tuple(left))
+
+
+# ---- steps --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _naming(part: str, name: str) -> Iterator[None]:
+    """Say in an error which part it is about and which checkpoint."""
+    try:
+        yield
+    except CheckpointError as exc:
+        raise CheckpointError(
+            f"{name}: {f'{exc.field}: ' if exc.field else ''}{exc.message}",
+            code=exc.code,
+            field=f"init.{part}",
+            seen=exc.seen,
+            accepted=exc.accepted,
+        ) from exc
+
+
+def _source(part: str, folder: Path) -> Source:
+    """Return what can read a checkpoint."""
+    config = read_json(folder / "config.json")
+    for source in PARTS[part].sources:
+        if source.accepts(config):
+            return source
+    raise CheckpointError(
+        f"no checkpoint for {part}",
+        code="wrong_model",
+        seen=f"model_type {config.get('model_type')}",
+        accepted=", or ".join(each.accepted for each in PARTS[part].sources),
+    )
+
+
+def _refuse_sizes(part: str, wanted: Mapping[str, Any], config: Schema) -> None:
+    """Refuse weights that would mean something else in a module of other sizes."""
+    for name, value in wanted.items():
+        ours = getattr(config, name)
+        ours = list(ours) if isinstance(ours, tuple) else ours
+        value = list(value) if isinstance(value, tuple) else value
+        fewer = name in PARTS[part].at_most
+        if ours != value and not (fewer and ours < value):
+            raise CheckpointError(
+                "the model has other sizes than the checkpoint",
+                code="wrong_shape",
+                field=f"model.{part}.{name}",
+                seen=ours,
+                accepted=f"at most {value}" if fewer else str(value),
+            )
+
+
+@torch.no_grad()
+def _copy(
+    tensors: Mapping[str, torch.Tensor], module: PreTrainedModel, part: Part
+) -> tuple[list[str], list[str]]:
+    """Copy weights into a module.
+
+    Returns:
+        names of what the checkpoint lacks and may lack, and of the rows that had no place.
+    """
+    own = weights(module)
+    lacking = own.keys() - tensors.keys()
+    missing = sorted(each for each in lacking if not each.startswith(part.fresh))
+    if missing:
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise CheckpointError(
+            f"{len(missing)} of {len(own)} weights are missing",
+            code="wrong_weights",
+            seen=f"no {shown}",
+            accepted=f"every weight of {type(module).__name__}",
+        )
+    cut = []
+    chosen = {}
+    for name in own.keys() - lacking:
+        tensor, rows = tensors[name], len(own[name])
+        if name in part.tables and len(tensor) > rows:
+            cut.append(f"{name} from row {rows}")
+            tensor = tensor[:rows]
+        if tensor.shape != own[name].shape:
+            raise CheckpointError(
+                "a weight does not fit the model",
+                code="wrong_shape",
+                field=name,
+                seen=str(tuple(tensor.shape)),
+                accepted=str(tuple(own[name].shape)),
+            )
+        chosen[name] = tensor
+    for name, tensor in chosen.items():
+        own[name].copy_(tensor)
+    return sorted(lacking), cut
+
+
+def _module_of(name: str) -> str:
+    """Return the first two steps of a weight's name, without what kind of weight it is."""
+    stem = name.removesuffix(".weight").removesuffix(".bias")
+    return ".".join(stem.split(".")[:2])

@@ -1,0 +1,87 @@
+"""Starting from published weights: a recipe's `init`, checked against data and other wishes."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
+from lanistr.model.hub import InitialWeights, initial_sizes
+from lanistr.model.vocabulary import check_vocabulary
+from lanistr.preprocess import Preprocessor
+from lanistr.preprocess.text import TextPreprocessor
+from training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def refuse_two_starts(recipe: Recipe, run: Path | None) -> None:
+    """Refuse a run and published weights together: a model starts from one of them.
+
+    Raises:
+        ConfigError: both are asked for.
+    """
+    if run and recipe.init.named():
+        raise ConfigError(
+            "weights are to come from a run and, by the recipe's init, from "
+            + ", ".join(recipe.init.named().values()),
+            field="--init",
+            seen=str(run),
+            accepted="one of them: no --init, or --set init={}",
+        )
+
+
+def refuse_frozen_at_random(init: InitialWeights, modalities: Iterable[Modality]) -> None:
+    """Without a run to start from, encoders may be frozen only where `init` has them all.
+
+    Raises:
+        ConfigError: naming the modalities whose encoders would start at random.
+    """
+    random = [each for each in modalities if each not in init.named()]
+    if random:
+        raise ConfigError(
+            "encoders with random weights would be frozen as they are: " + ", ".join(random),
+            field="--init",
+            accepted="a pretrained run, or --set freeze_encoders=false",
+        )
+
+
+def initial_model(
+    sizes: Mapping[str, Any], init: InitialWeights, fitted: Preprocessor | None
+) -> dict[str, Any]:
+    """Put the sizes that published weights have in the place of a recipe's.
+
+    Args:
+        sizes: a recipe's `model`.
+        init: whose checkpoints are looked into.
+        fitted: preprocessing of the data, whose vocabulary must be that of the text's checkpoint
+            and whose modalities are the only ones that weights are needed for. None: no data.
+
+    Raises:
+        ConfigError: weights are named for a part that the recipe leaves out.
+        CheckpointError: a checkpoint cannot be used, see `initial_sizes`.
+        DataError: the data have another vocabulary.
+    """
+    merged = dict(sizes)
+    text = fitted and fitted.parts.get(Modality.TEXT)
+    if init.text and isinstance(text, TextPreprocessor):
+        check_vocabulary(init.text, text.tokenizer)
+    for part, found in initial_sizes(init).items():
+        chosen = merged.get(part, {})
+        if chosen is None:
+            raise ConfigError(
+                "weights are named for what the model is to do without",
+                field=f"init.{part}",
+                seen=init.named()[part],
+                accepted=f"null, or sizes in model.{part}",
+            )
+        for name, value in found.items():
+            if name in chosen and json.dumps(chosen[name]) != json.dumps(value):
+                log.warning(
+                    "model.%s.%s is %s, as the initial weights have it, not %s as the recipe",
+                    *(part, name, value, chosen[name]),
+                )
+        merged[part] = {**chosen, **found}
+    return merged
