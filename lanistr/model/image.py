@@ -4,7 +4,7 @@ Shapes: R row (one picture), S side in pixels, P patch, N = 1 + P token, W width
 Q = 3 * patch * patch value of a patch (channel, row, column).
 """
 
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +26,8 @@ class ImageConfig(Schema):
         patch: side of a patch, in pixels.
         pooler: keep ViT's pooler, which nothing here depends on: for checkpoints that have it.
         mask_ratio: share of the patches that pretraining hides.
+        scale: how bytes become numbers: "half" from -1 to 1, as google/vit-base-patch16-224 takes
+            them, or "imagenet" by ImageNet's means and deviations, as the release took Amazon's.
 
     Source: LANISTR paper, section 4 and Table 5.
     """
@@ -39,6 +41,7 @@ class ImageConfig(Schema):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     pooler: bool = False
     mask_ratio: float = Field(default=0.5, ge=0, le=1)
+    scale: Literal["half", "imagenet"] = "half"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -97,11 +100,21 @@ class ImageEncoder(Encoder):
         return self.vit(normal, bool_masked_pos=hidden_RP).last_hidden_state
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Return the pixels as float32 from -1 to 1: mean 0.5 and standard deviation 0.5.
+        """Return the pixels (..., 3, S, S) as float32, scaled as the config says.
 
-        Source: the image processor of `google/vit-base-patch16-224`.
+        Source: the image processor of `google/vit-base-patch16-224`, from -1 to 1; for
+        "imagenet", torchvision's constants.
         """
-        return pixels.float() / 127.5 - 1
+        if self.config.scale == "half":
+            return pixels.float() / 127.5 - 1
+        mean, deviation = (
+            torch.tensor(each, device=pixels.device)[:, None, None] for each in _IMAGENET
+        )
+        return (pixels.float() / 255 - mean) / deviation
+
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of red, green and blue."""
 
 
 class ImagePretext(nn.Module):
