@@ -125,7 +125,8 @@ class Run:
             field=str(folder),
             accepted="a folder that training.pretrain or training.finetune wrote to its end",
         )
-        if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
+        # A model that `training.convert` brought over has no task.
+        if not all((folder / each).exists() for each in (CONFIG, TASK, MODEL)):
             raise unfinished
         config = _read(folder / CONFIG, RunConfig)
         # Fine-tuning writes the best model as it goes; its last act is the calibration.
