@@ -76,7 +76,8 @@ def read(path: Path) -> dict[str, Tensor]:
     """Read a checkpoint without running anything in it, on the CPU.
 
     Raises:
-        CheckpointError: there is no such file, or it is no flat mapping of tensors.
+        CheckpointError: there is no such file, it is no flat mapping of tensors, or a tensor holds
+            NaN or infinity.
     """
     accepted = "a .pth.tar file of the release: tensors by name, as torch.save writes a state dict"
     if not path.is_file():
@@ -103,6 +104,12 @@ def read(path: Path) -> dict[str, Tensor]:
                 field=f"{path}: {name}",
                 seen=type(value).__name__,
                 accepted=accepted,
+            )
+        if not value.isfinite().all():
+            raise CheckpointError(
+                "a tensor holds what is no finite number",
+                code="bad_checkpoint",
+                field=f"{path}: {name}",
             )
     if not tensors:
         raise CheckpointError(

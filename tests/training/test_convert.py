@@ -370,9 +370,10 @@ def test_heads_are_the_releases_or_must_be_given(convert: Callable[..., Path]) -
         ([torch.zeros(1)], "holds no tensors by name.*seen 'list'"),
         ({}, "holds no tensors by name"),
         ({"a": Path("x")}, "holds more than tensors, or is damaged"),
+        ({"a": torch.tensor([1.0, torch.nan])}, "a: a tensor holds what is no finite number"),
     ],
 )
-def test_only_a_flat_mapping_of_tensors_is_read(
+def test_only_a_flat_mapping_of_finite_tensors_is_read(
     convert: Callable[..., Path], content: Any, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
