@@ -125,8 +125,10 @@ class Run:
             field=str(folder),
             accepted="a folder that training.pretrain or training.finetune wrote to its end",
         )
-        # A model that `training.convert` brought over has no task.
-        if not all((folder / each).exists() for each in (CONFIG, TASK, MODEL)):
+        if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
+            raise unfinished
+        # A model that `training.convert` brought over has neither task nor preprocessing.
+        if not any((folder / each).is_file() for each in (TASK, STATE_FILE)):
             raise unfinished
         config = _read(folder / CONFIG, RunConfig)
         # Fine-tuning writes the best model as it goes; its last act is the calibration.
