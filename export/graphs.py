@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lanistr.batch import PADDED, Batch
 from lanistr.bundle import FUSION
+from lanistr.errors import BundleError
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
 
@@ -75,7 +76,19 @@ def graph_sources(model: Lanistr, batch: Batch) -> dict[str, GraphSource]:
         model: in evaluation mode, on the CPU.
         batch: two cases or more (an axis of 1 would be taken for fixed) that together bring every
             modality of the model.
+
+    Raises:
+        BundleError: the model computes as the release did, which encodes what is absent; a
+            bundle has no place for that.
     """
+    if model.config.compat:
+        raise BundleError(
+            "a model with the release's computation cannot be exported",
+            code="not_exportable",
+            field="compat",
+            seen=model.config.compat,
+            accepted="a model that was trained here",
+        )
     tensors = to_tensors(batch)
     sources: dict[str, GraphSource] = {}
     for modality in model.config.modalities:

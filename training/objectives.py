@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from lanistr.model.lanistr import FAMILIES, Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
+from lanistr.model.variant import FAMILIES
 from training.data.sampler import MicroBatch
 from training.recipe import LossWeights
 

@@ -174,8 +174,8 @@ def load_recipe(
         )
     data = _read(path)
     data["model"] = _sizes(data.get("model"))
-    for override in overrides:
-        _override(data, override)
+    for each in overrides:
+        override(data, each)
     return kind.parse(data, ConfigError, path.name)
 
 
@@ -276,18 +276,22 @@ def _model(name: str) -> dict[str, Any]:
     return _read(path)
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    """Set one value by its path; whether the key is known is checked with the whole recipe."""
-    path, equals, text = override.partition("=")
+def override(data: dict[str, Any], change: str) -> None:
+    """Set one value by its path; whether the key is known is checked with the whole.
+
+    Raises:
+        ConfigError: not `path=value`, or the path leads through a value.
+    """
+    path, equals, text = change.partition("=")
     if not equals or not path:
-        raise ConfigError("not an override", field="--set", seen=override, accepted="path=value")
+        raise ConfigError("not an override", field="--set", seen=change, accepted="path=value")
     *steps, last = path.split(".")
     place: Any = data
     for step in steps:
         place = place.setdefault(step, {})
         if not isinstance(place, dict):
             raise ConfigError(
-                "not a group of settings", field="--set", seen=override, accepted="path=value"
+                "not a group of settings", field="--set", seen=change, accepted="path=value"
             )
     try:
         value = yaml.safe_load(text)
@@ -296,5 +300,5 @@ def _override(data: dict[str, Any], override: str) -> None:
     except ValueError:
         pass
     except yaml.YAMLError as exc:
-        raise ConfigError(f"not a value: {_one_line(exc)}", field="--set", seen=override) from exc
+        raise ConfigError(f"not a value: {_one_line(exc)}", field="--set", seen=change) from exc
     place[last] = value

@@ -144,6 +144,9 @@ class Run:
         )
         if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
             raise unfinished
+        # A model that `training.convert` brought over has neither task nor preprocessing.
+        if not any((folder / each).is_file() for each in (TASK, STATE_FILE)):
+            raise unfinished
         run = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
         if not run.finished:
             raise unfinished
@@ -219,10 +222,10 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
     Raises:
         ConfigError: naming the first setting that differs.
     """
-    free = {"recipe.runtime", "recipe.checkpoints", "versions", "data"}
+    free = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
     was, is_now = (dict(_leaves(each.model_dump(mode="json"))) for each in (before, now))
     for path in sorted(was.keys() | is_now.keys()):
-        if was.get(path) != is_now.get(path) and not path.startswith(tuple(free)):
+        if was.get(path) != is_now.get(path) and not f"{path}.".startswith(free):
             raise ConfigError(
                 f"{folder} holds a run that was cut off and began with other settings",
                 code="other_settings",

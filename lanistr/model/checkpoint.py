@@ -77,12 +77,25 @@ def from_pretrained(folder: Path, model_class: type[Model]) -> Model:
             accepted=model_class.__name__,
         )
     model = model_class(stored.config)
-    tensors = read_weights(folder)
-    own = weights(model)
-    _refuse(own.keys() - tensors.keys(), f"weights are missing in {folder}")
-    _refuse(tensors.keys() - own.keys(), f"{folder} holds weights that the model has not")
-    _copy(tensors, own, folder)
+    fill(model, read_weights(folder), folder)
     return model.eval()
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
+    """Put tensors into all weights of a model.
+
+    Args:
+        model: changed in place.
+        tensors: by the names of `weights`.
+        source: where they come from, for errors.
+
+    Raises:
+        CheckpointError: a weight is missing or superfluous, or a shape does not fit.
+    """
+    own = weights(model)
+    _refuse(own.keys() - tensors.keys(), f"weights are missing in {source}")
+    _refuse(tensors.keys() - own.keys(), f"{source} holds weights that the model has not")
+    _copy(tensors, own, source)
 
 
 # ---- from pretraining to fine-tuning ------------------------------------------------------------
@@ -213,7 +226,7 @@ def _refuse(names: Collection[str], message: str) -> None:
 
 
 @torch.no_grad()
-def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path) -> None:
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Path | str) -> None:
     """Copy tensors by name into a model.
 
     Raises:

@@ -4,9 +4,9 @@ Shapes: B case, R row of one modality, N token (in all, or of one modality), D w
 C output, n compared token.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import model_validator
@@ -15,38 +15,17 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder, Pretext
-from lanistr.model.fusion import Fusion, FusionConfig
-from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, Projector, SimMMMConfig
-from lanistr.model.image import ImageConfig, ImageEncoder, ImagePretext
-from lanistr.model.tabular import TabularConfig, TabularEncoder, TabularPretext
+from lanistr.model.encoder import Encoder
+from lanistr.model.fusion import FusionConfig
+from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, SimMMMConfig
+from lanistr.model.image import ImageConfig
+from lanistr.model.release import Release
+from lanistr.model.tabular import TabularConfig
 from lanistr.model.tensors import TensorBatch, TensorPart
-from lanistr.model.text import TextConfig, TextEncoder, TextPretext
-from lanistr.model.timeseries import TimeseriesConfig, TimeseriesEncoder, TimeseriesPretext
+from lanistr.model.text import TextConfig
+from lanistr.model.timeseries import TimeseriesConfig
+from lanistr.model.variant import FAMILIES, Variant
 from lanistr.schema import Schema
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What the model knows of a modality.
-
-    Attributes:
-        encoder: module from the modality's arrays to tokens.
-        pretext: module that hides part of the arrays and has the encoder fill it in.
-        loss: name of the pretext's loss.
-    """
-
-    encoder: Callable[[Any], Encoder]
-    pretext: Callable[[Any], Pretext]
-    loss: str
-
-
-FAMILIES: Mapping[Modality, Family] = {
-    Modality.TEXT: Family(TextEncoder, TextPretext, "mlm"),
-    Modality.IMAGE: Family(ImageEncoder, ImagePretext, "mim"),
-    Modality.TABULAR: Family(TabularEncoder, TabularPretext, "mfm"),
-    Modality.TIMESERIES: Family(TimeseriesEncoder, TimeseriesPretext, "mtm"),
-}
 
 
 class LanistrConfig(Schema):
@@ -56,6 +35,8 @@ class LanistrConfig(Schema):
         text, image, tabular, timeseries: sizes of the encoders; None where the model has none.
         head: None for a model that is pretrained or only embeds.
         simmmm: None for pretraining without it, which spares the unmasked pass.
+        compat: "release" computes as the research release did, see `lanistr.model.release`; for
+            checkpoints that were trained with it (`training.convert`), not for new models.
     """
 
     text: TextConfig | None = None
@@ -65,11 +46,23 @@ class LanistrConfig(Schema):
     fusion: FusionConfig = FusionConfig()
     head: HeadConfig | None = None
     simmmm: SimMMMConfig | None = SimMMMConfig()
+    compat: Literal["release"] | None = None
 
     @model_validator(mode="after")
     def _has_encoders(self) -> Self:
         if not self.modalities:
             raise ValueError("a model needs at least one of " + ", ".join(Modality))
+        return self
+
+    @model_validator(mode="after")
+    def _is_what_the_release_had(self) -> Self:
+        if self.compat == "release":
+            if self.text and self.text.tokens != "cls":
+                raise ValueError("the release fuses the [CLS] of a note alone")
+            simmmm = self.simmmm
+            usual = simmmm and SimMMMConfig(width=simmmm.width, bottleneck=simmmm.bottleneck)
+            if simmmm != usual:
+                raise ValueError("the release compares every token of every case, without norm")
         return self
 
     @property
@@ -106,15 +99,17 @@ class Lanistr(nn.Module):
     def __init__(self, config: LanistrConfig) -> None:
         super().__init__()
         self.config = config
+        self.variant = _variant(config)
         width = config.fusion.width
         encoders: dict[str, Encoder] = {
-            each: FAMILIES[each].encoder(getattr(config, each)) for each in config.modalities
+            each: self.variant.families[each].encoder(getattr(config, each))
+            for each in config.modalities
         }
         self.encoders = nn.ModuleDict(encoders)
         self.projections = nn.ModuleDict(
             {each: Projection(encoder.width, width) for each, encoder in encoders.items()}
         )
-        self.fusion = Fusion(config.fusion)
+        self.fusion = self.variant.fusion(config.fusion)
         self.head = Head(config.head, width) if config.head else None
         self._encoders_frozen = False
 
@@ -127,10 +122,15 @@ class Lanistr(nn.Module):
                 run over an empty row, which changes no number but keeps the processes in step.
         """
         assert self.head is not None, "a model without a head predicts nothing"
+        batch = self.complete(batch)
         cls_BD = self.fusion(*self.assemble(batch, self.encode(batch.parts)))[:, 0]
         idle = [each * 0 for each in self.idle(set(company) - batch.parts.keys())]
         logits = self.head(cls_BD) + sum(idle)
         return Output(logits, functional.normalize(cls_BD, dim=-1))
+
+    def complete(self, batch: TensorBatch) -> TensorBatch:
+        """Return the batch to encode: as it is, but for `compat="release"`, which fills it up."""
+        return self.variant.complete(batch, dict(self.encoders.items()))
 
     def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
         """Return the projected tokens (R, N, D) of each row, by modality.
@@ -185,7 +185,8 @@ class Lanistr(nn.Module):
             rows_B = rows_B.index_add(0, part.sample, torch.ones_like(part.sample))
             sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
             sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
-            blocks.append(sum_BND / rows_B.clamp(min=1)[:, None, None])
+            mean_BND = sum_BND / rows_B.clamp(min=1)[:, None, None]
+            blocks.append(self.variant.settle(modality, mean_BND))
             mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
             encoder = self.encoders[modality]
             assert isinstance(encoder, Encoder)
@@ -230,10 +231,14 @@ class LanistrForPretraining(nn.Module):
         self.config = config
         self.core = Lanistr(config)
         self.pretexts = nn.ModuleDict(
-            {each: FAMILIES[each].pretext(getattr(config, each)) for each in config.modalities}
+            {
+                each: self.core.variant.families[each].pretext(getattr(config, each))
+                for each in config.modalities
+            }
         )
         simmmm = config.simmmm
-        self.projector = Projector(simmmm, config.fusion.width) if simmmm else None
+        projector = self.core.variant.projector
+        self.projector = projector(simmmm, config.fusion.width) if simmmm else None
         self.predictor = Predictor(simmmm) if simmmm else None
 
     def forward(
@@ -247,6 +252,7 @@ class LanistrForPretraining(nn.Module):
             company: as for `Lanistr.forward`; the loss of such a modality is an exact 0.
         """
         core = self.core
+        batch = core.complete(batch)
         named: dict[str, Tensor] = {}
         masked: dict[Modality, Tensor] = {}
         for modality, part in batch.parts.items():
@@ -298,6 +304,11 @@ class LanistrForPretraining(nn.Module):
         z1_nD = self.projector(self.core.fusion(plain_BND, mask_BN)[chosen_BS])
         z2_nD = self.projector(self.core.fusion(masked_BND, kept_BN)[chosen_BS])
         return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
+
+
+def _variant(config: LanistrConfig) -> Variant:
+    kind = Release if config.compat == "release" else Variant
+    return kind(predicts=config.head is not None)
 
 
 def count_parameters(model: nn.Module, *, trained: bool = False) -> dict[str, int]:

@@ -193,17 +193,25 @@ class TabularPretext(Pretext):
             the loss and the tokens (R, 1, W) of the rows with hidden columns.
         """
         entries_RE = encoder.embedder(arrays["numbers"], arrays["categories"])
+        hidden_RE = self.hide(entries_RE, generator)
+        visible_RE = (~hidden_RE).to(entries_RE.dtype)
+        steps = encoder.decide(entries_RE * visible_RE, visible_RE)
+        loss = self.error(self.decoder(steps), entries_RE, hidden_RE)
+        return loss, encoder.hand_on(steps)
+
+    def hide(self, entries_RE: Tensor, generator: Generator) -> Tensor:
+        """Return (R, E) bool, True for the entries of the hidden columns."""
         columns = len(self.entries_of_column)
         hidden_RK = masking.draw_columns(
             len(entries_RE), columns, ratio=self.config.mask_ratio, generator=generator
         ).to(entries_RE.device)
-        hidden_RE = hidden_RK.repeat_interleave(
+        return hidden_RK.repeat_interleave(
             self.entries_of_column, dim=1, output_size=self.config.entries
         )
-        visible_RE = (~hidden_RE).to(entries_RE.dtype)
-        steps = encoder.decide(entries_RE * visible_RE, visible_RE)
-        loss = losses.masked_features(self.decoder(steps), entries_RE, hidden_RE)
-        return loss, encoder.hand_on(steps)
+
+    def error(self, predicted_RE: Tensor, entries_RE: Tensor, hidden_RE: Tensor) -> Tensor:
+        """Return the loss."""
+        return losses.masked_features(predicted_RE, entries_RE, hidden_RE)
 
 
 # ---- parts of TabNet in other words -------------------------------------------------------------

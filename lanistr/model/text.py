@@ -154,23 +154,27 @@ class TextPretext(Pretext):
         Returns:
             the loss and the tokens (R, N, W) of the spoilt notes.
         """
-        config = self.config
         token_ids_RL, attention_mask_RL = arrays["token_ids"], arrays["attention_mask"]
+        spoilt_RL, chosen_RL = self.hide(arrays, generator)
+        hidden_RLW = encoder.hidden(spoilt_RL, attention_mask_RL)
+        # Gathered before the vocabulary, which would be the largest tensor of the whole step.
+        masked_alone = self.config.mlm_positions == "masked"
+        asked_RL = chosen_RL if masked_alone else attention_mask_RL.bool()
+        logits_nV = self.decoder(self.transform(hidden_RLW[asked_RL]))
+        loss = losses.masked_language(logits_nV, token_ids_RL[asked_RL])
+        return loss, encoder.hand_on(hidden_RLW)
+
+    def hide(self, arrays: Arrays, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Return the spoilt ids (R, L) and the chosen places (R, L), no special token's."""
+        config, token_ids_RL = self.config, arrays["token_ids"]
         special_RL = torch.zeros_like(token_ids_RL, dtype=torch.bool)
         for special in (config.pad_id, config.cls_id, config.sep_id):
             special_RL |= token_ids_RL == special
-        real_RL = attention_mask_RL.bool()
-        spoilt_RL, chosen_RL = masking.draw_tokens(
+        return masking.draw_tokens(
             token_ids_RL,
-            real_RL & ~special_RL,
+            arrays["attention_mask"].bool() & ~special_RL,
             ratio=config.mask_ratio,
             mask_id=config.mask_id,
             vocab_size=config.vocab_size,
             generator=generator,
         )
-        hidden_RLW = encoder.hidden(spoilt_RL, attention_mask_RL)
-        # Gathered before the vocabulary, which would be the largest tensor of the whole step.
-        asked_RL = chosen_RL if config.mlm_positions == "masked" else real_RL
-        logits_nV = self.decoder(self.transform(hidden_RLW[asked_RL]))
-        loss = losses.masked_language(logits_nV, token_ids_RL[asked_RL])
-        return loss, encoder.hand_on(hidden_RLW)

@@ -113,7 +113,7 @@ class TimeseriesEncoder(Encoder):
         Returns:
             (R, T, W): one token a step.
         """
-        hidden_RTW = self.project_inp(values) * math.sqrt(self.width) + self.positions
+        hidden_RTW = self.project_inp(values) * math.sqrt(self.config.width) + self.positions
         hidden_TRW = self.dropout(hidden_RTW).transpose(0, 1)
         for layer in self.layers:
             hidden_TRW = layer(hidden_TRW)
@@ -161,7 +161,15 @@ class TimeseriesPretext(Pretext):
         Returns:
             the loss and the tokens (R, T, W) of the series with hidden runs.
         """
-        config, values_RTF = self.config, arrays["values"]
+        values_RTF = arrays["values"]
+        hidden_RTF = self.hide(values_RTF, generator)
+        tokens_RTW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
+        loss = losses.masked_series(encoder.reconstruct(tokens_RTW), values_RTF, hidden_RTF)
+        return loss, tokens_RTW
+
+    def hide(self, values_RTF: Tensor, generator: Generator) -> Tensor:
+        """Return (R, T, F) bool, True for what is hidden."""
+        config = self.config
         hidden_RTG = masking.draw_runs(
             len(values_RTF),
             config.steps,
@@ -170,7 +178,4 @@ class TimeseriesPretext(Pretext):
             mean_run=config.mask_run,
             generator=generator,
         ).to(values_RTF.device)
-        hidden_RTF = (hidden_RTG.float() @ self.membership).bool()
-        tokens_RTW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
-        loss = losses.masked_series(encoder.reconstruct(tokens_RTW), values_RTF, hidden_RTF)
-        return loss, tokens_RTW
+        return (hidden_RTG.float() @ self.membership).bool()

@@ -1,0 +1,167 @@
+"""`python -m training.convert`: bring a checkpoint of the research release into our format.
+
+Beside `model/` stands `config.json`, which says where the model came from. The release stores
+neither task nor preprocessing, so the folder is no run to fine-tune, evaluate or export.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lanistr.command import run_command
+from lanistr.draft import draft_folder
+from lanistr.errors import ConfigError
+from lanistr.model.checkpoint import fill, save_pretrained
+from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining, count_parameters
+from lanistr.schema import Schema
+from training import released
+from training.recipe import override
+from training.run import CONFIG, MODEL, versions
+
+EXAMPLE = (
+    "python -m training.convert --released pretrain_multimodal_model_best.pth.tar"
+    " --dataset mimic --out runs/released"
+)
+
+
+class Origin(Schema):
+    """What `config.json` says of a converted model.
+
+    Attributes:
+        stage: the release's stage that made it.
+        dataset: what it was trained on.
+        released: the file, with its hash.
+        chosen: sizes that the command line gave.
+        parameters: count by module.
+    """
+
+    converted: Literal[True] = True
+    stage: Literal["pretrain", "finetune"]
+    dataset: str
+    released: str
+    sha256: str
+    chosen: list[str]
+    parameters: dict[str, int]
+    versions: dict[str, str]
+
+
+def main() -> None:
+    """Convert as the command line says."""
+    arguments = _parser().parse_args()
+    out: Path = arguments.out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(
+            "the folder exists",
+            code="exists",
+            field=str(out),
+            accepted="a new folder, or an empty one",
+        )
+
+    # ---- names and sizes -----------------------------------------------------------------------
+    tensors = released.translate(released.read(arguments.released))
+    stage = released.stage(tensors)
+    sizes = released.sizes(tensors, arguments.dataset)
+    for each in arguments.overrides:
+        override(sizes, each)
+    _check_heads(sizes)
+    config = LanistrConfig.parse(sizes, ConfigError, "--set")
+
+    # ---- the model -----------------------------------------------------------------------------
+    model: Lanistr | LanistrForPretraining
+    if stage == "pretrain":
+        model = LanistrForPretraining(config)
+        apart = ("pretexts.", "projector.", "predictor.")
+        tensors = {n if n.startswith(apart) else f"core.{n}": t for n, t in tensors.items()}
+    else:
+        model = Lanistr(config)
+    fill(model, _once(model, tensors), str(arguments.released))
+
+    # ---- the folder, whole or not at all -------------------------------------------------------
+    counts = count_parameters(model)
+    origin = Origin(
+        stage=stage,
+        dataset=arguments.dataset,
+        released=str(arguments.released),
+        sha256=_sha256(arguments.released),
+        chosen=arguments.overrides,
+        parameters=counts,
+        versions=versions(),
+    )
+    with draft_folder(out) as draft:
+        save_pretrained(model.eval(), draft / MODEL)
+        text = json.dumps(origin.model_dump(mode="json"), indent=1, ensure_ascii=False)
+        (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
+    name = type(model).__name__
+    print(f"{out}: {name} of {sum(counts.values()):,} parameters, from_pretrained({out / MODEL})")
+
+
+def _check_heads(sizes: dict[str, Any]) -> None:
+    """Check that the usual numbers of heads can be those of this model.
+
+    Raises:
+        ConfigError: they cannot; no tensor tells them.
+    """
+    for part in released.HEADS:
+        if part not in sizes:
+            continue
+        heads = sizes[part]["heads"]
+        if isinstance(heads, int) and heads > 0 and sizes[part]["width"] % heads:
+            raise ConfigError(
+                "no tensor says how many attention heads there are, and"
+                f" {heads} do not divide the width {sizes[part]['width']}",
+                field=f"{part}.heads",
+                accepted=f"--set {part}.heads=N",
+            )
+
+
+def _once(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors by the first of their names: TabNet has some layers in several places.
+
+    Raises:
+        CheckpointError: places that share a layer hold different ones.
+    """
+    first: dict[int, str] = {}
+    alike = {
+        name: first.setdefault(id(each), name)
+        for name, each in model.state_dict(keep_vars=True).items()
+    }
+    single: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        released.add(single, alike.get(name, name), tensor)
+    return single
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.convert",
+        description="Convert a checkpoint of the research release (a .pth.tar file).",
+        epilog=f"example:\n  {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--released", required=True, type=Path, help="checkpoint of the release")
+    parser.add_argument(
+        "--dataset", required=True, choices=sorted(released.DATASETS), help="what it was trained on"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="overrides",
+        help="a size that no tensor tells, such as text.heads=16; may be repeated",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)
