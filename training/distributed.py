@@ -141,9 +141,11 @@ def parallelize(model: nn.Module, runtime: RuntimeConfig, world: World) -> nn.Mo
         return model
     if runtime.strategy == "fsdp":
         mesh = init_device_mesh(world.device.type, (world.processes,))
+        frozen = {each for each in model.parameters() if not each.requires_grad}
         for block in blocks(model):
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+            if not frozen.issuperset(block.parameters()):
+                fully_shard(block, mesh=mesh, ignored_params=frozen)
+        fully_shard(model, mesh=mesh, ignored_params=frozen)
         return model
     # A step may leave a modality out altogether; its weights then take no part.
     return DistributedDataParallel(

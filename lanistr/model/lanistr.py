@@ -4,7 +4,7 @@ Shapes: B case, R row of one modality, N token (in all, or of one modality), D w
 C output, n compared token.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -123,9 +123,10 @@ class Lanistr(nn.Module):
         """
         assert self.head is not None, "a model without a head predicts nothing"
         batch = self.complete(batch)
-        cls_BD = self.fusion(*self.assemble(batch, self.encode(batch.parts)))[:, 0]
-        idle = [each * 0 for each in self.idle(set(company) - batch.parts.keys())]
-        logits = self.head(cls_BD) + sum(idle)
+        empty = self.empty_rows(company, batch)
+        projected = self.encode(ordered(batch.parts, empty))
+        cls_BD = self.fusion(*self.assemble(batch, projected))[:, 0]
+        logits = self.head(cls_BD) + nothing(projected[each] for each in empty)
         return Output(logits, functional.normalize(cls_BD, dim=-1))
 
     def complete(self, batch: TensorBatch) -> TensorBatch:
@@ -146,14 +147,25 @@ class Lanistr(nn.Module):
             }
         )
 
-    def idle(self, modalities: Collection[Modality]) -> Iterator[Tensor]:
-        """Run encoders and projections over an empty row; yield a number that depends on each."""
+    def empty_rows(
+        self, company: Collection[Modality], batch: TensorBatch
+    ) -> dict[Modality, TensorPart]:
+        """Return an empty row of each modality in `company` that the batch lacks.
+
+        Processes that share a model must run the same trained modules in the same order. Frozen
+        encoders are nobody's concern, so that their rows bring tokens of 0.
+        """
         device = next(self.projections.parameters()).device
-        for modality in sorted(modalities):
+        rows: dict[Modality, TensorPart] = {}
+        for modality in set(company) - batch.parts.keys():
             encoder = self.encoders[modality]
             assert isinstance(encoder, Encoder)
-            empty = {name: each.to(device) for name, each in encoder.example(1).items()}
-            yield self.projections[modality](encoder(**empty)).sum()
+            arrays = encoder.example(1)
+            if self._encoders_frozen:
+                arrays = {"encoded": torch.zeros(1, 1, encoder.width)}
+            moved = {name: each.to(device) for name, each in arrays.items()}
+            rows[modality] = TensorPart(torch.zeros(1, dtype=torch.int64, device=device), moved)
+        return rows
 
     def project(self, encoded: Mapping[Modality, Tensor]) -> dict[Modality, Tensor]:
         """Bring the encoders' tokens (R, N, W) to fusion's width: (R, N, D)."""
@@ -178,7 +190,7 @@ class Lanistr(nn.Module):
         blocks = [torch.zeros(batch.size, 0, self.config.fusion.width, device=device)]
         masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
         for modality in Modality:
-            if modality not in projected:
+            if modality not in batch.parts:
                 continue
             part, tokens_RND = batch.parts[modality], projected[modality]
             rows_B = part.sample.new_zeros(batch.size)
@@ -253,30 +265,19 @@ class LanistrForPretraining(nn.Module):
         """
         core = self.core
         batch = core.complete(batch)
+        empty = core.empty_rows(company, batch)
+        parts = ordered(batch.parts, empty)
         named: dict[str, Tensor] = {}
         masked: dict[Modality, Tensor] = {}
-        for modality, part in batch.parts.items():
+        for modality, part in parts.items():
             pretext, encoder = self.pretexts[modality], core.encoders[modality]
             loss, masked[modality] = pretext(encoder, part.arrays, generator)
-            named[FAMILIES[modality].loss] = loss
+            named[FAMILIES[modality].loss] = nothing([loss]) if modality in empty else loss
         if self.projector is not None:
-            views = core.encode(batch.parts), core.project(masked)
-            named["simmmm"] = self.compare(batch, *views, generator)
-        for modality in sorted(set(company) - batch.parts.keys()):
-            named[FAMILIES[modality].loss] = self._idle(modality, generator)
+            views = core.encode(parts), core.project(masked)
+            idle = nothing(view[each] for view in views for each in empty)
+            named["simmmm"] = idle + self.compare(batch, *views, generator)
         return named
-
-    def _idle(self, modality: Modality, generator: Generator) -> Tensor:
-        """Run all that belongs to a modality over an empty row; return a 0 that depends on it."""
-        core, device = self.core, next(self.core.projections.parameters()).device
-        encoder = core.encoders[modality]
-        assert isinstance(encoder, Encoder)
-        empty = {name: each.to(device) for name, each in encoder.example(1).items()}
-        loss, masked = self.pretexts[modality](encoder, empty, generator)
-        if self.projector is None:
-            return loss * 0
-        plain, masked = encoder(**empty), core.projections[modality](masked)
-        return (loss + core.projections[modality](plain).sum() + masked.sum()) * 0
 
     def compare(
         self,
@@ -295,7 +296,7 @@ class LanistrForPretraining(nn.Module):
         presence_BM = batch.presence(self.config.modalities, mask_BN.device)
         kept_BM = masking.draw_modalities(presence_BM, ratio=simmmm.hidden, generator=generator)
         tokens_M = [
-            masked[each].shape[1] if each in masked else 0 for each in self.config.modalities
+            masked[each].shape[1] if each in batch.parts else 0 for each in self.config.modalities
         ]
         kept_BN = mask_BN & kept_BM.repeat_interleave(
             torch.tensor(tokens_M, device=mask_BN.device), dim=1
@@ -309,6 +310,19 @@ class LanistrForPretraining(nn.Module):
 def _variant(config: LanistrConfig) -> Variant:
     kind = Release if config.compat == "release" else Variant
     return kind(predicts=config.head is not None)
+
+
+def ordered(
+    parts: Mapping[Modality, TensorPart], more: Mapping[Modality, TensorPart]
+) -> dict[Modality, TensorPart]:
+    """Return both in canonical order of modality."""
+    every = {**parts, **more}
+    return {each: every[each] for each in Modality if each in every}
+
+
+def nothing(tensors: Iterable[Tensor]) -> Tensor:
+    """Return a 0 that depends on all the tensors, so that a backward pass goes through them."""
+    return sum((each.sum() * 0 for each in tensors), start=torch.zeros(()))
 
 
 def count_parameters(model: nn.Module, *, trained: bool = False) -> dict[str, int]:

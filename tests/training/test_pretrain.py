@@ -91,6 +91,7 @@ def test_a_run_folder_is_whole(stays_pretrained: Path) -> None:
         "tokenizer.json",
         "log.jsonl",
         "model",
+        "tensorboard",
     }
 
 
@@ -139,7 +140,7 @@ def test_batches_read_ahead_by_another_process_change_nothing(
     stars: Path, make_pretrained: Make
 ) -> None:
     here = make_pretrained(stars, "read-here", "optim.epochs=1")
-    ahead = make_pretrained(stars, "read-ahead", "optim.epochs=1", "workers=1")
+    ahead = make_pretrained(stars, "read-ahead", "optim.epochs=1", "runtime.workers=1")
     assert weights(here) == weights(ahead)
 
 

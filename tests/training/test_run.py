@@ -56,10 +56,10 @@ def test_a_file_in_the_folders_place_is_refused_and_an_empty_folder_is_taken(
     }
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ConfigError, match="the folder exists"):
-        Run.create(tmp_path / "file", **made_of)
+        Run.begin(tmp_path / "file", **made_of)
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()
-    Run.create(tmp_path / "empty", **made_of)
+    Run.begin(tmp_path / "empty", **made_of)
     with pytest.raises(CheckpointError, match="not a finished run"):
         Run.open(tmp_path / "empty")
 
