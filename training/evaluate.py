@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lanistr.command import run_command
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from training.bootstrap import bootstrap
 from training.data.store import SPLITS, Dataset
-from training.metrics import bootstrap, known, measure
+from training.metrics import known, measure
 from training.predict import predict
 from training.run import Run, check_fits, check_predicts
 from training.settings import choose_device
