@@ -236,6 +236,13 @@ def known(value: float) -> float | None:
     return None if np.isnan(value) else round(value, 6)
 
 
+def undetermined(metric: str) -> str:
+    """Say why a figure is not determined."""
+    if metric == "quadratic_kappa":
+        return "one class alone, and always guessed"
+    return "all cases are of one class"
+
+
 def higher_is_better(metric: str) -> bool:
     """Whether a larger figure is a better one."""
     return metric not in ("mae", "rmse", "brier", "ece")
