@@ -90,6 +90,33 @@ class Calibration(Schema):
             set=None if threshold is None else _conformal_set(p, threshold, label),
         )
 
+    def covers(
+        self, outputs: Floats, targets: Floats, label: LabelSpec, coverage: float = 0.9
+    ) -> tuple[NDArray[np.bool_], Floats] | None:
+        """Say which cases' sets or intervals hold what came true, and how large these are.
+
+        Args:
+            outputs: (N, C) outputs of the head; (N, 1) for regression.
+            targets: (N,) class index or number, none NaN.
+            label: what they mean.
+            coverage: share of cases that are to be covered.
+
+        Returns:
+            (N,) covered or not, and (N,) number of classes or width of the interval; None where
+            `predict` gives no set or interval.
+        """
+        threshold = self._threshold(coverage)
+        if threshold is None:
+            return None
+        if label.kind == "regression":
+            if not math.isfinite(threshold):
+                return None
+            residuals = np.abs(outputs[:, 0].astype(np.float64) - targets)
+            return residuals <= threshold, np.full(len(targets), 2 * threshold)
+        inside = _members(softmax(outputs / self.temperature), threshold, label)
+        truth = targets.astype(np.int64)[:, None]
+        return np.take_along_axis(inside, truth, axis=1)[:, 0], inside.sum(axis=1)
+
     def explained(self, output: Floats, label: LabelSpec, chosen: int) -> Floats:
         """Return what contributions add up to, for outputs (..., C): (...,).
 
@@ -121,13 +148,20 @@ def softmax(logits: Floats) -> Floats:
 
 
 def _conformal_set(p: Floats, threshold: float, label: LabelSpec) -> tuple[str, ...]:
-    """Return the classes whose score is within the threshold; never none, no gaps in an order."""
-    inside = 1 - p <= threshold
-    inside[p.argmax()] = True
-    if label.kind == "ordinal":
-        members = np.flatnonzero(inside)
-        inside[members[0] : members[-1] + 1] = True
+    """Name the classes of one case's set."""
+    inside = _members(p[None], threshold, label)[0]
     return tuple(name for name, member in zip(label.classes, inside, strict=True) if member)
+
+
+def _members(p: Floats, threshold: float, label: LabelSpec) -> NDArray[np.bool_]:
+    """Say which classes' score is within the threshold, (N, C); never none, no gaps in an order."""
+    inside = 1 - p <= threshold
+    np.put_along_axis(inside, p.argmax(axis=1)[:, None], True, axis=1)
+    if label.kind == "ordinal":
+        up = np.logical_or.accumulate(inside, axis=1)
+        down = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]
+        inside = up & down
+    return inside
 
 
 def _fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:

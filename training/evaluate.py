@@ -1,41 +1,108 @@
-"""`python -m training.evaluate`: how good a run is, over all cases and by what they bring."""
+"""`python -m training.evaluate`: how good a run is, over all cases and by what they bring.
+
+Writes into the run `report-SPLIT.json`, for programs, and `report-SPLIT.html`, for people.
+"""
 
 import argparse
 import json
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from lanistr.tasks import LabelSpec, TaskSpec
+from training.bootstrap import ROUNDS, bootstrap
 from training.data.store import SPLITS, Dataset
-from training.metrics import bootstrap, known, measure
+from training.metrics import known, measure, undetermined
 from training.predict import predict
-from training.run import Run, check_fits, check_predicts
+from training.report.findings import findings
+from training.report.history import read_history
+from training.report.page import page
+from training.run import Run, check_fits, check_predicts, data_hash, versions
 from training.settings import choose_device
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"
 
+FEW_CASES, FEW_OF_A_CLASS = 30, 10
+SMALL_IS = (
+    f"Fewer than {FEW_CASES} cases, or fewer than {FEW_OF_A_CLASS} of one of two classes: a mark "
+    "of this report, not a law. For a sound validation of a model of two outcomes at least 100 "
+    "cases of each are asked for. Source: Vergouwe et al. 2005."
+)
+NOT_GIVEN = "(not given)"
+
+Cases = NDArray[np.bool_]
+
 
 def main() -> None:
-    """Evaluate as the command line says; write the report into the run and print it."""
+    """Evaluate as the command line says; write the reports into the run and print the figures."""
     arguments = _parser().parse_args()
+    split = arguments.split
+
+    # ---- what the model says -------------------------------------------------------------------
     run, dataset = Run.open(arguments.run), Dataset.open(arguments.data)
     check_predicts(run, dataset)
     check_fits(run, dataset)
-    device = choose_device(arguments.device)
+    device, calibration = choose_device(arguments.device), run.calibration()
     model = from_pretrained(run.model_folder, Lanistr).to(device)
-    rows = dataset.rows(arguments.split, labelled=True)
-    outputs = predict(model, dataset, rows, device) / run.calibration().temperature
-    report = evaluate(outputs, dataset, rows)
-    path = run.folder / f"report-{arguments.split}.json"
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"{path}: {len(rows)} cases")
-    for name, (value, (low, high)) in _lines(report["all"]):
-        print(f"  {name:16} {value:.4f}  ({low:.4f} to {high:.4f})")
+    rows = dataset.rows(split, labelled=True)
+    logits = predict(model, dataset, rows, device)
+
+    # ---- how good that is ----------------------------------------------------------------------
+    report = full_report(run, dataset, split, logits, calibration)
+    history = {"Fine-tuning": read_history(run.folder)}
+    if run.config.init:
+        history["Pretraining"] = read_history(Path(run.config.init))
+
+    # ---- for programs, for people --------------------------------------------------------------
+    for_programs = run.folder / f"report-{split}.json"
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+    for_programs.write_text(text + "\n", encoding="utf-8")
+    for_people = run.folder / f"report-{split}.html"
+    html = page(report, logits[:, 0], dataset.labels[rows], history)
+    for_people.write_text(html, encoding="utf-8")
+    print(f"{run.folder}: {len(rows)} cases of the {split} split")
+    for name, value in report["all"]["metrics"].items():
+        if value is not None:
+            low, high = report["all"]["intervals"][name]
+            sure = "" if low is None else f"  ({low:.4f} to {high:.4f})"
+            print(f"  {name:16} {value:.4f}{sure}")
+    print(f"{for_programs}\n{for_people}")
+
+
+def full_report(
+    run: Run,
+    dataset: Dataset,
+    split: str,
+    logits: NDArray[np.float32],
+    calibration: Calibration,
+) -> dict[str, Any]:
+    """Return all that `report-SPLIT.json` says.
+
+    Args:
+        run: the fine-tuned run.
+        dataset: what it is evaluated on.
+        split: whose labelled cases.
+        logits: (N, C) of the head for these cases, before the temperature; (N, 1) for regression.
+        calibration: of the run.
+
+    Returns:
+        What `evaluate` returns, what `training.report.findings` finds, and ``about``: run, data,
+        versions, and in words the ``cautions`` with which to read the figures.
+    """
+    rows, label = dataset.rows(split, labelled=True), dataset.task.label
+    report = {"about": _about(run, dataset, split)}
+    report |= evaluate(logits / calibration.temperature, dataset, rows)
+    patterns = _patterns(dataset, rows)
+    return report | findings(logits, dataset.labels[rows], patterns, label, calibration)
 
 
 def evaluate(
@@ -43,46 +110,145 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure over all cases, by presence pattern, and by subgroup.
 
+    Args:
+        outputs: (N, C) of the head, divided by the temperature; (N, 1) for regression.
+        dataset: where the cases stand.
+        rows: (N,) which they are.
+
     Returns:
-        ``all``, ``by_presence`` and ``by_subgroup``; in each group ``cases``, ``metrics`` and the
-        95% ``intervals``. A figure that a group does not determine is None.
+        ``all``, ``by_presence`` (the fullest cases first) and ``by_subgroup`` (values that start
+        with a number in their order, others the largest first); in each group ``cases``, for two
+        classes ``positives``, ``metrics``, the 95% ``intervals``, why figures are
+        ``undetermined``, and whether it is too ``small`` to conclude from, in words. A figure that
+        a group does not determine is None. ``bootstrap`` says how the intervals were made.
     """
     targets, label = dataset.labels[rows], dataset.task.label
 
-    def group(chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    def group(chosen: Cases) -> dict[str, Any]:
         found = measure(outputs[chosen], targets[chosen], label)
         intervals = bootstrap(outputs[chosen], targets[chosen], label)
-        return {
-            "cases": int(chosen.sum()),
+        counts = {"cases": int(chosen.sum())}
+        if label.kind == "binary":
+            counts["positives"] = int((targets[chosen] == 1).sum())
+        return counts | {
             "metrics": {name: known(value) for name, value in found.items()},
             "intervals": {n: [known(low), known(high)] for n, (low, high) in intervals.items()},
+            "undetermined": {n: undetermined(n) for n, value in found.items() if np.isnan(value)},
+            "small": _small(targets[chosen], label),
         }
 
-    patterns = np.array([dataset.presence(int(row)) for row in rows])
-    report: dict[str, Any] = {"all": group(np.ones(len(rows), dtype=bool)), "by_presence": {}}
-    for pattern in np.unique(patterns):
-        report["by_presence"][str(pattern)] = group(patterns == pattern)
-    report["by_subgroup"] = {}
+    patterns = _patterns(dataset, rows)
+    report: dict[str, Any] = {
+        "bootstrap": {"rounds": ROUNDS, "seed": 0, "level": 0.95, "small_is": SMALL_IS},
+        "all": group(np.ones(len(rows), dtype=bool)),
+        "by_presence": _groups(patterns, group, _fullest_first(dataset.task)),
+        "by_subgroup": {},
+    }
     for column, values in dataset.subgroups().items():
-        chosen = np.array([str(values[int(row)]) for row in rows])
-        report["by_subgroup"][column] = {
-            str(value): group(chosen == value) for value in np.unique(chosen)
-        }
+        chosen = np.array([NOT_GIVEN if values[row] is None else values[row] for row in rows])
+        report["by_subgroup"][column] = _groups(chosen, group, _readable)
     return report
 
 
-def _lines(group: dict[str, Any]) -> list[tuple[str, tuple[float, tuple[float, float]]]]:
-    return [
-        (name, (value, tuple(group["intervals"][name])))
-        for name, value in group["metrics"].items()
-        if value is not None
-    ]
+# ---- groups -------------------------------------------------------------------------------------
+
+
+def _groups(
+    names: NDArray[np.str_],
+    measured: Callable[[Cases], dict[str, Any]],
+    order: Callable[[dict[str, int]], Iterable[str]],
+) -> dict[str, Any]:
+    unique, which, counts = np.unique(names, return_inverse=True, return_counts=True)
+    codes = {str(name): code for code, name in enumerate(unique)}
+    sizes = {name: int(counts[code]) for name, code in codes.items()}
+    return {name: measured(which == codes[name]) for name in order(sizes)}
+
+
+def _patterns(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+    return np.array([dataset.presence(int(row)) for row in rows])
+
+
+def _fullest_first(task: TaskSpec) -> Callable[[dict[str, int]], list[str]]:
+    """Return an order of patterns: by number of parts, then by the parts' usual order."""
+    place = {str(modality): number for number, modality in enumerate(task.modalities)}
+
+    def order(sizes: dict[str, int]) -> list[str]:
+        parts = {name: [place[part] for part in name.split("+") if part] for name in sizes}
+        return sorted(sizes, key=lambda name: (-len(parts[name]), parts[name]))
+
+    return order
+
+
+def _readable(sizes: dict[str, int]) -> list[str]:
+    """Order values that start with a number by it, others by size; what is not given last."""
+    given = [name for name in sizes if name != NOT_GIVEN]
+    numbers = {name: re.match(r"\D{0,2}(\d+(?:\.\d+)?)", name) for name in given}
+    if all(numbers.values()):
+        given.sort(key=lambda name: (float(numbers[name][1]), name))  # type: ignore[index]
+    else:
+        given.sort(key=lambda name: (-sizes[name], name))
+    return given + [name for name in sizes if name == NOT_GIVEN]
+
+
+def _small(targets: NDArray[np.float32], label: LabelSpec) -> str | None:
+    """Say why a group is too small to conclude from, if it is."""
+    if len(targets) < FEW_CASES:
+        return f"fewer than {FEW_CASES} cases"
+    if label.kind == "binary":
+        for code, name in enumerate(label.classes):
+            if (targets == code).sum() < FEW_OF_A_CLASS:
+                return f"fewer than {FEW_OF_A_CLASS} {name}"
+    return None
+
+
+# ---- what is evaluated --------------------------------------------------------------------------
+
+
+def _about(run: Run, dataset: Dataset, split: str) -> dict[str, Any]:
+    task, found, log = dataset.task, data_hash(dataset), read_history(run.folder)
+    return {
+        "task": task.name,
+        "title": task.title,
+        "label": task.label.model_dump(mode="json"),
+        "metric": task.metric,
+        "run": str(run.folder),
+        "split": split,
+        "data": str(dataset.folder),
+        "data_hash": found,
+        "trained_on_hash": run.config.data_hash,
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "versions": versions(),
+        "best_epoch": log.best_epoch(task.metric) if log else None,
+        "cautions": _cautions(run, dataset, split, same=found == run.config.data_hash),
+    }
+
+
+def _cautions(run: Run, dataset: Dataset, split: str, *, same: bool) -> list[str]:
+    """Say what a reader must know before believing a figure."""
+    cautions = []
+    if dataset.synthetic or run.config.synthetic:
+        what = "Evaluated" if dataset.synthetic else "Trained"
+        cautions.append(
+            f"{what} on synthetic records, made by chance: the figures mean nothing about any "
+            "patient, product or person."
+        )
+    if not same:
+        cautions.append("Evaluated on other data than the model was trained on.")
+    elif split == "train":
+        cautions.append("The model was trained on these cases: the figures flatter it.")
+    elif split == "validation":
+        cautions.append(
+            "These cases chose the epoch and fitted the calibration: the figures are a little "
+            "optimistic, and coverage is what it was fitted to be."
+        )
+    return cautions
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.evaluate",
-        description="Measure a fine-tuned run on a split, by presence pattern and subgroup.",
+        description="Measure a fine-tuned run on a split, by presence pattern and subgroup; write "
+        "report-SPLIT.json and report-SPLIT.html into the run.",
         epilog=f"example:\n  {EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -145,3 +145,31 @@ def test_calibration_survives_the_way_through_json():
 
 def test_softmax_does_not_overflow():
     assert softmax(np.array([1e4, 0.0, -1e4])).tolist() == [1.0, 0.0, 0.0]
+
+
+STEPS = LabelSpec(kind="ordinal", name="step", classes=("a", "b", "c"), values=(1, 2, 3))
+TWO = LabelSpec(kind="binary", name="which", classes=("a", "b"))
+
+
+@pytest.mark.parametrize("label", [TWO, THREE, STEPS, DAYS], ids=lambda label: label.kind)
+def test_covering_many_cases_is_what_the_answers_say_one_by_one(label: LabelSpec):
+    rng = np.random.default_rng(7)
+    outputs, targets = rng.normal(0, 2, (200, label.outputs)), rng.integers(label.outputs, size=200)
+    fitted = Calibration.fit(outputs[:100], targets[:100], label)
+    for coverage in (0.5, 0.9):
+        found = fitted.covers(outputs[100:], targets[100:], label, coverage)
+        assert found is not None
+        for output, target, covered, size in zip(outputs[100:], targets[100:], *found, strict=True):
+            answer = fitted.predict(output, label, coverage)
+            if answer.interval:
+                low, high = answer.interval
+                assert (covered, size) == (low <= target <= high, pytest.approx(high - low))
+            else:
+                members = answer.set or ()
+                assert (covered, size) == (label.classes[target] in members, len(members))
+
+
+def test_where_no_set_or_interval_is_given_none_is_counted():
+    assert Calibration().covers(np.zeros((2, 3)), np.zeros(2), THREE) is None
+    few = Calibration.fit(np.zeros((3, 1)), np.arange(3.0), DAYS)
+    assert few.covers(np.zeros((2, 1)), np.zeros(2), DAYS) is None

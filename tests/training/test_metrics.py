@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
+from lanistr.calibration import softmax
 from lanistr.errors import DataError, TaskError
 from lanistr.tasks import LabelSpec, find_task
+from training.bootstrap import bootstrap, draws
 from training.metrics import (
-    bootstrap,
+    DEFINITIONS,
     check_metric,
-    expected_calibration_error,
     higher_is_better,
     known,
     measure,
+    weighted,
 )
 
 DEATH = find_task("mortality").label
@@ -75,11 +78,53 @@ def test_regression_figures() -> None:
 
 
 def test_a_calibrated_model_has_no_calibration_error() -> None:
-    p = np.array([[0.25, 0.75]] * 4)
-    assert expected_calibration_error(p, np.array([1, 1, 1, 0])) == pytest.approx(0)
-    assert expected_calibration_error(p, np.array([0, 0, 0, 0])) == pytest.approx(0.75)
-    sure = np.array([[0.0, 1.0]] * 2)  # the last bin takes confidence 1
-    assert expected_calibration_error(sure, np.array([1, 0])) == pytest.approx(0.5)
+    sure = deaths(*[0.75] * 4)
+    assert measure(sure, np.array([1, 1, 1, 0]), DEATH)["ece"] == pytest.approx(0)
+    assert measure(sure, np.array([0, 0, 0, 0]), DEATH)["ece"] == pytest.approx(0.75)
+    certain = deaths(*[1 - 1e-12] * 2)  # the last bin takes confidence 1
+    assert measure(certain, np.array([1, 0]), DEATH)["ece"] == pytest.approx(0.5)
+
+
+# ---- against the library's definitions, and against counting cases several times ----------------
+
+
+@pytest.mark.parametrize("label", [DEATH, STARS, KINDS], ids=lambda label: label.kind)
+@pytest.mark.parametrize("decimals", [16, 1], ids=["distinct", "ties"])
+def test_figures_are_those_of_scikit_learn(label: LabelSpec, decimals: int) -> None:
+    rng = np.random.default_rng(3)
+    classes = label.outputs
+    for cases in (2, 7, 400):
+        truth = rng.integers(classes, size=cases)
+        truth[:2] = 0, 1
+        logits = (rng.normal(size=(cases, classes)) + 1.5 * np.eye(classes)[truth]).round(decimals)
+        found, p = measure(logits, truth, label), softmax(logits)
+        guess = p.argmax(axis=1)
+        expected = {
+            "accuracy": metrics.accuracy_score(truth, guess),
+            "macro_f1": metrics.f1_score(truth, guess, average="macro", zero_division=0.0),
+        }
+        if label.kind == "binary":
+            expected["brier"] = metrics.brier_score_loss(truth, p[:, 1])
+            expected["auroc"] = metrics.roc_auc_score(truth, p[:, 1])
+            expected["auprc"] = metrics.average_precision_score(truth, p[:, 1])
+        if label.kind == "ordinal":
+            expected["quadratic_kappa"] = metrics.cohen_kappa_score(
+                truth, guess, labels=list(range(classes)), weights="quadratic"
+            )
+        assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("label", [DEATH, STARS, KINDS, DAYS], ids=lambda label: label.kind)
+def test_a_case_that_counts_thrice_is_three_cases(label: LabelSpec) -> None:
+    rng = np.random.default_rng(4)
+    targets = rng.integers(label.outputs + 1, size=50).clip(max=max(1, label.outputs - 1))
+    logits = rng.normal(size=(50, label.outputs)).round(1)
+    times = rng.multinomial(50, np.full(50, 1 / 50), size=5)  # some cases never, some often
+    found = weighted(logits, targets, label)(times.astype(np.float64))
+    for draw, counts in enumerate(times):
+        rows = np.repeat(np.arange(50), counts)
+        expected = measure(logits[rows], targets[rows], label)
+        assert {n: v[draw] for n, v in found.items()} == pytest.approx(expected, nan_ok=True)
 
 
 # ---- what cases do not determine ----------------------------------------------------------------
@@ -113,6 +158,30 @@ def test_intervals_enclose_the_figure_are_the_same_again_and_pass_over_what_is_n
     assert np.isnan(none["auroc"]).all()
 
 
+def test_one_case_alone_has_no_interval() -> None:
+    alone = bootstrap(deaths(0.4), np.array([1]), DEATH)
+    assert set(alone) == set(measure(deaths(0.4), np.array([1]), DEATH))
+    assert np.isnan(list(alone.values())).all()
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    hits = 0
+    for seed in range(200):
+        low, high = bootstrap(
+            rng.normal(size=(60, 1)), np.zeros(60), DAYS, rounds=200, seed=seed
+        )["rmse"]  # fmt: skip
+        hits += low <= 1 <= high
+    assert 0.85 < hits / 200 < 0.99
+
+
+def test_every_round_is_drawn_whatever_fits_into_memory_at_once() -> None:
+    for cases in (3, 1000, 400_000):
+        rounds = list(draws(cases, rounds=3, seed=1))
+        assert sum(len(each) for each in rounds) == 3
+        assert all((each.sum(axis=1) == cases).all() for each in rounds)
+
+
 def test_a_metric_that_cannot_be_had_is_refused_before_training() -> None:
     check_metric("auroc", np.array([0.0, 1.0]), DEATH)
     check_metric("mae", np.array([3.0]), DAYS)
@@ -127,3 +196,9 @@ def test_errors_are_better_small() -> None:
     assert [higher_is_better(name) for name in ("auroc", "accuracy", "mae", "rmse")] == [
         True, True, False, False,
     ]  # fmt: skip
+
+
+def test_every_figure_is_explained() -> None:
+    for label in (DEATH, STARS, KINDS, DAYS):
+        targets = np.array([0, 1])
+        assert set(measure(np.eye(2, label.outputs), targets, label)) <= set(DEFINITIONS)
