@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.data.store import SPLITS, Dataset
@@ -80,7 +80,7 @@ def _lines(group: dict[str, Any]) -> list[tuple[str, tuple[float, tuple[float, f
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m training.evaluate",
         description="Measure a fine-tuned run on a split, by presence pattern and subgroup.",
         epilog=f"example:\n  {EXAMPLE}",
