@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
 
 STARTS = ("scratch", "pretrained")
@@ -92,7 +92,7 @@ def _run(*command: object) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m benchmarks.few_labels",
         description="Compare fine-tuning after pretraining with fine-tuning from random weights.",
         epilog="example:\n  python -m benchmarks.few_labels --work build/few_labels",

@@ -14,7 +14,7 @@ from export.graphs import graph_sources
 from export.onnx import export_onnx
 from export.parity import BATCH_SIZES, prove_parity
 from lanistr.bundle import CALIBRATION, CARD, TASK, Graph, write_bundle
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
@@ -114,7 +114,7 @@ def _json(value: object) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m export",
         description="Turn a fine-tuned run into a bundle, and prove that it computes the same.",
         epilog=f"example:\n  {EXAMPLE}",

@@ -1,22 +1,102 @@
-"""How every command ends: 0 when done, 2 with one clear line for a user's mistake."""
+"""How every command begins and ends: a strict command line; 0 when done, 2 for a user's mistake."""
 
+import argparse
+import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from lanistr.errors import LanistrError
+from lanistr.errors import LanistrError, unknown_name
+
+# What a path that the user named can be, or the disk it is on. Everything else that the operating
+# system refuses (a broken pipe, a process that is gone, too many open files) is not about a path.
+_OF_A_PATH = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOTEMPTY,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EBUSY,
+        errno.EIO,
+    }
+)
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An ArgumentParser that says a mistake in one line and names what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2, without the usage that would push the line out of sight."""
+        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> argparse.Namespace:
+        """Parse as always; an option that there is not is answered with the nearest."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            name = unknown[0].partition("=")[0]
+            options = dict.fromkeys(each for each in self._known(found) if each[:2] == "--")
+            nearest = f"; accepted: {unknown_name(name, options)}" if name.startswith("-") else ""
+            self.error(f"unrecognized argument {name}{nearest}")
+        assert isinstance(found, argparse.Namespace)
+        return found
+
+    def _known(self, found: argparse.Namespace) -> list[str]:
+        """Return every option of this parser and of the command that was chosen."""
+        options: list[str] = []
+        for action in self._actions:
+            options += action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                options += action.choices[getattr(found, action.dest)]._known(found)
+        return options
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name the nearest choice; argparse lists them only."""
+        if action.choices is not None and value not in action.choices:
+            accepted = unknown_name(value, action.choices)
+            raise argparse.ArgumentError(
+                action, f"no such choice; seen {value!r}; accepted: {accepted}"
+            )
 
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's main function and leave with its exit code.
 
-    A `LanistrError` becomes one line on standard error and exit code 2; an interrupt leaves with
-    130, as shells expect; anything else is a defect and keeps its traceback.
+    A `LanistrError`, a path that cannot be read or written, and a full disk become one line on
+    standard error and exit code 2; an interrupt leaves with 130, as shells expect; anything else is
+    a defect and keeps its traceback.
     """
     try:
         main()
     except LanistrError as exc:
         print(f"error: {exc}", file=sys.stderr)
         sys.exit(2)
+    except OSError as exc:
+        if not _is_users(exc):
+            raise
+        print(f"error: {_said(exc)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _is_users(exc: OSError) -> bool:
+    """Whether the user can mend it: a full disk, or a path that is named.
+
+    Writing to a file that is open names no path, so a full disk is told by its number alone.
+    """
+    return exc.errno in _DISK_FULL or (exc.errno in _OF_A_PATH and exc.filename is not None)
+
+
+def _said(exc: OSError) -> str:
+    where = "" if exc.filename is None else f"{exc.filename}: "
+    return " ".join(f"{where}{exc.strerror or exc}".split())

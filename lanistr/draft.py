@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lanistr.errors import ConfigError
+
 
 @contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
@@ -13,9 +15,20 @@ def draft_folder(folder: Path) -> Iterator[Path]:
 
     If the block fails, the draft vanishes and what stood at `folder` stays. It is for the caller
     to know that what stands there may be replaced.
+
+    Raises:
+        ConfigError: nothing can be made where the folder is to stand.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as exc:
+        raise ConfigError(
+            f"the folder cannot be made in {folder.parent}: {exc.strerror}",
+            code="no_folder",
+            field=str(folder),
+            accepted="a path below a folder that can be written to",
+        ) from exc
     try:
         draft.chmod(0o755)  # mkdtemp's is for the owner alone
         yield draft

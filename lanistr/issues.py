@@ -1,6 +1,7 @@
 """What was found wrong with a record that could still be used, and what was done about it."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -51,11 +52,23 @@ class IssueLog:
     counts: Counter[tuple[str, Action]] = field(default_factory=Counter)
     _first: list[InputIssue] = field(default_factory=list)
 
-    def add(self, code: str, field: str, seen: Any, action: Action, detail: str = "") -> None:
-        """Record one issue; `field` and `seen` are shortened to what may stand in an answer."""
+    def add(
+        self,
+        code: str,
+        field: str,
+        seen: Any,
+        action: Action,
+        detail: str | Callable[[], str] = "",
+    ) -> None:
+        """Record one issue; `field` and `seen` are shortened to what may stand in an answer.
+
+        A detail that has to be made is given as the function that makes it: of the many issues that
+        a record can have, most are only counted.
+        """
         self.counts[code, action] += 1
         if len(self._first) < MOST_ISSUES:
-            self._first.append(InputIssue(code, shorten(field, 300), shorten(seen), action, detail))
+            said = detail if isinstance(detail, str) else detail()
+            self._first.append(InputIssue(code, shorten(field, 300), shorten(seen), action, said))
 
     @property
     def issues(self) -> tuple[InputIssue, ...]:

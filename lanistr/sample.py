@@ -1,10 +1,12 @@
 """One case as its owner has it: up to four parts, in raw units and times."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from lanistr.modalities import Modality
+
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,44 @@ class Measurements:
     values: Mapping[str, Value]
 
 
+class Items(tuple[ItemT, ...]):
+    """Notes or pictures of a case that still know where in their record they stood.
+
+    A record may hold nulls and blanks between them; whatever is said of an item later must name the
+    place that its sender knows. To everything else they are a tuple.
+
+    Attributes:
+        paths: of each item, such as `text[2]`.
+    """
+
+    paths: tuple[str, ...]
+
+    def __new__(cls, items: Iterable[ItemT], paths: Iterable[str]) -> Self:
+        """Pair items with their paths."""
+        self = super().__new__(cls, items)
+        self.paths = tuple(paths)
+        assert len(self.paths) == len(self), "one path an item"
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self), self.paths
+
+
+def paths_of(items: Sequence[Any], name: str) -> Sequence[str]:
+    """Return the path of each item; those that come from no record are counted."""
+    if isinstance(items, Items):
+        return items.paths
+    return [name] if len(items) == 1 else [f"{name}[{i}]" for i in range(len(items))]
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One case.
 
     Attributes:
         parts: only the modalities that are present, never an empty part:
-            text: tuple of notes (str), oldest first;
-            image: tuple of encoded pictures (bytes: JPEG, PNG, WebP, TIFF or BMP);
+            text: tuple of notes (str), oldest first, see also `Items`;
+            image: tuple of encoded pictures (bytes: JPEG, PNG, WebP, TIFF or BMP), likewise;
             tabular: mapping of field name to raw `Value`;
             timeseries: tuple of `Measurements`, in any order.
         id: the owner's name for the case, or None.

@@ -16,7 +16,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.errors import ConfigError
 from service.api.examples import example
 from service.app import create_app
@@ -68,7 +68,7 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
     Raises:
         ConfigError: a value is not what its option takes.
     """
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m service",
         description="Serve exported bundles over HTTP.",
         epilog=_EXAMPLE,

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -19,6 +18,7 @@ from service.api.examples import example
 from service.api.openapi import document
 from service.bundles import open_bundles
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
 from service.settings import Settings
 
@@ -38,12 +38,12 @@ def create_app(settings: Settings) -> FastAPI:
         BundleError: there is no bundle, or one is damaged.
     """
     bundles = open_bundles(settings.bundles)
-    pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="preprocess")
+    lanes = Lanes(settings.threads, settings.large_bytes)
     predictors = {
         name: Predictor(
             bundle,
             OnnxBackend(bundle, settings.device, settings.threads),
-            pool,
+            lanes,
             budget=settings.batch_tokens,
             places=settings.queue,
         )
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
         warming.cancel()
         for each in predictors.values():
             await each.scheduler.close()
-        pool.shutdown()
+        lanes.shutdown()
 
     # FastAPI's own documentation pages load their scripts from a CDN; these bring them along.
     app: FastAPI = FastAPIOffline(

@@ -49,6 +49,9 @@ class Settings(Schema):
         default=30, gt=0, description="how long a body may take to arrive before it gets 408"
     )
     body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
+    large_bytes: int = Field(
+        default=250_000, ge=1, description="bodies from here on do not hold up smaller ones"
+    )
     json_depth: int = Field(default=16, ge=4, le=1000, description="deepest nesting of a JSON body")
     form_parts: int = Field(default=256, ge=1, description="most parts of a form")
     notes: int = Field(default=64, ge=1, description="most notes of a case")

@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanistr.calibration import Calibration
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.bootstrap import ROUNDS, bootstrap
-from training.data.store import SPLITS, Dataset
+from training.data.store import SPLITS, Dataset, data_hash
 from training.metrics import known, measure, undetermined
 from training.predict import predict
 from training.report.findings import findings
 from training.report.history import read_history
 from training.report.page import page
-from training.run import Run, check_fits, check_predicts, data_hash, versions
+from training.run import Run, check_fits, check_predicts, versions
 from training.settings import choose_device
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"
@@ -245,7 +245,7 @@ def _cautions(run: Run, dataset: Dataset, split: str, *, same: bool) -> list[str
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m training.evaluate",
         description="Measure a fine-tuned run on a split, by presence pattern and subgroup; write "
         "report-SPLIT.json and report-SPLIT.html into the run.",

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
+from lanistr.command import CommandParser
 from lanistr.errors import ConfigError
 
 
 def training_parser(stage: str, description: str, example: str) -> argparse.ArgumentParser:
     """Return a parser with the options of both stages."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"python -m training.{stage}",
         description=description,
         epilog=f"example:\n  {example}",

@@ -42,7 +42,11 @@ class StoredConfig(Schema):
 
 
 def save_pretrained(model: Lanistr | LanistrForPretraining, folder: Path) -> None:
-    """Write a model into a folder; each file is replaced as a whole or not at all."""
+    """Write a model into a folder; each file is replaced as a whole or not at all.
+
+    Raises:
+        CheckpointError: the weights cannot be written.
+    """
     stored = StoredConfig(model=type(model).__name__, config=model.config)
     write_pretrained(stored, weights(model), folder)
 
@@ -57,6 +61,13 @@ def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: 
         unfinished.replace(folder / WEIGHTS_NAME)
         unfinished.write_text(stored.model_dump_json(indent=2) + "\n", encoding="utf-8")
         unfinished.replace(folder / CONFIG_NAME)
+    except SafetensorError as exc:  # no OSError, though it mostly is one: a full disk
+        raise CheckpointError(
+            f"the weights cannot be written: {exc}",
+            code="not_written",
+            field=str(folder / WEIGHTS_NAME),
+            accepted="a folder that can be written to, on a disk with room for them",
+        ) from exc
     finally:
         unfinished.unlink(missing_ok=True)
 

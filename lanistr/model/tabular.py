@@ -281,13 +281,17 @@ class Sparsemax(nn.Module):
     """
 
     def forward(self, scores: Tensor) -> Tensor:
-        """Return weights of the shape of `scores` that sum to 1 over the last axis."""
+        """Return weights of the shape of `scores` that sum to 1 over the last axis.
+
+        Where scores are NaN, so are the weights.
+        """
         scores = scores.float()
         # Only differences count; small numbers keep the running sum exact.
         scores = scores - scores.amax(dim=-1, keepdim=True)
         ordered = scores.sort(dim=-1, descending=True).values
         rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
         excess = ordered.cumsum(dim=-1) - 1
-        support = (rank * ordered > excess).sum(dim=-1, keepdim=True)
+        # Not `>`: of NaN that would find no support at all, whose last place is none.
+        support = (~(rank * ordered <= excess)).sum(dim=-1, keepdim=True)
         threshold = excess.gather(-1, support - 1) / support
         return (scores - threshold).clamp(min=0)

@@ -17,6 +17,7 @@ from lanistr.errors import InputError
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
+from lanistr.sample import Items, paths_of
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
@@ -60,7 +61,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         if value is None:
             return None
         items = value if isinstance(value, list | tuple) else [value]
-        pictures: list[bytes] = []
+        pictures: dict[str, bytes] = {}
         for i, item in enumerate(items):
             path = f"image[{i}]" if items is value else "image"
             if item is None:
@@ -75,10 +76,10 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
                     accepted="base64 text or a data URL of " + _ACCEPTED,
                 )
             if data:
-                pictures.append(data)
+                pictures[path] = data
             else:
                 log.add("empty", path, item, Action.DROPPED, _ACCEPTED)
-        return tuple(pictures) or None
+        return Items(pictures.values(), pictures) or None
 
     @classmethod
     def fit(cls, parts: Iterable[Pictures], task: TaskSpec, options: ImageOptions) -> Self:
@@ -87,7 +88,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
 
     def apply(self, part: Pictures, log: IssueLog) -> tuple[Arrays, ...]:
         """Return each picture's central square."""
-        paths = ["image"] if len(part) == 1 else [f"image[{i}]" for i in range(len(part))]
+        paths = paths_of(part, "image")
         headers = [self._open(data, path) for data, path in zip(part, paths, strict=True)]
         self._refuse_too_many(sum(each.width * each.height for each in headers), "image")
         return tuple(

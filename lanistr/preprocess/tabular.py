@@ -20,8 +20,8 @@ from lanistr.preprocess.values import (
     CategoryCleaner,
     NumberCleaner,
     cleaner,
+    log_unknown,
     read_value,
-    value_seen,
 )
 from lanistr.sample import Value
 from lanistr.schema import Schema
@@ -177,8 +177,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
             return FIRST_KNOWN + zlib.crc32(word.encode(errors="surrogatepass")) % buckets
         code = self._codes[name].get(word, UNKNOWN)
         if code == UNKNOWN:
-            accepted = unknown_name(word, self.words[name])
-            log.add("unknown_category", path, value_seen(raw), Action.KEPT, f"unknown; {accepted}")
+            log_unknown(log, path, raw, word, self.words[name])
         return code
 
     def dimensions(self) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from lanistr.errors import ConfigError, InputError
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
+from lanistr.sample import Items, paths_of
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
@@ -29,6 +30,16 @@ _LETTERS = 1000
 # MIMIC-IV's notes carry three or more underscores where a name or date was taken out.
 # Bounded, or in a text full of openings each would be searched to the text's end.
 _DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*[^\[\]]{0,200}\*\*\]")
+
+_PIECE = 4096
+"""Characters that are tokenised at once, and on to the end of the word."""
+
+# What BERT's tokenizer takes for no letter wherever it stands: white space, punctuation of ASCII,
+# and ideographs, each of which is a word of its own. No rule of it reaches across one of these.
+_BETWEEN_WORDS = re.compile(r"[ -/:-@\[-`{-~\u3400-\u4dbf\u4e00-\u9fff]")
+
+# A word of more than a hundred letters is unknown, whatever its letters and however many.
+_LONG_WORD = re.compile(r"(?<![0-9A-Za-z])([0-9A-Za-z]{101})[0-9A-Za-z]+")
 
 
 class TextOptions(Schema):
@@ -72,7 +83,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                 seen=value,
                 accepted="a string, or a list of strings",
             )
-        notes: list[str] = []
+        notes: dict[str, str] = {}
         for i, note in enumerate(items):
             path = "text" if items is not value else f"text[{i}]"
             if note is None:
@@ -81,18 +92,20 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                 raise InputError(
                     "not text", code="wrong_type", field=path, seen=note, accepted="a string"
                 )
-            if not note.isprintable() and _unpaired_surrogate(note):
+            half = None if note.isprintable() else _unpaired_surrogate(note)
+            if half is not None:
                 raise InputError(
                     "not Unicode text: an unpaired surrogate",
                     code="wrong_type",
                     field=path,
+                    seen=ascii(note[half]),
                     accepted="valid Unicode",
                 )
             if note.strip():
-                notes.append(note)
+                notes[path] = note
             else:
                 log.add("empty", path, note, Action.DROPPED, "a note with words in it")
-        return tuple(notes) or None
+        return Items(notes.values(), notes) or None
 
     @classmethod
     def fit(cls, parts: Iterable[Notes], task: TaskSpec, options: TextOptions) -> Self:
@@ -106,24 +119,43 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
     def apply(self, part: Notes, log: IssueLog) -> tuple[Arrays, ...]:
         """Tokenise each note."""
         rows: list[Arrays] = []
-        for i, note in enumerate(part):
-            path = "text" if len(part) == 1 else f"text[{i}]"
-            cleaned = _clean(note)
-            ids = np.asarray(self.tokenizer.encode(cleaned).ids, dtype=np.int64)
-            if len(ids) <= 2:  # [CLS] and [SEP] alone
+        first, last = self.tokenizer.encode("").ids  # [CLS] and [SEP]
+        most = self.max_tokens - 2
+        for note, path in zip(part, paths_of(part, "text"), strict=True):
+            ids = self._first_ids(_clean(note), most)
+            if not ids:
                 log.add("empty", path, note, Action.DROPPED, "a note with words in it")
                 continue
-            if len(ids) > self.max_tokens:
+            if len(ids) > most:
                 log.add(
                     "text_cut",
                     path,
-                    f"{len(ids)} tokens",
+                    f"more than {self.max_tokens} tokens",  # how many is not worth finding out
                     Action.KEPT,
                     f"the first {self.max_tokens} tokens",
                 )
-                ids = np.append(ids[: self.max_tokens - 1], ids[-1])
-            rows.append({"token_ids": ids})
+            rows.append({"token_ids": np.array([first, *ids[:most], last], dtype=np.int64)})
         return tuple(rows)
+
+    def _first_ids(self, text: str, most: int) -> list[int]:
+        """Return the ids of a text's first words: all of them, or more than `most`.
+
+        The text is tokenised piece by piece, and what the model would not see is never looked at.
+        A piece ends where a word ends whatever follows, so that the ids are those of the whole.
+        """
+        ids: list[int] = []
+        start = 0
+        while start < len(text) and len(ids) <= most:
+            found = _BETWEEN_WORDS.search(text, start + _PIECE)
+            end = found.start() if found else len(text)
+            piece = text[start:end]
+            if len(piece) > 2 * _PIECE:
+                piece = _LONG_WORD.sub(r"\1", piece)
+            # Unlike `encode`, this lets other threads run meanwhile.
+            (encoding,) = self.tokenizer.encode_batch_fast([piece], add_special_tokens=False)
+            ids += encoding.ids
+            start = end
+        return ids
 
     def dimensions(self) -> Mapping[str, Any]:
         """Vocabulary size, longest row, and the ids of the special tokens."""
@@ -200,9 +232,10 @@ def _clean(note: str) -> str:
     return " ".join(_DEIDENTIFIED.sub(" ", note).split())
 
 
-def _unpaired_surrogate(note: str) -> bool:
+def _unpaired_surrogate(note: str) -> int | None:
+    """Return where half a character stands; None where there is none."""
     try:
         note.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+    except UnicodeEncodeError as exc:
+        return exc.start
+    return None

@@ -1,8 +1,9 @@
 """Time series: irregular measurements become a grid of steps, one row a case.
 
 Columns of `values` (T, F): every numeric variable standardised; then every categorical variable
-one-hot; then for every variable 1 where the step was measured. An unmeasured step carries the last
-value forward; before the first measurement stands the variable's normal value.
+one-hot, all zero for a word that is none of its categories; then for every variable 1 where the
+step was measured. An unmeasured step carries the last value forward; before the first measurement
+stands the variable's normal value.
 
 Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al. 2019).
 """
@@ -10,6 +11,7 @@ Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al.
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +28,7 @@ from lanistr.preprocess.values import (
     CategoryCleaner,
     NumberCleaner,
     cleaner,
+    log_unknown,
     read_value,
     value_seen,
 )
@@ -121,7 +124,9 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
             scale = self.scales[name]
             columns.append((filled[:, self._index[name], None] - scale.mean) / scale.std)
         for name, codes in self._codes.items():
-            columns.append(np.eye(len(codes))[filled[:, self._index[name]].astype(np.int64)])
+            # The code behind the last is the unknown word's: a row of zeros.
+            one_hot = np.eye(len(codes) + 1, len(codes))
+            columns.append(one_hot[filled[:, self._index[name]].astype(np.int64)])
         values = np.concatenate([*columns, measured], axis=1).astype(np.float32)
         return ({"values": values},)
 
@@ -144,7 +149,8 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
     def _bin(self, part: Series, log: IssueLog) -> NDArray[np.float64]:
         """Return (T, V): the last measurement of each step, NaN where there is none.
 
-        A numeric variable stands in its own unit, a categorical one as its code.
+        A numeric variable stands in its own unit, a categorical one as its code, an unknown word as
+        the number of codes.
         """
         grid = np.full((self.spec.steps, len(self.cleaners)), np.nan)
         latest: dict[tuple[int, int], tuple[float, float]] = {}  # cell -> (hours, value)
@@ -165,7 +171,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                         f"{path}.{name}",
                         value_seen(raw),
                         Action.KEPT,
-                        f"stands for the earlier row of hour {row.hours:g}",
+                        partial(_said_before, row.hours),
                     )
                 latest[cell] = (row.hours, value)
                 grid[cell] = value
@@ -177,7 +183,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         if 0 <= hours <= horizon:
             return True
         code = "before_start" if hours < 0 else "beyond_horizon"
-        log.add(code, path, hours, Action.DROPPED, f"hours from 0 to {horizon:g}")
+        log.add(code, path, hours, Action.DROPPED, lambda: f"hours from 0 to {horizon:g}")
         return False
 
     def _clean(self, name: str, raw: Value, path: str, log: IssueLog) -> float | None:
@@ -188,10 +194,10 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         word = clean(raw, path, log)
         if word is None:
             return None
-        code = self._codes[name].get(word)
-        if code is None:
-            accepted = unknown_name(word, self._codes[name])
-            log.add("unknown_category", path, value_seen(raw), Action.DROPPED, accepted)
+        codes = self._codes[name]
+        code = codes.get(word, len(codes))
+        if code == len(codes):
+            log_unknown(log, path, raw, word, codes)
         return code
 
     @staticmethod
@@ -208,9 +214,10 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
             words = [list(self._codes[part]) for part in parts]
             block = grid[:, [self._index[part] for part in parts]]
             column = self._index[name]
-            for step in np.flatnonzero(~np.isnan(block).any(axis=1) & np.isnan(grid[:, column])):
+            known = (block < [len(each) for each in words]).all(axis=1)  # nor is NaN less
+            for step in np.flatnonzero(known & np.isnan(grid[:, column])):
                 total = sum(
-                    int(known[int(code)]) for known, code in zip(words, block[step], strict=True)
+                    int(each[int(code)]) for each, code in zip(words, block[step], strict=True)
                 )
                 grid[step, column] = codes[str(total)]
 
@@ -245,6 +252,10 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         if set(scales) != set(self._numeric):
             raise ValueError("the scales are not those of the task's numeric variables")
         return self
+
+
+def _said_before(hours: float) -> str:
+    return f"stands for the earlier row of hour {hours:g}"
 
 
 def _hours(raw: Any, path: str) -> float:

@@ -6,7 +6,8 @@ missing, and reports whatever it changed or dropped.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from lanistr.errors import InputError, unknown_name
@@ -48,11 +49,11 @@ class NumberCleaner:
         low, high = spec.range or _ANY
         lowest, highest = spec.limits or (low, high)
         if not lowest <= number <= highest:
-            log.add("out_of_range", path, value_seen(value), Action.DROPPED, spec.accepted())
+            log.add("out_of_range", path, value_seen(value), Action.DROPPED, spec.accepted)
             return None
         if not low <= number <= high:
             clipped = min(max(number, low), high)
-            log.add("out_of_range", path, value_seen(value), Action.CLIPPED, f"{clipped:g}")
+            log.add("out_of_range", path, value_seen(value), Action.CLIPPED, lambda: f"{clipped:g}")
             return clipped
         return number
 
@@ -70,7 +71,13 @@ class NumberCleaner:
                 number = None
             else:
                 if number is not None and math.isfinite(number):
-                    log.add("text_as_number", path, value, Action.CONVERTED, f"{number:g}")
+                    log.add(
+                        "text_as_number",
+                        path,
+                        value,
+                        Action.CONVERTED,
+                        partial(format, number, "g"),
+                    )
         elif isinstance(value, int | float) and not isinstance(value, bool):
             try:
                 number = float(value)
@@ -110,8 +117,13 @@ class NumberCleaner:
             )
         converted = number * conversion.scale + conversion.offset
         if conversion != Unit():
-            detail = f"{converted:g} {self.spec.unit}".strip()
-            log.add(code, path, f"{number:g} {unit}", Action.CONVERTED, detail)
+            log.add(
+                code,
+                path,
+                f"{number:g} {unit}",
+                Action.CONVERTED,
+                lambda: f"{converted:g} {self.spec.unit}".strip(),
+            )
         return converted
 
 
@@ -198,6 +210,17 @@ def read_value(value: Any, path: str) -> Value:
             if isinstance(unit, str):
                 return Quantity(inner, unit)
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
+
+
+def log_unknown(log: IssueLog, path: str, value: Value, word: str, known: Iterable[str]) -> None:
+    """Report a category that is kept as unknown."""
+    log.add(
+        "unknown_category",
+        path,
+        value_seen(value),
+        Action.KEPT,
+        lambda: f"unknown; {unknown_name(word, known)}",
+    )
 
 
 def value_seen(value: Value) -> Any:

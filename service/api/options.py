@@ -14,3 +14,13 @@ class Options(BaseModel):
     coverage: float = Field(
         default=0.9, gt=0, lt=1, description="share of cases whose truth the set is to hold"
     )
+
+
+def accepted(name: str) -> str:
+    """Say what a parameter takes, in words."""
+    schema = Options.model_json_schema()["properties"][name]
+    if schema["type"] == "boolean":
+        return "true or false"
+    bounds = {"exclusiveMinimum": "above", "exclusiveMaximum": "below"}
+    said = [f"{word} {schema[bound]}" for bound, word in bounds.items() if bound in schema]
+    return f"a {schema['type']} {' and '.join(said)}"

@@ -48,7 +48,10 @@ async def predict(
             return found
 
         predicted = await _while_connected(
-            request, predictor.predict(record, explain=options.explain, coverage=options.coverage)
+            request,
+            predictor.predict(
+                record, size=len(body), explain=options.explain, coverage=options.coverage
+            ),
         )
     answer = _answer(predictor.bundle, predicted, request_id(request))
     return Response(answer.json_bytes(), media_type="application/json")

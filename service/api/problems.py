@@ -22,7 +22,7 @@ from lanistr.errors import LanistrError, shorten, unknown_name
 from lanistr.issues import InputIssue
 from service.api import schemas
 from service.api.access import request_id
-from service.api.options import Options
+from service.api.options import Options, accepted
 from service.engine.predictor import UnusableRecordError
 from service.engine.scheduler import TooBusyError
 
@@ -178,7 +178,7 @@ async def _parameters(request: Request, error: Exception) -> Response:
         "unknown query parameter" if unknown else first["msg"],
         field=name,
         seen=name if unknown else first["input"],
-        accepted=unknown_name(name, Options.model_fields) if unknown else "",
+        accepted=unknown_name(name, Options.model_fields) if unknown else accepted(name),
     )
 
 
@@ -198,8 +198,8 @@ async def _http(request: Request, error: Exception) -> Response:
     assert error.status_code == HTTPStatus.NOT_FOUND, error
     paths = request.app.openapi()["paths"]
     path = request.url.path
-    accepted = unknown_name(path, [*paths, "/docs", "/openapi.json"])
-    return respond(request, "not_found", "no such address", seen=path, accepted=accepted)
+    nearest = unknown_name(path, [*paths, "/docs", "/openapi.json"])
+    return respond(request, "not_found", "no such address", seen=path, accepted=nearest)
 
 
 async def _left(request: Request, error: Exception) -> Response:

@@ -1,8 +1,6 @@
 """One bundle at work: from the record of a request to a prediction."""
 
-import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -19,6 +17,7 @@ from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
 from service.engine.backends import Backend, Floats
 from service.engine.cost import Cost
+from service.engine.lanes import Lanes
 from service.engine.runner import Job, Result, Runner
 from service.engine.scheduler import Scheduler
 
@@ -75,17 +74,17 @@ class Predictor:
     Args:
         bundle: what is served.
         backend: its graphs.
-        pool: threads that read and preprocess, shared by all bundles.
+        lanes: threads that read and preprocess, shared by all bundles.
         budget: tokens of one run.
         places: requests inside at once.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, pool: Executor, *, budget: int, places: int
+        self, bundle: Bundle, backend: Backend, lanes: Lanes, *, budget: int, places: int
     ) -> None:
         self.bundle = bundle
         self.device = backend.device
-        self._pool = pool
+        self._lanes = lanes
         self._graphs = bundle.manifest.graphs
         self._cost = Cost(self._graphs)
         runner = Runner(backend, self._cost, width=bundle.manifest.width, budget=budget)
@@ -94,12 +93,18 @@ class Predictor:
         )
 
     async def predict(
-        self, read: Callable[[], Any], *, explain: bool = False, coverage: float = 0.9
+        self,
+        read: Callable[[], Any],
+        *,
+        size: int = 0,
+        explain: bool = False,
+        coverage: float = 0.9,
     ) -> Predicted:
         """Predict one case.
 
         Args:
-            read: returns the decoded record, or raises `InputError`; is called in the pool.
+            read: returns the decoded record, or raises `InputError`; is called in a lane.
+            size: bytes that it has to read, which choose the lane.
             explain: also say what each modality contributed.
             coverage: of the conformal set or interval.
 
@@ -107,8 +112,7 @@ class Predictor:
             UnusableRecordError: the record cannot be used.
         """
         started = perf_counter()
-        loop = asyncio.get_running_loop()
-        name, features = await loop.run_in_executor(self._pool, self._prepare, read)
+        name, features = await self._lanes.run(size, self._prepare, read)
         prepared_ms = 1e3 * (perf_counter() - started)
         outcome = await self.scheduler.submit(Job(features, explain))
         output = outcome.result.output

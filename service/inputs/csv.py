@@ -32,8 +32,11 @@ def decode(text: str, field: str) -> list[dict[str, Any]]:
     try:
         rows = [row for row in lines if any(cell.strip() for cell in row)]
     except csv.Error as exc:
-        message = f"not CSV: {exc} (line {lines.line_num})"
-        raise InputError(message, code="not_csv", field=field, accepted=_ACCEPTED) from None
+        message = f"not CSV: {exc}"
+        seen = f"line {lines.line_num}"
+        raise InputError(
+            message, code="not_csv", field=field, seen=seen, accepted=_ACCEPTED
+        ) from None
     names = [name.strip() for name in rows[0]] if rows else []
     if "hours" not in names or len(set(names)) < len(names):
         fault = "a column appears twice" if "hours" in names else "no column 'hours'"

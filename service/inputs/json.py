@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +14,19 @@ from service.inputs.limits import Limits
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_SMALL = 2**18
+"""Bytes that are read a second time to name the path of a fault; in more, its position must do."""
+
+_REPEATED = object()
+"""Stands for the value of a name that an object holds twice."""
+
 
 def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     """Read a record from a JSON body. The type is `service.inputs.Reader`.
 
     Raises:
-        InputError: not JSON, nested too deep, or a number that is not finite.
+        InputError: not JSON, nested too deep, a number that is not finite, or a name that stands
+            twice in an object.
     """
     return decode(body, limits)
 
@@ -40,59 +48,146 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
     except orjson.JSONDecodeError as exc:
         if exc.msg.startswith("depth limit"):  # orjson's own, 1024
             raise _too_deep(limits.json_depth, field) from None
-        raise _not_finite(data, field) or InputError(
-            f"not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
-            code="not_json",
-            field=field,
-            accepted="JSON in UTF-8",
-        ) from None  # the exception holds the whole body
-    _check_depth(value, limits.json_depth, field)
+        # None of them holds on to the exception: it has the whole body.
+        raise _not_finite(exc, data, field) or _not_json(exc, field) from None
+    containers = _containers(value, limits.json_depth, field)
+    if _repeats(data, containers):
+        raise _repeated(data, field)
     return value
 
 
-def _not_finite(data: bytes, field: str) -> InputError | None:
-    """Say which number is not finite, where that alone keeps the data from being JSON."""
-    try:
-        value = json.loads(data)  # Python's own parser takes NaN, Infinity and 1e999
-        path, number = next(each for each in _numbers(value, field) if not math.isfinite(each[1]))
-    except (ValueError, RecursionError, StopIteration):
-        return None
+# ---- no JSON, or nearly -------------------------------------------------------------------------
+
+
+def _not_json(exc: orjson.JSONDecodeError, field: str) -> InputError:
     return InputError(
-        "not a finite number",
+        f"not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
+        code="not_json",
+        field=field or "body",
+        seen=exc.doc[exc.pos : exc.pos + 20] or "nothing more",
+        accepted="JSON in UTF-8",
+    )
+
+
+def _not_finite(exc: orjson.JSONDecodeError, data: bytes, field: str) -> InputError | None:
+    """Say which number is not finite, where that keeps the data from being JSON.
+
+    In small data, where that alone does; in large ones, where it is what the parser met first.
+    """
+    found: tuple[str, str] | None
+    if len(data) <= _SMALL:
+        found = _find_not_finite(data, field)
+        place = ""
+    else:
+        before = exc.pos - exc.doc.startswith("-", exc.pos - 1)
+        word = re.match(r"-?(NaN|Infinity|[0-9][0-9.eE+-]*)", exc.doc[before : before + 30])
+        huge = exc.msg.startswith("number is infinity")
+        found = (field, word[0]) if word and (huge or word[1].isalpha()) else None
+        place = f" (line {exc.lineno}, column {exc.colno})"
+    if found is None:
+        return None
+    path, seen = found
+    return InputError(
+        "not a finite number" + place,
         code="not_finite",
-        field=path,
-        seen=str(number),
+        field=path or "body",
+        seen=seen,
         accepted="a finite number; leave a missing value out, or send null",
     )
 
 
-def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, float):
-        yield path, value
-    elif isinstance(value, list):
+def _find_not_finite(data: bytes, field: str) -> tuple[str, str] | None:
+    """Return path and value of the first number that is not finite."""
+    try:
+        leaves = _leaves(json.loads(data), field)  # Python's own parser takes NaN and 1e999
+        return next(
+            (path, str(each))
+            for path, each in leaves
+            if isinstance(each, float) and not math.isfinite(each)
+        )
+    except (ValueError, RecursionError, StopIteration):
+        return None
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list):
         for i, each in enumerate(value):
-            yield from _numbers(each, f"{path}[{i}]")
+            yield from _leaves(each, f"{path}[{i}]")
     elif isinstance(value, dict):
         for name, each in value.items():
-            yield from _numbers(each, f"{path}.{name}" if path else name)
+            yield from _leaves(each, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
 
 
-def _check_depth(value: Any, most: int, field: str) -> None:
-    level = [value]
-    for _ in range(most):
+# ---- JSON, but not what anyone can mean ---------------------------------------------------------
+
+
+def _containers(value: Any, most: int, field: str) -> list[list[Any] | dict[str, Any]]:
+    """Return every list and object, a list around the value before all.
+
+    Raises:
+        InputError: they are nested too deep.
+    """
+    level: list[list[Any] | dict[str, Any]] = [[value]]
+    found = list(level)
+    for _ in range(most + 1):
         level = [
             inner
             for outer in level
-            if isinstance(outer, list | dict)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
             if isinstance(inner, list | dict)
         ]
         if not level:
-            return
+            return found
+        found += level
     raise _too_deep(most, field)
 
 
 def _too_deep(most: int, field: str) -> InputError:
     return InputError(
-        "nested too deep", code="too_deep", field=field, accepted=f"at most {most} levels"
+        "nested too deep",
+        code="too_deep",
+        field=field or "body",
+        seen=f"more than {most} levels",
+        accepted=f"at most {most} levels",
     )
+
+
+def _repeats(data: bytes, containers: list[list[Any] | dict[str, Any]]) -> bool:
+    """Whether an object holds a name twice, of which the parser keeps the last.
+
+    Every name is followed by a colon, and every other colon stands in a string: if there are more
+    of them than names and strings account for, some were lost. (A colon written as an escape can
+    hide a repetition, never feign one.)
+    """
+    lost = data.count(b":") - sum(len(each) for each in containers if isinstance(each, dict))
+    if lost > 0:
+        lost -= sum(
+            text.count(":")
+            for each in containers
+            for text in ((*each, *each.values()) if isinstance(each, dict) else each)
+            if isinstance(text, str)
+        )
+    return lost > 0
+
+
+def _repeated(data: bytes, field: str) -> InputError:
+    path = field or "body"
+    if len(data) <= _SMALL:
+        marked = json.loads(data, object_pairs_hook=_mark_repeated)
+        path = next(path for path, each in _leaves(marked, field) if each is _REPEATED)
+    return InputError(
+        "a name stands twice in one object",
+        code="repeated_field",
+        field=path,
+        seen="two values" if len(data) <= _SMALL else f"somewhere in {len(data):,} bytes",
+        accepted="one value a name",
+    )
+
+
+def _mark_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        found[name] = _REPEATED if name in found else value
+    return found

@@ -5,7 +5,8 @@
     tabular     JSON
     timeseries  JSON, or CSV with a column `hours`
 
-A part without content is absent, as browsers send the inputs that nobody filled.
+A part without content is absent, as browsers send the inputs that nobody filled; among several of
+one name it keeps its place, so that the others are called by theirs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,11 @@ class Part:
     is_file: bool = False
 
     @property
+    def empty(self) -> bool:
+        """Whether it has no content."""
+        return not self.data.strip()
+
+    @property
     def media_type(self) -> str:
         """Content type without parameters; empty where none was sent."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -56,6 +62,7 @@ class Part:
                 f"not UTF-8: {exc.reason} at byte {exc.start}",
                 code="not_text",
                 field=path,
+                seen=bytes(self.data[exc.start : exc.start + 8]),
                 accepted="text in UTF-8",
             ) from None  # the exception holds the text
 
@@ -68,12 +75,12 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     """
     named: dict[str, list[Part]] = {}
     for part in _split(body, content_type, limits.form_parts):
-        named.setdefault(part.name, [])
-        if part.data.strip():
-            named[part.name].append(part)
+        named.setdefault(part.name, []).append(part)
     # A name that is not known keeps its place: the core says which one was meant.
     return {
-        name: _READ.get(name, _absent)(name, parts, limits) if parts else None
+        name: None
+        if all(part.empty for part in parts)
+        else _READ.get(name, _absent)(name, parts, limits)
         for name, parts in named.items()
     }
 
@@ -84,17 +91,19 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
 def _words(name: str, parts: Sequence[Part], limits: Limits) -> Any:
     if len(parts) == 1:
         return parts[0].text(name)
-    return [part.text(f"{name}[{i}]") for i, part in enumerate(parts)]
+    return [None if part.empty else part.text(f"{name}[{i}]") for i, part in enumerate(parts)]
 
 
 def _pictures(name: str, parts: Sequence[Part], limits: Limits) -> Any:
-    pictures = [
-        bytes(part.data)
-        if part.is_file or part.media_type.startswith("image/")
-        else part.text(name).strip()
-        for part in parts
-    ]
-    return pictures[0] if len(pictures) == 1 else pictures
+    if len(parts) == 1:
+        return _picture(name, parts[0])
+    return [None if part.empty else _picture(f"{name}[{i}]", part) for i, part in enumerate(parts)]
+
+
+def _picture(path: str, part: Part) -> bytes | str:
+    if part.is_file or part.media_type.startswith("image/"):
+        return bytes(part.data)
+    return part.text(path).strip()
 
 
 def _one_word(name: str, parts: Sequence[Part], limits: Limits) -> Any:
@@ -125,6 +134,7 @@ def _absent(name: str, parts: Sequence[Part], limits: Limits) -> Any:
 
 
 def _only(name: str, parts: Sequence[Part]) -> Part:
+    parts = [part for part in parts if not part.empty]
     if len(parts) > 1:
         raise InputError(
             "sent more than once",
@@ -156,7 +166,7 @@ def _split(body: bytes, content_type: str, most: int) -> list[Part]:
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
-        raise _not_a_form("no boundary in the Content-Type")
+        raise _not_a_form("no boundary", "Content-Type", content_type)
     form = _Form(most)
     parser = MultipartParser(
         boundary,
@@ -173,9 +183,11 @@ def _split(body: bytes, content_type: str, most: int) -> list[Part]:
     try:
         parser.write(body)
     except FormParserError as exc:
-        raise _not_a_form(str(exc)) from None
+        at = max(getattr(exc, "offset", 0), 0)
+        raise _not_a_form(str(exc), "body", body[at : at + 8]) from None
     if not form.complete:
-        raise _not_a_form("it breaks off before its closing boundary")
+        seen = f"{len(body):,} bytes, begun parts: {len(form.parts)}"
+        raise _not_a_form("it breaks off before its closing boundary", "body", seen)
     return form.parts
 
 
@@ -191,7 +203,11 @@ class _Form:
     def begin(self) -> None:
         if len(self.parts) == self.most:
             raise InputError(
-                "the form has too many parts", code="too_many", accepted=f"at most {self.most:,}"
+                "the form has too many parts",
+                code="too_many",
+                field="body",
+                seen=f"more than {self.most:,} parts",
+                accepted=f"at most {self.most:,} parts",
             )
         self.parts.append(Part())
 
@@ -211,7 +227,7 @@ class _Form:
         disposition = part.headers.get("content-disposition", "").encode("utf-8").decode("latin-1")
         options = parse_options_header(disposition)[1]
         if b"name" not in options:
-            raise _not_a_form("a part has no name")
+            raise _not_a_form("a part has no name", "Content-Disposition", disposition)
         part.name = options[b"name"].decode("utf-8", "replace")
         part.is_file = b"filename" in options
         part.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
@@ -223,9 +239,11 @@ class _Form:
         self.complete = True
 
 
-def _not_a_form(fault: str) -> InputError:
+def _not_a_form(fault: str, field: str, seen: Any) -> InputError:
     return InputError(
         f"not a form: {fault}",
         code="not_a_form",
+        field=field,
+        seen=seen,
         accepted="multipart/form-data with its boundary, complete",
     )

@@ -33,6 +33,19 @@ def test_of_very_many_issues_the_first_are_told_and_the_rest_counted_by_kind():
     assert log.counts["out_of_range", Action.DROPPED] == 5000
 
 
+def test_a_detail_is_made_only_for_an_issue_that_is_told():
+    log, made = IssueLog(), []
+
+    def detail() -> str:
+        made.append(1)
+        return "made"
+
+    for i in range(5000):
+        log.add("out_of_range", f"timeseries[{i}].ph", 99, Action.DROPPED, detail)
+    assert len(made) == MOST_ISSUES
+    assert log.issues[0].detail == "made"
+
+
 def test_two_logs_share_nothing():
     one, other = IssueLog(), IssueLog()
     one.add("empty", "text", "", Action.DROPPED)

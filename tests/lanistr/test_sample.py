@@ -1,13 +1,14 @@
 """Samples: to a record and back."""
 
 import json
+import pickle
 
 import pytest
 
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
-from lanistr.sample import Measurements, Quantity, Sample, to_record
+from lanistr.sample import Items, Measurements, Quantity, Sample, paths_of, to_record
 from lanistr.tasks import TaskSpec
 
 
@@ -50,3 +51,12 @@ def test_a_record_looks_like_what_a_user_sends():
 
 def test_a_sample_without_a_name_makes_a_record_without_one():
     assert to_record(Sample({Modality.TEXT: ("a",)})) == {"text": ["a"]}
+
+
+def test_items_know_their_places_and_are_a_tuple_to_everything_else():
+    items = Items(["a", "b"], ["text[1]", "text[4]"])
+    assert items == ("a", "b")
+    assert paths_of(items, "text") == ("text[1]", "text[4]")
+    assert paths_of(pickle.loads(pickle.dumps(items)), "text") == ("text[1]", "text[4]")
+    assert paths_of(("a", "b"), "text") == ["text[0]", "text[1]"]
+    assert paths_of(("a",), "text") == ["text"]

@@ -20,6 +20,7 @@ from lanistr.batch import Arrays
 from lanistr.issues import IssueLog
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.preprocess.image import ImagePreprocessor
+from lanistr.sample import paths_of
 from lanistr.schema import Schema
 
 MARGIN = 256 / 224
@@ -89,8 +90,8 @@ class PictureCodec:
     def write(self, part: Sequence[bytes], log: IssueLog) -> Sequence[Mapping[str, Any]]:
         """Decode, shrink, encode."""
         records: list[Mapping[str, Any]] = []
-        for i, data in enumerate(part):
-            picture = self._preprocessor.decode(data, f"image[{i}]", log)
+        for data, path in zip(part, paths_of(part, "image"), strict=True):
+            picture = self._preprocessor.decode(data, path, log)
             target = round(self._preprocessor.options.size * MARGIN)
             shorter = min(picture.size)
             # A long strip is cut to four times its width: only the square is ever looked at.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lanistr import __version__
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.errors import ConfigError
 from lanistr.preprocess import PreprocessOptions
 from lanistr.sample import to_record
@@ -91,7 +91,7 @@ def _write_picture(folder: Path, picture: bytes) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m training.prepare",
         description="Turn raw records into a prepared data set.",
         epilog=EXAMPLE,

@@ -1,4 +1,5 @@
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,17 @@ def test_missing_superfluous_and_misshapen_weights_are_named(
     edit(folder, core__projections__text__0__bias=torch.zeros(24), core__more=torch.zeros(1))
     with pytest.raises(CheckpointError, match=r"has not.*core\.more"):
         from_pretrained(folder, LanistrForPretraining)
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_the_users_to_mend(
+    pretraining: LanistrConfig, folder: Path
+) -> None:
+    model = LanistrForPretraining(pretraining)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match="cannot be written"):
+            save_pretrained(model, folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(folder.iterdir()) == []

@@ -58,6 +58,15 @@ def test_sparsemax_has_the_librarys_values_and_gradient_and_leaves_its_input_alo
     assert torch.equal(scores.detach(), before)
 
 
+def test_sparsemax_of_what_is_not_a_number_is_none_and_leaves_the_other_rows_alone() -> None:
+    scores = torch.randn(3, 7)
+    wrong = scores.clone()
+    wrong[1, 4] = torch.nan
+    found = Sparsemax()(wrong)
+    assert found[1].isnan().all()
+    assert torch.equal(found[[0, 2]], Sparsemax()(scores)[[0, 2]])
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 9, 17])
 def test_any_number_of_rows_can_be_trained_on(
     pretraining: LanistrConfig, rows: int, generator: Generator

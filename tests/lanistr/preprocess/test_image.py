@@ -280,6 +280,16 @@ def test_among_several_pictures_the_broken_one_is_named():
     assert caught.value.field == "image[1]"
 
 
+def test_a_picture_is_called_by_its_place_in_the_record(mortality: TaskSpec):
+    good = encoded(colours())
+    for value, path in (([good, None, b"nothing"], "image[2]"), ([None, b"nothing"], "image[1]")):
+        pictures = ImagePreprocessor.read(value, mortality, IssueLog())
+        assert pictures is not None
+        with pytest.raises(InputError) as caught:
+            IMAGES.apply(pictures, IssueLog())
+        assert caught.value.field == path
+
+
 BASES = [encoded(colours(), format) for format in ("PNG", "JPEG", "WEBP", "TIFF", "BMP")]
 BASES.append(
     encoded(colours(), "TIFF", save_all=True, append_images=[Image.fromarray(colours(20, 20))])

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lanistr.errors import ConfigError, InputError
 from lanistr.issues import IssueLog
+from lanistr.preprocess import text as text_module
 from lanistr.preprocess.text import TextOptions, TextPreprocessor
 from lanistr.tasks import TaskSpec
 
@@ -62,8 +65,9 @@ def test_anything_else_is_refused_with_its_place(mortality: TaskSpec, value: Any
 
 
 def test_half_a_character_is_refused(mortality: TaskSpec):
-    with pytest.raises(InputError, match="surrogate"):
+    with pytest.raises(InputError, match="surrogate") as caught:
         TextPreprocessor.read("broken \ud83d emoji", mortality, IssueLog())
+    assert caught.value.seen == r"'\ud83d'"
     assert TextPreprocessor.read("whole 😀 emoji\x00", mortality, IssueLog()) is not None
 
 
@@ -99,6 +103,78 @@ def test_a_note_of_twenty_thousand_characters_is_cut_at_the_limit_and_reported(
     assert (row["token_ids"][0], row["token_ids"][-1]) == (101, 102)
     (issue,) = log.issues
     assert (issue.code, issue.action, issue.field) == ("text_cut", "kept", "text")
+    assert (issue.seen, issue.detail) == ("more than 512 tokens", "the first 512 tokens")
+
+
+# What ends a word and what does not, what vanishes, what is reordered: every rule of the tokenizer.
+letters = st.sampled_from(
+    " .,-'/[]*_$=abcXYZ09\u00e9\u00c9\u0130\u0131\u00df\u03a3\u03c3\u0915\u093e"
+    "\uac00\u1161\u1e9b\u00bd\u0301\u0323\u0338\u0345\u0f73\u200b\u00ad\u2014\u201c\u2026\u3002\u4e00\u9fff\u3400"
+    "\uf900\U00020000\U0001f600"
+) | st.characters(exclude_categories=["Cs"])
+long_words = st.integers(95, 130).map(lambda length: "a1" * (length // 2) + "b" * (length % 2))
+texts = st.lists(st.text(letters, max_size=12) | long_words, max_size=12).map("".join)
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_a_text_tokenised_piece_by_piece_has_the_ids_of_the_whole(
+    mortality: TaskSpec, open_data: Path, monkeypatch: pytest.MonkeyPatch, lowercase: bool
+):
+    monkeypatch.setattr(text_module, "_PIECE", 5)
+    vocabulary = open_data / "bert_base_uncased_vocab" / "vocab.txt"
+    options = TextOptions(vocabulary=vocabulary, lowercase=lowercase, max_tokens=16)
+    fitted = TextPreprocessor.fit([], mortality, options)
+
+    @settings(max_examples=400)
+    @given(texts)
+    def attempt(note: str) -> None:
+        whole = fitted.tokenizer.encode(text_module._clean(note)).ids
+        log = IssueLog()
+        rows = fitted.apply((note,), log)
+        if len(whole) == 2:
+            assert not rows
+        elif len(whole) <= 16:
+            assert rows[0]["token_ids"].tolist() == whole
+            assert not log.issues
+        else:
+            assert rows[0]["token_ids"].tolist() == [*whole[:15], whole[-1]]
+            assert [issue.code for issue in log.issues] == ["text_cut"]
+
+    attempt()
+
+
+@pytest.mark.parametrize(
+    "note", ["pt stable at 10:30 " * 10_000, "!" * 190_000, "\u4e00" * 190_000]
+)
+def test_of_a_long_note_no_more_is_tokenised_than_the_model_sees(
+    trained: TextPreprocessor, note: str
+):
+    fitted = TextPreprocessor(Watched(trained.tokenizer), trained.max_tokens)
+    assert ids(fitted, note) == ids(trained, note)
+    assert fitted.tokenizer.characters < 5000
+
+
+def test_of_a_word_without_end_no_more_is_tokenised_than_makes_it_unknown(
+    trained: TextPreprocessor,
+):
+    fitted = TextPreprocessor(Watched(trained.tokenizer), trained.max_tokens)
+    assert tokens(fitted, "a" * 190_000) == ["[CLS]", "[UNK]", "[SEP]"]
+    assert fitted.tokenizer.characters < 5000
+
+
+class Watched:
+    """A tokenizer that counts the characters it is given."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.characters = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
+
+    def encode_batch_fast(self, texts: list[str], **options: Any) -> Any:
+        self.characters += sum(map(len, texts))
+        return self.tokenizer.encode_batch_fast(texts, **options)
 
 
 def test_a_word_of_twenty_thousand_letters_is_one_unknown_word(bert: TextPreprocessor):
@@ -140,6 +216,22 @@ def test_a_note_without_words_is_dropped_with_an_issue(
 def test_among_several_notes_the_empty_one_is_named(trained: TextPreprocessor, log: IssueLog):
     assert len(trained.apply(("the patient", "", "wakes"), log)) == 2
     assert log.issues[0].field == "text[1]"
+
+
+def test_a_note_is_called_by_its_place_in_the_record(
+    mortality: TaskSpec, trained: TextPreprocessor, log: IssueLog
+):
+    notes = TextPreprocessor.read(["fine", "", None, "w " * 40], mortality, log)
+    assert notes is not None
+    trained.apply(notes, log)
+    assert [(issue.code, issue.field) for issue in log.issues] == [
+        ("empty", "text[1]"),
+        ("text_cut", "text[3]"),
+    ]
+    alone = TextPreprocessor.read([None, "___"], mortality, log)
+    assert alone is not None
+    trained.apply(alone, log)
+    assert log.issues[-1].field == "text[1]"
 
 
 @pytest.mark.parametrize("special", ["[MASK]", "[PAD]", "[CLS]", "[SEP]"])

@@ -60,8 +60,9 @@ class Grid:
         for each, words in CATEGORIES.items():
             if each == name:
                 block = self.values[:, start : start + len(words)]
-                assert (block.sum(axis=1) == 1).all()
-                return [words[i] for i in block.argmax(axis=1)]
+                assert set(np.unique(block)) <= {0, 1}
+                assert (block.sum(axis=1) <= 1).all()
+                return [words[row.argmax()] if row.any() else "" for row in block]
             start += len(words)
         raise KeyError(name)
 
@@ -152,7 +153,6 @@ def test_a_series_without_a_usable_measurement_is_dropped_with_an_issue():
     for part in (
         series((50, {"heart_rate": 70})),
         series((1, {"heart_rate": 9999})),
-        series((1, {"gcs_eye": "wide open"})),
         series((1, {})),
         (),
     ):
@@ -161,12 +161,18 @@ def test_a_series_without_a_usable_measurement_is_dropped_with_an_issue():
         assert log.issues[-1].code == "empty"
 
 
-def test_a_category_never_seen_is_dropped_from_a_series():
-    grid = Grid(series((1, {"gcs_eye": "wide open", "heart_rate": 70})))
-    assert grid.measured("gcs_eye") == []
-    assert grid.category("gcs_eye") == ["4"] * 48
+def test_a_category_never_seen_is_kept_as_measured_but_none_of_those_known():
+    grid = Grid(series((1, {"gcs_eye": "wide open", "heart_rate": 70}), (3, {"gcs_eye": 3})))
+    assert grid.measured("gcs_eye") == [1, 3]
+    assert grid.category("gcs_eye") == ["4", "", "", *["3"] * 45]
     (issue,) = grid.issues
-    assert (issue.code, issue.seen, issue.action) == ("unknown_category", "wide open", "dropped")
+    assert (issue.code, issue.seen, issue.action) == ("unknown_category", "wide open", "kept")
+    assert issue.detail.startswith("unknown; one of ")
+
+
+def test_a_sum_with_an_unknown_part_is_none():
+    part = series((1, {"gcs_eye": "wide open", "gcs_motor": 3, "gcs_verbal": 1}))
+    assert Grid(part).measured("gcs_total") == []
 
 
 # ---- the sum of the coma scale ------------------------------------------------------------------

@@ -155,6 +155,9 @@ def test_a_number_in_words_that_is_not_finite(refused):
 def test_a_body_that_is_not_json(refused, body):
     problem = refused(400, "not_json", content=body, headers=JSON)
     assert "line 1, column" in problem["detail"]
+    assert problem["field"] == "body"
+    assert problem["seen"]
+    assert problem["accepted"]
 
 
 def test_json_nested_too_deep(refused):
@@ -167,11 +170,14 @@ def test_a_body_over_the_limit(refused):
     body = b'{"text": "%s"}' % (b"a" * 20_000_000)
     problem = refused(413, "body_too_large", content=body, headers=JSON)
     assert problem["accepted"] == "at most 20,000,000 bytes"
+    assert (problem["field"], problem["seen"]) == ("body", f"{len(body):,} bytes")
 
 
 def test_a_body_over_the_limit_that_does_not_say_so(refused):
     pieces = (b" " * 1_000_000 for _ in range(25))
-    refused(413, "body_too_large", content=pieces, headers=JSON)
+    problem = refused(413, "body_too_large", content=pieces, headers=JSON)
+    assert problem["field"] == "body"
+    assert problem["seen"].endswith("bytes and more")
 
 
 def test_too_much_of_a_part(refused):
@@ -198,9 +204,12 @@ def test_a_wrong_media_type(refused, headers):
 
 def test_a_form_that_is_none(refused):
     headers = {"Content-Type": "multipart/form-data"}
-    refused(400, "not_a_form", content=b"x", headers=headers)
+    problem = refused(400, "not_a_form", content=b"x", headers=headers)
+    assert (problem["field"], problem["seen"]) == ("Content-Type", "multipart/form-data")
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
-    refused(400, "not_a_form", content=b"x", headers=headers)
+    problem = refused(400, "not_a_form", content=b"x", headers=headers)
+    assert problem["field"] == "body"
+    assert problem["seen"]
     part = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nthe rest is miss'
     problem = refused(400, "not_a_form", content=part, headers=headers)
     assert "breaks off" in problem["detail"]
@@ -209,6 +218,31 @@ def test_a_form_that_is_none(refused):
 def test_a_part_sent_twice(refused):
     twice = [("tabular", (None, '{"age": 50}'))] * 2
     assert refused(422, "repeated_field", files=twice)["field"] == "tabular"
+
+
+def test_a_name_sent_twice(refused):
+    body = '{"tabular": {"age": 50, "age": 90}}'
+    problem = refused(422, "repeated_field", content=body, headers=JSON)
+    assert problem["field"] == "tabular.age"
+    refused(422, "repeated_field", files={"tabular": (None, '{"age": 50, "age": 90}')})
+
+
+def test_what_is_wrong_is_called_by_its_place_among_what_is_empty(refused, picture):
+    good = base64.b64encode(picture()).decode()
+    bad = base64.b64encode(b"no picture").decode()
+    problem = refused(422, "not_an_image", json={"image": [good, None, bad]})
+    assert problem["field"] == "image[2]"
+    form = [("image", ("", b"")), ("image", ("a.png", picture())), ("image", ("b", b"none"))]
+    assert refused(422, "not_an_image", files=form)["field"] == "image[2]"
+
+
+def test_issues_of_notes_are_called_by_their_place_among_what_is_empty(client):
+    record = {"text": ["fine", "", None, "w " * 3000]}
+    issues = client.post("/predict/mortality", json=record).json()["issues"]
+    assert [(each["code"], each["field"]) for each in issues] == [
+        ("empty", "text[1]"),
+        ("text_cut", "text[3]"),
+    ]
 
 
 def test_a_text_that_is_not_utf_8(refused):
@@ -240,11 +274,21 @@ def test_an_unknown_task_names_the_nearest(refused):
 
 
 @pytest.mark.parametrize(
-    "query", ["coverage=0", "coverage=1", "coverage=nan", "explain=perhaps", "explian=true"]
+    ("query", "accepted"),
+    [
+        ("coverage=0", "a number above 0 and below 1"),
+        ("coverage=1", "a number above 0 and below 1"),
+        ("coverage=nan", "a number above 0 and below 1"),
+        ("coverage=most", "a number above 0 and below 1"),
+        ("explain=perhaps", "true or false"),
+        ("explian=true", "did you mean 'explain'? one of explain, coverage"),
+    ],
 )
-def test_a_bad_query(refused, query):
+def test_a_bad_query(refused, query, accepted):
     problem = refused(422, "bad_parameter", f"/predict/mortality?{query}", json={"text": "a"})
     assert problem["field"] == query.partition("=")[0]
+    assert problem["seen"]
+    assert problem["accepted"] == accepted
 
 
 def test_a_body_that_does_not_come_is_given_up(start_server, stay):

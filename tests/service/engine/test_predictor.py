@@ -1,11 +1,11 @@
 """One bundle at work, without HTTP."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor, UnusableRecordError
 from service.settings import Settings
 
@@ -14,11 +14,12 @@ from service.settings import Settings
 async def predictor(bundles):
     settings = Settings()
     backend = OnnxBackend(bundles["mortality"], "cpu", settings.threads)
-    with ThreadPoolExecutor(1) as pool:
-        predictor = Predictor(bundles["mortality"], backend, pool, budget=8192, places=4)
-        predictor.scheduler.start()
-        yield predictor
-        await predictor.scheduler.close()
+    lanes = Lanes(1, large=1000)
+    predictor = Predictor(bundles["mortality"], backend, lanes, budget=8192, places=4)
+    predictor.scheduler.start()
+    yield predictor
+    await predictor.scheduler.close()
+    lanes.shutdown()
 
 
 async def test_a_record_is_read_off_the_event_loop(predictor):

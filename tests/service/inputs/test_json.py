@@ -1,6 +1,8 @@
 """JSON, decoded or refused with its place."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lanistr.errors import InputError
 from service.inputs import json
@@ -53,3 +55,73 @@ def test_depth(depth: int, fits: bool):
         json.decode(data, LIMITS)
     else:
         assert fault(data).code == "too_deep"
+
+
+# ---- large bodies -------------------------------------------------------------------------------
+
+MANY = b'{"timeseries": [' + b'{"hours": 1},' * 30_000
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b"1e999", b"-1e999"])
+def test_in_a_large_body_a_number_that_is_not_finite_is_named_by_its_position(
+    monkeypatch: pytest.MonkeyPatch, number: bytes
+):
+    monkeypatch.setattr(json.json, "loads", None)  # a second parse would cost the others
+    error = fault(MANY + b'{"hours": ' + number + b"}]}")
+    assert (error.code, error.field, error.seen) == ("not_finite", "body", number.decode())
+    assert "line 1, column 390" in error.message
+    assert fault(MANY + b'{"hours": ' + number + b"}]}", "timeseries").field == "timeseries"
+
+
+def test_a_large_body_that_only_breaks_off_is_not_json():
+    assert fault(MANY).code == "not_json"
+    assert fault(MANY + b"nan").code == "not_json"
+
+
+# ---- names that stand twice ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (b'{"age": 50, "age": 90}', "age"),
+        (b'{"tabular": {"age": 50, "age": 90}}', "tabular.age"),
+        (b'{"a": [{"b": 1}, {"c": "x:y", "c": "z"}]}', "a[1].c"),
+        (b'{"a": {"x": 1, "x": 2}, "a": 3}', "a"),
+        (b'{"a": {"x": ":", "x": ":::"}, "b": "::"}', "a.x"),
+        (b'{"a": null, "a": null}', "a"),
+        (b'{"a:b": 1, "a:b": 2}', "a:b"),
+    ],
+)
+def test_a_name_that_stands_twice_is_refused(data: bytes, field: str):
+    error = fault(data)
+    assert (error.code, error.field) == ("repeated_field", field)
+    assert error.seen
+    assert error.accepted
+
+
+def test_in_a_large_body_a_name_that_stands_twice_is_refused_without_its_path():
+    error = fault(MANY + b'{"hours": 1, "hours": 2}]}')
+    assert (error.code, error.field) == ("repeated_field", "body")
+
+
+words = st.text(st.sampled_from('a:"\\\u00e9{},'), max_size=4)
+values = st.recursive(
+    st.none() | st.integers() | words,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(values, st.booleans())
+def test_names_that_stand_once_are_never_refused(value: object, escaped: bool):
+    data = json.json.dumps(value, ensure_ascii=escaped).encode()
+    assert json.decode(data, LIMITS) == value
+
+
+def test_every_fault_says_what_was_seen_and_what_is_accepted():
+    for data in (b"", b"{", b"\xff", b'{"a": tru}', b"[" * 20 + b"]" * 20, b"NaN"):
+        error = fault(data)
+        assert error.field == "body"
+        assert error.seen
+        assert error.accepted

@@ -44,8 +44,17 @@ def test_an_empty_part_is_an_absent_part():
     ) == {"text": None, "image": None, "tabular": None}
 
 
-def test_an_empty_part_beside_a_full_one_changes_nothing():
-    assert read(('name="text"', b""), ('name="text"', b"note")) == {"text": "note"}
+def test_an_empty_part_among_several_keeps_its_place():
+    assert read(
+        ('name="text"', b""),
+        ('name="text"', b"note"),
+        ('name="image"; filename="a.png"', b"\x89PNG"),
+        ('name="image"; filename=""', b""),
+    ) == {"text": [None, "note"], "image": [b"\x89PNG", None]}
+
+
+def test_an_empty_part_beside_the_only_one_of_its_name_changes_nothing():
+    assert read(('name="tabular"', b""), ('name="tabular"', b"{}")) == {"tabular": {}}
 
 
 def test_null_is_absent():
