@@ -46,9 +46,11 @@ def run(words: list[str], processes: int = 1, code: int = 0, **options: Any) -> 
     return said
 
 
-def run_until(words: list[str], reached: Callable[[], bool], number: signal.Signals) -> str:
+def run_until(
+    words: list[str], reached: Callable[[], bool], number: signal.Signals, processes: int = 1
+) -> str:
     """Start a command, send it a signal as soon as something is reached, return what it said."""
-    process = start(words)
+    process = start(words, processes)
     limit = time.monotonic() + 300
     while not reached():
         assert process.poll() is None, process.communicate()[0]

@@ -1,6 +1,6 @@
 """Several processes train one model: two real ones, which torchrun starts."""
 
-import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.tasks import find_task
 from tests.fixtures_runs import SMALL
-from tests.training.processes import arguments, entries, run
+from tests.training.processes import arguments, entries, run, run_until
 from training.data.sampler import Curriculum
 from training.data.store import Dataset
 from training.distributed import World, blocks, parallelize
@@ -26,7 +26,7 @@ from training.recipe import RuntimeConfig
 
 CPU = World(torch.device("cpu"))
 STRATEGIES = ("ddp", "fsdp")
-SETTINGS = (*SMALL, "optim.epochs=2", "optim.batch_size=50", "runtime.tokens=1500")
+SETTINGS = (*SMALL, "optim.epochs=2", "optim.batch_size=50", "optim.lr=1e-4", "runtime.tokens=1500")
 """Steps of 50 cases in four micro-batches or so, all modalities, with dropout.
 
 Not of fewer: a table row alone in its micro-batch is normalised by what its process saw before.
@@ -55,7 +55,7 @@ def test_two_processes_lose_what_one_loses_over_the_same_steps(
         assert ours["losses"].keys() == {"mlm", "mim", "mfm", "mtm", "simmmm"}
         assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-5, abs=1e-5)
         assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
-        assert theirs["gradient_norm"] == pytest.approx(ours["gradient_norm"], rel=1e-4)
+        assert theirs["gradient_norm"] == pytest.approx(ours["gradient_norm"], rel=1e-3)
     learned, whole = (
         from_pretrained(each / "model", LanistrForPretraining) for each in (out, alone)
     )
@@ -63,18 +63,18 @@ def test_two_processes_lose_what_one_loses_over_the_same_steps(
         torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4, msg=name)
 
 
-def test_a_run_of_one_process_goes_on_with_two_and_back(
+def test_two_processes_asked_to_end_store_their_state_and_one_goes_on_from_there(
     stays: Path, alone: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    settings = (*SETTINGS, "checkpoints.every=1")
-    shutil.copytree(alone, out)  # as if it had been cut off before its end, without a checkpoint
-    shutil.rmtree(out / "model")
-    (out / "log.jsonl").write_text("")
-    run(arguments("pretrain", stays, out, *settings, "runtime.strategy=fsdp"), processes=2)
-    found = entries(out)
-    assert [each["step"] for each in found] == [0, 1, 2, 3]
-    for ours, theirs in zip(entries(alone), found, strict=True):
+    words = arguments("pretrain", stays, out, *SETTINGS)
+    # The signal goes to torchrun, which hands it on, as on a cluster whose time is up.
+    run_until(words, lambda: len(entries(out)) >= 1, signal.SIGTERM, processes=2)
+    taken = len(entries(out))
+    assert 0 < taken < 4
+    assert [each.name for each in (out / "checkpoints").iterdir()] == [f"step-{taken:08d}"]
+    run(words)
+    for ours, theirs in zip(entries(alone), entries(out), strict=True):
         assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-5, abs=1e-5)
 
 

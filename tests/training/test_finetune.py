@@ -11,13 +11,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lanistr.calibration import softmax
 from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained, read_config
 from lanistr.model.lanistr import Lanistr
+from lanistr.tasks import LabelSpec
 from training.data.store import Dataset
-from training.finetune import main
+from training.finetune import main, weigh_classes
 from training.metrics import measure
 from training.predict import predict
+from training.recipe import FinetuneRecipe, load_recipe
 from training.run import Run
 
 Make = Callable[..., Path]
@@ -194,6 +197,87 @@ def test_an_order_of_classes_may_be_learned_with_and_without_it(
     (found,) = entries(run, "validation")
     assert 0 <= found["validation"]["accuracy"] <= 1
     assert found["validation"]["mae"] < 4
+
+
+# ---- classes that are rare ----------------------------------------------------------------------
+
+
+def recipe(*overrides: str) -> FinetuneRecipe:
+    return load_recipe("demo", "finetune", FinetuneRecipe, overrides)
+
+
+def test_balanced_classes_weigh_the_same_in_all_and_1_on_average() -> None:
+    label = LabelSpec(kind="multiclass", name="colour", classes=("red", "green", "blue"))
+    targets = np.array([0] * 80 + [1] * 15 + [2] * 5, np.float32)
+    weights = np.array(weigh_classes(recipe("class_weights=balanced"), label, targets))
+    counts = np.array([80, 15, 5])
+    assert weights * counts == pytest.approx([100 / 3] * 3)
+    given = weigh_classes(recipe("class_weights=[1, 2, 4]"), label, targets)
+    assert np.array(given) @ counts == pytest.approx(100)
+    assert np.array(given) / given[0] == pytest.approx([1, 2, 4])
+    assert weigh_classes(recipe(), label, targets) is None
+
+
+def test_what_class_weights_shift_is_taken_back_from_the_head(
+    verdicts: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    # A head that has learned nothing but the odds: as weighted, it says one in two.
+    dataset = Dataset.open(verdicts)
+    rows = dataset.rows("train", labelled=True)
+    share = float(dataset.labels[rows].mean())
+    found = {}
+    for name in ("equal", "balanced"):
+        out = shop / f"weights-{name}"
+        command(
+            main, "--recipe", "demo", "--data", verdicts, "--out", out,
+            overrides=(
+                "model.tabular.steps=2", "optim.epochs=12", "optim.batch_size=50", "patience=12",
+                f"class_weights={name}", "optim.rates={encoders: 0, projections: 0, fusion: 0}",
+                "optim.lr=1e-2", "modality_dropout=0",
+            ),
+        )  # fmt: skip
+        outputs = predict(from_pretrained(out / "model", Lanistr), dataset, rows, CPU)
+        found[name] = float(softmax(outputs)[:, 1].mean())
+    assert share > 0.6
+    assert found["balanced"] == pytest.approx(share, abs=0.12)
+    assert found["equal"] == pytest.approx(share, abs=0.12)
+
+
+@pytest.mark.parametrize(
+    ("data", "weights", "message"),
+    [
+        ("stars", "balanced", "these outputs have no class weights"),
+        ("ranks", "balanced", "these outputs have no class weights"),
+        ("verdicts", "[1, 2, 3]", "not a weight for each class.*2 numbers, for poor, good"),
+    ],
+)
+def test_class_weights_that_cannot_be_are_refused_before_anything_is_made(
+    data: str, weights: str, message: str, shop: Path, command: Callable[..., str],
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    out = shop / "never-weighed"
+    with pytest.raises(ConfigError, match=message):
+        command(
+            main, "--recipe", "demo", "--data", request.getfixturevalue(data), "--out", out,
+            overrides=(f"class_weights={weights}",),
+        )  # fmt: skip
+    assert not out.exists()
+
+
+def test_several_classes_without_order_are_learned(make_table: Make, make_finetuned: Make) -> None:
+    label = LabelSpec(kind="multiclass", name="mood", classes=("low", "middle", "high"))
+
+    def mood(stars: str) -> str:
+        return {"1": "low", "2": "low", "3": "middle"}.get(stars, "high")
+
+    data = make_table("moods", label, "accuracy", mood)
+    run = make_finetuned(
+        data, "moods-finetuned", None, "optim.epochs=2", "class_weights=balanced",
+        "optim.rates={encoders: 0.5, head: 2}",
+    )  # fmt: skip
+    outputs = predict(from_pretrained(run / "model", Lanistr), Dataset.open(data), [0, 1, 2], CPU)
+    assert outputs.shape == (3, 3)
+    assert all("accuracy" in each["validation"] for each in entries(run, "validation"))
 
 
 # ---- what is refused ----------------------------------------------------------------------------

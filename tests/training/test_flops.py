@@ -1,13 +1,21 @@
 """The FLOP count, against the formulas."""
 
-import torch
+from pathlib import Path
 
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.tensors import to_tensors
 from lanistr.model.text import TextConfig
 from lanistr.model.timeseries import TimeseriesConfig
-from training.flops import forward_flops
+from training.data.store import Dataset
+from training.flops import forward_flops, matmul_rate, step_flops
 
 
 def transformer(tokens: int, width: int, feedforward: int, layers: int) -> int:
@@ -38,3 +46,44 @@ def test_the_count_is_that_of_the_matrix_products_of_one_complete_case() -> None
         + 2 * (1 * 16 + (patches + 1) * 24 + 12 * 8) * 20
         + transformer(fused, 20, 48, layers=2)
     )
+
+
+def counted(run: object) -> int:
+    """What torch's own counter sees of a forward pass; it knows plain matrix products alone."""
+    assert callable(run)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def test_a_pretraining_step_costs_what_the_counter_sees_times_three(
+    stays_pretrained: Path, stays_dataset: Dataset
+) -> None:
+    model = from_pretrained(stays_pretrained / "model", LanistrForPretraining)
+    # One case at a time: nothing is padded, so what is computed is what the case asks for.
+    complete = [
+        int(i) for i in stays_dataset.rows("train") if stays_dataset.presence(i).count("+") == 3
+    ]
+    ours = seen = 0
+    for case in complete[:12]:
+        batch = to_tensors(stays_dataset.batch([case]))
+        ours += step_flops(model, batch)
+        seen += 3 * counted(lambda b=batch: model(b, torch.Generator().manual_seed(1)))
+    assert ours == pytest.approx(seen, rel=0.03)  # how many words are asked for is by chance
+
+
+def test_a_fine_tuning_step_costs_three_passes_or_with_frozen_encoders_less(
+    stays_finetuned: Path, stays_dataset: Dataset
+) -> None:
+    model = from_pretrained(stays_finetuned / "model", Lanistr)
+    case = next(i for i in stays_dataset.rows("train") if stays_dataset.presence(i).count("+") == 3)
+    batch = to_tensors(stays_dataset.batch([int(case)]))
+    forward = counted(lambda: model(batch))
+    assert step_flops(model, batch) == pytest.approx(3 * forward, rel=1e-6)
+    encode = counted(lambda: [model.encoders[m](**p.arrays) for m, p in batch.parts.items()])
+    model.freeze_encoders()
+    assert step_flops(model, batch) == pytest.approx(3 * forward - 2 * encode, rel=1e-6)
+
+
+def test_the_device_can_do_more_than_nothing() -> None:
+    assert matmul_rate(torch.device("cpu"), torch.float32) > 1e8
