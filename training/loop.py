@@ -227,10 +227,12 @@ class Trainer:
             if part.last:
                 break
         counts[-1] = asked
-        total = self.world.add(torch.cat([sums, counts.to(device)])).tolist()
+        total_norm = clip_gradients(self.parameters, optim.clip).to(device, torch.float64)
+        added = self.world.add(torch.cat([sums, counts.to(device)]))
+        # Read together: the device is waited for once a step.
+        *total, norm = torch.cat([added, total_norm.reshape(1)]).tolist()
         value = total[2 * len(names)]
         losses = {n: total[i] for i, n in enumerate(names) if total[len(names) + i]}
-        norm = float(clip_gradients(self.parameters, optim.clip))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._refuse(value, norm, losses, seen)
         self.optimizer.step()

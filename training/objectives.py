@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
-from lanistr.model.tensors import TensorBatch, TensorPart
+from lanistr.model.tensors import TensorBatch, TensorPart, places
 from lanistr.model.variant import FAMILIES
 from training.data.sampler import MicroBatch
 from training.recipe import LossWeights
@@ -130,7 +130,8 @@ def drop_modalities(batch: TensorBatch, share: float, generator: Generator) -> T
     for modality, part in batch.parts.items():
         draws = torch.rand(batch.size, generator=generator, device=generator.device)
         kept = (draws >= share).to(part.sample.device)[part.sample]
-        if kept.any():
-            arrays = {name: array[kept] for name, array in part.arrays.items()}
-            parts[modality] = TensorPart(part.sample[kept], arrays)
+        rows = places(kept)
+        if len(rows):
+            arrays = {name: array.index_select(0, rows) for name, array in part.arrays.items()}
+            parts[modality] = TensorPart(part.sample.index_select(0, rows), arrays)
     return TensorBatch(batch.size, parts, batch.labels)

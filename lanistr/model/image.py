@@ -16,7 +16,7 @@ from transformers import ViTConfig, ViTModel
 from lanistr.model import losses, masking
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.flops import transformer_flops
-from lanistr.model.tensors import Arrays
+from lanistr.model.tensors import Arrays, places, take
 from lanistr.schema import Schema
 
 
@@ -167,8 +167,9 @@ class ImagePretext(Pretext):
             len(pixels), config.patches, ratio=config.mask_ratio, generator=generator
         ).to(pixels.device)
         tokens_RNW = encoder(pixels, hidden_RP)
-        painted_nQ = self.decoder(tokens_RNW[:, 1:][hidden_RP])
+        hidden_n = places(hidden_RP, len(pixels) * round(config.mask_ratio * config.patches))
+        painted_nQ = self.decoder(take(tokens_RNW[:, 1:], hidden_n))
         patches_RPQ = functional.unfold(
             encoder.normalise(pixels), kernel_size=config.patch, stride=config.patch
         ).transpose(1, 2)
-        return losses.masked_image(painted_nQ, patches_RPQ[hidden_RP]), tokens_RNW
+        return losses.masked_image(painted_nQ, take(patches_RPQ, hidden_n)), tokens_RNW

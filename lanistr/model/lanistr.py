@@ -21,7 +21,7 @@ from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, SimMMMC
 from lanistr.model.image import ImageConfig
 from lanistr.model.release import Release
 from lanistr.model.tabular import TabularConfig
-from lanistr.model.tensors import TensorBatch, TensorPart
+from lanistr.model.tensors import TensorBatch, TensorPart, places, take
 from lanistr.model.text import TextConfig
 from lanistr.model.timeseries import TimeseriesConfig
 from lanistr.model.variant import FAMILIES, Variant
@@ -295,15 +295,20 @@ class LanistrForPretraining(nn.Module):
         masked_BND, _ = self.core.assemble(batch, masked)
         presence_BM = batch.presence(self.config.modalities, mask_BN.device)
         kept_BM = masking.draw_modalities(presence_BM, ratio=simmmm.hidden, generator=generator)
-        tokens_M = [
-            masked[each].shape[1] if each in batch.parts else 0 for each in self.config.modalities
-        ]
-        kept_BN = mask_BN & kept_BM.repeat_interleave(
-            torch.tensor(tokens_M, device=mask_BN.device), dim=1
+        # By the numbers of tokens, which are known here: a GPU would have to be asked for its own.
+        columns = zip(self.config.modalities, kept_BM.split(1, dim=1), strict=True)
+        kept_BN = mask_BN & torch.cat(
+            [
+                kept_B1.expand(-1, masked[each].shape[1] if each in batch.parts else 0)
+                for each, kept_B1 in columns
+            ],
+            dim=1,
         )
-        chosen_BS = losses.simmmm_tokens(kept_BN, presence_BM, on=simmmm.on, tokens=simmmm.tokens)
-        z1_nD = self.projector(self.core.fusion(plain_BND, mask_BN)[chosen_BS])
-        z2_nD = self.projector(self.core.fusion(masked_BND, kept_BN)[chosen_BS])
+        chosen_n = places(
+            losses.simmmm_tokens(kept_BN, presence_BM, on=simmmm.on, tokens=simmmm.tokens)
+        )
+        z1_nD = self.projector(take(self.core.fusion(plain_BND, mask_BN), chosen_n))
+        z2_nD = self.projector(take(self.core.fusion(masked_BND, kept_BN), chosen_n))
         return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
 
 

@@ -50,7 +50,7 @@ class TensorBatch:
         for modality in modalities:
             present_B = torch.zeros(self.size, dtype=torch.bool, device=device)
             if modality in self.parts:
-                present_B[self.parts[modality].sample] = True
+                present_B.index_fill_(0, self.parts[modality].sample, True)
             columns.append(present_B)
         return torch.stack(columns, dim=1)
 
@@ -70,6 +70,30 @@ class TensorBatch:
             for modality, part in self.parts.items()
         }
         return type(self)(self.size, parts, None if self.labels is None else change(self.labels))
+
+
+def places(mask: Tensor, count: int | None = None) -> Tensor:
+    """Return (n,) int64: where a bool mask is True, counted through all its axes.
+
+    A GPU has to tell how many these are before the next operation can be asked for. So they are
+    found once, and `take` reads as many tensors with them as there are to read.
+
+    Args:
+        mask: of any shape.
+        count: how many these are, where that is known; the GPU is not asked then.
+    """
+    if count is None:
+        return mask.flatten().nonzero()[:, 0]
+    return mask.flatten().nonzero_static(size=count)[:, 0]
+
+
+def take(tensor: Tensor, chosen: Tensor) -> Tensor:
+    """Return the rows (n, D) of a tensor (R, N, D), or (n,) of (R, N), that stand at `places`.
+
+    What indexing with the mask gives, but that would find the places anew here and in the backward
+    pass, and sort them there for the case that one stood twice.
+    """
+    return tensor.flatten(0, 1).index_select(0, chosen)
 
 
 def to_tensors(batch: Batch, device: torch.device | str = "cpu") -> TensorBatch:

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 from lanistr.model import losses, masking
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.flops import transformer_flops
-from lanistr.model.tensors import Arrays
+from lanistr.model.tensors import Arrays, places, take
 from lanistr.schema import Schema
 
 
@@ -159,9 +159,9 @@ class TextPretext(Pretext):
         hidden_RLW = encoder.hidden(spoilt_RL, attention_mask_RL)
         # Gathered before the vocabulary, which would be the largest tensor of the whole step.
         masked_alone = self.config.mlm_positions == "masked"
-        asked_RL = chosen_RL if masked_alone else attention_mask_RL.bool()
-        logits_nV = self.decoder(self.transform(hidden_RLW[asked_RL]))
-        loss = losses.masked_language(logits_nV, token_ids_RL[asked_RL])
+        asked_n = places(chosen_RL if masked_alone else attention_mask_RL.bool())
+        logits_nV = self.decoder(self.transform(take(hidden_RLW, asked_n)))
+        loss = losses.masked_language(logits_nV, take(token_ids_RL, asked_n))
         return loss, encoder.hand_on(hidden_RLW)
 
     def hide(self, arrays: Arrays, generator: Generator) -> tuple[Tensor, Tensor]:

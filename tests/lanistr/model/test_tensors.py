@@ -1,11 +1,12 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from lanistr.batch import Arrays, Features, collate
 from lanistr.modalities import Modality
-from lanistr.model.tensors import to_tensors
+from lanistr.model.tensors import places, take, to_tensors
 
 
 def test_a_batch_keeps_its_rows_dtypes_labels_and_presence(
@@ -25,3 +26,27 @@ def test_a_batch_keeps_its_rows_dtypes_labels_and_presence(
     assert batch.labels.isnan().tolist() == [False, True, False]
     presence = batch.presence(Modality, torch.device("cpu"))
     assert np.array_equal(presence.numpy(), plain.presence())
+
+
+# ---- reading what a mask chooses ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_taken_at_the_places_of_a_mask_is_what_the_mask_indexes(known: bool) -> None:
+    torch.manual_seed(0)
+    mask = torch.rand(3, 5) < 0.5
+    tokens = torch.randn(3, 5, 2, requires_grad=True)
+    chosen = places(mask, int(mask.sum()) if known else None)
+    assert torch.equal(take(tokens, chosen), tokens[mask])
+    assert torch.equal(take(tokens[..., 0], chosen), tokens[..., 0][mask])
+    weights = torch.randn(len(chosen), 2)
+    found, wanted = (
+        torch.autograd.grad((each * weights).sum(), tokens)[0]
+        for each in (take(tokens, chosen), tokens[mask])
+    )
+    assert torch.equal(found, wanted)
+
+
+def test_a_mask_that_chooses_nothing_gives_no_rows() -> None:
+    nothing = places(torch.zeros(3, 5, dtype=torch.bool))
+    assert take(torch.randn(3, 5, 2), nothing).shape == (0, 2)
