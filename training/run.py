@@ -105,10 +105,11 @@ class Run:
             versions=versions(),
         )
         run = cls(folder, config, dataset.task)
-        if (folder / CONFIG).is_file() and not run.finished:
+        begun = (folder / CONFIG).is_file() and not run.finished
+        if begun and run.stepped:
             _same(_read(folder / CONFIG, RunConfig), config, folder)
             return run
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
                 "the folder exists",
                 code="exists",
@@ -120,6 +121,12 @@ class Run:
             _write(draft / TASK, dataset.task)
             dataset.preprocessor.save(draft)
         return run
+
+    @property
+    def stepped(self) -> bool:
+        """Whether a first step was taken: before that, there is nothing to go on with."""
+        log = self.folder / LOG
+        return log.is_file() and log.stat().st_size > 0
 
     @property
     def finished(self) -> bool:

@@ -19,11 +19,14 @@ class Encoder(nn.Module):
     Attributes:
         width: last dimension W of the tokens.
         handed_on: number N of tokens a row, where every row has as many.
+        averages: whether the tokens of several rows of a case are averaged; else a case can have
+            one row.
         unused: names of modules that no output depends on, where a config keeps them.
     """
 
     width: int
     handed_on: int = 1
+    averages: bool = True
     unused: tuple[str, ...] = ()
 
     def example(self, rows: int) -> Arrays:

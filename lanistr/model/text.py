@@ -66,6 +66,7 @@ class TextEncoder(Encoder):
         self.config = config
         self.width = config.width
         self.tokens = config.tokens
+        self.averages = config.tokens == "cls"
         self.bert = BertModel(
             BertConfig(
                 vocab_size=config.vocab_size,

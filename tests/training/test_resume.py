@@ -173,6 +173,18 @@ def test_a_run_does_not_go_on_with_other_settings(
     assert json.loads((cut_off / "config.json").read_text()) == before
 
 
+def test_a_run_that_took_no_step_may_begin_anew_with_other_settings(
+    cut_off: Path, undisturbed: Path, stays: Path, command: Callable[..., str]
+) -> None:
+    (cut_off / "log.jsonl").write_text("")
+    command(
+        main, "--recipe", "demo", "--data", stays, "--out", cut_off,
+        overrides=(*PRETRAIN, "optim.epochs=1", "seed=1"),
+    )  # fmt: skip
+    assert json.loads((cut_off / "config.json").read_text())["recipe"]["seed"] == 1
+    assert 0 < len(entries(cut_off)) < len(entries(undisturbed))
+
+
 def test_a_run_does_not_go_on_with_other_data(
     cut_off: Path, other_stays: Path, command: Callable[..., str]
 ) -> None:
