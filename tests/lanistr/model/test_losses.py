@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from lanistr.model import losses
@@ -31,6 +32,13 @@ def test_a_column_that_does_not_vary_keeps_the_feature_loss_finite() -> None:
     target = torch.ones(8, 3)
     loss = losses.masked_features(torch.zeros(8, 3), target, torch.ones(8, 3, dtype=torch.bool))
     assert loss.item() == 1
+
+
+def test_rows_that_happen_to_be_alike_do_not_blow_the_feature_loss_up() -> None:
+    target = torch.zeros(8, 1)
+    target[0] = 0.05  # a variance of 3e-4, by which an error of 1 would count 3,000
+    loss = losses.masked_features(target + 1, target, torch.ones(8, 1, dtype=torch.bool))
+    assert loss.item() == pytest.approx(1)
 
 
 def test_the_feature_loss_sends_no_gradient_into_its_target() -> None:
