@@ -222,9 +222,10 @@ class Dataset:
         rng = None if seed is None else np.random.default_rng([seed, position])
         rows: dict[Modality, tuple[Arrays, ...]] = {}
         for modality in self._tables:
-            references = self._index[modality][position].as_py()
-            if references is None:
+            found = self._index[modality][position]
+            if not found.is_valid:
                 continue
+            references = found.values.to_numpy().tolist()
             if encoded is not None and modality in encoded:
                 rows[modality] = tuple(encoded.arrays(modality, i) for i in references)
             else:
