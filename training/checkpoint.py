@@ -1,13 +1,14 @@
 """The state of a run on disk, so that it goes on after an interruption as if there had been none.
 
     RUN/checkpoints/step-00000500/      after 500 steps
-      progress.json                     what else the run has to know
+      progress.json                     what else the run has to know, and the other files' sha256
       .metadata, *.distcp               weights and optimiser, by torch.distributed.checkpoint
 
 A checkpoint appears as a whole or not at all, and older ones go only when it is there. It does not
 depend on the number of processes: a run may go on with another.
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -36,7 +37,7 @@ from training.distributed import World
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-_PROGRESS = "progress.json"
+_PROGRESS, _DRAFT = "progress.json", ".draft"
 _NAME = re.compile(r"step-(\d{8,})")
 # Frozen weights are those of the run that it started from, and are read from there again.
 _OPTIONS = StateDictOptions(ignore_frozen_params=True)
@@ -62,87 +63,62 @@ class Checkpoints:
         Raises:
             CheckpointError: the disk takes no more; the older checkpoints are as they were.
         """
-        parent = self.folder / FOLDER
-        draft, done = parent / ".draft", parent / f"step-{progress['step']:08d}"
-        failure: list[str | None]
+        step = progress["step"]
         try:
-            if world.leads:
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir(parents=True)
-            world.wait()
+            # What the leading process alone does is shared, so that its failure is everyone's.
+            draft = world.share(self._clear)
             weights, state = get_state_dict(model, optimizer, options=_OPTIONS)
             with _alone(world) as alone:
-                state_dict_saver.save(
-                    {"model": weights, "optimizer": state}, checkpoint_id=draft, no_dist=alone
-                )
-            if world.leads:
-                (draft / _PROGRESS).write_text(json.dumps(progress) + "\n", encoding="utf-8")
-                for path in draft.iterdir():
-                    _settle(path)
-                shutil.rmtree(done, ignore_errors=True)
-                draft.rename(done)
-                _settle(parent)
-            failure = world.gather(None)
+                stored = {"model": weights, "optimizer": state}
+                state_dict_saver.save(stored, checkpoint_id=draft, no_dist=alone)
+            world.share(lambda: self._complete(draft, progress))
         except (OSError, CheckpointException) as exc:
-            failure = world.gather(f"{type(exc).__name__}: {exc}")
-        if any(failure):
             if world.leads:
-                shutil.rmtree(draft, ignore_errors=True)
+                shutil.rmtree(self.folder / FOLDER / _DRAFT, ignore_errors=True)
             kept = max(self.steps(), default=None)
             raise CheckpointError(
-                f"the state after step {progress['step']} cannot be stored: {_first_line(failure)}",
+                f"the state after step {step} cannot be stored: {_reason(exc)}",
                 code="cannot_store",
-                field=str(parent),
+                field=str(self.folder / FOLDER),
                 accepted="space on the disk; then the same command goes on "
                 + ("from the start" if kept is None else f"from step {kept}"),
-            )
-        if world.leads:
-            for step in self.steps()[: -self.keep]:
-                shutil.rmtree(self._path(step))
+            ) from exc
 
     def restore(
         self, model: nn.Module, optimizer: Optimizer, world: World
     ) -> dict[str, Any] | None:
-        """Bring back the newest state that can be read, and return its progress.
+        """Bring back the newest state that is whole, and return its progress.
 
         Returns:
             None if there is no checkpoint; weights are then as they were.
 
         Raises:
-            CheckpointError: there are checkpoints, but none can be read.
+            CheckpointError: there are checkpoints, but none is whole.
         """
-        there = world.share(self.steps)
-        for step in reversed(there):
-            weights, state = get_state_dict(model, optimizer, options=_OPTIONS)
-            stored: dict[str, Any] = {"model": weights, "optimizer": state}
-            try:
-                progress: dict[str, Any] = json.loads(
-                    (self._path(step) / _PROGRESS).read_text(encoding="utf-8")
-                )
-                with _alone(world) as alone:
-                    state_dict_loader.load(stored, checkpoint_id=self._path(step), no_dist=alone)
-            except (
-                Exception,
-                CheckpointException,
-            ) as exc:  # whatever a damaged file provokes, the one before may do
-                log.warning("checkpoint %s cannot be read: %s", self._path(step), exc)
-                continue
-            set_state_dict(
-                model,
-                optimizer,
-                model_state_dict=stored["model"],
-                optim_state_dict=stored["optimizer"],
-                options=StateDictOptions(ignore_frozen_params=True, strict=False),
-            )
-            return progress
-        if there:
+        progress = world.share(self._newest)
+        if progress is None:
+            return None
+        weights, state = get_state_dict(model, optimizer, options=_OPTIONS)
+        stored: dict[str, Any] = {"model": weights, "optimizer": state}
+        path = self._path(progress["step"])
+        try:
+            with _alone(world) as alone:
+                state_dict_loader.load(stored, checkpoint_id=path, no_dist=alone)
+        except CheckpointException as exc:
             raise CheckpointError(
-                "none of the checkpoints can be read",
-                code="damaged_checkpoint",
-                field=str(self.folder / FOLDER),
-                accepted="whole checkpoints, or none: remove the folder to start anew",
-            )
-        return None
+                f"the checkpoint does not fit the model: {_reason(exc)}",
+                code="wrong_checkpoint",
+                field=str(path),
+                accepted="a checkpoint of this run, written by this version",
+            ) from exc
+        set_state_dict(
+            model,
+            optimizer,
+            model_state_dict=stored["model"],
+            optim_state_dict=stored["optimizer"],
+            options=StateDictOptions(ignore_frozen_params=True, strict=False),
+        )
+        return progress
 
     def steps(self) -> list[int]:
         """Return the steps that there are checkpoints of, ascending."""
@@ -156,6 +132,57 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / FOLDER / f"step-{step:08d}"
+
+    def _clear(self) -> Path:
+        """Make an empty folder for the next checkpoint."""
+        draft = self.folder / FOLDER / _DRAFT
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        return draft
+
+    def _complete(self, draft: Path, progress: dict[str, Any]) -> None:
+        """Put a draft that all processes have written to in its place; remove what is too old."""
+        done = self._path(progress["step"])
+        contents = {"progress": progress, "sha256": _digests(draft)}
+        (draft / _PROGRESS).write_text(json.dumps(contents) + "\n", encoding="utf-8")
+        for path in draft.iterdir():
+            _settle(path)
+        shutil.rmtree(done, ignore_errors=True)
+        draft.rename(done)
+        _settle(done.parent)
+        for step in self.steps()[: -self.keep]:
+            shutil.rmtree(self._path(step))
+
+    def _newest(self) -> dict[str, Any] | None:
+        """Return the progress of the newest checkpoint whose files are as they were written."""
+        there = self.steps()
+        for step in reversed(there):
+            path = self._path(step)
+            try:
+                contents = json.loads((path / _PROGRESS).read_text(encoding="utf-8"))
+                if contents["sha256"] != _digests(path):
+                    raise ValueError("its files are not those that were written")
+                return dict(contents["progress"])
+            except (OSError, ValueError, LookupError, TypeError) as exc:
+                log.warning("%s cannot be read: %s", path, exc)
+        if there:
+            raise CheckpointError(
+                "none of the checkpoints can be read",
+                code="damaged_checkpoint",
+                field=str(self.folder / FOLDER),
+                accepted="whole checkpoints, or none: remove the folder to start anew",
+            )
+        return None
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of a checkpoint but of that which holds these."""
+    digests = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != _PROGRESS:
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 @contextmanager
@@ -175,5 +202,7 @@ def _settle(path: Path) -> None:
         os.close(handle)
 
 
-def _first_line(failure: list[str | None]) -> str:
-    return next(each for each in failure if each).splitlines()[0]
+def _reason(exc: BaseException) -> str:
+    """Return what went wrong, in one line; torch wraps the error of each process."""
+    inner = [failure[0] for failure in getattr(exc, "failures", {}).values()]
+    return "; ".join(str(each).splitlines()[0] for each in inner or [exc] if str(each))

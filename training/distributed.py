@@ -70,6 +70,12 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def align(self, model: nn.Module) -> None:
+        """Give every process the leading one's buffers: each has batch statistics of its own."""
+        if self.processes > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def share(self, make: Callable[[], T]) -> T:
         """Have the leading process make something that the others then get a copy of.
 

@@ -137,6 +137,7 @@ def main() -> None:
 
         # ---- calibration -----------------------------------------------------------------------
         if world.leads:
+            # Not from stored features: what is served does not round the encoders' tokens.
             learned = from_pretrained(run.model_folder, Lanistr).to(world.device)
             outputs = predict(learned, dataset, validation, world.device)
             run.write_calibration(Calibration.fit(outputs, dataset.labels[validation], label))
@@ -200,16 +201,18 @@ def _outputs(
     world: World,
     encoded: EncodedStore | None,
 ) -> NDArray[np.float32]:
-    """Predict with the model as it is, each process a part of the cases.
+    """Predict with the model as it would be stored, each process a part of the cases.
 
-    Processes that share the weights out have to run every layer together, so all predict all.
+    Processes that share the weights out have to run every layer together, so all predict all. What
+    comes out is the same in every process to the last bit: they decide by it what to do together.
     """
+    world.align(model)
     shared = world.processes > 1 and recipe.runtime.strategy == "ddp"
     mine = rows[world.process :: world.processes] if shared else rows
     workers = recipe.runtime.workers
     found = predict(model, dataset, mine, world.device, encoded=encoded, workers=workers)
     if not shared:
-        return found
+        return world.share(lambda: found)
     outputs = np.empty((len(rows), found.shape[1]), dtype=np.float32)
     for process, part in enumerate(world.gather(found)):
         outputs[process :: world.processes] = part

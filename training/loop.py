@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Generator, Tensor
@@ -114,6 +115,7 @@ class Trainer:
             seed=recipe.seed,
             lengths=dataset.tokens,
             costs=_costs(dataset, objective.model),
+            compared=_compared(dataset, objective.model),
             budget=recipe.runtime.tokens,
             processes=world.processes,
             process=world.process,
@@ -325,6 +327,22 @@ def _costs(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
         if amounts is not dataset.tokens:
             costs = costs + amounts * encoder.handed_on
     return costs
+
+
+def _compared(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
+    """Return (N,) the fused tokens of each case that SimMMM compares; None without it."""
+    simmmm = model.config.simmmm
+    if isinstance(model, Lanistr) or simmmm is None:
+        return None
+    tokens, modalities = 1 + 0 * dataset.tokens, 0 * dataset.tokens
+    for modality, amounts in dataset.amounts.items():
+        encoder = model.core.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        if simmmm.tokens == "all":
+            tokens = tokens + ((amounts > 0) * encoder.handed_on if encoder.averages else amounts)
+        modalities = modalities + (amounts > 0)
+    wanted = len(dataset.amounts) if simmmm.on == "parallel" else 1
+    return np.where(modalities >= wanted, tokens, 0)
 
 
 def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:

@@ -1,7 +1,9 @@
 """Objectives: from a batch to the loss that is trained on, and a report of its parts.
 
 A step's loss is the mean over all its cases, wherever they run: each micro-batch's mean counts by
-the share that it holds of what the mean is over.
+the share that it holds of what the mean is over: words, pictures, rows, series, compared tokens. Of
+words that is their number, not that of the masked ones, which only the masks know: the same in the
+mean, and no process has to wait for the others' masks.
 """
 
 from collections.abc import Sequence
@@ -67,7 +69,7 @@ class Pretraining:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a micro-batch adds to the step's loss."""
         shares = {FAMILIES[each].loss: share for each, share in part.shares.items()}
-        shares["simmmm"] = part.weight
+        shares["simmmm"] = part.compared
         named = self.run(batch, generator, part.company)
         named = {name: shares.get(name, 0.0) * each for name, each in named.items()}
         total = torch.stack([getattr(self.weights, name) * each for name, each in named.items()])
@@ -107,9 +109,8 @@ class Task:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a micro-batch, of labelled cases alone, adds to the step's loss."""
         assert batch.labels is not None
-        company = part.company | (batch.parts.keys() if part.company else frozenset())
         hidden = drop_modalities(batch, self.modality_dropout, generator)
-        loss = part.weight * self.loss(self.run(hidden, company).logits, batch.labels)
+        loss = part.weight * self.loss(self.run(hidden, part.company).logits, batch.labels)
         return loss, {"task": loss.detach()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -16,7 +16,11 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     Raises:
         ConfigError: a rate is given for a part that the model has not, or that is not trained.
     """
-    trained = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    trained = {
+        name.removeprefix("core."): each  # as in the model without its pretexts
+        for name, each in model.named_parameters()
+        if each.requires_grad
+    }
     parts = {".".join(name.split(".")[:n]) for name in trained for n in range(1, 5)}
     for part in config.rates:
         if part not in parts:

@@ -61,7 +61,7 @@ class LossWeights(Schema):
 
 
 class RuntimeConfig(Schema):
-    """How a run uses its machines; none of it changes what is computed beyond rounding.
+    """How a run uses its machines; what is learned is the same in the mean.
 
     Attributes:
         tokens: most tokens (words, patches, time steps, padding counted) that a process takes at

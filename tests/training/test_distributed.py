@@ -1,5 +1,6 @@
 """Several processes train one model: two real ones, which torchrun starts."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -160,6 +161,28 @@ def test_two_processes_fine_tune_and_leave_one_whole_run(
         for name in ("loss", "validation"):
             if name in ours:
                 assert theirs[name] == pytest.approx(ours[name], rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_processes_of_different_batch_statistics_decide_by_the_same_predictions(
+    strategy: str, stays: Path, stays_finetuned: Path
+) -> None:
+    words = ["-m", "tests.training.agreement", str(stays_finetuned), str(stays), strategy]
+    said = run(words, processes=2)
+    assert "statistics there: True agree: True" in said
+    assert "cases: True finite: True" in said
+
+
+def test_a_checkpoint_that_the_first_process_cannot_write_stops_both(
+    stays: Path, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(alone, out)  # as if it had been cut off before its end
+    shutil.rmtree(out / "model")
+    (out / "checkpoints").write_text("in the way")
+    said = run(arguments("pretrain", stays, out, *SETTINGS), processes=2, code=1)
+    assert "the state after step 4 cannot be stored" in said
+    assert (out / "checkpoints").read_text() == "in the way"
 
 
 # ---- what is put around the model ---------------------------------------------------------------

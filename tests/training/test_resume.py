@@ -121,15 +121,22 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     assert weights(out) == weights(undisturbed)
 
 
+@pytest.mark.parametrize("damage", ["cut short", "other bytes"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    stays: Path, undisturbed: Path, tmp_path: Path
+    damage: str, stays: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     words = arguments("pretrain", stays, out, *PRETRAIN)
     run_until(words, lambda: len(checkpoints(out)) >= 2, signal.SIGKILL)
     newest = out / "checkpoints" / checkpoints(out)[-1]
     (state,) = newest.glob("*.distcp")
-    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    content = bytearray(state.read_bytes())
+    half = len(content) // 2
+    if damage == "cut short":
+        del content[half:]
+    else:
+        content[half : half + 2000] = bytes(2000)
+    state.write_bytes(content)
     said = run(words)
     assert f"{newest.name} cannot be read" in said
     assert entries(out) == entries(undisturbed)

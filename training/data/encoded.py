@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from lanistr import __version__
 from lanistr.batch import Arrays
 from lanistr.draft import draft_folder
 from lanistr.errors import DataError
@@ -87,7 +88,7 @@ def encode_once(
     Raises:
         DataError: an encoder yields what float16 cannot hold, or the disk takes no more.
     """
-    key = _key(model, dataset, positions)
+    key = _key(model, dataset, positions, device)
     folder = dataset.folder / "encoded" / key
     if not (folder / "about.json").is_file():
         with draft_folder(folder) as draft:
@@ -139,8 +140,11 @@ def _encode(
     np.save(folder / f"{modality}.ends.npy", np.cumsum(lengths))
 
 
-def _key(model: Lanistr, dataset: Dataset, positions: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(data_hash(dataset).encode())
+def _key(
+    model: Lanistr, dataset: Dataset, positions: NDArray[np.int64], device: torch.device
+) -> str:
+    # A GPU encodes in bf16; another version may encode otherwise.
+    digest = hashlib.sha256(f"{data_hash(dataset)} {device.type} {__version__}".encode())
     digest.update(positions.tobytes())
     digest.update(model.config.model_dump_json(exclude={"head", "simmmm", "fusion"}).encode())
     for name, tensor in sorted(weights(model.encoders).items()):

@@ -38,6 +38,7 @@ class MicroBatch:
         weight: share of the step's cases; 0 for a case that is only there for company, where a
             step has fewer cases than there are processes.
         shares: by modality, the share of what all cases of the step bring of it.
+        compared: share of the fused tokens of the step that SimMMM compares.
         company: modalities that another process brings in this round. All processes have to run
             the same modules, so one that lacks a modality runs it over an empty row.
         last: the process's last micro-batch of the step.
@@ -49,6 +50,7 @@ class MicroBatch:
     seed: int
     weight: float
     shares: Mapping[Modality, float]
+    compared: float = 0.0
     company: frozenset[Modality] = frozenset()
     last: bool = True
 
@@ -65,6 +67,7 @@ class Curriculum:
         seed: of the run.
         lengths: tokens of text of every case of the data set, by which cases are grouped.
         costs: tokens that every case of the data set brings besides.
+        compared: fused tokens of every case of the data set that SimMMM compares; None without it.
         budget: most tokens of a micro-batch, padding counted; None for as many as there are.
         processes: number of processes.
         process: number of this one.
@@ -76,6 +79,7 @@ class Curriculum:
     seed: int
     lengths: NDArray[Any]
     costs: NDArray[Any] | None = None
+    compared: NDArray[Any] | None = None
     budget: int | None = None
     processes: int = 1
     process: int = 0
@@ -105,6 +109,7 @@ class Curriculum:
         idle = -len(parts) % self.processes
         brought = [self._brought(part) for part in parts]
         total = {m: sum(each[m] for each in brought) for m in self.amounts}
+        compared = [0 if self.compared is None else self.compared[part].sum() for part in parts]
         micro = [
             MicroBatch(
                 step=step,
@@ -113,8 +118,11 @@ class Curriculum:
                 seed=_mix(self.seed, step, number),
                 weight=len(part) / len(cases),
                 shares={m: amount[m] / total[m] for m in self.amounts if total[m]},
+                compared=float(tokens) / max(float(sum(compared)), 1.0),
             )
-            for number, (part, amount) in enumerate(zip(parts, brought, strict=True))
+            for number, (part, amount, tokens) in enumerate(
+                zip(parts, brought, compared, strict=True)
+            )
         ]
         nothing = dict.fromkeys(micro[0].shares, 0.0)
         micro += [

@@ -37,6 +37,7 @@ def curriculum(cases: int = 40, batch_size: int = 8, seed: int = 0, **changes: A
         seed=seed,
         lengths=tokens,
         costs=10 * amounts[Modality.IMAGE] + 1,
+        compared=2 + 10 * amounts[Modality.IMAGE],
         **changes,
     )
 
@@ -110,6 +111,7 @@ def test_the_processes_share_a_steps_cases_out_and_none_is_left_or_counted_twice
         for each in flat(rounds):
             assert len(each.positions) >= 1
             assert each.weight or not any(each.shares.values())
+        assert sum(each.compared for each in flat(rounds)) == pytest.approx(1)
         for modality in working[0].shares:
             assert sum(each.shares[modality] for each in working) == pytest.approx(1)
     everything = [
