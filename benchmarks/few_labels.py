@@ -10,6 +10,8 @@ As published, pretrained encoders are frozen; random ones are trained, since the
 Unlike published, fusion reads every token of the text (for reviews), and pretraining is without
 SimMMM unless `--simmmm` is given: docs/log.md says why.
 
+What it found so far, in docs/log.md, is no gain that can be told from chance.
+
     python -m benchmarks.few_labels --work build/few_labels
 """
 
@@ -31,7 +33,7 @@ from lanistr.tasks import find_task
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)
-"""Of fine-tuning. 1e-4 and 3e-3 are far worse for both ways: see docs/log.md."""
+"""Of fine-tuning. With 64 labels 1e-4 and 3e-3 were far worse for both ways: see docs/log.md."""
 
 FIRST_SEED = 10
 """Lower ones helped to choose these settings and would flatter them."""
