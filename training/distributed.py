@@ -117,7 +117,9 @@ def joined(device: str) -> Iterator[World]:
         "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=_PATIENCE
     )
     try:
-        yield World(own, processes, dist.get_rank())
+        world = World(own, processes, dist.get_rank())
+        yield world
+        world.wait()  # nobody leaves while another still listens
     finally:
         dist.destroy_process_group()
 
