@@ -167,7 +167,7 @@ class ImagePretext(Pretext):
             len(pixels), config.patches, ratio=config.mask_ratio, generator=generator
         ).to(pixels.device)
         tokens_RNW = encoder(pixels, hidden_RP)
-        hidden_n = places(hidden_RP, len(pixels) * round(config.mask_ratio * config.patches))
+        hidden_n = places(hidden_RP)
         painted_nQ = self.decoder(take(tokens_RNW[:, 1:], hidden_n))
         patches_RPQ = functional.unfold(
             encoder.normalise(pixels), kernel_size=config.patch, stride=config.patch

@@ -72,19 +72,13 @@ class TensorBatch:
         return type(self)(self.size, parts, None if self.labels is None else change(self.labels))
 
 
-def places(mask: Tensor, count: int | None = None) -> Tensor:
+def places(mask: Tensor) -> Tensor:
     """Return (n,) int64: where a bool mask is True, counted through all its axes.
 
     A GPU has to tell how many these are before the next operation can be asked for. So they are
     found once, and `take` reads as many tensors with them as there are to read.
-
-    Args:
-        mask: of any shape.
-        count: how many these are, where that is known; the GPU is not asked then.
     """
-    if count is None:
-        return mask.flatten().nonzero()[:, 0]
-    return mask.flatten().nonzero_static(size=count)[:, 0]
+    return mask.flatten().nonzero()[:, 0]
 
 
 def take(tensor: Tensor, chosen: Tensor) -> Tensor:

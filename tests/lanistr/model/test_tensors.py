@@ -1,7 +1,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 import torch
 
 from lanistr.batch import Arrays, Features, collate
@@ -31,12 +30,11 @@ def test_a_batch_keeps_its_rows_dtypes_labels_and_presence(
 # ---- reading what a mask chooses ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("known", [False, True])
-def test_what_is_taken_at_the_places_of_a_mask_is_what_the_mask_indexes(known: bool) -> None:
+def test_what_is_taken_at_the_places_of_a_mask_is_what_the_mask_indexes() -> None:
     torch.manual_seed(0)
     mask = torch.rand(3, 5) < 0.5
     tokens = torch.randn(3, 5, 2, requires_grad=True)
-    chosen = places(mask, int(mask.sum()) if known else None)
+    chosen = places(mask)
     assert torch.equal(take(tokens, chosen), tokens[mask])
     assert torch.equal(take(tokens[..., 0], chosen), tokens[..., 0][mask])
     weights = torch.randn(len(chosen), 2)
