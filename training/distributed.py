@@ -28,6 +28,10 @@ from training.settings import choose_device
 
 T = TypeVar("T")
 
+_OVER: list[Any] = []
+"""Process groups that have ended. The last to let go of one joins its threads; a DDP model does so
+holding Python's lock, which these threads may be waiting for. So nothing else is the last."""
+
 _PATIENCE = timedelta(hours=2)
 """How long processes wait for one another: the first encodes what the others then read."""
 
@@ -121,6 +125,7 @@ def joined(device: str) -> Iterator[World]:
         yield world
         world.wait()  # nobody leaves while another still listens
     finally:
+        _OVER.append(dist.group.WORLD)
         dist.destroy_process_group()
 
 
