@@ -54,6 +54,10 @@ class MadeCases(Dataset):
             }.items()
         }
 
+    def row_counts(self, modality: Modality) -> NDArray[np.int64]:
+        """See `Dataset.row_counts`."""
+        return np.array([len(each.rows.get(modality, ())) for each in self.cases])
+
     def batch(
         self,
         positions: Sequence[int],
