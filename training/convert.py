@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from lanistr.command import run_command
+from lanistr.command import CommandParser, run_command
 from lanistr.draft import draft_folder
 from lanistr.errors import ConfigError
 from lanistr.model.checkpoint import fill, save_pretrained
@@ -141,7 +141,7 @@ def _sha256(path: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m training.convert",
         description="Convert a checkpoint of the research release (a .pth.tar file).",
         epilog=f"example:\n  {EXAMPLE}",
