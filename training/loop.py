@@ -204,7 +204,8 @@ class Trainer:
         """Take a step; return whether any process was asked to end."""
         started = time.perf_counter()
         optim, device, names = self.recipe.optim, self.world.device, self.objective.losses
-        set_rates(self.optimizer, rate_factor(optim, self.step, self.steps))
+        factor = rate_factor(optim, self.step, self.steps)
+        set_rates(self.optimizer, factor)
         if not self.objective.model.training:  # to say it walks through every module
             self.objective.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -249,7 +250,7 @@ class Trainer:
             "epoch": self.epoch(self.step),
             "loss": value,
             "losses": losses,
-            "lr": optim.lr * rate_factor(optim, self.step, self.steps),
+            "lr": optim.lr * factor,
             "gradient_norm": norm,
             "samples_per_second": round(cases / seconds, 2),
             "tokens_per_second": round(tokens / seconds, 1),

@@ -54,8 +54,9 @@ def main() -> None:
         model = LanistrForPretraining(model_config(sizes, fitted.dimensions()))
         load_initial(model.core, recipe.init)
         if arguments.init:
-            check_fits(Run.open(arguments.init), dataset)
-            load_core(model.core, Run.open(arguments.init).model_folder)
+            start = Run.open(arguments.init)
+            check_fits(start, dataset)
+            load_core(model.core, start.model_folder)
         run = world.share(
             lambda: Run.begin(
                 arguments.out,

@@ -185,10 +185,6 @@ class Dataset:
         lengths = pc.fill_null(pc.list_value_length(self._index[modality]), 0)
         return lengths.to_numpy().astype(np.int64)
 
-    def row_total(self, modality: Modality) -> int:
-        """Return the number of rows of a modality's table."""
-        return int(self._tables[modality].num_rows)
-
     def references(
         self, modality: Modality, positions: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
     ) -> np.ndarray[Any, np.dtype[np.int64]]:
