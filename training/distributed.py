@@ -3,6 +3,8 @@
 `torchrun` starts the processes and tells each who it is; without it there is one.
 """
 
+import atexit
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -29,8 +31,7 @@ from training.settings import choose_device
 T = TypeVar("T")
 
 _OVER: list[Any] = []
-"""Process groups that have ended. The last to let go of one joins its threads; a DDP model does so
-holding Python's lock, which these threads may be waiting for. So nothing else is the last."""
+"""Process groups that have ended, held until `_let_go`."""
 
 _PATIENCE = timedelta(hours=2)
 """How long processes wait for one another: the first encodes what the others then read."""
@@ -127,6 +128,18 @@ def joined(device: str) -> Iterator[World]:
     finally:
         _OVER.append(dist.group.WORLD)
         dist.destroy_process_group()
+
+
+@atexit.register
+def _let_go() -> None:
+    """Join the threads of the process groups that have ended, after all that used them.
+
+    The last to let go of a group joins its threads, which may be waiting for Python's lock. A DDP
+    model would hold that lock and wait for ever; Python, once it has begun to end, would kill the
+    threads where they wait and itself with them. This list is neither.
+    """
+    gc.collect()
+    _OVER.clear()
 
 
 # ---- around the model ---------------------------------------------------------------------------

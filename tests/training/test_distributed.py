@@ -173,6 +173,10 @@ def test_processes_of_different_batch_statistics_decide_by_the_same_predictions(
     assert "cases: True finite: True" in said
 
 
+def test_processes_end_well_while_threads_hold_what_they_exchanged() -> None:
+    assert run(["-m", "tests.training.leaving", "10"]).endswith("codes: [0]\n")
+
+
 def test_a_checkpoint_that_the_first_process_cannot_write_stops_both(
     stays: Path, alone: Path, tmp_path: Path
 ) -> None:
