@@ -41,6 +41,7 @@ def prepare(
     options: PreprocessOptions,
     splits: SplitOptions,
     source: Mapping[str, Any],
+    split_of: Mapping[str, Split] | None = None,
 ) -> Dataset:
     """Prepare a data set from records.
 
@@ -51,14 +52,16 @@ def prepare(
         options: how each modality is preprocessed.
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
+        split_of: the split of every group, where it is settled already; None: drawn.
 
     Raises:
         DataError: `out` exists, or there are no records.
         ConfigError: the shares do not add up.
     """
-    split_of = assign_splits(
-        sorted({sample.group or str(sample.id) for sample in samples()}), splits
-    )
+    if split_of is None:
+        split_of = assign_splits(
+            sorted({sample.group or str(sample.id) for sample in samples()}), splits
+        )
 
     def training() -> Iterable[Sample]:
         return (s for s in samples() if split_of[s.group or str(s.id)] == "train")

@@ -1,0 +1,94 @@
+"""What is wrong with a user's raw files: told by file, row and column, and bounded."""
+
+import json
+import logging
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lanistr.errors import DataError, shorten
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing in a raw file that could not be used as it stands.
+
+    Attributes:
+        code: stable short name of the kind of problem, such as ``unreadable_picture``.
+        file: the file, as the user called it.
+        row: number of the record in its file, from 1, without a header; None: the file as a whole.
+        column: name of the column; empty: the row as a whole.
+        seen: what stood there, shortened.
+        message: what is wrong and what is accepted.
+    """
+
+    code: str
+    file: str
+    row: int | None
+    column: str
+    seen: Any
+    message: str
+
+    def __str__(self) -> str:
+        row = "" if self.row is None else f", row {self.row}"
+        column = f", column {self.column}" if self.column else ""
+        seen = "" if self.seen is None else f"; seen {self.seen!r}"
+        return f"{self.file}{row}{column}: {self.message}{seen}"
+
+
+class Problems:
+    """Collects problems, writes each down at once, and stops the run when there are too many.
+
+    Attributes:
+        counts: how many there were of each kind.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        """Begin without problems.
+
+        Args:
+            path: the problems file, one JSON object a line; made with the first problem.
+            limit: the largest number that the run goes on with.
+        """
+        self.counts: Counter[str] = Counter()
+        self._path = path
+        self._limit = limit
+        path.unlink(missing_ok=True)
+
+    def add(
+        self,
+        code: str,
+        message: str,
+        *,
+        file: Path | str,
+        row: int | None = None,
+        column: str = "",
+        seen: Any = None,
+    ) -> None:
+        """Write one problem down.
+
+        Raises:
+            DataError: it is one more than the limit.
+        """
+        problem = Problem(code, str(file), row, column, shorten(seen), message)
+        with self._path.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+        self.counts[code] += 1
+        if self.counts.total() == 1:
+            log.warning("%s (this and further problems: %s)", problem, self._path)
+        if self.counts.total() > self._limit:
+            raise DataError(
+                f"too many problems, the last: {problem}",
+                code="too_many_problems",
+                field=str(self._path),
+                seen=dict(self.counts),
+                accepted=f"at most {self._limit} (--most-problems)",
+            )
+
+
+def problems_path(out: Path) -> Path:
+    """Return where the problems of a data set are listed: beside it, as it may not come about."""
+    return out.with_name(out.name + ".problems.jsonl")
