@@ -121,6 +121,9 @@ def main() -> None:
             if not trainer.ends_epoch(step):
                 continue
             epoch = trainer.epoch(step)
+            last = epoch + 1 == recipe.optim.epochs
+            if (epoch + 1) % recipe.validate_every and not last:
+                continue
             outputs = _outputs(model, dataset, validation, recipe, world, encoded)
             if class_weights is not None:
                 outputs = outputs - np.log(class_weights, dtype=np.float32)

@@ -137,6 +137,8 @@ class FinetuneRecipe(Recipe):
         class_weights: weight of each class in the loss: all 1, "balanced" (as rare as a class is,
             so heavy), or a number for each. Probabilities stay those of the data: what the
             weights shift is taken back from the head after training.
+        validate_every: epochs between validations; the last epoch is always validated. With few
+            labels an epoch is a handful of steps, and validating costs more than it.
         patience: epochs without a better validation metric before training stops.
         labels: learn from so many labelled cases only, drawn with the seed. None: all.
     """
@@ -148,6 +150,7 @@ class FinetuneRecipe(Recipe):
         "equal"
     )
     ordinal: Literal["score", "classes"] = "score"
+    validate_every: int = Field(default=1, ge=1)
     patience: int = Field(default=10, ge=1)
     labels: int | None = Field(default=None, ge=1)
 

@@ -227,6 +227,9 @@ def test_raw_records_are_written_as_users_have_them(tmp_path: Path):
     [
         ("--samples", "0", "samples"),
         ("--missing", "1.5", "missing"),
+        ("--missing", "image=2", "missing.by modality.image"),
+        ("--missing", "imag=0.5", "missing.by modality.imag.[key]"),
+        ("--missing", "image", "--missing"),
         ("--image-size", "3", "image.size"),
         ("--vocabulary", "/nowhere.txt", "text.vocabulary"),
     ],

@@ -1,6 +1,7 @@
 """Synthetic records: the form that users have, the same for the same seed."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 TASKS = sorted(MAKERS)
 
 
-def drawn(task: str, **options: float) -> list[Sample]:
+def drawn(task: str, **options: Any) -> list[Sample]:
     return list(draw(task, SyntheticOptions.model_validate(options)))
 
 
@@ -65,6 +66,19 @@ def test_parts_are_missing_as_often_as_asked_but_one_always_stays(task: str, mis
     else:
         assert {len(case.parts) for case in cases} == {1}
         assert {next(iter(case.parts)) for case in cases} == set(modalities)
+
+
+def test_each_modality_may_be_missing_as_often_as_in_the_data_it_stands_for():
+    cases = drawn("rating", samples=300, missing={"image": 0.95, "tabular": 0.3})
+    shares = [np.mean([m not in case.parts for case in cases]) for m in Modality][:3]
+    assert shares == pytest.approx([0, 0.95, 0.3], abs=0.06)
+
+
+def test_a_modality_that_a_task_has_not_cannot_be_missing():
+    with pytest.raises(ConfigError) as caught:
+        drawn("rating", samples=1, missing={"timeseries": 0.1})
+    assert caught.value.field == "missing"
+    assert caught.value.accepted == "one of text, image, tabular"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -7,14 +7,16 @@ predicts in part, each further one adds something, and what unlabelled cases tea
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from lanistr.errors import ConfigError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.sample import Sample
 from lanistr.schema import Schema
+from lanistr.tasks import find_task
 from training.prepare.synthetic import reviews, stays
 
 MAKERS: Mapping[str, Callable[[int, np.random.Generator], Sample]] = {
@@ -23,18 +25,27 @@ MAKERS: Mapping[str, Callable[[int, np.random.Generator], Sample]] = {
 }
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[
+    Annotated[Share, Tag("all")] | Annotated[dict[Modality, Share], Tag("by modality")],
+    Discriminator(lambda given: "by modality" if isinstance(given, dict) else "all"),
+]
+"""One share for all modalities, or one for each that is named."""
+
+
 class SyntheticOptions(Schema):
     """How many records, and how incomplete.
 
     Attributes:
         samples: number of cases.
-        missing: chance that a case lacks a modality, each by itself; one always stays.
+        missing: chance that a case lacks a modality, each by itself; one for all, or by modality,
+            0 for those not named. One modality always stays.
         unlabelled: share of the cases without a label.
         seed: the same seed makes the same records, whatever the number asked for.
     """
 
     samples: int = Field(default=2000, ge=1)
-    missing: float = Field(default=0.3, ge=0, le=1)
+    missing: Shares = 0.3
     unlabelled: float = Field(default=0.0, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
 
@@ -43,7 +54,7 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
     """Yield the cases one by one.
 
     Raises:
-        ConfigError: there is no generator for this task.
+        ConfigError: there is no generator for this task, or it makes no such modality.
     """
     if task not in MAKERS:
         raise ConfigError(
@@ -52,10 +63,22 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
             seen=task,
             accepted=unknown_name(task, MAKERS),
         )
+    modalities = find_task(task).modalities
+    missing = options.missing
+    if not isinstance(missing, dict):
+        missing = dict.fromkeys(modalities, missing)
+    for each in missing:
+        if each not in modalities:
+            raise ConfigError(
+                f"no such modality in {task}",
+                field="missing",
+                seen=str(each),
+                accepted=unknown_name(each, modalities),
+            )
     for number in range(options.samples):
         rng = np.random.default_rng([options.seed, number])
         case = MAKERS[task](number, rng)
-        kept = _keep(list(case.parts), options.missing, rng)
+        kept = _keep(list(case.parts), missing, rng)
         labelled = rng.random() >= options.unlabelled
         yield Sample(
             {modality: part for modality, part in case.parts.items() if modality in kept},
@@ -66,6 +89,8 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
         )
 
 
-def _keep(modalities: list[Modality], missing: float, rng: np.random.Generator) -> list[Modality]:
-    kept = [each for each in modalities if rng.random() >= missing]
+def _keep(
+    modalities: list[Modality], missing: Mapping[Modality, float], rng: np.random.Generator
+) -> list[Modality]:
+    kept = [each for each in modalities if rng.random() >= missing.get(each, 0.0)]
     return kept or [modalities[int(rng.integers(len(modalities)))]]

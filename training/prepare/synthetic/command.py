@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from lanistr import __version__
+from lanistr.errors import ConfigError
 from lanistr.sample import to_record
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
@@ -23,7 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", required=True, choices=sorted(MAKERS))
     parser.add_argument("--samples", type=int, default=2000, help="number of cases (2000)")
     parser.add_argument(
-        "--missing", type=float, default=0.3, help="chance that a case lacks a part (0.3)"
+        "--missing",
+        nargs="+",
+        default=["0.3"],
+        metavar="SHARE",
+        help="chance that a case lacks a part (0.3), or by part: image=0.95 tabular=0.3",
     )
     parser.add_argument("--unlabelled", type=float, default=0.0, help="share without a label (0)")
     parser.add_argument("--raw", type=Path, help="also write the raw records into this new folder")
@@ -34,7 +39,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     wanted = options(
         SyntheticOptions,
         samples=arguments.samples,
-        missing=arguments.missing,
+        missing=_missing(arguments.missing),
         unlabelled=arguments.unlabelled,
         seed=arguments.seed,
     )
@@ -46,8 +51,26 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         arguments.out,
         options=preprocess_options(arguments),
         splits=split_options(arguments),
-        source={"from": "synthetic", "version": __version__, **wanted.model_dump()},
+        source={"from": "synthetic", "version": __version__, **wanted.model_dump(mode="json")},
     )
+
+
+def _missing(words: list[str]) -> str | dict[str, str]:
+    """Read one share for all modalities, or MODALITY=SHARE for some; `SyntheticOptions` checks."""
+    if len(words) == 1 and "=" not in words[0]:
+        return words[0]
+    shares: dict[str, str] = {}
+    for word in words:
+        modality, equals, share = word.partition("=")
+        if not equals or modality in shares:
+            raise ConfigError(
+                "named twice" if equals else "not one share, and not one by modality",
+                field="--missing",
+                seen=word,
+                accepted="one number, or such as image=0.95 tabular=0.3",
+            )
+        shares[modality] = share
+    return shares
 
 
 def _write_raw(task: str, wanted: SyntheticOptions, out: Path) -> None:
