@@ -147,7 +147,6 @@ def _trainer(
     return Trainer(
         Task(
             model,
-            regression=False,
             modality_dropout=recipe.modality_dropout,
             run=parallelize(model, recipe.runtime, world),
         ),

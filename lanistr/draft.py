@@ -1,5 +1,6 @@
 """Folders that appear as a whole or not at all."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -35,6 +36,15 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def settle(path: Path) -> None:
+    """Have the system write a file or folder to the disk now."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _replace(draft: Path, folder: Path) -> None:

@@ -11,7 +11,6 @@ depend on the number of processes: a run may go on with another.
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import warnings
@@ -31,12 +30,13 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
+from lanistr.draft import settle
 from lanistr.errors import CheckpointError
 from training.distributed import World
+from training.run import CHECKPOINTS
 
 log = logging.getLogger(__name__)
 
-FOLDER = "checkpoints"
 _PROGRESS, _DRAFT = "progress.json", ".draft"
 _NAME = re.compile(r"step-(\d{8,})")
 # Frozen weights are those of the run that it started from, and are read from there again.
@@ -74,12 +74,12 @@ class Checkpoints:
             world.share(lambda: self._complete(draft, progress))
         except (OSError, CheckpointException) as exc:
             if world.leads:
-                shutil.rmtree(self.folder / FOLDER / _DRAFT, ignore_errors=True)
+                shutil.rmtree(self.folder / CHECKPOINTS / _DRAFT, ignore_errors=True)
             kept = max(self.steps(), default=None)
             raise CheckpointError(
                 f"the state after step {step} cannot be stored: {_reason(exc)}",
                 code="cannot_store",
-                field=str(self.folder / FOLDER),
+                field=str(self.folder / CHECKPOINTS),
                 accepted="space on the disk; then the same command goes on "
                 + ("from the start" if kept is None else f"from step {kept}"),
             ) from exc
@@ -122,20 +122,20 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Return the steps that there are checkpoints of, ascending."""
-        parent = self.folder / FOLDER
+        parent = self.folder / CHECKPOINTS
         names = [_NAME.fullmatch(path.name) for path in parent.iterdir()] if parent.is_dir() else []
         return sorted(int(name[1]) for name in names if name)
 
     def remove(self) -> None:
         """Remove all checkpoints of a run that is done."""
-        shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
 
     def _path(self, step: int) -> Path:
-        return self.folder / FOLDER / f"step-{step:08d}"
+        return self.folder / CHECKPOINTS / f"step-{step:08d}"
 
     def _clear(self) -> Path:
         """Make an empty folder for the next checkpoint."""
-        draft = self.folder / FOLDER / _DRAFT
+        draft = self.folder / CHECKPOINTS / _DRAFT
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         return draft
@@ -146,11 +146,13 @@ class Checkpoints:
         contents = {"progress": progress, "sha256": _digests(draft)}
         (draft / _PROGRESS).write_text(json.dumps(contents) + "\n", encoding="utf-8")
         for path in draft.iterdir():
-            _settle(path)
+            settle(path)
         shutil.rmtree(done, ignore_errors=True)
         draft.rename(done)
-        _settle(done.parent)
-        for step in self.steps()[: -self.keep]:
+        settle(done.parent)
+        # Those of later steps could not be read, or the run would have gone on from there.
+        older = [step for step in self.steps() if step <= progress["step"]]
+        for step in older[: -self.keep]:
             shutil.rmtree(self._path(step))
 
     def _newest(self) -> dict[str, Any] | None:
@@ -169,7 +171,7 @@ class Checkpoints:
             raise CheckpointError(
                 "none of the checkpoints can be read",
                 code="damaged_checkpoint",
-                field=str(self.folder / FOLDER),
+                field=str(self.folder / CHECKPOINTS),
                 accepted="whole checkpoints, or none: remove the folder to start anew",
             )
         return None
@@ -191,15 +193,6 @@ def _alone(world: World) -> Iterator[bool]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield world.processes == 1
-
-
-def _settle(path: Path) -> None:
-    """Have the system write a file or folder to the disk now."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _reason(exc: BaseException) -> str:

@@ -11,6 +11,7 @@ from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.model.checkpoint import from_pretrained, load_core, read_config
+from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
@@ -72,6 +73,8 @@ def main() -> None:
             load_core(model, init.model_folder)
         if recipe.freeze_encoders:
             model.freeze_encoders()
+        if model.head and isinstance(model.head.link, Units):
+            model.head.link.fit(torch.from_numpy(dataset.labels[positions])[:, None])
         run = world.share(
             lambda: Run.begin(
                 arguments.out,
@@ -101,7 +104,6 @@ def main() -> None:
         # ---- steps, keeping the best epoch on the validation split -------------------------------
         objective = Task(
             model,
-            regression=label.kind == "regression",
             modality_dropout=recipe.modality_dropout,
             class_weights=class_weights,
             run=parallelize(model, recipe.runtime, world),

@@ -1,6 +1,7 @@
 """The training loop: steps, what is logged of each, and the state that survives an interruption."""
 
 import json
+import logging
 import math
 import os
 import signal
@@ -32,6 +33,8 @@ from training.optim import make_optimizer, rate_factor, set_rates
 from training.recipe import Recipe
 from training.run import LOG, Run
 
+log = logging.getLogger(__name__)
+
 TENSORBOARD = "tensorboard"
 
 
@@ -51,7 +54,11 @@ class StepLog:
     def __init__(self, folder: Path, size: int = 0, step: int = 0) -> None:
         self.path = folder / LOG
         self.path.touch()
-        os.truncate(self.path, min(size, self.path.stat().st_size))
+        there = self.path.stat().st_size
+        if there < size:
+            warning = "%s has lost %d bytes: it does not tell of every step before step %d"
+            log.warning(warning, self.path, size - there, step)
+        os.truncate(self.path, min(size, there))
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)
 
     def write(self, *, after: int, **entry: Any) -> None:
@@ -106,6 +113,7 @@ class Trainer:
         self.objective = objective
         self.dataset = dataset
         self.recipe = recipe
+        self.run = run
         self.world = world
         self.encoded = encoded
         self.curriculum = Curriculum(
@@ -194,6 +202,7 @@ class Trainer:
         if self.log:
             self.log.close()
             self.checkpoints.remove()
+            self.run.release()
 
     def note(self, **entry: Any) -> None:
         """Log what is not a step, such as a validation."""

@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from lanistr.model.heads import Units
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, places
 from lanistr.model.variant import FAMILIES
@@ -79,9 +80,11 @@ class Pretraining:
 class Task:
     """The task's loss over labelled cases: cross-entropy, or squared error for regression.
 
+    Squared errors are in units of the training labels' variance, so that the same learning rates
+    suit labels of any size.
+
     Args:
         model: what is trained.
-        regression: the label is a number.
         modality_dropout: chance that a present modality of a case is hidden.
         class_weights: (C,) weight of each class, 1 on average over the cases; None for all 1.
         run: the model as it runs, where it is wrapped for several processes.
@@ -93,13 +96,13 @@ class Task:
         self,
         model: Lanistr,
         *,
-        regression: bool,
         modality_dropout: float,
         class_weights: Sequence[float] | None = None,
         run: nn.Module | None = None,
     ) -> None:
         self.model = model
-        self.regression = regression
+        assert model.head is not None, "a task is learned with a head"
+        self.link = model.head.link
         self.modality_dropout = modality_dropout
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
         self.run = run or model
@@ -115,8 +118,9 @@ class Task:
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of outputs (B, C) against labels (B,)."""
-        if self.regression:
-            return functional.mse_loss(logits[:, 0].float(), labels)
+        if isinstance(self.link, Units):
+            unit = self.link.deviation
+            return functional.mse_loss(logits.float() / unit, labels[:, None] / unit)
         each = functional.cross_entropy(logits.float(), labels.long(), reduction="none")
         if self.class_weights is not None:
             each = each * self.class_weights.to(each)[labels.long()]

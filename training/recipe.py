@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 RECIPES = Path(__file__).parent / "recipes"
 
 
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimConfig(Schema):
     """How weights move.
 
@@ -43,7 +46,7 @@ class OptimConfig(Schema):
     lr: float = Field(gt=0)
     rates: dict[str, Annotated[float, Field(ge=0)]] = {}
     weight_decay: float = Field(ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     warmup: float = Field(default=0.1, ge=0, le=1)
@@ -115,7 +118,7 @@ class Recipe(Schema):
     runtime: RuntimeConfig = RuntimeConfig()
     checkpoints: CheckpointConfig = CheckpointConfig()
     augment: Augmentation = Augmentation()
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class PretrainRecipe(Recipe):

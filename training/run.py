@@ -5,13 +5,16 @@ task.json           the task
 preprocessing.json  the fitted preprocessing state, with tokenizer.json beside it
 log.jsonl           one object a step; after each epoch of fine-tuning, one of validation
 tensorboard/        the same figures for TensorBoard
-checkpoints/        while it runs: the state to go on from
+checkpoints/        while it runs: the state to go on from; and .lock, held by the command
 model/              the weights: config.json and model.safetensors
 calibration.json    after fine-tuning, fitted on the validation split
 report-SPLIT.json   what `training.evaluate` found
 """
 
+import errno
+import fcntl
 import json
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,12 +38,14 @@ from lanistr.tasks import TaskSpec
 from training.data.store import Dataset, data_hash
 from training.recipe import Recipe
 
-CONFIG, TASK, LOG, MODEL, CALIBRATION = (
+CONFIG, TASK, LOG, CHECKPOINTS, MODEL, CALIBRATION, _LOCK = (
     "config.json",
     "task.json",
     "log.jsonl",
+    "checkpoints",
     "model",
     "calibration.json",
+    ".lock",
 )
 
 Part = TypeVar("Part", bound=Schema)
@@ -92,7 +97,7 @@ class Run:
 
         Raises:
             ConfigError: the folder holds a finished run, an unfinished one of other settings, or
-                something else.
+                something else; or a command is at work on it.
         """
         config = RunConfig(
             stage=stage,
@@ -106,6 +111,8 @@ class Run:
         )
         run = cls(folder, config, dataset.task)
         begun = (folder / CONFIG).is_file() and not run.finished
+        if begun:
+            _lock(folder)
         if begun and run.stepped:
             _same(_read(folder / CONFIG, RunConfig), config, folder)
             return run
@@ -117,6 +124,7 @@ class Run:
                 accepted="a new folder, an empty one, or one with a run that was cut off",
             )
         with draft_folder(folder) as draft:
+            _lock(draft, folder)
             _write(draft / CONFIG, config)
             _write(draft / TASK, dataset.task)
             dataset.preprocessor.save(draft)
@@ -125,8 +133,9 @@ class Run:
     @property
     def stepped(self) -> bool:
         """Whether a first step was taken: before that, there is nothing to go on with."""
-        log = self.folder / LOG
-        return log.is_file() and log.stat().st_size > 0
+        log, checkpoints = self.folder / LOG, self.folder / CHECKPOINTS
+        logged = log.is_file() and log.stat().st_size > 0
+        return logged or (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
     @property
     def finished(self) -> bool:
@@ -135,6 +144,12 @@ class Run:
             return (self.model_folder / CONFIG_NAME).is_file()  # written after the weights
         # Fine-tuning writes the best model as it goes; its last act is the calibration.
         return (self.folder / CALIBRATION).is_file()
+
+    def release(self) -> None:
+        """Let others have the folder; the end of the process does so too."""
+        (self.folder / _LOCK).unlink(missing_ok=True)
+        for handle in _LOCKS.pop(self.folder, ()):
+            os.close(handle)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -175,6 +190,37 @@ class Run:
     def calibration(self) -> Calibration:
         """Return the calibration of a fine-tuned run."""
         return _read(self.folder / CALIBRATION, Calibration)
+
+
+_LOCKS: dict[Path, list[int]] = {}
+"""Handles of the lock files of every run that this process is at work on, by run folder."""
+
+
+def _lock(there: Path, folder: Path | None = None) -> None:
+    """Keep other processes from a run folder until this one ends, however it ends.
+
+    Args:
+        there: where the folder stands now.
+        folder: where it will stand, if elsewhere.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    folder = folder or there
+    handle = os.open(there / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(handle)
+        if exc.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        raise ConfigError(
+            "another command is at work on this run",
+            code="in_use",
+            field=str(folder),
+            accepted="the folder once that command has ended, or another one",
+        ) from exc
+    _LOCKS.setdefault(folder, []).append(handle)
 
 
 def check_fits(run: Run, dataset: Dataset) -> None:

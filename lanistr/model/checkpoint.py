@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from lanistr.draft import settle
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
@@ -44,6 +45,8 @@ class StoredConfig(Schema):
 def save_pretrained(model: Lanistr | LanistrForPretraining, folder: Path) -> None:
     """Write a model into a folder; each file is replaced as a whole or not at all.
 
+    When this returns, all is on the disk.
+
     Raises:
         CheckpointError: the weights cannot be written.
     """
@@ -57,10 +60,16 @@ def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: 
     tensors = {name: each.detach().contiguous().cpu() for name, each in named.items()}
     unfinished = folder / f".{WEIGHTS_NAME}.{os.getpid()}"
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
         save_file(tensors, unfinished)
+        unfinished.chmod(mode)  # the library makes a file for its owner alone
+        settle(unfinished)
         unfinished.replace(folder / WEIGHTS_NAME)
         unfinished.write_text(stored.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        settle(unfinished)
         unfinished.replace(folder / CONFIG_NAME)
+        settle(folder)
     except SafetensorError as exc:  # no OSError, though it mostly is one: a full disk
         raise CheckpointError(
             f"the weights cannot be written: {exc}",

@@ -3,6 +3,7 @@
 Shapes: B case, D width, C output (class).
 """
 
+from collections.abc import Callable, Mapping
 from typing import Literal, Self
 
 import torch
@@ -65,10 +66,13 @@ class Head(nn.Module):
             nn.Dropout(config.dropout),
             nn.Linear(hidden, scores),
         )
-        self.link = CumulativeLink(config.outputs) if config.kind == "ordinal" else nn.Identity()
+        self.link = LINKS[config.kind](config.outputs)
 
     def forward(self, cls_BD: Tensor) -> Tensor:
-        """Return (B, C): logits of classes (for ordinal, log-probabilities), or numbers."""
+        """Return (B, C): logits of classes (for ordinal, log-probabilities), or numbers.
+
+        Numbers are in the label's own units, once `Units` has been fitted.
+        """
         return self.link(self.mlp(cls_BD))
 
 
@@ -95,6 +99,47 @@ class CumulativeLink(nn.Module):
         # nearly equal numbers, and the last factor does not depend on the score.
         middle = below[:, 1:] + above[:, :-1] + torch.log(-torch.expm1(-gaps))
         return torch.cat([below[:, :1], middle, above[:, -1:]], dim=1)
+
+
+class Classes(nn.Identity):
+    """Classes without order: the scores are the logits."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+
+
+class Units(nn.Module):
+    """Numbers in their own units from standardised ones, which a network learns far faster.
+
+    Attributes:
+        mean, deviation: (C,) of the training labels; 0 and 1 until fitted.
+    """
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("deviation", torch.ones(numbers))
+
+    def fit(self, labels: Tensor) -> None:
+        """Take mean and standard deviation of labels (N, C); of equal ones the latter is 1."""
+        labels = labels.double()
+        deviation = labels.std(dim=0, correction=0)
+        self.mean.copy_(labels.mean(dim=0))
+        self.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
+
+    def forward(self, standard_BC: Tensor) -> Tensor:
+        """Return (B, C) numbers."""
+        return self.mean + self.deviation * standard_BC.float()
+
+
+LINKS: Mapping[str, Callable[[int], nn.Module]] = {
+    "classes": Classes,
+    "ordinal": CumulativeLink,
+    "regression": Units,
+}
+"""By kind of label, what makes outputs of the last layer's scores."""
 
 
 # ---- SimMMM -------------------------------------------------------------------------------------

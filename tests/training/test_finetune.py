@@ -306,3 +306,25 @@ def test_a_validation_split_of_one_class_is_refused_before_anything_is_made(
     with pytest.raises(DataError, match="does not determine the task's metric"):
         command(main, "--recipe", "demo", "--data", data, "--out", shop / "never-judged")
     assert not (shop / "never-judged").exists()
+
+
+# ---- numbers ------------------------------------------------------------------------------------
+
+
+def test_a_number_is_learned_alike_in_any_unit(
+    stars: Path, stars_finetuned: Path, make_table: Make, make_finetuned: Make
+) -> None:
+    label = LabelSpec(kind="regression", name="stay", unit="h")
+    hours = make_table("hours", label, "mae", lambda s: 1000 + 50 * float(s))
+    learned = make_finetuned(hours, "hours-finetuned", None, "optim.epochs=3")
+    rows = Dataset.open(stars).rows("test")
+    in_stars, in_hours = (
+        predict(from_pretrained(run / "model", Lanistr), Dataset.open(data), rows, CPU)
+        for run, data in ((stars_finetuned, stars), (learned, hours))
+    )
+    assert in_hours == pytest.approx(1000 + 50 * in_stars, abs=0.05)
+    # From the first epoch on no worse than always the same number, whatever its size.
+    labels = Dataset.open(hours).labels
+    train, validation = (labels[Dataset.open(hours).rows(s)] for s in ("train", "validation"))
+    first = entries(learned, "validation")[0]["validation"]["mae"]
+    assert first < 1.2 * np.abs(validation - np.median(train)).mean()

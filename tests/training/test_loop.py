@@ -38,7 +38,7 @@ def trainer(dataset: Dataset, folder: Path, *overrides: str, task: Any = Task) -
         folder, stage="finetune", recipe=recipe, dataset=dataset, init=None, model=model
     )
     return Trainer(
-        task(model, regression=True, modality_dropout=0),
+        task(model, modality_dropout=0),
         dataset,
         dataset.rows("train", labelled=True),
         recipe=recipe,

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.heads import Units
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from training.data.sampler import MicroBatch
@@ -91,7 +92,7 @@ def test_a_batch_may_lose_everything_and_still_teaches(
     model = from_pretrained(stays_finetuned / "model", Lanistr).train()
     hidden = drop_modalities(batch, 0.999, generator)
     assert hidden.parts == {}
-    task = Task(model, regression=False, modality_dropout=0.999)
+    task = Task(model, modality_dropout=0.999)
     loss, report = task(batch, part(batch), generator)
     loss.backward()
     assert np.isfinite(float(report["task"]))
@@ -107,16 +108,14 @@ def test_a_task_is_learned_by_cross_entropy_or_squared_error(
     stays_finetuned, stars_finetuned, generator: torch.Generator
 ) -> None:
     logits, labels = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([1.0, 0.0])
-    classes = Task(
-        from_pretrained(stays_finetuned / "model", Lanistr), regression=False, modality_dropout=0
-    )
+    classes = Task(from_pretrained(stays_finetuned / "model", Lanistr), modality_dropout=0)
     expected = (np.log(1 + np.exp(-2.0)) + np.log(2)) / 2
     assert float(classes.loss(logits, labels)) == pytest.approx(expected)
-    number = Task(
-        from_pretrained(stars_finetuned / "model", Lanistr), regression=True, modality_dropout=0
-    )
+    number = Task(from_pretrained(stars_finetuned / "model", Lanistr), modality_dropout=0)
     outputs = torch.tensor([[2.0], [5.0]])
-    assert float(number.loss(outputs, torch.tensor([1.0, 3.0]))) == pytest.approx((1 + 4) / 2)
+    assert isinstance(number.link, Units)
+    number.link.fit(torch.tensor([[1.0], [5.0]]))  # of variance 4
+    assert float(number.loss(outputs, torch.tensor([1.0, 3.0]))) == pytest.approx((1 + 4) / 2 / 4)
 
 
 def test_an_ordinal_head_is_trained_on_the_likelihood_of_its_distribution(
@@ -128,7 +127,7 @@ def test_an_ordinal_head_is_trained_on_the_likelihood_of_its_distribution(
     assert cases.labels is not None
     output = model(cases).logits
     torch.testing.assert_close(output.exp().sum(1), torch.ones(cases.size))
-    task = Task(model, regression=False, modality_dropout=0)
+    task = Task(model, modality_dropout=0)
     loss, _ = task(cases, part(cases), generator)
     torch.testing.assert_close(loss, functional.nll_loss(output, cases.labels.long()))
 
@@ -171,7 +170,7 @@ def test_a_micro_batch_adds_its_share_of_each_loss(stays_pretrained, batch: Tens
 def test_classes_weigh_in_the_loss_what_they_are_given(stays_finetuned) -> None:
     model = from_pretrained(stays_finetuned / "model", Lanistr)
     logits, labels = torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([1.0, 0.0])
-    task = Task(model, regression=False, modality_dropout=0, class_weights=(0.5, 3.0))
+    task = Task(model, modality_dropout=0, class_weights=(0.5, 3.0))
     expected = (3 * np.log(1 + np.exp(-2.0)) + 0.5 * np.log(2)) / 2
     assert float(task.loss(logits, labels)) == pytest.approx(expected)
 
@@ -210,7 +209,7 @@ def test_a_modality_that_dropout_took_is_run_over_nothing_for_the_others_sake(
     stays_finetuned, batch: TensorBatch, generator: torch.Generator
 ) -> None:
     model = from_pretrained(stays_finetuned / "model", Lanistr).train()
-    task = Task(model, regression=False, modality_dropout=0.999)
+    task = Task(model, modality_dropout=0.999)
     of = replace(part(batch), company=frozenset(batch.parts))
     loss, _ = task(batch, of, generator)
     loss.backward()

@@ -209,3 +209,45 @@ def test_how_the_machine_is_used_may_change(
         overrides=(*PRETRAIN, "runtime.workers=1", "checkpoints.keep=1"),
     )  # fmt: skip
     assert entries(cut_off) == entries(undisturbed)
+
+
+# ---- what is left of a run ----------------------------------------------------------------------
+
+
+def killed(stays: Path, out: Path, lines: int, *settings: str) -> list[str]:
+    """Start pretraining and kill it when it has logged so many steps; return the command."""
+    words = arguments("pretrain", stays, out, *PRETRAIN, *settings)
+    run_until(words, lambda: len(entries(out)) >= lines, signal.SIGKILL)
+    return words
+
+
+def test_checkpoints_without_a_log_are_gone_on_from_and_the_gap_is_told(
+    stays: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    words = killed(stays, out, 7)
+    (out / "log.jsonl").write_text("")
+    said = run(words)
+    assert "log.jsonl has lost" in said
+    assert entries(out) == entries(undisturbed)[4:]
+    assert weights(out) == weights(undisturbed)
+
+
+def test_a_checkpoint_is_never_removed_for_one_that_cannot_be_read(
+    stays: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    killed(stays, out, 11, "checkpoints.every=2", "checkpoints.keep=3")
+    there = checkpoints(out)
+    assert len(there) == 3
+    for name in there[1:]:
+        file = next((out / "checkpoints" / name).glob("*.distcp"))
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    goes_on = int(there[0].removeprefix("step-"))
+    words = arguments(
+        "pretrain", stays, out, *PRETRAIN, "checkpoints.every=1", "checkpoints.keep=1"
+    )
+    run_until(words, lambda: f"step-{goes_on + 1:08d}" in checkpoints(out), signal.SIGKILL)
+    whole = [name for name in checkpoints(out) if name not in there[1:]]
+    assert whole
+    assert max(whole) > there[0]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +105,42 @@ def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
     check_fits(run, other)
     with pytest.raises(DataError, match="other labels"):
         check_predicts(run, other)
+
+
+# ---- one command at a time ----------------------------------------------------------------------
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from training import run
+run._lock(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_is_at_work_on_is_left_alone(
+    stars: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    out = tmp_path / "run"
+    words = ("--recipe", "demo", "--data", stars, "--out", out, "--set", "optim.epochs=1")
+    out.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(out)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        (out / "config.json").write_text("{}")  # as one that has begun
+        with pytest.raises(ConfigError, match="another command is at work on this run"):
+            command(finetune.main, *words)
+        assert sorted(each.name for each in out.iterdir()) == [".lock", "config.json"]
+        holder.stdin.close()
+    command(finetune.main, *words)  # nothing was learned in it: it begins anew
+    assert Run.open(out).finished
+    assert not (out / ".lock").exists()
+    assert not (out / "checkpoints").exists()

@@ -56,6 +56,15 @@ def test_saving_leaves_the_two_files_and_no_other(
     assert {each.name for each in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_others_may_read_the_weights_as_they_may_any_new_file(
+    pretrained: LanistrForPretraining, folder: Path
+) -> None:
+    save_pretrained(pretrained, folder)
+    (folder / "new").touch()
+    modes = {each.name: each.stat().st_mode for each in folder.iterdir()}
+    assert len(set(modes.values())) == 1, modes
+
+
 def test_a_save_that_fails_leaves_the_old_model_whole(
     pretrained: LanistrForPretraining, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
