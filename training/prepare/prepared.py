@@ -11,12 +11,21 @@ from tqdm import tqdm
 
 from lanistr.errors import ConfigError, DataError, InputError
 from lanistr.issues import IssueLog
+from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.codecs import codec
-from training.data.store import SPLITS, Dataset, DatasetWriter, Split, new_folder
+from training.data.store import (
+    SPLITS,
+    Dataset,
+    DatasetWriter,
+    Split,
+    StoredPart,
+    new_folder,
+)
+from training.prepare.late import Late
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +55,8 @@ def prepare(
     """Prepare a data set from records.
 
     Args:
-        samples: yields every record from the start, each time it is called the same.
+        samples: yields every record from the start, each time it is called the same. A part that
+            is `Late` is prepared once for all samples that bring it.
         task: what the records are of.
         out: the folder to make; nothing is left there if anything fails.
         options: how each modality is preprocessed.
@@ -73,18 +83,33 @@ def prepare(
         writer = DatasetWriter(draft, task, preprocessor)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
+        shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found = IssueLog()
+            known = {
+                modality: shared[modality, part.key]
+                for modality, part in sample.parts.items()
+                if isinstance(part, Late) and (modality, part.key) in shared
+            }
             try:
-                records = {m: codecs[m].write(part, found) for m, part in sample.parts.items()}
-                records = {modality: rows for modality, rows in records.items() if rows}
-                if not records:
+                records = {
+                    modality: codecs[modality].write(part, found)
+                    for modality, part in sample.parts.items()
+                    if modality not in known
+                }
+                if not any(records.values()) and not any(part.rows for part in known.values()):
                     raise InputError("nothing usable is left", code="nothing_usable")
             except InputError as exc:
                 refused[exc.code] += 1
                 log.warning("%s was left out: %s", sample.id, exc)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
+            parts = known | {m: writer.store(m, rows) for m, rows in records.items()}
+            shared.update(
+                ((modality, part.key), parts[modality])
+                for modality, part in sample.parts.items()
+                if isinstance(part, Late)
+            )
             group = sample.group or str(sample.id)
             writer.add(
                 case_id=str(sample.id),
@@ -92,7 +117,7 @@ def prepare(
                 group=group,
                 label=task.label.encode(sample.label),
                 subgroups=sample.subgroups,
-                records=records,
+                parts=parts,
             )
         writer.close(
             issues,

@@ -1,0 +1,230 @@
+"""A CSV file of any size, as it comes or packed by gzip, read block by block."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any
+
+import polars as pl
+from isal import igzip_lib, igzip_threaded
+
+from lanistr.errors import DataError, unknown_name
+
+ROW = "row"
+"""Column with the number of each record in its file, from 1, without the header."""
+
+TIME = pl.Datetime("us")
+
+Report = Callable[..., None]
+"""`Problems.add`, or what passes on to it."""
+
+BLOCK = 16 << 20
+"""Bytes that are parsed at once."""
+
+_LONGEST_RECORD = 4 * BLOCK
+
+# The library's stub calls its exception an instance.
+_DAMAGED: tuple[Any, ...] = (EOFError, OSError, igzip_lib.IsalError)
+
+
+def read_blocks(
+    path: Path, columns: Mapping[str, pl.DataType], report: Report
+) -> Iterator[pl.DataFrame]:
+    """Yield the records of a file, some hundred thousand at a time.
+
+    Memory does not grow with the file. A packed file is unpacked by a second thread.
+
+    Args:
+        path: CSV with a header, plain or, as its name ends in .gz, packed.
+        columns: those wanted, with their types: whole numbers, numbers, text or times.
+        report: takes cells that are not of their type; they count as missing.
+
+    Yields:
+        `ROW` and the wanted columns; an empty cell is null.
+
+    Raises:
+        DataError: the file is empty, damaged, no CSV or lacks a column; or too many problems.
+    """
+    with _open(path) as file:
+        try:
+            header = file.readline()
+            names = _names(header, path)
+            for name in columns:
+                if name not in names:
+                    raise DataError(
+                        f"the file has no column {name!r}",
+                        code="missing_column",
+                        field=str(path),
+                        seen=", ".join(names),
+                        accepted=unknown_name(name, names),
+                    )
+            before = 0
+            for block in _whole_records(file, path):
+                frame = _parse(header.lstrip(b"\xef\xbb\xbf"), block, columns, before, path)
+                yield typed(frame, columns, path, report).select(ROW, *columns)
+                before += frame.height
+        except _DAMAGED as exc:
+            if isinstance(exc, OSError) and exc.errno is not None:
+                raise
+            raise DataError(
+                f"the file is damaged: {exc}",
+                code="damaged_file",
+                field=str(path),
+                accepted="a complete file; compare it with the SHA256SUMS it came with",
+            ) from exc
+
+
+def read_table(path: Path, columns: Mapping[str, pl.DataType], report: Report) -> pl.DataFrame:
+    """Return the records of a file that fits into memory; see `read_blocks`."""
+    empty = pl.DataFrame(schema={ROW: pl.Int64(), **columns})
+    return pl.concat([empty, *read_blocks(path, columns, report)])
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names in a file's header."""
+    with _open(path) as file:
+        return _names(file.readline(), path)
+
+
+def typed(
+    frame: pl.DataFrame, columns: Mapping[str, pl.DataType], path: Path, report: Report
+) -> pl.DataFrame:
+    """Turn text columns into their types; what is not of its type is reported and becomes null.
+
+    Args:
+        frame: a block of `path` with its `ROW`, or some of its records.
+        columns: the types of those columns that are to have one.
+        path: the file that the records are of.
+        report: takes the cells that are not of their type.
+    """
+    wrong = {name: kind for name, kind in columns.items() if frame.schema[name] != kind}
+    cast = frame.with_columns(_cast(name, kind) for name, kind in wrong.items())
+    for name in wrong:
+        lost = frame.filter(frame[name].is_not_null() & cast[name].is_null())
+        for row, seen in lost.select(ROW, name).iter_rows():
+            report(
+                "wrong_type",
+                f"not {_KINDS[columns[name].base_type()]}",
+                file=path.name,
+                row=row,
+                column=name,
+                seen=seen,
+            )
+    return cast
+
+
+def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
+    if path.suffix == ".gz":
+        return igzip_threaded.open(path, "rb", threads=1)
+    return path.open("rb")
+
+
+def _names(header: bytes, path: Path) -> list[str]:
+    text = header.decode("utf-8-sig", errors="replace").strip()
+    if not text:
+        raise DataError("the file is empty", code="empty_file", field=str(path))
+    return next(csv.reader([text]))
+
+
+def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """Cut the file where a line ends that is no line within quotation marks."""
+    rest = b""
+    while True:
+        new = file.read(BLOCK)
+        data = rest + new
+        if not new:
+            if data.strip():
+                yield data
+            return
+        end = _end_of_records(data)
+        if end:
+            yield data[:end]
+        rest = data[end:]
+        if len(rest) > _LONGEST_RECORD:
+            raise DataError(
+                f"a quotation mark is opened and not closed within {_LONGEST_RECORD >> 20} MB",
+                code="open_quote",
+                field=str(path),
+                seen=rest[:200].decode("utf-8", errors="replace"),
+            )
+
+
+def _end_of_records(data: bytes) -> int:
+    """Return where the last whole record ends; 0 where none does.
+
+    A record ends with a line before which the number of quotation marks is even: a mark within
+    a quoted cell is doubled.
+    """
+    end = data.rfind(b"\n") + 1
+    marks = data.count(b'"', 0, end)
+    while end and marks % 2:
+        before = data.rfind(b"\n", 0, end - 1) + 1
+        marks -= data.count(b'"', before, end)
+        end = before
+    return end
+
+
+def _parse(
+    header: bytes, block: bytes, columns: Mapping[str, pl.DataType], before: int, path: Path
+) -> pl.DataFrame:
+    """Parse a block; where a cell is not of its type, all cells stay text."""
+
+    def parse(types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+        return pl.read_csv(
+            io.BytesIO(header + block),
+            columns=list(columns),
+            infer_schema=False,
+            schema_overrides=types,
+            row_index_name=ROW,
+            row_index_offset=before + 1,
+        ).with_columns(pl.col(ROW).cast(pl.Int64))
+
+    numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
+    try:
+        return parse(numbers)
+    except pl.exceptions.ComputeError:
+        pass
+    try:
+        return parse({})
+    except pl.exceptions.ComputeError as exc:
+        raise _misshapen(header, block, before, path, str(exc)) from exc
+
+
+def _misshapen(header: bytes, block: bytes, before: int, path: Path, said: str) -> DataError:
+    """Say which record is no record, as far as it can be told."""
+    width = len(_names(header, path))
+    lines = io.StringIO(block.decode("utf-8", errors="replace"), newline="")
+    for number, cells in enumerate(csv.reader(lines), before + 1):
+        if len(cells) > width:
+            return DataError(
+                f"record {number} has more cells than the header",
+                code="ragged_row",
+                field=str(path),
+                seen=len(cells),
+                accepted=f"{width} cells",
+            )
+    return DataError(
+        f"the records after the {before}th cannot be read: {said.splitlines()[0]}",
+        code="not_csv",
+        field=str(path),
+        accepted="CSV in UTF-8",
+    )
+
+
+_KINDS = {
+    pl.Int64: "a whole number",
+    pl.Float64: "a number",
+    pl.Datetime: "a time such as 2130-02-04 02:27:27",
+}
+
+
+def _cast(name: str, kind: pl.DataType) -> pl.Expr:
+    text = pl.col(name).str.strip_chars()
+    if kind == TIME:
+        return pl.coalesce(
+            text.str.to_datetime(each, time_unit="us", strict=False)
+            for each in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
+        ).alias(name)
+    return text.cast(kind, strict=False).alias(name)
