@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import polars as pl
 from isal import igzip_lib, igzip_threaded
@@ -24,6 +24,8 @@ BLOCK = 16 << 20
 """Bytes that are parsed at once."""
 
 _LONGEST_RECORD = 4 * BLOCK
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 # The library's stub calls its exception an instance.
 _DAMAGED: tuple[Any, ...] = (EOFError, OSError, igzip_lib.IsalError)
@@ -49,7 +51,7 @@ def read_blocks(
     """
     with _open(path) as file:
         try:
-            header = file.readline()
+            header = file.readline().removeprefix(_BYTE_ORDER_MARK)
             names = _names(header, path)
             for name in columns:
                 if name not in names:
@@ -62,7 +64,7 @@ def read_blocks(
                     )
             before = 0
             for block in _whole_records(file, path):
-                frame = _parse(header.lstrip(b"\xef\xbb\xbf"), block, columns, before, path)
+                frame = _parse(header, block, columns, before, path, report)
                 yield typed(frame, columns, path, report).select(ROW, *columns)
                 before += frame.height
         except _DAMAGED as exc:
@@ -167,14 +169,22 @@ def _end_of_records(data: bytes) -> int:
 
 
 def _parse(
-    header: bytes, block: bytes, columns: Mapping[str, pl.DataType], before: int, path: Path
+    header: bytes,
+    block: bytes,
+    columns: Mapping[str, pl.DataType],
+    before: int,
+    path: Path,
+    report: Report,
 ) -> pl.DataFrame:
-    """Parse a block; where a cell is not of its type, all cells stay text."""
+    """Parse a block; where that fails, parse it as text, whatever its letters are."""
 
-    def parse(types: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    def parse(
+        types: Mapping[str, pl.DataType], encoding: Literal["utf8", "utf8-lossy"]
+    ) -> pl.DataFrame:
         return pl.read_csv(
             io.BytesIO(header + block),
             columns=list(columns),
+            encoding=encoding,
             infer_schema=False,
             schema_overrides=types,
             row_index_name=ROW,
@@ -183,13 +193,33 @@ def _parse(
 
     numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
     try:
-        return parse(numbers)
+        return parse(numbers, "utf8")
     except pl.exceptions.ComputeError:
         pass
     try:
-        return parse({})
+        frame = parse({}, "utf8-lossy")
     except pl.exceptions.ComputeError as exc:
         raise _misshapen(header, block, before, path, str(exc)) from exc
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        _tell_lost_letters(frame, columns, path, report)
+    return frame
+
+
+def _tell_lost_letters(
+    frame: pl.DataFrame, columns: Mapping[str, pl.DataType], path: Path, report: Report
+) -> None:
+    for name in columns:
+        for row, seen in frame.filter(pl.col(name).str.contains("\ufffd")).select(ROW, name).rows():
+            report(
+                "not_utf8",
+                "letters that are not UTF-8; \ufffd stands for each",
+                file=path.name,
+                row=row,
+                column=name,
+                seen=seen,
+            )
 
 
 def _misshapen(header: bytes, block: bytes, before: int, path: Path, said: str) -> DataError:
