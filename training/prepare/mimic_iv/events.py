@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 from lanistr.sample import Measurements, Quantity, Value
 from lanistr.tasks import CategoryField, TaskSpec
 from training.prepare.mimic_iv.layout import Layout
-from training.prepare.mimic_iv.tables import ROW, TIME, Report, read_blocks, read_table, typed
+from training.prepare.mimic_iv.tables import (
+    ROW,
+    ROW_TYPE,
+    TIME,
+    Report,
+    read_blocks,
+    read_table,
+    typed,
+)
 from training.prepare.mimic_iv.variables import (
     CHART_ITEMS,
     ITEM_UNITS,
@@ -24,6 +32,9 @@ from training.prepare.mimic_iv.variables import (
     UNITS,
     fold_unit,
 )
+
+_AT_ONCE = 200_000
+"""Events of the stays that are worked on together."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)$"
 
@@ -75,22 +86,34 @@ class Extraction:
             "valuenum": pl.Float64(),
             "valueuom": pl.String(),
         }
-        chosen = pl.DataFrame(
-            [(item, name) for name, ids in items.items() for item in ids],
-            schema={"itemid": pl.Int64(), "variable": pl.String()},
-            orient="row",
-        )
+        wanted = [item for ids in items.values() for item in ids]
+        of_stays = self._stays[by].unique()
+        waiting: list[pl.DataFrame] = []
         for block in read_blocks(path, columns, self._report):
             self.counts["read"] += block.height
-            wanted = block.join(chosen, on="itemid")
-            self.counts["of the variables"] += wanted.height
-            wanted = wanted.join(self._stays, on=by, how="semi")
-            self.counts["of the stays or their patients"] += wanted.height
-            wanted = typed(wanted, {"charttime": TIME}, path, self._report).join(self._stays, on=by)
-            wanted = wanted.filter(pl.col("charttime").is_between("start", "end"))
-            self.counts["in the window of a stay"] += wanted.height
-            yield self._valued(wanted)
+            block = block.filter(pl.col("itemid").is_in(wanted))
+            self.counts["of the variables"] += block.height
+            waiting.append(block.filter(pl.col(by).is_in(of_stays.implode())))
+            if sum(map(len, waiting)) >= _AT_ONCE:
+                yield self._in_window(pl.concat(waiting), items, by, path)
+                waiting.clear()
+        if waiting:
+            yield self._in_window(pl.concat(waiting), items, by, path)
         self._tell_unknown_units(path)
+
+    def _in_window(
+        self, events: pl.DataFrame, items: Mapping[str, tuple[int, ...]], by: str, path: Path
+    ) -> pl.DataFrame:
+        """Keep what was measured while a stay may be looked at."""
+        self.counts["of the stays or their patients"] += events.height
+        variables = {item: name for name, ids in items.items() for item in ids}
+        events = typed(events, {"charttime": TIME}, path, self._report)
+        events = events.join(self._stays, on=by).filter(
+            pl.col("charttime").is_between("start", "end")
+        )
+        self.counts["in the window of a stay"] += events.height
+        name = pl.col("itemid").replace_strict(variables, return_dtype=pl.String)
+        return self._valued(events.with_columns(name.alias("variable")))
 
     def _valued(self, events: pl.DataFrame) -> pl.DataFrame:
         """Find what was measured, as a word or as a number with its unit."""
@@ -172,7 +195,7 @@ _SCHEMA = {
     "word": pl.String(),
     "unit": pl.String(),
     "file": pl.Int8(),
-    ROW: pl.Int64(),
+    ROW: ROW_TYPE,
 }
 
 

@@ -15,7 +15,7 @@ from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
 from training.prepare.mimic_iv.layout import Layout
-from training.prepare.mimic_iv.tables import ROW, TIME, Report, read_blocks
+from training.prepare.mimic_iv.tables import ROW, ROW_TYPE, TIME, Report, read_blocks
 
 FRONTAL = ("AP", "PA")
 
@@ -48,7 +48,7 @@ def extract_pictures(
         pl.DataFrame(schema=SCHEMA).write_parquet(out)
         return {}
     counts: Counter[str] = Counter()
-    blocks = [pl.DataFrame(schema={ROW: pl.Int64(), **SCHEMA})]
+    blocks = [pl.DataFrame(schema={ROW: ROW_TYPE, **SCHEMA})]
     columns = {
         "dicom_id": pl.String(),
         "subject_id": pl.Int64(),

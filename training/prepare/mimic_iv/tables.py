@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import polars as pl
 from isal import igzip_lib, igzip_threaded
 
@@ -15,15 +16,18 @@ from lanistr.errors import DataError, unknown_name
 ROW = "row"
 """Column with the number of each record in its file, from 1, without the header."""
 
+ROW_TYPE = pl.UInt32()
+
 TIME = pl.Datetime("us")
 
 Report = Callable[..., None]
 """`Problems.add`, or what passes on to it."""
 
-BLOCK = 16 << 20
+BLOCK = 8 << 20
 """Bytes that are parsed at once."""
 
-_LONGEST_RECORD = 4 * BLOCK
+_LONGEST_RECORD = 32 << 20
+"""Bytes of a record, at most: further away, no closing quotation mark is looked for."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -64,7 +68,7 @@ def read_blocks(
                     )
             before = 0
             for block in _whole_records(file, path):
-                frame = _parse(header, block, columns, before, path, report)
+                frame = _parse(block, names, columns, before, path, report)
                 yield typed(frame, columns, path, report).select(ROW, *columns)
                 before += frame.height
         except _DAMAGED as exc:
@@ -80,7 +84,7 @@ def read_blocks(
 
 def read_table(path: Path, columns: Mapping[str, pl.DataType], report: Report) -> pl.DataFrame:
     """Return the records of a file that fits into memory; see `read_blocks`."""
-    empty = pl.DataFrame(schema={ROW: pl.Int64(), **columns})
+    empty = pl.DataFrame(schema={ROW: ROW_TYPE, **columns})
     return pl.concat([empty, *read_blocks(path, columns, report)])
 
 
@@ -131,46 +135,34 @@ def _names(header: bytes, path: Path) -> list[str]:
 
 
 def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    """Cut the file where a line ends that is no line within quotation marks."""
-    rest = b""
-    while True:
-        new = file.read(BLOCK)
-        data = rest + new
-        if not new:
-            if data.strip():
-                yield data
-            return
-        end = _end_of_records(data)
-        if end:
-            yield data[:end]
-        rest = data[end:]
-        if len(rest) > _LONGEST_RECORD:
-            raise DataError(
-                f"a quotation mark is opened and not closed within {_LONGEST_RECORD >> 20} MB",
-                code="open_quote",
-                field=str(path),
-                seen=rest[:200].decode("utf-8", errors="replace"),
-            )
+    """Cut the file into pieces that end where a record ends.
 
-
-def _end_of_records(data: bytes) -> int:
-    """Return where the last whole record ends; 0 where none does.
-
-    A record ends with a line before which the number of quotation marks is even: a mark within
-    a quoted cell is doubled.
+    That is at the end of a line up to which the number of quotation marks is even: a mark within a
+    quoted cell is doubled.
     """
-    end = data.rfind(b"\n") + 1
-    marks = data.count(b'"', 0, end)
-    while end and marks % 2:
-        before = data.rfind(b"\n", 0, end - 1) + 1
-        marks -= data.count(b'"', before, end)
-        end = before
-    return end
+    while block := file.read(BLOCK):
+        block += file.readline()
+        # Several times as fast as `block.count`, where marks are many.
+        marks = int(np.count_nonzero(np.frombuffer(block, np.uint8) == ord('"')))
+        lines: list[bytes] = []
+        while marks % 2:
+            line = file.readline()
+            lines.append(line)
+            marks += line.count(b'"')
+            if not line or sum(map(len, lines)) > _LONGEST_RECORD:
+                last = block[block.rfind(b"\n", 0, -1) + 1 :]
+                raise DataError(
+                    "a quotation mark is opened and not closed",
+                    code="open_quote",
+                    field=str(path),
+                    seen=last.decode("utf-8", errors="replace"),
+                )
+        yield b"".join((block, *lines)) if lines else block
 
 
 def _parse(
-    header: bytes,
     block: bytes,
+    names: list[str],
     columns: Mapping[str, pl.DataType],
     before: int,
     path: Path,
@@ -182,14 +174,14 @@ def _parse(
         types: Mapping[str, pl.DataType], encoding: Literal["utf8", "utf8-lossy"]
     ) -> pl.DataFrame:
         return pl.read_csv(
-            io.BytesIO(header + block),
-            columns=list(columns),
+            block,
+            has_header=False,
+            schema={name: types.get(name, pl.String()) for name in names},
+            columns=[names.index(name) for name in columns],
             encoding=encoding,
-            infer_schema=False,
-            schema_overrides=types,
             row_index_name=ROW,
             row_index_offset=before + 1,
-        ).with_columns(pl.col(ROW).cast(pl.Int64))
+        )
 
     numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
     try:
@@ -199,7 +191,7 @@ def _parse(
     try:
         frame = parse({}, "utf8-lossy")
     except pl.exceptions.ComputeError as exc:
-        raise _misshapen(header, block, before, path, str(exc)) from exc
+        raise _misshapen(block, len(names), before, path, str(exc)) from exc
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:
@@ -222,9 +214,8 @@ def _tell_lost_letters(
             )
 
 
-def _misshapen(header: bytes, block: bytes, before: int, path: Path, said: str) -> DataError:
+def _misshapen(block: bytes, width: int, before: int, path: Path, said: str) -> DataError:
     """Say which record is no record, as far as it can be told."""
-    width = len(_names(header, path))
     lines = io.StringIO(block.decode("utf-8", errors="replace"), newline="")
     for number, cells in enumerate(csv.reader(lines), before + 1):
         if len(cells) > width:
