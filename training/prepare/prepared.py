@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def prepare(
         )
 
     def training() -> Iterable[Sample]:
-        return (s for s in samples() if split_of[s.group or str(s.id)] == "train")
+        return _each_once(s for s in samples() if split_of[s.group or str(s.id)] == "train")
 
     with new_folder(out) as draft:
         log.info("fitting preprocessing on the training split")
@@ -129,6 +130,16 @@ def prepare(
             },
         )
     return Dataset.open(out)
+
+
+def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Leave out late parts that were there before, so that none is read or counted twice."""
+    seen: set[tuple[Modality, str]] = set()
+    for sample in samples:
+        keys = {m: (m, part.key) for m, part in sample.parts.items() if isinstance(part, Late)}
+        known = {modality for modality, key in keys.items() if key in seen}
+        seen.update(keys.values())
+        yield replace(sample, parts={m: p for m, p in sample.parts.items() if m not in known})
 
 
 def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:

@@ -84,34 +84,60 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     options, splits = preprocess_options(arguments), split_options(arguments)
     problems = Problems(problems_path(arguments.out), arguments.most_problems)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    log.info("hashing the source files")
     hashes = _hashes(layout, arguments)
     wanted = {
         "unlabelled": arguments.unlabelled,
         "pairing": arguments.pairing,
         "leaky_discharge_notes": arguments.allow_leaky_discharge_notes,
     }
-    work = Work(
-        arguments.out,
-        {
-            "version": __version__,
-            "hashes": hashes,
-            "pictures": str(layout.pictures and layout.pictures.resolve()),
-            "max_pixels": options.image.max_pixels,
-            **wanted,
-        },
-        problems,
-    )
-    task = find_task("mortality")
+    key = {
+        "version": __version__,
+        "hashes": hashes,
+        "pictures": str(layout.pictures and layout.pictures.resolve()),
+        "max_pixels": options.image.max_pixels,
+        **wanted,
+    }
+    with Work(arguments.out, key, problems) as work:
+        extracted, split_of, found = _extract(arguments, layout, work, problems)
+        return prepared.prepare(
+            partial(samples_of, extracted, arguments.pairing),
+            find_task("mortality"),
+            arguments.out,
+            options=options,
+            splits=splits,
+            split_of=split_of,
+            source={
+                "from": "mimic-iv",
+                "version": __version__,
+                "layout": f"v{layout.version}",
+                "lacking": layout.lacking,
+                **wanted,
+                **found,
+                "problems": dict(sorted(problems.counts.items())),
+                "hashes": hashes,
+            },
+        )
 
+
+def _extract(
+    arguments: argparse.Namespace, layout: Layout, work: Work, problems: Problems
+) -> tuple[Extracted, dict[str, Split], dict[str, Any]]:
+    """Choose the stays and extract what belongs to them.
+
+    Returns:
+        the extracted parts, the split of every patient, and the figures for `dataset.json`.
+    """
     # ---- which stays ----
+    task = find_task("mortality")
     everyone = read_stays(layout, problems.add)
     stays, attrition = choose(everyone, (KNOWN, ADULT) if arguments.unlabelled else RULES)
     stays = stays.with_columns(stay=pl.int_range(pl.len(), dtype=pl.Int32))
-    path, events = work.step(
+    events_path, events = work.step(
         "events", lambda out, notebook: extract_events(layout, stays, task, out, notebook.add)
     )
-    measured = pl.read_parquet(path, columns=["stay"])["stay"].unique().implode()
     if not arguments.unlabelled and (layout.charts or layout.labs):
+        measured = pl.read_parquet(events_path, columns=["stay"])["stay"].unique().implode()
         stays = stays.filter(pl.col("stay").is_in(measured))
         name, says = MEASURED
         attrition.append({"rule": name, "says": says, "left": len(stays)})
@@ -126,52 +152,27 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
 
     # ---- what belongs to them ----
     stays, owners = _owners(stays, layout, arguments.pairing, problems)
+    discharge = arguments.allow_leaky_discharge_notes
     notes_path, notes = work.step(
         "notes",
-        lambda out, notebook: extract_notes(
-            layout,
-            owners,
-            out,
-            notebook.add,
-            discharge=arguments.allow_leaky_discharge_notes,
-        ),
+        lambda out, notebook: extract_notes(layout, owners, out, notebook.add, discharge=discharge),
     )
+    image = preprocess_options(arguments).image
     pictures_path, pictures = work.step(
         "pictures",
-        lambda out, notebook: extract_pictures(layout, owners, out, notebook.add, options.image),
+        lambda out, notebook: extract_pictures(layout, owners, out, notebook.add, image),
     )
     extracted = Extracted(
         stays=stays,
         owners=owners,
-        events=path,
+        events=events_path,
         notes=notes_path,
         pictures=pictures_path,
         files=layout.pictures or arguments.source,
         labelled=not arguments.unlabelled,
     )
-    dataset = prepared.prepare(
-        partial(samples_of, extracted, arguments.pairing),
-        task,
-        arguments.out,
-        options=options,
-        splits=splits,
-        split_of=_splits(everyone, owners, splits),
-        source={
-            "from": "mimic-iv",
-            "version": __version__,
-            "layout": f"v{layout.version}",
-            "lacking": layout.lacking,
-            **wanted,
-            "attrition": attrition,
-            "events": events,
-            "notes": notes,
-            "pictures": pictures,
-            "problems": dict(sorted(problems.counts.items())),
-            "hashes": hashes,
-        },
-    )
-    work.remove()
-    return dataset
+    figures = {"attrition": attrition, "events": events, "notes": notes, "pictures": pictures}
+    return extracted, _splits(everyone, owners, split_options(arguments)), figures
 
 
 def _owners(

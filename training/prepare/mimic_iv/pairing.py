@@ -20,7 +20,7 @@ ItemT = TypeVar("ItemT")
 Pairing = Literal["stay", "patient-product"]
 PAIRINGS: tuple[Pairing, ...] = get_args(Pairing)
 
-_OWNERS_AT_ONCE = 512
+_OWNERS_AT_ONCE = 2048
 """Stays or patients whose events and notes are in memory together."""
 
 
@@ -55,23 +55,22 @@ def samples_of(extracted: Extracted, pairing: Pairing) -> Iterator[Sample]:
     stay of the patient, or none where the patient has none; the stay brings row and series.
     """
     of_owner = {"stay": _of_stay, "patient-product": _of_patient}[pairing]
-    stays_of = extracted.stays.partition_by("owner", as_dict=True, maintain_order=True)
     for first in range(0, len(extracted.owners), _OWNERS_AT_ONCE):
         owners = extracted.owners.slice(first, _OWNERS_AT_ONCE)
         own = pl.col("owner").is_between(first, first + len(owners) - 1)
-        stays = extracted.stays.filter(own)["stay"]
-        chosen = (
-            pl.col("stay").is_between(stays.min(), stays.max()) if len(stays) else pl.lit(False)
-        )
-        measured = _read(extracted.events, chosen, events.ORDER)
+        stays = extracted.stays.filter(own)
+        stays_of: dict[int, list[dict[str, Any]]] = {}
+        for stay in stays.iter_rows(named=True):
+            stays_of.setdefault(stay["owner"], []).append(stay)
+        theirs = pl.col("stay").is_between(stays["stay"].min(), stays["stay"].max())
+        measured = _read(extracted.events, theirs, events.ORDER)
         written = _read(extracted.notes, own, notes.ORDER)
         taken = _read(extracted.pictures, own, pictures.ORDER)
-        nothing = extracted.stays.clear()
         for owner, subject in owners.select("owner", "subject_id").iter_rows():
             yield from of_owner(
                 extracted,
                 str(subject),
-                stays_of.get((owner,), nothing).to_dicts(),
+                stays_of.get(owner, []),
                 measured,
                 written.get(owner),
                 taken.get(owner),

@@ -6,8 +6,9 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from lanistr.errors import LanistrError
 from training.prepare.problems import Problems
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,13 @@ class Work:
         begun.replace(note)
         return path, figures
 
-    def remove(self) -> None:
-        """Remove the folder: the data set stands."""
-        shutil.rmtree(self._all)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        """Remove the folder: the data set stands, or cannot be made of these files.
+
+        What ends a run otherwise, such as an interrupt or a full disk, leaves it for the next run.
+        """
+        if kind is None or issubclass(kind, LanistrError):
+            shutil.rmtree(self._all)
