@@ -17,7 +17,7 @@ from training.prepare.synthetic import SyntheticOptions, draw
 from training.prepare.synthetic.command import LAYOUTS
 from training.prepare.synthetic.mimic_iv import write_mimic_iv
 
-SAMPLES = list(draw("mortality", SyntheticOptions(samples=40, missing=0.3, unlabelled=0.1)))
+SAMPLES = list(draw("mortality", SyntheticOptions(samples=24, missing=0.3, unlabelled=0.1)))
 
 
 @pytest.fixture(scope="module")

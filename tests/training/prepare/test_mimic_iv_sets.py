@@ -112,6 +112,12 @@ def test_a_patients_product_pairs_everything_and_stores_each_part_once(
     assert data.card.missing["timeseries"] == pytest.approx(1 / 32, abs=1e-4)
 
 
+def test_a_series_that_many_samples_share_counts_once_for_the_scales(source: Path, tmp_path: Path):
+    data = prepare(source, tmp_path / "data", *PRODUCT, "--splits", "1", "0", "0")
+    scale = data.preprocessor.parts[Modality.TIMESERIES].scales["heart_rate"]  # type: ignore[attr-defined]
+    assert scale.mean == pytest.approx(np.mean([65, *range(70, 90)]))
+
+
 def test_a_patient_is_in_the_same_split_of_the_labelled_and_the_unlabelled_sets(
     source: Path, tmp_path: Path
 ):
@@ -226,7 +232,7 @@ def test_too_many_problems_stop_the_run_and_leave_no_data_set(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         prepare(source, tmp_path / "data", "--most-problems", "3")
     assert caught.value.code == "too_many_problems"
-    assert not (tmp_path / "data").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.problems.jsonl", "source"]
     assert len((tmp_path / "data.problems.jsonl").read_text().splitlines()) == 4
 
 
@@ -290,6 +296,14 @@ def test_byte_order_marks_line_ends_other_orders_and_a_missing_last_line_end_do_
     assert found == []
 
 
+def test_what_a_short_record_lacks_is_missing(tmp_path: Path):
+    for text in ("1,a\n2,b,2150-03-01\n", "2,b,2150-03-01\n1,a\n"):
+        rows, found = read(tmp_path / "t.csv", "id,text,when\n" + text)
+        assert {row[1]: row[2] for row in rows} == {1: "a", 2: "b"}
+        assert {row[1]: row[3] is None for row in rows} == {1: True, 2: False}
+        assert found == []
+
+
 def test_cells_that_are_not_of_their_type_are_told_by_row_and_column(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -321,6 +335,7 @@ def test_letters_that_are_no_utf_8_are_told_and_do_not_stop_the_reading(tmp_path
         ("id,when\n1,2150-03-01\n", "missing_column", "text"),
         ("id;text;when\n1;a;2150-03-01\n", "missing_column", "id"),
         ("id,text,when\n1,a,2150-03-01\n2,a,b,c,d\n", "ragged_row", "record 2"),
+        ("id,text,when\n1,a,b,c,d\n2,a,2150-03-01\n", "ragged_row", "record 1"),
         ('id,text,when\n1,"a,2150-03-01\n' + 400 * "2,a,2150-03-01\n", "open_quote", "quotation"),
     ],
 )

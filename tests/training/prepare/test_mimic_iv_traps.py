@@ -199,18 +199,20 @@ def test_a_number_that_stands_in_the_text_column_alone_is_read_and_words_are_cou
     files.chart(0, 2, 220045, "91", valueuom="bpm")
     files.chart(0, 3, 220045, "see note", valueuom="bpm")
     files.chart(0, 4, 220045, "", valueuom="bpm")
+    files.chart(0, 5, 220045, "error", valuenum="NaN", valueuom="bpm")
+    files.chart(0, 6, 220045, "error", valuenum="inf", valueuom="bpm")
     files.lab(0, 2, 50809, "GREATER THAN 500", valuenum="", valueuom="mg/dL")
     data = charted(tmp_path, files)
     assert hours(data, "heart_rate") == {1: 80, 2: 91}
     assert "glucose" not in measured(data)
     events = data.card.source["events"]
     assert events["chartevents.csv.gz"] == {
-        "read": 4,
-        "of the variables": 4,
-        "of the stays or their patients": 4,
-        "in the window of a stay": 4,
+        "read": 6,
+        "of the variables": 6,
+        "of the stays or their patients": 6,
+        "in the window of a stay": 6,
         "without a value": 1,
-        "value is no number": 1,
+        "value is no number": 3,
         "kept": 2,
     }
     assert events["labevents.csv.gz"]["value is no number"] == 1

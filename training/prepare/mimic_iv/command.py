@@ -151,7 +151,7 @@ def _extract(
         )
 
     # ---- what belongs to them ----
-    stays, owners = _owners(stays, layout, arguments.pairing, problems)
+    stays, owners = _owners(stays, layout, arguments.pairing)
     discharge = arguments.allow_leaky_discharge_notes
     notes_path, notes = work.step(
         "notes",
@@ -175,15 +175,14 @@ def _extract(
     return extracted, _splits(everyone, owners, split_options(arguments)), figures
 
 
-def _owners(
-    stays: pl.DataFrame, layout: Layout, pairing: str, problems: Problems
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _owners(stays: pl.DataFrame, layout: Layout, pairing: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the stays with their `owner`, and the owners: the stays again, or the patients."""
     columns = ("owner", "subject_id", "hadm_id", "start", "end")
     if pairing == "stay":
         stays = stays.with_columns(owner=pl.int_range(pl.len(), dtype=pl.Int32))
         return stays, stays.select(columns)
-    patients = read_patients(layout, problems.add).select("subject_id").sort("subject_id")
+    # What is wrong in the table was told when it was read with the stays.
+    patients = read_patients(layout, lambda *_, **__: None).select("subject_id").sort("subject_id")
     owners = patients.select(
         owner=pl.int_range(pl.len(), dtype=pl.Int32),
         subject_id="subject_id",

@@ -127,8 +127,9 @@ class Extraction:
             .then(pl.col("valuenum").cast(pl.Int64, strict=False).cast(pl.String))
             .otherwise(text)
         )
-        number = pl.col("valuenum").fill_null(
-            pl.when(text.str.contains(_NUMBER)).then(text.cast(pl.Float64, strict=False))
+        number = pl.coalesce(
+            pl.when(pl.col("valuenum").is_finite()).then("valuenum"),
+            pl.when(text.str.contains(_NUMBER)).then(text.cast(pl.Float64, strict=False)),
         )
         category = pl.col("known").is_not_null()
         events = self._with_units(

@@ -1,5 +1,6 @@
 """Parts become samples: those of one stay together, or all combinations within a patient."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -115,17 +116,18 @@ def _of_patient(
     written: pl.DataFrame | None,
     taken: pl.DataFrame | None,
 ) -> Iterator[Sample]:
-    texts = [] if written is None else written.select("note_id", "text").to_dicts()
+    texts = [] if written is None else written.select("note_id", "text").rows()
+    texts = [(name, text, hashlib.sha256(text.encode()).hexdigest()) for name, text in texts]
     paths = [] if taken is None else taken["path"].to_list()
     for stay, note, path in product(_any(stays), _any(texts), _any(paths)):
         parts = {} if stay is None else _stay_parts(stay, measured)
         if note is not None:
-            parts[Modality.TEXT] = Late(note["note_id"], partial(tuple, (note["text"],)))
+            parts[Modality.TEXT] = Late(note[2], partial(tuple, (note[1],)))
         if path is not None:
             parts[Modality.IMAGE] = _picture(extracted.files, path)
         names = (
             "" if stay is None else stay["stay_id"],
-            "" if note is None else note["note_id"],
+            "" if note is None else note[0],
             "" if path is None else Path(path).stem,
         )
         yield Sample(

@@ -49,7 +49,7 @@ def read_blocks(
         report: takes cells that are not of their type; they count as missing.
 
     Yields:
-        `ROW` and the wanted columns; an empty cell is null.
+        `ROW` and the wanted columns; an empty cell is null, as is one that a short record lacks.
 
     Raises:
         DataError: the file is empty, damaged, no CSV or lacks a column; or too many problems.
@@ -185,6 +185,7 @@ def _parse(
             schema={name: types.get(name, pl.String()) for name in names},
             columns=[names.index(name) for name in columns],
             encoding=encoding,
+            missing_columns="insert",
             row_index_name=ROW,
             row_index_offset=before + 1,
         )
@@ -192,11 +193,11 @@ def _parse(
     numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
     try:
         return parse(numbers, "utf8")
-    except pl.exceptions.ComputeError:
+    except pl.exceptions.PolarsError:
         pass
     try:
         frame = parse({}, "utf8-lossy")
-    except pl.exceptions.ComputeError as exc:
+    except pl.exceptions.PolarsError as exc:
         raise _misshapen(block, len(names), before, path, str(exc)) from exc
     try:
         block.decode("utf-8")
