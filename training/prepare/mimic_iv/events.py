@@ -117,11 +117,13 @@ class Extraction:
 
     def _valued(self, events: pl.DataFrame) -> pl.DataFrame:
         """Find what was measured, as a word or as a number with its unit."""
-        events = events.join(self._words, on="variable", how="left")
         text = pl.col("value").str.strip_chars()
+        category = pl.col("variable").is_in(list(self._words))
+        spelled = pl.concat_str("variable", text.str.to_lowercase(), separator=":")
+        known = [f"{name}:{word}" for name, words in self._words.items() for word in words]
         # A word of the task; else the number beside it (a score); else the word, kept as unknown.
         word = (
-            pl.when(text.str.to_lowercase().is_in("known"))
+            pl.when(spelled.is_in(known))
             .then(text)
             .when(pl.col("valuenum") % 1 == 0)
             .then(pl.col("valuenum").cast(pl.Int64, strict=False).cast(pl.String))
@@ -131,7 +133,6 @@ class Extraction:
             pl.when(pl.col("valuenum").is_finite()).then("valuenum"),
             pl.when(text.str.contains(_NUMBER)).then(text.cast(pl.Float64, strict=False)),
         )
-        category = pl.col("known").is_not_null()
         events = self._with_units(
             events.with_columns(
                 word=pl.when(category).then(word),
@@ -200,18 +201,14 @@ _SCHEMA = {
 }
 
 
-def _words(task: TaskSpec) -> pl.DataFrame:
+def _words(task: TaskSpec) -> dict[str, set[str]]:
     """Return the known words of every categorical variable, in lower case."""
     assert task.timeseries is not None
-    known = {
-        name: sorted({word.lower() for word in (*(spec.categories or ()), *spec.synonyms)})
+    return {
+        name: {word.lower() for word in (*(spec.categories or ()), *spec.synonyms)}
         for name, spec in task.timeseries.variables.items()
         if isinstance(spec, CategoryField)
     }
-    return pl.DataFrame(
-        {"variable": list(known), "known": list(known.values())},
-        schema={"variable": pl.String(), "known": pl.List(pl.String())},
-    )
 
 
 def _unit(variable: str, item: int, written: str | None) -> str | None:

@@ -251,8 +251,7 @@ _KINDS = {
 def _cast(name: str, kind: pl.DataType) -> pl.Expr:
     text = pl.col(name).str.strip_chars()
     if kind == TIME:
-        return pl.coalesce(
-            text.str.to_datetime(each, time_unit="us", strict=False)
-            for each in ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
-        ).alias(name)
+        date_alone = text.str.len_bytes() == len("2130-02-04")
+        text = pl.when(date_alone).then(text + " 00:00:00").otherwise(text)
+        return text.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False).alias(name)
     return text.cast(kind, strict=False).alias(name)
