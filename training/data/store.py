@@ -11,8 +11,10 @@ The Arrow files are memory-mapped: opening a data set reads nothing.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
 
@@ -35,6 +37,8 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 FORMAT: Literal[1] = 1
 _DATASET = "dataset.json"
 _ROWS_PER_BATCH = 256
+_CASES_PER_BATCH = 65_536
+_SUBGROUP = "subgroup."
 
 
 class DatasetCard(Schema):
@@ -194,8 +198,8 @@ class Dataset:
 
     def subgroups(self) -> dict[str, list[str | None]]:
         """Return every subgroup column, over all cases."""
-        columns = [each for each in self._index.column_names if each.startswith("subgroup.")]
-        return {each.removeprefix("subgroup."): self._index[each].to_pylist() for each in columns}
+        columns = [each for each in self._index.column_names if each.startswith(_SUBGROUP)]
+        return {each.removeprefix(_SUBGROUP): self._index[each].to_pylist() for each in columns}
 
     def arrays(
         self, modality: Modality, row: int, rng: np.random.Generator | None = None
@@ -240,18 +244,39 @@ class Dataset:
         return collate(cases, self.labels[np.asarray(positions)], self.ids(positions))
 
 
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """A case's part as it stands in its modality's table.
+
+    Attributes:
+        rows: positions in the table; none if nothing of the part could be used.
+        tokens: number of tokens in them, 0 for what is no text.
+    """
+
+    rows: tuple[int, ...]
+    tokens: int
+
+
 class DatasetWriter:
     """Writes a prepared data set case by case; memory stays bounded."""
 
     def __init__(self, folder: Path, task: TaskSpec, preprocessor: Preprocessor) -> None:
         self.folder = folder
         self.task = task
-        self._index: list[dict[str, Any]] = []
+        self._index = _Index(task)
         self._codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         self._tables = {
             m: _TableWriter(folder / f"{m}.arrow", self._codecs[m].schema) for m in task.modalities
         }
         preprocessor.save(folder)
+
+    def store(self, modality: Modality, records: Sequence[Mapping[str, Any]]) -> StoredPart:
+        """Store what a modality's codec made of a part, but no row a second time."""
+        table = self._tables[modality]
+        return StoredPart(
+            rows=tuple(table.add(row) for row in records),
+            tokens=sum(len(row.get("token_ids", ())) for row in records),
+        )
 
     def add(
         self,
@@ -261,21 +286,21 @@ class DatasetWriter:
         group: str,
         label: float,
         subgroups: Mapping[str, str],
-        records: Mapping[Modality, Sequence[Mapping[str, Any]]],
+        parts: Mapping[Modality, StoredPart],
     ) -> None:
-        """Store one case; `records` are what the modalities' codecs made of its parts."""
-        entry: dict[str, Any] = {
-            "id": case_id,
-            "split": split,
-            "group": group,
-            "label": None if np.isnan(label) else label,
-            "tokens": sum(len(r.get("token_ids", ())) for rs in records.values() for r in rs),
-            **{f"subgroup.{name}": value for name, value in subgroups.items()},
-        }
-        for modality, table in self._tables.items():
-            rows = records.get(modality)
-            entry[modality] = [table.add(row) for row in rows] if rows else None
-        self._index.append(entry)
+        """Add one case with the stored parts that it brings."""
+        present = {modality: list(part.rows) for modality, part in parts.items() if part.rows}
+        self._index.add(
+            {
+                "id": case_id,
+                "split": split,
+                "group": group,
+                "label": None if np.isnan(label) else label,
+                "tokens": sum(part.tokens for part in parts.values()),
+                **{f"{_SUBGROUP}{name}": value for name, value in subgroups.items()},
+                **{modality: present.get(modality) for modality in self.task.modalities},
+            }
+        )
 
     def close(
         self, issues: Mapping[str, int], refused: Mapping[str, int], source: Mapping[str, Any]
@@ -283,35 +308,17 @@ class DatasetWriter:
         """Write the index and `dataset.json`."""
         for table in self._tables.values():
             table.close()
-        subgroups = sorted({k for entry in self._index for k in entry if k.startswith("subgroup.")})
-        schema = pa.schema(
-            [
-                ("id", pa.string()),
-                ("split", pa.string()),
-                ("group", pa.string()),
-                ("label", pa.float32()),
-                ("tokens", pa.int32()),
-                *((name, pa.string()) for name in subgroups),
-                *((str(m), pa.list_(pa.int64())) for m in self.task.modalities),
-            ]
-        )
-        with pa.ipc.new_file(str(self.folder / "index.arrow"), schema) as out:
-            out.write_table(pa.Table.from_pylist(self._index, schema=schema))
-        if not self._index:
+        index = self._index
+        index.write(self.folder / "index.arrow")
+        if not index.cases:
             raise DataError("no record could be used", code="no_records", seen=dict(refused))
-        counts = {split: [e for e in self._index if e["split"] == split] for split in SPLITS}
-        total = len(self._index)
         card = DatasetCard(
             format=FORMAT,
             task=self.task,
-            cases={split: len(entries) for split, entries in counts.items()},
-            labelled={
-                split: sum(e["label"] is not None for e in entries)
-                for split, entries in counts.items()
-            },
+            cases={split: index.cases[split] for split in SPLITS},
+            labelled={split: index.labelled[split] for split in SPLITS},
             missing={
-                m: round(sum(e[m] is None for e in self._index) / total, 4)
-                for m in self.task.modalities
+                m: round(index.missing[m] / index.cases.total(), 4) for m in self.task.modalities
             },
             issues=dict(sorted(issues.items())),
             refused=dict(sorted(refused.items())),
@@ -327,9 +334,8 @@ def data_hash(dataset: Dataset) -> str:
     return hashlib.sha256((dataset.folder / _DATASET).read_bytes()).hexdigest()
 
 
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
+def refuse_existing(folder: Path) -> None:
+    """Make sure that nothing would be overwritten.
 
     Raises:
         DataError: `folder` exists and is not empty.
@@ -341,26 +347,95 @@ def new_folder(folder: Path) -> Iterator[Path]:
             field=str(folder),
             accepted="a new folder, or an empty one",
         )
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
+
+    Raises:
+        DataError: `folder` exists and is not empty.
+    """
+    refuse_existing(folder)
     with draft_folder(folder) as draft:
         yield draft
 
 
+class _Index:
+    """The cases, kept column by column: a data set of references may have millions.
+
+    Attributes:
+        cases: number by split.
+        labelled: likewise.
+        missing: number of the cases that lack each modality.
+    """
+
+    def __init__(self, task: TaskSpec) -> None:
+        self.cases: Counter[str] = Counter()
+        self.labelled: Counter[str] = Counter()
+        self.missing: Counter[Modality] = Counter()
+        self._modalities = task.modalities
+        self._waiting: list[dict[str, Any]] = []
+        self._written = [self._schema(()).empty_table()]
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Count and keep one case."""
+        self.cases[entry["split"]] += 1
+        self.labelled[entry["split"]] += entry["label"] is not None
+        self.missing.update(m for m in self._modalities if entry[m] is None)
+        self._waiting.append(entry)
+        if len(self._waiting) >= _CASES_PER_BATCH:
+            self._flush()
+
+    def write(self, path: Path) -> None:
+        """Write all cases."""
+        self._flush()
+        table = pa.concat_tables(self._written, promote_options="default")
+        schema = self._schema(n for n in table.column_names if n.startswith(_SUBGROUP))
+        with pa.ipc.new_file(str(path), schema) as out:
+            out.write_table(table.select(schema.names))
+
+    def _flush(self) -> None:
+        names = {name for entry in self._waiting for name in entry if name.startswith(_SUBGROUP)}
+        self._written.append(pa.Table.from_pylist(self._waiting, schema=self._schema(names)))
+        self._waiting.clear()
+
+    def _schema(self, subgroups: Iterable[str]) -> pa.Schema:
+        return pa.schema(
+            [
+                ("id", pa.string()),
+                ("split", pa.string()),
+                ("group", pa.string()),
+                ("label", pa.float32()),
+                ("tokens", pa.int32()),
+                *((name, pa.string()) for name in sorted(subgroups)),
+                *((str(m), pa.list_(pa.int64())) for m in self._modalities),
+            ]
+        )
+
+
 class _TableWriter:
-    """Appends rows to an Arrow file, a few hundred at a time."""
+    """Appends rows to an Arrow file, a few hundred at a time, each content once."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema
         self._out = pa.ipc.new_file(str(path), schema)
         self._waiting: list[Mapping[str, Any]] = []
-        self._count = 0
+        self._rows: dict[bytes, int] = {}  # hash of the content -> position
 
     def add(self, row: Mapping[str, Any]) -> int:
-        """Append a row and return its position in the table."""
+        """Return the position of a row in the table; append it if it is new."""
+        content = hashlib.blake2b(digest_size=16)
+        for name in self._schema.names:
+            content.update(len(row[name]).to_bytes(8, "little"))
+            content.update(row[name])  # an array or bytes
+        known = self._rows.get(content.digest())
+        if known is not None:
+            return known
         self._waiting.append(row)
         if len(self._waiting) >= _ROWS_PER_BATCH:
             self._flush()
-        self._count += 1
-        return self._count - 1
+        return self._rows.setdefault(content.digest(), len(self._rows))
 
     def close(self) -> None:
         self._flush()

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from lanistr.command import CommandParser, run_command
 from training.prepare.kind import Kind, add_shared_arguments
+from training.prepare.mimic_iv import command as mimic_iv
 from training.prepare.synthetic import command as synthetic
 
-KINDS: Mapping[str, Kind] = {"synthetic": synthetic}
+KINDS: Mapping[str, Kind] = {"mimic-iv": mimic_iv, "synthetic": synthetic}
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,21 @@ from tqdm import tqdm
 
 from lanistr.errors import ConfigError, DataError, InputError
 from lanistr.issues import IssueLog
+from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.codecs import codec
-from training.data.store import SPLITS, Dataset, DatasetWriter, Split, new_folder
+from training.data.store import (
+    SPLITS,
+    Dataset,
+    DatasetWriter,
+    Split,
+    StoredPart,
+    new_folder,
+)
+from training.prepare.late import Late
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +56,8 @@ def prepare(
     """Prepare a data set from records.
 
     Args:
-        samples: yields every record from the start, each time it is called the same.
+        samples: yields every record from the start, each time it is called the same. A part that
+            is `Late` is prepared once for all samples that bring it.
         task: what the records are of.
         out: the folder to make; nothing is left there if anything fails.
         options: how each modality is preprocessed.
@@ -64,7 +75,7 @@ def prepare(
         )
 
     def training() -> Iterable[Sample]:
-        return (s for s in samples() if split_of[s.group or str(s.id)] == "train")
+        return _each_once(s for s in samples() if split_of[s.group or str(s.id)] == "train")
 
     with new_folder(out) as draft:
         log.info("fitting preprocessing on the training split")
@@ -73,18 +84,33 @@ def prepare(
         writer = DatasetWriter(draft, task, preprocessor)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
+        shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found = IssueLog()
+            known = {
+                modality: shared[modality, part.key]
+                for modality, part in sample.parts.items()
+                if isinstance(part, Late) and (modality, part.key) in shared
+            }
             try:
-                records = {m: codecs[m].write(part, found) for m, part in sample.parts.items()}
-                records = {modality: rows for modality, rows in records.items() if rows}
-                if not records:
+                records = {
+                    modality: codecs[modality].write(part, found)
+                    for modality, part in sample.parts.items()
+                    if modality not in known
+                }
+                if not any(records.values()) and not any(part.rows for part in known.values()):
                     raise InputError("nothing usable is left", code="nothing_usable")
             except InputError as exc:
                 refused[exc.code] += 1
                 log.warning("%s was left out: %s", sample.id, exc)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
+            parts = known | {m: writer.store(m, rows) for m, rows in records.items()}
+            shared.update(
+                ((modality, part.key), parts[modality])
+                for modality, part in sample.parts.items()
+                if isinstance(part, Late)
+            )
             group = sample.group or str(sample.id)
             writer.add(
                 case_id=str(sample.id),
@@ -92,7 +118,7 @@ def prepare(
                 group=group,
                 label=task.label.encode(sample.label),
                 subgroups=sample.subgroups,
-                records=records,
+                parts=parts,
             )
         writer.close(
             issues,
@@ -104,6 +130,16 @@ def prepare(
             },
         )
     return Dataset.open(out)
+
+
+def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Leave out late parts that were there before, so that none is read or counted twice."""
+    seen: set[tuple[Modality, str]] = set()
+    for sample in samples:
+        keys = {m: (m, part.key) for m, part in sample.parts.items() if isinstance(part, Late)}
+        known = {modality for modality, key in keys.items() if key in seen}
+        seen.update(keys.values())
+        yield replace(sample, parts={m: p for m, p in sample.parts.items() if m not in known})
 
 
 def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:

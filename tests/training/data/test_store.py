@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Sample
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset, new_folder
+from training.prepare.late import Late
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -235,3 +238,69 @@ def test_records_without_a_label_column_of_any_kind_can_be_stored(tmp_path: Path
     assert data.subgroups() == {}
     with pytest.raises(DataError, match="no labelled cases"):
         data.rows("train", labelled=True)
+
+
+# ---- content that several cases share -----------------------------------------------------------
+
+
+def test_the_same_content_is_stored_once_and_referred_to_by_every_case_that_brings_it(
+    tmp_path: Path,
+):
+    notes = ("extubated without issue", "failed sbt, back on ac")
+    samples = [
+        Sample({Modality.TEXT: (notes[i % 2],), Modality.TABULAR: {"age": 60 + i}}, id=str(i))
+        for i in range(10)
+    ]
+    data = prepare(
+        lambda: samples,
+        find_task("mortality"),
+        tmp_path / "data",
+        options=OPTIONS,
+        splits=SplitOptions(),
+        source={},
+    )
+    rows = [data.references(Modality.TEXT, [i]).tolist() for i in range(10)]
+    assert rows == [[0], [1]] * 5
+    assert len(data.references(Modality.TABULAR, range(10))) == 10
+    with pa.memory_map(str(data.folder / "text.arrow")) as file:
+        assert pa.ipc.open_file(file).read_all().num_rows == 2
+    for position, sample in enumerate(samples):
+        fresh = data.preprocessor.apply(sample, IssueLog()).rows[Modality.TEXT]
+        stored = data.features(position).rows[Modality.TEXT]
+        np.testing.assert_array_equal(fresh[0]["token_ids"], stored[0]["token_ids"])
+
+
+def test_a_late_part_is_read_once_for_all_samples_that_bring_it(tmp_path: Path):
+    looks: list[str] = []
+
+    def read(note: str) -> tuple[str, ...]:
+        looks.append(note)
+        return (note,)
+
+    def samples() -> Iterator[Sample]:
+        for i in range(8):
+            note = "failed sbt" if i % 2 else "___"  # of the second nothing is left
+            yield Sample(
+                {Modality.TEXT: Late(note, partial(read, note)), Modality.TABULAR: {"age": 60 + i}},
+                id=str(i),
+            )
+
+    options = OPTIONS.model_copy(update={"text": TextOptions(vocabulary=vocabulary(tmp_path))})
+    data = prepare(
+        samples,
+        find_task("mortality"),
+        tmp_path / "data",
+        options=options,
+        splits=SplitOptions(),
+        source={},
+    )
+    assert looks == ["___", "failed sbt"]
+    assert [data.brings(i, Modality.TEXT) for i in range(8)] == [False, True] * 4
+    assert data.card.issues == {"empty/dropped": 1}
+    assert data.tokens.tolist() == [0, 4] * 4
+
+
+def vocabulary(folder: Path) -> Path:
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "failed", "sbt"]))
+    return path

@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from training.data.store import Dataset, new_folder
 from training.prepare import prepared
 from training.prepare.kind import options, preprocess_options, split_options
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
+from training.prepare.synthetic.mimic_iv import write_mimic_iv
 
 HELP = "records made by chance"
 EXAMPLE = "python -m training.prepare synthetic --task mortality --samples 2000 --out data/stays"
@@ -32,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unlabelled", type=float, default=0.0, help="share without a label (0)")
     parser.add_argument("--raw", type=Path, help="also write the raw records into this new folder")
+    parser.add_argument(
+        "--raw-layout",
+        choices=sorted(LAYOUTS),
+        default="jsonl",
+        help="as JSON lines, or as the raw files of a source, for its own preparer (jsonl)",
+    )
 
 
 def prepare(arguments: argparse.Namespace) -> Dataset:
@@ -44,7 +52,9 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         seed=arguments.seed,
     )
     if arguments.raw:
-        _write_raw(arguments.task, wanted, arguments.raw)
+        write = LAYOUTS[arguments.raw_layout]
+        with new_folder(arguments.raw) as draft:
+            write(arguments.task, wanted, draft)
     return prepared.prepare(
         lambda: draw(arguments.task, wanted),
         find_task(arguments.task),
@@ -73,12 +83,23 @@ def _missing(words: list[str]) -> str | dict[str, str]:
     return shares
 
 
-def _write_raw(task: str, wanted: SyntheticOptions, out: Path) -> None:
+def _write_jsonl(task: str, wanted: SyntheticOptions, folder: Path) -> None:
     """Write the records as a user has them: one JSON line each, pictures as files beside."""
-    with new_folder(out) as draft, (draft / "records.jsonl").open("w", encoding="utf-8") as lines:
+    with (folder / "records.jsonl").open("w", encoding="utf-8") as lines:
         for sample in draw(task, wanted):
             record = to_record(sample) | {"label": sample.label}
-            lines.write(json.dumps(record, default=partial(_write_picture, draft)) + "\n")
+            lines.write(json.dumps(record, default=partial(_write_picture, folder)) + "\n")
+
+
+def _write_mimic_iv(task: str, wanted: SyntheticOptions, folder: Path) -> None:
+    if task != "mortality":
+        raise ConfigError(
+            "MIMIC-IV has no such records",
+            field="task",
+            seen=task,
+            accepted="mortality, with --raw-layout mimic-iv",
+        )
+    write_mimic_iv(draw(task, wanted), folder, wanted.seed)
 
 
 def _write_picture(folder: Path, picture: bytes) -> str:
@@ -87,3 +108,10 @@ def _write_picture(folder: Path, picture: bytes) -> str:
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(picture)
     return path.relative_to(folder).as_posix()
+
+
+LAYOUTS: Mapping[str, Callable[[str, SyntheticOptions, Path], None]] = {
+    "jsonl": _write_jsonl,
+    "mimic-iv": _write_mimic_iv,
+}
+"""How raw records are written."""
