@@ -327,9 +327,8 @@ def data_hash(dataset: Dataset) -> str:
     return hashlib.sha256((dataset.folder / _DATASET).read_bytes()).hexdigest()
 
 
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
+def refuse_filled(folder: Path) -> None:
+    """Refuse to make a data set where something stands.
 
     Raises:
         DataError: `folder` exists and is not empty.
@@ -341,6 +340,16 @@ def new_folder(folder: Path) -> Iterator[Path]:
             field=str(folder),
             accepted="a new folder, or an empty one",
         )
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
+
+    Raises:
+        DataError: `folder` exists and is not empty.
+    """
+    refuse_filled(folder)
     with draft_folder(folder) as draft:
         yield draft
 

@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from lanistr.command import CommandParser, run_command
 from training.prepare.kind import Kind, add_shared_arguments
 from training.prepare.synthetic import command as synthetic
+from training.prepare.table import command as table
 
-KINDS: Mapping[str, Kind] = {"synthetic": synthetic}
+KINDS: Mapping[str, Kind] = {"table": table, "synthetic": synthetic}
 
 
 def main() -> None:
     """Read the command line, prepare, say what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = _parser().parse_args()
-    card = KINDS[arguments.kind].prepare(arguments).card
+    dataset = KINDS[arguments.kind].prepare(arguments)
+    if dataset is None:
+        return
+    card = dataset.card
     print(
         f"{arguments.out}: {sum(card.cases.values())} cases "
         f"({', '.join(f'{n} {split}' for split, n in card.cases.items())}), "

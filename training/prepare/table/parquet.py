@@ -1,0 +1,69 @@
+"""Parquet: typed columns, read a batch of rows at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from training.prepare.problems import Problems
+from training.prepare.table.rows import Row, stop
+
+_ROWS_AT_ONCE = 1024
+_HOUR_US = 3_600_000_000
+
+
+class ParquetTable:
+    """A Parquet file; a duration comes as its number of hours."""
+
+    def __init__(self, path: Path, name: str, problems: Problems) -> None:
+        self._path, self._name, self._problems = path, name, problems
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowException, OSError) as exc:
+            raise self._damaged(exc, None) from exc
+        self.columns = tuple(schema.names)
+        for column in self.columns:
+            if self.columns.count(column) > 1:
+                raise stop(problems, "repeated_column", "two columns have one name", file=name,
+                           column=column, accepted="a name of its own for each column")  # fmt: skip
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows."""
+        number = 0
+        try:
+            with pq.ParquetFile(self._path) as file:
+                for batch in file.iter_batches(_ROWS_AT_ONCE):
+                    for cells in _plain(batch).to_pylist():
+                        number += 1
+                        yield Row(self._name, number, None, cells)
+        except (pa.ArrowException, OSError) as exc:
+            raise self._damaged(exc, number + 1) from exc
+        if not number:
+            raise stop(self._problems, "no_rows", "no rows", file=self._name,
+                       accepted="at least one row")  # fmt: skip
+
+    def _damaged(self, exc: Exception, row: int | None) -> Exception:
+        return stop(
+            self._problems,
+            "damaged_parquet",
+            f"the file is damaged or cut off: {' '.join(str(exc).split())}",
+            file=self._name,
+            row=row,
+            accepted="the whole file; copy it again",
+        )
+
+
+def _plain(batch: Any) -> Any:
+    """Return a batch whose durations are hours and whose times are those that Python knows."""
+    columns = []
+    for column, field in zip(batch.columns, batch.schema, strict=True):
+        if pa.types.is_duration(field.type):
+            count = column.cast(pa.duration("us"), safe=False).cast(pa.int64())
+            column = pc.divide(pc.cast(count, pa.float64()), _HOUR_US)
+        elif pa.types.is_timestamp(field.type):
+            column = column.cast(pa.timestamp("us", field.type.tz), safe=False)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
