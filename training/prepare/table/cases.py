@@ -69,9 +69,10 @@ class CaseReader:
                     seen=source.label,
                     accepted="a task without the label among its inputs",
                 )
-        require(self._columns, table.columns, name, setting.problems)
+        found = table.find([*self._columns, *source.missing_in])
+        require(self._columns, found, name, setting.problems)
         if source.timeseries is None:  # whose columns may be meant
-            require(source.missing_in, table.columns, name, setting.problems)
+            require(source.missing_in, found, name, setting.problems)
         self._splits = {**SPLIT_WORDS, **{_fold(w): s for w, s in source.split_words.items()}}
         self._classes = _Classes(setting)
         self._rows_of: dict[str, int] = {}
@@ -87,10 +88,7 @@ class CaseReader:
             DataError: they cannot be made sense of, or there are too many problems.
         """
         position = 0
-        met: set[str] = set()
         for row in self._table.rows():
-            if self._table.columns is None:
-                met.update(row.cells)
             try:
                 record = self._record(row)
             except _LeftOutError:
@@ -100,8 +98,6 @@ class CaseReader:
             record["parts"] = {m: part for m, part in kept.items() if part is not None}
             self._setting.store.add(position, record, bare=not record["parts"])
             position += 1
-        if self._table.columns is None:  # only now is known which columns JSON lines have
-            require(self._columns, met, self._name, self._setting.problems)
         for part in self._parts.values():
             part.finish()
         self._refuse_bare()

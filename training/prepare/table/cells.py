@@ -23,6 +23,7 @@ HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_COMMAS = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?([eE][+-]?[0-9]+)?")
 _WITH_UNIT = re.compile(rf"({NUMBER.pattern})\s*([^\s0-9.,+-].*)")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 
@@ -40,8 +41,15 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
     if not isinstance(value, str):
         return _scalar(value)
     text = value
-    if decimal == ",":
+    if decimal == "," and _COMMAS.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
+    elif decimal == "," and "." in text and NUMBER.fullmatch(text):
+        raise InputError(
+            "a number with a point, where numbers have a comma",
+            code="number_with_point",
+            seen=value,
+            accepted='a comma before the decimals; or, in `source`, decimal: "."',
+        )
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else float(text)
     whole, _, decimals = text.partition(",")

@@ -1,7 +1,7 @@
 """CSV: any of , ; tab | between cells, quotes as RFC 4180 has them."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from training.prepare.table.rows import Row, placed, stop
 from training.prepare.table.textfile import BROKEN, TextFile
@@ -20,7 +20,11 @@ class Delimited:
         self._delimiter = delimiter or self._find_delimiter()
         header = next(self._records(), None)
         self._header = self._names(header[1] if header else [])
-        self.columns = tuple(name for name in self._header if name)
+        self._columns = tuple(name for name in self._header if name)
+
+    def find(self, wanted: Collection[str] = ()) -> Collection[str]:
+        """Return the columns that have a name."""
+        return self._columns
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows; one of another width than the header is reported and passed over."""
@@ -68,7 +72,7 @@ class Delimited:
                 except StopIteration:
                     return
                 except csv.Error as exc:
-                    raise self._not_csv(exc, count, line) from None
+                    raise self._not_csv(exc, count, line, reader.line_num) from None
                 except BROKEN as exc:
                     raise self._file.cut_off(exc, count - 1) from exc
                 except UnicodeError as exc:
@@ -90,15 +94,15 @@ class Delimited:
             if any("\udc80" <= letter <= "\udcff" for letter in cell):
                 raise self._file.undecoded(number, line, column, cell)
 
-    def _not_csv(self, exc: csv.Error, number: int, line: int) -> Exception:
-        said = str(exc)
-        unclosed = "unexpected end" in said or "field larger" in said
+    def _not_csv(self, exc: csv.Error, number: int, line: int, last: int) -> Exception:
+        # A quote that is not closed runs on until the next one, in a later line.
+        unclosed = last > line or "unexpected end" in str(exc)
         return stop(
             self._file.problems,
             "unclosed_quote" if unclosed else "bad_quote",
-            f"line {line}: a quote is opened in this row and never closed"
+            f"line {line}: a quote is opened in this row and not closed; it runs on to line {last}"
             if unclosed
-            else f"line {line}: not CSV: {said}",
+            else f"line {line}: not CSV: {exc}",
             file=self._file.name,
             row=number or None,
             accepted='a cell with quotes in it is quoted, and they are doubled: "5"" nail"',

@@ -1,7 +1,8 @@
 """JSON lines: one object a line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any
 
 from training.prepare.table.rows import Row, placed, stop
@@ -11,10 +12,22 @@ from training.prepare.table.textfile import BROKEN, TextFile
 class JsonLines:
     """A file of JSON objects; a cell is what JSON holds."""
 
-    columns: tuple[str, ...] | None = None
-
     def __init__(self, file: TextFile) -> None:
         self._file = file
+
+    def find(self, wanted: Collection[str] = ()) -> Collection[str]:
+        """Return the columns of the first rows, down to where all those wanted were met."""
+        found: dict[str, None] = {}
+        lacking = set(wanted)
+        for _, text in self._lines() if lacking else ():
+            with suppress(ValueError, RecursionError):  # reported when the rows are read
+                cells = json.loads(text)
+                if isinstance(cells, dict):
+                    found.update(dict.fromkeys(cells))
+                    lacking -= cells.keys()
+            if not lacking:
+                break
+        return tuple(found)
 
     def rows(self) -> Iterator[Row]:
         """Yield the objects; a line that is none is reported and passed over."""

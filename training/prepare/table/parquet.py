@@ -1,6 +1,6 @@
 """Parquet: typed columns, read a batch of rows at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,15 @@ class ParquetTable:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, None) from exc
-        self.columns = tuple(schema.names)
-        for column in self.columns:
-            if self.columns.count(column) > 1:
+        self._columns = tuple(schema.names)
+        for column in self._columns:
+            if self._columns.count(column) > 1:
                 raise stop(problems, "repeated_column", "two columns have one name", file=name,
                            column=column, accepted="a name of its own for each column")  # fmt: skip
+
+    def find(self, wanted: Collection[str] = ()) -> Collection[str]:
+        """Return the columns that have a name."""
+        return self._columns
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows."""

@@ -75,16 +75,14 @@ def stop(
     return DataError(message, code=code, field=place, seen=seen, accepted=accepted)
 
 
-def require(
-    wanted: Iterable[str], columns: Collection[str] | None, file: str, problems: Problems
-) -> None:
-    """Hold the columns that are needed against those that there are; None: not known yet.
+def require(wanted: Iterable[str], columns: Collection[str], file: str, problems: Problems) -> None:
+    """Hold the columns that are needed against those that there are.
 
     Raises:
         DataError: one is missing; the message names the nearest.
     """
     for column in wanted:
-        if columns is not None and column not in columns:
+        if column not in columns:
             hint = (
                 "; the header is one column: name the delimiter in `source`"
                 if len(columns) < 2

@@ -1,7 +1,7 @@
 """A table file of any accepted format, told by its first bytes, read row by row."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -33,9 +33,12 @@ _JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
 class Table(Protocol):
     """A table that can be read from the start as often as wanted."""
 
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """Names in order; None where only the rows name them (JSON lines)."""
+    def find(self, wanted: Collection[str] = ()) -> Collection[str]:
+        """Return the names of the columns in order.
+
+        Where only the rows name them (JSON lines), they are read until all those wanted were met,
+        and without any, no row is.
+        """
         ...
 
     def rows(self) -> Iterator[Row]:

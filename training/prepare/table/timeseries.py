@@ -86,7 +86,7 @@ class SeriesReader(PartReader):
             table = open_table(path, self._setting.source, self._setting.problems)
             assert self._source.id is not None
             wanted = (self._source.id, *self._reader.columns, *self._reader.variables)
-            require(wanted, table.columns, str(path), self._setting.problems)
+            require(wanted, table.find(wanted), str(path), self._setting.problems)
             self._setting.store.measure(self._all(table, self._source.id, str(path)))
             self._reader.report_unmet(str(path))
         self._setting.store.close_measured()
@@ -140,8 +140,8 @@ class SeriesReader(PartReader):
         """Yield the rows of a case's own file."""
         path, _ = self._files.read(named, _LARGEST)
         table = open_table(path, self._setting.source, self._setting.problems, str(path))
-        if table.columns is not None:
-            require(self._reader.columns, table.columns, str(path), self._setting.problems)
+        needed = self._reader.columns
+        require(needed, table.find(needed), str(path), self._setting.problems)
         for row in table.rows():
             self._reader.strangers(row)
             yield row

@@ -81,7 +81,7 @@ def _read_as(
 ) -> tuple[TableStatistics, TableSource]:
     missing = MissingWords(source.missing, {})
     table = open_table(path, source, problems)
-    found = TableStatistics.of(table.rows(), table.columns or (), missing)
+    found = TableStatistics.of(table.rows(), table.find(), missing)
     comma = sum(column.kinds["comma"] for column in found.columns.values())
     point = sum(column.kinds["number"] - column.kinds["whole"] for column in found.columns.values())
     if comma > point:

@@ -39,8 +39,8 @@ class Draft:
     def _task(self) -> None:
         self._add(
             f"# A first guess from {self._table.rows} rows of {_printable(self._name)}.",
-            "# Read every line, change what is wrong, take out what is not known when a prediction is",
-            "# wanted. Then: python -m training.prepare table --source TABLE --task THIS_FILE --out DIR",
+            "# Read every line, change what is wrong, take out what is not known when a prediction",
+            "# is wanted, and give it to `python -m training.prepare table` as --task.",
             "# How such a file is written: docs/bring-your-data.md",
             f"name: {_slug(self._name)}  # the service answers at /predict/{_slug(self._name)}",
             f"title: {_quoted('Prediction from ' + self._name)}",
