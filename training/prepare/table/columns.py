@@ -40,6 +40,20 @@ def _spell(word: Any) -> Any:
 Word = Annotated[str, BeforeValidator(_spell)]
 
 
+class TextFormat(Schema):
+    """How a file of text is written.
+
+    Attributes:
+        delimiter: of CSV. None: found from the first line.
+        encoding: of CSV and JSON lines.
+        decimal: what stands before the decimals of a number in text.
+    """
+
+    delimiter: Literal[",", ";", "\t", "|"] | None = None
+    encoding: Literal["utf-8", "utf-16", "cp1252", "latin-1"] = "utf-8"
+    decimal: Literal[".", ","] = "."
+
+
 class TextColumns(Schema):
     """Where the notes are.
 
@@ -69,7 +83,7 @@ class ImageColumns(Schema):
     outside: bool = False
 
 
-class SeriesColumns(Schema):
+class SeriesColumns(TextFormat):
     """Where the series are: in one table of all cases, or one file or list a case.
 
     Wide rows have a column a variable; long rows name one variable each, in the column `variable`,
@@ -120,7 +134,7 @@ class SeriesColumns(Schema):
         return self
 
 
-class TableSource(Schema):
+class TableSource(TextFormat):
     """Which column of the table is what.
 
     Attributes:
@@ -137,9 +151,6 @@ class TableSource(Schema):
         timeseries: where the series are.
         missing: words that mean a missing value, in every column, without regard to case.
         missing_in: more of them, by column.
-        decimal: what stands before the decimals of a number in text.
-        delimiter: of CSV. None: found from the first line.
-        encoding: of CSV and JSON lines.
         repeated_rows: whether a row that is equal to an earlier one in every cell is left out.
     """
 
@@ -156,9 +167,6 @@ class TableSource(Schema):
     timeseries: SeriesColumns | None = None
     missing: tuple[Word, ...] = ("", "NA", "N/A", "NaN", "null")
     missing_in: dict[str, tuple[Word, ...]] = {}
-    decimal: Literal[".", ","] = "."
-    delimiter: Literal[",", ";", "\t", "|"] | None = None
-    encoding: Literal["utf-8", "utf-16", "cp1252", "latin-1"] = "utf-8"
     repeated_rows: Literal["leave out", "keep"] = "leave out"
 
 

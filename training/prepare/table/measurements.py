@@ -53,7 +53,7 @@ class MeasurementReader:
         try:
             if time is None:
                 raise InputError("a row needs its time", code="no_time", accepted="a time")
-            hours = read_hours(time, self._source.time_unit, start, self._setting.source.decimal)
+            hours = read_hours(time, self._source.time_unit, start, self._source.decimal)
         except InputError as exc:
             row.leave_out(problems, self._source.time, exc)
             return None
@@ -109,7 +109,7 @@ class MeasurementReader:
         self, values: dict[str, Any], row: Row, column: str, name: str, spec: FieldSpec, raw: Any
     ) -> None:
         try:
-            values[name] = stored(read_field(raw, spec, self._setting.source.decimal))
+            values[name] = stored(read_field(raw, spec, self._source.decimal))
         except InputError as exc:
             row.lose_value(self._setting.problems, column, exc)
 

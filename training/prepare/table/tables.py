@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from training.prepare.problems import Problems
-from training.prepare.table.columns import TableSource
+from training.prepare.table.columns import TextFormat
 from training.prepare.table.delimited import Delimited
 from training.prepare.table.jsonlines import JsonLines
 from training.prepare.table.parquet import ParquetTable
@@ -50,12 +50,12 @@ class Table(Protocol):
         ...
 
 
-def open_table(path: Path, source: TableSource, problems: Problems, name: str = "") -> Table:
+def open_table(path: Path, form: TextFormat, problems: Problems, name: str = "") -> Table:
     """Open a table.
 
     Args:
         path: of the file.
-        source: says delimiter and encoding.
+        form: says delimiter and encoding.
         problems: takes what is wrong with rows.
         name: what to call the file; its path by default.
 
@@ -72,7 +72,7 @@ def open_table(path: Path, source: TableSource, problems: Problems, name: str = 
             problems, "not_parquet", "not Parquet, as its name says", file=name, seen=head,
             accepted=ACCEPTED,
         )  # fmt: skip
-    file = TextFile(path, name, source.encoding, problems)
+    file = TextFile(path, name, form.encoding, problems)
     _refuse_other_encoding(head, file)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if ending in _JSON_ENDINGS or (start[:1] == b"{" and ending not in (".csv", ".tsv")):
@@ -82,7 +82,7 @@ def open_table(path: Path, source: TableSource, problems: Problems, name: str = 
                 accepted="JSON lines: one object a line, no brackets around and no commas between",
             )  # fmt: skip
         return JsonLines(file)
-    return Delimited(file, source.delimiter)
+    return Delimited(file, form.delimiter)
 
 
 def _head(path: Path, name: str, problems: Problems) -> bytes:

@@ -83,7 +83,7 @@ class SeriesReader(PartReader):
             self._reader.report_unmet(self._source.column or "")
         else:
             path = self._setting.files / self._source.file
-            table = open_table(path, self._setting.source, self._setting.problems)
+            table = open_table(path, self._source, self._setting.problems)
             assert self._source.id is not None
             wanted = (self._source.id, *self._reader.columns, *self._reader.variables)
             require(wanted, table.find(wanted), str(path), self._setting.problems)
@@ -139,7 +139,7 @@ class SeriesReader(PartReader):
     def _own(self, named: Any) -> Iterator[Row]:
         """Yield the rows of a case's own file."""
         path, _ = self._files.read(named, _LARGEST)
-        table = open_table(path, self._setting.source, self._setting.problems, str(path))
+        table = open_table(path, self._source, self._setting.problems, str(path))
         needed = self._reader.columns
         require(needed, table.find(needed), str(path), self._setting.problems)
         for row in table.rows():

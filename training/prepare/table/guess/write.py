@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lanistr.errors import ConfigError, DataError
 from training.prepare.problems import Problems, problems_path
-from training.prepare.table.columns import TableSource
+from training.prepare.table.columns import TableSource, TextFormat
 from training.prepare.table.guess.roles import cast
 from training.prepare.table.guess.series import guess_series
 from training.prepare.table.guess.statistics import TableStatistics
@@ -37,14 +37,14 @@ def write_guess(
             "the file exists", code="exists", field=str(out), accepted="a new file: yours is kept"
         )
     problems = Problems(problems_path(out), most_problems)
-    table, source = _read(path, problems)
+    table, form = _read(path, problems)
     roles = cast(table, files)
     found = None
     if series is not None:
-        measured, _ = _read(series, problems)
+        measured, series_form = _read(series, problems)
         name = _below(series, files)
         main_id = roles.id.name if roles.id else None
-        found = (name, guess_series(measured, table, main_id), measured)
+        found = (name, guess_series(measured, table, main_id), measured, series_form)
     if not (roles.texts or roles.images or roles.fields or found):
         raise DataError(
             "no column could be an input",
@@ -54,21 +54,21 @@ def write_guess(
             accepted="text, paths of pictures, numbers or categories",
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(Draft(path.name, table, roles, source, found).text(), encoding="utf-8")
+    out.write_text(Draft(path.name, table, roles, form, found).text(), encoding="utf-8")
     log.info(
         "%s: a first guess from %d rows and %d columns; read it, edit it, then prepare with --task",
         out, table.rows, len(table.columns),
     )  # fmt: skip
 
 
-def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TableSource]:
+def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
     """Count over a table, in the first encoding that it can be read in."""
     try:
-        return _read_as(path, TableSource(), problems)
+        return _read_as(path, TextFormat(), problems)
     except DataError as exc:
         others = {
-            "not_utf8": TableSource(encoding="cp1252"),
-            "utf16": TableSource(encoding="utf-16"),
+            "not_utf8": TextFormat(encoding="cp1252"),
+            "utf16": TextFormat(encoding="utf-16"),
         }
         if exc.code not in others:
             raise
@@ -77,16 +77,16 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TableSource]
 
 
 def _read_as(
-    path: Path, source: TableSource, problems: Problems
-) -> tuple[TableStatistics, TableSource]:
-    missing = MissingWords(source.missing, {})
-    table = open_table(path, source, problems)
+    path: Path, form: TextFormat, problems: Problems
+) -> tuple[TableStatistics, TextFormat]:
+    missing = MissingWords(TableSource().missing, {})
+    table = open_table(path, form, problems)
     found = TableStatistics.of(table.rows(), table.find(), missing)
     comma = sum(column.kinds["comma"] for column in found.columns.values())
     point = sum(column.kinds["number"] - column.kinds["whole"] for column in found.columns.values())
     if comma > point:
-        source = source.model_copy(update={"decimal": ","})
-    return found, source
+        form = form.model_copy(update={"decimal": ","})
+    return found, form
 
 
 def _below(path: Path, files: Path) -> str:

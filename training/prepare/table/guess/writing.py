@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from training.prepare.table.columns import UNDECIDED, TableSource
+from training.prepare.table.columns import UNDECIDED, TableSource, TextFormat
 from training.prepare.table.guess.kinds import Guess, learned, order_classes
 from training.prepare.table.guess.roles import Roles
 from training.prepare.table.guess.series import SeriesGuess
@@ -18,12 +18,12 @@ class Draft:
     """Writes the task file line by line."""
 
     def __init__(
-        self, name: str, table: TableStatistics, roles: Roles, source: TableSource,
-        series: tuple[str, SeriesGuess, TableStatistics] | None,
+        self, name: str, table: TableStatistics, roles: Roles, form: TextFormat,
+        series: tuple[str, SeriesGuess, TableStatistics, TextFormat] | None,
     ) -> None:  # fmt: skip
         self._lines: list[str] = []
         self._name, self._table, self._roles = name, table, roles
-        self._source, self._series = source, series
+        self._form, self._series = form, series
 
     def text(self) -> str:
         """Return the file."""
@@ -95,7 +95,7 @@ class Draft:
             for each in roles.fields:
                 self._field(each, self._table, series=False)
         if self._series:
-            self._variables(*self._series)
+            self._variables(*self._series[:3])
 
     def _variables(self, file: str, guessed: SeriesGuess, table: TableStatistics) -> None:
         self._add(
@@ -152,7 +152,7 @@ class Draft:
             self._add("  image:", f"    folder: {_quoted(roles.folder)}")
             self._listed(roles.images)
         if self._series:
-            self._series_columns(*self._series[:2])
+            self._series_columns(*self._series[:2], self._series[3])
         self._settings()
 
     def _group(self) -> None:
@@ -178,7 +178,7 @@ class Draft:
             f"  label: {_quoted(UNDECIDED)}  # DECIDE; null for none. May be: {_printable(names)}"
         )
 
-    def _series_columns(self, file: str, guessed: SeriesGuess) -> None:
+    def _series_columns(self, file: str, guessed: SeriesGuess, form: TextFormat) -> None:
         self._add(
             "  timeseries:", f"    file: {_quoted(file)}", f"    id: {_quoted(guessed.id)}",
             "    time: " + (_quoted(guessed.time) if guessed.time else
@@ -197,20 +197,24 @@ class Draft:
                       f"    value: {_quoted(guessed.value)}")  # fmt: skip
             if guessed.unit:
                 self._add(f"    unit: {_quoted(guessed.unit)}")
+        self._form_of(form, "    ")
 
     def _settings(self) -> None:
-        source, roles = self._source, self._roles
+        roles = self._roles
         used = [*roles.fields, *roles.texts, *roles.images, *roles.label, *roles.group]
         found = {each.name: each.missing for each in used if each.missing}
-        self._add(f"  missing: [{', '.join(map(_quoted, source.missing))}]")
+        self._add(f"  missing: [{', '.join(map(_quoted, TableSource().missing))}]")
         if found:
             self._add("  missing_in:  # words that seem to mean a missing value")
             for name, words in found.items():
                 self._add(f"    {_key(name)}: [{', '.join(map(_quoted, words))}]")
-        if source.decimal == ",":
-            self._add('  decimal: ","  # numbers have a comma')
-        if source.encoding != "utf-8":
-            self._add(f"  encoding: {source.encoding}  # the file is not in UTF-8")
+        self._form_of(self._form, "  ")
+
+    def _form_of(self, form: TextFormat, indent: str) -> None:
+        if form.decimal == ",":
+            self._add(f'{indent}decimal: ","  # numbers have a comma')
+        if form.encoding != "utf-8":
+            self._add(f"{indent}encoding: {form.encoding}  # the file is not in UTF-8")
 
     def _unused(self) -> None:
         roles = self._roles

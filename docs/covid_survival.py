@@ -1,0 +1,184 @@
+"""Survival from X-ray, note and row of the COVID-19 image data collection, by cross-validation.
+
+    python -m docs.covid_survival --source ../shared/data/covid_cxr --out runs/covid
+
+The ordinary commands, once for each part of the patients and each seed: prepare, fine-tune. Every
+patient is in the test split once; what the models say there is put together. With 8 patients who
+died the figures show that the way works, and are no basis for any conclusion.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from lanistr.command import CommandParser, run_command
+from lanistr.errors import DataError
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr
+from training.data.store import Dataset
+from training.predict import predict
+from training.run import Run
+
+TASK = Path(__file__).resolve().parents[1] / "examples" / "covid" / "task.yaml"
+FOLDS, SEEDS, ROUNDS = 4, (0, 1, 2), 2000
+
+
+def main() -> None:
+    """Cross-validate, print the figures, write them to `figures.json`."""
+    arguments = _parser().parse_args()
+    out: Path = arguments.out
+    table = arguments.source / "metadata.csv"
+    if not table.is_file():
+        raise DataError("no such file", field=str(table), accepted="the folder covid_cxr")
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+
+    # ---- one data set a fold: the same table with a column that says the split -----------------
+    fold_of = deal(rows, np.random.default_rng(0))
+    patient_of = {row["filename"]: row["patientid"] for row in rows}
+    out.mkdir(parents=True, exist_ok=True)
+    task = yaml.safe_load(TASK.read_text(encoding="utf-8"))
+    task["source"]["split"] = "fold split"
+    (out / "task.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+    for fold in range(FOLDS):
+        data, folded = out / f"data-{fold}", out / f"fold-{fold}.csv"
+        if data.exists():
+            continue  # made by an earlier run of this script
+        write_fold(rows, fold_of, fold, folded)
+        command(
+            "training.prepare", "table", "--source", folded, "--files", arguments.source,
+            "--task", out / "task.yaml", "--out", data, "--image-size", 64, "--max-tokens", 128,
+            "--vocabulary-size", 1000,
+        )  # fmt: skip
+
+    # ---- one model a fold and seed --------------------------------------------------------------
+    found: dict[int, list[dict[str, Any]]] = {}
+    for seed in SEEDS:
+        found[seed] = []
+        for fold in range(FOLDS):
+            data, run = out / f"data-{fold}", out / f"run-{fold}-{seed}"
+            command(
+                "training.finetune", "--recipe", "demo", "--data", data, "--out", run,
+                "--device", "cpu", "--set", f"seed={seed}",
+                "--set", f"optim.epochs={arguments.epochs}",
+            )  # fmt: skip
+            found[seed] += said(Run.open(run), Dataset.open(data), patient_of)
+
+    # ---- how good that is -----------------------------------------------------------------------
+    figures = {f"seed {seed}": measure(cases) for seed, cases in found.items()}
+    figures["mean over seeds"] = measure(mean_over_seeds(list(found.values())))
+    text = json.dumps(figures, indent=1)
+    (out / "figures.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def deal(rows: list[dict[str, str]], rng: np.random.Generator) -> dict[str, int]:
+    """Deal the patients out to the folds, those who died, survived, and unknown each evenly."""
+    outcome = {row["patientid"]: "" for row in rows}
+    outcome |= {r["patientid"]: r["survival"] for r in rows if r["survival"] in ("Y", "N")}
+    fold_of: dict[str, int] = {}
+    for kind in ("N", "Y", ""):
+        patients = sorted(patient for patient, found in outcome.items() if found == kind)
+        for place, patient in enumerate(rng.permutation(patients)):
+            fold_of[str(patient)] = place % FOLDS
+    return fold_of
+
+
+def write_fold(rows: list[dict[str, str]], fold_of: dict[str, int], fold: int, path: Path) -> None:
+    """Write the table with each row's split: the fold tests, the next validates."""
+    splits = {fold: "test", (fold + 1) % FOLDS: "validation"}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], "fold split"])
+        writer.writeheader()
+        for row in rows:
+            split = splits.get(fold_of[row["patientid"]], "train")
+            writer.writerow({**row, "fold split": split})
+
+
+def command(module: str, *words: object) -> None:
+    """Run one of the house's commands; leave with its exit code if it fails."""
+    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def said(run: Run, data: Dataset, patient_of: dict[str, str]) -> list[dict[str, Any]]:
+    """Return for each labelled test case its id, patient, truth and calibrated probability."""
+    positions = data.rows("test", labelled=True)
+    model = from_pretrained(run.model_folder, Lanistr)
+    logits = predict(model, data, positions, torch.device("cpu"))
+    logits = logits / run.calibration().temperature
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = (shifted / shifted.sum(axis=1, keepdims=True))[:, 1]
+    return [
+        {"id": case, "patient": patient_of[case], "died": int(data.labels[at]), "probability": p}
+        for case, at, p in zip(data.ids(positions), positions, probabilities.tolist(), strict=True)
+    ]
+
+
+def mean_over_seeds(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the cases with the mean of what the seeds' models say."""
+    return [
+        {**same[0], "probability": float(np.mean([each["probability"] for each in same]))}
+        for same in zip(*found, strict=True)
+    ]
+
+
+def measure(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return figures over pictures, with 95% intervals from patients drawn again."""
+    truth = np.array([each["died"] for each in cases])
+    score = np.array([each["probability"] for each in cases])
+    patients = np.array([each["patient"] for each in cases])
+    names = np.unique(patients)
+    rng = np.random.default_rng(0)
+    drawn: list[tuple[float, float, float]] = []
+    for _ in range(ROUNDS):
+        chosen = [np.flatnonzero(patients == name) for name in rng.choice(names, len(names))]
+        places = np.concatenate(chosen)
+        if 0 < truth[places].sum() < len(places):
+            drawn.append(_figures(truth[places], score[places]))
+    intervals = np.quantile(np.array(drawn), [0.025, 0.975], axis=0).T
+    return {
+        "pictures": len(cases),
+        "died": int(truth.sum()),
+        "patients": len(names),
+        **{
+            name: {"value": round(value, 3), "interval": [round(float(x), 3) for x in interval]}
+            for name, value, interval in zip(
+                ("auroc", "auprc", "brier"), _figures(truth, score), intervals, strict=True
+            )
+        },
+        "brier of the base rate": round(float(np.mean((truth - truth.mean()) ** 2)), 3),
+    }
+
+
+def _figures(truth: Any, score: Any) -> tuple[float, float, float]:
+    return (
+        float(roc_auc_score(truth, score)),
+        float(average_precision_score(truth, score)),
+        float(np.mean((score - truth) ** 2)),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m docs.covid_survival",
+        description="Cross-validate survival on the COVID-19 image data collection.",
+    )
+    parser.add_argument("--source", required=True, type=Path, help="the folder covid_cxr")
+    parser.add_argument("--out", required=True, type=Path, help="folder for data sets and runs")
+    parser.add_argument("--epochs", type=int, default=12, help="at most, each model (12)")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)
