@@ -41,6 +41,7 @@ from training.prepare.table.rows import MissingWords
 from training.prepare.table.store import CaseStore
 from training.prepare.table.tables import open_table
 
+ROOT = Path(__file__).resolve().parents[3]
 Changes = dict[str, Any]
 
 
@@ -538,6 +539,10 @@ WRONG: dict[str, tuple[Changes, Changes, str, str]] = {
         {}, {"timeseries": {"column": "vitals", "names": {"puls": "HR"}}}, "unknown_field",
         "source.timeseries.names.puls",
     ),
+    "two variables of one column": (
+        {}, {"timeseries": {"column": "vitals", "names": {"pulse": "ph"}}}, "repeated_column",
+        "source.timeseries.names",
+    ),
     "the label as an input": ({}, {"label": "sex"}, "label_as_input", "source.label"),
     "a class that is none": ({}, {"label_words": {"x": "dead"}}, "bad_label", "died"),
     "series without ids": (
@@ -577,6 +582,23 @@ def test_a_task_file_is_needed(tmp_path: Path):
         KINDS["table"].prepare(_parser().parse_args(words))
 
 
+@pytest.mark.parametrize("words", [("--guess", "--task", "t.yaml"), ("--series", "all.csv")])
+def test_options_that_do_not_go_together_are_refused(words: tuple[str, ...], tmp_path: Path):
+    always = ["table", "--source", str(tmp_path / "cases.csv"), "--out", str(tmp_path / "data")]
+    with pytest.raises(ConfigError) as caught:
+        KINDS["table"].prepare(_parser().parse_args([*always, *words]))
+    assert caught.value.code == "not_together"
+
+
+def test_the_documented_task_file_is_read(tmp_path: Path):
+    page = (ROOT / "docs" / "bring-your-data.md").read_text(encoding="utf-8")
+    (tmp_path / "task.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    task, source = read_columns(tmp_path / "task.yaml")
+    assert task.modalities == tuple(Modality)
+    assert source.label_words == {"0": "no", "1": "yes"}
+    assert source.missing_in == {"temperature": ("-1",)}
+
+
 def test_the_columns_stay_behind_when_the_task_goes_on(usual: Dataset, tmp_path: Path):
     file = write_task(tmp_path, TASK, SOURCE)
     task, source = read_columns(file)
@@ -586,8 +608,6 @@ def test_the_columns_stay_behind_when_the_task_goes_on(usual: Dataset, tmp_path:
 
 
 # ---- real data ----------------------------------------------------------------------------------
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_real_x_rays_notes_and_rows_are_prepared_without_a_problem(open_data: Path, tmp_path: Path):

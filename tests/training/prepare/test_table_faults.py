@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -675,5 +676,8 @@ def test_a_fault_is_told_by_file_row_and_column(fault: Fault, tmp_path: Path):
     assert fault.says in first["message"], first
 
 
-def test_there_are_a_hundred_ways():
+def test_there_are_a_hundred_ways_and_their_codes_are_documented():
     assert len(FAULTS) >= 100
+    page = (Path(__file__).resolve().parents[3] / "docs" / "bring-your-data.md").read_text("utf-8")
+    documented = set(re.findall(r"`([a-z0-9_]+)`", page))
+    assert {fault.code for fault in FAULTS.values()} <= documented

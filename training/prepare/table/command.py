@@ -43,6 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(arguments: argparse.Namespace) -> Dataset | None:
     """Prepare the table, or guess what its columns are."""
     files = arguments.files or arguments.source.parent
+    given = arguments.task if arguments.guess else arguments.series
+    if given is not None:
+        raise ConfigError(
+            "--guess writes a task file, and takes none"
+            if arguments.guess
+            else "the task file says where the series are; --series is for --guess",
+            code="not_together",
+            field="--task" if arguments.guess else "--series",
+            seen=str(given),
+            accepted="one of the two",
+        )
     if arguments.guess:
         write_guess(
             arguments.source, files, arguments.series, arguments.out, arguments.most_problems

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from lanistr.errors import InputError, unknown_name
+from lanistr.errors import ConfigError, InputError, unknown_name
 from lanistr.tasks import FieldSpec
 from training.prepare.table.cells import read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
@@ -31,6 +31,14 @@ class MeasurementReader:
         self._specs: dict[str, tuple[str, FieldSpec]] = {
             source.names.get(name, name): (name, spec) for name, spec in variables.items()
         }
+        if len(self._specs) < len(variables):
+            raise ConfigError(
+                "two variables have one column",
+                code="repeated_column",
+                field="source.timeseries.names",
+                seen=dict(source.names),
+                accepted="a column or word of its own for each variable",
+            )
         self._words = {word.casefold(): word for word in self._specs}
         self.long = source.variable is not None
         named = (source.time, source.variable, source.value, source.unit)
@@ -63,8 +71,9 @@ class MeasurementReader:
     def strangers(self, row: Row) -> None:
         """Report the columns of a case's own series that are none of the variables."""
         if not self.long:
-            for column in row.cells.keys() - self._known:
-                self._stray(row, column, column)
+            for column in row.cells:
+                if column not in self._known:
+                    self._stray(row, column, column)
 
     def _wide(self, row: Row) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training.prepare.table.columns import SPLIT_WORDS
-from training.prepare.table.guess.statistics import ColumnStatistics, TableStatistics
+from training.prepare.table.guess.statistics import ColumnStatistics
 
 Kind = Literal[
     "empty", "constant", "split", "picture", "series", "rows", "address", "date",
@@ -80,7 +80,7 @@ class Guess:
         return [word for word, _ in self.column.words.most_common() if word not in self.missing]
 
 
-def guess(column: ColumnStatistics, table: TableStatistics) -> Guess:
+def guess(column: ColumnStatistics) -> Guess:
     """Say what a column is taken for."""
     present, distinct = column.present, len(column.distinct)
     if not present:

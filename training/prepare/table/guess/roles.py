@@ -10,7 +10,7 @@ from training.prepare.table.guess.statistics import TableStatistics, told_by
 _TELLS = 0.9
 """A column that tells so much of the label is taken for a leak."""
 
-_FOLDERS_LOOKED_AT = 50
+_FOLDERS_LOOKED_AT, _LONGEST_PATH = 50, 200
 
 
 @dataclass
@@ -51,7 +51,7 @@ def cast(table: TableStatistics, files: Path) -> Roles:
         files: folder below which pictures lie.
     """
     roles = Roles()
-    guesses = [guess(column, table) for column in table.columns.values() if column.name]
+    guesses = [guess(column) for column in table.columns.values() if column.name]
     roles.split = next((each for each in guesses if each.kind == "split"), None)
     _place_pictures(roles, [each for each in guesses if each.kind == "picture"], table, files)
     rest = [each for each in guesses if each is not roles.split and each not in roles.images]
@@ -60,7 +60,7 @@ def cast(table: TableStatistics, files: Path) -> Roles:
     roles.label = _find_label(rest)
     label = roles.label[0] if len(roles.label) == 1 else None
     rest = [each for each in rest if each is not label]
-    roles.group = [each for each in rest if GROUP.search(each.name) and _repeats(each, table)]
+    roles.group = [each for each in rest if GROUP.search(each.name) and _repeats(each)]
     for each in rest:
         if each in roles.group:
             continue
@@ -70,7 +70,7 @@ def cast(table: TableStatistics, files: Path) -> Roles:
             roles.texts.append(each)
         elif each.kind == "date":
             roles.dates.append(each)
-        elif each.kind in ("number", "category") or (each.kind == "name" and _repeats(each, table)):
+        elif each.kind in ("number", "category") or (each.kind == "name" and _repeats(each)):
             _add_field(roles, each, label, table)
         else:
             roles.unused.append(each)
@@ -95,7 +95,7 @@ def _add_field(roles: Roles, each: Guess, label: Guess | None, table: TableStati
     roles.fields.append(each)
 
 
-def _repeats(each: Guess, table: TableStatistics) -> bool:
+def _repeats(each: Guess) -> bool:
     return 1 < len(each.column.distinct) < each.column.present
 
 
@@ -136,7 +136,8 @@ def _place_pictures(
     for each in guesses:
         names = [row[each.name] for row in table.kept[:200] if each.name in row]
         names = [name for item in names for name in (item if isinstance(item, list) else [item])]
-        found = {f: sum((f / name).is_file() for name in names[:50]) for f in folders}
+        names = [name for name in names if len(name) < _LONGEST_PATH][:50]
+        found = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
         best = max(folders, key=lambda folder: found[folder])
         best_of[each.name] = (found[best], best.relative_to(files).as_posix())
         if not found[best]:

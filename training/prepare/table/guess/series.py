@@ -50,7 +50,7 @@ class SeriesGuess:
 
 def guess_series(table: TableStatistics, main: TableStatistics, main_id: str | None) -> SeriesGuess:
     """Say what the columns of a series' table are taken for."""
-    guesses = [guess(column, table) for column in table.columns.values()]
+    guesses = [guess(column) for column in table.columns.values()]
     found = SeriesGuess(_find_id(table, main, main_id))
     rest = [each for each in guesses if each.name != found.id]
     time = next((each for each in rest if _TIME.match(each.name)), None)
@@ -87,7 +87,7 @@ def _by_word(table: TableStatistics, variable: Guess, value: str) -> list[Guess]
         if word in columns and value in row:
             columns[word].add(row[value])
     return [
-        guess(column, table) if column.present else Guess(column, "number", "not looked at")
+        guess(column) if column.present else Guess(column, "number", "not looked at")
         for column in columns.values()
     ]
 

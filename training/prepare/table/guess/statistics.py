@@ -14,6 +14,9 @@ from training.prepare.table.rows import MissingWords, Row
 MOST_WORDS = 2000
 """Distinct values that are counted one by one."""
 
+MOST_DISTINCT = 100_000
+"""Distinct values that are told apart in a column that has repeated one; an id has none."""
+
 ROWS_KEPT = 5000
 """Rows that are kept for a closer look."""
 
@@ -35,7 +38,7 @@ class ColumnStatistics:
         name: of the column.
         present: values that are not missing.
         words: how often each value stands there, as text, up to `MOST_WORDS` of them.
-        distinct: hashes of all values.
+        distinct: hashes of the values, see `MOST_DISTINCT`.
         kinds: how many look like a number, a whole one, a date, a picture's path, and so on.
         low: the least number.
         high: the largest number.
@@ -59,7 +62,8 @@ class ColumnStatistics:
         word = str(value)
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
-        self.distinct.add(hash(word))
+        if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
+            self.distinct.add(hash(word))
         if word in self.words or len(self.words) < MOST_WORDS:
             self.words[word] += 1
         self.length += len(word)
