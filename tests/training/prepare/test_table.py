@@ -168,6 +168,46 @@ def test_a_quoted_note_keeps_its_lines_and_rows_are_told_by_line_and_number(tmp_
     assert len(data.features(0).rows[Modality.TEXT][0]["token_ids"]) > 8
 
 
+def test_records_of_the_house_come_out_as_if_they_had_never_been_files(tmp_path: Path):
+    words = ["--samples", "25", "--vocabulary-size", "300", "--image-size", "16"]
+    made = KINDS["synthetic"].prepare(
+        _parser().parse_args(
+            ["synthetic", "--task", "mortality", "--out", str(tmp_path / "made"), "--raw",
+             str(tmp_path / "raw"), *words]
+        )
+    )  # fmt: skip
+    task = find_task("mortality").model_dump(mode="json", exclude_none=True)
+    source = {
+        "id": "id",
+        "label": "label",
+        "text": {"columns": ["text"]},
+        "image": {"columns": ["image"]},
+        "tabular": {name: f"tabular.{name}" for name in task["tabular"]["fields"]},
+        "timeseries": {"column": "timeseries"},
+    }
+    read = KINDS["table"].prepare(
+        _parser().parse_args(
+            ["table", "--source", str(tmp_path / "raw" / "records.jsonl"), "--task",
+             str(write_task(tmp_path, task, source)), "--out", str(tmp_path / "read"), *words[2:]]
+        )
+    )  # fmt: skip
+    assert made is not None
+    assert read is not None
+    assert arrays(read) == arrays(made)
+    # By chance these few records have nothing of some variables.
+    assert {each["code"] for each in problems_of(read.folder)} <= {"never_measured"}
+
+
+def test_structs_of_parquet_are_columns_too(usual: Dataset, tmp_path: Path):
+    out = io.BytesIO()
+    cases = [{**case, "facts": {"age": int(case.pop("age")), "more": {"x": 1}}} for case in rows()]
+    pl.DataFrame(cases).write_parquet(out)
+    data = prepared(
+        tmp_path, out.getvalue(), "cases.parquet", source={"tabular": {"age": "facts.age"}}
+    )
+    assert arrays(data) == arrays(usual)
+
+
 # ---- parts --------------------------------------------------------------------------------------
 
 

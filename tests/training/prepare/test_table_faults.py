@@ -317,7 +317,7 @@ FAULTS |= {
     ),
     "an object for a series": json_cell("vitals", {"hours": [0]}, "not_a_path"),
     "a variable that no series has": Fault(
-        "never_measured", None, "pulse", 6, file="vitals",
+        "never_measured", None, "pulse", 6,
         files={"series/vitals.csv": b"hours,ph\n0,7.4\n"},
     ),
 }  # fmt: skip

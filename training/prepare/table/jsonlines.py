@@ -1,11 +1,11 @@
-"""JSON lines: one object a line."""
+"""JSON lines: one object a line; what stands in an object within it is a column `outer.inner`."""
 
 import json
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
-from training.prepare.table.rows import Row, placed, stop
+from training.prepare.table.rows import Row, placed, spread, stop
 from training.prepare.table.textfile import BROKEN, TextFile
 
 
@@ -23,6 +23,7 @@ class JsonLines:
             with suppress(ValueError, RecursionError):  # reported when the rows are read
                 cells = json.loads(text)
                 if isinstance(cells, dict):
+                    cells = spread(cells)
                     found.update(dict.fromkeys(cells))
                     lacking -= cells.keys()
             if not lacking:
@@ -42,6 +43,8 @@ class JsonLines:
                 raise file.undecoded(number, line, "", text)
             try:
                 cells = json.loads(text, object_pairs_hook=_object)
+                if isinstance(cells, dict):
+                    cells = spread(cells)
                 if "\\u" in text:
                     json.dumps(cells, ensure_ascii=False).encode()  # half a character has no bytes
             except _RepeatedKeyError as exc:

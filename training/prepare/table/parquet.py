@@ -1,6 +1,6 @@
-"""Parquet: typed columns, read a batch of rows at a time."""
+"""Parquet: typed columns, read a batch of rows at a time; structs as JSON's objects."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.prepare.problems import Problems
-from training.prepare.table.rows import Row, stop
+from training.prepare.table.rows import Row, spread, stop
 
 _ROWS_AT_ONCE = 1024
 _HOUR_US = 3_600_000_000
@@ -24,9 +24,9 @@ class ParquetTable:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, None) from exc
-        self._columns = tuple(schema.names)
-        for column in self._columns:
-            if self._columns.count(column) > 1:
+        self._columns = tuple(_names(schema))
+        for column in schema.names:
+            if schema.names.count(column) > 1:
                 raise stop(problems, "repeated_column", "two columns have one name", file=name,
                            column=column, accepted="a name of its own for each column")  # fmt: skip
 
@@ -39,10 +39,11 @@ class ParquetTable:
         number = 0
         try:
             with pq.ParquetFile(self._path) as file:
+                nested = any(pa.types.is_struct(each.type) for each in file.schema_arrow)
                 for batch in file.iter_batches(_ROWS_AT_ONCE):
                     for cells in _plain(batch).to_pylist():
                         number += 1
-                        yield Row(self._name, number, None, cells)
+                        yield Row(self._name, number, None, spread(cells) if nested else cells)
         except (pa.ArrowException, OSError) as exc:
             raise self._damaged(exc, number + 1) from exc
         if not number:
@@ -58,6 +59,15 @@ class ParquetTable:
             row=row,
             accepted="the whole file; copy it again",
         )
+
+
+def _names(fields: Iterable[Any], within: str = "") -> Iterator[str]:
+    """Yield the names of columns, and of the fields within structs behind their own."""
+    for field in fields:
+        yield within + field.name
+        if pa.types.is_struct(field.type):
+            inner = [field.type.field(i) for i in range(field.type.num_fields)]
+            yield from _names(inner, f"{within}{field.name}.")
 
 
 def _plain(batch: Any) -> Any:

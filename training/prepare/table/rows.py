@@ -52,6 +52,19 @@ class Row:
         )
 
 
+def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells, and what stands in their objects beside them, as `vitals.pulse`.
+
+    An object of a value and its unit is one value.
+    """
+    found = dict(cells)
+    for name, value in cells.items():
+        if isinstance(value, dict) and not value.keys() <= {"value", "unit"}:
+            for inner, cell in spread(value).items():
+                found.setdefault(f"{name}.{inner}", cell)
+    return found
+
+
 def placed(message: str, line: int | None) -> str:
     """Name the line that a message is about, where there is one."""
     return message if line is None else f"line {line}: {message}"

@@ -41,12 +41,13 @@ class SeriesReader(PartReader):
         self._files = NamedFiles(setting.files / source.folder, source.outside)
         self._cases: dict[str, tuple[int, datetime | None]] = {}
         self._others = 0
+        self._main = ""
         self.columns = tuple(each for each in (source.column, source.start) if each is not None)
 
     def read(self, row: Row, case: CaseName) -> Any:
         """Keep the case's own series, or remember the case; its record says nothing of either."""
         source, problems = self._source, self._setting.problems
-        start = None
+        self._main, start = row.file, None
         if source.start is not None:
             try:
                 start = self._start(row, source.start)
@@ -80,7 +81,7 @@ class SeriesReader(PartReader):
     def finish(self) -> None:
         """Read the table of all series."""
         if self._source.file is None:
-            self._reader.report_unmet(self._source.column or "")
+            self._reader.report_unmet(self._main)
         else:
             path = self._setting.files / self._source.file
             table = open_table(path, self._source, self._setting.problems)
