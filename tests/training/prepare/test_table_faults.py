@@ -155,7 +155,9 @@ FAULTS |= {
 }  # fmt: skip
 
 
-def split(words: list[str], code: str, row: int, left: int = 5, says: str = "") -> Fault:
+def split(
+    words: list[str], code: str, row: int | None, left: int | None = 5, says: str = ""
+) -> Fault:
     """Return a table with a column `fold`; rows 1 and 3 are of one patient."""
 
     def table(cases: Cases) -> bytes:
@@ -169,6 +171,7 @@ def split(words: list[str], code: str, row: int, left: int = 5, says: str = "") 
 
 FAULTS |= {
     "no split": split(["train", "", "train", "val", "test", "test"], "missing_split", 2),
+    "no row to learn from": split(["test"] * 6, "no_training", None, left=None),
     "an unknown split": split(
         ["train", "fold2", "train", "val", "test", "test"], "unknown_split", 2, says="split_words"
     ),

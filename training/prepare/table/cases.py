@@ -14,7 +14,7 @@ from training.prepare.table.cells import read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.image import ImageReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
-from training.prepare.table.rows import Row, require
+from training.prepare.table.rows import Row, require, stop
 from training.prepare.table.tables import Table
 from training.prepare.table.tabular import TabularReader
 from training.prepare.table.text import TextReader
@@ -98,6 +98,15 @@ class CaseReader:
             record["parts"] = {m: part for m, part in kept.items() if part is not None}
             self._setting.store.add(position, record, bare=not record["parts"])
             position += 1
+        if self.split_of and "train" not in self.split_of.values():
+            raise stop(
+                self._setting.problems,
+                "no_training",
+                "no row is in the training split",
+                file=self._name,
+                column=self._setting.source.split or "",
+                accepted="cases to learn from; or, in `source`, split_words",
+            )
         for part in self._parts.values():
             part.finish()
         self._refuse_bare()

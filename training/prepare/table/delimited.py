@@ -4,7 +4,7 @@ import csv
 from collections.abc import Collection, Iterator, Sequence
 
 from training.prepare.table.rows import Row, placed, stop
-from training.prepare.table.textfile import BROKEN, TextFile
+from training.prepare.table.textfile import BROKEN, UNDECODED, TextFile
 
 DELIMITERS = (",", ";", "\t", "|")
 _LONGEST_CELL = 20_000_000
@@ -18,6 +18,7 @@ class Delimited:
         csv.field_size_limit(_LONGEST_CELL)  # a note may be longer than csv's own 131,072
         self._file = file
         self._delimiter = delimiter or self._find_delimiter()
+        self._header: list[str] = []
         header = next(self._records(), None)
         self._header = self._names(header[1] if header else [])
         self._columns = tuple(name for name in self._header if name)
@@ -87,11 +88,10 @@ class Delimited:
         for place, cell in enumerate(cells):
             if cell.isascii() and "\x00" not in cell:
                 continue
-            names = getattr(self, "_header", [])
-            column = names[place] if place < len(names) else ""
+            column = self._header[place] if place < len(self._header) else ""
             if "\x00" in cell:
                 raise self._file.nul_byte(number, line, column, cell)
-            if any("\udc80" <= letter <= "\udcff" for letter in cell):
+            if UNDECODED.search(cell):
                 raise self._file.undecoded(number, line, column, cell)
 
     def _not_csv(self, exc: csv.Error, number: int, line: int, last: int) -> Exception:

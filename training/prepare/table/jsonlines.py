@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from training.prepare.table.rows import Row, placed, spread, stop
-from training.prepare.table.textfile import BROKEN, TextFile
+from training.prepare.table.textfile import BROKEN, UNDECODED, TextFile
 
 
 class JsonLines:
@@ -39,7 +39,7 @@ class JsonLines:
             number += 1
             if "\x00" in text:
                 raise file.nul_byte(number, line, "", text)
-            if any("\udc80" <= letter <= "\udcff" for letter in text):
+            if UNDECODED.search(text):
                 raise file.undecoded(number, line, "", text)
             try:
                 cells = json.loads(text, object_pairs_hook=_object)

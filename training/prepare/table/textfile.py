@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from typing import IO, Any
 
 from training.prepare.problems import Problems
 from training.prepare.table.rows import stop
+
+UNDECODED = re.compile("[\udc80-\udcff]")
+"""What stands for a byte that is not in the encoding."""
 
 BROKEN = (EOFError, zlib.error, gzip.BadGzipFile)
 """What reading a compressed file raises where it is cut off or damaged."""
