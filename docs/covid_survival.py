@@ -2,9 +2,10 @@
 
     python -m docs.covid_survival --source ../shared/data/covid_cxr --out runs/covid
 
-The ordinary commands, once for each part of the patients and each seed: prepare, fine-tune. Every
-patient is in the test split once; what the models say there is put together. With 8 patients who
-died the figures show that the way works, and are no basis for any conclusion.
+The ordinary commands, once for each part of the patients and each seed: prepare, fine-tune. What an
+earlier call made in the same folder is kept. Every patient is in the test split once; what the
+models say there is put together. With 8 patients who died the figures show that the way works, and
+are no basis for any conclusion.
 """
 
 import argparse
@@ -18,13 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lanistr.command import CommandParser, run_command
-from lanistr.errors import DataError
+from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from lanistr.tasks import LabelSpec, read_task
+from training.bootstrap import draws, percentile_interval
 from training.data.store import Dataset
+from training.metrics import measure as measure_all
+from training.metrics import weighted
 from training.predict import predict
 from training.run import Run
 
@@ -52,7 +56,7 @@ def main() -> None:
     for fold in range(FOLDS):
         data, folded = out / f"data-{fold}", out / f"fold-{fold}.csv"
         if data.exists():
-            continue  # made by an earlier run of this script
+            continue  # made by an earlier call of this script
         write_fold(rows, fold_of, fold, folded)
         command(
             "training.prepare", "table", "--source", folded, "--files", arguments.source,
@@ -66,16 +70,19 @@ def main() -> None:
         found[seed] = []
         for fold in range(FOLDS):
             data, run = out / f"data-{fold}", out / f"run-{fold}-{seed}"
-            command(
-                "training.finetune", "--recipe", "demo", "--data", data, "--out", run,
-                "--device", "cpu", "--set", f"seed={seed}",
-                "--set", f"optim.epochs={arguments.epochs}",
-            )  # fmt: skip
-            found[seed] += said(Run.open(run), Dataset.open(data), patient_of)
+            if not finished(run):
+                command(
+                    "training.finetune", "--recipe", "demo", "--data", data, "--out", run,
+                    "--device", "cpu", "--set", f"seed={seed}",
+                    "--set", f"optim.epochs={arguments.epochs}",
+                )  # fmt: skip
+            cases = said(Run.open(run), Dataset.open(data), patient_of)
+            found[seed] += [{**case, "fold": fold} for case in cases]
 
     # ---- how good that is -----------------------------------------------------------------------
-    figures = {f"seed {seed}": measure(cases) for seed, cases in found.items()}
-    figures["mean over seeds"] = measure(mean_over_seeds(list(found.values())))
+    label = read_task(TASK).label
+    figures = {f"seed {seed}": measure(cases, label) for seed, cases in found.items()}
+    figures["mean over seeds"] = measure(mean_over_seeds(list(found.values())), label)
     text = json.dumps(figures, indent=1)
     (out / "figures.json").write_text(text + "\n", encoding="utf-8")
     print(text)
@@ -111,6 +118,15 @@ def command(module: str, *words: object) -> None:
         sys.exit(done.returncode)
 
 
+def finished(run: Path) -> bool:
+    """Whether an earlier call of this script made the run."""
+    try:
+        Run.open(run)
+    except CheckpointError:
+        return False
+    return True
+
+
 def said(run: Run, data: Dataset, patient_of: dict[str, str]) -> list[dict[str, Any]]:
     """Return for each labelled test case its id, patient, truth and calibrated probability."""
     positions = data.rows("test", labelled=True)
@@ -133,40 +149,37 @@ def mean_over_seeds(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     ]
 
 
-def measure(cases: list[dict[str, Any]]) -> dict[str, Any]:
+def measure(cases: list[dict[str, Any]], label: LabelSpec) -> dict[str, Any]:
     """Return figures over pictures, with 95% intervals from patients drawn again."""
-    truth = np.array([each["died"] for each in cases])
-    score = np.array([each["probability"] for each in cases])
-    patients = np.array([each["patient"] for each in cases])
-    names = np.unique(patients)
-    rng = np.random.default_rng(0)
-    drawn: list[tuple[float, float, float]] = []
-    for _ in range(ROUNDS):
-        chosen = [np.flatnonzero(patients == name) for name in rng.choice(names, len(names))]
-        places = np.concatenate(chosen)
-        if 0 < truth[places].sum() < len(places):
-            drawn.append(_figures(truth[places], score[places]))
-    intervals = np.quantile(np.array(drawn), [0.025, 0.975], axis=0).T
-    return {
+    truth, outputs = _arrays(cases)
+    names, patient = np.unique([each["patient"] for each in cases], return_inverse=True)
+    figures = weighted(outputs, truth, label)
+    drawn = []
+    for counts in draws(len(names), rounds=ROUNDS):
+        weights = counts[:, patient]
+        drawn.append(figures(weights * (len(cases) / weights.sum(axis=1, keepdims=True))))
+    found: dict[str, Any] = {
         "pictures": len(cases),
         "died": int(truth.sum()),
         "patients": len(names),
-        **{
-            name: {"value": round(value, 3), "interval": [round(float(x), 3) for x in interval]}
-            for name, value, interval in zip(
-                ("auroc", "auprc", "brier"), _figures(truth, score), intervals, strict=True
-            )
-        },
         "brier of the base rate": round(float(np.mean((truth - truth.mean()) ** 2)), 3),
     }
+    # Models of several folds differ in what they call likely, which ranks put together suffer from.
+    within = [[case for case in cases if case["fold"] == fold] for fold in range(FOLDS)]
+    ranks = [measure_all(*_arrays(fold)[::-1], label)["auroc"] for fold in within]
+    found["auroc in each fold"] = [round(value, 3) for value in ranks]
+    found["auroc in a fold, mean"] = round(float(np.mean(ranks)), 3)
+    for name, value in measure_all(outputs, truth, label).items():
+        low, high = percentile_interval(np.concatenate([each[name] for each in drawn]))
+        found[name] = {"value": round(value, 3), "interval": [round(low, 3), round(high, 3)]}
+    return found
 
 
-def _figures(truth: Any, score: Any) -> tuple[float, float, float]:
-    return (
-        float(roc_auc_score(truth, score)),
-        float(average_precision_score(truth, score)),
-        float(np.mean((score - truth) ** 2)),
-    )
+def _arrays(cases: list[dict[str, Any]]) -> tuple[Any, Any]:
+    """Return (N,) what came true and (N, 2) log-probabilities."""
+    truth = np.array([each["died"] for each in cases], dtype=np.float32)
+    died = np.array([each["probability"] for each in cases]).clip(1e-9, 1 - 1e-9)
+    return truth, np.log(np.stack([1 - died, died], axis=1))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from docs.covid_survival import FOLDS, deal, mean_over_seeds, measure
+from docs.covid_survival import FOLDS, TASK, deal, mean_over_seeds, measure
+from lanistr.tasks import read_task
 
 
 def rows() -> list[dict[str, str]]:
@@ -27,10 +28,16 @@ def test_patients_are_dealt_to_one_fold_and_deaths_evenly():
 
 def test_figures_are_those_of_the_pictures_and_intervals_those_of_patients():
     cases = [
-        {"id": str(i), "patient": f"p{i // 2}", "died": int(i < 8), "probability": p}
+        {
+            "id": str(i),
+            "patient": f"p{i // 2}",
+            "died": int(i < 8),
+            "probability": p,
+            "fold": i % FOLDS,
+        }
         for i, p in enumerate([0.9, 0.8, 0.7, 0.2, 0.6, 0.5, 0.7, 0.8] + [0.1, 0.3] * 12)
     ]
-    found = measure(cases)
+    found = measure(cases, read_task(TASK).label)
     assert (found["pictures"], found["patients"], found["died"]) == (32, 16, 8)
     pairs = [
         (a["probability"] > b["probability"]) + (a["probability"] == b["probability"]) / 2
@@ -38,6 +45,7 @@ def test_figures_are_those_of_the_pictures_and_intervals_those_of_patients():
         for b in cases[8:]
     ]
     assert found["auroc"]["value"] == pytest.approx(np.mean(pairs), abs=5e-4)
+    assert len(found["auroc in each fold"]) == FOLDS
     low, high = found["auroc"]["interval"]
     assert low < found["auroc"]["value"] <= high
     assert mean_over_seeds([cases, cases]) == cases
