@@ -6,7 +6,7 @@ service's checks and its documentation.
 
 import math
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -308,13 +308,25 @@ def read_task(path: Path) -> TaskSpec:
     Raises:
         TaskError: the file is missing, not YAML, or wrong; the message names the key.
     """
+    return read_task_file(path)[0]
+
+
+def read_task_file(path: Path) -> tuple[TaskSpec, Any]:
+    """Read a task file, and what stands in it under `source`: where a table holds the parts.
+
+    That section is for preparation alone and no part of the task; None where there is none.
+
+    Raises:
+        TaskError: the file is missing, not YAML, or wrong; the message names the key.
+    """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
         raise TaskError(f"cannot read the task file {path}: {exc}", code="no_task_file") from exc
     except yaml.YAMLError as exc:
         raise TaskError(f"{path} is not YAML: {exc}", code="bad_yaml") from exc
-    return TaskSpec.parse(data, TaskError, str(path))
+    source = data.pop("source", None) if isinstance(data, dict) else None
+    return TaskSpec.parse(data, TaskError, str(path)), source
 
 
 def find_task(name: str, folder: Path = TASKS_FOLDER) -> TaskSpec:

@@ -334,8 +334,8 @@ def data_hash(dataset: Dataset) -> str:
     return hashlib.sha256((dataset.folder / _DATASET).read_bytes()).hexdigest()
 
 
-def refuse_existing(folder: Path) -> None:
-    """Make sure that nothing would be overwritten.
+def refuse_filled(folder: Path) -> None:
+    """Refuse to make a data set where something stands.
 
     Raises:
         DataError: `folder` exists and is not empty.
@@ -356,7 +356,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         DataError: `folder` exists and is not empty.
     """
-    refuse_existing(folder)
+    refuse_filled(folder)
     with draft_folder(folder) as draft:
         yield draft
 

@@ -8,15 +8,19 @@ from lanistr.command import CommandParser, run_command
 from training.prepare.kind import Kind, add_shared_arguments
 from training.prepare.mimic_iv import command as mimic_iv
 from training.prepare.synthetic import command as synthetic
+from training.prepare.table import command as table
 
-KINDS: Mapping[str, Kind] = {"mimic-iv": mimic_iv, "synthetic": synthetic}
+KINDS: Mapping[str, Kind] = {"mimic-iv": mimic_iv, "table": table, "synthetic": synthetic}
 
 
 def main() -> None:
     """Read the command line, prepare, say what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = _parser().parse_args()
-    card = KINDS[arguments.kind].prepare(arguments).card
+    dataset = KINDS[arguments.kind].prepare(arguments)
+    if dataset is None:
+        return
+    card = dataset.card
     print(
         f"{arguments.out}: {sum(card.cases.values())} cases "
         f"({', '.join(f'{n} {split}' for split, n in card.cases.items())}), "

@@ -28,8 +28,8 @@ class Kind(Protocol):
         """Add the options of this kind; those that all share are there already."""
         ...
 
-    def prepare(self, arguments: argparse.Namespace) -> Dataset:
-        """Prepare the data set that the command line asks for."""
+    def prepare(self, arguments: argparse.Namespace) -> Dataset | None:
+        """Prepare the data set that the command line asks for; None where it asks for none."""
         ...
 
 

@@ -11,7 +11,7 @@ import polars as pl
 from lanistr import __version__
 from lanistr.errors import ConfigError, DataError
 from lanistr.tasks import find_task
-from training.data.store import Dataset, Split, refuse_existing
+from training.data.store import Dataset, Split, refuse_filled
 from training.prepare import prepared
 from training.prepare.kind import preprocess_options, split_options
 from training.prepare.mimic_iv.cohort import (
@@ -77,7 +77,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             seen=arguments.pairing,
             accepted="--pairing stay, or --unlabelled",
         )
-    refuse_existing(arguments.out)
+    refuse_filled(arguments.out)
     layout = find_layout(arguments.source, arguments.notes, arguments.pictures)
     for name in layout.lacking:
         log.warning("the source has no %s", name)

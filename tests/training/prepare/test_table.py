@@ -1,0 +1,706 @@
+"""A user's own table: every format and shape gives the same cases, whole or not at all."""
+
+import gzip
+import io
+import tracemalloc
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from lanistr.errors import ConfigError, DataError, InputError
+from lanistr.modalities import Modality
+from lanistr.sample import Quantity
+from lanistr.tasks import find_task
+from tests.training.prepare.tables import (
+    COLUMNS,
+    SERIES,
+    SOURCE,
+    TASK,
+    as_csv,
+    as_jsonl,
+    picture,
+    place,
+    prepare_table,
+    problems_of,
+    rows,
+    write_task,
+)
+from training.data.store import Dataset
+from training.prepare.__main__ import KINDS, _parser
+from training.prepare.problems import Problems
+from training.prepare.table.cases import CaseReader
+from training.prepare.table.cells import read_hours, read_number
+from training.prepare.table.columns import read_columns
+from training.prepare.table.parts import Setting
+from training.prepare.table.rows import MissingWords
+from training.prepare.table.store import CaseStore
+from training.prepare.table.tables import open_table
+
+ROOT = Path(__file__).resolve().parents[3]
+Changes = dict[str, Any]
+
+
+def prepared(
+    folder: Path,
+    data: bytes,
+    name: str = "cases.csv",
+    source: Changes | None = None,
+    task: Changes | None = None,
+    files: dict[str, bytes] | None = None,
+    more: tuple[str, ...] = (),
+) -> Dataset:
+    """Prepare a table in a folder of its own, and return the data set."""
+    raw = folder / "raw"
+    raw.mkdir(parents=True)
+    place(raw, {name: data, **(files or {})})
+    file = write_task(raw, {**TASK, **(task or {})}, {**SOURCE, **(source or {})})
+    made = prepare_table(raw / name, file, folder / "data", *more)
+    assert made is not None
+    return made
+
+
+def arrays(data: Dataset) -> list[tuple[str, str, float, dict[str, list[Any]]]]:
+    """Return all that a data set says of its cases."""
+    found = []
+    for at in range(len(data)):
+        parts = {
+            str(m): [{n: a.tolist() for n, a in row.items()} for row in rows_of]
+            for m, rows_of in data.features(at).rows.items()
+        }
+        found.append((data.ids([at])[0], data.splits[at], float(data.labels[at]), parts))
+    return found
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The good table."""
+    return prepared(tmp_path_factory.mktemp("usual"), as_csv(rows()))
+
+
+def test_every_part_of_a_case_arrives(usual: Dataset):
+    assert usual.ids(range(6)) == [f"stay-{i}" for i in range(1, 7)]
+    assert usual.labels.tolist() == [1, 0, 1, 0, 1, 0]
+    assert usual.card.missing == {"text": 0, "image": 0, "tabular": 0, "timeseries": 0}
+    assert usual.card.issues == {}
+    assert usual.card.refused == {}
+    features = usual.features(0).rows
+    assert features[Modality.IMAGE][0]["pixels"].shape == (3, 8, 8)
+    measured = features[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]]
+    assert problems_of(usual.folder) == []
+
+
+# ---- formats ------------------------------------------------------------------------------------
+
+
+def parquet(cases: list[dict[str, Any]]) -> bytes:
+    out = io.BytesIO()
+    pl.DataFrame([{**case, "age": int(case["age"])} for case in cases]).write_parquet(out)
+    return out.getvalue()
+
+
+def commas(cases: list[dict[str, Any]]) -> bytes:
+    return as_csv([{**c, "temperature": "36,5"} for c in cases], ";")
+
+
+def padded(cases: list[dict[str, Any]]) -> bytes:
+    return as_csv([{k: f"  {v} " for k, v in case.items()} for case in cases])
+
+
+def reordered(cases: list[dict[str, Any]]) -> bytes:
+    more = [{**case, "": "0", "unused": "x"} for case in cases]
+    return as_csv(more, columns=("", *reversed(COLUMNS), "unused"))
+
+
+def numbers(cases: list[dict[str, Any]]) -> bytes:
+    return as_jsonl([{**c, "age": int(c["age"]), "temperature": 36.5} for c in cases])
+
+
+FORMATS: dict[str, tuple[Callable[[list[dict[str, Any]]], bytes], str, Changes]] = {
+    "semicolons": (lambda c: as_csv(c, ";"), "cases.csv", {}),
+    "tabs": (lambda c: as_csv(c, "\t"), "cases.tsv", {}),
+    "bars": (lambda c: as_csv(c, "|"), "cases.txt", {}),
+    "a delimiter that is named": (lambda c: as_csv(c, "|"), "cases.csv", {"delimiter": "|"}),
+    "lines of Windows": (lambda c: as_csv(c, end="\r\n"), "cases.csv", {}),
+    "lines of an old Mac": (lambda c: as_csv(c, end="\r"), "cases.csv", {}),
+    "no newline at the end": (lambda c: as_csv(c).rstrip(), "cases.csv", {}),
+    "blank lines": (lambda c: b"\n" + as_csv(c).replace(b"\n", b"\n\n"), "cases.csv", {}),
+    "empty rows of a spreadsheet": (lambda c: as_csv(c) + b",,,,,,,,\n" * 3, "cases.csv", {}),
+    "a byte-order mark": (lambda c: b"\xef\xbb\xbf" + as_csv(c), "cases.csv", {}),
+    "commas at the ends": (lambda c: as_csv(c).replace(b"\n", b",,\n"), "cases.csv", {}),
+    "padded cells": (padded, "cases.csv", {}),
+    "columns in another order": (reordered, "cases.csv", {}),
+    "decimal commas": (commas, "cases.csv", {"decimal": ","}),
+    "gzip": (lambda c: gzip.compress(as_csv(c)), "cases.csv.gz", {}),
+    "gzip without its name": (lambda c: gzip.compress(as_csv(c)), "cases.csv", {}),
+    "UTF-16": (lambda c: as_csv(c).decode().encode("utf-16"), "cases.csv", {"encoding": "utf-16"}),
+    "Windows letters": (as_csv, "cases.csv", {"encoding": "cp1252"}),
+    "JSON lines": (as_jsonl, "cases.jsonl", {}),
+    "JSON lines with numbers": (numbers, "cases.ndjson", {}),
+    "JSON lines by content": (as_jsonl, "cases.txt", {}),
+    "JSON lines in gzip": (lambda c: gzip.compress(as_jsonl(c)), "cases.jsonl.gz", {}),
+    "JSON lines with a mark": (lambda c: b"\xef\xbb\xbf" + as_jsonl(c), "cases.json", {}),
+    "Parquet": (parquet, "cases.parquet", {}),
+    "Parquet by content": (parquet, "cases", {}),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_gives_the_same_cases(form: str, usual: Dataset, tmp_path: Path):
+    make, name, source = FORMATS[form]
+    data = prepared(tmp_path, make(rows()), name, source)
+    assert arrays(data) == arrays(usual)
+    assert problems_of(data.folder) == []
+
+
+def test_a_quoted_note_keeps_its_lines_and_rows_are_told_by_line_and_number(tmp_path: Path):
+    cases = rows()
+    cases[0]["note"] = 'slept "well"\n\nwalked, a little'
+    cases[2]["age"] = "old"
+    data = prepared(tmp_path, as_csv(cases), source={"text": {"columns": ["note"]}})
+    (problem,) = problems_of(data.folder)
+    assert (problem["row"], problem["message"][:8]) == (3, "line 6: ")
+    assert len(data.features(0).rows[Modality.TEXT][0]["token_ids"]) > 8
+
+
+def test_records_of_the_house_come_out_as_if_they_had_never_been_files(tmp_path: Path):
+    words = ["--samples", "25", "--vocabulary-size", "300", "--image-size", "16"]
+    made = KINDS["synthetic"].prepare(
+        _parser().parse_args(
+            ["synthetic", "--task", "mortality", "--out", str(tmp_path / "made"), "--raw",
+             str(tmp_path / "raw"), *words]
+        )
+    )  # fmt: skip
+    task = find_task("mortality").model_dump(mode="json", exclude_none=True)
+    source = {
+        "id": "id",
+        "label": "label",
+        "text": {"columns": ["text"]},
+        "image": {"columns": ["image"]},
+        "tabular": {name: f"tabular.{name}" for name in task["tabular"]["fields"]},
+        "timeseries": {"column": "timeseries"},
+    }
+    read = KINDS["table"].prepare(
+        _parser().parse_args(
+            ["table", "--source", str(tmp_path / "raw" / "records.jsonl"), "--task",
+             str(write_task(tmp_path, task, source)), "--out", str(tmp_path / "read"), *words[2:]]
+        )
+    )  # fmt: skip
+    assert made is not None
+    assert read is not None
+    assert arrays(read) == arrays(made)
+    # By chance these few records have nothing of some variables.
+    assert {each["code"] for each in problems_of(read.folder)} <= {"never_measured"}
+
+
+def test_structs_of_parquet_are_columns_too(usual: Dataset, tmp_path: Path):
+    out = io.BytesIO()
+    cases = [{**case, "facts": {"age": int(case.pop("age")), "more": {"x": 1}}} for case in rows()]
+    pl.DataFrame(cases).write_parquet(out)
+    data = prepared(
+        tmp_path, out.getvalue(), "cases.parquet", source={"tabular": {"age": "facts.age"}}
+    )
+    assert arrays(data) == arrays(usual)
+
+
+# ---- parts --------------------------------------------------------------------------------------
+
+
+def test_several_columns_are_several_notes_or_one(tmp_path: Path):
+    cases = [{**case, "plan": "home"} for case in rows()]
+    table = as_csv(cases, columns=(*COLUMNS, "plan"))
+    apart = prepared(tmp_path / "a", table, source={"text": {"columns": ["note", "plan"]}})
+    joined = prepared(
+        tmp_path / "b", table, source={"text": {"columns": ["note", "plan"], "join": "\n"}}
+    )
+    assert len(apart.features(0).rows[Modality.TEXT]) == 2
+    assert len(joined.features(0).rows[Modality.TEXT]) == 1
+
+
+def test_lists_of_notes_and_pictures_and_rows_in_a_line_are_taken(tmp_path: Path):
+    cases = rows()
+    for case in cases:
+        case["note"] = ["slept well", None, "walked well"]
+        case["picture"] = ["pictures/chest.png", "pictures/chest.png"]
+        case["vitals"] = [{"hours": 0, "pulse": 80, "ph": 7.4}, {"hours": 1.5, "pulse": 90}]
+    data = prepared(tmp_path, as_jsonl(cases), "cases.jsonl")
+    features = data.features(0).rows
+    assert len(features[Modality.TEXT]) == len(features[Modality.IMAGE]) == 2
+    assert features[Modality.TIMESERIES][0]["values"][:, 2:].sum() == 3
+
+
+def test_several_pictures_stand_in_a_cell_or_in_columns(tmp_path: Path):
+    cases = [{**case, "side": "pictures\\chest.png"} for case in rows()]
+    cases[0]["picture"] = "pictures/chest.png;  pictures/chest.png"
+    cases[1]["picture"] = ""
+    table = as_csv(cases, columns=(*COLUMNS, "side"))
+    image = {"columns": ["picture", "side"], "separator": ";"}
+    data = prepared(tmp_path, table, source={"image": image})
+    assert data.row_counts(Modality.IMAGE).tolist() == [3, 1, 2, 2, 2, 2]
+    assert data.card.source["pictures"]["files"] == 12
+
+
+def test_a_picture_may_lie_outside_where_that_is_said(tmp_path: Path):
+    (tmp_path / "far.png").write_bytes(picture())
+    cases = rows()
+    cases[0]["picture"], cases[1]["picture"] = str(tmp_path / "far.png"), "../far.png"
+    image = {"columns": ["picture"], "outside": True}
+    data = prepared(tmp_path / "x", as_csv(cases), source={"image": image})
+    assert [each["column"] for each in problems_of(data.folder)] == ["picture"]  # ../far.png
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "far.png").write_bytes(picture())
+    data = prepared(tmp_path / "y", as_csv(cases), source={"image": image})
+    assert problems_of(data.folder) == []
+
+
+def test_files_may_lie_elsewhere_than_the_table(tmp_path: Path):
+    place(tmp_path / "disk", {})
+    table = tmp_path / "cases.csv"
+    table.write_bytes(as_csv(rows()))
+    task = write_task(tmp_path, TASK, SOURCE)
+    data = prepare_table(table, task, tmp_path / "data", "--files", str(tmp_path / "disk"))
+    assert data is not None
+    assert data.card.missing["image"] == 0
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        ("38", 38),
+        ("+38.50", 38.5),
+        (".5", 0.5),
+        ("4e1", 40.0),
+        ("1,234", "1,234"),  # as the service reads it: 1234, and says so
+        ("101.3 degF", Quantity(101.3, "degF")),
+        ("101degF", Quantity(101.0, "degF")),
+        ("-1", -1),
+        (7, 7),
+        (True, True),
+    ],
+)
+def test_numbers_are_read_strictly(cell: Any, value: Any):
+    found = read_number(cell)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"), [("36,5", 36.5), ("1.234,5", 1234.5), ("1.234", 1234), ("7", 7)]
+)
+def test_numbers_may_have_a_comma(cell: str, value: float):
+    assert read_number(cell, ",") == value
+
+
+def test_a_unit_in_the_cell_is_converted(tmp_path: Path):
+    cases = rows()
+    cases[0]["temperature"] = "101.3 degF"
+    data = prepared(tmp_path, as_csv(cases))
+    assert data.card.issues == {"unit_converted/converted": 1}
+
+
+def test_missing_words_are_those_that_the_user_names(tmp_path: Path):
+    cases = rows()
+    cases[0]["age"], cases[1]["age"], cases[2]["age"], cases[3]["age"] = "-1", "n/a", "?", "NAN"
+    missing = {"missing": ["NA", "N/A", "NaN", "?"], "missing_in": {"age": [-1]}}
+    data = prepared(tmp_path, as_csv(cases), source=missing)
+    numbers = [data.features(i).rows[Modality.TABULAR][0]["numbers"] for i in range(6)]
+    assert [float(each[2]) for each in numbers] == [1, 1, 1, 1, 0, 0]  # the indicator of age
+    assert problems_of(data.folder) == []
+
+
+def test_a_label_is_told_by_its_words(tmp_path: Path):
+    cases = rows()
+    for case, word in zip(cases, ["0", "1", "", "1.0", " Died", "SURVIVED"], strict=True):
+        case["died"] = word
+    words = {0: "survived", 1: "died", "1.0": "died"}
+    data = prepared(tmp_path, as_csv(cases), source={"label_words": words})
+    assert data.labels[[0, 1, 3, 4, 5]].tolist() == [0, 1, 1, 1, 0]
+    assert np.isnan(data.labels[2])
+    assert sum(data.card.labelled.values()) == 5
+
+
+def test_without_a_label_column_every_case_is_unlabelled(tmp_path: Path):
+    data = prepared(tmp_path, as_csv(rows()), source={"label": None})
+    assert np.isnan(data.labels).all()
+
+
+def test_a_number_can_be_the_label(tmp_path: Path):
+    task = {
+        "label": {"kind": "regression", "name": "age"},
+        "metric": "mae",
+        "tabular": {"fields": {"sex": {"kind": "category"}}},
+    }
+    data = prepared(tmp_path, as_csv(rows()), source={"label": "age"}, task=task)
+    assert data.labels.tolist() == [41, 42, 43, 44, 45, 46]
+
+
+def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
+    cases = rows()
+    for case, word in zip(cases, ["a", "a", "Val", "dev", "TEST", "a"], strict=True):
+        case["fold"] = word
+    source = {"split": "fold", "split_words": {"a": "train"}, "subgroups": ["sex"]}
+    data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "fold")), source=source)
+    assert data.splits == ["train", "train", "validation", "validation", "test", "train"]
+    assert data.subgroups() == {"sex": ["M", "F", "M", "F", "M", "F"]}
+
+
+def test_cases_of_a_group_stand_in_one_split(tmp_path: Path):
+    cases = rows(30)
+    for i, case in enumerate(cases):
+        case["patient"] = f"p{i // 3}"
+    data = prepared(tmp_path, as_csv(cases))
+    for first in range(0, 30, 3):
+        assert len(set(data.splits[first : first + 3])) == 1
+    assert len(set(data.splits)) == 3
+
+
+def test_without_an_id_cases_are_called_by_their_row(tmp_path: Path):
+    source = {"id": None, "group": None, "repeated_rows": "keep"}
+    data = prepared(tmp_path, as_csv([*rows(3), rows(1)[0]]), source=source)
+    assert data.ids(range(4)) == ["row-1", "row-2", "row-3", "row-4"]
+
+
+# ---- series -------------------------------------------------------------------------------------
+
+WIDE = "stay,minutes,pulse,PH\nstay-1,90,90,\nother,0,1,1\nstay-1,0,80,7.4\nstay-2,0,80,7.4\n"
+LONG = (
+    "stay,days,what,value,unit\nstay-1,0,HR,80,\nstay-1,0,ph,7.4,\nstay-1,0.0625,hr,90,\n"
+    "stay-1,0.0625,GCS,15,\nstay-2,0,HR,80,\nstay-2,0,ph,7.4,\n"
+)
+ALL_SERIES: dict[str, tuple[str, Changes]] = {
+    "wide": (WIDE, {"time": "minutes", "time_unit": "minutes", "names": {"ph": "PH"}}),
+    "long": (
+        LONG,
+        {"time": "days", "time_unit": "days", "variable": "what", "value": "value", "unit": "unit",
+         "names": {"pulse": "HR"}, "ignore": ["gcs"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ALL_SERIES)
+def test_one_table_of_all_series_gives_the_same_as_a_file_each(
+    shape: str, usual: Dataset, tmp_path: Path
+):
+    text, described = ALL_SERIES[shape]
+    source = {"timeseries": {"file": "all.csv", "id": "stay", **described}}
+    data = prepared(tmp_path, as_csv(rows()), source=source, files={"all.csv": text.encode()})
+    for at in (0, 1):
+        found, wanted = (each.features(at).rows[Modality.TIMESERIES][0] for each in (data, usual))
+        counted = 3 if at == 0 else 2
+        assert found["values"][:, 2:].sum() == counted
+        if at == 0:
+            assert (found["values"][:, 2:] == wanted["values"][:, 2:]).all()
+    assert data.row_counts(Modality.TIMESERIES).tolist() == [1, 1, 0, 0, 0, 0]
+    assert data.card.source["rows_of_other_cases"] == (1 if shape == "wide" else 0)
+    assert list(data.card.source["series"]) == ["all.csv"]
+    assert problems_of(data.folder) == []
+
+
+def test_dates_count_from_the_start_of_the_case(tmp_path: Path):
+    cases = [{**case, "admitted": "2020-01-01 08:00:00"} for case in rows()]
+    text = (
+        "stay,when,pulse,ph\nstay-1,2020-01-01T09:30:00,90,\nstay-1,2020-01-01 08:00,80,7.4\n"
+        "stay-1,2020-01-01 07:00,70,7\n"
+    )
+    source = {"timeseries": {"file": "all.csv", "id": "stay", "time": "when", "start": "admitted"}}
+    data = prepared(
+        tmp_path, as_csv(cases, columns=(*COLUMNS, "admitted")), source=source,
+        files={"all.csv": text.encode()},
+    )  # fmt: skip
+    measured = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]]
+    assert data.card.issues["before_start/dropped"] == 1
+
+
+def test_dates_and_durations_of_parquet_are_taken(tmp_path: Path):
+    start = datetime(2020, 1, 1, 8)
+    hours = [timedelta(0), timedelta(hours=1, minutes=30)]
+    series = pl.DataFrame({"stay": [1, 1], "t": hours, "pulse": [80.0, 90.0], "ph": [7.4, None]})
+    cases = pl.DataFrame([{**case, "id": i, "in": start} for i, case in enumerate(rows(), 1)])
+    for name, frame, described in (
+        ("durations", series, {}),
+        ("dates", series.with_columns(pl.col("t") + start), {"start": "in"}),
+        ("nanoseconds", series.with_columns(pl.col("t").cast(pl.Duration("ns"))), {}),
+    ):
+        main, measured = io.BytesIO(), io.BytesIO()
+        cases.write_parquet(main)
+        frame.write_parquet(measured)
+        source = {"timeseries": {"file": "all.parquet", "id": "stay", "time": "t", **described}}
+        data = prepared(
+            tmp_path / name, main.getvalue(), "cases.parquet", source,
+            files={"all.parquet": measured.getvalue()},
+        )  # fmt: skip
+        found = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+        assert found.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]], name
+
+
+def test_a_series_that_breaks_off_is_not_kept_in_part(tmp_path: Path):
+    cases = rows()
+    cases[0]["vitals"] = "broken.csv"
+    data = prepared(tmp_path, as_csv(cases), files={"broken.csv": SERIES.encode() + b'2,"90\n'})
+    assert not data.brings(0, Modality.TIMESERIES)
+    assert data.brings(1, Modality.TIMESERIES)
+
+
+@pytest.mark.parametrize(("unit", "hours"), [("seconds", 1 / 3600), ("days", 24), ("hours", 1)])
+def test_times_become_hours(unit: str, hours: float):
+    assert read_hours("1", unit, None, ".") == pytest.approx(hours)
+    with pytest.raises(InputError):
+        read_hours("-1", unit, None, ".")
+
+
+# ---- whole or not at all ------------------------------------------------------------------------
+
+
+def test_two_runs_are_identical_byte_by_byte(tmp_path: Path):
+    cases = rows(20)
+    cases[3]["age"] = "old"
+    one, two = (prepared(tmp_path / name, as_csv(cases)).folder for name in ("one", "two"))
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in two.iterdir())
+    for name in names:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_too_many_problems_stop_the_run_and_leave_the_list_alone(tmp_path: Path):
+    cases = [{**case, "age": "old"} for case in rows(10)]
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path / "x", as_csv(cases), more=("--most-problems", "3"))
+    assert caught.value.code == "too_many_problems"
+    assert caught.value.seen == "{'wrong_type': 4}"
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["data.problems.jsonl", "raw"]
+    assert [each["row"] for each in problems_of(tmp_path / "x" / "data")] == [1, 2, 3, 4]
+
+
+def test_a_run_that_succeeds_forgets_the_problems_of_the_one_before(tmp_path: Path):
+    (tmp_path / "data.problems.jsonl").write_text("{}\n")
+    data = prepared(tmp_path, as_csv(rows()))
+    assert problems_of(data.folder) == []
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lanistr.preprocess.text.TextPreprocessor.fit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(tmp_path / "x", as_csv(rows()))
+    assert [path.name for path in (tmp_path / "x").iterdir()] == ["raw"]
+
+
+def test_a_filled_folder_is_refused_before_anything_is_read(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.txt").write_text("mine")
+    with pytest.raises(DataError) as caught:
+        prepared(tmp_path, b"not a table")
+    assert caught.value.code == "exists"
+
+
+@pytest.mark.parametrize("which", ["cases.csv", "chest.png", "vitals.csv"])
+def test_a_file_that_may_not_be_read_is_told(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    place(raw, {"cases.csv": as_csv(rows())})
+    # Whoever runs the tests may be allowed to read everything, so the refusal is made here.
+    readers = {"open": Path.open, "read_bytes": Path.read_bytes}
+    for reading in readers:
+
+        def refuse(path: Path, *given: Any, usual: Any = readers[reading], **named: Any) -> Any:
+            if path.name == which:
+                raise PermissionError(13, "Permission denied", str(path))
+            return usual(path, *given, **named)
+
+        monkeypatch.setattr(Path, reading, refuse)
+    task = write_task(raw, TASK, SOURCE)
+    if which == "cases.csv":
+        with pytest.raises(DataError, match="Permission denied"):
+            prepare_table(raw / which, task, tmp_path / "data")
+    else:
+        prepare_table(raw / "cases.csv", task, tmp_path / "data")
+    codes = {each["code"] for each in problems_of(tmp_path / "data")}
+    assert codes - {"never_measured"} == {"cannot_read"}
+
+
+def test_notes_and_series_are_not_held_in_memory(tmp_path: Path):
+    """Megabytes of notes and measurements pass through; a small part of them is ever held."""
+    note = "slept well. " * 2_000
+    table = tmp_path / "cases.csv"
+    table.write_bytes(as_csv({**case, "note": f"{case['id']} {note}"} for case in rows(200)))
+    lines = (f"stay-{1 + i % 200},{i / 3000},{i % 90},7.4\n" for i in range(10_000))
+    (tmp_path / "all.csv").write_text("stay,hours,pulse,ph\n" + "".join(lines))
+    source = {**SOURCE, "timeseries": {"file": "all.csv", "id": "stay"}, "image": None}
+    task, columns = read_columns(
+        write_task(
+            tmp_path,
+            {key: value for key, value in TASK.items() if key != "image"},
+            {key: value for key, value in source.items() if value is not None},
+        )
+    )
+    size = table.stat().st_size
+    tracemalloc.start()
+    try:
+        with CaseStore.beside(tmp_path / "data") as store:
+            problems = Problems(tmp_path / "problems", 0)
+            missing = MissingWords(columns.missing, columns.missing_in)
+            setting = Setting(task, columns, tmp_path, missing, problems, store, 1)
+            cases = CaseReader(open_table(table, columns, problems), "cases.csv", setting)
+            cases.check()
+            counts = [len(sample.parts[Modality.TIMESERIES]) for sample in cases.samples()]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert counts == [50] * 200
+    assert size > 4_000_000
+    assert peak < size / 4
+
+
+# ---- the task file ------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[Changes, Changes, str, str]] = {
+    "no source at all": ({}, {"everything": None}, "no_source", "source"),
+    "an unknown key": ({}, {"labels": "died"}, "bad_schema", "labels"),
+    "not decided": ({}, {"label": "?"}, "undecided", "source.label"),
+    "not decided deeper": (
+        {}, {"timeseries": {"column": "v", "start": "?"}}, "undecided", "source.timeseries.start",
+    ),
+    "a part without columns": ({}, {"text": None}, "no_columns", "source.text"),
+    "columns without a part": ({"text": None}, {}, "no_such_part", "source.text"),
+    "a field that is none": (
+        {}, {"tabular": {"agee": "age"}}, "unknown_field", "source.tabular.agee",
+    ),
+    "a variable that is none": (
+        {}, {"timeseries": {"column": "vitals", "names": {"puls": "HR"}}}, "unknown_field",
+        "source.timeseries.names.puls",
+    ),
+    "two variables of one column": (
+        {}, {"timeseries": {"column": "vitals", "names": {"pulse": "ph"}}}, "repeated_column",
+        "source.timeseries.names",
+    ),
+    "the label as an input": ({}, {"label": "sex"}, "label_as_input", "source.label"),
+    "a class that is none": ({}, {"label_words": {"x": "dead"}}, "bad_label", "died"),
+    "series without ids": (
+        {}, {"id": None, "timeseries": {"file": "a.csv", "id": "stay"}}, "no_id", "source.id",
+    ),
+    "series twice": (
+        {}, {"timeseries": {"file": "a.csv", "id": "s", "column": "v"}}, "bad_schema", "timeseries",
+    ),
+    "long rows by half": (
+        {}, {"timeseries": {"column": "v", "variable": "name"}}, "bad_schema", "timeseries",
+    ),
+    "a delimiter that is none": ({}, {"delimiter": "x"}, "bad_schema", "delimiter"),
+    "a split that is none": ({}, {"split_words": {"a": "training"}}, "bad_schema", "split_words.a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_task_file_is_told_by_its_key(fault: str, tmp_path: Path):
+    task, source, code, field = WRONG[fault]
+    place(tmp_path, {"cases.csv": as_csv(rows())})
+    described = {**SOURCE, **source}
+    described = {k: v for k, v in described.items() if v is not None or k == "id"}
+    if "everything" in source:
+        described = None  # type: ignore[assignment]
+    wanted = {key: value for key, value in {**TASK, **task}.items() if value is not None}
+    file = write_task(tmp_path, wanted, described)
+    with pytest.raises(Exception) as caught:  # noqa: PT011, its code is looked at
+        prepare_table(tmp_path / "cases.csv", file, tmp_path / "data")
+    assert (caught.value.code, caught.value.field) == (code, field)  # type: ignore[attr-defined]
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_task_file_is_needed(tmp_path: Path):
+    place(tmp_path, {"cases.csv": as_csv(rows())})
+    words = ["table", "--source", str(tmp_path / "cases.csv"), "--out", str(tmp_path / "data")]
+    with pytest.raises(ConfigError, match="--guess writes a first one"):
+        KINDS["table"].prepare(_parser().parse_args(words))
+
+
+@pytest.mark.parametrize("words", [("--guess", "--task", "t.yaml"), ("--series", "all.csv")])
+def test_options_that_do_not_go_together_are_refused(words: tuple[str, ...], tmp_path: Path):
+    always = ["table", "--source", str(tmp_path / "cases.csv"), "--out", str(tmp_path / "data")]
+    with pytest.raises(ConfigError) as caught:
+        KINDS["table"].prepare(_parser().parse_args([*always, *words]))
+    assert caught.value.code == "not_together"
+
+
+def test_the_documented_task_file_is_read(tmp_path: Path):
+    page = (ROOT / "docs" / "bring-your-data.md").read_text(encoding="utf-8")
+    (tmp_path / "task.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    task, source = read_columns(tmp_path / "task.yaml")
+    assert task.modalities == tuple(Modality)
+    assert source.label_words == {"0": "no", "1": "yes"}
+    assert source.missing_in == {"temperature": ("-1",)}
+
+
+def test_the_columns_stay_behind_when_the_task_goes_on(usual: Dataset, tmp_path: Path):
+    file = write_task(tmp_path, TASK, SOURCE)
+    task, source = read_columns(file)
+    assert find_task(str(file)) == task == usual.task
+    assert source.group == "patient"
+    assert "source" not in task.model_dump()
+
+
+# ---- real data ----------------------------------------------------------------------------------
+
+
+def test_real_x_rays_notes_and_rows_are_prepared_without_a_problem(open_data: Path, tmp_path: Path):
+    data = prepare_table(
+        open_data / "covid_cxr" / "metadata.csv", ROOT / "examples" / "covid" / "task.yaml",
+        tmp_path / "data",
+    )  # fmt: skip
+    assert data is not None
+    assert len(data) == 312
+    assert data.card.missing == {"text": 0.2019, "image": 0.0, "tabular": 0.0}
+    assert (np.nansum(data.labels), (~np.isnan(data.labels)).sum()) == (20, 145)
+    assert data.card.source["pictures"]["files"] == 312
+    table = pl.read_csv(open_data / "covid_cxr" / "metadata.csv", infer_schema_length=0)
+    split_of = dict(zip(data.ids(range(312)), data.splits, strict=True))
+    dealt = table.select("patientid", pl.col("filename").replace_strict(split_of).alias("split"))
+    assert dealt.group_by("patientid").agg(pl.col("split").n_unique())["split"].max() == 1
+    assert problems_of(data.folder) == []
+
+
+def test_a_real_cohort_of_another_hospital_is_prepared(open_data: Path, tmp_path: Path):
+    folder = open_data / "yaib_mortality24" / "eicu_demo"
+    cases = pl.read_parquet(folder / "sta.parquet").join(
+        pl.read_parquet(folder / "outc.parquet"), on="stay_id"
+    )
+    series = pl.read_parquet(folder / "dyn.parquet")
+    some = cases.sample(150, seed=0).sort("stay_id")
+    some.write_parquet(tmp_path / "cases.parquet")
+    series.write_parquet(tmp_path / "dyn.parquet")
+    fields = {"age": {"kind": "number"}, "sex": {"kind": "category"}}
+    task = {
+        **{key: TASK[key] for key in ("name", "title", "metric")},
+        "label": {"kind": "binary", "name": "died", "classes": ["0", "1"]},
+        "tabular": {"fields": fields},
+        "timeseries": {
+            "horizon_hours": 24,
+            "step_hours": 1,
+            "variables": {name: {"kind": "number"} for name in series.columns[2:]},
+        },
+    }
+    source = {
+        "id": "stay_id",
+        "label": "label",
+        "timeseries": {"file": "dyn.parquet", "id": "stay_id", "time": "time"},
+    }
+    file = write_task(tmp_path, task, source)
+    data = prepare_table(tmp_path / "cases.parquet", file, tmp_path / "data")
+    assert data is not None
+    assert len(data) == 150
+    assert np.nansum(data.labels) == some["label"].sum()
+    one = series.filter(pl.col("stay_id") == some["stay_id"][0]).drop("stay_id")
+    hours = np.minimum(one["time"].dt.total_minutes().to_numpy() / 60, 23).astype(int)
+    measured = np.zeros((24, 48))
+    np.maximum.at(measured, hours, ~np.isnan(one.drop("time").to_numpy()))
+    found = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 48:]
+    assert (found == measured).all()
+    assert problems_of(data.folder) == []

@@ -1,0 +1,380 @@
+"""A first task file from the columns: with reasons, and ready to run or to say what to decide."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from lanistr.errors import ConfigError, DataError
+from tests.training.prepare.tables import (
+    COLUMNS,
+    as_csv,
+    as_jsonl,
+    picture,
+    place,
+    prepare_table,
+    problems_of,
+    rows,
+)
+from training.prepare.__main__ import KINDS, _parser
+from training.prepare.table.columns import read_columns
+from training.prepare.table.guess.statistics import told_by
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def guessed(table: Path, out: Path, *more: str) -> tuple[dict[str, Any], str]:
+    """Run the command; return what it wrote, read and as it stands."""
+    arguments = _parser().parse_args(
+        ["table", "--guess", "--source", str(table), "--out", str(out), *more]
+    )
+    assert KINDS["table"].prepare(arguments) is None
+    text = out.read_text(encoding="utf-8")
+    return yaml.safe_load(text), text
+
+
+def of_columns(folder: Path, delimiter: str = ",", **columns: list[Any]) -> tuple[Any, str]:
+    """Guess from a CSV with these columns beside an id and a label."""
+    count = len(next(iter(columns.values())))
+    every = {
+        "id": [f"a{i}" for i in range(count)],
+        **columns,
+        "label": ["no", "yes"] * (count // 2),
+    }
+    cases = [dict(zip(every, row, strict=True)) for row in zip(*every.values(), strict=True)]
+    table = folder / "cases.csv"
+    table.write_bytes(as_csv(cases, delimiter, tuple(every)))
+    return guessed(table, folder / "task.yaml")
+
+
+def test_the_guess_of_a_good_table_runs_as_it_is(tmp_path: Path):
+    place(tmp_path, {"pictures/other.png": picture()})
+    table = tmp_path / "stays.csv"
+    cases = rows(24)
+    for i, case in enumerate(cases):
+        case["patient"] = f"p{i // 2}"
+        case["picture"] = ("pictures/chest.png", "pictures/other.png")[i // 2 % 2]
+        case["note"] = f"the patient slept {i} hours and walked well"
+    table.write_bytes(as_csv(cases))
+    task, text = guessed(table, tmp_path / "task.yaml")
+    assert task["name"] == "stays"
+    assert task["label"] == {"kind": "binary", "name": "died", "classes": ["survived", "died"]}
+    assert set(task["tabular"]["fields"]) == {"age"}  # temperature never varies, sex tells
+    source = task["source"]
+    assert (source["id"], source["group"], source["label"]) == ("id", "patient", "died")
+    assert source["text"] == {"columns": ["note"]}
+    assert source["image"] == {"folder": ".", "columns": ["picture"]}
+    assert "WARNING, a leak? It tells 'died' almost by itself (100%)" in text
+    assert "# sex: {kind: category" in text
+    assert "'temperature', constant" in text
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert len(data) == 24
+    assert problems_of(data.folder) == []
+
+
+def test_columns_are_taken_for_what_they_are(tmp_path: Path):
+    task, text = of_columns(
+        tmp_path,
+        weight=[f"{50 + i / 7:.2f}" for i in range(60)],
+        stage=[str(1 + i // 2 % 4) for i in range(60)],
+        smoker=["true", "false", ""] * 20,
+        ward=["surgery", "medicine", "?"] * 20,
+        town=[f"town {i % 35}" for i in range(60)],
+        seen=["2020-01-25", "2020-02-11"] * 30,
+        link=[f"https://example.org/{i}" for i in range(60)],
+        nothing=[""] * 60,
+        always=["x"] * 60,
+        fold=["train", "train", "test"] * 20,
+        patient_id=[f"p{i // 3}" for i in range(60)],
+        complaint=[f"pain in the {i}th toe since yesterday" for i in range(60)],
+        discharge_to=["home", "ward", "rehab"] * 20,
+        lactate=["1.5", "-1", "2.25", "-1", ">9"] + [f"{i / 10}" for i in range(55)],
+    )
+    fields = task["tabular"]["fields"]
+    assert fields["weight"] == fields["lactate"] == {"kind": "number", "unit": ""}
+    assert fields["stage"]["kind"] == "number"
+    assert "4 distinct whole numbers: if they are codes" in text
+    assert fields["smoker"] == {"kind": "category", "categories": ["false", "true"]}
+    assert fields["ward"] == {"kind": "category", "categories": ["medicine", "surgery"]}
+    assert fields["town"] == {"kind": "category", "buckets": 1024}
+    assert set(fields) == {"weight", "stage", "smoker", "ward", "town", "lactate"}
+    assert "# discharge_to: {kind: category" in text
+    assert "sounds like something known only afterwards" in text
+    assert "not numbers, and so problems when prepared: '>9'" in text
+    assert "33% missing, 2 distinct, such as 'true'" in text
+    source = task["source"]
+    assert (source["split"], source["group"]) == ("fold", "patient_id")
+    assert source["text"]["columns"] == ["complaint"]
+    assert source["missing_in"] == {"ward": ["?"], "lactate": ["-1"]}
+    for unused in ("'seen', date", "'link', address", "'nothing', empty", "'always', constant"):
+        assert unused in text
+    read_columns(tmp_path / "task.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "classes"),
+    [
+        (["1", "0"] * 20, "binary", ["0", "1"]),
+        (["yes", "no"] * 20, "binary", ["no", "yes"]),
+        (["Died", "Alive", "?", "Alive"] * 10, "binary", ["Alive", "Died"]),
+        (["a", "b", "c", "b"] * 10, "multiclass", ["a", "b", "c"]),
+        (["1", "5", "4", "5"] * 10, "ordinal", ["1", "4", "5"]),
+        ([f"{i / 3:.3f}" for i in range(40)], "regression", None),
+    ],
+)
+def test_the_label_is_taken_for_what_it_is(
+    values: list[str], kind: str, classes: list[str] | None, tmp_path: Path
+):
+    table = tmp_path / "cases.csv"
+    cases = [{"id": f"a{i}", "x": str(i / 7), "target": v} for i, v in enumerate(values)]
+    table.write_bytes(as_csv(cases, columns=("id", "x", "target")))
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    assert task["label"]["kind"] == kind
+    assert task["label"].get("classes") == classes
+    spec, source = read_columns(tmp_path / "task.yaml")
+    assert source.label == "target"
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert sum(data.card.labelled.values()) == sum(value != "?" for value in values)
+    assert spec.label.kind == kind
+
+
+def test_where_only_the_user_can_decide_the_run_says_what(tmp_path: Path):
+    table = tmp_path / "cases.csv"
+    cases = [{"a": "xy"[i % 2], "b": "uvw"[i % 3], "c": str(i / 7)} for i in range(40)]
+    table.write_bytes(as_csv(cases, columns=("a", "b", "c")))
+    _, text = guessed(table, tmp_path / "task.yaml")
+    assert 'label: "?"  # DECIDE; null for none. May be: a, b' in text
+    with pytest.raises(ConfigError) as caught:
+        prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert (caught.value.code, caught.value.field) == ("undecided", "source.label")
+    (tmp_path / "task.yaml").write_text(text.replace('label: "?"', "label: null"))
+    assert prepare_table(table, tmp_path / "task.yaml", tmp_path / "data") is not None
+
+
+@pytest.mark.parametrize(
+    ("data", "written"),
+    [
+        ("id;größe;label\na;1,75;ja\nb;1,80;nein\nc;1,62;ja\nd;1,71;nein\n".encode("cp1252"),
+         {"decimal": ",", "encoding": "cp1252"}),
+        ("id\tgröße\tlabel\na\t1\tja\nb\t2\tnein\nc\t4\tja\nd\t9\tnein\n".encode("utf-16"),
+         {"encoding": "utf-16"}),
+    ],
+)  # fmt: skip
+def test_encoding_and_decimals_are_found_and_written_down(
+    data: bytes, written: dict[str, str], tmp_path: Path
+):
+    table = tmp_path / "cases.csv"
+    table.write_bytes(data)
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    found = {key: task["source"][key] for key in ("decimal", "encoding") if key in task["source"]}
+    assert found == written
+    made = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert made is not None
+    assert len(made) == 4
+
+
+def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):
+    names = ("id", "no", "yes: {x}", '"quoted"', "# half", "1", "label", "größe \u2028 m")
+    cases = [
+        {
+            "id": f"k{i}",
+            "label": "01"[i % 2],
+            **{n: str(i / 7) for n in names if n not in ("id", "label")},
+        }
+        for i in range(20)
+    ]
+    table = tmp_path / "2 - my table!.csv"
+    table.write_bytes(as_csv(cases, columns=names))
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    assert set(task["tabular"]["fields"]) == set(names) - {"id", "label"}
+    assert prepare_table(table, tmp_path / "task.yaml", tmp_path / "data") is not None
+
+
+def test_json_lines_with_nested_rows_and_late_columns_are_looked_at(tmp_path: Path):
+    place(tmp_path, {})
+    cases = rows(20)
+    for i, case in enumerate(cases):
+        case["note"] = ["slept well", "walked"]
+        case["vitals"] = [{"hours": 0, "pulse": 80}]
+        if i > 10:
+            case["late"] = i / 3
+    table = tmp_path / "cases.jsonl"
+    table.write_bytes(as_jsonl(cases))
+    task, text = guessed(table, tmp_path / "task.yaml")
+    assert task["source"]["text"]["columns"] == ["note"]
+    assert "late" in task["tabular"]["fields"]
+    assert "'vitals', rows: 0% missing" in text
+    assert "timeseries.column" in text
+
+
+# ---- series -------------------------------------------------------------------------------------
+
+
+def main_table(folder: Path) -> Path:
+    place(folder, {})
+    table = folder / "cases.csv"
+    columns = tuple(column for column in COLUMNS if column != "vitals")
+    cases = [{column: case[column] for column in columns} for case in rows(20)]
+    table.write_bytes(as_csv(cases, columns=columns))
+    return table
+
+
+def test_a_wide_table_of_series_is_described(tmp_path: Path):
+    lines = [
+        f"stay-{1 + i % 20},{30 * (i // 20)},{80 + i},{i / 90},{'AB'[i % 2]}" for i in range(200)
+    ]
+    (tmp_path / "all.csv").write_text("stay,minutes,pulse,ph,pose\n" + "\n".join(lines))
+    table = main_table(tmp_path)
+    task, _ = guessed(table, tmp_path / "task.yaml", "--series", str(tmp_path / "all.csv"))
+    assert task["source"]["timeseries"] == {
+        "file": "all.csv", "id": "stay", "time": "minutes", "time_unit": "minutes",
+    }  # fmt: skip
+    series = task["timeseries"]
+    assert (series["horizon_hours"], series["step_hours"]) == (5, 1)
+    assert set(series["variables"]) == {"pulse", "ph", "pose"}
+    assert series["variables"]["pose"]["categories"] == ["A", "B"]
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert data.card.missing["timeseries"] == 0
+    assert problems_of(data.folder) == []
+
+
+def test_a_long_table_of_series_is_described(tmp_path: Path):
+    frame = pl.DataFrame(
+        {
+            "stay": [f"stay-{1 + i % 20}" for i in range(400)],
+            "charttime": [i // 20 for i in range(400)],
+            "itemid": [220045 + i % 2 for i in range(400)],
+            "value": [i / 3 for i in range(400)],
+            "valueuom": ["1/min"] * 400,
+        }
+    )
+    frame.write_parquet(tmp_path / "all.parquet")
+    table = main_table(tmp_path)
+    file = tmp_path / "task.yaml"
+    task, text = guessed(table, file, "--series", str(tmp_path / "all.parquet"))
+    assert task["source"]["timeseries"] == {
+        "file": "all.parquet", "id": "stay", "time": "charttime", "time_unit": "hours",
+        "variable": "itemid", "value": "value", "unit": "valueuom",
+    }  # fmt: skip
+    assert set(task["timeseries"]["variables"]) == {"220045", "220046"}
+    file.write_text(text.replace('unit: ""', "unit: 1/min"))
+    data = prepare_table(table, file, tmp_path / "data")
+    assert data is not None
+    assert data.card.missing["timeseries"] == 0
+    assert problems_of(data.folder) == []
+
+
+def test_dates_of_series_leave_the_start_to_the_user(tmp_path: Path):
+    (tmp_path / "all.csv").write_text(
+        "stay,charttime,pulse\n"
+        + "".join(f"stay-{i},2020-01-0{i} 10:00,{i}\n" for i in range(1, 9))
+    )
+    table = main_table(tmp_path)
+    _, text = guessed(table, tmp_path / "task.yaml", "--series", str(tmp_path / "all.csv"))
+    assert 'start: "?"  # DECIDE' in text
+    with pytest.raises(ConfigError) as caught:
+        prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert caught.value.field == "source.timeseries.start"
+
+
+# ---- leaks --------------------------------------------------------------------------------------
+
+
+def test_how_far_a_column_tells_the_label():
+    rows = [
+        {"y": i % 4 == 0, "same": "ab"[i % 4 == 0], "id": f"u{i}", "noise": i * 37 % 101,
+         "number": (i % 4 == 0) + i / 1000, "most": i % 4 == 0 and i % 8 == 0}
+        for i in range(400)
+    ]  # fmt: skip
+    for row in rows[::4]:
+        row["only_then"] = "x"  # missing is a value too
+    told = {name: told_by(name, "y", rows) for name in (*rows[0], "only_then")}
+    assert told["same"] == told["y"] == told["only_then"] == 1
+    assert told["number"] > 0.9
+    assert told["most"] == 0.5
+    assert told["id"] <= 0
+    assert told["noise"] < 0.1
+
+
+# ---- a user's mistakes --------------------------------------------------------------------------
+
+
+def test_a_task_file_that_is_there_is_kept(tmp_path: Path):
+    (tmp_path / "task.yaml").write_text("mine")
+    (tmp_path / "cases.csv").write_bytes(as_csv(rows()))
+    with pytest.raises(ConfigError) as caught:
+        guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    assert caught.value.code == "exists"
+    assert (tmp_path / "task.yaml").read_text() == "mine"
+
+
+def test_a_table_without_inputs_is_refused(tmp_path: Path):
+    (tmp_path / "cases.csv").write_text("id,label\na,0\nb,1\nc,0\nd,1\n")
+    with pytest.raises(DataError) as caught:
+        guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    assert caught.value.code == "no_inputs"
+    assert not (tmp_path / "task.yaml").exists()
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"id,label\n", b'id,label\n"a,0\n'])
+def test_what_is_no_table_is_refused_without_a_file(data: bytes, tmp_path: Path):
+    (tmp_path / "cases.csv").write_bytes(data)
+    with pytest.raises(DataError):
+        guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    assert not (tmp_path / "task.yaml").exists()
+
+
+def test_the_command_says_what_it_did(tmp_path: Path):
+    (tmp_path / "cases.csv").write_bytes(as_csv(rows(20)))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "training.prepare", "table", "--guess", "--source",
+         str(tmp_path / "cases.csv"), "--out", str(tmp_path / "task.yaml")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "a first guess from 20 rows and 9 columns" in done.stderr
+    assert (tmp_path / "task.yaml").is_file()
+
+
+# ---- real data ----------------------------------------------------------------------------------
+
+
+def test_the_guesses_from_real_tables_run_as_they_are(open_data: Path, tmp_path: Path):
+    table = open_data / "covid_cxr" / "metadata.csv"
+    task, text = guessed(table, tmp_path / "task.yaml")
+    source = task["source"]
+    assert (source["id"], source["group"], source["label"]) == (
+        "filename", "patientid", "survival",
+    )  # fmt: skip
+    assert source["image"]["columns"] == ["pack_image"]
+    assert "clinical_notes" in source["text"]["columns"]
+    assert task["tabular"]["fields"]["location"] == {"kind": "category"}
+    assert "# went_icu: {" in text
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "covid")
+    assert data is not None
+    assert (len(data), sum(data.card.labelled.values())) == (312, 145)
+    assert problems_of(data.folder) == []
+
+    folder = open_data / "yaib_mortality24" / "eicu_demo"
+    cases = pl.read_parquet(folder / "sta.parquet").join(
+        pl.read_parquet(folder / "outc.parquet"), on="stay_id"
+    )
+    cases.head(60).write_parquet(tmp_path / "cases.parquet")
+    pl.read_parquet(folder / "dyn.parquet").join(
+        cases.head(60), on="stay_id", how="semi"
+    ).write_parquet(tmp_path / "dyn.parquet")
+    file = tmp_path / "eicu.yaml"
+    task, _ = guessed(tmp_path / "cases.parquet", file, "--series", str(tmp_path / "dyn.parquet"))
+    assert (task["source"]["id"], task["source"]["label"]) == ("stay_id", "label")
+    assert len(task["timeseries"]["variables"]) > 40
+    data = prepare_table(tmp_path / "cases.parquet", file, tmp_path / "eicu")
+    assert data is not None
+    assert len(data) == 60
+    assert problems_of(data.folder) == []

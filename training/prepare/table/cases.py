@@ -1,0 +1,305 @@
+"""The rows of the main table as checked cases: who, which split, which label, which parts."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
+from lanistr.modalities import Modality
+from lanistr.sample import Sample
+from training.data.store import SPLITS, Split
+from training.prepare.table.cells import read_name, read_number
+from training.prepare.table.columns import SPLIT_WORDS
+from training.prepare.table.image import ImageReader
+from training.prepare.table.parts import CaseName, PartReader, Setting
+from training.prepare.table.rows import Row, require, stop
+from training.prepare.table.tables import Table
+from training.prepare.table.tabular import TabularReader
+from training.prepare.table.text import TextReader
+from training.prepare.table.timeseries import SeriesReader
+
+READERS: Mapping[Modality, type[PartReader]] = {
+    Modality.TEXT: TextReader,
+    Modality.IMAGE: ImageReader,
+    Modality.TABULAR: TabularReader,
+    Modality.TIMESERIES: SeriesReader,
+}
+
+
+class CaseReader:
+    """Checks each row once and keeps what can be used; tells the cases as often as wanted.
+
+    Attributes:
+        split_of: the split of every group, where a column says it; empty otherwise.
+        groups: every group.
+        unlabelled: how many cases have no label.
+    """
+
+    def __init__(self, table: Table, name: str, setting: Setting) -> None:
+        """Hold the columns that are needed against those that there are.
+
+        Args:
+            table: the main table.
+            name: as the user called it.
+            setting: what the readers share.
+
+        Raises:
+            DataError: a column is missing.
+            ConfigError: a name in `source` is none of the task's.
+        """
+        self._table, self._name, self._setting = table, name, setting
+        self._parts = {m: READERS[m](setting) for m in setting.task.modalities}
+        source = setting.source
+        singles = (source.id, source.group, source.split, source.label)
+        self._columns = dict.fromkeys(
+            [
+                *(each for each in singles if each is not None),
+                *source.subgroups,
+                *(column for part in self._parts.values() for column in part.columns),
+            ]
+        )
+        for m, part in self._parts.items():
+            if source.label in part.columns and source.label is not None:
+                raise ConfigError(
+                    f"the label is an input of {m} too, which would tell the answer",
+                    code="label_as_input",
+                    field="source.label",
+                    seen=source.label,
+                    accepted="a task without the label among its inputs",
+                )
+        found = table.find([*self._columns, *source.missing_in])
+        require(self._columns, found, name, setting.problems)
+        if source.timeseries is None:  # whose columns may be meant
+            require(source.missing_in, found, name, setting.problems)
+        self._splits = {**SPLIT_WORDS, **{_fold(w): s for w, s in source.split_words.items()}}
+        self._classes = _Classes(setting)
+        self._rows_of: dict[str, int] = {}
+        self._seen: set[bytes] = set()
+        self.split_of: dict[str, Split] = {}
+        self.groups: set[str] = set()
+        self.unlabelled = 0
+
+    def check(self) -> None:
+        """Read the table, and the series' table where there is one.
+
+        Raises:
+            DataError: they cannot be made sense of, or there are too many problems.
+        """
+        position = 0
+        for row in self._table.rows():
+            try:
+                record = self._record(row)
+            except _LeftOutError:
+                continue
+            name = CaseName(position, record["id"])
+            kept = {m: part.read(row, name) for m, part in self._parts.items()}
+            record["parts"] = {m: part for m, part in kept.items() if part is not None}
+            self._setting.store.add(position, record, bare=not record["parts"])
+            position += 1
+        if self.split_of and "train" not in self.split_of.values():
+            raise stop(
+                self._setting.problems,
+                "no_training",
+                "no row is in the training split",
+                file=self._name,
+                column=self._setting.source.split or "",
+                accepted="cases to learn from; or, in `source`, split_words",
+            )
+        for part in self._parts.values():
+            part.finish()
+        self._refuse_bare()
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield the cases in the order of the table."""
+        for position, record in self._setting.store.cases():
+            parts = {
+                m: part.restore(record["parts"].get(m), position) for m, part in self._parts.items()
+            }
+            yield Sample(
+                {m: part for m, part in parts.items() if part is not None},
+                id=record["id"],
+                label=record["label"],
+                group=record["group"],
+                subgroups=record["subgroups"],
+            )
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what was read beside the main table."""
+        return {
+            name: value
+            for part in self._parts.values()
+            for name, value in part.provenance().items()
+        }
+
+    # ---- one row --------------------------------------------------------------------------------
+
+    def _record(self, row: Row) -> dict[str, Any]:
+        """Return all but the parts of a row.
+
+        Raises:
+            _LeftOutError: the row cannot be used, and was reported.
+        """
+        source = self._setting.source
+        if source.repeated_rows == "leave out":
+            self._refuse_repeated(row)
+        case_id = self._case_id(row)
+        group = case_id if source.group is None else self._named(row, source.group, "group")
+        if source.split is not None:
+            self._deal(row, source.split, group)
+        self.groups.add(group)
+        label = self._label(row)
+        self.unlabelled += label is None
+        self._rows_of[case_id] = row.number
+        subgroups = {column: self._subgroup(row, column) for column in source.subgroups}
+        return {
+            "row": [row.number, row.line],
+            "id": case_id,
+            "group": group,
+            "label": label,
+            "subgroups": {column: word for column, word in subgroups.items() if word is not None},
+        }
+
+    def _refuse_repeated(self, row: Row) -> None:
+        cells = json.dumps(row.cells, sort_keys=True, default=str, ensure_ascii=False)
+        digest = hashlib.blake2b(cells.encode("utf-8", "replace"), digest_size=16).digest()
+        if digest in self._seen:
+            raise self._leave_out(
+                row, "", "repeated_row", "the same row as an earlier one",
+                accepted="each row once; or, in `source`, repeated_rows: keep",
+            )  # fmt: skip
+        self._seen.add(digest)
+
+    def _case_id(self, row: Row) -> str:
+        column = self._setting.source.id
+        if column is None:
+            return f"row-{row.number}"
+        case_id = self._named(row, column, "id")
+        if case_id in self._rows_of:
+            raise self._leave_out(
+                row, column, "repeated_id", f"the id of row {self._rows_of[case_id]} again",
+                seen=case_id, accepted="a name of its own for each case",
+            )  # fmt: skip
+        return case_id
+
+    def _named(self, row: Row, column: str, what: str) -> str:
+        """Return the name of a case or group, without which the row is of no use."""
+        value = self._setting.missing.value(row, column)
+        if value is None:
+            raise self._leave_out(
+                row, column, f"missing_{what}", f"no {what}", accepted="a name or number"
+            )
+        try:
+            return read_name(value)
+        except InputError as exc:
+            row.leave_out(self._setting.problems, column, exc)
+            raise _LeftOutError from None
+
+    def _deal(self, row: Row, column: str, group: str) -> None:
+        word = self._named(row, column, "split")
+        split = self._splits.get(_fold(word))
+        if split is None:
+            raise self._leave_out(
+                row, column, "unknown_split", "no split", seen=word,
+                accepted=f"{', '.join(SPLITS)}; or, in `source`, split_words",
+            )  # fmt: skip
+        settled = self.split_of.setdefault(group, split)
+        if settled != split:
+            raise self._leave_out(
+                row, column, "group_in_two_splits",
+                f"{group!r} stands in {settled} already", seen=word,
+                accepted="one split for all rows of a group",
+            )  # fmt: skip
+
+    def _label(self, row: Row) -> str | float | None:
+        column = self._setting.source.label
+        value = None if column is None else self._setting.missing.value(row, column)
+        if value is None or column is None:
+            return None
+        try:
+            return self._classes.read(value)
+        except (InputError, TaskError) as exc:
+            row.lose_value(self._setting.problems, column, exc)
+            return None
+
+    def _subgroup(self, row: Row, column: str) -> str | None:
+        value = self._setting.missing.value(row, column)
+        try:
+            return None if value is None else read_name(value)
+        except InputError as exc:
+            row.lose_value(self._setting.problems, column, exc)
+            return None
+
+    def _leave_out(
+        self, row: Row, column: str, code: str, message: str, *, seen: Any = None, accepted: str
+    ) -> "_LeftOutError":
+        row.leave_out(
+            self._setting.problems,
+            column,
+            InputError(message, code=code, seen=seen, accepted=accepted),
+        )
+        return _LeftOutError()
+
+    def _refuse_bare(self) -> None:
+        for record in self._setting.store.take_bare():
+            number, line = record["row"]
+            self._leave_out(
+                Row(self._name, number, line, {}),
+                "",
+                "nothing_usable",
+                "no part of the row can be used",
+                accepted="at least one of " + ", ".join(self._parts),
+            )
+
+
+class _LeftOutError(Exception):
+    """A row cannot be used; it was reported."""
+
+
+class _Classes:
+    """Reads the label's column."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        label = setting.task.label
+        self._known = {_fold(each): each for each in label.classes}
+        if len(self._known) < len(label.classes):  # they differ in case alone
+            self._known = {each: each for each in label.classes}
+        for word, meaning in setting.source.label_words.items():
+            label.encode(_number(meaning) if label.kind == "regression" else meaning)
+            self._known[_fold(word)] = meaning
+
+    def read(self, value: Any) -> str | float:
+        """Return the class, or the number.
+
+        Raises:
+            InputError: it is neither.
+        """
+        label = self._setting.task.label
+        if label.kind == "regression":
+            found = read_number(value, self._setting.source.decimal)
+            if isinstance(found, bool) or not isinstance(found, int | float):
+                found = math.nan
+            if math.isfinite(found):
+                return float(found)
+            raise InputError("not a label", code="bad_label", seen=str(value), accepted="a number")
+        word = read_name(value)
+        known = self._known.get(word) or self._known.get(_fold(word))
+        if known is None:
+            raise InputError(
+                "not a label",
+                code="bad_label",
+                seen=word,
+                accepted=unknown_name(word, label.classes) + "; or, in `source`, label_words",
+            )
+        return known
+
+
+def _number(word: str) -> float | str:
+    found = read_number(word)
+    return found if isinstance(found, int | float) else word
+
+
+def _fold(word: str) -> str:
+    return " ".join(word.split()).casefold()

@@ -1,0 +1,197 @@
+"""The cell of a table as the value that it means: a number, a word, a time.
+
+Text cells are read as strictly as JSON has them: a number is digits with a point, or with the comma
+that the user named. What the task's own cleaner would refuse is refused here, where file, row and
+column are known.
+"""
+
+import math
+import re
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+from lanistr.errors import InputError
+from lanistr.issues import IssueLog
+from lanistr.preprocess.values import cleaner, read_value
+from lanistr.sample import Quantity, Value
+from lanistr.tasks import FieldSpec, NumberField
+
+Decimals = Literal[".", ","]
+
+HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
+
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_COMMAS = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?([eE][+-]?[0-9]+)?")
+_WITH_UNIT = re.compile(rf"({NUMBER.pattern})\s*([^\s0-9.,+-].*)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
+
+
+def read_number(value: Any, decimal: Decimals = ".") -> Value:
+    """Return what a cell says of a number: the number, one with its unit, or text that is neither.
+
+    Raises:
+        InputError: a date, a list, or a decimal comma that nobody spoke of.
+    """
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, date | time | timedelta):
+        raise _a_date(value)
+    if not isinstance(value, str):
+        return _scalar(value)
+    text = value
+    if decimal == "," and _COMMAS.fullmatch(text):
+        text = text.replace(".", "").replace(",", ".")
+    elif decimal == "," and "." in text and NUMBER.fullmatch(text):
+        raise InputError(
+            "a number with a point, where numbers have a comma",
+            code="number_with_point",
+            seen=value,
+            accepted='a comma before the decimals; or, in `source`, decimal: "."',
+        )
+    if NUMBER.fullmatch(text):
+        return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else float(text)
+    whole, _, decimals = text.partition(",")
+    if _WITH_COMMA.fullmatch(text) and (len(decimals) != 3 or not int(whole)):  # 1,234 is 1234
+        raise InputError(
+            "a number with a comma",
+            code="number_with_comma",
+            seen=value,
+            accepted='a point before the decimals; or, in `source`, decimal: ","',
+        )
+    if _DATE.match(text):
+        raise _a_date(value)
+    united = _WITH_UNIT.fullmatch(text)
+    return Quantity(float(united[1]), united[5]) if united else value
+
+
+def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
+    """Return a field's value in the form that the preprocessing takes, checked against it.
+
+    Raises:
+        InputError: the field's cleaner cannot make anything of it.
+    """
+    found = read_number(value, decimal) if isinstance(spec, NumberField) else _word(value)
+    cleaner(spec)(found, "", IssueLog())
+    return found
+
+
+def read_name(value: Any) -> str:
+    """Return the name that a cell holds: of a case, a group, a class.
+
+    Raises:
+        InputError: a list, an object, or no finite number.
+    """
+    found = _word(value)
+    if isinstance(found, bool):
+        return str(found).lower()
+    if isinstance(found, float):
+        if not math.isfinite(found):
+            raise InputError("not a name", code="not_finite", seen=str(found), accepted="a word")
+        return str(int(found)) if found.is_integer() else str(found)
+    if isinstance(found, Quantity):
+        raise InputError("not a name", code="nested_value", seen=value, accepted="a word")
+    return str(found)
+
+
+def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals) -> float:
+    """Return a time as hours since the start of the case.
+
+    Args:
+        value: a number in `unit`, or a date where `start` is known.
+        unit: a key of `HOURS`.
+        start: the date from which hours count.
+        decimal: what stands before decimals in text.
+
+    Raises:
+        InputError: none of these, negative, or not finite.
+    """
+    if start is not None:
+        return (read_date(value, like=start) - start) / timedelta(hours=1)
+    found = value if isinstance(value, date) else read_number(value, decimal)
+    if isinstance(found, date):
+        raise _a_date(value)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise InputError(
+            "not a time", code="not_a_time", seen=value, accepted=f"a number of {unit}"
+        )
+    if not math.isfinite(found):
+        raise InputError(
+            "not a finite time", code="not_finite", seen=str(found), accepted=f"a number of {unit}"
+        )
+    if found < 0:
+        raise InputError(
+            "before the start", code="negative_hours", seen=value, accepted=f"{unit} from 0"
+        )
+    return found * HOURS[unit]
+
+
+def read_date(value: Any, like: datetime | None = None) -> datetime:
+    """Return a date with its time of day.
+
+    Args:
+        value: of a column of dates, or text as ISO 8601 has it.
+        like: a date that it will be taken from.
+
+    Raises:
+        InputError: not a date, or only one of the two names its time zone.
+    """
+    accepted = "a date such as 2020-01-31 or 2020-01-31 14:05"
+    found = value
+    if isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            raise InputError(
+                "not a date", code="not_a_date", seen=value, accepted=accepted
+            ) from None
+    if isinstance(found, date) and not isinstance(found, datetime):
+        found = datetime(found.year, found.month, found.day)
+    if not isinstance(found, datetime):
+        raise InputError("not a date", code="not_a_date", seen=value, accepted=accepted)
+    if like is not None and (found.tzinfo is None) != (like.tzinfo is None):
+        raise InputError(
+            "one date with its time zone, one without",
+            code="time_zone",
+            seen=str(value),
+            accepted=f"dates like {like.isoformat()}",
+        )
+    return found
+
+
+def _word(value: Any) -> Value:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Value:
+    if isinstance(value, list | tuple | bytes | timedelta):
+        raise InputError(
+            "several values in one cell" if isinstance(value, list | tuple) else "not a value",
+            code="nested_value",
+            seen=value,
+            accepted="one number or word",
+        )
+    try:
+        return read_value(value, "")
+    except InputError as exc:
+        raise InputError(
+            "an object in a cell",
+            code="nested_value",
+            seen=value,
+            accepted='one number or word, or {"value": number, "unit": word}',
+        ) from exc
+
+
+def _a_date(value: Any) -> InputError:
+    return InputError(
+        "a date where a number is wanted",
+        code="date_for_number",
+        seen=str(value),
+        accepted="a number, such as years or hours since a fixed date; for times of a series, "
+        "name the date they count from in `source`, timeseries.start",
+    )

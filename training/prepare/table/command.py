@@ -1,0 +1,110 @@
+"""`python -m training.prepare table`: a user's own table, with pictures and series beside it."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from lanistr import __version__
+from lanistr.errors import ConfigError
+from training.data.store import Dataset, refuse_filled
+from training.prepare import prepared
+from training.prepare.kind import preprocess_options, split_options
+from training.prepare.problems import Problems, problems_path
+from training.prepare.sources import file_hashes
+from training.prepare.table.cases import CaseReader
+from training.prepare.table.columns import read_columns
+from training.prepare.table.guess.write import write_guess
+from training.prepare.table.parts import Setting
+from training.prepare.table.rows import MissingWords
+from training.prepare.table.store import CaseStore
+from training.prepare.table.tables import open_table
+
+HELP = "your own CSV, JSON lines or Parquet, with pictures and series beside it"
+EXAMPLE = "python -m training.prepare table --source cases.csv --task task.yaml --out data/mine"
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the table, and what its columns are."""
+    parser.add_argument("--source", required=True, type=Path, help="the table, one row a case")
+    parser.add_argument("--task", type=Path, help="task file that says which column is what")
+    parser.add_argument(
+        "--files", type=Path, help="folder of pictures and series (default: the table's)"
+    )
+    parser.add_argument(
+        "--guess",
+        action="store_true",
+        help="write a first task file into --out, for you to edit, and stop",
+    )
+    parser.add_argument("--series", type=Path, help="with --guess: the table of all series")
+
+
+def prepare(arguments: argparse.Namespace) -> Dataset | None:
+    """Prepare the table, or guess what its columns are."""
+    files = arguments.files or arguments.source.parent
+    given = arguments.task if arguments.guess else arguments.series
+    if given is not None:
+        raise ConfigError(
+            "--guess writes a task file, and takes none"
+            if arguments.guess
+            else "the task file says where the series are; --series is for --guess",
+            code="not_together",
+            field="--task" if arguments.guess else "--series",
+            seen=str(given),
+            accepted="one of the two",
+        )
+    if arguments.guess:
+        write_guess(
+            arguments.source, files, arguments.series, arguments.out, arguments.most_problems
+        )
+        return None
+    if arguments.task is None:
+        raise ConfigError(
+            "nothing says which column is what",
+            code="no_task",
+            field="--task",
+            accepted="a task file; --guess writes a first one",
+        )
+    task, source = read_columns(arguments.task)
+    out: Path = arguments.out
+    options, splits = preprocess_options(arguments), split_options(arguments)
+    refuse_filled(out)
+    with CaseStore.beside(out) as store:
+        problems = Problems(problems_path(out), arguments.most_problems)
+        setting = Setting(
+            task,
+            source,
+            files,
+            MissingWords(source.missing, source.missing_in),
+            problems,
+            store,
+            options.image.max_pixels,
+        )
+        cases = CaseReader(
+            open_table(arguments.source, source, problems), str(arguments.source), setting
+        )
+        log.info("checking %s", arguments.source)
+        cases.check()
+        if cases.unlabelled:
+            log.info("%d cases without a label", cases.unlabelled)
+        dataset = prepared.prepare(
+            cases.samples,
+            task,
+            out,
+            options=options,
+            splits=splits,
+            source={
+                "from": "table",
+                "version": __version__,
+                "files": file_hashes(arguments.source.parent, [arguments.source]),
+                **cases.provenance(),
+                "columns": source.model_dump(mode="json", exclude_defaults=True),
+                "problems": dict(sorted(problems.counts.items())),
+            },
+            split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), splits),
+        )
+    if problems.counts:
+        found = ", ".join(f"{count} {code}" for code, count in problems.counts.most_common())
+        log.warning("problems, listed in %s: %s", problems_path(out), found)
+    return dataset

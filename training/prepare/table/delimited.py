@@ -1,0 +1,147 @@
+"""CSV: any of , ; tab | between cells, quotes as RFC 4180 has them."""
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+
+from training.prepare.table.rows import Row, placed, stop
+from training.prepare.table.textfile import BROKEN, UNDECODED, TextFile
+
+DELIMITERS = (",", ";", "\t", "|")
+_LONGEST_CELL = 20_000_000
+"""Characters. A longer one is a quote that was never closed."""
+
+
+class Delimited:
+    """A CSV file; every cell is text."""
+
+    def __init__(self, file: TextFile, delimiter: str | None) -> None:
+        csv.field_size_limit(_LONGEST_CELL)  # a note may be longer than csv's own 131,072
+        self._file = file
+        self._delimiter = delimiter or self._find_delimiter()
+        self._header: list[str] = []
+        header = next(self._records(), None)
+        self._header = self._names(header[1] if header else [])
+        self._columns = tuple(name for name in self._header if name)
+
+    def find(self, wanted: Collection[str] = ()) -> Collection[str]:
+        """Return the columns that have a name."""
+        return self._columns
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows; one of another width than the header is reported and passed over."""
+        file, names, number = self._file, self._header, 0
+        records = self._records()
+        next(records)
+        for line, cells in records:
+            number += 1
+            if len(cells) > len(names) and not any(cell.strip() for cell in cells[len(names) :]):
+                cells = cells[: len(names)]  # commas at the end of the line, nothing between them
+            if len(cells) != len(names):
+                file.problems.add(
+                    "ragged_row",
+                    placed(
+                        f"{len(cells)} cells where the header has {len(names)}: a delimiter in "
+                        "text without quotes, or a cut line; the row was left out",
+                        line,
+                    ),
+                    file=file.name,
+                    row=number,
+                    column=names[-1] if len(cells) > len(names) else names[len(cells)],
+                    seen=self._delimiter.join(cells),
+                )
+                continue
+            yield Row(
+                file.name,
+                number,
+                line,
+                {name: cell for name, cell in zip(names, cells, strict=True) if name},
+            )
+        if not number:
+            raise stop(
+                file.problems, "header_only", "a header and no rows", file=file.name,
+                accepted="at least one row",
+            )  # fmt: skip
+
+    def _records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line where each record begins, and its cells; the header first."""
+        count, line = 0, 1
+        with self._file.open() as text:
+            reader = csv.reader(text, delimiter=self._delimiter, strict=True)
+            while True:
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as exc:
+                    raise self._not_csv(exc, count, line, reader.line_num) from None
+                except BROKEN as exc:
+                    raise self._file.cut_off(exc, count - 1) from exc
+                except UnicodeError as exc:
+                    raise self._file.undecoded(count, line, "", str(exc)) from exc
+                if any(cells):
+                    self._refuse_junk(cells, count, line)
+                    yield line, cells
+                    count += 1
+                line = reader.line_num + 1
+
+    def _refuse_junk(self, cells: Sequence[str], number: int, line: int) -> None:
+        for place, cell in enumerate(cells):
+            if cell.isascii() and "\x00" not in cell:
+                continue
+            column = self._header[place] if place < len(self._header) else ""
+            if "\x00" in cell:
+                raise self._file.nul_byte(number, line, column, cell)
+            if UNDECODED.search(cell):
+                raise self._file.undecoded(number, line, column, cell)
+
+    def _not_csv(self, exc: csv.Error, number: int, line: int, last: int) -> Exception:
+        # A quote that is not closed runs on until the next one, in a later line.
+        unclosed = last > line or "unexpected end" in str(exc)
+        return stop(
+            self._file.problems,
+            "unclosed_quote" if unclosed else "bad_quote",
+            f"line {line}: a quote is opened in this row and not closed; it runs on to line {last}"
+            if unclosed
+            else f"line {line}: not CSV: {exc}",
+            file=self._file.name,
+            row=number or None,
+            accepted='a cell with quotes in it is quoted, and they are doubled: "5"" nail"',
+        )
+
+    def _find_delimiter(self) -> str:
+        """Take what stands most often in the first line outside quotes."""
+        with self._file.open() as text:
+            try:
+                head = next((line for line in text if line.strip()), "")
+            except UnicodeError as exc:
+                raise self._file.undecoded(0, 1, "", str(exc)) from exc
+            except BROKEN as exc:
+                raise self._file.cut_off(exc, -1) from exc
+        outside = "".join(head.split('"')[::2])
+        counts = {each: outside.count(each) for each in DELIMITERS}
+        most = max(counts.values())
+        best = [each for each, count in counts.items() if count == most]
+        if most and len(best) > 1:
+            raise stop(
+                self._file.problems,
+                "which_delimiter",
+                "the first line may be separated in more than one way",
+                file=self._file.name,
+                seen=head.strip(),
+                accepted="in `source`, delimiter: " + " or ".join(repr(each) for each in best),
+            )
+        return best[0]
+
+    def _names(self, header: Sequence[str]) -> list[str]:
+        names = [name.strip() for name in header]
+        for name in names:
+            if name and names.count(name) > 1:
+                raise stop(
+                    self._file.problems,
+                    "repeated_column",
+                    "two columns have one name",
+                    file=self._file.name,
+                    column=name,
+                    accepted="a name of its own for each column",
+                )
+        return names

@@ -1,0 +1,123 @@
+"""Files that the cells of a table name: only below their folder, and only files."""
+
+import hashlib
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from lanistr.errors import InputError
+
+
+class NamedFiles:
+    """Finds, opens and counts the files that cells name.
+
+    Attributes:
+        folder: the paths start here.
+    """
+
+    def __init__(self, folder: Path, outside: bool) -> None:
+        self.folder = folder
+        self._real = folder.resolve()
+        self._outside = outside
+        self._hash = hashlib.sha256()
+        self._count = 0
+
+    def read(self, named: Any, largest: int) -> tuple[Path, bytes]:
+        """Return where a file is, and what is in it.
+
+        Args:
+            named: the path as the cell has it.
+            largest: more bytes are refused.
+
+        Raises:
+            InputError: the path is none, leads out of the folder, or to no file that can be read.
+        """
+        path = self._find(named)
+        try:
+            size = path.stat().st_size
+            if size > largest:
+                raise InputError(
+                    "a huge file",
+                    code="huge_file",
+                    seen=f"{named}: {size:,} bytes",
+                    accepted=f"at most {largest:,} bytes",
+                )
+            data = path.read_bytes()
+        except OSError as exc:
+            raise InputError(
+                f"cannot be read: {exc.strerror}",
+                code="cannot_read",
+                seen=named,
+                accepted="a file that you may read",
+            ) from exc
+        if not data:
+            raise InputError(
+                "an empty file", code="empty_file", seen=named, accepted="a file with content"
+            )
+        self._hash.update(hashlib.sha256(data).digest())
+        self._count += 1
+        return path, data
+
+    def provenance(self) -> dict[str, Any]:
+        """Return how many files were read, and one hash of them all in order."""
+        return {"files": self._count, "sha256": self._hash.hexdigest()}
+
+    def _find(self, named: Any) -> Path:
+        if not isinstance(named, str):
+            raise InputError("not a path", code="not_a_path", seen=named, accepted="text")
+        if "://" in named:
+            raise InputError(
+                "an address, not a path",
+                code="not_a_path",
+                seen=named,
+                accepted="the path of a file: nothing is fetched",
+            )
+        if not self._outside and (
+            PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive
+        ):
+            raise InputError(
+                "an absolute path",
+                code="outside_folder",
+                seen=named,
+                accepted=f"a path below {self.folder}; or, in `source`, outside: true",
+            )
+        try:
+            path = self.folder / named
+            if "\\" in named and not path.exists():
+                path = self.folder / named.replace("\\", "/")  # written on Windows
+            real = path.resolve()
+            exists, is_file = real.exists(), real.is_file()
+        except (OSError, ValueError) as exc:
+            raise InputError(
+                f"not a path: {exc}", code="not_a_path", seen=named, accepted="a file's path"
+            ) from exc
+        if not self._outside and not real.is_relative_to(self._real):
+            raise InputError(
+                "the path leads out of the folder",
+                code="outside_folder",
+                seen=named,
+                accepted=f"a path below {self.folder}; or, in `source`, outside: true",
+            )
+        if not exists:
+            raise InputError(
+                "no such file",
+                code="no_such_file",
+                seen=named,
+                accepted=f"the path of a file below {self.folder}{self._like(path)}",
+            )
+        if not is_file:
+            raise InputError(
+                "a folder, not a file" if real.is_dir() else "not a regular file",
+                code="not_a_file",
+                seen=named,
+                accepted="the path of a file",
+            )
+        return path
+
+    def _like(self, path: Path) -> str:
+        """Name a file that differs in case or ending, which is what goes wrong most."""
+        wanted = path.stem.casefold()
+        if not path.parent.is_dir():
+            return ""
+        like = (each.name for each in path.parent.iterdir() if each.stem.casefold() == wanted)
+        found = min(like, default=None)
+        return f" (did you mean {found!r}?)" if found else ""

@@ -1,0 +1,165 @@
+"""What a column may be, and why."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from training.prepare.table.columns import SPLIT_WORDS
+from training.prepare.table.guess.statistics import ColumnStatistics
+
+Kind = Literal[
+    "empty", "constant", "split", "picture", "series", "rows", "address", "date",
+    "number", "category", "name", "text", "nested",
+]  # fmt: skip
+
+MOST_CATEGORIES = 30
+_MOST_LEARNED = 1000
+_STRAY = frozenset(
+    {"?", "??", "-", "--", "---", ".", "..", "*", "n.a.", "#n/a", "(null)", "<na>", "\\n"}
+    | {"missing", "(missing)", "not available"}
+)
+_STRAY_NUMBERS = _STRAY | {"unknown", "none", "nd", "not done", "pending"}
+_SENTINELS = (-1, -9, -99, -999, -9999)
+
+GROUP = re.compile(
+    r"patient|subject|person|member|customer|client|user|reviewer|mrn|asin|product|household|donor",
+    re.IGNORECASE,
+)
+ID = re.compile(r"(^|[_\W])(id|uid|uuid|key|accession|index)$|id$|name$|^(id|uid)", re.IGNORECASE)
+LABEL = (
+    re.compile(r"^(label|target|outcome|class|y)$", re.IGNORECASE),
+    re.compile(
+        r"label|target|outcome|mortal|surviv|died|death|dead|readmi|rating|stars|overall|churn"
+        r"|diagnos|relapse|recurr|respons",
+        re.IGNORECASE,
+    ),
+)
+AFTERWARDS = re.compile(
+    r"outcome|surviv|death|died|dead|expire|discharg|mortal|length.?of.?stay|(^|_)los($|_)|readmi"
+    r"|extubat|intubat|icu|autopsy|follow.?up|days.?to|last.?seen|final|result",
+    re.IGNORECASE,
+)
+_FIRST_CLASSES = frozenset(
+    {"0", "no", "n", "false", "negative", "neg", "survived", "alive"}
+    | {"control", "healthy", "absent", "none", "normal", "benign"}
+)
+
+
+@dataclass
+class Guess:
+    """One column, and what it is taken for.
+
+    Attributes:
+        column: its counts.
+        kind: what it is taken for.
+        why: the reason, in words.
+        missing: words in it that seem to mean a missing value.
+        warnings: what the user should look at.
+    """
+
+    column: ColumnStatistics
+    kind: Kind
+    why: str
+    missing: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Of the column."""
+        return self.column.name
+
+    @property
+    def leaks(self) -> bool:
+        """Whether it may tell the label, so that the user must take it in on purpose."""
+        return any(each.startswith("WARNING") for each in self.warnings)
+
+    @property
+    def words(self) -> list[str]:
+        """The values that are not taken for missing, the most frequent first."""
+        return [word for word, _ in self.column.words.most_common() if word not in self.missing]
+
+
+def guess(column: ColumnStatistics) -> Guess:
+    """Say what a column is taken for."""
+    present, distinct = column.present, len(column.distinct)
+    if not present:
+        return Guess(column, "empty", "every value is missing")
+    if column.share("rows") > 0.5:
+        return Guess(column, "rows", "lists of objects")
+    if column.share("notes") > 0.5:
+        return Guess(column, "text", "lists of text")
+    if column.share("list") + column.share("object") > 0.5:
+        return Guess(column, "nested", "lists or objects")
+    stray = _stray(column, _STRAY)
+    numbers = _stray(column, _STRAY_NUMBERS)
+    rest = present - sum(column.words[word] for word in numbers)
+    comma = column.kinds["comma"]
+    if rest and (column.kinds["number"] + comma) / rest >= 0.95:
+        return _number(column, numbers)
+    if distinct - len(stray) <= 1:
+        return Guess(column, "constant", "always the same", stray)
+    words = {word.casefold() for word in column.words} - set(stray)
+    if words <= set(SPLIT_WORDS):
+        return Guess(column, "split", "its words are those of splits", stray)
+    paths: tuple[Kind, ...] = ("picture", "series", "address", "date")
+    for kind in paths:
+        if column.share(kind) >= 0.9:
+            return Guess(column, kind, f"{column.share(kind):.0%} look like it", stray)
+    if "date" in column.name.casefold() and column.share("date") > 0.05:
+        return Guess(column, "date", "its name and some of its values say so", stray)
+    mean_length, mean_words = column.length / present, 1 + column.spaces / present
+    if (mean_words >= 4 or mean_length >= 40) and distinct > min(MOST_CATEGORIES, present / 4):
+        return Guess(column, "text", f"{mean_words:.0f} words in the mean", stray)
+    if distinct <= MOST_CATEGORIES or (distinct <= _MOST_LEARNED and distinct <= present / 2):
+        return Guess(column, "category", f"{distinct} distinct words", stray)
+    return Guess(column, "name", f"{distinct} distinct words in {present} values", stray)
+
+
+def order_classes(words: Iterable[str]) -> list[str]:
+    """Return classes with the one that means no, or none, first; numbers in their order."""
+    words = list(words)
+    if all(re.fullmatch(r"-?\d+", word) for word in words):
+        return sorted(words, key=int)
+    return sorted(words, key=lambda word: (word.casefold() not in _FIRST_CLASSES, word))
+
+
+def learned(guessed: Guess) -> bool:
+    """Whether a category has too many words to list, and few enough to learn."""
+    return MOST_CATEGORIES < len(guessed.column.distinct) <= _MOST_LEARNED
+
+
+def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
+    whole = column.kinds["whole"] == column.kinds["number"]
+    distinct = len(column.distinct) - len(stray)
+    values = sorted(float(word) for word in column.words if _is_number(word))
+    sentinels = [
+        str(each)
+        for each in _SENTINELS
+        if column.words[str(each)] > 1 and all(v >= 0 for v in values if v not in _SENTINELS)
+    ]
+    missing = stray + sentinels
+    if distinct <= 1:
+        return Guess(column, "constant", "always the same", missing)
+    if whole and distinct - len(sentinels) == 2:
+        return Guess(column, "category", "two distinct whole numbers", missing)
+    kept = [value for value in values if str(int(value)) not in sentinels]
+    span = f"from {min(kept):g} to {max(kept):g}" if kept else ""
+    guessed = Guess(column, "number", span, missing)
+    if whole and distinct <= 12:
+        guessed.warnings.append(
+            f"{distinct} distinct whole numbers: if they are codes, not amounts, make it a category"
+        )
+    odd = [w for w in column.words if not _is_number(w) and w not in missing]
+    if odd and not column.kinds["comma"]:
+        shown = ", ".join(repr(word[:20]) for word in odd[:5])
+        guessed.warnings.append(f"not numbers, and so problems when prepared: {shown}")
+    return guessed
+
+
+def _stray(column: ColumnStatistics, words: frozenset[str]) -> list[str]:
+    return [word for word in column.words if word.casefold() in words]
+
+
+def _is_number(word: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", word))

@@ -1,0 +1,186 @@
+"""What the values of a column look like, counted in one pass with bounded memory."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from lanistr.errors import InputError
+from training.prepare.table.cells import NUMBER, read_number
+from training.prepare.table.rows import MissingWords, Row
+
+MOST_WORDS = 2000
+"""Distinct values that are counted one by one."""
+
+MOST_DISTINCT = 100_000
+"""Distinct values that are told apart in a column that has repeated one; an id has none."""
+
+ROWS_KEPT = 5000
+"""Rows that are kept for a closer look."""
+
+PICTURE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
+SERIES = re.compile(r".+\.(csv|tsv|txt|parquet|jsonl|ndjson)(\.gz)?", re.IGNORECASE)
+_ADDRESS = re.compile(r"(https?|ftp|s3)://\S+", re.IGNORECASE)
+_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_DATE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./]([0-9]{4}|[0-9]{2})"
+    r"|[A-Z][a-z]+ [0-9]{1,2}, [0-9]{4}"
+)
+
+
+@dataclass
+class ColumnStatistics:
+    """Counts over the values of one column.
+
+    Attributes:
+        name: of the column.
+        present: values that are not missing.
+        words: how often each value stands there, as text, up to `MOST_WORDS` of them.
+        distinct: hashes of the values, see `MOST_DISTINCT`.
+        kinds: how many look like a number, a whole one, a date, a picture's path, and so on.
+        low: the least number.
+        high: the largest number.
+        length: characters of all text.
+        spaces: white space within it.
+    """
+
+    name: str
+    present: int = 0
+    words: Counter[str] = field(default_factory=Counter)
+    distinct: set[int] = field(default_factory=set)
+    kinds: Counter[str] = field(default_factory=Counter)
+    low: float = float("inf")
+    high: float = float("-inf")
+    length: int = 0
+    spaces: int = 0
+
+    def add(self, value: Any) -> None:
+        """Count a value that is not missing."""
+        self.present += 1
+        word = str(value)
+        if isinstance(value, float) and value.is_integer():
+            word = str(int(value))
+        if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
+            self.distinct.add(hash(word))
+        if word in self.words or len(self.words) < MOST_WORDS:
+            self.words[word] += 1
+        self.length += len(word)
+        self.spaces += word.count(" ")
+        self.kinds.update(self._kinds(value, word))
+
+    def share(self, kind: str) -> float:
+        """Return the share of the values that look like something."""
+        return self.kinds[kind] / max(self.present, 1)
+
+    @property
+    def example(self) -> str:
+        """The most frequent value, on one line and cut short."""
+        word = self.words.most_common(1)[0][0] if self.words else ""
+        line = " ".join(word.split())
+        return line if len(line) <= 60 else line[:60] + "…"
+
+    def _kinds(self, value: Any, word: str) -> Iterable[str]:
+        if isinstance(value, dict):
+            return ["object"]
+        if isinstance(value, list):
+            return [_kind_of_list(value)]
+        if isinstance(value, date | datetime):
+            return ["date"]
+        try:
+            number = read_number(value)
+        except InputError:
+            number = None
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            self.low, self.high = min(self.low, number), max(self.high, number)
+            return ["number", "whole"] if float(number).is_integer() else ["number"]
+        tests = (
+            ("picture", PICTURE),
+            ("series", SERIES),
+            ("address", _ADDRESS),
+            ("comma", _COMMA),
+            ("date", _DATE),
+        )
+        return [kind for kind, pattern in tests if pattern.fullmatch(word)]
+
+
+def _kind_of_list(items: list[Any]) -> str:
+    if items and all(isinstance(each, dict) for each in items):
+        return "rows"
+    if not all(isinstance(each, str) for each in items):
+        return "list"
+    return "picture" if items and all(map(PICTURE.fullmatch, items)) else "notes"
+
+
+@dataclass
+class TableStatistics:
+    """Counts over a table.
+
+    Attributes:
+        rows: how many there are.
+        columns: by name, in order.
+        kept: the first rows, without missing values.
+    """
+
+    rows: int = 0
+    columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+    kept: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, rows: Iterable[Row], names: Iterable[str], missing: MissingWords
+    ) -> "TableStatistics":
+        """Count over all rows; columns that only later rows name are found on the way."""
+        self = cls(columns={name: ColumnStatistics(name) for name in names})
+        for row in rows:
+            self.rows += 1
+            found = {name: missing.value(row, name) for name in row.cells}
+            for name, value in found.items():
+                column = self.columns.setdefault(name, ColumnStatistics(name))
+                if value is not None:
+                    column.add(value)
+            if len(self.kept) < ROWS_KEPT:
+                self.kept.append({n: v for n, v in found.items() if v is not None})
+        return self
+
+    def missing(self, column: ColumnStatistics) -> float:
+        """Return the share of the rows without a value."""
+        return 1 - column.present / max(self.rows, 1)
+
+
+def told_by(column: str, label: str, rows: Iterable[Mapping[str, Any]]) -> float:
+    """Return how far a column's value tells the label: 0 not at all, 1 wholly.
+
+    The share of the mistakes of always saying the most frequent label that is saved by saying the
+    most frequent label of the *other* rows with the same value (numbers in twenty groups of like
+    size; a missing value is a value).
+
+    Source: Goodman and Kruskal 1954 (lambda), each row left out of its own guess.
+    """
+    pairs = [(row.get(column), str(row[label])) for row in rows if label in row]
+    numbers = sorted(
+        float(word) for word in (str(value) for value, _ in pairs) if NUMBER.fullmatch(word)
+    )
+    grouped = len(set(numbers)) > 20
+    cuts = [numbers[i * len(numbers) // 20] for i in range(1, 20)] if grouped else []
+
+    def group(value: Any) -> str:
+        if grouped and NUMBER.fullmatch(str(value)):
+            return str(sum(float(value) >= cut for cut in cuts))
+        return str(value)
+
+    labels = Counter(word for _, word in pairs)
+    by_group: dict[str, Counter[str]] = {}
+    for value, word in pairs:
+        by_group.setdefault(group(value), Counter())[word] += 1
+    wrong = 0
+    for counts in by_group.values():
+        for word, count in counts.items():
+            others = counts.copy()
+            others[word] -= 1
+            best = max(others.values())
+            right = best and others[word] == best and list(others.values()).count(best) == 1
+            wrong += 0 if right else count
+    base = len(pairs) - max(labels.values(), default=0)
+    return 1 - wrong / base if base else 0.0

@@ -1,0 +1,97 @@
+"""Reads a table, guesses what its columns are, writes the task file."""
+
+import logging
+from pathlib import Path
+
+from lanistr.errors import ConfigError, DataError
+from training.prepare.problems import Problems, problems_path
+from training.prepare.table.columns import TableSource, TextFormat
+from training.prepare.table.guess.roles import cast
+from training.prepare.table.guess.series import guess_series
+from training.prepare.table.guess.statistics import TableStatistics
+from training.prepare.table.guess.writing import Draft
+from training.prepare.table.rows import MissingWords
+from training.prepare.table.tables import open_table
+
+log = logging.getLogger(__name__)
+
+
+def write_guess(
+    path: Path, files: Path, series: Path | None, out: Path, most_problems: int
+) -> None:
+    """Write a first task file.
+
+    Args:
+        path: the main table.
+        files: folder of pictures and series.
+        series: the table of all series, if there is one; below `files`.
+        out: the file to write.
+        most_problems: stop when more rows cannot be read.
+
+    Raises:
+        DataError: a table cannot be read, or no column could be an input.
+        ConfigError: `out` exists.
+    """
+    if out.exists():
+        raise ConfigError(
+            "the file exists", code="exists", field=str(out), accepted="a new file: yours is kept"
+        )
+    problems = Problems(problems_path(out), most_problems)
+    table, form = _read(path, problems)
+    roles = cast(table, files)
+    found = None
+    if series is not None:
+        measured, series_form = _read(series, problems)
+        name = _below(series, files)
+        main_id = roles.id.name if roles.id else None
+        found = (name, guess_series(measured, table, main_id), measured, series_form)
+    if not (roles.texts or roles.images or roles.fields or found):
+        raise DataError(
+            "no column could be an input",
+            code="no_inputs",
+            field=str(path),
+            seen=", ".join(table.columns),
+            accepted="text, paths of pictures, numbers or categories",
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(Draft(path.name, table, roles, form, found).text(), encoding="utf-8")
+    log.info(
+        "%s: a first guess from %d rows and %d columns; read it, edit it, then prepare with --task",
+        out, table.rows, len(table.columns),
+    )  # fmt: skip
+
+
+def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
+    """Count over a table, in the first encoding that it can be read in."""
+    try:
+        return _read_as(path, TextFormat(), problems)
+    except DataError as exc:
+        others = {
+            "not_utf8": TextFormat(encoding="cp1252"),
+            "utf16": TextFormat(encoding="utf-16"),
+        }
+        if exc.code not in others:
+            raise
+        log.warning("%s; trying %s", exc, others[exc.code].encoding)
+        return _read_as(path, others[exc.code], problems)
+
+
+def _read_as(
+    path: Path, form: TextFormat, problems: Problems
+) -> tuple[TableStatistics, TextFormat]:
+    missing = MissingWords(TableSource().missing, {})
+    table = open_table(path, form, problems)
+    found = TableStatistics.of(table.rows(), table.find(), missing)
+    comma = sum(column.kinds["comma"] for column in found.columns.values())
+    point = sum(column.kinds["number"] - column.kinds["whole"] for column in found.columns.values())
+    if comma > point:
+        form = form.model_copy(update={"decimal": ","})
+    return found, form
+
+
+def _below(path: Path, files: Path) -> str:
+    """Return a path as the task file has it."""
+    try:
+        return path.resolve().relative_to(files.resolve()).as_posix()
+    except ValueError:
+        return str(path.resolve())

@@ -1,0 +1,66 @@
+"""Pictures that the columns of a table name."""
+
+from pathlib import Path
+from typing import Any
+
+from lanistr.errors import InputError
+from lanistr.issues import IssueLog
+from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
+from training.prepare.table.files import NamedFiles
+from training.prepare.table.parts import CaseName, Later, PartReader, Setting
+from training.prepare.table.rows import Row
+
+_LARGEST = 200_000_000
+"""Bytes of a file."""
+
+
+class ImageReader(PartReader):
+    """Finds and decodes each picture once; what cannot be decoded is reported and left out."""
+
+    def __init__(self, setting: Setting) -> None:
+        source = setting.source.image
+        assert source is not None
+        self._setting = setting
+        self._separator = source.separator
+        self._files = NamedFiles(setting.files / source.folder, source.outside)
+        self._decoder = ImagePreprocessor(ImageOptions(max_pixels=setting.max_pixels))
+        self.columns = source.columns
+
+    def read(self, row: Row, case: CaseName) -> Any:
+        """Return the paths of the pictures that can be decoded."""
+        paths: list[str] = []
+        for column in self.columns:
+            for named in self._named(self._setting.missing.value(row, column)):
+                try:
+                    paths.append(str(self._check(named)))
+                except InputError as exc:
+                    row.lose_value(self._setting.problems, column, exc, seen=named)
+        return paths or None
+
+    def restore(self, kept: Any, position: int) -> Any:
+        """Return the pictures, to be read when they are looked at."""
+        if kept is None:
+            return None
+        return Later(len(kept), lambda: (Path(path).read_bytes() for path in kept))
+
+    def provenance(self) -> dict[str, Any]:
+        """Count and hash the pictures."""
+        return {"pictures": self._files.provenance()}
+
+    def _named(self, value: Any) -> list[Any]:
+        if value is None:
+            return []
+        if isinstance(value, list):
+            return [each for each in value if each is not None]
+        if self._separator and isinstance(value, str):
+            return [each.strip() for each in value.split(self._separator) if each.strip()]
+        return [value]
+
+    def _check(self, named: Any) -> Path:
+        path, data = self._files.read(named, _LARGEST)
+        if data[128:132] == b"DICM":
+            raise InputError(
+                "a DICOM file", code="not_an_image", accepted="a picture: export it as PNG or JPEG"
+            )
+        self._decoder.decode(data, "", IssueLog())
+        return path

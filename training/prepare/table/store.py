@@ -1,0 +1,84 @@
+"""Checked cases and their series, kept on disk while a table is prepared."""
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+_TABLES = """
+    CREATE TABLE cases (position INTEGER PRIMARY KEY, record TEXT NOT NULL, bare INTEGER NOT NULL);
+    CREATE TABLE measured (position INTEGER NOT NULL, hours REAL NOT NULL, vals TEXT NOT NULL);
+"""
+
+
+class CaseStore:
+    """Cases by their position, from 0, and measurements by case in the order of their file."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextmanager
+    def beside(cls, out: Path) -> Iterator[Self]:
+        """Open a store in a hidden folder beside `out`, which vanishes with the block."""
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder,
+            # The vocabulary's trainer draws notes from a thread of its own; one reads at a time.
+            closing(
+                sqlite3.connect(Path(folder) / "cases.sqlite", check_same_thread=False)
+            ) as connection,
+        ):
+            # Nothing of it outlives the run: a crash may tear it.
+            connection.execute("PRAGMA journal_mode = OFF")
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.executescript(_TABLES)
+            yield cls(connection)
+
+    def add(self, position: int, record: Mapping[str, Any], *, bare: bool) -> None:
+        """Keep a case; `bare`: its record has none of its parts."""
+        self._connection.execute(
+            "INSERT INTO cases VALUES (?, ?, ?)",
+            (position, json.dumps(record, ensure_ascii=False), bare),
+        )
+
+    def take_bare(self) -> Iterator[dict[str, Any]]:
+        """Take out and yield the cases without a part in their record and without measurements."""
+        query = (
+            "SELECT position, record FROM cases WHERE bare "
+            "AND position NOT IN (SELECT position FROM measured) ORDER BY position"
+        )
+        for position, record in self._connection.execute(query).fetchall():
+            self._connection.execute("DELETE FROM cases WHERE position = ?", (position,))
+            yield json.loads(record)
+
+    def measure(self, rows: Iterable[tuple[int, float, Mapping[str, Any]]]) -> None:
+        """Keep measurements: position of the case, hours, values by variable."""
+        self._connection.executemany(
+            "INSERT INTO measured VALUES (?, ?, ?)",
+            ((at, hours, json.dumps(values, ensure_ascii=False)) for at, hours, values in rows),
+        )
+
+    def close_measured(self) -> None:
+        """Make measurements quick to find, once all are there."""
+        self._connection.execute("CREATE INDEX by_case ON measured (position)")
+
+    def cases(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield every case with its position, in order."""
+        found = self._connection.execute("SELECT position, record FROM cases ORDER BY position")
+        for position, record in found:
+            yield position, json.loads(record)
+
+    def count_measured(self, position: int) -> int:
+        """Return how many measurements a case has."""
+        query = "SELECT count(*) FROM measured WHERE position = ?"
+        return int(self._connection.execute(query, (position,)).fetchone()[0])
+
+    def measured(self, position: int) -> Iterator[tuple[float, dict[str, Any]]]:
+        """Yield hours and values of a case's measurements, in the order in which they came."""
+        query = "SELECT hours, vals FROM measured WHERE position = ? ORDER BY rowid"
+        for hours, values in self._connection.execute(query, (position,)):
+            yield hours, json.loads(values)
