@@ -115,6 +115,21 @@ def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:
     """
     if not groups:
         raise DataError("there are no records", code="no_records")
+    check_shares(options)
+    order = np.random.default_rng(options.seed).permutation(len(groups))
+    bounds = np.cumsum(options.shares) * len(groups)
+    return {
+        groups[position]: SPLITS[min(int(np.searchsorted(bounds, rank, side="right")), 2)]
+        for rank, position in enumerate(order)
+    }
+
+
+def check_shares(options: SplitOptions) -> None:
+    """Check the splits' shares.
+
+    Raises:
+        ConfigError: they are not three shares of one.
+    """
     if min(options.shares) < 0 or not np.isclose(sum(options.shares), 1):
         raise ConfigError(
             "not shares of one whole",
@@ -122,9 +137,3 @@ def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:
             seen=list(options.shares),
             accepted="three numbers from 0 that add up to 1",
         )
-    order = np.random.default_rng(options.seed).permutation(len(groups))
-    bounds = np.cumsum(options.shares) * len(groups)
-    return {
-        groups[position]: SPLITS[min(int(np.searchsorted(bounds, rank, side="right")), 2)]
-        for rank, position in enumerate(order)
-    }

@@ -1,0 +1,196 @@
+"""The folder of pictures and its manifest: which address was fetched into which file, or why not.
+
+manifest.jsonl      one JSON object a line, see `Entry`; of several for one address, the last
+ab/abcd....jpg      pictures, named by the sha256 of their address
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Self
+
+from PIL import Image
+from pydantic import Field
+
+from lanistr.errors import DataError, InputError
+from lanistr.issues import IssueLog
+from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
+from lanistr.schema import Schema
+from training.prepare.problems import Problems
+
+MANIFEST = "manifest.jsonl"
+_RECENT = 64
+"""Pictures kept in memory: the reviews of a product follow each other."""
+
+
+class Entry(Schema):
+    """What became of one address.
+
+    Attributes:
+        url: the address.
+        status: whether its picture is kept.
+        file: of the picture, below the folder; None if failed.
+        sha256: of the file's bytes.
+        bytes: its size.
+        reason: short name of why it failed, such as `http_404`; empty if kept.
+        detail: the same in words.
+        final: whether trying again would change nothing.
+        tries: how often it was asked for.
+    """
+
+    url: str
+    status: Literal["kept", "failed"]
+    file: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    reason: str = ""
+    detail: str = ""
+    final: bool = True
+    tries: int = Field(default=1, ge=1)
+
+    def line(self) -> str:
+        """Return the entry as a line of the manifest."""
+        return json.dumps(self.model_dump(), ensure_ascii=False) + "\n"
+
+    def whole(self, folder: Path) -> bool:
+        """Whether the picture's file is there as it was written."""
+        if self.file is None:
+            return False
+        path = folder / self.file
+        try:
+            if path.stat().st_size != self.bytes:
+                return False
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        except FileNotFoundError:
+            return False
+
+
+def read_manifest(folder: Path) -> dict[str, Entry]:
+    """Return the entries by address.
+
+    A last line without its end was being written when the run was killed, and does not count.
+
+    Raises:
+        DataError: there is no manifest, or a line is none of its own.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            "not a folder of pictures",
+            code="no_data",
+            field=str(folder),
+            accepted=f"a folder with {MANIFEST}, as `python -m training.prepare amazon-images`"
+            " writes it",
+        )
+    entries: dict[str, Entry] = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                break
+            source = f"{path}, line {number}"
+            try:
+                record = json.loads(line)
+            except ValueError as exc:
+                raise DataError(
+                    f"not JSON: {exc}", code="damaged_manifest", field=source, seen=line
+                ) from exc
+            entry = Entry.parse(record, DataError, source)
+            if entry.file is not None and not _below(entry.file):
+                raise DataError(
+                    "leads out of the folder",
+                    code="damaged_manifest",
+                    field=source,
+                    seen=entry.file,
+                    accepted="a path below the folder of pictures",
+                )
+            entries[entry.url] = entry
+    return entries
+
+
+def check_picture(data: bytes, name: str) -> str:
+    """Decode a picture and return its format, such as `JPEG`.
+
+    Raises:
+        InputError: Pillow cannot decode it, or it has too many pixels.
+    """
+    ImagePreprocessor(ImageOptions()).decode(data, name, IssueLog())
+    with Image.open(io.BytesIO(data)) as picture:
+        return str(picture.format)
+
+
+class Pictures:
+    """The pictures that reviews can bring."""
+
+    def __init__(self, folder: Path | None, files: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._files = files
+        self._of_product: dict[str, str] = {}
+        self._read = lru_cache(_RECENT)(self._read_file)
+
+    @classmethod
+    def open(cls, folder: Path | None, problems: Problems) -> Self:
+        """Check every picture of a folder once; None stands for no pictures.
+
+        A picture that is gone, changed or does not decode is a problem, and missing.
+        """
+        files: dict[str, str] = {}
+        for entry in read_manifest(folder).values() if folder else ():
+            if entry.status == "failed":
+                continue
+            assert folder is not None
+            wrong = _what_is_wrong(entry, folder)
+            if wrong is None:
+                assert entry.file is not None
+                files[entry.url] = entry.file
+            else:
+                problems.add(
+                    "unreadable_picture",
+                    wrong,
+                    file=folder / (entry.file or MANIFEST),
+                    column="image",
+                    seen=entry.url,
+                )
+        return cls(folder, files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def name_products(self, products: Iterable[tuple[str, tuple[str, ...]]]) -> None:
+        """Take each product's addresses, the best first; the first that has a picture counts."""
+        for product, addresses in products:
+            for address in addresses:
+                if address in self._files:
+                    self._of_product.setdefault(product, self._files[address])
+                    break
+
+    def find(self, product: str, own: str | None) -> str | None:
+        """Return the file of a review's picture: the product's, else the reviewer's own."""
+        return self._of_product.get(product) or (self._files.get(own) if own else None)
+
+    def read(self, file: str) -> bytes:
+        """Return the bytes of a file that `find` returned."""
+        return self._read(file)
+
+    def _read_file(self, file: str) -> bytes:
+        assert self._folder is not None
+        return (self._folder / file).read_bytes()
+
+
+def _what_is_wrong(entry: Entry, folder: Path) -> str | None:
+    if not entry.whole(folder):
+        return "the picture is gone, or not as it was fetched; fetch it again"
+    assert entry.file is not None
+    try:
+        check_picture((folder / entry.file).read_bytes(), entry.file)
+    except InputError as exc:
+        return f"{exc.message}; accepted: {exc.accepted}"
+    return None
+
+
+def _below(file: str) -> bool:
+    path = Path(file)
+    return not path.is_absolute() and ".." not in path.parts
