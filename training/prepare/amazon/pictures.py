@@ -38,7 +38,7 @@ class Entry(Schema):
         reason: short name of why it failed, such as `http_404`; empty if kept.
         detail: the same in words.
         final: whether trying again would change nothing.
-        tries: how often it was asked for.
+        tries: how often it was asked for in vain; None if kept.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Entry(Schema):
     reason: str = ""
     detail: str = ""
     final: bool = True
-    tries: int = Field(default=1, ge=1)
+    tries: int | None = Field(default=None, ge=1)
 
     def line(self) -> str:
         """Return the entry as a line of the manifest."""
@@ -109,6 +109,88 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
                 )
             entries[entry.url] = entry
     return entries
+
+
+class Manifest:
+    """The manifest while pictures are fetched: every answer is written down at once.
+
+    Within `with`, lines are added at the end; when it is left, by whatever way, the whole is
+    written anew, one line an address in their order: equal answers make equal manifests.
+    """
+
+    def __init__(self, folder: Path, *, forget_failures: bool = False) -> None:
+        """Go on with a folder, or begin one.
+
+        Args:
+            folder: of pictures; made if it is not there.
+            forget_failures: whether to ask again for what failed for good.
+        """
+        self.folder = folder
+        self._forget = forget_failures
+        self.entries = read_manifest(folder) if (folder / MANIFEST).exists() else {}
+        self._asked: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._write_whole()  # a last line that was cut off would spoil the next
+        self._lines = (self.folder / MANIFEST).open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._write_whole()
+
+    def kept(self, url: str) -> bool:
+        """Whether an address has given a picture."""
+        entry = self.entries.get(url)
+        return entry is not None and entry.status == "kept"
+
+    def settled(self, url: str) -> bool:
+        """Whether there is nothing to fetch: the picture is there whole, or failed for good."""
+        entry = self.entries.get(url)
+        if entry is None:
+            return False
+        if entry.status == "kept":
+            return entry.whole(self.folder)
+        return entry.final and (not self._forget or url in self._asked)
+
+    def keep(self, url: str, data: bytes, kind: str) -> None:
+        """Write a picture and its line."""
+        name = hashlib.sha256(url.encode()).hexdigest()[:40]
+        file = f"{name[:2]}/{name}.{kind.lower().replace('jpeg', 'jpg')}"
+        path = self.folder / file
+        path.parent.mkdir(exist_ok=True)
+        half = path.with_name(f".{path.name}.part")
+        half.write_bytes(data)
+        half.replace(path)
+        self._add(
+            Entry(
+                url=url,
+                status="kept",
+                file=file,
+                sha256=hashlib.sha256(data).hexdigest(),
+                bytes=len(data),
+            )
+        )
+
+    def fail(self, url: str, reason: str, detail: str, final: bool, tries: int) -> None:
+        """Write down why there is no picture."""
+        self._add(
+            Entry(url=url, status="failed", reason=reason, detail=detail, final=final, tries=tries)
+        )
+
+    def _add(self, entry: Entry) -> None:
+        self._lines.write(entry.line())
+        self._lines.flush()
+        self.entries[entry.url] = entry
+        self._asked.add(entry.url)
+
+    def _write_whole(self) -> None:
+        path = self.folder / MANIFEST
+        half = path.with_name(f".{MANIFEST}.part")
+        with half.open("w", encoding="utf-8") as lines:
+            lines.writelines(self.entries[url].line() for url in sorted(self.entries))
+        half.replace(path)
 
 
 def check_picture(data: bytes, name: str) -> str:
