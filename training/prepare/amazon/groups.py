@@ -16,7 +16,7 @@ from training.prepare.prepared import SplitOptions, check_shares
 
 log = logging.getLogger(__name__)
 
-SplitBy = Literal["product-and-text", "text", "product"]
+SplitBy = Literal["product-and-text", "product-cut-text", "text", "product"]
 SPLIT_BY: tuple[SplitBy, ...] = get_args(SplitBy)
 
 Hashes = NDArray[np.uint64]
@@ -49,9 +49,10 @@ def group_numbers(
         texts: (N,) hash of each review's text, or of what stands for it where there is none.
         has_text: (N,) whether there is one; only then it joins products.
         by: what must not cross splits. With `product-and-text`, the groups are the connected parts
-            of the graph whose nodes are products and texts and whose edges are reviews.
+            of the graph whose nodes are products and texts and whose edges are reviews. With
+            `product-cut-text` they are products, see `keep_texts_in_one_split`.
     """
-    if by == "product":
+    if by in ("product", "product-cut-text"):
         return _numbered(products)
     if by == "text":
         return _numbered(texts)
@@ -118,6 +119,23 @@ def deal(sizes: Numbers, options: SplitOptions) -> NDArray[np.int8]:
     return codes
 
 
+def keep_texts_in_one_split(
+    texts: Hashes, splits: NDArray[np.int8], chosen: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Tell (N,) which reviews stand where most of their text's do, or earlier if it is a tie.
+
+    Args:
+        texts: (N,) as in `group_numbers`.
+        splits: (N,) each review's split, by its place in `SPLITS`.
+        chosen: (N,) the reviews that count.
+    """
+    text = _numbered(texts)
+    count = np.zeros((int(text.max(initial=-1)) + 1, len(SPLITS)), dtype=np.int32)
+    np.add.at(count, (text[chosen], splits[chosen]), 1)
+    stands: NDArray[np.bool_] = count.argmax(axis=1)[text] == splits
+    return stands
+
+
 def check_dealt(
     sizes: Numbers, codes: NDArray[np.int8], options: SplitOptions, by: SplitBy
 ) -> None:
@@ -136,15 +154,13 @@ def check_dealt(
     )
     shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(SPLITS, got, strict=True))
     if min(parts) < REFUSE_BELOW:
-        others = [each for each in SPLIT_BY if each not in (by, "product-and-text")]
         raise ConfigError(
             f"the splits cannot have their shares: {largest}, which leaves {shares}",
             code="cannot_split",
             field="--split-by",
             seen=by,
-            accepted=" or ".join(others)
-            + "; or more reviews, or other --splits. One by text keeps every text in one split"
-            " while products may stand in several, one by product the other way round",
+            accepted="product-cut-text (reviews whose text stands in two splits are left out), text"
+            " (a product may stand in several), product (a text may); or other --splits",
         )
     if min(parts) < WARN_BELOW:
         log.warning("the splits do not have their shares: %s; %s", largest, shares)

@@ -27,6 +27,7 @@ from training.prepare.amazon.groups import (
     first_of_each,
     group_numbers,
     hash_of,
+    keep_texts_in_one_split,
 )
 from training.prepare.amazon.pictures import Pictures
 from training.prepare.amazon.reviews import Report, Review, first_address, read_review
@@ -244,6 +245,11 @@ def scan(
     groups = group_numbers(_hashes(asins), _hashes(texts), _flags(has_words), options.split_by)
     sizes = np.bincount(groups, chosen).astype(np.int64)
     dealt = deal(sizes, splits)
+    if options.split_by == "product-cut-text":
+        stands = keep_texts_in_one_split(_hashes(texts), dealt[groups], chosen)
+        counts["text_in_two_splits"] = int((chosen & ~stands).sum())
+        chosen &= stands
+        sizes = np.bincount(groups, chosen).astype(np.int64)
     check_dealt(sizes, dealt, splits, options.split_by)
     if options.rows:
         chosen &= _flags(labelled)
