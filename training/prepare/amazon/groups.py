@@ -7,8 +7,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array  # type: ignore[import-untyped]
-from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
 
 from lanistr.errors import ConfigError
 from training.data.store import SPLITS, Split
@@ -56,6 +54,10 @@ def group_numbers(
         return _numbered(products)
     if by == "text":
         return _numbered(texts)
+    # Only here, or every other kind of records would wait half a second for it.
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]
+
     product = _numbered(products)
     count = int(product.max(initial=-1)) + 1
     text = _numbered(texts[has_text]) + count
