@@ -42,6 +42,7 @@ def prepare(
     splits: SplitOptions,
     source: Mapping[str, Any],
     split_of: Mapping[str, Split] | None = None,
+    fitted: Path | None = None,
 ) -> Dataset:
     """Prepare a data set from records.
 
@@ -53,10 +54,13 @@ def prepare(
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
         split_of: the split of every group, where it is settled already; None: drawn.
+        fitted: a data set, run or bundle whose fitted preprocessing is taken, instead of `options`
+            and the training cases.
 
     Raises:
         DataError: `out` exists, or there are no records.
         ConfigError: the shares do not add up.
+        BundleError: `fitted` has no preprocessing for this task.
     """
     if split_of is None:
         split_of = assign_splits(
@@ -67,8 +71,11 @@ def prepare(
         return (s for s in samples() if split_of[s.group or str(s.id)] == "train")
 
     with new_folder(out) as draft:
-        log.info("fitting preprocessing on the training split")
-        preprocessor = Preprocessor.fit(training, task, options)
+        if fitted:
+            preprocessor = Preprocessor.load(fitted, task)
+        else:
+            log.info("fitting preprocessing on the training split")
+            preprocessor = Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
         issues: Counter[str] = Counter()
@@ -99,7 +106,7 @@ def prepare(
             refused,
             {
                 **source,
-                "preprocessing": options.model_dump(mode="json"),
+                "preprocessing": "fitted elsewhere" if fitted else options.model_dump(mode="json"),
                 "splits": splits.model_dump(),
             },
         )

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lanistr.errors import ConfigError, DataError
+from lanistr.errors import BundleError, ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset
@@ -589,6 +589,23 @@ def test_two_runs_are_identical_byte_by_byte_wherever_the_files_stand(tmp_path: 
     files = Dataset.open(outs[0]).card.source["files"]
     assert set(files) == {"Toys_5.json.gz", "meta_Toys.json.gz", "pictures/manifest.jsonl"}
     assert all(len(each) == 64 for each in files.values())
+
+
+def test_another_data_sets_preprocessing_can_be_taken(tmp_path: Path):
+    first = prepare(tmp_path / "first", write(tmp_path / "Toys.json", map(review, range(60))))
+    path = write(
+        tmp_path / "Books.json", (review(i, reviewText=f"novel {i}", unixReviewTime=i) for i in range(100, 160))
+    )
+    own, taken = tmp_path / "own", tmp_path / "taken"
+    prepare(own, path)
+    data = prepare(taken, path, options=["--preprocessing", str(first.folder)])
+    for name in ("preprocessing.json", "tokenizer.json"):
+        state = (first.folder / name).read_bytes()
+        assert (taken / name).read_bytes() == state != (own / name).read_bytes()
+    assert len(data) == 60
+    with pytest.raises(BundleError, match="cannot read the preprocessing state"):
+        prepare(tmp_path / "none", path, options=["--preprocessing", str(tmp_path)])
+    assert not (tmp_path / "none").exists()
 
 
 # ---- real files ---------------------------------------------------------------------------------

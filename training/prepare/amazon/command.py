@@ -40,6 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pictures", type=Path, help="folder that amazon-images made")
     parser.add_argument(
+        "--preprocessing",
+        type=Path,
+        help="data set or run whose vocabulary, means and codes are used, as a model that was"
+        " pretrained on it needs; --vocabulary, --max-tokens and --image-size do not count then",
+    )
+    parser.add_argument(
         "--max-text-characters", type=int, help="cut longer texts (default: at --max-tokens alone)"
     )
     parser.add_argument(
@@ -107,6 +113,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         options=preprocess_options(arguments),
         splits=splits,
         split_of=DealtGroups(found.splits),
+        fitted=arguments.preprocessing,
         source={
             "from": "amazon",
             "version": __version__,

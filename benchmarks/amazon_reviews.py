@@ -1,0 +1,257 @@
+"""Stars of real reviews: the model, with and without pretraining, beside TF-IDF with regression.
+
+Pretrains on all reviews of one category without their stars, then fine-tunes on another, from there
+and from random weights, with the ordinary commands; and the other way round. A seed draws the
+splits, by distinct text, and the order; all three methods learn from the same cases and are judged
+on the same. The regression has the words alone and takes its settings, as the model its epoch, by
+quadratic kappa on the validation split. Copies of a review are dropped before anything is split.
+
+What was done before in `--work` is not done again: interrupted, start the same command once more.
+
+    python -m benchmarks.amazon_reviews --source amazon_2018_5core --work build/amazon_reviews
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student  # type: ignore[import-untyped]
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from lanistr.command import CommandParser, run_command
+from training.bootstrap import bootstrap
+from training.data.store import Dataset
+from training.metrics import measure
+from training.prepare.amazon.files import find_files
+from training.prepare.amazon.scan import reviews
+
+CATEGORIES = {"Beauty": "All_Beauty_5.json.gz", "Fashion": "AMAZON_FASHION_5.json.gz"}
+FIGURES = ("accuracy", "macro_f1", "quadratic_kappa")
+CHOSEN_BY = "quadratic_kappa"
+SPLITS = (0.6, 0.2, 0.2)
+SETTINGS = list(product((0.3, 1.0, 3.0, 10.0, 30.0), (None, "balanced")))
+"""Of the regression: inverse strength of its penalty, and weights of the classes."""
+
+Rows = list[dict[str, Any]]
+
+
+def main() -> None:
+    """Run what is missing, print the comparison and write it down."""
+    arguments = _parser().parse_args()
+    work: Path = arguments.work
+    seeds = range(arguments.seeds)
+    results: Rows = []
+    for before, after in permutations(CATEGORIES):
+        way = work / f"{before}-then-{after}".lower()
+
+        # ---- pretraining, once -----------------------------------------------------------------
+        source, pretrained = arguments.source / CATEGORIES[before], way / "pretrained"
+        if not (way / "data").exists():
+            _run(
+                *_prepared(source, way / "data", seed=0),
+                *("--splits", 1, 0, 0, "--image-size", 48, "--max-tokens", 128),
+                *("--vocabulary-size", 2000),
+            )
+        if not (pretrained / "model").exists():
+            _run(
+                *("training.pretrain", "--recipe", arguments.recipe, "--data", way / "data"),
+                *("--out", pretrained),
+                *_overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
+            )
+
+        # ---- every method, every seed ----------------------------------------------------------
+        source = arguments.source / CATEGORIES[after]
+        found: dict[str, Rows] = {"TF-IDF": [], "from scratch": [], "pretrained": []}
+        for seed in seeds:
+            data = way / f"data-{seed}"
+            if not data.exists():
+                _run(
+                    *_prepared(source, data, seed=seed),
+                    *("--splits", *SPLITS, "--preprocessing", way / "data"),
+                )
+            dataset = Dataset.open(data)
+            found["TF-IDF"].append(_regression(dataset, source))
+            for start, init in (("from scratch", ()), ("pretrained", ("--init", pretrained))):
+                run = way / f"{start.split()[-1]}-{seed}"
+                if not (run / "calibration.json").exists():
+                    _run(
+                        *("training.finetune", "--recipe", arguments.recipe, "--data", data),
+                        *("--out", run, *init),
+                        *_overrides([f"seed={seed}", *arguments.finetune_set]),
+                    )
+                found[start].append(_evaluated(run, data))
+        results.append(
+            {
+                "pretrained_on": before,
+                "fine_tuned_on": after,
+                "cases": dataset.card.cases,
+                "usual": _share_of_the_usual(dataset),
+                "methods": found,
+            }
+        )
+
+    # ---- the table -----------------------------------------------------------------------------
+    for row in results:
+        cases = ", ".join(f"{count} {split}" for split, count in row["cases"].items())
+        print(
+            f"{row['pretrained_on']} for pretraining, {row['fine_tuned_on']} for the task: {cases};"
+            f" {row['usual']:.1%} of the test cases of the last seed have its most frequent stars"
+        )
+        print("  mean over seeds [its 95% interval by Student's t] (95% of bootstrapped cases)")
+        for method, runs in row["methods"].items():
+            print(f"  {method:>12}: {_said(runs)}")
+        for method in ("from scratch", "pretrained"):
+            print(f"  {method} less TF-IDF: {_gain(row['methods'], method)}")
+    report = {"seeds": len(seeds), "splits": SPLITS, "recipe": arguments.recipe, "results": results}
+    path = work / "results.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(f"figures of every seed: {path}")
+
+
+def _prepared(source: Path, out: Path, seed: int) -> tuple[object, ...]:
+    return (
+        *("training.prepare", "amazon", "--source", source, "--out", out),
+        *("--split-by", "text", "--seed", seed),
+    )
+
+
+def _share_of_the_usual(dataset: Dataset) -> float:
+    """Return the accuracy of always saying the most frequent class of the training cases."""
+    train, test = (_stars(dataset, dataset.rows(each, True)) for each in ("train", "test"))
+    return float((test == np.bincount(train).argmax()).mean())
+
+
+def _said(seeds: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for figure in FIGURES:
+        values = [each["metrics"][figure] for each in seeds]
+        low, high = np.mean([each["intervals"][figure] for each in seeds], axis=0)
+        parts.append(f"{figure} {_mean(values)} ({low:.3f} to {high:.3f})")
+    return "; ".join(parts)
+
+
+def _gain(methods: Mapping[str, Rows], method: str) -> str:
+    """Say how much better a method is, seed by seed: they share their cases."""
+    parts = []
+    for figure in FIGURES:
+        ours, theirs = ([e["metrics"][figure] for e in methods[m]] for m in (method, "TF-IDF"))
+        parts.append(f"{figure} {_mean(np.subtract(ours, theirs).tolist(), sign='+')}")
+    return "; ".join(parts)
+
+
+def _mean(values: Sequence[float], sign: str = "") -> str:
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:{sign}.3f}"
+    reach = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1))
+    reach /= np.sqrt(len(values))
+    return f"{mean:{sign}.3f} [{mean - reach:{sign}.3f} to {mean + reach:{sign}.3f}]"
+
+
+# ---- the model ----------------------------------------------------------------------------------
+
+
+def _evaluated(run: Path, data: Path) -> dict[str, Any]:
+    """Return a run's figures on the test split, with their intervals over cases."""
+    report = run / "report-test.json"
+    if not report.exists():
+        _run("training.evaluate", "--run", run, "--data", data)
+    found = json.loads(report.read_text(encoding="utf-8"))["all"]
+    return {kind: {n: found[kind][n] for n in FIGURES} for kind in ("metrics", "intervals")}
+
+
+# ---- the regression -----------------------------------------------------------------------------
+
+
+def _regression(dataset: Dataset, source: Path) -> dict[str, Any]:
+    """Learn from the words of the training cases, and judge the test split."""
+    texts = dict(_texts(dataset, source))
+    train, validation, test = (dataset.rows(s, True) for s in ("train", "validation", "test"))
+    best: tuple[float, Any] | None = None
+    for strength, weights in SETTINGS:
+        model = make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+            LogisticRegression(C=strength, class_weight=weights, max_iter=2000),
+        ).fit([texts[name] for name in dataset.ids(train)], _stars(dataset, train))
+        outputs = _outputs(model, dataset, validation, texts)
+        score = measure(outputs, dataset.labels[validation], dataset.task.label)[CHOSEN_BY]
+        if best is None or score > best[0]:
+            best = score, model
+    assert best is not None
+    given = (_outputs(best[1], dataset, test, texts), dataset.labels[test], dataset.task.label)
+    figures, ends = measure(*given), bootstrap(*given)
+    return {
+        "metrics": {name: figures[name] for name in FIGURES},
+        "intervals": {name: list(ends[name]) for name in FIGURES},
+    }
+
+
+def _texts(dataset: Dataset, source: Path) -> Iterator[tuple[str, str]]:
+    """Yield the text of each case of a data set by its name."""
+    names = set(dataset.ids(range(len(dataset))))
+    for name, review in reviews(find_files([source])):
+        if name in names:
+            yield name, review.text()
+
+
+def _stars(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return dataset.labels[rows].astype(np.int64)
+
+
+def _outputs(
+    model: Any, dataset: Dataset, rows: NDArray[np.int64], texts: Mapping[str, str]
+) -> NDArray[np.float64]:
+    """Return (N, C) log-probabilities; a class that training never had gets the least there are."""
+    found = model.predict_log_proba([texts[name] for name in dataset.ids(rows)])
+    outputs = np.full((len(rows), dataset.task.label.outputs), -1e3)
+    outputs[:, model.classes_] = found
+    return outputs
+
+
+# ---- command line -------------------------------------------------------------------------------
+
+
+def _overrides(settings: Sequence[str]) -> list[str]:
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+def _run(*command: object) -> None:
+    """Run one of our commands as a user would; its own lines go to standard error."""
+    words = [sys.executable, "-m", *map(str, command)]
+    print(" ".join(words[1:]), file=sys.stderr)
+    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    subprocess.run(words, check=True, stdout=sys.stderr, env=env)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m benchmarks.amazon_reviews",
+        description="Compare the model, with and without pretraining, with TF-IDF and logistic "
+        "regression on real reviews.",
+        epilog="example:\n  python -m benchmarks.amazon_reviews --source amazon_2018_5core "
+        "--work build/amazon_reviews",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--source", required=True, type=Path, help=f"folder with {', '.join(CATEGORIES.values())}"
+    )
+    parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
+    parser.add_argument("--recipe", default="demo", choices=("demo", "small"), help="(demo)")
+    parser.add_argument("--seeds", type=int, default=3, help="(3)")
+    parser.add_argument("--pretrain-epochs", type=int, default=20, help="(20)")
+    parser.add_argument("--finetune-set", nargs="*", default=[], metavar="PATH=VALUE")
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)
