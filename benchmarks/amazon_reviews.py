@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ SPLITS = (0.6, 0.2, 0.2)
 SETTINGS = list(product((0.3, 1.0, 3.0, 10.0, 30.0), (None, "balanced")))
 """Of the regression: inverse strength of its penalty, and weights of the classes."""
 
-Rows = list[dict[str, Any]]
+METHODS = ("TF-IDF", "from scratch", "pretrained")
+BATCH = 16
+Figures = dict[str, dict[str, Any]]
 
 
 def main() -> None:
@@ -50,53 +53,22 @@ def main() -> None:
     arguments = _parser().parse_args()
     work: Path = arguments.work
     seeds = range(arguments.seeds)
-    results: Rows = []
-    for before, after in permutations(CATEGORIES):
-        way = work / f"{before}-then-{after}".lower()
-
-        # ---- pretraining, once -----------------------------------------------------------------
-        source, pretrained = arguments.source / CATEGORIES[before], way / "pretrained"
-        if not (way / "data").exists():
-            _run(
-                *_prepared(source, way / "data", seed=0),
-                *("--splits", 1, 0, 0, "--image-size", 48, "--max-tokens", 128),
-                *("--vocabulary-size", 2000),
-            )
-        if not (pretrained / "model").exists():
-            _run(
-                *("training.pretrain", "--recipe", arguments.recipe, "--data", way / "data"),
-                *("--out", pretrained),
-                *_overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
-            )
-
-        # ---- every method, every seed ----------------------------------------------------------
-        source = arguments.source / CATEGORIES[after]
-        found: dict[str, Rows] = {"TF-IDF": [], "from scratch": [], "pretrained": []}
-        for seed in seeds:
-            data = way / f"data-{seed}"
-            if not data.exists():
-                _run(
-                    *_prepared(source, data, seed=seed),
-                    *("--splits", *SPLITS, "--preprocessing", way / "data"),
-                )
-            dataset = Dataset.open(data)
-            found["TF-IDF"].append(_regression(dataset, source))
-            for start, init in (("from scratch", ()), ("pretrained", ("--init", pretrained))):
-                run = way / f"{start.split()[-1]}-{seed}"
-                if not (run / "calibration.json").exists():
-                    _run(
-                        *("training.finetune", "--recipe", arguments.recipe, "--data", data),
-                        *("--out", run, *init),
-                        *_overrides([f"seed={seed}", *arguments.finetune_set]),
-                    )
-                found[start].append(_evaluated(run, data))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        ways = list(permutations(CATEGORIES))
+        folders = list(pool.map(lambda way: _pretrained(arguments, *way), ways))
+        runs = list(product(ways, seeds))
+        found = list(pool.map(lambda run: _compared(arguments, *run[0], run[1]), runs))
+    results: list[dict[str, Any]] = []
+    for way, folder in zip(ways, folders, strict=True):
+        last = Dataset.open(folder / f"data-{seeds[-1]}")
+        by_seed = [each for run, each in zip(runs, found, strict=True) if run[0] == way]
         results.append(
             {
-                "pretrained_on": before,
-                "fine_tuned_on": after,
-                "cases": dataset.card.cases,
-                "usual": _share_of_the_usual(dataset),
-                "methods": found,
+                "pretrained_on": way[0],
+                "fine_tuned_on": way[1],
+                "cases": last.card.cases,
+                "usual": _share_of_the_usual(last),
+                "methods": {method: [each[method] for each in by_seed] for method in METHODS},
             }
         )
 
@@ -110,12 +82,71 @@ def main() -> None:
         print("  mean over seeds [its 95% interval by Student's t] (95% of bootstrapped cases)")
         for method, runs in row["methods"].items():
             print(f"  {method:>12}: {_said(runs)}")
-        for method in ("from scratch", "pretrained"):
+        for method in METHODS[1:]:
             print(f"  {method} less TF-IDF: {_gain(row['methods'], method)}")
-    report = {"seeds": len(seeds), "splits": SPLITS, "recipe": arguments.recipe, "results": results}
+    report = {
+        "seeds": len(seeds),
+        "splits": SPLITS,
+        "recipe": arguments.recipe,
+        "steps": arguments.steps,
+        "pretrain_epochs": arguments.pretrain_epochs,
+        "results": results,
+    }
     path = work / "results.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(f"figures of every seed: {path}")
+
+
+def _folder(work: Path, before: str, after: str) -> Path:
+    return work / f"{before}-then-{after}".lower()
+
+
+def _pretrained(arguments: argparse.Namespace, before: str, after: str) -> Path:
+    """Pretrain on all reviews of a category, if that was not done before."""
+    folder = _folder(arguments.work, before, after)
+    data, out = folder / "data", folder / "pretrained"
+    if not data.exists():
+        _run(
+            *_prepared(arguments.source / CATEGORIES[before], data, seed=0),
+            *("--splits", 1, 0, 0, "--image-size", 48, "--max-tokens", 128),
+            *("--vocabulary-size", 2000),
+        )
+    if not (out / "model").exists():
+        _run(
+            *("training.pretrain", "--recipe", arguments.recipe, "--data", data, "--out", out),
+            *_overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
+        )
+    return folder
+
+
+def _compared(arguments: argparse.Namespace, before: str, after: str, seed: int) -> Figures:
+    """Return the figures of each method with one seed."""
+    folder = _folder(arguments.work, before, after)
+    source, data = arguments.source / CATEGORIES[after], folder / f"data-{seed}"
+    if not data.exists():
+        _run(
+            *_prepared(source, data, seed=seed),
+            *("--splits", *SPLITS, "--preprocessing", folder / "data"),
+        )
+    dataset = Dataset.open(data)
+    epochs = -(-arguments.steps // -(-dataset.card.cases["train"] // BATCH))
+    settings = [f"seed={seed}", f"optim.batch_size={BATCH}", f"optim.epochs={epochs}"]
+    settings += [f"patience={epochs}", *arguments.finetune_set]
+    found = {"TF-IDF": _regression(dataset, source)}
+    starts: dict[str, tuple[object, ...]] = {
+        "from scratch": (),
+        "pretrained": ("--init", folder / "pretrained"),
+    }
+    for start, init in starts.items():
+        run = folder / f"{start.split()[-1]}-{seed}"
+        if not (run / "calibration.json").exists():
+            _run(
+                *("training.finetune", "--recipe", arguments.recipe, "--data", data),
+                *("--out", run, *init),
+                *_overrides(settings),
+            )
+        found[start] = _evaluated(run, data)
+    return found
 
 
 def _prepared(source: Path, out: Path, seed: int) -> tuple[object, ...]:
@@ -140,7 +171,7 @@ def _said(seeds: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(parts)
 
 
-def _gain(methods: Mapping[str, Rows], method: str) -> str:
+def _gain(methods: Mapping[str, Sequence[Mapping[str, Any]]], method: str) -> str:
     """Say how much better a method is, seed by seed: they share their cases."""
     parts = []
     for figure in FIGURES:
@@ -182,7 +213,7 @@ def _regression(dataset: Dataset, source: Path) -> dict[str, Any]:
         model = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             LogisticRegression(C=strength, class_weight=weights, max_iter=2000),
-        ).fit([texts[name] for name in dataset.ids(train)], _stars(dataset, train))
+        ).fit([texts[name] for name in dataset.ids(train.tolist())], _stars(dataset, train))
         outputs = _outputs(model, dataset, validation, texts)
         score = measure(outputs, dataset.labels[validation], dataset.task.label)[CHOSEN_BY]
         if best is None or score > best[0]:
@@ -212,7 +243,7 @@ def _outputs(
     model: Any, dataset: Dataset, rows: NDArray[np.int64], texts: Mapping[str, str]
 ) -> NDArray[np.float64]:
     """Return (N, C) log-probabilities; a class that training never had gets the least there are."""
-    found = model.predict_log_proba([texts[name] for name in dataset.ids(rows)])
+    found = model.predict_log_proba([texts[name] for name in dataset.ids(rows.tolist())])
     outputs = np.full((len(rows), dataset.task.label.outputs), -1e3)
     outputs[:, model.classes_] = found
     return outputs
@@ -229,7 +260,7 @@ def _run(*command: object) -> None:
     """Run one of our commands as a user would; its own lines go to standard error."""
     words = [sys.executable, "-m", *map(str, command)]
     print(" ".join(words[1:]), file=sys.stderr)
-    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     subprocess.run(words, check=True, stdout=sys.stderr, env=env)
 
 
@@ -248,7 +279,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
     parser.add_argument("--recipe", default="demo", choices=("demo", "small"), help="(demo)")
     parser.add_argument("--seeds", type=int, default=3, help="(3)")
-    parser.add_argument("--pretrain-epochs", type=int, default=20, help="(20)")
+    parser.add_argument("--pretrain-epochs", type=int, default=10, help="(10)")
+    parser.add_argument("--steps", type=int, default=400, help="of fine-tuning (400)")
+    parser.add_argument("--jobs", type=int, default=2, help="commands at a time (2)")
     parser.add_argument("--finetune-set", nargs="*", default=[], metavar="PATH=VALUE")
     return parser
 
