@@ -54,14 +54,14 @@ def main() -> None:
     work: Path = arguments.work
     seeds = range(arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        ways = list(permutations(CATEGORIES))
+        ways = [(before, after) for before, after in permutations(CATEGORIES, 2)]
         folders = list(pool.map(lambda way: _pretrained(arguments, *way), ways))
-        runs = list(product(ways, seeds))
-        found = list(pool.map(lambda run: _compared(arguments, *run[0], run[1]), runs))
+        runs = [(before, after, seed) for (before, after), seed in product(ways, seeds)]
+        found = list(pool.map(lambda run: _compared(arguments, *run), runs))
     results: list[dict[str, Any]] = []
     for way, folder in zip(ways, folders, strict=True):
         last = Dataset.open(folder / f"data-{seeds[-1]}")
-        by_seed = [each for run, each in zip(runs, found, strict=True) if run[0] == way]
+        by_seed = [each for run, each in zip(runs, found, strict=True) if run[:2] == way]
         results.append(
             {
                 "pretrained_on": way[0],

@@ -594,7 +594,8 @@ def test_two_runs_are_identical_byte_by_byte_wherever_the_files_stand(tmp_path: 
 def test_another_data_sets_preprocessing_can_be_taken(tmp_path: Path):
     first = prepare(tmp_path / "first", write(tmp_path / "Toys.json", map(review, range(60))))
     path = write(
-        tmp_path / "Books.json", (review(i, reviewText=f"novel {i}", unixReviewTime=i) for i in range(100, 160))
+        tmp_path / "Books.json",
+        (review(i, reviewText=f"novel {i}", unixReviewTime=i) for i in range(100, 160)),
     )
     own, taken = tmp_path / "own", tmp_path / "taken"
     prepare(own, path)
