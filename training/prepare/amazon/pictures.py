@@ -14,6 +14,7 @@ from typing import Literal, Self
 
 from PIL import Image
 from pydantic import Field
+from tqdm import tqdm
 
 from lanistr.errors import DataError, InputError
 from lanistr.issues import IssueLog
@@ -220,10 +221,10 @@ class Pictures:
         A picture that is gone, changed or does not decode is a problem, and missing.
         """
         files: dict[str, str] = {}
-        for entry in read_manifest(folder).values() if folder else ():
-            if entry.status == "failed":
-                continue
-            assert folder is not None
+        if folder is None:
+            return cls(folder, files)
+        kept = [each for each in read_manifest(folder).values() if each.status == "kept"]
+        for entry in tqdm(kept, desc="checking", unit=" pictures", disable=None):
             wrong = _what_is_wrong(entry, folder)
             if wrong is None:
                 assert entry.file is not None
