@@ -158,7 +158,7 @@ def test_the_year_is_that_of_the_day_in_words_else_of_the_seconds():
         ("summary", {}),
         ("reviewerID", 7),
         ("style", "red"),
-        *(("image", value) for value in ([5], {"a": 1}, 3)),
+        *(("image", value) for value in ([5], {"a": 1}, 3, ["http://a/\ud83d.jpg"])),
     ],
 )
 def test_a_value_that_cannot_be_is_reported_and_missing(column: str, value: Any):
@@ -230,6 +230,16 @@ def test_files_and_folders_are_found_and_metadata_is_told_by_its_name(tmp_path: 
     files = find_files([tmp_path / "raw", other, tmp_path / "raw" / "Toys_5.json.gz"])
     assert [files.name(each) for each in files.reviews] == ["Books.json", "raw/Toys_5.json.gz"]
     assert [files.name(each) for each in files.metadata] == ["raw/meta_Toys.jsonl"]
+
+
+def test_a_link_is_what_its_own_name_says(tmp_path: Path):
+    stored = write(tmp_path / "store" / "5c73b6", [review()])
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "Toys.json").symlink_to(stored)
+    (tmp_path / "raw" / "meta_Toys.json").symlink_to(stored)
+    files = find_files([tmp_path / "raw"])
+    assert [files.name(each) for each in files.reviews] == ["Toys.json"]
+    assert [files.name(each) for each in files.metadata] == ["meta_Toys.json"]
 
 
 @pytest.mark.parametrize("name", ["nothing-there", "."])
@@ -486,6 +496,11 @@ def test_pictures_that_are_not_as_they_were_fetched_are_missing_and_listed(tmp_p
     assert {each["code"] for each in found} == {"unreadable_picture"}
     assert sum("not an image" in each["message"] for each in found) == 1
     assert data.card.source["counts"]["unreadable_pictures"] == 3
+    options = ["--pictures", str(raw / "pictures"), "--most-problems", "2"]
+    with pytest.raises(DataError, match="too many pictures") as caught:
+        prepare(tmp_path / "none", raw, options=options)
+    assert caught.value.code == "too_many_problems"
+    assert not (tmp_path / "none").exists()
 
 
 def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):

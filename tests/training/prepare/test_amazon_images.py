@@ -17,11 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
 from lanistr.errors import DataError
+from training.prepare.amazon import fetch
 from training.prepare.amazon.fetch import FetchOptions
 from training.prepare.amazon.images import Named, fetch_pictures
 from training.prepare.amazon.pictures import MANIFEST, Entry, Manifest, read_manifest
@@ -304,6 +306,33 @@ def test_private_networks_are_not_followed_into_unless_that_is_allowed(
     entry = fetched(tmp_path, url, allow_private=False)[url]
     assert (entry.reason, entry.final) == ("private_address", False)
     assert shop.asked == []
+
+
+async def test_the_connection_is_made_to_the_number_that_was_checked(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200)
+
+    async def resolve(host: str) -> str:
+        return {"shop.example": "192.0.2.7", "six.example": "2001:db8::7"}[host]
+
+    monkeypatch.setattr(fetch, "_public_number", resolve)
+    transport = fetch.PublicOnly(httpx.MockTransport(answer))
+    async with httpx.AsyncClient(transport=transport) as client:
+        for host in ("shop.example", "six.example"):
+            found = await client.get(f"https://{host}:8443/1.jpg?x=1")
+            assert str(found.request.url) == f"https://{host}:8443/1.jpg?x=1"
+    assert [str(each.url) for each in seen] == [
+        "https://192.0.2.7:8443/1.jpg?x=1",
+        "https://[2001:db8::7]:8443/1.jpg?x=1",
+    ]
+    for request, host in zip(seen, ("shop.example", "six.example"), strict=True):
+        assert request.headers["Host"] == f"{host}:8443"
+        assert request.extensions["sni_hostname"] == host  # certificates are held against it
 
 
 def test_a_host_that_there_is_not_is_a_failure(tmp_path: Path):

@@ -2,6 +2,7 @@
 
     files.py      which files there are; their lines as JSON objects
     reviews.py    one line becomes a review
+    scan.py       the first reading: what is wrong, which reviews count, and their splits
     groups.py     copies of one review, and which reviews must stay in one split
     pictures.py   the folder of pictures and its manifest
     command.py    `amazon`: the prepared data set

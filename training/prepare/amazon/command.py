@@ -90,7 +90,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     problems = Problems(problems_path(arguments.out), limit=sys.maxsize)
 
     # ---- what there is -------------------------------------------------------------------------
-    pictures = Pictures.open(arguments.pictures, problems)
+    pictures = Pictures.open(arguments.pictures, problems, wanted.most_problems)
     if pictures:
         pictures.name_products(products(files, Reporter(problems, wanted.most_problems)))
     found = scan(files, pictures, problems, wanted, splits)

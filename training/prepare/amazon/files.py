@@ -68,7 +68,8 @@ def find_files(sources: Sequence[Path]) -> RawFiles:
                 seen=str(source),
                 accepted="files of reviews, or folders with them",
             )
-    paths = sorted({each.resolve() for each in found})
+    # A link keeps its own name, which tells what it is.
+    paths = sorted({each.parent.resolve() / each.name for each in found})
     reviews = tuple(each for each in paths if not each.name.startswith(METADATA))
     metadata = tuple(each for each in paths if each.name.startswith(METADATA))
     if not reviews:

@@ -1,7 +1,9 @@
 """The folder of pictures and its manifest: which address was fetched into which file, or why not.
 
-manifest.jsonl      one JSON object a line, see `Entry`; of several for one address, the last
-ab/abcd....jpg      pictures, named by the sha256 of their address
+    manifest.jsonl      one JSON object a line, see `Entry`; of several for one address, the last
+    ab/abcd....jpg      pictures, named by the sha256 of their address
+
+`amazon-images` makes it and goes on with it, `amazon` reads it.
 """
 
 import hashlib
@@ -215,10 +217,18 @@ class Pictures:
         self._read = lru_cache(_RECENT)(self._read_file)
 
     @classmethod
-    def open(cls, folder: Path | None, problems: Problems) -> Self:
-        """Check every picture of a folder once; None stands for no pictures.
+    def open(cls, folder: Path | None, problems: Problems, most: int) -> Self:
+        """Check every picture of a folder once.
 
         A picture that is gone, changed or does not decode is a problem, and missing.
+
+        Args:
+            folder: of pictures; None: there are none.
+            problems: takes them.
+            most: the largest number that the run goes on with.
+
+        Raises:
+            DataError: the folder is none of pictures, or there are too many problems.
         """
         files: dict[str, str] = {}
         if folder is None:
@@ -236,6 +246,14 @@ class Pictures:
                     file=folder / (entry.file or MANIFEST),
                     column="image",
                     seen=entry.url,
+                )
+            if problems.counts["unreadable_picture"] > most:
+                raise DataError(
+                    "too many pictures that cannot be read",
+                    code="too_many_problems",
+                    field=str(folder),
+                    seen=entry.url,
+                    accepted=f"at most {most} (--most-problems); amazon-images fetches them again",
                 )
         return cls(folder, files)
 

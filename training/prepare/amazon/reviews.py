@@ -13,6 +13,7 @@ from lanistr.sample import Value
 Report = Callable[[str, Any, str], None]
 """Takes the column, what stood there, and what is accepted."""
 
+NO_PRODUCT = "no asin: the product is not named"
 STARS = ("1", "2", "3", "4", "5")
 _YEAR = re.compile(r"\d{1,2} \d{1,2}, (\d{4})")
 _COUNT = re.compile(r"\d+|\d{1,3}(,\d{3})+")
@@ -64,10 +65,10 @@ def read_review(record: Mapping[str, Any], report: Report) -> Review | str:
     Returns:
         The review, or why the record is none.
     """
-    product = _word(record, "asin", report)
+    product = read_word(record, "asin", report)
     if not product:
-        return "no asin: the product is not named"
-    reviewer = _word(record, "reviewerID", report)
+        return NO_PRODUCT
+    reviewer = read_word(record, "reviewerID", report)
     time = _time(record, report)
     row: dict[str, Value] = {
         "reviewerID": reviewer or None,
@@ -80,8 +81,8 @@ def read_review(record: Mapping[str, Any], report: Report) -> Review | str:
     return Review(
         product=product,
         reviewer=reviewer,
-        words=_word(record, "reviewText", report),
-        summary=_word(record, "summary", report),
+        words=read_word(record, "reviewText", report),
+        summary=read_word(record, "summary", report),
         stars=_stars(record, report),
         style=_style(record, report),
         row={name: value for name, value in row.items() if value is not None},
@@ -95,25 +96,34 @@ def first_address(record: Mapping[str, Any], column: str, report: Report) -> str
     addresses = [value] if isinstance(value, str) else value
     if not addresses:
         return None
-    if not isinstance(addresses, list) or not isinstance(addresses[0], str):
+    first = addresses[0] if isinstance(addresses, list) else None
+    if not isinstance(first, str) or not _is_unicode(first):
         report(column, value, "a list of addresses")
         return None
-    return addresses[0].strip() or None
+    return first.strip() or None
 
 
-def _word(record: Mapping[str, Any], column: str, report: Report) -> str:
+def read_word(record: Mapping[str, Any], column: str, report: Report) -> str:
+    """Return the text of a column; empty where there is none."""
     value = record.get(column)
     if value is None:
         return ""
     if not isinstance(value, str):
         report(column, value, "a string")
         return ""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    if not _is_unicode(value):
         report(column, ascii(value), "Unicode text; this has an unpaired surrogate")
         return ""
     return value.strip()
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether no character is half of one, which JSON can say and no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _style(record: Mapping[str, Any], report: Report) -> str:

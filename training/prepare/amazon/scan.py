@@ -1,6 +1,6 @@
 """The first reading of the raw files: what is wrong, which reviews count, and their splits.
 
-Of each review a few numbers are kept, some 40 bytes; the reviews themselves are read again from the
+Of each review a few numbers are kept, some 30 bytes; the reviews themselves are read again from the
 files whenever they are needed.
 """
 
@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,14 @@ from training.prepare.amazon.groups import (
     keep_texts_in_one_split,
 )
 from training.prepare.amazon.pictures import Pictures
-from training.prepare.amazon.reviews import Report, Review, first_address, read_review
+from training.prepare.amazon.reviews import (
+    NO_PRODUCT,
+    Report,
+    Review,
+    first_address,
+    read_review,
+    read_word,
+)
 from training.prepare.prepared import SplitOptions
 from training.prepare.problems import Problems
 
@@ -45,9 +52,8 @@ _GIVE_UP_AFTER = 1000
 PICTURE_COLUMNS = ("imageURLHighRes", "imageURL")
 """Of the metadata, the better first."""
 
-_NO_PRODUCT = "no asin: the product is not named"
-
 Flags = NDArray[np.bool_]
+_Count = Annotated[int, Field(ge=0)]
 
 
 class AmazonOptions(Schema):
@@ -66,7 +72,7 @@ class AmazonOptions(Schema):
     duplicates: Literal["drop", "keep"] = "drop"
     split_by: SplitBy = "product-and-text"
     complete_only: bool = False
-    rows: tuple[int, int, int] | None = None
+    rows: tuple[_Count, _Count, _Count] | None = None
     most_problems: int = Field(default=1000, ge=0)
 
 
@@ -175,14 +181,13 @@ def products(files: RawFiles, reporter: Reporter) -> Iterator[tuple[str, tuple[s
     for path in files.metadata:
         name = files.name(path)
         for number, record in read_lines(path):
-            product = None if isinstance(record, str) else record.get("asin")
             if isinstance(record, str):
                 reporter.line(name, number, record)
-            elif not isinstance(product, str) or not product:
-                reporter.line(name, number, _NO_PRODUCT)
-            else:
-                reporter.line(name, number, None)
-                report = reporter.at(name, number)
+                continue
+            report = reporter.at(name, number)
+            product = read_word(record, "asin", report)
+            reporter.line(name, number, None if product else NO_PRODUCT)
+            if product:
                 found = [first_address(record, each, report) for each in PICTURE_COLUMNS]
                 yield product, tuple(each for each in found if each)
     reporter.end()
