@@ -5,18 +5,32 @@ import logging
 from collections.abc import Mapping
 
 from lanistr.command import CommandParser, run_command
-from training.prepare.kind import Kind, add_shared_arguments
+from training.prepare.amazon import command as amazon
+from training.prepare.amazon import images as amazon_images
+from training.prepare.kind import Kind, Step, add_shared_arguments
 from training.prepare.mimic_iv import command as mimic_iv
 from training.prepare.synthetic import command as synthetic
 from training.prepare.table import command as table
 
-KINDS: Mapping[str, Kind] = {"mimic-iv": mimic_iv, "table": table, "synthetic": synthetic}
+KINDS: Mapping[str, Kind] = {
+    "mimic-iv": mimic_iv,
+    "amazon": amazon,
+    "table": table,
+    "synthetic": synthetic,
+}
+STEPS: Mapping[str, Step] = {"amazon-images": amazon_images}
+"""What is done to raw records before they are prepared."""
+
+_ALL: Mapping[str, Kind | Step] = {**KINDS, **STEPS}
 
 
 def main() -> None:
     """Read the command line, prepare, say what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = _parser().parse_args()
+    if arguments.kind in STEPS:
+        STEPS[arguments.kind].run(arguments)
+        return
     dataset = KINDS[arguments.kind].prepare(arguments)
     if dataset is None:
         return
@@ -33,20 +47,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.prepare",
         description="Turn raw records into a prepared data set.",
-        epilog="example:\n  " + "\n  ".join(kind.EXAMPLE for kind in KINDS.values()),
+        epilog="example:\n  " + "\n  ".join(each.EXAMPLE for each in _ALL.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for name, kind in KINDS.items():
+    for name, each in _ALL.items():
         made = kinds.add_parser(
             name,
-            help=kind.HELP,
-            description=f"Prepare {kind.HELP}.",
-            epilog=f"example:\n  {kind.EXAMPLE}",
+            help=each.HELP,
+            description=f"Prepare {each.HELP}.",
+            epilog=f"example:\n  {each.EXAMPLE}",
             formatter_class=parser.formatter_class,
         )
-        add_shared_arguments(made)
-        kind.add_arguments(made)
+        if name in KINDS:
+            add_shared_arguments(made)
+        each.add_arguments(made)
     return parser
 
 

@@ -33,6 +33,26 @@ class Kind(Protocol):
         ...
 
 
+class Step(Protocol):
+    """A module with something that is done to raw records before they are prepared.
+
+    Attributes:
+        HELP: what it gets ready, in a few words.
+        EXAMPLE: a command line.
+    """
+
+    HELP: str
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add all options; none are there already."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> None:
+        """Do what the command line asks for."""
+        ...
+
+
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all kinds share."""
     parser.add_argument("--out", required=True, type=Path, help="folder to make")

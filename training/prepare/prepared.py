@@ -52,6 +52,7 @@ def prepare(
     splits: SplitOptions,
     source: Mapping[str, Any],
     split_of: Mapping[str, Split] | None = None,
+    fitted: Path | None = None,
 ) -> Dataset:
     """Prepare a data set from records.
 
@@ -64,10 +65,13 @@ def prepare(
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
         split_of: the split of every group, where it is settled already; None: drawn.
+        fitted: a data set, run or bundle whose fitted preprocessing is taken, instead of `options`
+            and the training cases.
 
     Raises:
         DataError: `out` exists, or there are no records.
         ConfigError: the shares do not add up.
+        BundleError: `fitted` has no preprocessing for this task.
     """
     if split_of is None:
         split_of = assign_splits(
@@ -78,8 +82,11 @@ def prepare(
         return _each_once(s for s in samples() if split_of[s.group or str(s.id)] == "train")
 
     with new_folder(out) as draft:
-        log.info("fitting preprocessing on the training split")
-        preprocessor = Preprocessor.fit(training, task, options)
+        if fitted:
+            preprocessor = Preprocessor.load(fitted, task)
+        else:
+            log.info("fitting preprocessing on the training split")
+            preprocessor = Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
         issues: Counter[str] = Counter()
@@ -125,7 +132,7 @@ def prepare(
             refused,
             {
                 **source,
-                "preprocessing": options.model_dump(mode="json"),
+                "preprocessing": "fitted elsewhere" if fitted else options.model_dump(mode="json"),
                 "splits": splits.model_dump(),
             },
         )
@@ -151,6 +158,21 @@ def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:
     """
     if not groups:
         raise DataError("there are no records", code="no_records")
+    check_shares(options)
+    order = np.random.default_rng(options.seed).permutation(len(groups))
+    bounds = np.cumsum(options.shares) * len(groups)
+    return {
+        groups[position]: SPLITS[min(int(np.searchsorted(bounds, rank, side="right")), 2)]
+        for rank, position in enumerate(order)
+    }
+
+
+def check_shares(options: SplitOptions) -> None:
+    """Check the splits' shares.
+
+    Raises:
+        ConfigError: they are not three shares of one.
+    """
     if min(options.shares) < 0 or not np.isclose(sum(options.shares), 1):
         raise ConfigError(
             "not shares of one whole",
@@ -158,9 +180,3 @@ def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:
             seen=list(options.shares),
             accepted="three numbers from 0 that add up to 1",
         )
-    order = np.random.default_rng(options.seed).permutation(len(groups))
-    bounds = np.cumsum(options.shares) * len(groups)
-    return {
-        groups[position]: SPLITS[min(int(np.searchsorted(bounds, rank, side="right")), 2)]
-        for rank, position in enumerate(order)
-    }

@@ -49,6 +49,11 @@ class SyntheticOptions(Schema):
     unlabelled: float = Field(default=0.0, ge=0, le=1)
     seed: int = Field(default=0, ge=0)
 
+    def share(self, modality: Modality) -> float:
+        """Return the chance that a case lacks a modality."""
+        missing = self.missing
+        return missing.get(modality, 0.0) if isinstance(missing, dict) else missing
+
 
 def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
     """Yield the cases one by one.
@@ -64,10 +69,8 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
             accepted=unknown_name(task, MAKERS),
         )
     modalities = find_task(task).modalities
-    missing = options.missing
-    if not isinstance(missing, dict):
-        missing = dict.fromkeys(modalities, missing)
-    for each in missing:
+    missing = {each: options.share(each) for each in modalities}
+    for each in options.missing if isinstance(options.missing, dict) else ():
         if each not in modalities:
             raise ConfigError(
                 f"no such modality in {task}",
@@ -92,5 +95,5 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
 def _keep(
     modalities: list[Modality], missing: Mapping[Modality, float], rng: np.random.Generator
 ) -> list[Modality]:
-    kept = [each for each in modalities if rng.random() >= missing.get(each, 0.0)]
+    kept = [each for each in modalities if rng.random() >= missing[each]]
     return kept or [modalities[int(rng.integers(len(modalities)))]]

@@ -9,12 +9,14 @@ from pathlib import Path
 
 from lanistr import __version__
 from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
 from lanistr.sample import to_record
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
 from training.prepare import prepared
 from training.prepare.kind import options, preprocess_options, split_options
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
+from training.prepare.synthetic.amazon import write_amazon
 from training.prepare.synthetic.mimic_iv import write_mimic_iv
 
 HELP = "records made by chance"
@@ -37,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raw-layout",
         choices=sorted(LAYOUTS),
-        default="jsonl",
         help="as JSON lines, or as the raw files of a source, for its own preparer (jsonl)",
     )
 
@@ -51,8 +52,15 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         unlabelled=arguments.unlabelled,
         seed=arguments.seed,
     )
+    if arguments.raw_layout and not arguments.raw:
+        raise ConfigError(
+            "the layout needs a folder to write to",
+            field="--raw-layout",
+            seen=arguments.raw_layout,
+            accepted=f"--raw DIR --raw-layout {arguments.raw_layout}",
+        )
     if arguments.raw:
-        write = LAYOUTS[arguments.raw_layout]
+        write = LAYOUTS[arguments.raw_layout or "jsonl"]
         with new_folder(arguments.raw) as draft:
             write(arguments.task, wanted, draft)
     return prepared.prepare(
@@ -92,14 +100,29 @@ def _write_jsonl(task: str, wanted: SyntheticOptions, folder: Path) -> None:
 
 
 def _write_mimic_iv(task: str, wanted: SyntheticOptions, folder: Path) -> None:
-    if task != "mortality":
-        raise ConfigError(
-            "MIMIC-IV has no such records",
-            field="task",
-            seen=task,
-            accepted="mortality, with --raw-layout mimic-iv",
-        )
+    _check_layout("mimic-iv", "mortality", task)
     write_mimic_iv(draw(task, wanted), folder, wanted.seed)
+
+
+def _write_amazon(task: str, wanted: SyntheticOptions, folder: Path) -> None:
+    _check_layout("amazon", "rating", task)
+    write_amazon(
+        folder,
+        samples=wanted.samples,
+        missing=wanted.share(Modality.IMAGE),
+        unlabelled=wanted.unlabelled,
+        seed=wanted.seed,
+    )
+
+
+def _check_layout(layout: str, theirs: str, task: str) -> None:
+    if task != theirs:
+        raise ConfigError(
+            "the layout belongs to another task",
+            field="--raw-layout",
+            seen=layout,
+            accepted=f"--task {theirs} --raw DIR --raw-layout {layout}",
+        )
 
 
 def _write_picture(folder: Path, picture: bytes) -> str:
@@ -113,5 +136,6 @@ def _write_picture(folder: Path, picture: bytes) -> str:
 LAYOUTS: Mapping[str, Callable[[str, SyntheticOptions, Path], None]] = {
     "jsonl": _write_jsonl,
     "mimic-iv": _write_mimic_iv,
+    "amazon": _write_amazon,
 }
 """How raw records are written."""

@@ -29,8 +29,8 @@ def make(number: int, rng: np.random.Generator) -> Sample:
     asin = f"B{product:09d}"
     return Sample(
         {
-            Modality.TEXT: (_review(words, rng),),
-            Modality.IMAGE: (_picture(quality, product, rng),),
+            Modality.TEXT: (draw_review(words, rng),),
+            Modality.IMAGE: (draw_picture(quality, product, rng),),
             Modality.TABULAR: _row(facts, asin, rng),
         },
         id=f"review-{number}",
@@ -147,7 +147,8 @@ def _grade(view: float, rng: np.random.Generator) -> int:
     return 0 if noisy < -0.7 else 1 if noisy < 0.1 else 2
 
 
-def _review(view: float, rng: np.random.Generator) -> str:
+def draw_review(view: float, rng: np.random.Generator) -> str:
+    """Write summary and text of a review, the worse the lower the view."""
     kind = str(rng.choice(_KINDS))
     sentences: list[str] = []
     for _ in range(rng.integers(1, 3)):
@@ -161,7 +162,7 @@ def _review(view: float, rng: np.random.Generator) -> str:
     return f"{summary}. " + ". ".join(str(each) for each in rng.permutation(sentences))
 
 
-def _picture(quality: float, product: int, rng: np.random.Generator) -> bytes:
+def draw_picture(quality: float, product: int, rng: np.random.Generator) -> bytes:
     """Draw the product: a good one in strong colour with a clean outline, a poor one dull."""
     side = 80
     hue = (product * 0.618) % 1.0

@@ -1,0 +1,152 @@
+"""`python -m training.prepare amazon`: product reviews, with or without metadata and pictures."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+from lanistr import __version__
+from lanistr.modalities import Modality
+from lanistr.sample import Sample
+from lanistr.tasks import find_task
+from training.data.store import Dataset, refuse_filled
+from training.prepare import prepared
+from training.prepare.amazon.files import ENDINGS, METADATA, find_files
+from training.prepare.amazon.groups import SPLIT_BY, DealtGroups
+from training.prepare.amazon.pictures import MANIFEST, Pictures
+from training.prepare.amazon.reviews import Review
+from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
+from training.prepare.kind import options, preprocess_options, split_options
+from training.prepare.late import Late
+from training.prepare.problems import Problems, problems_path
+from training.prepare.sources import file_hashes
+
+HELP = "product reviews of the Amazon Review Data (2018)"
+EXAMPLE = (
+    "python -m training.prepare amazon --source raw/amazon --pictures raw/pictures"
+    " --out data/reviews"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the raw files, which reviews of them, and what must not cross splits."""
+    parser.add_argument(
+        "--source",
+        required=True,
+        type=Path,
+        nargs="+",
+        help=f"files ({', '.join(ENDINGS)}) or folders of them; {METADATA}... are metadata",
+    )
+    parser.add_argument("--pictures", type=Path, help="folder that amazon-images made")
+    parser.add_argument(
+        "--preprocessing",
+        type=Path,
+        help="data set or run whose vocabulary, means and codes are used, as a model that was"
+        " pretrained on it needs; --vocabulary, --max-tokens and --image-size do not count then",
+    )
+    parser.add_argument(
+        "--max-text-characters", type=int, help="cut longer texts (default: at --max-tokens alone)"
+    )
+    parser.add_argument(
+        "--duplicates",
+        choices=("drop", "keep"),
+        default="drop",
+        help="copies of a review under variants of a product (drop)",
+    )
+    parser.add_argument(
+        "--split-by",
+        choices=SPLIT_BY,
+        default=SPLIT_BY[0],
+        help=f"what must not stand in two splits ({SPLIT_BY[0]})",
+    )
+    parser.add_argument(
+        "--complete-only", action="store_true", help="only reviews with text and picture"
+    )
+    parser.add_argument(
+        "--rows",
+        type=int,
+        nargs=3,
+        metavar=("TRAIN", "VALIDATION", "TEST"),
+        help="draw so many labelled reviews for each split (default: all)",
+    )
+
+
+def prepare(arguments: argparse.Namespace) -> Dataset:
+    """Read the files once to choose and split, then prepare the chosen reviews."""
+    wanted = options(
+        AmazonOptions,
+        max_text_characters=arguments.max_text_characters,
+        duplicates=arguments.duplicates,
+        split_by=arguments.split_by,
+        complete_only=arguments.complete_only,
+        rows=tuple(arguments.rows) if arguments.rows else None,
+        most_problems=arguments.most_problems,
+    )
+    splits = split_options(arguments)
+    files = find_files(arguments.source)
+    refuse_filled(arguments.out)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    # The reporter has the limits: broken lines may be a share, which no number of them is.
+    problems = Problems(problems_path(arguments.out), limit=sys.maxsize)
+
+    # ---- what there is -------------------------------------------------------------------------
+    pictures = Pictures.open(arguments.pictures, problems, wanted.most_problems)
+    if pictures:
+        pictures.name_products(products(files, Reporter(problems, wanted.most_problems)))
+    found = scan(files, pictures, problems, wanted, splits)
+
+    # ---- the data set --------------------------------------------------------------------------
+    def samples() -> Iterator[Sample]:
+        groups = found.groups[found.chosen]
+        chosen = compress(reviews(files), found.chosen)
+        for (name, review), group in zip(chosen, groups, strict=True):
+            yield _sample(name, review, str(group), pictures, wanted.max_text_characters)
+
+    hashes = file_hashes(files.root, (*files.reviews, *files.metadata))
+    if arguments.pictures:
+        manifest = file_hashes(arguments.pictures, [arguments.pictures / MANIFEST])
+        hashes |= {f"pictures/{name}": each for name, each in manifest.items()}
+    return prepared.prepare(
+        samples,
+        find_task("rating"),
+        arguments.out,
+        options=preprocess_options(arguments),
+        splits=splits,
+        split_of=DealtGroups(found.splits),
+        fitted=arguments.preprocessing,
+        source={
+            "from": "amazon",
+            "version": __version__,
+            "files": hashes,
+            "options": wanted.model_dump(mode="json"),
+            "counts": found.counts,
+        },
+    )
+
+
+def _sample(
+    name: str, review: Review, group: str, pictures: Pictures, longest: int | None
+) -> Sample:
+    parts: dict[Modality, Any] = {Modality.TABULAR: review.row}
+    if text := review.text(longest):
+        parts[Modality.TEXT] = (text,)
+    if file := pictures.find(review.product, review.picture):
+        parts[Modality.IMAGE] = Late(str(file), lambda: (pictures.read(file),))
+    return Sample(
+        parts,
+        id=name,
+        label=review.stars,
+        group=group,
+        subgroups={
+            "category": _category(name),
+            "verified": str(review.row.get("verified", "unknown")).lower(),
+        },
+    )
+
+
+def _category(name: str) -> str:
+    """Return the category that a review's name, FILE:LINE, tells: the file without endings."""
+    file = Path(name.rpartition(":")[0]).name
+    return file.partition(".")[0].removesuffix("_5")
