@@ -5,10 +5,11 @@ import logging
 from collections.abc import Mapping
 
 from lanistr.command import CommandParser, run_command
+from training.prepare import physionet2012
 from training.prepare.kind import Kind, add_shared_arguments
 from training.prepare.synthetic import command as synthetic
 
-KINDS: Mapping[str, Kind] = {"synthetic": synthetic}
+KINDS: Mapping[str, Kind] = {"physionet2012": physionet2012, "synthetic": synthetic}
 
 
 def main() -> None:
