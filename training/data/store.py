@@ -5,6 +5,7 @@
     index.arrow         one row a case: id, split, group, label, subgroups, token count, and per
                         modality the rows of its table that belong to the case, null where missing
     MODALITY.arrow      one row a note, picture, table row or series
+    report.json         what was counted and checked while it was prepared; report.html shows it
 
 The Arrow files are memory-mapped: opening a data set reads nothing.
 """
@@ -277,12 +278,16 @@ class DatasetWriter:
             entry[modality] = [table.add(row) for row in rows] if rows else None
         self._index.append(entry)
 
-    def close(
-        self, issues: Mapping[str, int], refused: Mapping[str, int], source: Mapping[str, Any]
-    ) -> None:
-        """Write the index and `dataset.json`."""
+    def write_index(self, refused: Mapping[str, int]) -> Path:
+        """End the tables and write the index; return its path.
+
+        Raises:
+            DataError: there is no case.
+        """
         for table in self._tables.values():
             table.close()
+        if not self._index:
+            raise DataError("no record could be used", code="no_records", seen=dict(refused))
         subgroups = sorted({k for entry in self._index for k in entry if k.startswith("subgroup.")})
         schema = pa.schema(
             [
@@ -295,10 +300,15 @@ class DatasetWriter:
                 *((str(m), pa.list_(pa.int64())) for m in self.task.modalities),
             ]
         )
-        with pa.ipc.new_file(str(self.folder / "index.arrow"), schema) as out:
+        path = self.folder / "index.arrow"
+        with pa.ipc.new_file(str(path), schema) as out:
             out.write_table(pa.Table.from_pylist(self._index, schema=schema))
-        if not self._index:
-            raise DataError("no record could be used", code="no_records", seen=dict(refused))
+        return path
+
+    def close(
+        self, issues: Mapping[str, int], refused: Mapping[str, int], source: Mapping[str, Any]
+    ) -> None:
+        """Write `dataset.json`, with a hash of every file that stands in the folder by now."""
         counts = {split: [e for e in self._index if e["split"] == split] for split in SPLITS}
         total = len(self._index)
         card = DatasetCard(

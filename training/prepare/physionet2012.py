@@ -32,7 +32,7 @@ from lanistr.sample import Measurements, Sample, Value
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, split_options
+from training.prepare.kind import preprocess_options, report_options, split_options
 from training.prepare.prepared import SplitOptions, assign_splits
 from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
@@ -81,6 +81,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         task,
         arguments.out,
         options=preprocess_options(arguments),
+        report=report_options(arguments),
         splits=splits,
         split_of=deal(found.stays, splits, arguments.test_set),
         source={

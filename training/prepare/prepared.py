@@ -10,15 +10,20 @@ import numpy as np
 from tqdm import tqdm
 
 from lanistr.errors import ConfigError, DataError, InputError
-from lanistr.issues import IssueLog
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.codecs import codec
 from training.data.store import SPLITS, Dataset, DatasetWriter, Split, new_folder
+from training.prepare.report.issues import CaseLog
+from training.prepare.report.page import write_report
+from training.prepare.report.survey import ReportOptions, Survey
 
 log = logging.getLogger(__name__)
+
+SHOWN = ReportOptions()
+"""What a report shows if nothing else is asked for."""
 
 
 class SplitOptions(Schema):
@@ -42,8 +47,9 @@ def prepare(
     splits: SplitOptions,
     source: Mapping[str, Any],
     split_of: Mapping[str, Split] | None = None,
+    report: ReportOptions = SHOWN,
 ) -> Dataset:
-    """Prepare a data set from records.
+    """Prepare a data set from records, and report on it.
 
     Args:
         samples: yields every record from the start, each time it is called the same.
@@ -53,28 +59,28 @@ def prepare(
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
         split_of: the split of every group, where it is settled already; None: drawn.
+        report: what the report in the data set shows.
 
     Raises:
         DataError: `out` exists, or there are no records.
         ConfigError: the shares do not add up.
     """
     if split_of is None:
-        split_of = assign_splits(
-            sorted({sample.group or str(sample.id) for sample in samples()}), splits
-        )
+        split_of = assign_splits(sorted({_group(sample) for sample in samples()}), splits)
 
     def training() -> Iterable[Sample]:
-        return (s for s in samples() if split_of[s.group or str(s.id)] == "train")
+        return (s for s in samples() if split_of[_group(s)] == "train")
 
     with new_folder(out) as draft:
         log.info("fitting preprocessing on the training split")
         preprocessor = Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
+        survey = Survey(task, preprocessor, report, splits.seed)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
-            found = IssueLog()
+            found = CaseLog()
             try:
                 records = {m: codecs[m].write(part, found) for m, part in sample.parts.items()}
                 records = {modality: rows for modality, rows in records.items() if rows}
@@ -82,18 +88,22 @@ def prepare(
                     raise InputError("nothing usable is left", code="nothing_usable")
             except InputError as exc:
                 refused[exc.code] += 1
+                survey.refuse(str(sample.id), exc)
                 log.warning("%s was left out: %s", sample.id, exc)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
-            group = sample.group or str(sample.id)
+            group, label = _group(sample), task.label.encode(sample.label)
+            survey.add(sample, split_of[group], label, records, found)
             writer.add(
                 case_id=str(sample.id),
                 split=split_of[group],
                 group=group,
-                label=task.label.encode(sample.label),
+                label=label,
                 subgroups=sample.subgroups,
                 records=records,
             )
+        index = writer.write_index(refused)
+        write_report(draft, survey, index, source)
         writer.close(
             issues,
             refused,
@@ -128,3 +138,9 @@ def assign_splits(groups: list[str], options: SplitOptions) -> dict[str, Split]:
         groups[position]: SPLITS[min(int(np.searchsorted(bounds, rank, side="right")), 2)]
         for rank, position in enumerate(order)
     }
+
+
+def _group(sample: Sample) -> str:
+    """Return the group of a case; one without is a group of its own."""
+    assert sample.id is not None, "records are named before they are prepared"
+    return sample.group or sample.id
