@@ -429,13 +429,10 @@ def _subgroups(stay: Mapping[str, Any]) -> dict[str, str]:
 def _decade(age: float | None) -> str | None:
     if age is None or age < 0:
         return None
-    return (
-        "under 40"
-        if age < 40
-        else "80 and more"
-        if age >= 80
-        else f"{int(age // 10)}0 to {int(age // 10)}9"
-    )
+    if age < 40:
+        return "0 to 39"
+    decade = 10 * int(age // 10)
+    return "80 and more" if decade >= 80 else f"{decade} to {decade + 9}"
 
 
 def deal(stays: pl.DataFrame, options: SplitOptions, test_set: str | None) -> dict[str, Split]:

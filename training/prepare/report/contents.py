@@ -79,14 +79,15 @@ def same_across(items: str, found: dict[str, Any], verdict: Verdict, folded: str
         verdict: what it is if some do.
         folded: how they were compared.
     """
+    name = f"{items.capitalize()} in several splits"
     repeated = sum(found["repeated"].values())
     within = f"; {repeated:,} repeat an earlier one of their split" if repeated else ""
     if not found["across"]:
         said = f"{found['items']:,} {items}, {found['distinct']:,} distinct{within}"
-        return Check(f"No {items} in two splits", "ok", 0, f"{said} ({folded})")
+        return Check(name, "ok", 0, f"{said} ({folded})")
     touched = ", ".join(f"{n:,} of {split}" for split, n in found["touched"].items() if n)
     said = (
         f"of {found['distinct']:,} distinct {items}, {found['across']:,} stand in several splits; "
         f"cases with one of these: {touched}{within} ({folded})"
     )
-    return Check(f"No {items} in two splits", verdict, found["across"], said, found["examples"])
+    return Check(name, verdict, found["across"], said, found["examples"])

@@ -1,5 +1,6 @@
 """Fields of a table row or variables of a series: how many cases bring each, and which values."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,9 @@ class Fields:
     def add_numbers(self, name: str, standardised: NDArray[Any]) -> None:
         """Take values as they are stored."""
         scale = self._scales[name]
-        values = standardised.astype(np.float64) * scale.std + scale.mean
+        # float32 keeps seven digits of the standardised value: what lies beyond is noise.
+        digits = 6 - math.floor(math.log10(scale.std))
+        values = np.round(standardised.astype(np.float64) * scale.std + scale.mean, digits)
         spec = self._specs[name]
         assert isinstance(spec, NumberField)
         self._values[name].extend(np.expm1(values) if spec.log else values)

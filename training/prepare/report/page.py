@@ -69,7 +69,7 @@ def _header(report: Json) -> str:
     }
     cautions = "".join(
         f'<p class="caution" role="note">{said}: {escape("; ".join(found[verdict]))}</p>'
-        for verdict, said in (("leak", "Does not hold"), ("warning", "Look at this"))
+        for verdict, said in (("leak", "Leaks"), ("warning", "Look at this"))
         if found[verdict]
     )
     classes = ", ".join(label["classes"])
@@ -175,7 +175,7 @@ def _label_table(caption: str, heading: str, groups: Json) -> str:
 
 # ---- parts --------------------------------------------------------------------------------------
 
-_NUMBER_HEAD = ("min", "quarter", "median", "three quarters", "max", "middle 98%")
+_NUMBER_HEAD = ("min", "25%", "median", "75%", "max", "spread")
 
 
 def _part(part: Json, cases: Json) -> str:

@@ -73,12 +73,17 @@ class Numbers:
         self._high = max(self._high, float(values.max()))
 
     def summary(self) -> dict[str, Any]:
-        """Return count, mean, extremes, quartiles, and a histogram of the middle 98%."""
+        """Return count, mean, extremes, quartiles, and a histogram.
+
+        The histogram runs from the first to the 99th percentile; what lies beyond counts to its
+        outermost bars.
+        """
         if not self.count:
             return {"count": 0}
         sample = self._sample[: self.count]
         first, q1, median, q3, last = np.quantile(sample, [0.01, 0.25, 0.5, 0.75, 0.99])
-        bins, _ = np.histogram(sample, _BINS, (first, last) if first < last else None)
+        ends = (first, last) if first < last else None
+        bins, _ = np.histogram(np.clip(sample, first, last), _BINS, ends)
         figures = {
             "mean": self._total / self.count,
             "min": self._low,

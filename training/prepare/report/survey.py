@@ -268,7 +268,7 @@ def _groups(index: pa.Table) -> tuple[dict[str, Any], list[Check]]:
     sizes = Numbers()
     sizes.extend(by_group["id_count"].to_numpy())
     alone = by_group.num_rows == index.num_rows
-    name = "No group (patient, product) in two splits"
+    name = "Groups (patients, products) in several splits"
     if torn:
         check = Check(name, "leak", len(torn), "groups stand in several splits", torn[:_EXAMPLES])
     elif alone:
@@ -289,7 +289,7 @@ def _groups(index: pa.Table) -> tuple[dict[str, Any], list[Check]]:
         verdict = "leak" if torn_ids else "warning"
     said = f"{by_id.num_rows:,} names of {index.num_rows:,} cases"
     names: Sequence[str] = twice["id"].to_pylist()[:_EXAMPLES]
-    distinct = Check("Every case has a name of its own", verdict, twice.num_rows, said, names)
+    distinct = Check("Names that several cases have", verdict, twice.num_rows, said, names)
     counts = {
         split: len(pc.unique(index.filter(pc.equal(index["split"], split))["group"]))
         for split in SPLITS

@@ -49,7 +49,7 @@ class Tells:
 
     def report(self) -> tuple[dict[str, Any], Check]:
         """Return the fields that tell most, and whether one tells too much."""
-        name = "No field tells the label by itself"
+        name = "Fields that tell the label by themselves"
         labels = np.array([label for label, _ in self._kept.values()])
         strengths: dict[str, float] = {}
         for modality, names in self._parts.items():

@@ -60,6 +60,7 @@ class TimeseriesSurvey(PartSurvey):
     def add(self, part: Any, records: Records, case: str, split: int) -> None:
         """Take the grid; where there are rows past the horizon, see that they left no trace."""
         (record,) = records
+        self._series += 1
         self._waiting.append((split, record["values"].reshape(self._shape)))
         if len(self._waiting) >= _WAITING:
             self._flush()
@@ -105,7 +106,7 @@ class TimeseriesSurvey(PartSurvey):
     def checks(self) -> Sequence[Check]:
         """Return whether anything after the horizon is left."""
         horizon = self._preprocessor.spec.horizon_hours
-        name = f"Nothing in a series after hour {horizon:g}"
+        name = f"Series that look past hour {horizon:g}"
         if self._seen_ahead:
             said = "series come out otherwise without their rows after the horizon"
             return [Check(name, "leak", len(self._seen_ahead), said, self._seen_ahead[:5])]
@@ -122,7 +123,6 @@ class TimeseriesSurvey(PartSurvey):
             return
         splits = np.array([split for split, _ in self._waiting])
         grids = np.stack([grid for _, grid in self._waiting])
-        self._series += len(grids)
         self._waiting.clear()
         measured: dict[str, NDArray[np.bool_]] = {
             name: grids[:, :, column] > 0 for name, column in self._measured.items()
