@@ -73,13 +73,13 @@ def main() -> None:
         if not (pretrained / "model").exists():
             _run(
                 *("training.pretrain", "--recipe", "small", "--data", data, "--out", pretrained),
-                *_overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.pretrain_set]),
+                *_overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.sizes]),
             )
         starts: dict[str, tuple[object, ...]] = {
-            "from scratch": (),
+            "from scratch": tuple(_overrides(arguments.sizes)),
             "pretrained": ("--init", pretrained),
         }
-        for (start, init), labels in product(starts.items(), sizes):
+        for (start, more), labels in product(starts.items(), sizes):
             name = f"{start.split()[-1]}-{labels or 'all'}"
             grid = list(product(seeds, arguments.rates))
 
@@ -88,7 +88,7 @@ def main() -> None:
                 rate: float,
                 name: str = name,
                 labels: int | None = labels,
-                init: tuple[object, ...] = init,
+                more: tuple[object, ...] = more,
             ) -> Path:
                 """Fine-tune, if that was not done before, and return the run."""
                 out = work / f"{name}-{seed}-{rate:g}"
@@ -97,7 +97,7 @@ def main() -> None:
                     settings += _schedule(labels, arguments.epochs) + arguments.finetune_set
                     _run(
                         *("training.finetune", "--recipe", "small", "--data", data, "--out", out),
-                        *init,
+                        *more,
                         *_overrides(settings),
                     )
                 return out
@@ -286,8 +286,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-4], help="(3e-4)")
     parser.add_argument("--pretrain-epochs", type=int, default=20, help="(20)")
     parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning with all (30)")
-    parser.add_argument("--pretrain-set", nargs="*", default=[], metavar="PATH=VALUE")
-    parser.add_argument("--finetune-set", nargs="*", default=[], metavar="PATH=VALUE")
+    change: dict[str, Any] = {"nargs": "*", "default": [], "metavar": "PATH=VALUE"}
+    parser.add_argument("--sizes", **change, help="of the model, other than those of `small`")
+    parser.add_argument("--finetune-set", **change, help="further settings of fine-tuning")
     parser.add_argument("--jobs", type=int, default=1, help="fine-tunings at a time (1)")
     parser.add_argument("--trees-only", action="store_true", help="leave the model out")
     return parser
