@@ -10,8 +10,14 @@
 The Arrow files are memory-mapped: opening a data set reads nothing.
 """
 
+import fcntl
 import hashlib
 import json
+import logging
+import os
+import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
-from lanistr.draft import draft_folder
+from lanistr.draft import draft_folder, draft_prefix
 from lanistr.errors import DataError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.preprocess import Preprocessor
@@ -36,6 +42,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 FORMAT: Literal[1] = 1
 _DATASET = "dataset.json"
 _ROWS_PER_BATCH = 256
+_YOUNG = 60.0
+"""Seconds for which a draft is left alone, whoever made it."""
+
+log = logging.getLogger(__name__)
 
 
 class DatasetCard(Schema):
@@ -341,6 +351,8 @@ def data_hash(dataset: Dataset) -> str:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
 
+    A process that is killed outright cannot clear up: the next one removes what it left.
+
     Raises:
         DataError: `folder` exists and is not empty.
     """
@@ -351,8 +363,38 @@ def new_folder(folder: Path) -> Iterator[Path]:
             field=str(folder),
             accepted="a new folder, or an empty one",
         )
+    _sweep(folder)
     with draft_folder(folder) as draft:
-        yield draft
+        held = os.open(draft, os.O_RDONLY)
+        try:
+            _lock(held)
+            yield draft
+        finally:
+            os.close(held)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove drafts that nobody holds any more; a young one may be about to be locked."""
+    name = re.compile(re.escape(draft_prefix(folder)) + "[a-z0-9_]{8}")
+    for left in folder.parent.glob(".*") if folder.parent.is_dir() else ():
+        if not name.fullmatch(left.name) or time.time() - left.stat().st_mtime < _YOUNG:
+            continue
+        held = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if _lock(held):
+                log.info("removing %s, which an interrupted run left", left)
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(held)
+
+
+def _lock(folder: int) -> bool:
+    """Lock an open folder for as long as it is open; whether that worked."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
 
 
 class _TableWriter:

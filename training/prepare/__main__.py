@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import signal
+import sys
 from collections.abc import Mapping
 
 from lanistr.command import CommandParser, run_command
@@ -15,6 +17,7 @@ KINDS: Mapping[str, Kind] = {"physionet2012": physionet2012, "synthetic": synthe
 def main() -> None:
     """Read the command line, prepare, say what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, _leave)
     arguments = _parser().parse_args()
     card = KINDS[arguments.kind].prepare(arguments).card
     print(
@@ -23,6 +26,11 @@ def main() -> None:
         f"{sum(card.labelled.values())} labelled; missing: "
         + ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items())
     )
+
+
+def _leave(number: int, frame: object) -> None:
+    """Leave as if interrupted, so that what was begun is cleared away."""
+    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -357,6 +357,7 @@ def join(sets: Sequence[Stays], problems: Problems) -> Stays:
     )
     last = ours.unique(["record_id", "hours", "parameter"], keep="last", maintain_order=True)
     counts = sum((Counter(each.counts) for each in sets), Counter[str]())
+    counts |= {f"stays of set {name}": n for name, n in stays["set"].value_counts().iter_rows()}
     counts |= {
         "stays": stays.height,
         "stays without a measurement": stays.join(last, on="record_id", how="anti").height,
