@@ -1,8 +1,12 @@
 """Preparing: split by group, fitted on training cases, whole or not at all."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
-from training.data.store import SPLITS, Dataset
+from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.prepared import SplitOptions, assign_splits, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -178,6 +182,72 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
         prepared(rows(5), out)
     assert caught.value.code == "exists"
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+SMALL = ("--samples", "250", "--vocabulary-size", "400", "--image-size", "16")
+
+
+def started(out: Path) -> "subprocess.Popen[bytes]":
+    """Start a preparation, and return when it is writing cases."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "training.prepare", "synthetic", "--task", "mortality"),
+            *("--out", str(out), *SMALL),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not any(out.parent.glob(".*/tabular.arrow")):
+        assert process.poll() is None, "it ended before anything could interrupt it"
+        time.sleep(0.002)
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "leaves"),
+    [
+        (signal.SIGINT, 130, False),
+        (signal.SIGTERM, 143, False),
+        (signal.SIGKILL, -signal.SIGKILL, True),
+    ],
+)
+def test_interrupted_and_started_again_it_gives_the_same(
+    tmp_path: Path, number: signal.Signals, code: int, leaves: bool, whole: Path
+):
+    out = tmp_path / "data"
+    (tmp_path / ".data-draft-mine").mkdir()  # a user's own, whatever its name
+    process = started(out)
+    process.send_signal(number)
+    assert process.wait(30) == code
+    left = {path for path in tmp_path.iterdir() if path.name != ".data-draft-mine"}
+    assert bool(left) == leaves
+    assert not out.exists()
+    for path in left:
+        os.utime(path, (0, 0))  # as if the other run were long gone
+    done = command("--task", "mortality", "--out", str(out), *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"data", ".data-draft-mine"}
+    for path in whole.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "data"
+    done = command("--task", "mortality", "--out", str(out), *SMALL)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_draft_that_another_run_holds_is_left_alone(tmp_path: Path):
+    with new_folder(tmp_path / "data") as draft:
+        os.utime(draft, (0, 0))
+        with new_folder(tmp_path / "data") as other:
+            (other / "x.txt").write_text("x")
+        assert draft.is_dir()
+        shutil.rmtree(tmp_path / "data")
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -70,24 +70,24 @@ class Contents:
         }
 
 
-def same_across(items: str, found: dict[str, Any], verdict: Verdict, folded: str) -> Check:
+def same_across(items: str, found: dict[str, Any], verdict: Verdict, compared: str) -> Check:
     """Say whether contents stand in more than one split.
 
     Args:
         items: what they are called.
         found: what `Contents.report` returned.
         verdict: what it is if some do.
-        folded: how they were compared.
+        compared: how, in words.
     """
     name = f"{items.capitalize()} in several splits"
     repeated = sum(found["repeated"].values())
     within = f"; {repeated:,} repeat an earlier one of their split" if repeated else ""
     if not found["across"]:
         said = f"{found['items']:,} {items}, {found['distinct']:,} distinct{within}"
-        return Check(name, "ok", 0, f"{said} ({folded})")
+        return Check(name, "ok", 0, f"{said} ({compared})")
     touched = ", ".join(f"{n:,} of {split}" for split, n in found["touched"].items() if n)
     said = (
         f"of {found['distinct']:,} distinct {items}, {found['across']:,} stand in several splits; "
-        f"cases with one of these: {touched}{within} ({folded})"
+        f"cases with one of these: {touched}{within} ({compared})"
     )
     return Check(name, verdict, found["across"], said, found["examples"])

@@ -322,7 +322,7 @@ def _issues(issues: Sequence[Json]) -> str:
 
 def _refused(report: Json) -> str:
     if not report["refused"]:
-        return "<p>None was left out.</p>"
+        return "<p>Every record was used.</p>"
     rows = [
         [
             escape(each["code"].replace("_", " ")),

@@ -39,12 +39,14 @@ class PartSurvey(ABC):
         alike: what it is if two cases of different splits bring the same; None: it happens, and
             means nothing.
         items: what a row of the modality's table is called.
+        compared: how `contents` compares them, in words.
         signals: names of the numbers that `add` returns; a name that ends in `=` is of codes, in
             which more means nothing.
     """
 
     alike: ClassVar[Verdict | None]
     items: ClassVar[str]
+    compared: ClassVar[str] = "as stored"
     signals: Sequence[str]
 
     @abstractmethod

@@ -61,7 +61,8 @@ class Survey:
         for part in self._parts.values():
             if isinstance(part, ImageSurvey):
                 part.keep(options.thumbnails, seed)
-        self._contents: dict[Modality | None, Contents] = defaultdict(Contents)
+        self._contents = {m: Contents() for m, part in self._parts.items() if part.alike}
+        self._whole = Contents()
         self._tells = Tells(task.label, {m: part.signals for m, part in self._parts.items()}, seed)
         self._issues = IssueCounts()
         self._refused: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -109,12 +110,12 @@ class Survey:
             survey.add(part, rows, case, place)
             contents = survey.contents(part, rows)
             whole += [modality.encode(), *contents]
-            if survey.alike is not None:
+            if modality in self._contents:
                 for each in contents:
                     self._contents[modality].add(each, number, place)
             if kept is not None:
                 signals[modality] = survey.signal(part, rows)
-        self._contents[None].add(b"\0".join(whole), number, place)
+        self._whole.add(b"\0".join(whole), number, place)
         if kept is not None:
             self._tells.keep(kept, label, signals)
 
@@ -130,12 +131,12 @@ class Survey:
             groups, checks = _groups(table)
         contents = {m: each.report(self._ids) for m, each in self._contents.items()}
         for modality, part in self._parts.items():
-            if part.alike is not None and modality in contents:
-                folded = "but for case and white space" if part.items == "notes" else "as stored"
-                checks.append(same_across(part.items, contents[modality], part.alike, folded))
-        checks.append(
-            same_across("whole cases", contents[None], "warning", "in all that they bring")
-        )
+            if part.alike:
+                checks.append(
+                    same_across(part.items, contents[modality], part.alike, part.compared)
+                )
+        whole = self._whole.report(self._ids)
+        checks.append(same_across("whole cases", whole, "warning", "in all that they bring"))
         for part in self._parts.values():
             checks += part.checks()
         strongest, check = self._tells.report()
