@@ -184,11 +184,11 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
-SMALL = ("--samples", "250", "--vocabulary-size", "400", "--image-size", "16")
+SMALL = ("--samples", "80", "--vocabulary-size", "300", "--image-size", "16")
 
 
-def started(out: Path) -> "subprocess.Popen[bytes]":
-    """Start a preparation, and return when it is writing cases."""
+def interrupted_by(number: signal.Signals, out: Path) -> int:
+    """Start a preparation, send it a signal while it writes cases, and return its exit code."""
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "training.prepare", "synthetic", "--task", "mortality"),
@@ -200,45 +200,30 @@ def started(out: Path) -> "subprocess.Popen[bytes]":
     )
     while not any(out.parent.glob(".*/tabular.arrow")):
         assert process.poll() is None, "it ended before anything could interrupt it"
-        time.sleep(0.002)
-    return process
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "leaves"),
-    [
-        (signal.SIGINT, 130, False),
-        (signal.SIGTERM, 143, False),
-        (signal.SIGKILL, -signal.SIGKILL, True),
-    ],
-)
-def test_interrupted_and_started_again_it_gives_the_same(
-    tmp_path: Path, number: signal.Signals, code: int, leaves: bool, whole: Path
-):
-    out = tmp_path / "data"
-    (tmp_path / ".data-draft-mine").mkdir()  # a user's own, whatever its name
-    process = started(out)
+        time.sleep(0.005)
     process.send_signal(number)
-    assert process.wait(30) == code
-    left = {path for path in tmp_path.iterdir() if path.name != ".data-draft-mine"}
-    assert bool(left) == leaves
-    assert not out.exists()
-    for path in left:
-        os.utime(path, (0, 0))  # as if the other run were long gone
-    done = command("--task", "mortality", "--out", str(out), *SMALL)
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"data", ".data-draft-mine"}
+    return process.wait(60)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_end_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int):
+    assert interrupted_by(number, tmp_path / "data") == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_and_started_again_it_gives_the_same_and_clears_up(tmp_path: Path):
+    out, whole = tmp_path / "killed" / "data", tmp_path / "whole"
+    (out.parent / ".data-draft-mine").mkdir(parents=True)  # a user's own, whatever its name
+    assert interrupted_by(signal.SIGKILL, out) == -signal.SIGKILL
+    (left,) = (path for path in out.parent.iterdir() if path.name != ".data-draft-mine")
+    os.utime(left, (0, 0))  # as if that were long ago
+    for folder in (out, whole):
+        done = command("--task", "mortality", "--out", str(folder), *SMALL)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.parent.iterdir()} == {"data", ".data-draft-mine"}
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
     for path in whole.iterdir():
         assert (out / path.name).read_bytes() == path.read_bytes(), path.name
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set that nothing interrupted."""
-    out = tmp_path_factory.mktemp("whole") / "data"
-    done = command("--task", "mortality", "--out", str(out), *SMALL)
-    assert done.returncode == 0, done.stderr
-    return out
 
 
 def test_a_draft_that_another_run_holds_is_left_alone(tmp_path: Path):

@@ -33,6 +33,7 @@ class ImageSurvey(PartSurvey):
         self._formats = Words()
         self._kept: dict[int, tuple[str, bytes]] = {}
         self._reservoir = Reservoir(0, 0)
+        self._last = np.full(len(self.signals), np.nan)
 
     def keep(self, count: int, seed: int) -> None:
         """Keep so many pictures, drawn with the seed, for `thumbnails`."""
@@ -44,6 +45,7 @@ class ImageSurvey(PartSurvey):
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 found = {"width": picture.width, "height": picture.height, "bytes": len(data)}
                 self._formats.add(f"{picture.format} {picture.mode}")
+            self._last = np.array([*found.values()], dtype=np.float64)
             for name, value in found.items():
                 self._waiting[name].append(value)
             place = self._reservoir.place()
@@ -53,10 +55,9 @@ class ImageSurvey(PartSurvey):
         if len(self._waiting["pictures"]) >= _WAITING:
             self._flush()
 
-    def signal(self, part: Any, records: Records) -> NDArray[np.float64]:
-        """Return the size of the first picture."""
-        with Image.open(io.BytesIO(part[0]), formats=FORMATS) as picture:
-            return np.array([picture.width, picture.height, len(part[0])], dtype=np.float64)
+    def signal(self, records: Records) -> NDArray[np.float64]:
+        """Return the size of the case's last picture."""
+        return self._last
 
     def contents(self, part: Any, records: Records) -> Sequence[bytes]:
         """Compare what is stored: decoded, turned upright, shrunk, however it was encoded."""

@@ -40,7 +40,7 @@ class PartSurvey(ABC):
             means nothing.
         items: what a row of the modality's table is called.
         compared: how `contents` compares them, in words.
-        signals: names of the numbers that `add` returns; a name that ends in `=` is of codes, in
+        signals: names of the numbers that `signal` returns; a name that ends in `=` is of codes, in
             which more means nothing.
     """
 
@@ -57,8 +57,8 @@ class PartSurvey(ABC):
         """Count the part of one case: as its owner has it, and what is stored of it."""
 
     @abstractmethod
-    def signal(self, part: Any, records: Records) -> NDArray[np.float64]:
-        """Return what a part can be judged by at a glance, (len(signals),); NaN for missing."""
+    def signal(self, records: Records) -> NDArray[np.float64]:
+        """Return what the part added last is judged by, (len(signals),); NaN for missing."""
 
     @abstractmethod
     def contents(self, part: Any, records: Records) -> Sequence[bytes]:

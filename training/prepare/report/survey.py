@@ -20,7 +20,7 @@ from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.data.store import SPLITS, Split
-from training.prepare.report.contents import Contents, same_across
+from training.prepare.report.contents import Contents, digest, same_across
 from training.prepare.report.image import ImageSurvey
 from training.prepare.report.issues import CaseLog, IssueCounts, field_of
 from training.prepare.report.part import Check, PartSurvey, Records
@@ -108,14 +108,14 @@ class Survey:
                 continue
             survey = self._parts[modality]
             survey.add(part, rows, case, place)
-            contents = survey.contents(part, rows)
+            contents = [digest(each) for each in survey.contents(part, rows)]
             whole += [modality.encode(), *contents]
             if modality in self._contents:
                 for each in contents:
                     self._contents[modality].add(each, number, place)
             if kept is not None:
-                signals[modality] = survey.signal(part, rows)
-        self._whole.add(b"\0".join(whole), number, place)
+                signals[modality] = survey.signal(rows)
+        self._whole.add(digest(b"".join(whole)), number, place)
         if kept is not None:
             self._tells.keep(kept, label, signals)
 

@@ -43,7 +43,7 @@ class TabularSurvey(PartSurvey):
         if len(self._waiting) >= _WAITING:
             self._flush()
 
-    def signal(self, part: Any, records: Records) -> NDArray[np.float64]:
+    def signal(self, records: Records) -> NDArray[np.float64]:
         """Return numbers and codes."""
         (record,) = records
         values, missing = np.split(record["numbers"].astype(np.float64), 2)

@@ -44,7 +44,7 @@ class TextSurvey(PartSurvey):
         if len(self._waiting["letters"]) >= _WAITING:
             self._flush()
 
-    def signal(self, part: Any, records: Records) -> NDArray[np.float64]:
+    def signal(self, records: Records) -> NDArray[np.float64]:
         """Return the number of tokens."""
         return np.array([sum(len(record["token_ids"]) for record in records)], dtype=np.float64)
 

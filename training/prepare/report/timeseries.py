@@ -76,7 +76,7 @@ class TimeseriesSurvey(PartSurvey):
                 if not again or not np.array_equal(again[0]["values"].ravel(), record["values"]):
                     self._seen_ahead.append(case)
 
-    def signal(self, part: Any, records: Records) -> NDArray[np.float64]:
+    def signal(self, records: Records) -> NDArray[np.float64]:
         """Return each number's last value and mean, and the steps with each variable."""
         (record,) = records
         grid = record["values"].reshape(self._shape)
