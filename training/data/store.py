@@ -19,7 +19,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
 
@@ -364,28 +364,27 @@ def new_folder(folder: Path) -> Iterator[Path]:
             accepted="a new folder, or an empty one",
         )
     _sweep(folder)
-    with draft_folder(folder) as draft:
-        held = os.open(draft, os.O_RDONLY)
-        try:
-            _lock(held)
-            yield draft
-        finally:
-            os.close(held)
+    with ExitStack() as held, draft_folder(folder) as draft:
+        handle = os.open(draft, os.O_RDONLY)
+        held.callback(os.close, handle)  # after the draft has its place
+        _lock(handle)
+        yield draft
 
 
 def _sweep(folder: Path) -> None:
     """Remove drafts that nobody holds any more; a young one may be about to be locked."""
     name = re.compile(re.escape(draft_prefix(folder)) + "[a-z0-9_]{8}")
     for left in folder.parent.glob(".*") if folder.parent.is_dir() else ():
-        if not name.fullmatch(left.name) or time.time() - left.stat().st_mtime < _YOUNG:
+        if not name.fullmatch(left.name):
             continue
-        held = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            if _lock(held):
+        with ExitStack() as held, suppress(FileNotFoundError):  # another run may sweep too
+            if time.time() - left.stat().st_mtime < _YOUNG:
+                continue
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, handle)
+            if _lock(handle):
                 log.info("removing %s, which an interrupted run left", left)
                 shutil.rmtree(left, ignore_errors=True)
-        finally:
-            os.close(held)
 
 
 def _lock(folder: int) -> bool:
