@@ -22,7 +22,7 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        draft = Path(tempfile.mkdtemp(prefix=draft_prefix(folder), dir=folder.parent))
     except OSError as exc:
         raise ConfigError(
             f"the folder cannot be made in {folder.parent}: {exc.strerror}",
@@ -45,6 +45,11 @@ def settle(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def draft_prefix(folder: Path) -> str:
+    """Return how the names of a folder's drafts begin; eight letters or digits follow."""
+    return f".{folder.name}-draft-"
 
 
 def _replace(draft: Path, folder: Path) -> None:

@@ -5,15 +5,22 @@
     index.arrow         one row a case: id, split, group, label, subgroups, token count, and per
                         modality the rows of its table that belong to the case, null where missing
     MODALITY.arrow      one row a note, picture, table row or series
+    report.json         what was counted and checked while it was prepared; report.html shows it
 
 The Arrow files are memory-mapped: opening a data set reads nothing.
 """
 
+import fcntl
 import hashlib
 import json
+import logging
+import os
+import re
+import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
@@ -23,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
-from lanistr.draft import draft_folder
+from lanistr.draft import draft_folder, draft_prefix
 from lanistr.errors import DataError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.preprocess import Preprocessor
@@ -39,6 +46,10 @@ _DATASET = "dataset.json"
 _ROWS_PER_BATCH = 256
 _CASES_PER_BATCH = 65_536
 _SUBGROUP = "subgroup."
+_YOUNG = 60.0
+"""Seconds for which a draft is left alone, whoever made it."""
+
+log = logging.getLogger(__name__)
 
 
 class DatasetCard(Schema):
@@ -302,16 +313,25 @@ class DatasetWriter:
             }
         )
 
+    def write_index(self, refused: Mapping[str, int]) -> Path:
+        """End the tables and write the index; return its path.
+
+        Raises:
+            DataError: there is no case.
+        """
+        for table in self._tables.values():
+            table.close()
+        path = self.folder / "index.arrow"
+        self._index.write(path)
+        if not self._index.cases:
+            raise DataError("no record could be used", code="no_records", seen=dict(refused))
+        return path
+
     def close(
         self, issues: Mapping[str, int], refused: Mapping[str, int], source: Mapping[str, Any]
     ) -> None:
-        """Write the index and `dataset.json`."""
-        for table in self._tables.values():
-            table.close()
+        """Write `dataset.json`, with a hash of every file that stands in the folder by now."""
         index = self._index
-        index.write(self.folder / "index.arrow")
-        if not index.cases:
-            raise DataError("no record could be used", code="no_records", seen=dict(refused))
         card = DatasetCard(
             format=FORMAT,
             task=self.task,
@@ -353,12 +373,43 @@ def refuse_filled(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
 
+    A process that is killed outright cannot clear up: the next one removes what it left.
+
     Raises:
         DataError: `folder` exists and is not empty.
     """
     refuse_filled(folder)
-    with draft_folder(folder) as draft:
+    _sweep(folder)
+    with ExitStack() as held, draft_folder(folder) as draft:
+        handle = os.open(draft, os.O_RDONLY)
+        held.callback(os.close, handle)  # after the draft has its place
+        _lock(handle)
         yield draft
+
+
+def _sweep(folder: Path) -> None:
+    """Remove drafts that nobody holds any more; a young one may be about to be locked."""
+    name = re.compile(re.escape(draft_prefix(folder)) + "[a-z0-9_]{8}")
+    for left in folder.parent.glob(".*") if folder.parent.is_dir() else ():
+        if not name.fullmatch(left.name):
+            continue
+        with ExitStack() as held, suppress(FileNotFoundError):  # another run may sweep too
+            if time.time() - left.stat().st_mtime < _YOUNG:
+                continue
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            held.callback(os.close, handle)
+            if _lock(handle):
+                log.info("removing %s, which an interrupted run left", left)
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _lock(folder: int) -> bool:
+    """Lock an open folder for as long as it is open; whether that worked."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
 
 
 class _Index:

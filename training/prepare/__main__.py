@@ -2,9 +2,12 @@
 
 import argparse
 import logging
+import signal
+import sys
 from collections.abc import Mapping
 
 from lanistr.command import CommandParser, run_command
+from training.prepare import physionet2012
 from training.prepare.amazon import command as amazon
 from training.prepare.amazon import images as amazon_images
 from training.prepare.kind import Kind, Step, add_shared_arguments
@@ -15,6 +18,7 @@ from training.prepare.table import command as table
 KINDS: Mapping[str, Kind] = {
     "mimic-iv": mimic_iv,
     "amazon": amazon,
+    "physionet2012": physionet2012,
     "table": table,
     "synthetic": synthetic,
 }
@@ -27,6 +31,7 @@ _ALL: Mapping[str, Kind | Step] = {**KINDS, **STEPS}
 def main() -> None:
     """Read the command line, prepare, say what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, _leave)
     arguments = _parser().parse_args()
     if arguments.kind in STEPS:
         STEPS[arguments.kind].run(arguments)
@@ -41,6 +46,11 @@ def main() -> None:
         f"{sum(card.labelled.values())} labelled; missing: "
         + ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items())
     )
+
+
+def _leave(number: int, frame: object) -> None:
+    """Leave as if interrupted, so that what was begun is cleared away."""
+    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from lanistr.preprocess import PreprocessOptions
 from lanistr.schema import Schema
 from training.data.store import Dataset
 from training.prepare.prepared import SplitOptions
+from training.prepare.report.survey import ReportOptions
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
 
@@ -75,6 +76,9 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         default=1000,
         help="stop, and leave nothing, when more values or records cannot be used (1000)",
     )
+    parser.add_argument(
+        "--no-thumbnails", action="store_true", help="show no pictures in the data report"
+    )
 
 
 def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
@@ -93,6 +97,11 @@ def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
 def split_options(arguments: argparse.Namespace) -> SplitOptions:
     """Return how the command line wants the groups dealt out."""
     return options(SplitOptions, shares=tuple(arguments.splits), seed=arguments.seed)
+
+
+def report_options(arguments: argparse.Namespace) -> ReportOptions:
+    """Return what the command line wants the data report to show."""
+    return ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions()
 
 
 def options(kind: type[SchemaT], **given: Any) -> SchemaT:

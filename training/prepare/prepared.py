@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from lanistr.errors import ConfigError, DataError, InputError
-from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.sample import Sample
@@ -27,8 +26,14 @@ from training.data.store import (
     new_folder,
 )
 from training.prepare.late import Late
+from training.prepare.report.issues import CaseLog
+from training.prepare.report.page import write_report
+from training.prepare.report.survey import ReportOptions, Survey
 
 log = logging.getLogger(__name__)
+
+SHOWN = ReportOptions()
+"""What a report shows if nothing else is asked for."""
 
 
 class SplitOptions(Schema):
@@ -53,8 +58,9 @@ def prepare(
     source: Mapping[str, Any],
     split_of: Mapping[str, Split] | None = None,
     fitted: Path | None = None,
+    report: ReportOptions = SHOWN,
 ) -> Dataset:
-    """Prepare a data set from records.
+    """Prepare a data set from records, and report on it.
 
     Args:
         samples: yields every record from the start, each time it is called the same. A part that
@@ -67,6 +73,7 @@ def prepare(
         split_of: the split of every group, where it is settled already; None: drawn.
         fitted: a data set, run or bundle whose fitted preprocessing is taken, instead of `options`
             and the training cases.
+        report: what the report in the data set shows.
 
     Raises:
         DataError: `out` exists, or there are no records.
@@ -74,12 +81,10 @@ def prepare(
         BundleError: `fitted` has no preprocessing for this task.
     """
     if split_of is None:
-        split_of = assign_splits(
-            sorted({sample.group or str(sample.id) for sample in samples()}), splits
-        )
+        split_of = assign_splits(sorted({_group(sample) for sample in samples()}), splits)
 
     def training() -> Iterable[Sample]:
-        return _each_once(s for s in samples() if split_of[s.group or str(s.id)] == "train")
+        return _each_once(s for s in samples() if split_of[_group(s)] == "train")
 
     with new_folder(out) as draft:
         if fitted:
@@ -89,11 +94,12 @@ def prepare(
             preprocessor = Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
+        survey = Survey(task, preprocessor, report, splits.seed)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
-            found = IssueLog()
+            found = CaseLog()
             known = {
                 modality: shared[modality, part.key]
                 for modality, part in sample.parts.items()
@@ -109,6 +115,7 @@ def prepare(
                     raise InputError("nothing usable is left", code="nothing_usable")
             except InputError as exc:
                 refused[exc.code] += 1
+                survey.refuse(str(sample.id), exc)
                 log.warning("%s was left out: %s", sample.id, exc)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
@@ -118,15 +125,18 @@ def prepare(
                 for modality, part in sample.parts.items()
                 if isinstance(part, Late)
             )
-            group = sample.group or str(sample.id)
+            group, label = _group(sample), task.label.encode(sample.label)
+            survey.add(sample, split_of[group], label, records, found)
             writer.add(
                 case_id=str(sample.id),
                 split=split_of[group],
                 group=group,
-                label=task.label.encode(sample.label),
+                label=label,
                 subgroups=sample.subgroups,
                 parts=parts,
             )
+        index = writer.write_index(refused)
+        write_report(draft, survey, index, source)
         writer.close(
             issues,
             refused,
@@ -180,3 +190,9 @@ def check_shares(options: SplitOptions) -> None:
             seen=list(options.shares),
             accepted="three numbers from 0 that add up to 1",
         )
+
+
+def _group(sample: Sample) -> str:
+    """Return the group of a case; one without is a group of its own."""
+    assert sample.id is not None, "records are named before they are prepared"
+    return sample.group or sample.id

@@ -6,18 +6,17 @@ cases and of the training need more.
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from training.metrics import DEFINITIONS, Floats
 from training.report import plots, tables
+from training.report.document import document
 from training.report.history import Curve, History
 
 Json = Mapping[str, Any]
 
-_STYLE = Path(__file__).with_name("page.css")
 _MOST_DOTS = 800
 _LOSSES = {
     "mlm": "Masked words (mlm)",
@@ -60,24 +59,12 @@ def page(
             kept = about["metric"] if name == "Fine-tuning" else None
             sections.append((name, _training(f"log{len(sections)}", log, kept)))
     sections.append(("What the figures mean", _definitions(report, metrics)))
-    contents = "".join(
-        f'<li><a href="#s{n}">{escape(title)}</a></li>' for n, (title, _) in enumerate(sections)
-    )
-    body = "".join(
-        f'<section id="s{n}"><h2>{escape(title)}</h2>{html}</section>'
-        for n, (title, html) in enumerate(sections)
-    )
     title = f"{about['title']}: {about['run']} on {about['split']}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head>"
-        f"<body>{_header(report)}<main>{_summary(report, metrics)}"
-        f'<nav aria-label="Contents"><ul>{contents}</ul></nav>{body}</main>'
-        "<footer>For research and for validation on your own data. <b>Not a medical device</b>; no "
-        "decision about a person should rest on this model.</footer></body></html>\n"
+    footer = (
+        "For research and for validation on your own data. <b>Not a medical device</b>; no "
+        "decision about a person should rest on this model."
     )
+    return document(title, _header(report), _summary(report, metrics), sections, footer)
 
 
 # ---- top ----------------------------------------------------------------------------------------
@@ -103,10 +90,10 @@ def _header(report: Json) -> str:
         facts["Epoch kept"] = f"{about['best_epoch']}, {best}"
     listed = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     return (
-        f'<header><p class="kind">Evaluation · {escape(about["split"])} split · '
+        f'<p class="kind">Evaluation · {escape(about["split"])} split · '
         f"{report['all']['cases']:,} cases</p><h1>{escape(about['title'])}</h1>"
         '<p class="research">For research. Not a medical device.</p>'
-        f"{cautions}<dl>{listed}</dl></header>"
+        f"{cautions}<dl>{listed}</dl>"
     )
 
 

@@ -1,8 +1,12 @@
 """Preparing: split by group, fitted on training cases, whole or not at all."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +22,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
-from training.data.store import SPLITS, Dataset
+from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.prepared import SplitOptions, assign_splits, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -178,6 +182,57 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
         prepared(rows(5), out)
     assert caught.value.code == "exists"
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+SMALL = ("--samples", "80", "--vocabulary-size", "300", "--image-size", "16")
+
+
+def interrupted_by(number: signal.Signals, out: Path) -> int:
+    """Start a preparation, send it a signal while it writes cases, and return its exit code."""
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "training.prepare", "synthetic", "--task", "mortality"),
+            *("--out", str(out), *SMALL),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not any(out.parent.glob(".*/tabular.arrow")):
+        assert process.poll() is None, "it ended before anything could interrupt it"
+        time.sleep(0.005)
+    process.send_signal(number)
+    return process.wait(60)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_asked_to_end_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int):
+    assert interrupted_by(number, tmp_path / "data") == code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_killed_and_started_again_it_gives_the_same_and_clears_up(tmp_path: Path):
+    out, whole = tmp_path / "killed" / "data", tmp_path / "whole"
+    (out.parent / ".data-draft-mine").mkdir(parents=True)  # a user's own, whatever its name
+    assert interrupted_by(signal.SIGKILL, out) == -signal.SIGKILL
+    (left,) = (path for path in out.parent.iterdir() if path.name != ".data-draft-mine")
+    os.utime(left, (0, 0))  # as if that were long ago
+    for folder in (out, whole):
+        done = command("--task", "mortality", "--out", str(folder), *SMALL)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in out.parent.iterdir()} == {"data", ".data-draft-mine"}
+    assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
+    for path in whole.iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_draft_that_another_run_holds_is_left_alone(tmp_path: Path):
+    with new_folder(tmp_path / "data") as draft:
+        os.utime(draft, (0, 0))
+        with new_folder(tmp_path / "data") as other:
+            (other / "x.txt").write_text("x")
+        assert draft.is_dir()
+        shutil.rmtree(tmp_path / "data")
 
 
 # ---- the command --------------------------------------------------------------------------------

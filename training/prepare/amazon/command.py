@@ -18,7 +18,7 @@ from training.prepare.amazon.groups import SPLIT_BY, DealtGroups
 from training.prepare.amazon.pictures import MANIFEST, Pictures
 from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
-from training.prepare.kind import options, preprocess_options, split_options
+from training.prepare.kind import options, preprocess_options, report_options, split_options
 from training.prepare.late import Late
 from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
@@ -114,6 +114,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         arguments.out,
         options=preprocess_options(arguments),
         splits=splits,
+        report=report_options(arguments),
         split_of=DealtGroups(found.splits),
         fitted=arguments.preprocessing,
         source={

@@ -13,7 +13,7 @@ from lanistr.errors import ConfigError, DataError
 from lanistr.tasks import find_task
 from training.data.store import Dataset, Split, refuse_filled
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, split_options
+from training.prepare.kind import preprocess_options, report_options, split_options
 from training.prepare.mimic_iv.cohort import (
     ADULT,
     KNOWN,
@@ -106,6 +106,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             arguments.out,
             options=options,
             splits=splits,
+            report=report_options(arguments),
             split_of=split_of,
             source={
                 "from": "mimic-iv",

@@ -14,7 +14,7 @@ from lanistr.sample import to_record
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
 from training.prepare import prepared
-from training.prepare.kind import options, preprocess_options, split_options
+from training.prepare.kind import options, preprocess_options, report_options, split_options
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 from training.prepare.synthetic.amazon import write_amazon
 from training.prepare.synthetic.mimic_iv import write_mimic_iv
@@ -68,6 +68,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         find_task(arguments.task),
         arguments.out,
         options=preprocess_options(arguments),
+        report=report_options(arguments),
         splits=split_options(arguments),
         source={"from": "synthetic", "version": __version__, **wanted.model_dump(mode="json")},
     )

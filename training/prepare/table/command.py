@@ -8,7 +8,7 @@ from lanistr import __version__
 from lanistr.errors import ConfigError
 from training.data.store import Dataset, refuse_filled
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, split_options
+from training.prepare.kind import preprocess_options, report_options, split_options
 from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
 from training.prepare.table.cases import CaseReader
@@ -94,6 +94,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             out,
             options=options,
             splits=splits,
+            report=report_options(arguments),
             source={
                 "from": "table",
                 "version": __version__,

@@ -1,0 +1,71 @@
+"""Fields of a table row or variables of a series: how many cases bring each, and which values."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.preprocess.tabular import Scale
+from lanistr.tasks import CategoryField, FieldSpec, NumberField
+from training.data.store import SPLITS
+from training.prepare.report.summaries import Numbers, Words
+
+
+class Fields:
+    """Counts, by field, cases by split and values.
+
+    Values are those that the model gets: cleaned, in the field's own unit, brought back from what
+    is stored.
+    """
+
+    def __init__(self, specs: Mapping[str, FieldSpec], scales: Mapping[str, Scale]) -> None:
+        self.numbers = [n for n, spec in specs.items() if isinstance(spec, NumberField)]
+        self.categories = [n for n, spec in specs.items() if isinstance(spec, CategoryField)]
+        self._specs, self._scales = specs, scales
+        self._values = {name: Numbers() for name in self.numbers}
+        self._words = {name: Words() for name in self.categories}
+        self._cases = {name: np.zeros(len(SPLITS), dtype=np.int64) for name in specs}
+        self._parts = np.zeros(len(SPLITS), dtype=np.int64)
+
+    def add_cases(self, splits: NDArray[np.int64], brought: Mapping[str, NDArray[Any]]) -> None:
+        """Take the splits (N,) of cases, and which of them bring each field, (N,)."""
+        self._parts += np.bincount(splits, minlength=len(SPLITS))
+        for name, there in brought.items():
+            self._cases[name] += np.bincount(splits[there > 0], minlength=len(SPLITS))
+
+    def add_numbers(self, name: str, standardised: NDArray[Any]) -> None:
+        """Take values as they are stored."""
+        scale = self._scales[name]
+        # float32 keeps seven digits of the standardised value: what lies beyond is noise.
+        digits = 6 - math.floor(math.log10(scale.std))
+        values = np.round(standardised.astype(np.float64) * scale.std + scale.mean, digits)
+        spec = self._specs[name]
+        assert isinstance(spec, NumberField)
+        self._values[name].extend(np.expm1(values) if spec.log else values)
+
+    def add_words(self, name: str, words: Sequence[str], counts: NDArray[Any]) -> None:
+        """Take how often each word came."""
+        for word, count in zip(words, counts.tolist(), strict=True):
+            if count:
+                self._words[name].add(word, int(count))
+
+    def report(self) -> dict[str, Any]:
+        """Return, by field, unit, cases by split, the share of parts that lack it, and values."""
+        return {
+            name: {
+                "kind": spec.kind,
+                "unit": getattr(spec, "unit", ""),
+                "range": getattr(spec, "range", None),
+                "cases": dict(zip(SPLITS, self._cases[name].tolist(), strict=True)),
+                "missing": {
+                    split: round(1 - have / all_, 4) if all_ else None
+                    for split, have, all_ in zip(
+                        SPLITS, self._cases[name].tolist(), self._parts.tolist(), strict=True
+                    )
+                },
+                **(self._values | self._words)[name].summary(),
+            }
+            for name, spec in self._specs.items()
+        }

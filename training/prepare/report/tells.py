@@ -1,0 +1,151 @@
+"""Whether a single field tells the label: often a field that was written after the outcome."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.tasks import LabelSpec
+from training.prepare.report.part import Check
+from training.prepare.report.summaries import Reservoir, significant
+
+CASES = 10_000
+"""Labelled cases that are looked at, drawn with the seed."""
+
+TOO_GOOD = 0.98
+"""From here on a single field tells too much: few honest measurements reach it."""
+
+FEWEST = 10
+"""Cases that a class must have, with the field, for the field to be judged."""
+
+_SHOWN = 15
+
+Floats = NDArray[np.float64]
+
+
+class Tells:
+    """Keeps, of cases drawn by lot, what can be seen at a glance, and judges it by the label."""
+
+    def __init__(self, label: LabelSpec, parts: Mapping[str, Sequence[str]], seed: int) -> None:
+        """Begin.
+
+        Args:
+            label: what is predicted.
+            parts: by modality, the names of its signals, see `PartSurvey`.
+            seed: of the draw.
+        """
+        self._label, self._parts = label, parts
+        self._reservoir = Reservoir(CASES, seed)
+        self._kept: dict[int, tuple[float, Mapping[str, Floats]]] = {}
+
+    def place(self, label: float) -> int | None:
+        """Return where the next case is kept; None: it is not, and its signals need not be made."""
+        return None if np.isnan(label) else self._reservoir.place()
+
+    def keep(self, place: int, label: float, signals: Mapping[str, Floats]) -> None:
+        """Keep a case."""
+        self._kept[place] = (label, signals)
+
+    def report(self) -> tuple[dict[str, Any], Check]:
+        """Return the fields that tell most, and whether one tells too much."""
+        name = "Fields that tell the label by themselves"
+        labels = np.array([label for label, _ in self._kept.values()])
+        strengths: dict[str, float] = {}
+        for modality, names in self._parts.items():
+            absent = np.full(len(names), np.nan)
+            rows = [signals.get(modality) for _, signals in self._kept.values()]
+            if not rows:
+                continue
+            there = np.array([row is not None for row in rows], dtype=np.float64)
+            table = np.stack([absent if row is None else row for row in rows])
+            strengths[f"{modality}: there or not"] = self._strength(there, labels)
+            for column, signal in zip(table.T, names, strict=True):
+                field = f"{modality}: {signal.rstrip('=')}"
+                known = ~np.isnan(column)
+                values, true = column[known], labels[known]
+                if signal.endswith("="):
+                    values = _rates(values, true, self._label)
+                strengths[field] = self._strength(values, true)
+                if 0 < known.sum() < there.sum():
+                    among = there > 0
+                    strengths[f"{field}, there or not"] = self._strength(
+                        known[among].astype(np.float64), labels[among]
+                    )
+        ranked = sorted(
+            ((field, each) for field, each in strengths.items() if not np.isnan(each)),
+            key=lambda each: (-each[1], each[0]),
+        )
+        figure = "Spearman" if self._label.kind == "regression" else "AUROC"
+        found = {
+            "figure": figure,
+            "cases": len(labels),
+            "judged": len(ranked),
+            "strongest": {field: significant(each) for field, each in ranked[:_SHOWN]},
+        }
+        if not ranked:
+            said = f"too few labelled cases: {FEWEST} of each class are needed"
+            return found, Check(name, "not checked", None, said)
+        best, most = ranked[0]
+        said = (
+            f"{len(ranked):,} fields judged one by one over {len(labels):,} labelled cases; "
+            f"the strongest is {best}, {figure} {most:.3f}"
+        )
+        guilty = [f"{field} ({each:.4f})" for field, each in ranked if each >= TOO_GOOD]
+        if not guilty:
+            return found, Check(name, "ok", 0, said)
+        said += f"; {figure} of {TOO_GOOD:g} or more: was it written after the outcome?"
+        return found, Check(name, "warning", len(guilty), said, guilty[:10])
+
+    def _strength(self, values: Floats, labels: Floats) -> float:
+        """Return how well values (N,) order the labels, in whichever direction; NaN if unknown."""
+        if self._label.kind == "regression":
+            return abs(_spearman(values, labels)) if len(values) >= 2 * FEWEST else np.nan
+        classes = range(1, 2) if self._label.kind == "binary" else range(self._label.outputs)
+        areas = [_auroc(values, labels == code) for code in classes]
+        known = [max(area, 1 - area) for area in areas if not np.isnan(area)]
+        return max(known, default=np.nan)
+
+
+def _auroc(values: Floats, positive: NDArray[np.bool_]) -> float:
+    """Return the chance that a positive case has the larger value; equal values count half."""
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    if min(positives, negatives) < FEWEST:
+        return np.nan
+    _, place = np.unique(values, return_inverse=True)
+    hits, misses = np.bincount(place, weights=positive), np.bincount(place, weights=~positive)
+    below = np.cumsum(misses) - misses
+    return float(hits @ (below + misses / 2)) / (positives * negatives)
+
+
+def _spearman(values: Floats, labels: Floats) -> float:
+    first, second = _ranks(values), _ranks(labels)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return np.nan
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+
+
+def _rates(codes: Floats, labels: Floats, label: LabelSpec) -> Floats:
+    """Return, for each code, the mean label of the other half of the cases that have it.
+
+    From the same half, a code that every case has to itself would tell everything.
+    """
+    target = labels if label.kind in ("regression", "binary", "ordinal") else labels == 0
+    rates = np.empty(len(codes))
+    half = np.arange(len(codes)) % 2
+    for this in (0, 1):
+        other = half != this
+        known, place = np.unique(codes[other], return_inverse=True)
+        if not len(known):
+            rates[half == this] = 0
+            continue
+        means = np.bincount(place, weights=target[other]) / np.bincount(place)
+        at = np.minimum(np.searchsorted(known, codes[half == this]), len(known) - 1)
+        found = known[at] == codes[half == this]
+        rates[half == this] = np.where(found, means[at], np.mean(target[other]))
+    return rates
