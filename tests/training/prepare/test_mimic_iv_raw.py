@@ -119,5 +119,5 @@ def test_a_stay_without_a_part_has_no_such_records(tmp_path: Path):
 
 
 def test_reviews_are_not_in_mimic(tmp_path: Path):
-    with pytest.raises(ConfigError, match="MIMIC-IV has no such records"):
+    with pytest.raises(ConfigError, match="the layout belongs to another task"):
         LAYOUTS["mimic-iv"]("rating", SyntheticOptions(samples=1), tmp_path)

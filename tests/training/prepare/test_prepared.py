@@ -281,10 +281,11 @@ def test_raw_records_are_written_as_users_have_them(tmp_path: Path):
     ("option", "value", "says"),
     [
         ("--samples", "0", "samples"),
-        ("--missing", "1.5", "missing"),
+        ("--missing", "1.5", "missing.all"),
         ("--missing", "image=2", "missing.by modality.image"),
         ("--missing", "imag=0.5", "missing.by modality.imag.[key]"),
-        ("--missing", "image", "--missing"),
+        ("--missing", "image", "missing.all"),
+        ("--missing", "image=1=2", "missing.by modality.image"),
         ("--image-size", "3", "image.size"),
         ("--vocabulary", "/nowhere.txt", "text.vocabulary"),
     ],
