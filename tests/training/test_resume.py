@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from lanistr.errors import ConfigError
 from tests.fixtures_runs import SMALL
@@ -209,3 +210,20 @@ def test_how_the_machine_is_used_may_change(
         overrides=(*PRETRAIN, "runtime.workers=1", "checkpoints.keep=1"),
     )  # fmt: skip
     assert entries(cut_off) == entries(undisturbed)
+
+
+def test_a_run_does_not_go_on_with_other_initial_weights_under_the_same_name(
+    stays: Path, stays_pretrained: Path, tmp_path: Path
+) -> None:
+    init, out = tmp_path / "init", tmp_path / "run"
+    shutil.copytree(stays_pretrained, init)
+    words = arguments("finetune", stays, out, *FINETUNE, "freeze_encoders=true", init=init)
+    run_until(words, lambda: bool(checkpoints(out)), signal.SIGKILL)
+    path = init / "model" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: 0.5 * each for name, each in tensors.items()}, path)
+    (line,) = run(words, code=2).splitlines()[-1:]
+    assert line.startswith(f"error: {init}: ")
+    assert "began with other weights" in line
+    save_file(tensors, path)
+    run(words)
