@@ -140,6 +140,24 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def verify(self) -> None:
+        """Read every file once and check that it is as it was written: a second a gigabyte or so.
+
+        Raises:
+            DataError: naming the first that is not.
+        """
+        for name, expected in self.card.hashes.items():
+            path = self.folder / name
+            found = file_hash(path) if path.is_file() else "no such file"
+            if found != expected:
+                raise DataError(
+                    "not as it was written",
+                    code="damaged_data",
+                    field=str(path),
+                    seen=found,
+                    accepted=f"sha256 {expected}; copy or prepare the data again",
+                )
+
     @property
     def splits(self) -> list[str]:
         """The split of every case."""
