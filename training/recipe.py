@@ -64,9 +64,9 @@ class RuntimeConfig(Schema):
     """How a run uses its machines; what is learned is the same in the mean.
 
     Attributes:
-        tokens: most tokens (words, patches, time steps, padding counted) that a process takes at
-            once; a step of more is taken in several turns, whose gradients are added up. None:
-            a step is one turn.
+        tokens: most tokens that a process takes at once, one case alone excepted: words, padded
+            to the longest text, and what fusion gets of pictures, series and rows. A step of more
+            is taken in several turns, whose gradients are added up. None: a step is one turn.
         strategy: of several processes: "ddp", each with the whole model, or "fsdp", each with a
             share of weights, gradients and optimiser state.
         precision: of the arithmetic; weights are float32. "auto" is bf16 on a GPU.
