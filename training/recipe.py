@@ -1,18 +1,19 @@
 """Recipes: how a model is built and trained, as data.
 
 `recipes/pretrain/NAME.yaml` and `recipes/finetune/NAME.yaml` name a model of
-`recipes/model/NAME.yaml`; any value can be overridden by its path, such as `optim.lr=1e-4` or
-`model.text.layers=2`.
+`recipes/model/NAME.yaml`; any single value can be overridden by its path, such as `optim.lr=1e-4`
+or `model.text.layers=2`. Another model by name takes a recipe of one's own.
 """
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lanistr.errors import ConfigError, unknown_name
 from lanistr.modalities import Modality
@@ -124,6 +125,16 @@ class PretrainRecipe(Recipe):
     losses: LossWeights = LossWeights()
 
 
+def _class_weights(value: Any) -> Any:
+    """Refuse what is neither a word nor weights; of a union pydantic names the first part alone."""
+    numbers = isinstance(value, list | tuple) and all(
+        type(each) in (int, float) and 0 < each < math.inf for each in value
+    )
+    if not numbers and value not in ("equal", "balanced"):
+        raise ValueError("should be equal, balanced or a number above 0 for each class")
+    return value
+
+
 class FinetuneRecipe(Recipe):
     """Learning a task from labelled cases.
 
@@ -146,9 +157,9 @@ class FinetuneRecipe(Recipe):
     freeze_encoders: bool = True
     cache_features: bool = True
     modality_dropout: float = Field(default=0.1, ge=0, lt=1)
-    class_weights: Literal["equal", "balanced"] | tuple[Annotated[float, Field(gt=0)], ...] = (
-        "equal"
-    )
+    class_weights: Annotated[
+        Literal["equal", "balanced"] | tuple[float, ...], BeforeValidator(_class_weights)
+    ] = "equal"
     ordinal: Literal["score", "classes"] = "score"
     validate_every: int = Field(default=1, ge=1)
     patience: int = Field(default=10, ge=1)
@@ -196,7 +207,7 @@ def model_config(
         head: the task's head.
 
     Raises:
-        ConfigError: a size is missing, unknown or impossible.
+        ConfigError: a size is missing, unknown or impossible, or is a head's where there is none.
     """
     merged = dict(sizes)
     for modality in Modality:
@@ -223,9 +234,14 @@ def model_config(
             merged[modality] = {**chosen, **dimensions[modality]}
     if head is not None:
         merged["head"] = head.model_dump() | (merged.get("head") or {})
-    else:
-        merged.pop("head", None)
-    return LanistrConfig.parse(merged, ConfigError, "model")
+    elif merged.get("head") is not None:
+        raise ConfigError(
+            "pretraining has no head",
+            field="model.head",
+            seen=merged["head"],
+            accepted="none here; sizes of the head are chosen when fine-tuning",
+        )
+    return LanistrConfig.parse(merged, ConfigError, "recipe", within=("model",))
 
 
 def head_config(label: LabelSpec, recipe: FinetuneRecipe) -> HeadConfig:
