@@ -13,8 +13,10 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def parse(cls, data: Any, error: type[LanistrError], source: str) -> Self:
-        """Validate `data` as read from a file.
+    def parse(
+        cls, data: Any, error: type[LanistrError], source: str, *, within: tuple[str, ...] = ()
+    ) -> Self:
+        """Validate `data` as read from a file, or from the part of one that `within` leads to.
 
         Raises:
             error: for the first thing wrong, with the path inside `source` and what is accepted.
@@ -23,7 +25,7 @@ class Schema(BaseModel):
             return cls.model_validate(data)
         except ValidationError as exc:
             first = exc.errors(include_url=False)[0]
-            path = ".".join(str(step) for step in first["loc"])
+            path = ".".join(str(step) for step in (*within, *first["loc"]))
             if first["type"] == "extra_forbidden":
                 message = f"{source}: unknown key"
                 accepted = unknown_name(first["loc"][-1], _keys_at(cls, first["loc"][:-1]))

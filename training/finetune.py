@@ -55,6 +55,7 @@ def main() -> None:
     require_paths(arguments)
     with joined(arguments.device) as world:
         dataset = Dataset.open(arguments.data, recipe.augment)
+        world.share(dataset.verify)
         label = dataset.task.label
         _check(recipe, dataset, init)
         positions = dataset.rows("train", labelled=True)

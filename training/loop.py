@@ -132,6 +132,7 @@ class Trainer:
         self.optimizer = make_optimizer(objective.model, recipe.optim)
         self.parameters = [each for each in objective.model.parameters() if each.requires_grad]
         self.generator = Generator(world.device)
+        self.hiding = Generator()
         self.dtype = _dtype(recipe, world.device)
         self.rate = matmul_rate(world.device, self.dtype)
         self.checkpoints = Checkpoints(run.folder, recipe.checkpoints.keep)
@@ -223,7 +224,8 @@ class Trainer:
         seen: list[tuple[Tensor, Sequence[str]]] = []
         for each in loaded:
             part = each.part
-            loss, named = self._run(each.batch.to(device), part)
+            batch = self.objective.shown(each.batch, self.hiding.manual_seed(_mask_seed(part)))
+            loss, named = self._run(batch.to(device), part)
             seen.append((loss.detach(), each.ids))
             sums[-1] += loss.detach()
             for place, name in enumerate(names):
@@ -235,7 +237,7 @@ class Trainer:
                     [
                         each.batch.size,
                         int(self.dataset.tokens[part.positions].sum()),
-                        step_flops(self.objective.model, each.batch),
+                        step_flops(self.objective.model, batch),
                         0,
                     ],
                     dtype=torch.float64,
@@ -274,8 +276,7 @@ class Trainer:
     def _run(self, batch: Any, part: MicroBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Run forward and backward over a micro-batch; gradients add up."""
         _seed_dropout(part.seed, self.world.device)
-        # Not the same seed: streams that start alike would draw masks like dropout.
-        self.generator.manual_seed(part.seed ^ 0x5EED)
+        self.generator.manual_seed(_mask_seed(part))
         with accumulating(self.objective.run, part.last):
             with torch.autocast(
                 self.world.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16
@@ -312,6 +313,11 @@ def _seed_dropout(seed: int, device: torch.device) -> None:
         torch.default_generator.manual_seed(seed)
     else:
         torch.manual_seed(seed)
+
+
+def _mask_seed(part: MicroBatch) -> int:
+    """Return the seed of masks: not dropout's, as streams that start alike would draw alike."""
+    return part.seed ^ 0x5EED
 
 
 def _costs(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:

@@ -39,6 +39,10 @@ class Objective(Protocol):
         """Names of the parts of the loss, in the order in which they are reported."""
         ...
 
+    def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
+        """Return what the model is to see of a micro-batch, which stands on the CPU."""
+        ...
+
     def __call__(
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -64,6 +68,10 @@ class Pretraining:
         self.losses = [FAMILIES[each].loss for each in model.config.modalities]
         if model.config.simmmm:
             self.losses.append("simmmm")
+
+    def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
+        """Return the batch as it is: the model itself hides parts of it and fills them in."""
+        return batch
 
     def __call__(
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
@@ -107,13 +115,16 @@ class Task:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
         self.run = run or model
 
+    def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
+        """Return the batch without the modalities that are hidden."""
+        return drop_modalities(batch, self.modality_dropout, generator)
+
     def __call__(
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a micro-batch, of labelled cases alone, adds to the step's loss."""
         assert batch.labels is not None
-        hidden = drop_modalities(batch, self.modality_dropout, generator)
-        loss = part.weight * self.loss(self.run(hidden, part.company).logits, batch.labels)
+        loss = part.weight * self.loss(self.run(batch, part.company).logits, batch.labels)
         return loss, {"task": loss.detach()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

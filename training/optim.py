@@ -16,20 +16,8 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     Raises:
         ConfigError: a rate is given for a part that the model has not, or that is not trained.
     """
-    trained = {
-        name.removeprefix("core."): each  # as in the model without its pretexts
-        for name, each in model.named_parameters()
-        if each.requires_grad
-    }
-    parts = {".".join(name.split(".")[:n]) for name in trained for n in range(1, 5)}
-    for part in config.rates:
-        if part not in parts:
-            raise ConfigError(
-                "no part of the model that is trained",
-                field="optim.rates",
-                seen=part,
-                accepted=unknown_name(part, sorted(each for each in parts if each.count(".") < 2)),
-            )
+    check_rates(model, config)
+    trained = _trained(model)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
         groups.setdefault((_rate(name, config), parameter.ndim > 1), []).append(parameter)
@@ -56,6 +44,23 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
     return optimizer
 
 
+def check_rates(model: nn.Module, config: OptimConfig) -> None:
+    """Check that rates are given for parts that there are.
+
+    Raises:
+        ConfigError: the model has no such part, or it is not trained.
+    """
+    parts = {".".join(name.split(".")[:n]) for name in _trained(model) for n in range(1, 5)}
+    for part in config.rates:
+        if part not in parts:
+            raise ConfigError(
+                "no part of the model that is trained",
+                field="optim.rates",
+                seen=part,
+                accepted=unknown_name(part, sorted(each for each in parts if each.count(".") < 2)),
+            )
+
+
 def rate_factor(config: OptimConfig, step: int, steps: int) -> float:
     """Return the share of the full learning rate that a step of a run of `steps` is taken with.
 
@@ -71,6 +76,15 @@ def set_rates(optimizer: AdamW, factor: float) -> None:
     """Set every group's learning rate to a share of its full one."""
     for group in optimizer.param_groups:
         group["lr"] = factor * group["full_lr"]
+
+
+def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what is trained, named as in the model without its pretexts."""
+    return {
+        name.removeprefix("core."): each
+        for name, each in model.named_parameters()
+        if each.requires_grad
+    }
 
 
 def _rate(name: str, config: OptimConfig) -> float:

@@ -7,6 +7,7 @@ from lanistr.model.lanistr import Lanistr, LanistrForPretraining, count_paramete
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.tasks import TaskSpec, find_task
 from training.flops import forward_flops
+from training.optim import check_rates
 from training.recipe import Recipe
 
 USUAL_TASK = "mortality"
@@ -21,7 +22,11 @@ def plan(recipe: Recipe, model: Lanistr | LanistrForPretraining) -> dict[str, An
     Args:
         recipe: as resolved.
         model: on the meta device.
+
+    Raises:
+        ConfigError: a rate is given for a part that the model has not, or that is not trained.
     """
+    check_rates(model, recipe.optim)
     counts = count_parameters(model)
     looked = recipe.init.local().named()
     return {

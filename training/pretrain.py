@@ -47,6 +47,7 @@ def main() -> None:
     require_paths(arguments)
     with joined(arguments.device) as world:
         dataset = Dataset.open(arguments.data, recipe.augment)
+        world.share(dataset.verify)
         positions = dataset.rows("train")
         torch.manual_seed(recipe.seed)
         fitted = dataset.preprocessor

@@ -1,18 +1,19 @@
 """Recipes: how a model is built and trained, as data.
 
 `recipes/pretrain/NAME.yaml` and `recipes/finetune/NAME.yaml` name a model of
-`recipes/model/NAME.yaml`; any value can be overridden by its path, such as `optim.lr=1e-4` or
-`model.text.layers=2`.
+`recipes/model/NAME.yaml`; any single value can be overridden by its path, such as `optim.lr=1e-4`
+or `model.text.layers=2`. Another model by name takes a recipe of one's own.
 """
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from lanistr.errors import ConfigError, unknown_name
 from lanistr.modalities import Modality
@@ -67,9 +68,9 @@ class RuntimeConfig(Schema):
     """How a run uses its machines; what is learned is the same in the mean.
 
     Attributes:
-        tokens: most tokens (words, patches, time steps, padding counted) that a process takes at
-            once; a step of more is taken in several turns, whose gradients are added up. None:
-            a step is one turn.
+        tokens: most tokens that a process takes at once, one case alone excepted: words, padded
+            to the longest text, and what fusion gets of pictures, series and rows. A step of more
+            is taken in several turns, whose gradients are added up. None: a step is one turn.
         strategy: of several processes: "ddp", each with the whole model, or "fsdp", each with a
             share of weights, gradients and optimiser state.
         precision: of the arithmetic; weights are float32. "auto" is bf16 on a GPU.
@@ -127,6 +128,16 @@ class PretrainRecipe(Recipe):
     losses: LossWeights = LossWeights()
 
 
+def _class_weights(value: Any) -> Any:
+    """Refuse what is neither a word nor weights; of a union pydantic names the first part alone."""
+    numbers = isinstance(value, list | tuple) and all(
+        type(each) in (int, float) and 0 < each < math.inf for each in value
+    )
+    if not numbers and value not in ("equal", "balanced"):
+        raise ValueError("should be equal, balanced or a number above 0 for each class")
+    return value
+
+
 class FinetuneRecipe(Recipe):
     """Learning a task from labelled cases.
 
@@ -149,9 +160,9 @@ class FinetuneRecipe(Recipe):
     freeze_encoders: bool = True
     cache_features: bool = True
     modality_dropout: float = Field(default=0.1, ge=0, lt=1)
-    class_weights: Literal["equal", "balanced"] | tuple[Annotated[float, Field(gt=0)], ...] = (
-        "equal"
-    )
+    class_weights: Annotated[
+        Literal["equal", "balanced"] | tuple[float, ...], BeforeValidator(_class_weights)
+    ] = "equal"
     ordinal: Literal["score", "classes"] = "score"
     validate_every: int = Field(default=1, ge=1)
     patience: int = Field(default=10, ge=1)
@@ -199,7 +210,7 @@ def model_config(
         head: the task's head.
 
     Raises:
-        ConfigError: a size is missing, unknown or impossible.
+        ConfigError: a size is missing, unknown or impossible, or is a head's where there is none.
     """
     merged = dict(sizes)
     for modality in Modality:
@@ -226,9 +237,14 @@ def model_config(
             merged[modality] = {**chosen, **dimensions[modality]}
     if head is not None:
         merged["head"] = head.model_dump() | (merged.get("head") or {})
-    else:
-        merged.pop("head", None)
-    return LanistrConfig.parse(merged, ConfigError, "model")
+    elif merged.get("head") is not None:
+        raise ConfigError(
+            "pretraining has no head",
+            field="model.head",
+            seen=merged["head"],
+            accepted="none here; sizes of the head are chosen when fine-tuning",
+        )
+    return LanistrConfig.parse(merged, ConfigError, "recipe", within=("model",))
 
 
 def head_config(label: LabelSpec, recipe: FinetuneRecipe) -> HeadConfig:

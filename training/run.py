@@ -29,13 +29,13 @@ from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_folder
 from lanistr.errors import CheckpointError, ConfigError, DataError
-from lanistr.model.checkpoint import CONFIG_NAME
+from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
-from training.data.store import Dataset, data_hash
+from training.data.store import Dataset, data_hash, file_hash
 from training.recipe import Recipe
 
 CONFIG, TASK, LOG, CHECKPOINTS, MODEL, CALIBRATION, _LOCK = (
@@ -60,6 +60,7 @@ class RunConfig(Schema):
         data: folder of the prepared data set.
         data_hash: of its `dataset.json`, which holds the hashes of all its files.
         init: run whose weights it started from; None for random ones.
+        init_hash: sha256 of these weights; None where there are none, or nobody took it yet.
         parameters: count by module.
         synthetic: the data were made by chance: what is learned from them means nothing.
     """
@@ -69,6 +70,7 @@ class RunConfig(Schema):
     data: str
     data_hash: str
     init: str | None
+    init_hash: str | None = None
     parameters: dict[str, int]
     synthetic: bool
     versions: dict[str, str]
@@ -98,6 +100,7 @@ class Run:
         Raises:
             ConfigError: the folder holds a finished run, an unfinished one of other settings, or
                 something else; or a command is at work on it.
+            CheckpointError: the initial weights are not those that the unfinished run began with.
         """
         config = RunConfig(
             stage=stage,
@@ -105,6 +108,7 @@ class Run:
             data=str(dataset.folder),
             data_hash=data_hash(dataset),
             init=str(init) if init else None,
+            init_hash=file_hash(init / MODEL / WEIGHTS_NAME) if init else None,
             parameters=count_parameters(model),
             synthetic=dataset.synthetic,
             versions=versions(),
@@ -274,8 +278,9 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
 
     Raises:
         ConfigError: naming the first setting that differs.
+        CheckpointError: the initial weights do, of which those that are frozen are read again.
     """
-    free = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
+    free = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.", "init_hash.")
     was, is_now = (dict(_leaves(each.model_dump(mode="json"))) for each in (before, now))
     for path in sorted(was.keys() | is_now.keys()):
         if was.get(path) != is_now.get(path) and not f"{path}.".startswith(free):
@@ -286,6 +291,14 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
                 seen=is_now.get(path),
                 accepted=f"{was.get(path)!r}, to go on with it; or another folder",
             )
+    if before.init_hash and before.init_hash != now.init_hash:
+        raise CheckpointError(
+            f"{folder} holds a run that was cut off and began with other weights of {now.init}",
+            code="other_weights",
+            field=str(now.init),
+            seen=now.init_hash,
+            accepted=f"{before.init_hash} (sha256 of {MODEL}/{WEIGHTS_NAME}), or another folder",
+        )
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

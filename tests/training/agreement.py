@@ -1,4 +1,4 @@
-"""Run by torchrun: do processes whose batch statistics differ predict the same?
+"""Run by torchrun: do processes whose batch statistics differ predict what the first one would?
 
 python -m torch.distributed.run --nproc-per-node 2 -m tests.training.agreement RUN DATA STRATEGY
 """
@@ -13,6 +13,7 @@ from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset
 from training.distributed import joined, parallelize
 from training.finetune import _outputs
+from training.predict import predict
 from training.recipe import FinetuneRecipe, load_recipe
 
 
@@ -21,18 +22,21 @@ def main(run: str, data: str, strategy: str) -> None:
     with joined("cpu") as world:
         dataset = Dataset.open(Path(data))
         model = from_pretrained(Path(run) / "model", Lanistr)
-        for name, buffer in model.named_buffers():
-            if "running_mean" in name:
-                buffer += world.process
-        parallelize(model, recipe.runtime, world)
+        parallelize(model, recipe.runtime, world)  # makes them alike
+        statistics = [each for name, each in model.named_buffers() if "running_mean" in name]
+        for each in statistics:
+            each += world.process
         rows = dataset.rows("validation")
+        # Every process, since they run together what they share.
+        alone = world.gather(predict(model, dataset, rows, world.device))
         outputs = _outputs(model, dataset, rows, recipe, world, None)
         every = world.gather(outputs)
+        kept = world.gather([each.numpy().copy() for each in statistics])
         if world.leads:
-            moved = any(
-                bool(each.any()) for n, each in model.named_buffers() if "running_mean" in n
-            )
-            print("statistics there:", moved, "agree:", np.array_equal(every[0], every[1]))
+            print("statistics count:", not np.allclose(alone[0], alone[1], atol=1e-3))
+            print("agree:", np.array_equal(every[0], every[1]))
+            print("as the first:", np.allclose(outputs, alone[0], rtol=0, atol=1e-5))
+            print("left alike:", all(map(np.array_equal, *kept)))
             print("cases:", len(outputs) == len(rows), "finite:", bool(np.isfinite(outputs).all()))
 
 

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lanistr.errors import ConfigError
 from lanistr.model.lanistr import Lanistr
+from lanistr.model.tensors import TensorBatch
 from training import pretrain
 from training.data.store import Dataset
 from training.distributed import World
@@ -129,6 +130,29 @@ def test_samples_per_second_counts_the_waiting_for_batches(
     for _ in trainer(stars_dataset, tmp_path / "run").walk():
         pass
     assert all(each["samples_per_second"] <= 16 / 0.2 for each in entries(tmp_path / "run"))
+
+
+def test_the_work_that_is_counted_is_of_what_modality_dropout_leaves(
+    stars_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hiding(model: Lanistr, **given: Any) -> Task:
+        model.register_forward_pre_hook(lambda _, inputs: computed.append(rows(inputs[0])))
+        return Task(model, **given | {"modality_dropout": 0.5})
+
+    def rows(batch: TensorBatch) -> int:
+        return sum(len(each.sample) for each in batch.parts.values())
+
+    def count(_: Lanistr, batch: TensorBatch) -> int:
+        counted.append(rows(batch))
+        return 1
+
+    computed: list[int] = []
+    counted: list[int] = []
+    monkeypatch.setattr("training.loop.step_flops", count)
+    for _ in trainer(stars_dataset, tmp_path / "run", task=hiding).walk():
+        pass
+    assert counted == computed
+    assert 30 < sum(counted) < 70  # of 100
 
 
 def test_the_gradient_is_clipped(stars_here: Dataset, tmp_path: Path) -> None:

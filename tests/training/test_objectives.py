@@ -90,10 +90,10 @@ def test_a_batch_may_lose_everything_and_still_teaches(
     stays_finetuned, batch: TensorBatch, generator: torch.Generator
 ) -> None:
     model = from_pretrained(stays_finetuned / "model", Lanistr).train()
-    hidden = drop_modalities(batch, 0.999, generator)
-    assert hidden.parts == {}
     task = Task(model, modality_dropout=0.999)
-    loss, report = task(batch, part(batch), generator)
+    hidden = task.shown(batch, generator)
+    assert hidden.parts == {}
+    loss, report = task(hidden, part(batch), generator)
     loss.backward()
     assert np.isfinite(float(report["task"]))
     assert model.head is not None
@@ -211,7 +211,7 @@ def test_a_modality_that_dropout_took_is_run_over_nothing_for_the_others_sake(
     model = from_pretrained(stays_finetuned / "model", Lanistr).train()
     task = Task(model, modality_dropout=0.999)
     of = replace(part(batch), company=frozenset(batch.parts))
-    loss, _ = task(batch, of, generator)
+    loss, _ = task(task.shown(batch, generator), of, generator)
     loss.backward()
     used = [n for n, p in model.named_parameters() if n.startswith("proj") and p.grad is not None]
     assert {name.split(".")[1] for name in used} == set(batch.parts)

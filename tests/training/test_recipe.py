@@ -103,7 +103,7 @@ def test_an_override_may_add_a_group_that_the_recipe_lacks_and_later_ones_win() 
 WRONG = {
     "smal": ((), "did you mean 'small'"),
     "demo": (("optim.lrr=1",), "did you mean 'lr'"),
-    "mimic-iv": (("model.text.widht=8",), "did you mean 'width'"),
+    "mimic-iv": (("model.text.widht=8",), "model.text.widht: recipe: unknown key"),
     "small": (("optim.epochs=0",), "optim.epochs"),
     "./small.yaml": ((), "no such pretrain recipe"),
 }
@@ -175,6 +175,29 @@ def test_a_wrong_file_is_one_line_that_names_it_or_the_key(
         load(name=str(path))
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model.text.layrs=2", "model.text.layrs: recipe: unknown key; seen 2; accepted: did you"),
+        ("model.text.layers=0", "model.text.layers: recipe: "),
+        ("model.head.kind=foo", "model.head: pretraining has no head"),
+        ("optim.rates={foo: 1}", "optim.rates: no part of the model that is trained"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(
+    command: Callable[..., str], override: str, said: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        command(pretrain.main, "--dry-run", "--recipe", "demo", overrides=(override,))
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize("wrong", ["[1, -2]", "[1, heavy]", "[1, true]", "[.inf]", "foo", "2"])
+def test_wrong_class_weights_are_told_all_that_is_accepted(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=r"^class_weights: .*equal, balanced or a number above 0"):
+        load(f"class_weights={wrong}", stage="finetune")
 
 
 def test_the_real_commands_leave_with_code_2_and_one_line() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from lanistr.errors import ConfigError
 from tests.fixtures_runs import SMALL
@@ -251,3 +252,20 @@ def test_a_checkpoint_is_never_removed_for_one_that_cannot_be_read(
     whole = [name for name in checkpoints(out) if name not in there[1:]]
     assert whole
     assert max(whole) > there[0]
+
+
+def test_a_run_does_not_go_on_with_other_initial_weights_under_the_same_name(
+    stays: Path, stays_pretrained: Path, tmp_path: Path
+) -> None:
+    init, out = tmp_path / "init", tmp_path / "run"
+    shutil.copytree(stays_pretrained, init)
+    words = arguments("finetune", stays, out, *FINETUNE, "freeze_encoders=true", init=init)
+    run_until(words, lambda: bool(checkpoints(out)), signal.SIGKILL)
+    path = init / "model" / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: 0.5 * each for name, each in tensors.items()}, path)
+    (line,) = run(words, code=2).splitlines()[-1:]
+    assert line.startswith(f"error: {init}: ")
+    assert "began with other weights" in line
+    save_file(tensors, path)
+    run(words)

@@ -1,17 +1,19 @@
 """What frozen encoders make of the rows of a data set: encoded once, then read every epoch.
 
     DATA/encoded/KEY/
-      about.json          where it came from
+      about.json          where it came from, and the sha256 of the other files
       MODALITY.f16        the tokens of all rows one after another, W float16 numbers each
       MODALITY.rows.npy   the rows of the modality's table that are here, ascending
       MODALITY.ends.npy   where each row's tokens end, in tokens
 
 The key is a hash of weights, data and cases, so that a run with another seed finds what an earlier
-one wrote, and one with other weights does not.
+one wrote, and one with other weights does not. Files that are not as they were written are made
+anew.
 """
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +31,9 @@ from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr
 from training.data.loader import load_rows
 from training.data.sampler import in_order
-from training.data.store import Dataset, data_hash
+from training.data.store import Dataset, data_hash, file_hash
+
+log = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 64
 
@@ -78,6 +82,8 @@ def encode_once(
 ) -> Path:
     """Return the folder of what the encoders make of the cases; encode them if nobody has before.
 
+    Every file is read once to compare its hash, which takes a second a gigabyte or so.
+
     Args:
         model: on the device, its encoders frozen.
         dataset: where the cases stand.
@@ -90,7 +96,7 @@ def encode_once(
     """
     key = _key(model, dataset, positions, device)
     folder = dataset.folder / "encoded" / key
-    if not (folder / "about.json").is_file():
+    if not _whole(folder):
         with draft_folder(folder) as draft:
             widths: dict[str, int] = {}
             for modality in dataset.task.modalities:
@@ -100,9 +106,28 @@ def encode_once(
                     assert isinstance(encoder, Encoder)
                     widths[modality] = encoder.width
                     _encode(encoder, dataset, modality, rows, draft, device, workers)
-            about = {"data": str(dataset.folder), "cases": len(positions), "widths": widths}
+            about = {
+                "data": str(dataset.folder),
+                "cases": len(positions),
+                "widths": widths,
+                "hashes": {path.name: file_hash(path) for path in sorted(draft.iterdir())},
+            }
             (draft / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return folder
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a folder holds what was encoded before, as it was written."""
+    if not folder.is_dir():
+        return False
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        damaged = [n for n, each in about["hashes"].items() if file_hash(folder / n) != each]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
+        damaged = [str(exc)]
+    if damaged:
+        log.warning("%s is damaged and encoded again: %s", folder, ", ".join(damaged))
+    return not damaged
 
 
 @torch.inference_mode()

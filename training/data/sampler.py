@@ -68,7 +68,8 @@ class Curriculum:
         lengths: tokens of text of every case of the data set, by which cases are grouped.
         costs: tokens that every case of the data set brings besides.
         compared: fused tokens of every case of the data set that SimMMM compares; None without it.
-        budget: most tokens of a micro-batch, padding counted; None for as many as there are.
+        budget: most tokens of a micro-batch, padding counted; a case of more by itself is one
+            alone. None for as many as there are.
         processes: number of processes.
         process: number of this one.
     """
@@ -105,7 +106,7 @@ class Curriculum:
                 self.positions, self.lengths, self.batch_size, seed=self.seed, epoch=epoch
             )
         cases = self._epoch[epoch][place]
-        parts = np.array_split(cases, min(self._cuts(cases), len(cases)))
+        parts = self._cut(cases)
         idle = -len(parts) % self.processes
         brought = [self._brought(part) for part in parts]
         total = {m: sum(each[m] for each in brought) for m in self.amounts}
@@ -130,19 +131,27 @@ class Curriculum:
         ] * idle
         return self._in_company(micro)
 
-    def _cuts(self, cases: Positions) -> int:
-        """Return the number of micro-batches.
+    def _cut(self, cases: Positions) -> list[Positions]:
+        """Cut a step into the fewest micro-batches of about equally many cases that fit.
 
-        It is a power of two, so that 1, 2, 4 and 8 processes cut alike, unless that leaves a
-        process without any.
+        Their number is a power of two, so that 1, 2, 4 and 8 processes cut alike, unless that
+        leaves a process without any.
         """
         wanted = 1
-        if self.budget is not None:
-            tokens = len(cases) * int(self.lengths[cases].max(initial=0))
-            tokens += 0 if self.costs is None else int(self.costs[cases].sum())
-            while wanted * self.budget < tokens:
-                wanted *= 2
-        return -(-wanted // self.processes) * self.processes
+        while True:
+            number = -(-wanted // self.processes) * self.processes
+            parts = np.array_split(cases, min(number, len(cases)))
+            if all(len(each) == 1 or self._fits(each) for each in parts):
+                return parts
+            wanted *= 2
+
+    def _fits(self, cases: Positions) -> bool:
+        """Whether cases keep to the budget, each with as many words as the longest."""
+        if self.budget is None:
+            return True
+        tokens = len(cases) * int(self.lengths[cases].max())
+        tokens += 0 if self.costs is None else int(self.costs[cases].sum())
+        return tokens <= self.budget
 
     def _brought(self, cases: Positions) -> dict[Modality, int]:
         return {m: int(amount[cases].sum()) for m, amount in self.amounts.items()}

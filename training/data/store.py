@@ -155,6 +155,24 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def verify(self) -> None:
+        """Read every file once and check that it is as it was written: a second a gigabyte or so.
+
+        Raises:
+            DataError: naming the first that is not.
+        """
+        for name, expected in self.card.hashes.items():
+            path = self.folder / name
+            found = file_hash(path) if path.is_file() else "no such file"
+            if found != expected:
+                raise DataError(
+                    "not as it was written",
+                    code="damaged_data",
+                    field=str(path),
+                    seen=found,
+                    accepted=f"sha256 {expected}; copy or prepare the data again",
+                )
+
     @property
     def splits(self) -> list[str]:
         """The split of every case."""
@@ -343,7 +361,7 @@ class DatasetWriter:
             issues=dict(sorted(issues.items())),
             refused=dict(sorted(refused.items())),
             source=dict(source),
-            hashes={path.name: _sha256(path) for path in sorted(self.folder.iterdir())},
+            hashes={path.name: file_hash(path) for path in sorted(self.folder.iterdir())},
         )
         text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
         (self.folder / _DATASET).write_text(text + "\n", encoding="utf-8")
@@ -352,6 +370,12 @@ class DatasetWriter:
 def data_hash(dataset: Dataset) -> str:
     """Return the sha256 of `dataset.json`."""
     return hashlib.sha256((dataset.folder / _DATASET).read_bytes()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def refuse_filled(folder: Path) -> None:
@@ -497,11 +521,6 @@ class _TableWriter:
             columns = {n: [row[n] for row in self._waiting] for n in self._schema.names}
             self._out.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
             self._waiting.clear()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _open(path: Path) -> pa.Table:

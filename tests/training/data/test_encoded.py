@@ -96,6 +96,31 @@ def test_what_was_encoded_before_is_not_encoded_again(
     assert [each.name for each in (data.folder / "encoded").iterdir()] == [folder.name]
 
 
+@pytest.mark.parametrize("damage", ["cut short", "zeros", "missing", "no about", "old about"])
+def test_what_is_damaged_is_encoded_again_with_a_warning(
+    damage: str, model: Lanistr, data: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    cases = data.rows("validation")
+    folder = encode_once(model, data, cases, device=CPU)
+    written = {each.name: each.read_bytes() for each in folder.iterdir()}
+    path, about = folder / "image.f16", folder / "about.json"
+    if damage == "cut short":
+        path.write_bytes(written["image.f16"][:-100])
+    elif damage == "zeros":
+        path.write_bytes(bytes(len(written["image.f16"])))
+    elif damage == "missing":
+        path.unlink()
+    elif damage == "no about":
+        about.write_text("[]")
+    else:
+        about.write_text(json.dumps({**json.loads(about.read_text()), "hashes": None}))
+    assert encode_once(model, data, cases, device=CPU) == folder
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == written
+    (said,) = caplog.messages
+    assert "is damaged and encoded again" in said
+    assert ("image.f16" in said) == ("about" not in damage)
+
+
 def test_numbers_too_large_for_half_precision_are_refused_and_leave_nothing(
     model: Lanistr, data: Dataset
 ) -> None:

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Sample
 from lanistr.tasks import find_task
+from training import finetune, pretrain
 from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.late import Late
 from training.prepare.prepared import SplitOptions, prepare
@@ -186,6 +188,32 @@ def test_a_damaged_file_is_refused(copied: Path, name: str, damage: str):
     with pytest.raises(LanistrError) as caught:
         Dataset.open(copied)
     assert name in str(caught.value) or "preprocessing" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["image.arrow", "index.arrow", "preprocessing.json"])
+def test_a_bit_that_turned_is_found_by_reading_all(copied: Path, name: str):
+    whole = Dataset.open(copied)
+    whole.verify()
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    with pytest.raises(DataError, match="not as it was written") as caught:
+        whole.verify()
+    assert caught.value.field == str(copied / name)
+
+
+@pytest.mark.parametrize("main", [pretrain.main, finetune.main])
+def test_training_does_not_begin_on_damaged_data(
+    copied: Path, tmp_path: Path, main: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+):
+    content = bytearray((copied / "image.arrow").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / "image.arrow").write_bytes(content)
+    words = ["--recipe", "demo", "--data", copied, "--out", tmp_path / "run"]
+    monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
+    with pytest.raises(DataError, match=r"image\.arrow: not as it was written"):
+        main()
+    assert not (tmp_path / "run").exists()
 
 
 # ---- a new folder -------------------------------------------------------------------------------
