@@ -1,6 +1,6 @@
 """Survival from X-ray, note and row of the COVID-19 image data collection, by cross-validation.
 
-    python -m docs.covid_survival --source ../shared/data/covid_cxr --out runs/covid
+    python -m benchmarks.covid_survival --source ../shared/data/covid_cxr --out runs/covid
 
 The ordinary commands, once for each part of the patients and each seed: prepare, fine-tune. What an
 earlier call made in the same folder is kept. Every patient is in the test split once; what the
@@ -184,7 +184,7 @@ def _arrays(cases: list[dict[str, Any]]) -> tuple[Any, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
-        prog="python -m docs.covid_survival",
+        prog="python -m benchmarks.covid_survival",
         description="Cross-validate survival on the COVID-19 image data collection.",
     )
     parser.add_argument("--source", required=True, type=Path, help="the folder covid_cxr")

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from docs.covid_survival import FOLDS, TASK, deal, mean_over_seeds, measure
+from benchmarks.covid_survival import FOLDS, TASK, deal, mean_over_seeds, measure
 from lanistr.tasks import read_task
 
 
