@@ -137,7 +137,9 @@ def said(run: Run, data: Dataset, patient_of: dict[str, str]) -> list[dict[str, 
     probabilities = (shifted / shifted.sum(axis=1, keepdims=True))[:, 1]
     return [
         {"id": case, "patient": patient_of[case], "died": int(data.labels[at]), "probability": p}
-        for case, at, p in zip(data.ids(positions), positions, probabilities.tolist(), strict=True)
+        for case, at, p in zip(
+            data.ids(positions.tolist()), positions, probabilities.tolist(), strict=True
+        )
     ]
 
 
