@@ -15,7 +15,7 @@ import torch
 from lanistr.command import CommandParser, run_command
 from lanistr.draft import draft_folder
 from lanistr.errors import ConfigError
-from lanistr.model.checkpoint import fill, save_pretrained
+from lanistr.model.checkpoint import fill, save_pretrained, weights
 from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining, count_parameters
 from lanistr.schema import Schema
 from training import released
@@ -78,7 +78,9 @@ def main() -> None:
         tensors = {n if n.startswith(apart) else f"core.{n}": t for n, t in tensors.items()}
     else:
         model = Lanistr(config)
-    fill(model, _once(model, tensors), str(arguments.released))
+    # The release's number is in its own unit, as ours is before `Units` is fitted.
+    units = {n: each for n, each in weights(model).items() if n.startswith("head.link.")}
+    fill(model, _once(model, tensors | units), str(arguments.released))
 
     # ---- the folder, whole or not at all -------------------------------------------------------
     counts = count_parameters(model)
