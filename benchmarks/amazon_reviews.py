@@ -13,9 +13,6 @@ What was done before in `--work` is not done again: interrupted, start the same 
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations, product
@@ -24,11 +21,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student  # type: ignore[import-untyped]
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from benchmarks.commands import call, interval, overrides
 from lanistr.command import CommandParser, run_command
 from training.bootstrap import bootstrap
 from training.data.store import Dataset
@@ -106,15 +103,15 @@ def _pretrained(arguments: argparse.Namespace, before: str, after: str) -> Path:
     folder = _folder(arguments.work, before, after)
     data, out = folder / "data", folder / "pretrained"
     if not data.exists():
-        _run(
+        call(
             *_prepared(arguments.source / CATEGORIES[before], data, seed=0),
             *("--splits", 1, 0, 0, "--image-size", 48, "--max-tokens", 128),
             *("--vocabulary-size", 2000),
         )
     if not (out / "model").exists():
-        _run(
+        call(
             *("training.pretrain", "--recipe", arguments.recipe, "--data", data, "--out", out),
-            *_overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
+            *overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
         )
     return folder
 
@@ -124,7 +121,7 @@ def _compared(arguments: argparse.Namespace, before: str, after: str, seed: int)
     folder = _folder(arguments.work, before, after)
     source, data = arguments.source / CATEGORIES[after], folder / f"data-{seed}"
     if not data.exists():
-        _run(
+        call(
             *_prepared(source, data, seed=seed),
             *("--splits", *SPLITS, "--preprocessing", folder / "data"),
         )
@@ -140,10 +137,10 @@ def _compared(arguments: argparse.Namespace, before: str, after: str, seed: int)
     for start, init in starts.items():
         run = folder / f"{start.split()[-1]}-{seed}"
         if not (run / "calibration.json").exists():
-            _run(
+            call(
                 *("training.finetune", "--recipe", arguments.recipe, "--data", data),
                 *("--out", run, *init),
-                *_overrides(settings),
+                *overrides(settings),
             )
         found[start] = _evaluated(run, data)
     return found
@@ -184,9 +181,8 @@ def _mean(values: Sequence[float], sign: str = "") -> str:
     mean = float(np.mean(values))
     if len(values) < 2:
         return f"{mean:{sign}.3f}"
-    reach = float(student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1))
-    reach /= np.sqrt(len(values))
-    return f"{mean:{sign}.3f} [{mean - reach:{sign}.3f} to {mean + reach:{sign}.3f}]"
+    low, high = interval(values)
+    return f"{mean:{sign}.3f} [{low:{sign}.3f} to {high:{sign}.3f}]"
 
 
 # ---- the model ----------------------------------------------------------------------------------
@@ -196,7 +192,7 @@ def _evaluated(run: Path, data: Path) -> dict[str, Any]:
     """Return a run's figures on the test split, with their intervals over cases."""
     report = run / "report-test.json"
     if not report.exists():
-        _run("training.evaluate", "--run", run, "--data", data)
+        call("training.evaluate", "--run", run, "--data", data)
     found = json.loads(report.read_text(encoding="utf-8"))["all"]
     return {kind: {n: found[kind][n] for n in FIGURES} for kind in ("metrics", "intervals")}
 
@@ -250,18 +246,6 @@ def _outputs(
 
 
 # ---- command line -------------------------------------------------------------------------------
-
-
-def _overrides(settings: Sequence[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-def _run(*command: object) -> None:
-    """Run one of our commands as a user would; its own lines go to standard error."""
-    words = [sys.executable, "-m", *map(str, command)]
-    print(" ".join(words[1:]), file=sys.stderr)
-    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    subprocess.run(words, check=True, stdout=sys.stderr, env=env)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,17 +16,14 @@ fusion reads every token of the text (for reviews), and pretraining is without S
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student  # type: ignore[import-untyped]
 
+from benchmarks.commands import call, interval, overrides
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
 
@@ -58,7 +55,7 @@ def main() -> None:
 
     # ---- data and pretraining, once ------------------------------------------------------------
     if not data.exists():
-        _run(
+        call(
             *("training.prepare", "synthetic", "--task", arguments.task, "--out", data),
             *("--samples", arguments.samples, "--image-size", 48, "--max-tokens", 128),
             *("--vocabulary-size", 1000, "--seed", 1, "--missing", *MISSING[arguments.task]),
@@ -68,9 +65,9 @@ def main() -> None:
         settings = [*sizes, f"optim.epochs={arguments.pretrain_epochs}"]
         if not arguments.simmmm:
             settings.append("model.simmmm=null")
-        _run(
+        call(
             *("training.pretrain", "--recipe", "demo", "--data", data, "--out", pretrained),
-            *_overrides(settings),
+            *overrides(settings),
             threads=arguments.jobs,
         )
 
@@ -93,10 +90,10 @@ def main() -> None:
             ]
             settings += sizes if start == "scratch" else ()
             init = ("--init", pretrained) if start == "pretrained" else ()
-            _run(
+            call(
                 *("training.finetune", "--recipe", "demo", "--data", data, "--out", out),
                 *init,
-                *_overrides(settings),
+                *overrides(settings),
             )
         return out
 
@@ -104,7 +101,7 @@ def main() -> None:
         """Return a run's figure on the test split."""
         report = run / "report-test.json"
         if not report.exists():
-            _run("training.evaluate", "--run", run, "--data", data)
+            call("training.evaluate", "--run", run, "--data", data)
         return float(json.loads(report.read_text(encoding="utf-8"))["all"]["metrics"][metric])
 
     results: list[dict[str, Any]] = []
@@ -124,7 +121,7 @@ def main() -> None:
                 row[start] = list(pool.map(figure, best))
                 row[f"{start}_lr"] = chosen
             row["gain"] = np.subtract(row["pretrained"], row["scratch"]).tolist()
-            row["interval"] = _interval(row["gain"])
+            row["interval"] = interval(row["gain"])
             results.append(row)
 
     # ---- the table -----------------------------------------------------------------------------
@@ -149,25 +146,6 @@ def _validation(run: Path, metric: str) -> float:
         entry["validation"][metric] for entry in map(json.loads, lines) if "validation" in entry
     ]
     return max(-np.inf if each is None else each for each in found)
-
-
-def _interval(gains: list[float]) -> tuple[float, float]:
-    """Return the 95% interval of the mean gain over seeds, by Student's t."""
-    mean, error = np.mean(gains), np.std(gains, ddof=1) / np.sqrt(len(gains))
-    reach = float(student.ppf(0.975, len(gains) - 1)) * error
-    return float(mean - reach), float(mean + reach)
-
-
-def _overrides(settings: list[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-def _run(*command: object, threads: int = 1) -> None:
-    """Run one of our commands as a user would; its own lines go to standard error."""
-    words = [sys.executable, "-m", *map(str, command)]
-    print(" ".join(words[1:]), file=sys.stderr)
-    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    subprocess.run(words, check=True, stdout=sys.stderr, env=env)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,9 +14,6 @@ What was done before in `--work` is not done again: interrupted, start the same 
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
@@ -26,9 +23,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import t as student  # type: ignore[import-untyped]
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from benchmarks.commands import call, interval, overrides
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import NumberField, TaskSpec
 from training.bootstrap import bootstrap
@@ -54,7 +51,7 @@ def main() -> None:
     work: Path = arguments.work
     data, pretrained = work / "data", work / "pretrained"
     if not (data / "dataset.json").exists():
-        _run(
+        call(
             *("training.prepare", "physionet2012", "--source", arguments.source, "--out", data),
             *("--sets", "a", "b", "--test-set", "b", "--splits", *SPLITS),
         )
@@ -71,12 +68,12 @@ def main() -> None:
     # ---- the model, both ways ------------------------------------------------------------------
     if not arguments.trees_only:
         if not (pretrained / "model").exists():
-            _run(
+            call(
                 *("training.pretrain", "--recipe", "small", "--data", data, "--out", pretrained),
-                *_overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.sizes]),
+                *overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.sizes]),
             )
         starts: dict[str, tuple[object, ...]] = {
-            "from scratch": tuple(_overrides(arguments.sizes)),
+            "from scratch": tuple(overrides(arguments.sizes)),
             "pretrained": ("--init", pretrained),
         }
         for (start, more), labels in product(starts.items(), sizes):
@@ -95,10 +92,10 @@ def main() -> None:
                 if not (out / "calibration.json").exists():
                     settings = [f"seed={seed}", f"optim.lr={rate}"]
                     settings += _schedule(labels, arguments.epochs) + arguments.finetune_set
-                    _run(
+                    call(
                         *("training.finetune", "--recipe", "small", "--data", data, "--out", out),
                         *more,
-                        *_overrides(settings),
+                        *overrides(settings),
                     )
                 return out
 
@@ -128,9 +125,7 @@ def _said(seeds: Sequence[Mapping[str, Any]]) -> str:
         low, high = np.mean([each["intervals"][figure] for each in seeds], axis=0)
         text = f"{figure} {np.mean(values):.4f}"
         if len(values) > 1:
-            reach = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1)
-            reach /= np.sqrt(len(values))
-            text += f" [{np.mean(values) - reach:.4f} to {np.mean(values) + reach:.4f}]"
+            text += " [{:.4f} to {:.4f}]".format(*interval(values))
         parts.append(f"{text} ({low:.4f} to {high:.4f})")
     return "; ".join(parts)
 
@@ -149,7 +144,7 @@ def _evaluated(run: Path, data: Path) -> dict[str, Any]:
     """Return a run's figures on the test split, with their intervals over cases."""
     report = run / "report-test.json"
     if not report.exists():
-        _run("training.evaluate", "--run", run, "--data", data)
+        call("training.evaluate", "--run", run, "--data", data)
     found = json.loads(report.read_text(encoding="utf-8"))["all"]
     return {kind: {n: found[kind][n] for n in FIGURES} for kind in ("metrics", "intervals")}
 
@@ -254,18 +249,6 @@ def summarise(found: Stays, task: TaskSpec) -> pl.DataFrame:
 
 
 # ---- command line -------------------------------------------------------------------------------
-
-
-def _overrides(settings: Sequence[str]) -> list[str]:
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-def _run(*command: object) -> None:
-    """Run one of our commands as a user would; its own lines go to standard error."""
-    words = [sys.executable, "-m", *map(str, command)]
-    print(" ".join(words[1:]), file=sys.stderr)
-    env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    subprocess.run(words, check=True, stdout=sys.stderr, env=env)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ A checkpoint appears as a whole or not at all, and older ones go only when it is
 depend on the number of processes: a run may go on with another.
 """
 
-import hashlib
 import json
 import logging
 import re
@@ -32,6 +31,7 @@ from torch.optim import Optimizer
 
 from lanistr.draft import settle
 from lanistr.errors import CheckpointError
+from training.data.store import file_hash
 from training.distributed import World
 from training.run import CHECKPOINTS
 
@@ -182,8 +182,7 @@ def _digests(folder: Path) -> dict[str, str]:
     digests = {}
     for path in sorted(folder.iterdir()):
         if path.name != _PROGRESS:
-            with path.open("rb") as file:
-                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[path.name] = file_hash(path)
     return digests
 
 

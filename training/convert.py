@@ -5,7 +5,6 @@ neither task nor preprocessing, so the folder is no run to fine-tune, evaluate o
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from lanistr.model.checkpoint import fill, save_pretrained, weights
 from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining, count_parameters
 from lanistr.schema import Schema
 from training import released
+from training.data.store import file_hash
 from training.recipe import override
 from training.run import CONFIG, MODEL, versions
 
@@ -88,7 +88,7 @@ def main() -> None:
         stage=stage,
         dataset=arguments.dataset,
         released=str(arguments.released),
-        sha256=_sha256(arguments.released),
+        sha256=file_hash(arguments.released),
         chosen=arguments.overrides,
         parameters=counts,
         versions=versions(),
@@ -135,11 +135,6 @@ def _once(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str,
     for name, tensor in tensors.items():
         released.add(single, alike.get(name, name), tensor)
     return single
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parser() -> argparse.ArgumentParser:

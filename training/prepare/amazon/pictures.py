@@ -22,6 +22,7 @@ from lanistr.errors import DataError, InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
 from lanistr.schema import Schema
+from training.data.store import file_hash
 from training.prepare.problems import Problems
 
 MANIFEST = "manifest.jsonl"
@@ -66,8 +67,7 @@ class Entry(Schema):
         try:
             if path.stat().st_size != self.bytes:
                 return False
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+            return file_hash(path) == self.sha256
         except FileNotFoundError:
             return False
 
