@@ -12,7 +12,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
-MANY_RUNS := tests/training/test_distributed.py tests/training/test_resume.py
+MANY_RUNS := tests/training/test_resume.py
 
 define train_demo
 	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 4000 --seed 1 \
