@@ -55,13 +55,17 @@ class OptimConfig(Schema):
 
 
 class LossWeights(Schema):
-    """Weights of the five losses of pretraining. Source: LANISTR paper, Table 5."""
+    """Weights of the losses of pretraining.
+
+    Source: LANISTR paper, Table 5, but for that of summary modelling, which is not of the paper.
+    """
 
     mlm: float = Field(default=1.0, ge=0)
     mim: float = Field(default=1.0, ge=0)
     mfm: float = Field(default=0.01, ge=0)
     mtm: float = Field(default=0.1, ge=0)
     simmmm: float = Field(default=0.5, ge=0)
+    summary: float = Field(default=1.0, ge=0)
 
 
 class RuntimeConfig(Schema):
