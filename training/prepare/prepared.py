@@ -57,7 +57,7 @@ def prepare(
     splits: SplitOptions,
     source: Mapping[str, Any],
     split_of: Mapping[str, Split] | None = None,
-    fitted: Path | None = None,
+    fitted: Preprocessor | None = None,
     report: ReportOptions = SHOWN,
 ) -> Dataset:
     """Prepare a data set from records, and report on it.
@@ -71,14 +71,12 @@ def prepare(
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
         split_of: the split of every group, where it is settled already; None: drawn.
-        fitted: a data set, run or bundle whose fitted preprocessing is taken, instead of `options`
-            and the training cases.
+        fitted: preprocessing that is taken, instead of `options` and the training cases.
         report: what the report in the data set shows.
 
     Raises:
         DataError: `out` exists, or there are no records.
         ConfigError: the shares do not add up.
-        BundleError: `fitted` has no preprocessing for this task.
     """
     if split_of is None:
         split_of = assign_splits(sorted({_group(sample) for sample in samples()}), splits)
@@ -87,11 +85,9 @@ def prepare(
         return _each_once(s for s in samples() if split_of[_group(s)] == "train")
 
     with new_folder(out) as draft:
-        if fitted:
-            preprocessor = Preprocessor.load(fitted, task)
-        else:
+        if fitted is None:
             log.info("fitting preprocessing on the training split")
-            preprocessor = Preprocessor.fit(training, task, options)
+        preprocessor = fitted or Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
         survey = Survey(task, preprocessor, report, splits.seed)

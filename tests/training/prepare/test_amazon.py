@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lanistr.errors import BundleError, ConfigError, DataError
+from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset
@@ -619,7 +619,7 @@ def test_another_data_sets_preprocessing_can_be_taken(tmp_path: Path):
         state = (first.folder / name).read_bytes()
         assert (taken / name).read_bytes() == state != (own / name).read_bytes()
     assert len(data) == 60
-    with pytest.raises(BundleError, match="cannot read the preprocessing state"):
+    with pytest.raises(ConfigError, match="no fitted preprocessing"):
         prepare(tmp_path / "none", path, options=["--preprocessing", str(tmp_path)])
     assert not (tmp_path / "none").exists()
 
