@@ -89,6 +89,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         options=preprocess_options(arguments),
         report=report_options(arguments),
         splits=splits,
+        problems=problems,
         split_of=deal(found.stays, splits, arguments.test_set),
         fitted=fitted,
         source={
@@ -98,7 +99,6 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             "test_set": arguments.test_set,
             "files": dict(found.files),
             "counts": dict(found.counts),
-            "problems": dict(sorted(problems.counts.items())),
         },
     )
 

@@ -26,6 +26,7 @@ from training.data.store import (
     new_folder,
 )
 from training.prepare.late import Late
+from training.prepare.problems import Problems
 from training.prepare.report.issues import CaseLog
 from training.prepare.report.page import write_report
 from training.prepare.report.survey import ReportOptions, Survey
@@ -56,6 +57,7 @@ def prepare(
     options: PreprocessOptions,
     splits: SplitOptions,
     source: Mapping[str, Any],
+    problems: Problems | None = None,
     split_of: Mapping[str, Split] | None = None,
     fitted: Preprocessor | None = None,
     report: ReportOptions = SHOWN,
@@ -70,6 +72,7 @@ def prepare(
         options: how each modality is preprocessed.
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
+        problems: what was wrong with the raw files; how often is kept beside `source`.
         split_of: the split of every group, where it is settled already; None: drawn.
         fitted: preprocessing that is taken, instead of `options` and the training cases.
         report: what the report in the data set shows.
@@ -132,6 +135,7 @@ def prepare(
                 parts=parts,
             )
         index = writer.write_index(refused)
+        source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
         write_report(draft, survey, index, source)
         writer.close(
             issues,

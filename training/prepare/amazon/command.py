@@ -117,6 +117,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         options=preprocess_options(arguments),
         splits=splits,
         report=report_options(arguments),
+        problems=problems,
         split_of=DealtGroups(found.splits),
         fitted=fitted,
         source={

@@ -114,6 +114,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             options=options,
             splits=splits,
             report=report_options(arguments),
+            problems=problems,
             split_of=split_of,
             fitted=fitted,
             source={
@@ -123,7 +124,6 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
                 "lacking": layout.lacking,
                 **wanted,
                 **found,
-                "problems": dict(sorted(problems.counts.items())),
                 "hashes": hashes,
             },
         )

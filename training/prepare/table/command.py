@@ -107,8 +107,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
                 "files": file_hashes(arguments.source.parent, [arguments.source]),
                 **cases.provenance(),
                 "columns": source.model_dump(mode="json", exclude_defaults=True),
-                "problems": dict(sorted(problems.counts.items())),
             },
+            problems=problems,
             fitted=fitted,
             split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), splits),
         )
