@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lanistr.errors import ConfigError
-from lanistr.preprocess import PreprocessOptions
+from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.schema import Schema
+from lanistr.tasks import TaskSpec
 from training.data.store import Dataset
+from training.prepare.fitted import take_fitted
 from training.prepare.prepared import SplitOptions
 from training.prepare.report.survey import ReportOptions
 
@@ -71,6 +73,13 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=512, help="longest note, in tokens (512)")
     parser.add_argument("--image-size", type=int, default=224, help="side of a picture (224)")
     parser.add_argument(
+        "--preprocessing",
+        type=Path,
+        metavar="RUN-OR-FOLDER",
+        help="run, bundle or data set whose vocabulary, means and codes are used, as a model that"
+        " was pretrained with them needs; the four options above do not count then",
+    )
+    parser.add_argument(
         "--most-problems",
         type=int,
         default=1000,
@@ -92,6 +101,15 @@ def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
         },
         image={"size": arguments.image_size},
     )
+
+
+def taken_preprocessing(arguments: argparse.Namespace, task: TaskSpec) -> Preprocessor | None:
+    """Return the preprocessing that the command line names, which was fitted elsewhere.
+
+    Raises:
+        ConfigError: see `take_fitted`.
+    """
+    return take_fitted(arguments.preprocessing, task) if arguments.preprocessing else None
 
 
 def split_options(arguments: argparse.Namespace) -> SplitOptions:

@@ -32,7 +32,12 @@ from lanistr.sample import Measurements, Sample, Value
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, report_options, split_options
+from training.prepare.kind import (
+    preprocess_options,
+    report_options,
+    split_options,
+    taken_preprocessing,
+)
 from training.prepare.prepared import SplitOptions, assign_splits
 from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
@@ -72,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(arguments: argparse.Namespace) -> Dataset:
     """Read the sets that the command line names, and prepare their stays."""
     task = find_task("physionet2012")
+    fitted = taken_preprocessing(arguments, task)
     problems = Problems(problems_path(arguments.out), arguments.most_problems)
     names = sorted(set(arguments.sets))
     found = join([read_set(arguments.source, name, task, problems) for name in names], problems)
@@ -83,7 +89,9 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         options=preprocess_options(arguments),
         report=report_options(arguments),
         splits=splits,
+        problems=problems,
         split_of=deal(found.stays, splits, arguments.test_set),
+        fitted=fitted,
         source={
             "from": "physionet2012",
             "version": __version__,
@@ -91,7 +99,6 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             "test_set": arguments.test_set,
             "files": dict(found.files),
             "counts": dict(found.counts),
-            "problems": dict(sorted(problems.counts.items())),
         },
     )
 

@@ -26,6 +26,7 @@ from training.data.store import (
     new_folder,
 )
 from training.prepare.late import Late
+from training.prepare.problems import Problems
 from training.prepare.report.issues import CaseLog
 from training.prepare.report.page import write_report
 from training.prepare.report.survey import ReportOptions, Survey
@@ -56,8 +57,9 @@ def prepare(
     options: PreprocessOptions,
     splits: SplitOptions,
     source: Mapping[str, Any],
+    problems: Problems | None = None,
     split_of: Mapping[str, Split] | None = None,
-    fitted: Path | None = None,
+    fitted: Preprocessor | None = None,
     report: ReportOptions = SHOWN,
 ) -> Dataset:
     """Prepare a data set from records, and report on it.
@@ -70,15 +72,14 @@ def prepare(
         options: how each modality is preprocessed.
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
+        problems: what was wrong with the raw files; how often is kept beside `source`.
         split_of: the split of every group, where it is settled already; None: drawn.
-        fitted: a data set, run or bundle whose fitted preprocessing is taken, instead of `options`
-            and the training cases.
+        fitted: preprocessing that is taken, instead of `options` and the training cases.
         report: what the report in the data set shows.
 
     Raises:
         DataError: `out` exists, or there are no records.
         ConfigError: the shares do not add up.
-        BundleError: `fitted` has no preprocessing for this task.
     """
     if split_of is None:
         split_of = assign_splits(sorted({_group(sample) for sample in samples()}), splits)
@@ -87,11 +88,9 @@ def prepare(
         return _each_once(s for s in samples() if split_of[_group(s)] == "train")
 
     with new_folder(out) as draft:
-        if fitted:
-            preprocessor = Preprocessor.load(fitted, task)
-        else:
+        if fitted is None:
             log.info("fitting preprocessing on the training split")
-            preprocessor = Preprocessor.fit(training, task, options)
+        preprocessor = fitted or Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
         survey = Survey(task, preprocessor, report, splits.seed)
@@ -136,6 +135,7 @@ def prepare(
                 parts=parts,
             )
         index = writer.write_index(refused)
+        source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
         write_report(draft, survey, index, source)
         writer.close(
             issues,

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lanistr.errors import BundleError, ConfigError, DataError
+from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset
@@ -495,7 +495,7 @@ def test_pictures_that_are_not_as_they_were_fetched_are_missing_and_listed(tmp_p
     assert sorted(each["seen"] for each in found) == ["high/0", "low/5", "own/1"]
     assert {each["code"] for each in found} == {"unreadable_picture"}
     assert sum("not an image" in each["message"] for each in found) == 1
-    assert data.card.source["counts"]["unreadable_pictures"] == 3
+    assert data.card.source["problems"] == {"unreadable_picture": 3}
     options = ["--pictures", str(raw / "pictures"), "--most-problems", "2"]
     with pytest.raises(DataError, match="too many pictures") as caught:
         prepare(tmp_path / "none", raw, options=options)
@@ -517,7 +517,8 @@ def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):
         ("bad_value", "Toys.json", 12, "vote"),
     ]
     counts = data.card.source["counts"]
-    assert (counts["lines"], counts["broken_lines"], counts["bad_values"]) == (300, 1, 1)
+    assert (counts["lines"], counts["broken_lines"]) == (300, 1)
+    assert data.card.source["problems"] == {"bad_value": 1, "broken_line": 1}
 
 
 @pytest.mark.parametrize(("broken", "stops"), [(3, False), (4, True)])
@@ -619,7 +620,7 @@ def test_another_data_sets_preprocessing_can_be_taken(tmp_path: Path):
         state = (first.folder / name).read_bytes()
         assert (taken / name).read_bytes() == state != (own / name).read_bytes()
     assert len(data) == 60
-    with pytest.raises(BundleError, match="cannot read the preprocessing state"):
+    with pytest.raises(ConfigError, match="no fitted preprocessing"):
         prepare(tmp_path / "none", path, options=["--preprocessing", str(tmp_path)])
     assert not (tmp_path / "none").exists()
 

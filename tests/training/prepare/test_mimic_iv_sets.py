@@ -322,6 +322,18 @@ def test_cells_that_are_not_of_their_type_are_told_by_row_and_column(
         ]
 
 
+def test_problems_are_told_in_order_before_a_later_piece_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lines = [f"{'x' if i in (10, 20, 60) else i},t,2150-03-01\n" for i in range(1, 101)]
+    (tmp_path / "t.csv").write_text("id,text,when\n" + "".join(lines) + "1,2,3,4\n")
+    monkeypatch.setattr(tables, "BLOCK", 100)
+    found: list[int] = []
+    with pytest.raises(DataError, match="record 101"):
+        read_table(tmp_path / "t.csv", COLUMNS, lambda *_, row, **__: found.append(row))
+    assert found == [10, 20, 60]
+
+
 def test_letters_that_are_no_utf_8_are_told_and_do_not_stop_the_reading(tmp_path: Path):
     rows, found = read(tmp_path / "t.csv", b"id,text,when\n1,20\xb0C,2150-03-01\n2,b,2150-03-01\n")
     assert [row[2] for row in rows] == ["20\ufffdC", "b"]

@@ -18,7 +18,13 @@ from training.prepare.amazon.groups import SPLIT_BY, DealtGroups
 from training.prepare.amazon.pictures import MANIFEST, Pictures
 from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
-from training.prepare.kind import options, preprocess_options, report_options, split_options
+from training.prepare.kind import (
+    options,
+    preprocess_options,
+    report_options,
+    split_options,
+    taken_preprocessing,
+)
 from training.prepare.late import Late
 from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
@@ -40,12 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"files ({', '.join(ENDINGS)}) or folders of them; {METADATA}... are metadata",
     )
     parser.add_argument("--pictures", type=Path, help="folder that amazon-images made")
-    parser.add_argument(
-        "--preprocessing",
-        type=Path,
-        help="data set or run whose vocabulary, means and codes are used, as a model that was"
-        " pretrained on it needs; --vocabulary, --max-tokens and --image-size do not count then",
-    )
     parser.add_argument(
         "--max-text-characters", type=int, help="cut longer texts (default: at --max-tokens alone)"
     )
@@ -85,6 +85,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         most_problems=arguments.most_problems,
     )
     splits = split_options(arguments)
+    task = find_task("rating")
+    fitted = taken_preprocessing(arguments, task)
     files = find_files(arguments.source)
     refuse_filled(arguments.out)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,13 +112,14 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         hashes |= {f"pictures/{name}": each for name, each in manifest.items()}
     return prepared.prepare(
         samples,
-        find_task("rating"),
+        task,
         arguments.out,
         options=preprocess_options(arguments),
         splits=splits,
         report=report_options(arguments),
+        problems=problems,
         split_of=DealtGroups(found.splits),
-        fitted=arguments.preprocessing,
+        fitted=fitted,
         source={
             "from": "amazon",
             "version": __version__,

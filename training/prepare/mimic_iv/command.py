@@ -10,10 +10,15 @@ import polars as pl
 
 from lanistr import __version__
 from lanistr.errors import ConfigError, DataError
-from lanistr.tasks import find_task
+from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split, refuse_filled
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, report_options, split_options
+from training.prepare.kind import (
+    preprocess_options,
+    report_options,
+    split_options,
+    taken_preprocessing,
+)
 from training.prepare.mimic_iv.cohort import (
     ADULT,
     KNOWN,
@@ -82,6 +87,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     for name in layout.lacking:
         log.warning("the source has no %s", name)
     options, splits = preprocess_options(arguments), split_options(arguments)
+    task = find_task("mortality")
+    fitted = taken_preprocessing(arguments, task)
     problems = Problems(problems_path(arguments.out), arguments.most_problems)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     log.info("hashing the source files")
@@ -99,15 +106,17 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         **wanted,
     }
     with Work(arguments.out, key, problems) as work:
-        extracted, split_of, found = _extract(arguments, layout, work, problems)
+        extracted, split_of, found = _extract(arguments, layout, task, work, problems)
         return prepared.prepare(
             partial(samples_of, extracted, arguments.pairing),
-            find_task("mortality"),
+            task,
             arguments.out,
             options=options,
             splits=splits,
             report=report_options(arguments),
+            problems=problems,
             split_of=split_of,
+            fitted=fitted,
             source={
                 "from": "mimic-iv",
                 "version": __version__,
@@ -115,14 +124,17 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
                 "lacking": layout.lacking,
                 **wanted,
                 **found,
-                "problems": dict(sorted(problems.counts.items())),
                 "hashes": hashes,
             },
         )
 
 
 def _extract(
-    arguments: argparse.Namespace, layout: Layout, work: Work, problems: Problems
+    arguments: argparse.Namespace,
+    layout: Layout,
+    task: TaskSpec,
+    work: Work,
+    problems: Problems,
 ) -> tuple[Extracted, dict[str, Split], dict[str, Any]]:
     """Choose the stays and extract what belongs to them.
 
@@ -130,7 +142,6 @@ def _extract(
         the extracted parts, the split of every patient, and the figures for `dataset.json`.
     """
     # ---- which stays ----
-    task = find_task("mortality")
     everyone = read_stays(layout, problems.add)
     stays, attrition = choose(everyone, (KNOWN, ADULT) if arguments.unlabelled else RULES)
     stays = stays.with_columns(stay=pl.int_range(pl.len(), dtype=pl.Int32))

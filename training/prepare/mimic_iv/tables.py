@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,10 +22,12 @@ ROW_TYPE = pl.UInt32()
 
 TIME = pl.Datetime("us")
 
+ItemT = TypeVar("ItemT")
+
 Report = Callable[..., None]
 """`Problems.add`, or what passes on to it."""
 
-BLOCK = 4 << 20
+BLOCK = 16 << 20
 """Bytes that are parsed at once; more are no faster."""
 
 _LONGEST_RECORD = 32 << 20
@@ -41,7 +44,8 @@ def read_blocks(
 ) -> Iterator[pl.DataFrame]:
     """Yield the records of a file, some hundred thousand at a time.
 
-    Memory does not grow with the file. A packed file is unpacked by a second thread.
+    Memory does not grow with the file. Another thread parses the next records while the caller
+    works on these, and one more unpacks what comes then, if the file is packed.
 
     Args:
         path: CSV with a header, plain or, as its name ends in .gz, packed.
@@ -67,13 +71,12 @@ def read_blocks(
                         seen=", ".join(names),
                         accepted=unknown_name(name, names),
                     )
-            before = 0
             bar = tqdm(desc=path.name, unit=" records", unit_scale=True, disable=None, leave=False)
             with bar:
-                for block in _whole_records(file, path):
-                    frame = _parse(block, names, columns, before, path, report)
+                for frame, legible in _made_ahead(_frames(file, names, columns, path)):
+                    if not legible:
+                        _tell_lost_letters(frame, columns, path, report)
                     yield typed(frame, columns, path, report).select(ROW, *columns)
-                    before += frame.height
                     bar.update(frame.height)
         except _DAMAGED as exc:
             if isinstance(exc, OSError) and exc.errno is not None:
@@ -166,14 +169,32 @@ def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
         yield b"".join((block, *lines)) if lines else block
 
 
+def _made_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
+    """Yield the same items, each made by another thread while the caller works on the one before.
+
+    What making one raises is raised in its place.
+    """
+    with ThreadPoolExecutor(1) as other:
+        coming = other.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = other.submit(next, items, None)
+            yield item
+
+
+def _frames(
+    file: IO[bytes], names: list[str], columns: Mapping[str, pl.DataType], path: Path
+) -> Iterator[tuple[pl.DataFrame, bool]]:
+    """Parse the file piece by piece; say of each whether its letters are UTF-8."""
+    before = 0
+    for block in _whole_records(file, path):
+        frame, legible = _parse(block, names, columns, before, path)
+        yield frame, legible
+        before += frame.height
+
+
 def _parse(
-    block: bytes,
-    names: list[str],
-    columns: Mapping[str, pl.DataType],
-    before: int,
-    path: Path,
-    report: Report,
-) -> pl.DataFrame:
+    block: bytes, names: list[str], columns: Mapping[str, pl.DataType], before: int, path: Path
+) -> tuple[pl.DataFrame, bool]:
     """Parse a block; where that fails, parse it as text, whatever its letters are."""
 
     def parse(
@@ -192,7 +213,7 @@ def _parse(
 
     numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
     try:
-        return parse(numbers, "utf8")
+        return parse(numbers, "utf8"), True
     except pl.exceptions.PolarsError:
         pass
     try:
@@ -202,8 +223,8 @@ def _parse(
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:
-        _tell_lost_letters(frame, columns, path, report)
-    return frame
+        return frame, False
+    return frame, True
 
 
 def _tell_lost_letters(

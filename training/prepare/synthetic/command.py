@@ -14,7 +14,13 @@ from lanistr.sample import to_record
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
 from training.prepare import prepared
-from training.prepare.kind import options, preprocess_options, report_options, split_options
+from training.prepare.kind import (
+    options,
+    preprocess_options,
+    report_options,
+    split_options,
+    taken_preprocessing,
+)
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 from training.prepare.synthetic.amazon import write_amazon
 from training.prepare.synthetic.mimic_iv import write_mimic_iv
@@ -52,6 +58,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         unlabelled=arguments.unlabelled,
         seed=arguments.seed,
     )
+    task = find_task(arguments.task)
+    fitted = taken_preprocessing(arguments, task)
     if arguments.raw_layout and not arguments.raw:
         raise ConfigError(
             "the layout needs a folder to write to",
@@ -65,11 +73,12 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             write(arguments.task, wanted, draft)
     return prepared.prepare(
         lambda: draw(arguments.task, wanted),
-        find_task(arguments.task),
+        task,
         arguments.out,
         options=preprocess_options(arguments),
         report=report_options(arguments),
         splits=split_options(arguments),
+        fitted=fitted,
         source={"from": "synthetic", "version": __version__, **wanted.model_dump(mode="json")},
     )
 

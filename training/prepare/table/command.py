@@ -8,7 +8,12 @@ from lanistr import __version__
 from lanistr.errors import ConfigError
 from training.data.store import Dataset, refuse_filled
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, report_options, split_options
+from training.prepare.kind import (
+    preprocess_options,
+    report_options,
+    split_options,
+    taken_preprocessing,
+)
 from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
 from training.prepare.table.cases import CaseReader
@@ -69,6 +74,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
     task, source = read_columns(arguments.task)
     out: Path = arguments.out
     options, splits = preprocess_options(arguments), split_options(arguments)
+    fitted = taken_preprocessing(arguments, task)
     refuse_filled(out)
     with CaseStore.beside(out) as store:
         problems = Problems(problems_path(out), arguments.most_problems)
@@ -101,8 +107,9 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
                 "files": file_hashes(arguments.source.parent, [arguments.source]),
                 **cases.provenance(),
                 "columns": source.model_dump(mode="json", exclude_defaults=True),
-                "problems": dict(sorted(problems.counts.items())),
             },
+            problems=problems,
+            fitted=fitted,
             split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), splits),
         )
     if problems.counts:

@@ -62,5 +62,5 @@ class ImageReader(PartReader):
             raise InputError(
                 "a DICOM file", code="not_an_image", accepted="a picture: export it as PNG or JPEG"
             )
-        self._decoder.decode(data, "", IssueLog())
+        self._decoder.decode(data, "", IssueLog(), roughly=True)
         return path
