@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lanistr.batch import PADDED, Batch
+from lanistr.batch import PADDED
 from lanistr.bundle import FUSION
 from lanistr.errors import BundleError
 from lanistr.model.lanistr import Lanistr
-from lanistr.model.tensors import to_tensors
+from lanistr.model.tensors import TensorBatch
 
 
 class EncoderGraph(nn.Module):
@@ -69,7 +69,7 @@ class GraphSource:
         return isinstance(self.module, EncoderGraph)
 
 
-def graph_sources(model: Lanistr, batch: Batch) -> dict[str, GraphSource]:
+def graph_sources(model: Lanistr, batch: TensorBatch) -> dict[str, GraphSource]:
     """Return every graph of a model by name, with inputs from real cases.
 
     Args:
@@ -89,15 +89,14 @@ def graph_sources(model: Lanistr, batch: Batch) -> dict[str, GraphSource]:
             seen=model.config.compat,
             accepted="a model that was trained here",
         )
-    tensors = to_tensors(batch)
     sources: dict[str, GraphSource] = {}
     for modality in model.config.modalities:
-        arrays = tensors.parts[modality].arrays
+        arrays = batch.parts[modality].arrays
         module = EncoderGraph(model.encoders[modality], model.projections[modality], tuple(arrays))
         axes = {n: {0: "rows", 1: "length"} if n in PADDED else {0: "rows"} for n in arrays}
         sources[modality] = GraphSource(module.eval(), arrays, axes, ("tokens",))
     with torch.no_grad():
-        tokens, mask = model.assemble(tensors, model.encode(tensors.parts))
+        tokens, mask = model.assemble(batch, model.encode(batch.parts))
     sources[FUSION] = GraphSource(
         FusionGraph(model).eval(),
         {"tokens": tokens, "mask": mask},

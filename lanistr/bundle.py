@@ -4,41 +4,54 @@
     task.json           the task, as in tasks/*.yaml
     preprocessing.json  fitted preprocessing state, with tokenizer.json beside it
     calibration.json    temperature and conformal scores
+    proof.npz           inputs made by chance for every graph, and what the model makes of them
     MODEL_CARD.md       for people
-    onnx/*.onnx         one encoder a modality, ending in its projection; fusion with the head
+    onnx/PRECISION/*.onnx, torchscript/fp32/*.pt
+                        one encoder a modality, ending in its projection; fusion with the head
 
 An encoder takes the arrays of `lanistr.batch` with R rows and returns `tokens` (R, N, D) float32.
 Fusion takes `tokens` (B, N, D) float32 and `mask` (B, N) bool, true for a token that is there, and
 returns `output` (B, C), the head's, and `embedding` (B, D), both float32. Several rows of one case
-are averaged before fusion; modalities stand in canonical order.
+are averaged before fusion; modalities stand in canonical order. TorchScript graphs take their
+inputs in the manifest's order.
+
+Nothing in a bundle is run when it is read, and nothing outside it is: graphs bring their weights
+inside, arrays are read without pickle. TorchScript is a program; load it of people you trust.
 """
 
 import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_folder
 from lanistr.errors import BundleError
-from lanistr.modalities import Modality
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
-FORMAT: Literal[1] = 1
-MANIFEST, TASK, CALIBRATION, CARD = (
+FORMAT: Literal[2] = 2
+MANIFEST, TASK, CALIBRATION, CARD, PROOF = (
     "manifest.json",
     "task.json",
     "calibration.json",
     "MODEL_CARD.md",
+    "proof.npz",
 )
 FUSION = "fusion"
+
+Runtime = Literal["onnx", "torchscript"]
+Precision = Literal["fp32", "int8", "fp16", "bf16"]
 
 
 class FileEntry(Schema):
@@ -63,6 +76,57 @@ class Graph(Schema):
     outputs: dict[str, Tensor]
 
 
+class Build(Schema):
+    """The graphs for one runtime in one precision.
+
+    Attributes:
+        precision: of the arithmetic. int8: of the products with weights, activations scaled as
+            they come; fp16: of everything between inputs and outputs; bf16: the float32 graphs,
+            to be run under autocast.
+        bytes: of the files.
+        graphs: by modality, and `fusion`.
+        parity: largest difference of each graph's output from the eager model's, as a share of the
+            output's largest value where that is above 1; on real cases, see `Extent`.
+        proof: the same on the inputs in proof.npz.
+        metrics: on the labelled cases of the test split.
+        fall: points of the task's metric lost against the eager model, on the same cases: 1 is a
+            hundredth of a share such as AUROC, or one per cent of an error such as RMSE.
+            None: not measured (bundles of format 1).
+    """
+
+    runtime: Runtime
+    precision: Precision
+    bytes: int = Field(ge=0)
+    graphs: dict[str, Graph]
+    parity: dict[str, float]
+    proof: dict[str, float] = {}
+    metrics: dict[str, float] = {}
+    fall: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Runtime and precision, as in `onnx fp32`."""
+        return f"{self.runtime} {self.precision}"
+
+
+class Extent(Schema):
+    """What graphs and model were compared on.
+
+    Attributes:
+        cases: real ones, of the test split.
+        batch_sizes: B.
+        lengths: of the notes, in tokens; no longer than the longest of the cases.
+        subsets: of modalities, all of those that a batch brings.
+        bound: on the difference at fp32; other precisions have the metric's.
+    """
+
+    cases: int
+    batch_sizes: tuple[int, ...]
+    lengths: tuple[int, ...]
+    subsets: int
+    bound: float
+
+
 class Manifest(Schema):
     """What the bundle is.
 
@@ -70,25 +134,28 @@ class Manifest(Schema):
         format: version of this layout.
         name: whose model it is, for people.
         version: first twelve digits of the hash over all files' hashes.
+        license: of the weights, in the words of who exported them.
         width: D, the width of a projected token.
-        graphs: by modality, and `fusion`.
-        parity: largest difference of each graph's output from the eager model's, as measured.
-        metrics: on the test split.
+        metric: the task's own among `metrics`.
+        metrics: of the eager model on the labelled cases of the test split.
+        builds: what can be run; the first is fp32's.
+        extent: None in bundles of format 1, which did not say.
         demo: the weights come from synthetic records; its predictions mean nothing.
     """
 
-    format: Literal[1]
+    format: Literal[2]
     task: str
     name: str
     version: str
     created: str
     source_run: str
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    license: str = "not stated"
     width: int = Field(gt=0)
     demo: bool
     files: dict[str, FileEntry]
-    graphs: dict[str, Graph]
-    parity: dict[str, float]
+    builds: tuple[Build, ...] = Field(min_length=1)
+    extent: Extent | None = None
+    metric: str = ""
     metrics: dict[str, float]
     software: dict[str, str]
 
@@ -122,27 +189,65 @@ class Bundle:
                 accepted=manifest.task,
             )
         wanted = {*task.modalities, FUSION}
-        if set(manifest.graphs) != wanted:
-            raise BundleError(
-                "the graphs do not fit the task",
-                code="bad_bundle",
-                field=str(folder / MANIFEST),
-                seen=", ".join(sorted(manifest.graphs)),
-                accepted=", ".join(sorted(wanted)),
-            )
+        for build in manifest.builds:
+            if set(build.graphs) != wanted:
+                raise BundleError(
+                    f"the graphs of {build.name} do not fit the task",
+                    code="bad_bundle",
+                    field=str(folder / MANIFEST),
+                    seen=", ".join(sorted(build.graphs)),
+                    accepted=", ".join(sorted(wanted)),
+                )
         calibration = Calibration.parse(
             _read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
         )
         return cls(folder, manifest, task, Preprocessor.load(folder, task), calibration)
 
-    def graph(self, name: Modality | Literal["fusion"]) -> bytes:
-        """Return a graph's file, checked once more: what is run is what was hashed.
+    def build(self, runtime: Runtime, *wishes: Precision) -> Build:
+        """Return the graphs for a runtime in the first of the precisions that the bundle has.
+
+        Raises:
+            BundleError: it has none of them.
+        """
+        found = {each.precision: each for each in self.manifest.builds if each.runtime == runtime}
+        for wish in wishes:
+            if wish in found:
+                return found[wish]
+        raise BundleError(
+            "the bundle has no such graphs",
+            code="no_build",
+            field=str(self.folder),
+            seen=f"{runtime} {' or '.join(wishes)}",
+            accepted=", ".join(each.name for each in self.manifest.builds),
+        )
+
+    def read(self, file: str) -> bytes:
+        """Return a file of the manifest, checked once more: what is run is what was hashed.
 
         Raises:
             BundleError: the file changed since the bundle was opened.
         """
-        file = self.manifest.graphs[name].file
         return _read(self.folder / file, self.manifest.files[file])
+
+    def proof(self) -> dict[str, NDArray[Any]]:
+        """Return inputs and outputs of every graph: `GRAPH/inputs/NAME`, `GRAPH/outputs/NAME`.
+
+        Raises:
+            BundleError: the bundle has none, or one that is no plain arrays.
+        """
+        path = self.folder / PROOF
+        if PROOF not in self.manifest.files:
+            raise BundleError(
+                "the bundle brings nothing to try its graphs with",
+                code="no_proof",
+                field=str(path),
+                accepted="a bundle of format 2; export the run again with this version",
+            )
+        try:
+            with np.load(io.BytesIO(self.read(PROOF)), allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (ValueError, OSError, zipfile.BadZipFile) as exc:
+            raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc
 
     def card(self) -> str:
         """Return the model card, Markdown."""
@@ -207,19 +312,30 @@ def _read_manifest(folder: Path) -> Manifest:
         )
     data = _read_json(path)
     found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
+    if found == 1:
+        data = _from_format_1(data)
+    elif found != FORMAT:
         raise BundleError(
             "unknown bundle format",
             code="unknown_format",
             field=str(path),
             seen=found,
-            accepted=f"format {FORMAT}; export the run again with this version",
+            accepted=f"format 1 or {FORMAT}; export the run again with this version",
         )
     return Manifest.parse(data, BundleError, str(path))
 
 
+def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an older manifest in the words of today: it had one precision, of ONNX."""
+    old = dict(data)
+    taken = ("precision", "graphs", "parity")
+    build = {name: old.pop(name) for name in taken if name in old}
+    return old | {"format": FORMAT, "builds": [{"runtime": "onnx", "bytes": 0, **build}]}
+
+
 def _verify(folder: Path, manifest: Manifest) -> None:
-    named = {TASK, STATE_FILE, CALIBRATION, CARD, *(g.file for g in manifest.graphs.values())}
+    graphs = {g.file for build in manifest.builds for g in build.graphs.values()}
+    named = {TASK, STATE_FILE, CALIBRATION, CARD, *graphs}
     # What starts with a dot is the file system's business (.DS_Store) and is never read.
     inside = (path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
     held = {path.as_posix() for path in inside if not path.parts[0].startswith(".")}

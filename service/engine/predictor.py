@@ -83,9 +83,9 @@ class Predictor:
         self, bundle: Bundle, backend: Backend, lanes: Lanes, *, budget: int, places: int
     ) -> None:
         self.bundle = bundle
-        self.device = backend.device
+        self.backend = backend
         self._lanes = lanes
-        self._graphs = bundle.manifest.graphs
+        self._graphs = backend.build.graphs
         self._cost = Cost(self._graphs)
         runner = Runner(backend, self._cost, width=bundle.manifest.width, budget=budget)
         self.scheduler: Scheduler[Job, Result] = Scheduler(

@@ -13,12 +13,13 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
-from lanistr.bundle import FUSION, Bundle, Graph, Tensor
+from lanistr.bundle import FUSION, Bundle, Graph, Precision, Tensor
 from lanistr.errors import BundleError
 from lanistr.modalities import Modality
 from service.engine.backends import Floats
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+_FASTEST: Mapping[str, tuple[Precision, ...]] = {_GPU: ("fp16", "fp32"), _CPU: ("int8", "fp32")}
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 """ONNX names of types that numpy calls otherwise."""
 
@@ -38,20 +39,31 @@ class OnnxBackend:
     Args:
         bundle: whose graphs.
         device: auto takes a GPU if this onnxruntime has one.
+        precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it: it is there
+            only if the task's metric holds.
         threads: of the one pool; the same for all bundles of a process.
 
     Raises:
-        BundleError: a graph cannot be loaded, is not what the manifest says, or does not compute.
+        BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
+            manifest says, or does not compute.
     """
 
-    def __init__(self, bundle: Bundle, device: Literal["auto", "cpu"], threads: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Literal["auto", "cpu"],
+        precision: Literal["auto"] | Precision,
+        threads: int,
+    ) -> None:
         _share_threads(threads)
         self._bundle = bundle
         available = onnxruntime.get_available_providers()
         self._providers = [_GPU, _CPU] if device == "auto" and _GPU in available else [_CPU]
-        graphs = bundle.manifest.graphs
-        self._encoders = {each: self._load(each, graphs[each]) for each in bundle.task.modalities}
-        self._fusion = self._load("fusion", graphs[FUSION])
+        wishes = _FASTEST[self._providers[0]] if precision == "auto" else (precision,)
+        self.build = bundle.build("onnx", *wishes)
+        graphs = self.build.graphs
+        self._encoders = {each: self._load(graphs[each]) for each in bundle.task.modalities}
+        self._fusion = self._load(graphs[FUSION])
         self._try()
 
     @property
@@ -71,13 +83,13 @@ class OnnxBackend:
         output, embedding = self._fusion.run(["output", "embedding"], inputs)
         return np.asarray(output, np.float32), np.asarray(embedding, np.float32)
 
-    def _load(self, name: Modality | Literal["fusion"], graph: Graph) -> Any:
+    def _load(self, graph: Graph) -> Any:
         options = onnxruntime.SessionOptions()
         options.use_per_session_threads = False
         options.log_severity_level = 3  # errors: its warnings are about nodes, for who exports
         try:
             session = onnxruntime.InferenceSession(
-                self._bundle.graph(name), options, providers=self._providers
+                self._bundle.read(graph.file), options, providers=self._providers
             )
         except BundleError:
             raise
@@ -112,12 +124,12 @@ class OnnxBackend:
         """Run every graph once: better now than in the first request."""
         width = self._bundle.manifest.width
         for modality in self._bundle.task.modalities:
-            graph = self._bundle.manifest.graphs[modality]
+            graph = self.build.graphs[modality]
             for arrays in _ones(graph):
                 tokens = self._attempt(graph, self.encode, modality, arrays)
                 if tokens.ndim != 3 or tokens.shape[2] != width or not np.isfinite(tokens).all():
                     raise self._unfit(graph, "tokens", str(tokens.shape), f"(R, N, {width})")
-        graph = self._bundle.manifest.graphs[FUSION]
+        graph = self.build.graphs[FUSION]
         wanted = (1, self._bundle.task.label.outputs)
         for n in (0, *_TRIED_LENGTHS):
             tokens, mask = np.ones((1, n, width), np.float32), np.ones((1, n), np.bool_)

@@ -13,7 +13,7 @@ from service.settings import Settings
 @pytest.fixture
 async def predictor(bundles):
     settings = Settings()
-    backend = OnnxBackend(bundles["mortality"], "cpu", settings.threads)
+    backend = OnnxBackend(bundles["mortality"], "cpu", "auto", settings.threads)
     lanes = Lanes(1, large=1000)
     predictor = Predictor(bundles["mortality"], backend, lanes, budget=8192, places=4)
     predictor.scheduler.start()

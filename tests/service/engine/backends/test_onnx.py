@@ -12,7 +12,7 @@ from service.settings import Settings
 
 
 def load(bundle):
-    return OnnxBackend(bundle, "cpu", Settings().threads)
+    return OnnxBackend(bundle, "cpu", "auto", Settings().threads)
 
 
 def with_graphs(bundle, **changes):

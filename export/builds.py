@@ -1,0 +1,192 @@
+"""The builds of a bundle: graphs for a runtime in a precision, each tried before it is handed out.
+
+A build of reduced precision is judged by what the task's metric loses on the test split. A graph of
+one that is far off by itself stays at float32: TabNet is, which gates by small differences, and has
+so few weights that nothing is gained by reducing it.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from export.exported import Exported, open_graphs
+from export.graphs import GraphSource
+from export.onnx import Signature, export_onnx
+from export.parity import BOUND, Proof, Reference, try_proof
+from export.reduce import reduce_onnx
+from export.torchscript import export_torchscript
+from lanistr.bundle import FUSION, Build, Graph, Precision, Runtime
+from lanistr.errors import BundleError
+from lanistr.model.lanistr import Lanistr
+from training.data.store import Dataset
+from training.metrics import higher_is_better, known, measure
+from training.predict import predict
+
+log = logging.getLogger(__name__)
+
+OFFERED: Mapping[Runtime, Sequence[Precision]] = {
+    "onnx": ("fp32", "int8", "fp16"),
+    "torchscript": ("fp32", "bf16"),
+}
+USUAL: Sequence[Precision] = ("fp32", "int8")
+MOST_FALL = 0.5
+
+_FAR_OFF = 0.05
+"""Difference of an encoder's tokens, as a share of the largest, above which it stays at float32."""
+
+
+# ---- what is written ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes graphs into the draft of a bundle, each once.
+
+    Attributes:
+        draft: the bundle's folder.
+        sources: what to export, by name.
+        signatures: inputs and outputs of those written so far.
+    """
+
+    draft: Path
+    sources: Mapping[str, GraphSource]
+    signatures: dict[str, Signature] = field(default_factory=dict)
+
+    def onnx(self, name: str, precision: Precision) -> Graph:
+        """Write an ONNX graph; reduced ones are made of the one in float32."""
+        path = self.draft / "onnx" / precision / f"{name}.onnx"
+        if not path.exists():
+            if precision == "fp32":
+                self.signatures[name] = export_onnx(self.sources[name], path)
+            else:
+                whole = self.draft / self.onnx(name, "fp32").file
+                reduce_onnx(whole, precision, path)
+        return self._graph(name, path)
+
+    def torchscript(self, name: str, precision: Precision) -> Graph:
+        """Write a TorchScript graph: the one in float32, which autocast makes others of."""
+        self.onnx(name, "fp32")  # says which axes really vary
+        path = self.draft / "torchscript" / "fp32" / f"{name}.pt"
+        if not path.exists():
+            export_torchscript(self.sources[name], path)
+        return self._graph(name, path)
+
+    def write(self, name: str, runtime: Runtime, precision: Precision) -> Graph:
+        """Write a graph, as far as it is not there."""
+        return {"onnx": self.onnx, "torchscript": self.torchscript}[runtime](name, precision)
+
+    def keep(self, builds: Sequence[Build]) -> None:
+        """Remove the graphs that no build needs in the end."""
+        needed = {self.draft / graph.file for build in builds for graph in build.graphs.values()}
+        for path in {*self.draft.glob("onnx/*/*"), *self.draft.glob("torchscript/*/*")} - needed:
+            path.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
+
+    def _graph(self, name: str, path: Path) -> Graph:
+        file = path.relative_to(self.draft).as_posix()
+        return Graph(file=file, **self.signatures[name]._asdict())
+
+
+# ---- what is found out about it -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What builds are held against.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        reference: what it makes of real cases.
+        proof: what it makes of inputs made by chance.
+        dataset: whose test split the metric is measured on.
+        metrics: of the model there; without those that the split does not determine.
+        temperature: of the run's calibration.
+    """
+
+    model: Lanistr
+    reference: Reference
+    proof: Proof
+    dataset: Dataset
+    metrics: Mapping[str, float]
+    temperature: float
+
+
+def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: Precision) -> Build:
+    """Write a build and hold it against the model.
+
+    Raises:
+        ParityError: at float32, a difference over the bound; at any, one that is no number.
+        BundleError: a graph cannot be exported.
+    """
+    graphs = {name: writer.write(name, runtime, precision) for name in writer.sources}
+    build, exported = _compared(writer, standard, runtime, precision, graphs)
+    far = [n for n, each in build.parity.items() if n != FUSION and each > _FAR_OFF]
+    if far:
+        log.info("%s: %s stays at fp32", build.name, ", ".join(far))
+        whole = {name: writer.write(name, runtime, "fp32") for name in far}
+        build, exported = _compared(writer, standard, runtime, precision, graphs | whole)
+    dataset, metric = standard.dataset, standard.dataset.task.metric
+    rows = dataset.rows("test", labelled=True)
+    outputs = predict(exported, dataset, rows, torch.device("cpu")) / standard.temperature
+    figures = measure(outputs, dataset.labels[rows], dataset.task.label)
+    metrics = {name: each for name, value in figures.items() if (each := known(value)) is not None}
+    fall = points_lost(metric, standard.metrics.get(metric), metrics.get(metric))
+    return build.model_copy(update={"metrics": metrics, "fall": fall})
+
+
+def _compared(
+    writer: Writer,
+    standard: Standard,
+    runtime: Runtime,
+    precision: Precision,
+    graphs: Mapping[str, Graph],
+) -> tuple[Build, Exported]:
+    """Run the graphs beside the model."""
+    paths = {graph.file: writer.draft / graph.file for graph in graphs.values()}
+    build = Build(
+        runtime=runtime,
+        precision=precision,
+        bytes=sum(path.stat().st_size for path in paths.values()),
+        graphs=dict(graphs),
+        parity={},
+    )
+    opened = open_graphs(build, lambda file: paths[file].read_bytes())
+    exported = Exported(standard.model, opened)
+    bounds = dict.fromkeys(opened, BOUND if precision == "fp32" else math.inf)
+    parity = standard.reference.differences(exported, bounds)
+    proof = try_proof(standard.proof, opened, bounds)
+    ordered = {name: parity[name] for name in graphs}
+    return build.model_copy(update={"parity": ordered, "proof": proof}), exported
+
+
+def points_lost(metric: str, before: float | None, after: float | None) -> float | None:
+    """Return what is lost of a metric, in points; negative where something is gained.
+
+    A point is a hundredth of a share (AUROC, accuracy), one per cent of an error (RMSE, MAE).
+    None where one of the two is not determined.
+    """
+    if before is None or after is None:
+        return None
+    if higher_is_better(metric):
+        return 100 * (before - after)
+    return 100 * (after / before - 1) if before else math.inf if after else 0.0
+
+
+def fit_to_serve(build: Build, metric: str, most_fall: float) -> BundleError | None:
+    """Return why a build of reduced precision is not to be had, if so."""
+    if build.precision == "fp32" or (build.fall is not None and build.fall <= most_fall):
+        return None
+    return BundleError(
+        f"{build.name} computes too differently",
+        code="worse",
+        field=metric,
+        seen="not determined by the test split"
+        if build.fall is None
+        else f"{build.fall:.2f} points lost",
+        accepted=f"at most {most_fall:g} points lost (--most-fall)",
+    )
