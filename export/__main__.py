@@ -28,12 +28,13 @@ from training.run import Run, check_fits, check_predicts, versions
 
 EXAMPLE = "python -m export --run runs/stays-ft --out bundles/mortality"
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("export")
 
 
 def main() -> None:
     """Export, or verify, as the command line says."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("export").setLevel(logging.INFO)
     if sys.argv[1:2] == ["verify"]:
         verify.main(sys.argv[2:])
         return

@@ -52,6 +52,7 @@ def export_onnx(source: GraphSource, path: Path) -> Signature:
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _name_axes(model.graph, source)
+    _forget_the_making(model)
     onnx.checker.check_model(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, str(path))
@@ -76,6 +77,14 @@ def _name_axes(graph: onnx.GraphProto, source: GraphSource) -> None:
         if value.type.tensor_type.shape.dim[0].dim_param != first:
             raise _frozen(value, 0, first)
     del graph.value_info[:]  # they would go on speaking of s4
+
+
+def _forget_the_making(model: onnx.ModelProto) -> None:
+    """Remove where in whose files each node comes from."""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _frozen(value: onnx.ValueInfoProto, axis: int, wanted: str) -> BundleError:

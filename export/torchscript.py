@@ -5,6 +5,7 @@ They are programs: read only those of a bundle that is trusted.
 
 import io
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,14 @@ def export_torchscript(source: GraphSource, path: Path) -> None:
     """
     with _without_warnings(), torch.no_grad():
         traced = torch.jit.trace(source.module, tuple(source.inputs.values()), check_trace=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.jit.save(traced, str(path))
+        recorded = io.BytesIO()
+        torch.jit.save(traced, recorded)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(recorded) as whole, zipfile.ZipFile(path, "w") as kept:
+        for entry in whole.infolist():
+            # Where in whose files each operation comes from is nobody's business.
+            if not entry.filename.endswith(".debug_pkl"):
+                kept.writestr(entry, whole.read(entry))
 
 
 def load_torchscript(data: bytes) -> torch.jit.ScriptModule:
@@ -38,4 +45,6 @@ def _without_warnings() -> Iterator[None]:
         # Deprecated in favour of torch.export, whose programs libtorch alone cannot load.
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning)
+        # It looks at every attribute of a module, transformers' old ones too.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         yield

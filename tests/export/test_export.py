@@ -65,9 +65,14 @@ def test_a_bundle_is_whole_and_its_manifest_true(
     assert (manifest.task, manifest.name) == (source.task.name, source.folder.name)
     assert manifest.source_run == str(source.folder)
     assert manifest.demo
-    assert set(manifest.graphs) == {*source.task.modalities, "fusion"}
-    assert set(manifest.parity) == set(manifest.graphs)
-    assert all(0 < each <= 1e-4 for each in manifest.parity.values())
+    graphs = {*source.task.modalities, "fusion"}
+    assert [each.name for each in manifest.builds[:2]] == ["onnx fp32", "torchscript fp32"]
+    for build in manifest.builds:
+        assert set(build.graphs) == set(build.parity) == set(build.proof) == graphs
+        assert build.metrics.keys() == manifest.metrics.keys()
+        largest = 1e-4 if build.precision == "fp32" else 0.5
+        assert all(0 <= each <= largest for each in build.parity.values())
+        assert build.bytes == sum((folder / each.file).stat().st_size for each in build.graphs.values())
     assert metrics <= set(manifest.metrics)
     assert bundle.task == source.task
     assert bundle.calibration == source.calibration()
