@@ -16,7 +16,17 @@ from export.card import model_card
 from export.cases import chosen_cases, example_cases
 from export.graphs import graph_sources
 from export.parity import Reference, make_proof
-from lanistr.bundle import CALIBRATION, CARD, PROOF, TASK, Build, Precision, Runtime, write_bundle
+from lanistr.bundle import (
+    ARRAYS,
+    CALIBRATION,
+    CARD,
+    PROOF,
+    TASK,
+    Build,
+    Precision,
+    Runtime,
+    write_bundle,
+)
 from lanistr.command import CommandParser, run_command
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
@@ -66,7 +76,9 @@ def main() -> None:
 
     def fill(draft: Path) -> None:
         (draft / TASK).write_text(_json(run.task.model_dump(mode="json")), encoding="utf-8")
-        run.preprocessor().save(draft)
+        preprocessor = run.preprocessor()
+        preprocessor.save(draft)
+        (draft / ARRAYS).write_text(_json(preprocessor.describe()), encoding="utf-8")
         calibration = run.calibration().model_dump(mode="json")
         (draft / CALIBRATION).write_text(_json(calibration), encoding="utf-8")
         np.savez(draft / PROOF, allow_pickle=False, **proof)

@@ -3,6 +3,7 @@
     manifest.json       what is described below
     task.json           the task, as in tasks/*.yaml
     preprocessing.json  fitted preprocessing state, with tokenizer.json beside it
+    arrays.json         how the arrays are made, told for readers that have none of this code
     calibration.json    temperature and conformal scores
     proof.npz           inputs made by chance for every graph, and what the model makes of them
     MODEL_CARD.md       for people
@@ -14,6 +15,26 @@ Fusion takes `tokens` (B, N, D) float32 and `mask` (B, N) bool, true for a token
 returns `output` (B, C), the head's, and `embedding` (B, D), both float32. Several rows of one case
 are averaged before fusion; modalities stand in canonical order. TorchScript graphs take their
 inputs in the manifest's order.
+
+arrays.json tells readers that have none of this code how the arrays of a row are made, by modality
+and array (`docs/consumer.py` is such a reader). Values must be clean: a number in its field's unit
+and range, a word as the task spells it, nothing (or null) where one is missing.
+
+    text        token_ids   what to put in the place of parts of tokenizer.json, which then makes
+                            the ids of a note as it came; attention_mask is 1 for each
+    image       pixels      of a picture turned upright, in RGB, the share `bleed` of its width is
+                            cut off on either side, and of its height above and below; of what is
+                            left, the largest centred square is resized to `size`
+    tabular     numbers     columns. A column shows `missing` where the field `of` has no value;
+                categories  else, with `codes`, the word's code, or `other`; with `buckets`, `first`
+                            and the word's CRC-32 (of UTF-8) modulo `buckets`; else the number,
+                            or log(1 + number) with `log`, less `mean`, divided by `std`
+    timeseries  steps       from which hour, to before which, each row of `values` goes
+                start       what holds before the first measurement, by variable
+                sums        variables that, in a step that lacks them and has all their parts, are
+                            the sum of the numbers that the parts' words are
+                values      columns, of the last value in the step, or with `carried` of the last
+                            one so far
 
 Nothing in a bundle is run when it is read, and nothing outside it is: graphs bring their weights
 inside, arrays are read without pickle. TorchScript is a program; load it of people you trust.
@@ -41,9 +62,10 @@ from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
 FORMAT: Literal[2] = 2
-MANIFEST, TASK, CALIBRATION, CARD, PROOF = (
+MANIFEST, TASK, ARRAYS, CALIBRATION, CARD, PROOF = (
     "manifest.json",
     "task.json",
+    "arrays.json",
     "calibration.json",
     "MODEL_CARD.md",
     "proof.npz",
