@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from lanistr.bundle import MANIFEST, Bundle, write_bundle
+from lanistr.bundle import Bundle, write_bundle
 from lanistr.errors import BundleError
+from lanistr.manifest import MANIFEST
 from service.settings import DEMO_BUNDLES
 
 ADDED = {"format", "version", "created", "files"}  # by `write_bundle` itself
