@@ -11,23 +11,24 @@ import numpy as np
 import torch
 
 from export import verify
-from export.builds import MOST_FALL, OFFERED, USUAL, Standard, Writer, fit_to_serve, make_build
+from export.builds import (
+    MOST_FALL,
+    OFFERED,
+    PRECISIONS,
+    USUAL,
+    Standard,
+    Writer,
+    check_fit,
+    make_build,
+)
 from export.card import model_card
 from export.cases import chosen_cases, example_cases
 from export.graphs import graph_sources
 from export.parity import Reference, make_proof
-from lanistr.bundle import (
-    ARRAYS,
-    CALIBRATION,
-    CARD,
-    PROOF,
-    TASK,
-    Build,
-    Precision,
-    Runtime,
-    write_bundle,
-)
+from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, TASK, write_bundle
 from lanistr.command import CommandParser, run_command
+from lanistr.errors import BundleError
+from lanistr.manifest import Build, Precision, Runtime
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
@@ -84,14 +85,15 @@ def main() -> None:
         np.savez(draft / PROOF, allow_pickle=False, **proof)
         writer = Writer(draft, graph_sources(model, to_tensors(dataset.batch(examples))))
         for runtime, precision in wanted:
-            build = make_build(writer, standard, runtime, precision)
-            unfit = fit_to_serve(build, run.task.metric, arguments.most_fall)
-            if unfit is None:
-                builds.append(build)
-            elif arguments.precision is None:
+            try:
+                build = make_build(writer, standard, runtime, precision)
+                check_fit(build, run.task.metric, arguments.most_fall)
+            except BundleError as unfit:
+                if precision == "fp32" or arguments.precision:
+                    raise
                 log.warning("left out: %s", unfit)
             else:
-                raise unfit
+                builds.append(build)
         writer.keep(builds)
         card = model_card(run, dataset, report, builds, arguments.license)
         (draft / CARD).write_text(card, encoding="utf-8")
@@ -126,18 +128,18 @@ def _wanted(
     parser: CommandParser, arguments: argparse.Namespace
 ) -> list[tuple[Runtime, Precision]]:
     """Return runtimes and precisions, those at float32 first."""
-    asked = arguments.precision or USUAL
-    offered = {precision for runtime in arguments.formats for precision in OFFERED[runtime]}
-    if missing := [each for each in asked if each not in offered]:
-        parser.error(
-            f"--precision {missing[0]} is not offered with --formats {' '.join(arguments.formats)}"
-        )
-    return [
+    offered = [
         (runtime, precision)
-        for precision in ("fp32", "int8", "fp16", "bf16")
-        for runtime in arguments.formats
-        if precision in asked and precision in OFFERED[runtime]
+        for precision in PRECISIONS
+        for runtime in OFFERED
+        if runtime in arguments.formats and precision in OFFERED[runtime]
     ]
+    for asked in arguments.precision or ():
+        if asked not in (precision for _, precision in offered):
+            parser.error(
+                f"--precision {asked} is not offered with --formats {' '.join(arguments.formats)}"
+            )
+    return [each for each in offered if each[1] in (arguments.precision or USUAL)]
 
 
 def _json(value: object) -> str:
@@ -148,21 +150,21 @@ def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m export",
         description="Turn a fine-tuned run into a bundle, and prove that it computes the same.",
-        epilog=f"example:\n  {EXAMPLE}",
+        epilog=f"examples:\n  {EXAMPLE}\n  {verify.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path, help="fine-tuned run")
     parser.add_argument("--out", required=True, type=Path, help="bundle to write")
     parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
     parser.add_argument("--name", help="name of the model (default: the run's)")
-    formats, precisions = list(OFFERED), ("fp32", "int8", "fp16", "bf16")
+    formats = list(OFFERED)
     parser.add_argument(
         "--formats", nargs="+", choices=formats, default=formats, help="of the graphs (both)"
     )
     parser.add_argument(
         "--precision",
         nargs="+",
-        choices=precisions,
+        choices=PRECISIONS,
         help="fp32; int8 and fp16, for onnx; bf16, for torchscript. Left out: fp32, and int8 if "
         "the task's metric holds",
     )

@@ -19,8 +19,8 @@ from export.onnx import Signature, export_onnx
 from export.parity import BOUND, Proof, Reference, try_proof
 from export.reduce import reduce_onnx
 from export.torchscript import export_torchscript
-from lanistr.bundle import FUSION, Build, Graph, Precision, Runtime
 from lanistr.errors import BundleError
+from lanistr.manifest import FUSION, Build, Graph, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset
 from training.metrics import higher_is_better, known, measure
@@ -32,11 +32,15 @@ OFFERED: Mapping[Runtime, Sequence[Precision]] = {
     "onnx": ("fp32", "int8", "fp16"),
     "torchscript": ("fp32", "bf16"),
 }
+PRECISIONS: Sequence[Precision] = ("fp32", "int8", "fp16", "bf16")
 USUAL: Sequence[Precision] = ("fp32", "int8")
 MOST_FALL = 0.5
 
 _FAR_OFF = 0.05
 """Difference of an encoder's tokens, as a share of the largest, above which it stays at float32."""
+
+_TOGETHER = 64
+"""Cases in a batch when the metric is measured."""
 
 
 # ---- what is written ----------------------------------------------------------------------------
@@ -80,12 +84,14 @@ class Writer:
         return {"onnx": self.onnx, "torchscript": self.torchscript}[runtime](name, precision)
 
     def keep(self, builds: Sequence[Build]) -> None:
-        """Remove the graphs that no build needs in the end."""
+        """Remove the graphs that no build needs in the end, and folders that hold no more."""
         needed = {self.draft / graph.file for build in builds for graph in build.graphs.values()}
-        for path in {*self.draft.glob("onnx/*/*"), *self.draft.glob("torchscript/*/*")} - needed:
+        written = {*self.draft.glob("onnx/*/*"), *self.draft.glob("torchscript/*/*")}
+        for path in written - needed:
             path.unlink()
-            if not any(path.parent.iterdir()):
-                path.parent.rmdir()
+            for folder in (path.parent, path.parent.parent):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
 
     def _graph(self, name: str, path: Path) -> Graph:
         file = path.relative_to(self.draft).as_posix()
@@ -120,19 +126,26 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
     """Write a build and hold it against the model.
 
     Raises:
-        ParityError: at float32, a difference over the bound; at any, one that is no number.
+        ParityError: at float32, a difference over the bound; at any, one that is not finite.
         BundleError: a graph cannot be exported.
     """
     graphs = {name: writer.write(name, runtime, precision) for name in writer.sources}
     build, exported = _compared(writer, standard, runtime, precision, graphs)
-    far = [n for n, each in build.parity.items() if n != FUSION and each > _FAR_OFF]
-    if far:
-        log.info("%s: %s stays at fp32", build.name, ", ".join(far))
-        whole = {name: writer.write(name, runtime, "fp32") for name in far}
+    whole = {
+        name: graph
+        for name, difference in build.parity.items()
+        if name != FUSION
+        and difference > _FAR_OFF
+        and (graph := writer.write(name, runtime, "fp32")) != graphs[name]
+    }
+    if whole:
+        log.info("%s: %s stays at fp32", build.name, ", ".join(whole))
         build, exported = _compared(writer, standard, runtime, precision, graphs | whole)
     dataset, metric = standard.dataset, standard.dataset.task.metric
     rows = dataset.rows("test", labelled=True)
-    outputs = predict(exported, dataset, rows, torch.device("cpu")) / standard.temperature
+    size = 1 if build.alone else _TOGETHER  # as it is served
+    found = predict(exported, dataset, rows, torch.device("cpu"), size)
+    outputs = found / standard.temperature
     figures = measure(outputs, dataset.labels[rows], dataset.task.label)
     metrics = {name: each for name, value in figures.items() if (each := known(value)) is not None}
     fall = points_lost(metric, standard.metrics.get(metric), metrics.get(metric))
@@ -168,25 +181,30 @@ def points_lost(metric: str, before: float | None, after: float | None) -> float
     """Return what is lost of a metric, in points; negative where something is gained.
 
     A point is a hundredth of a share (AUROC, accuracy), one per cent of an error (RMSE, MAE).
-    None where one of the two is not determined.
+    None where one of the two is not determined, or where there was no error that could grow.
     """
     if before is None or after is None:
         return None
+    if before == after:
+        return 0.0
     if higher_is_better(metric):
-        return 100 * (before - after)
-    return 100 * (after / before - 1) if before else math.inf if after else 0.0
+        return round(100 * (before - after), 4)
+    return round(100 * (after / before - 1), 4) if before else None
 
 
-def fit_to_serve(build: Build, metric: str, most_fall: float) -> BundleError | None:
-    """Return why a build of reduced precision is not to be had, if so."""
+def check_fit(build: Build, metric: str, most_fall: float) -> None:
+    """Check that a build of reduced precision predicts nearly as well as the model.
+
+    Raises:
+        BundleError: it loses too much of the metric, or the test split does not determine it.
+    """
     if build.precision == "fp32" or (build.fall is not None and build.fall <= most_fall):
-        return None
-    return BundleError(
+        return
+    unknown = "not determined by the test split"
+    raise BundleError(
         f"{build.name} computes too differently",
         code="worse",
         field=metric,
-        seen="not determined by the test split"
-        if build.fall is None
-        else f"{build.fall:.2f} points lost",
+        seen=unknown if build.fall is None else f"{build.fall:.2f} points lost",
         accepted=f"at most {most_fall:g} points lost (--most-fall)",
     )

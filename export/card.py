@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lanistr.bundle import Build
+from lanistr.manifest import Build
 from training.data.store import Dataset
 from training.run import Run
 

@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import onnxruntime
 import torch
 from torch import Tensor
 
 from export.torchscript import load_torchscript
-from lanistr.bundle import FUSION, Build
+from lanistr.manifest import FUSION, Build, Graph, Precision
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import Lanistr, Output
 from lanistr.model.tensors import TensorBatch, TensorPart
+from lanistr.session import blamed, open_session
 
-Run = Callable[[Mapping[str, Tensor]], list[Tensor]]
-"""A graph: its inputs by name, in the manifest's order, to its outputs in order."""
+Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""A graph: inputs by name to outputs by name."""
 
 
 def open_graphs(build: Build, read: Callable[[str], bytes]) -> dict[str, Run]:
@@ -23,9 +23,16 @@ def open_graphs(build: Build, read: Callable[[str], bytes]) -> dict[str, Run]:
     Args:
         build: of a bundle.
         read: returns a file's bytes; what a graph needs stands in its one file.
+
+    Raises:
+        BundleError: a graph cannot be loaded, or is not what the manifest says; also when it is
+            run, that it does not compute.
     """
     open_graph = _OPENERS[build.runtime]
-    return {name: open_graph(read(graph.file), build) for name, graph in build.graphs.items()}
+    return {
+        name: _blaming(graph.file, open_graph(read(graph.file), graph, build.precision))
+        for name, graph in build.graphs.items()
+    }
 
 
 class Exported:
@@ -46,37 +53,49 @@ class Exported:
 
     def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
         """See `Lanistr.encode`."""
-        return {each: self._graphs[each](part.arrays)[0] for each, part in parts.items()}
+        return {each: self._graphs[each](part.arrays)["tokens"] for each, part in parts.items()}
 
     def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
         """Fuse the projected tokens (R, N, D) of a batch's rows."""
         tokens, mask = self._model.assemble(batch, projected)
-        return Output(*self._graphs[FUSION]({"tokens": tokens, "mask": mask}))
+        found = self._graphs[FUSION]({"tokens": tokens, "mask": mask})
+        return Output(found["output"], found["embedding"])
 
 
-def _open_onnx(data: bytes, build: Build) -> Run:
+def _blaming(file: str, run: Run) -> Run:
+    def careful(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with blamed(file, "it does not compute"):
+            return run(inputs)
+
+    return careful
+
+
+def _open_onnx(data: bytes, graph: Graph, precision: Precision) -> Run:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
     # Several pools of threads that wait by spinning take the processor from one another.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = open_session(data, graph, graph.file, options, ["CPUExecutionProvider"])
 
-    def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        outputs = session.run(None, {name: each.numpy() for name, each in inputs.items()})
-        return [torch.from_numpy(np.asarray(each)) for each in outputs]
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        arrays = {name: inputs[name].numpy() for name in graph.inputs}
+        outputs = session.run(list(graph.outputs), arrays)
+        return {
+            name: torch.from_numpy(each) for name, each in zip(graph.outputs, outputs, strict=True)
+        }
 
     return run
 
 
-def _open_torchscript(data: bytes, build: Build) -> Run:
-    module = load_torchscript(data)
+def _open_torchscript(data: bytes, graph: Graph, precision: Precision) -> Run:
+    with blamed(graph.file, "torch cannot load it"):
+        module = load_torchscript(data)
 
-    def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        narrow = build.precision == "bf16"
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        narrow = precision == "bf16"
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=narrow):
-            outputs = module(*inputs.values())
+            outputs = module(*(inputs[name] for name in graph.inputs))
         several = outputs if isinstance(outputs, tuple) else (outputs,)
-        return [each.float() for each in several]
+        return {name: each.float() for name, each in zip(graph.outputs, several, strict=True)}
 
     return run
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lanistr.batch import PADDED
-from lanistr.bundle import FUSION
 from lanistr.errors import BundleError
+from lanistr.manifest import FUSION
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch
 
@@ -52,7 +52,7 @@ class GraphSource:
     """A module to be exported, with real inputs.
 
     Attributes:
-        module: in evaluation mode, on the CPU.
+        module: in evaluation mode, without gradients, on the CPU.
         inputs: example tensors by name, in the order in which `module` takes them.
         dynamic: by input, the name of each axis that may change.
         outputs: names, in order.
@@ -94,13 +94,18 @@ def graph_sources(model: Lanistr, batch: TensorBatch) -> dict[str, GraphSource]:
         arrays = batch.parts[modality].arrays
         module = EncoderGraph(model.encoders[modality], model.projections[modality], tuple(arrays))
         axes = {n: {0: "rows", 1: "length"} if n in PADDED else {0: "rows"} for n in arrays}
-        sources[modality] = GraphSource(module.eval(), arrays, axes, ("tokens",))
+        sources[modality] = GraphSource(_fixed(module), arrays, axes, ("tokens",))
     with torch.no_grad():
         tokens, mask = model.assemble(batch, model.encode(batch.parts))
     sources[FUSION] = GraphSource(
-        FusionGraph(model).eval(),
+        _fixed(FusionGraph(model)),
         {"tokens": tokens, "mask": mask},
         {name: {0: "cases", 1: "tokens"} for name in ("tokens", "mask")},
         ("output", "embedding"),
     )
     return sources
+
+
+def _fixed(module: nn.Module) -> nn.Module:
+    """Return the module ready to be recorded, its weights as constants."""
+    return module.eval().requires_grad_(False)

@@ -11,8 +11,8 @@ from torch.export import Dim
 
 from export.attention import translations
 from export.graphs import GraphSource
-from lanistr.bundle import Tensor
 from lanistr.errors import BundleError
+from lanistr.manifest import Tensor
 
 OPSET = 20
 

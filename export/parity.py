@@ -5,8 +5,10 @@ modalities. Inputs made by chance, which go into the bundle, since patients' rec
 them anybody can try the graphs later, on another machine, or in another language.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, Self
 
 import torch
@@ -16,9 +18,9 @@ from torch import Generator, Tensor
 from export.exported import Exported, Run
 from export.graphs import graph_sources
 from lanistr.batch import PADDED
-from lanistr.bundle import FUSION, Extent
 from lanistr.errors import ParityError
 from lanistr.importance import Subset, subsets
+from lanistr.manifest import FUSION, Extent
 from lanistr.modalities import Modality
 from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr, Output
@@ -45,11 +47,13 @@ class Reference:
     """What the model itself says of real cases.
 
     Attributes:
+        cases: how many.
         batches: of several sizes and lengths.
         projected: for each, the tokens by modality.
         fused: for each, what it makes of every subset of the modalities.
     """
 
+    cases: int
     batches: Sequence[TensorBatch]
     projected: Sequence[Mapping[Modality, Tensor]]
     fused: Sequence[Mapping[Subset, Output]]
@@ -66,11 +70,12 @@ class Reference:
         Raises:
             ParityError: no batch brings one of the model's modalities.
         """
-        batches, taken = [], 0
-        for size, share in BATCHES:
-            chosen = [positions[(taken + i) % len(positions)] for i in range(size)]
-            batches.append(_cut(to_tensors(dataset.batch(chosen)), share))
-            taken += size
+        turn = cycle(positions)
+        chosen = [list(islice(turn, size)) for size, _ in BATCHES]
+        batches = [
+            _cut(to_tensors(dataset.batch(cases)), share)
+            for cases, (_, share) in zip(chosen, BATCHES, strict=True)
+        ]
         for modality in model.config.modalities:
             if not any(modality in batch.parts for batch in batches):
                 raise ParityError(
@@ -85,12 +90,12 @@ class Reference:
                 {subset: model(_part_of(batch, subset)) for subset in subsets(list(batch.parts))}
                 for batch in batches
             ]
-        return cls(batches, projected, fused)
+        return cls(len(set().union(*chosen)), batches, projected, fused)
 
     def extent(self) -> Extent:
         """Return what the comparison covers."""
         return Extent(
-            cases=CASES,
+            cases=self.cases,
             batch_sizes=tuple(sorted({batch.size for batch in self.batches})),
             lengths=tuple(sorted({each for batch in self.batches for each in _lengths(batch)})),
             subsets=max(map(len, self.fused)),
@@ -105,7 +110,7 @@ class Reference:
             bounds: on the difference, by graph.
 
         Raises:
-            ParityError: a difference over the bound, or not a number.
+            ParityError: a difference over the bound, or not finite.
         """
         worst: dict[str, float] = {}
         for batch, projected, fused in zip(self.batches, self.projected, self.fused, strict=True):
@@ -148,17 +153,23 @@ def _lengths(batch: TensorBatch) -> list[int]:
 def _compare(
     worst: dict[str, float], name: str, found: Tensor, wanted: Tensor, bound: float
 ) -> None:
+    if found.shape != wanted.shape:  # torch would stretch the one to the other
+        raise _different(name, tuple(found.shape), f"{tuple(wanted.shape)}")
     scale = max(1.0, float(wanted.abs().max()))
     difference = float((found - wanted).abs().max()) / scale
     worst[name] = max(worst.get(name, 0.0), difference)
-    if not difference <= bound:
-        raise ParityError(
-            "the graph does not compute what the model computes",
-            code="parity",
-            field=name,
-            seen=difference,
-            accepted=f"a difference of at most {bound:g}",
-        )
+    if not (difference <= bound and math.isfinite(difference)):
+        raise _different(name, difference, f"a difference of at most {bound:g}")
+
+
+def _different(name: str, seen: object, accepted: str) -> ParityError:
+    return ParityError(
+        "the graph does not compute what the model computes",
+        code="parity",
+        field=name,
+        seen=seen,
+        accepted=accepted,
+    )
 
 
 # ---- on inputs made by chance -------------------------------------------------------------------
@@ -207,7 +218,7 @@ def try_proof(
         bounds: on the difference, by graph.
 
     Raises:
-        ParityError: a difference over the bound, or not a number.
+        ParityError: a difference over the bound, or not finite.
     """
     worst: dict[str, float] = {}
     for name, run in graphs.items():
@@ -219,6 +230,7 @@ def try_proof(
             }
             for side in ("inputs", "outputs")
         )
-        for found, wanted in zip(run(inputs), outputs.values(), strict=True):
-            _compare(worst, name, found, wanted, bounds[name])
+        found = run(inputs)
+        for each, wanted in outputs.items():
+            _compare(worst, name, found[each], wanted, bounds[name])
     return worst

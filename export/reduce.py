@@ -7,7 +7,7 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-from lanistr.bundle import Precision
+from lanistr.manifest import Precision
 
 
 def reduce_onnx(graph: Path, precision: Precision, out: Path) -> None:

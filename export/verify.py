@@ -8,8 +8,10 @@ from export.builds import OFFERED
 from export.cases import chosen_cases
 from export.exported import Exported, open_graphs
 from export.parity import BOUND, Reference, try_proof
-from lanistr.bundle import PROOF, Build, Bundle
+from lanistr.bundle import PROOF, TASK, Bundle
 from lanistr.command import CommandParser
+from lanistr.errors import BundleError
+from lanistr.manifest import Build
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset
@@ -33,11 +35,22 @@ def main(words: Sequence[str]) -> None:
     )
 
     # ---- the inputs that it brings, and what the model made of them ------------------------------
-    builds = [each for each in manifest.builds if each.runtime in arguments.formats]
     proof = bundle.proof()
+    builds = [each for each in manifest.builds if each.runtime in arguments.formats]
+    if not builds:
+        raise BundleError(
+            "nothing can be tried",
+            code="no_build",
+            field=str(arguments.bundle),
+            seen="--formats " + " ".join(arguments.formats),
+            accepted=", ".join(each.name for each in manifest.builds),
+        )
     for build in builds:
-        found = try_proof(proof, open_graphs(build, bundle.read), _bounds(build.proof))
+        found = try_proof(proof, open_graphs(build, bundle.read), _bounds(build, build.proof))
         _say(build, found, f"inputs made by chance ({PROOF})")
+    for build in manifest.builds:
+        if build not in builds:
+            print(f"  {build.name:16} not run: --formats {build.runtime}, if you trust who made it")
     if arguments.run is None:
         return
 
@@ -46,15 +59,25 @@ def main(words: Sequence[str]) -> None:
     dataset = Dataset.open(arguments.data or Path(run.config.data))
     check_predicts(run, dataset)
     check_fits(run, dataset)
+    if run.task != bundle.task:
+        raise BundleError(
+            "the bundle is not of this run",
+            code="bad_fit",
+            field=str(arguments.run),
+            seen=run.task.name,
+            accepted=f"a run of {bundle.task.name}, as {arguments.bundle / TASK} describes it",
+        )
     model = from_pretrained(run.model_folder, Lanistr)
     reference = Reference.of(model, dataset, chosen_cases(dataset))
     for build in builds:
         exported = Exported(model, open_graphs(build, bundle.read))
-        _say(build, reference.differences(exported, _bounds(build.parity)), "real cases")
+        _say(build, reference.differences(exported, _bounds(build, build.parity)), "real cases")
 
 
-def _bounds(at_export: Mapping[str, float]) -> dict[str, float]:
-    return {name: max(BOUND, _MORE * each) for name, each in at_export.items()}
+def _bounds(build: Build, at_export: Mapping[str, float]) -> dict[str, float]:
+    """Return by graph how far it may be off; at fp32 the manifest has no say in it."""
+    more = 0.0 if build.precision == "fp32" else _MORE
+    return {name: max(BOUND, more * at_export.get(name, 0.0)) for name in build.graphs}
 
 
 def _say(build: Build, found: Mapping[str, float], on: str) -> None:

@@ -1,6 +1,6 @@
 """The exported model on disk: everything that serving needs, and the proof that it is whole.
 
-    manifest.json       what is described below
+    manifest.json       what `lanistr.manifest` describes
     task.json           the task, as in tasks/*.yaml
     preprocessing.json  fitted preprocessing state, with tokenizer.json beside it
     arrays.json         how the arrays are made, told for readers that have none of this code
@@ -43,143 +43,36 @@ inside, arrays are read without pickle. TorchScript is a program; load it of peo
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_folder
 from lanistr.errors import BundleError
+from lanistr.manifest import (
+    FORMAT,
+    MANIFEST,
+    Build,
+    FileEntry,
+    Manifest,
+    Precision,
+    Runtime,
+    check_builds,
+    misfit,
+    read_json,
+    read_manifest,
+)
 from lanistr.preprocess import STATE_FILE, Preprocessor
-from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
-FORMAT: Literal[2] = 2
-MANIFEST, TASK, ARRAYS, CALIBRATION, CARD, PROOF = (
-    "manifest.json",
-    "task.json",
-    "arrays.json",
-    "calibration.json",
-    "MODEL_CARD.md",
-    "proof.npz",
-)
-FUSION = "fusion"
-
-Runtime = Literal["onnx", "torchscript"]
-Precision = Literal["fp32", "int8", "fp16", "bf16"]
-
-
-class FileEntry(Schema):
-    """Size and hash of a file of the bundle."""
-
-    bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class Tensor(Schema):
-    """An input or output of a graph; an axis is a size or the name of a dynamic one."""
-
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-class Graph(Schema):
-    """A graph of the bundle."""
-
-    file: str
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
-class Build(Schema):
-    """The graphs for one runtime in one precision.
-
-    Attributes:
-        precision: of the arithmetic. int8: of the products with weights, activations scaled as
-            they come; fp16: of everything between inputs and outputs; bf16: the float32 graphs,
-            to be run under autocast.
-        bytes: of the files.
-        graphs: by modality, and `fusion`.
-        parity: largest difference of each graph's output from the eager model's, as a share of the
-            output's largest value where that is above 1; on real cases, see `Extent`.
-        proof: the same on the inputs in proof.npz.
-        metrics: on the labelled cases of the test split.
-        fall: points of the task's metric lost against the eager model, on the same cases: 1 is a
-            hundredth of a share such as AUROC, or one per cent of an error such as RMSE.
-            None: not measured (bundles of format 1).
-    """
-
-    runtime: Runtime
-    precision: Precision
-    bytes: int = Field(ge=0)
-    graphs: dict[str, Graph]
-    parity: dict[str, float]
-    proof: dict[str, float] = {}
-    metrics: dict[str, float] = {}
-    fall: float | None = None
-
-    @property
-    def name(self) -> str:
-        """Runtime and precision, as in `onnx fp32`."""
-        return f"{self.runtime} {self.precision}"
-
-
-class Extent(Schema):
-    """What graphs and model were compared on.
-
-    Attributes:
-        cases: real ones, of the test split.
-        batch_sizes: B.
-        lengths: of the notes, in tokens; no longer than the longest of the cases.
-        subsets: of modalities, all of those that a batch brings.
-        bound: on the difference at fp32; other precisions have the metric's.
-    """
-
-    cases: int
-    batch_sizes: tuple[int, ...]
-    lengths: tuple[int, ...]
-    subsets: int
-    bound: float
-
-
-class Manifest(Schema):
-    """What the bundle is.
-
-    Attributes:
-        format: version of this layout.
-        name: whose model it is, for people.
-        version: first twelve digits of the hash over all files' hashes.
-        license: of the weights, in the words of who exported them.
-        width: D, the width of a projected token.
-        metric: the task's own among `metrics`.
-        metrics: of the eager model on the labelled cases of the test split.
-        builds: what can be run; the first is fp32's.
-        extent: None in bundles of format 1, which did not say.
-        demo: the weights come from synthetic records; its predictions mean nothing.
-    """
-
-    format: Literal[2]
-    task: str
-    name: str
-    version: str
-    created: str
-    source_run: str
-    license: str = "not stated"
-    width: int = Field(gt=0)
-    demo: bool
-    files: dict[str, FileEntry]
-    builds: tuple[Build, ...] = Field(min_length=1)
-    extent: Extent | None = None
-    metric: str = ""
-    metrics: dict[str, float]
-    software: dict[str, str]
+TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"
+CARD, PROOF = "MODEL_CARD.md", "proof.npz"
 
 
 @dataclass(frozen=True)
@@ -199,29 +92,15 @@ class Bundle:
         Raises:
             BundleError: a file is missing or changed, the format is unknown, or parts do not fit.
         """
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         _verify(folder, manifest)
-        task = TaskSpec.parse(_read_json(folder / TASK), BundleError, str(folder / TASK))
+        task = TaskSpec.parse(read_json(folder / TASK), BundleError, str(folder / TASK))
         if task.name != manifest.task:
-            raise BundleError(
-                "the task does not fit the manifest",
-                code="bad_bundle",
-                field=str(folder / TASK),
-                seen=task.name,
-                accepted=manifest.task,
-            )
-        wanted = {*task.modalities, FUSION}
-        for build in manifest.builds:
-            if set(build.graphs) != wanted:
-                raise BundleError(
-                    f"the graphs of {build.name} do not fit the task",
-                    code="bad_bundle",
-                    field=str(folder / MANIFEST),
-                    seen=", ".join(sorted(build.graphs)),
-                    accepted=", ".join(sorted(wanted)),
-                )
+            fault = "the task does not fit the manifest"
+            raise misfit(folder / TASK, fault, task.name, manifest.task)
+        check_builds(folder / MANIFEST, manifest, task)
         calibration = Calibration.parse(
-            _read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
+            read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
         )
         return cls(folder, manifest, task, Preprocessor.load(folder, task), calibration)
 
@@ -255,21 +134,40 @@ class Bundle:
         """Return inputs and outputs of every graph: `GRAPH/inputs/NAME`, `GRAPH/outputs/NAME`.
 
         Raises:
-            BundleError: the bundle has none, or one that is no plain arrays.
+            BundleError: the bundle has none, or not just the arrays that its graphs take and
+                return.
         """
-        path = self.folder / PROOF
+        path = str(self.folder / PROOF)
         if PROOF not in self.manifest.files:
             raise BundleError(
                 "the bundle brings nothing to try its graphs with",
                 code="no_proof",
-                field=str(path),
+                field=path,
                 accepted="a bundle of format 2; export the run again with this version",
             )
+        data = self.read(PROOF)
         try:
-            with np.load(io.BytesIO(self.read(PROOF)), allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (ValueError, OSError, zipfile.BadZipFile) as exc:
-            raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = dict(archive)
+        except Exception as exc:  # numpy, zipfile and zlib raise what they like
+            raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=path) from exc
+        promised = {
+            f"{name}/{side}/{each}": tensor
+            for build in self.manifest.builds
+            for name, graph in build.graphs.items()
+            for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
+            for each, tensor in tensors.items()
+        }
+        for key in sorted(promised.keys() | arrays.keys()):
+            tensor, array = promised.get(key), arrays.get(key)
+            if tensor is None or array is None or not tensor.fits(array):
+                raise misfit(
+                    self.folder / PROOF,
+                    f"not what the graphs take and return: {key}",
+                    None if array is None else f"{array.dtype} {list(array.shape)}",
+                    "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}",
+                )
+        return arrays
 
     def card(self) -> str:
         """Return the model card, Markdown."""
@@ -323,38 +221,6 @@ def write_bundle(
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(
-            "not a bundle",
-            code="not_a_bundle",
-            field=str(folder),
-            accepted=f"a folder with a {MANIFEST}, as `python -m export` writes it",
-        )
-    data = _read_json(path)
-    found = data.get("format") if isinstance(data, dict) else None
-    if found == 1:
-        data = _from_format_1(data)
-    elif found != FORMAT:
-        raise BundleError(
-            "unknown bundle format",
-            code="unknown_format",
-            field=str(path),
-            seen=found,
-            accepted=f"format 1 or {FORMAT}; export the run again with this version",
-        )
-    return Manifest.parse(data, BundleError, str(path))
-
-
-def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an older manifest in the words of today: it had one precision, of ONNX."""
-    old = dict(data)
-    taken = ("precision", "graphs", "parity")
-    build = {name: old.pop(name) for name in taken if name in old}
-    return old | {"format": FORMAT, "builds": [{"runtime": "onnx", "bytes": 0, **build}]}
-
-
 def _verify(folder: Path, manifest: Manifest) -> None:
     graphs = {g.file for build in manifest.builds for g in build.graphs.values()}
     named = {TASK, STATE_FILE, CALIBRATION, CARD, *graphs}
@@ -387,7 +253,7 @@ def _read(path: Path, entry: FileEntry) -> bytes:
         raise BundleError("the bundle lacks a file", code="missing_file", field=str(path))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    if digest != entry.sha256:
+    if digest != entry.sha256 or len(data) != entry.bytes:
         raise BundleError(
             "the file is not what its manifest says",
             code="hash_mismatch",
@@ -396,10 +262,3 @@ def _read(path: Path, entry: FileEntry) -> bytes:
             accepted=f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}…",
         )
     return data
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc

@@ -72,7 +72,9 @@ def test_a_bundle_is_whole_and_its_manifest_true(
         assert build.metrics.keys() == manifest.metrics.keys()
         largest = 1e-4 if build.precision == "fp32" else 0.5
         assert all(0 <= each <= largest for each in build.parity.values())
-        assert build.bytes == sum((folder / each.file).stat().st_size for each in build.graphs.values())
+        assert build.bytes == sum(
+            (folder / each.file).stat().st_size for each in build.graphs.values()
+        )
     assert metrics <= set(manifest.metrics)
     assert bundle.task == source.task
     assert bundle.calibration == source.calibration()

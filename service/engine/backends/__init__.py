@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
-from lanistr.bundle import Build
+from lanistr.manifest import Build
 from lanistr.modalities import Modality
 
 Floats = NDArray[np.float32]
