@@ -14,8 +14,9 @@ import onnxruntime
 import pytest
 
 from lanistr.batch import stack
-from lanistr.bundle import FUSION, Build, Bundle
+from lanistr.bundle import Bundle
 from lanistr.issues import IssueLog
+from lanistr.manifest import FUSION, Build
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
 from lanistr.preprocess.values import cleaner
