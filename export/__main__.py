@@ -1,23 +1,37 @@
-"""`python -m export`: turn a fine-tuned run into a bundle."""
+"""`python -m export`: turn a fine-tuned run into a bundle; `python -m export verify`: try one."""
 
 import argparse
 import json
 import logging
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from export import verify
+from export.builds import (
+    MOST_FALL,
+    OFFERED,
+    PRECISIONS,
+    USUAL,
+    Standard,
+    Writer,
+    check_fit,
+    make_build,
+)
 from export.card import model_card
+from export.cases import chosen_cases, example_cases
 from export.graphs import graph_sources
-from export.onnx import export_onnx
-from export.parity import BATCH_SIZES, prove_parity
-from lanistr.bundle import CALIBRATION, CARD, TASK, Graph, write_bundle
+from export.parity import Reference, make_proof
+from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, TASK, write_bundle
 from lanistr.command import CommandParser, run_command
-from lanistr.errors import DataError
+from lanistr.errors import BundleError
+from lanistr.manifest import Build, Precision, Runtime
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
 from training.evaluate import evaluate
 from training.predict import predict
@@ -25,10 +39,19 @@ from training.run import Run, check_fits, check_predicts, versions
 
 EXAMPLE = "python -m export --run runs/stays-ft --out bundles/mortality"
 
+log = logging.getLogger("export")
+
 
 def main() -> None:
-    """Export as the command line says."""
-    arguments = _parser().parse_args()
+    """Export, or verify, as the command line says."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("export").setLevel(logging.INFO)
+    if sys.argv[1:2] == ["verify"]:
+        verify.main(sys.argv[2:])
+        return
+    parser = _parser()
+    arguments = parser.parse_args()
+    wanted = _wanted(parser, arguments)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 
     # ---- the run and real cases ----------------------------------------------------------------
@@ -37,27 +60,43 @@ def main() -> None:
     check_predicts(run, dataset)
     check_fits(run, dataset)
     model = from_pretrained(run.model_folder, Lanistr)
-    test = dataset.rows("test", labelled=True)
-    outputs = predict(model, dataset, test, torch.device("cpu")) / run.calibration().temperature
-    report = evaluate(outputs, dataset, test)
+    test, temperature = dataset.rows("test", labelled=True), run.calibration().temperature
+    report = evaluate(
+        predict(model, dataset, test, torch.device("cpu")) / temperature, dataset, test
+    )
+    metrics = {name: each for name, each in report["all"]["metrics"].items() if each is not None}
+
+    # ---- what the model makes of them, and of inputs made by chance -----------------------------
+    examples = example_cases(dataset)
+    reference = Reference.of(model, dataset, chosen_cases(dataset))
+    proof = make_proof(model)
+    standard = Standard(model, reference, proof, dataset, metrics, temperature)
 
     # ---- the bundle, whole or not at all -------------------------------------------------------
-    graphs: dict[str, Graph] = {}
-    parity: dict[str, float] = {}
+    builds: list[Build] = []
 
     def fill(draft: Path) -> None:
         (draft / TASK).write_text(_json(run.task.model_dump(mode="json")), encoding="utf-8")
-        run.preprocessor().save(draft)
+        preprocessor = run.preprocessor()
+        preprocessor.save(draft)
+        (draft / ARRAYS).write_text(_json(preprocessor.describe()), encoding="utf-8")
         calibration = run.calibration().model_dump(mode="json")
         (draft / CALIBRATION).write_text(_json(calibration), encoding="utf-8")
-        (draft / CARD).write_text(model_card(run, dataset, report), encoding="utf-8")
-        examples, complete = _examples(dataset, test), _complete_first(dataset, test)
-        for name, source in graph_sources(model, dataset.batch(examples)).items():
-            graphs[name] = export_onnx(name, source, draft)
-        files = {name: draft / graph.file for name, graph in graphs.items()}
-        # The largest batch starts with the examples, so that it brings every modality.
-        cases = [*complete[: sum(BATCH_SIZES[:-1])], *examples, *complete]
-        parity.update(prove_parity(model, dataset, cases, files))
+        np.savez(draft / PROOF, allow_pickle=False, **proof)
+        writer = Writer(draft, graph_sources(model, to_tensors(dataset.batch(examples))))
+        for runtime, precision in wanted:
+            try:
+                build = make_build(writer, standard, runtime, precision)
+                check_fit(build, run.task.metric, arguments.most_fall)
+            except BundleError as unfit:
+                if precision == "fp32" or arguments.precision:
+                    raise
+                log.warning("left out: %s", unfit)
+            else:
+                builds.append(build)
+        writer.keep(builds)
+        card = model_card(run, dataset, report, builds, arguments.license)
+        (draft / CARD).write_text(card, encoding="utf-8")
 
     bundle = write_bundle(
         arguments.out,
@@ -66,66 +105,78 @@ def main() -> None:
             "task": run.task.name,
             "name": arguments.name or arguments.run.name,
             "source_run": str(arguments.run),
-            "precision": "fp32",
+            "license": arguments.license,
             "width": model.config.fusion.width,
             "demo": run.config.synthetic,
-            "graphs": graphs,
-            "parity": parity,
-            "metrics": {n: v for n, v in report["all"]["metrics"].items() if v is not None},
+            "builds": builds,
+            "extent": reference.extent(),
+            "metric": run.task.metric,
+            "metrics": metrics,
             "software": versions() | {each: version(each) for each in ("onnx", "onnxruntime")},
         },
     )
-    size = sum(entry.bytes for entry in bundle.manifest.files.values()) / 2**20
-    worst = max(bundle.manifest.parity.values())
-    print(
-        f"{arguments.out}: {bundle.task.name} {bundle.manifest.version}, {size:.1f} MiB, "
-        f"largest difference from the model {worst:.1e}"
-    )
+    print(f"{arguments.out}: {bundle.task.name} {bundle.manifest.version}")
+    for build in bundle.manifest.builds:
+        metric = build.metrics.get(run.task.metric, float("nan"))
+        print(
+            f"  {build.name:16} {build.bytes / 2**20:8.1f} MiB, differs from the model by "
+            f"{max(build.parity.values()):.1e} at most, {run.task.metric} {metric:.4f}"
+        )
 
 
-def _examples(dataset: Dataset, rows: np.ndarray) -> list[int]:
-    """Return cases that together bring every modality at least twice.
-
-    Raises:
-        DataError: a modality occurs in fewer than two cases of the split.
-    """
-    chosen: set[int] = set()
-    for modality in dataset.task.modalities:
-        bringing = [int(row) for row in rows if dataset.brings(int(row), modality)][:2]
-        if len(bringing) < 2:
-            raise DataError(
-                "too few cases bring a modality to prove its graph on",
-                field=modality,
-                seen=len(bringing),
-                accepted="at least two labelled cases of the test split",
+def _wanted(
+    parser: CommandParser, arguments: argparse.Namespace
+) -> list[tuple[Runtime, Precision]]:
+    """Return runtimes and precisions, those at float32 first."""
+    offered = [
+        (runtime, precision)
+        for precision in PRECISIONS
+        for runtime in OFFERED
+        if runtime in arguments.formats and precision in OFFERED[runtime]
+    ]
+    for asked in arguments.precision or ():
+        if asked not in (precision for _, precision in offered):
+            parser.error(
+                f"--precision {asked} is not offered with --formats {' '.join(arguments.formats)}"
             )
-        chosen.update(bringing)
-    return sorted(chosen)
-
-
-def _complete_first(dataset: Dataset, rows: np.ndarray) -> list[int]:
-    """Return the cases that bring the most modalities first."""
-    brought = [sum(dataset.brings(int(row), m) for m in dataset.task.modalities) for row in rows]
-    return [int(rows[i]) for i in np.argsort(brought, kind="stable")[::-1]]
+    return [each for each in offered if each[1] in (arguments.precision or USUAL)]
 
 
 def _json(value: object) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m export",
         description="Turn a fine-tuned run into a bundle, and prove that it computes the same.",
-        epilog=f"example:\n  {EXAMPLE}",
+        epilog=f"examples:\n  {EXAMPLE}\n  {verify.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path, help="fine-tuned run")
     parser.add_argument("--out", required=True, type=Path, help="bundle to write")
     parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
     parser.add_argument("--name", help="name of the model (default: the run's)")
-    parser.add_argument("--formats", nargs="+", choices=["onnx"], default=["onnx"])
-    parser.add_argument("--precision", nargs="+", choices=["fp32"], default=["fp32"])
+    formats = list(OFFERED)
+    parser.add_argument(
+        "--formats", nargs="+", choices=formats, default=formats, help="of the graphs (both)"
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        help="fp32; int8 and fp16, for onnx; bf16, for torchscript. Left out: fp32, and int8 if "
+        "the task's metric holds",
+    )
+    parser.add_argument(
+        "--most-fall",
+        type=float,
+        default=MOST_FALL,
+        metavar="POINTS",
+        help="what a reduced precision may lose of the task's metric on the test split "
+        f"({MOST_FALL:g}; a point is 0.01 of AUROC and the like, 1%% of RMSE and the like)",
+    )
+    parser.add_argument("--license", default="not stated", help="of the weights, for the card")
     return parser
 
 

@@ -1,8 +1,9 @@
 """MODEL_CARD.md: what a person should know before trusting a bundle."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lanistr.manifest import Build
 from training.data.store import Dataset
 from training.run import Run
 
@@ -11,13 +12,21 @@ _DEMO = """> **Demonstration weights.** Trained on records made by chance. The p
 """
 
 
-def model_card(run: Run, dataset: Dataset, report: Mapping[str, Any]) -> str:
+def model_card(
+    run: Run,
+    dataset: Dataset,
+    report: Mapping[str, Any],
+    builds: Sequence[Build],
+    license: str,
+) -> str:
     """Return the card as Markdown.
 
     Args:
         run: the fine-tuned run.
         dataset: what it was trained and tested on.
         report: of `training.evaluate.evaluate`, on the test split.
+        builds: of the bundle.
+        license: of the weights.
     """
     task, card = run.task, dataset.card
     lines = [f"# {task.title}", ""]
@@ -47,6 +56,7 @@ def model_card(run: Run, dataset: Dataset, report: Mapping[str, Any]) -> str:
     ]
     for column, groups in report["by_subgroup"].items():
         lines += ["", f"### By {column}", "", *_table(groups, column)]
+    lines += ["", "## Builds", "", *_builds(builds, task.metric)]
     lines += [
         "",
         "## Use and limits",
@@ -58,8 +68,30 @@ def model_card(run: Run, dataset: Dataset, report: Mapping[str, Any]) -> str:
         "  above, which also chose the best epoch: coverage is a little optimistic. Check both on",
         "  yours.",
         "",
+        "## Licence of the weights",
+        "",
+        license,
+        "",
     ]
     return "\n".join(lines)
+
+
+def _builds(builds: Sequence[Build], metric: str) -> list[str]:
+    """Say of each build how large it is and how far from the model that was trained."""
+    rows = [
+        f"| build | MiB | largest difference | {metric} | points lost |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for build in builds:
+        value = build.metrics.get(metric)
+        cells = [
+            f"{build.bytes / 2**20:.1f}",
+            f"{max(build.parity.values()):.1e}",
+            "-" if value is None else f"{value:.4f}",
+            "-" if build.fall is None else f"{build.fall:.2f}",
+        ]
+        rows.append(f"| {build.name} | " + " | ".join(cells) + " |")
+    return rows
 
 
 def _table(groups: Mapping[str, Mapping[str, Any]], heading: str) -> list[str]:

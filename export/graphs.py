@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lanistr.batch import PADDED, Batch
-from lanistr.bundle import FUSION
+from lanistr.batch import PADDED
 from lanistr.errors import BundleError
+from lanistr.manifest import FUSION
 from lanistr.model.lanistr import Lanistr
-from lanistr.model.tensors import to_tensors
+from lanistr.model.tensors import TensorBatch
 
 
 class EncoderGraph(nn.Module):
@@ -52,7 +52,7 @@ class GraphSource:
     """A module to be exported, with real inputs.
 
     Attributes:
-        module: in evaluation mode, on the CPU.
+        module: in evaluation mode, without gradients, on the CPU.
         inputs: example tensors by name, in the order in which `module` takes them.
         dynamic: by input, the name of each axis that may change.
         outputs: names, in order.
@@ -69,7 +69,7 @@ class GraphSource:
         return isinstance(self.module, EncoderGraph)
 
 
-def graph_sources(model: Lanistr, batch: Batch) -> dict[str, GraphSource]:
+def graph_sources(model: Lanistr, batch: TensorBatch) -> dict[str, GraphSource]:
     """Return every graph of a model by name, with inputs from real cases.
 
     Args:
@@ -89,19 +89,23 @@ def graph_sources(model: Lanistr, batch: Batch) -> dict[str, GraphSource]:
             seen=model.config.compat,
             accepted="a model that was trained here",
         )
-    tensors = to_tensors(batch)
     sources: dict[str, GraphSource] = {}
     for modality in model.config.modalities:
-        arrays = tensors.parts[modality].arrays
+        arrays = batch.parts[modality].arrays
         module = EncoderGraph(model.encoders[modality], model.projections[modality], tuple(arrays))
         axes = {n: {0: "rows", 1: "length"} if n in PADDED else {0: "rows"} for n in arrays}
-        sources[modality] = GraphSource(module.eval(), arrays, axes, ("tokens",))
+        sources[modality] = GraphSource(_fixed(module), arrays, axes, ("tokens",))
     with torch.no_grad():
-        tokens, mask = model.assemble(tensors, model.encode(tensors.parts))
+        tokens, mask = model.assemble(batch, model.encode(batch.parts))
     sources[FUSION] = GraphSource(
-        FusionGraph(model).eval(),
+        _fixed(FusionGraph(model)),
         {"tokens": tokens, "mask": mask},
         {name: {0: "cases", 1: "tokens"} for name in ("tokens", "mask")},
         ("output", "embedding"),
     )
     return sources
+
+
+def _fixed(module: nn.Module) -> nn.Module:
+    """Return the module ready to be recorded, its weights as constants."""
+    return module.eval().requires_grad_(False)

@@ -3,21 +3,29 @@
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 import torch
 from torch.export import Dim
 
+from export.attention import translations
 from export.graphs import GraphSource
-from lanistr.bundle import Graph, Tensor
 from lanistr.errors import BundleError
+from lanistr.manifest import Tensor
 
 OPSET = 20
-FOLDER = "onnx"
 
 
-def export_onnx(name: str, source: GraphSource, bundle: Path) -> Graph:
-    """Write one graph, weights inside, and return its description for the manifest.
+class Signature(NamedTuple):
+    """What goes in and out of a graph, by name."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+
+
+def export_onnx(source: GraphSource, path: Path) -> Signature:
+    """Write one graph, weights inside, and return its inputs and outputs for the manifest.
 
     Raises:
         BundleError: the exporter froze an axis that must vary; it does not say so itself.
@@ -37,21 +45,18 @@ def export_onnx(name: str, source: GraphSource, bundle: Path) -> Graph:
             # A module that takes `*arrays` has one argument in the exporter's eyes.
             dynamic_shapes={"arrays": shapes} if source.variadic else shapes,
             opset_version=OPSET,
+            custom_translation_table=translations(),
             dynamo=True,
             verbose=False,
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     _name_axes(model.graph, source)
+    _forget_the_making(model)
     onnx.checker.check_model(model)
-    path = bundle / FOLDER / f"{name}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, str(path))
-    return Graph(
-        file=f"{FOLDER}/{path.name}",
-        inputs=_describe(model.graph.input),
-        outputs=_describe(model.graph.output),
-    )
+    return Signature(_describe(model.graph.input), _describe(model.graph.output))
 
 
 def _name_axes(graph: onnx.GraphProto, source: GraphSource) -> None:
@@ -72,6 +77,14 @@ def _name_axes(graph: onnx.GraphProto, source: GraphSource) -> None:
         if value.type.tensor_type.shape.dim[0].dim_param != first:
             raise _frozen(value, 0, first)
     del graph.value_info[:]  # they would go on speaking of s4
+
+
+def _forget_the_making(model: onnx.ModelProto) -> None:
+    """Remove where in whose files each node comes from."""
+    del model.metadata_props[:]
+    for part in (model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _frozen(value: onnx.ValueInfoProto, axis: int, wanted: str) -> BundleError:

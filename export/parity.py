@@ -1,104 +1,236 @@
-"""The proof that the graphs compute what the model computes, on real cases."""
+"""The proof that exported graphs compute what the model computes.
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+Real cases, for the export itself: several batch sizes, lengths of notes, and every subset of
+modalities. Inputs made by chance, which go into the bundle, since patients' records must not: with
+them anybody can try the graphs later, on another machine, or in another language.
+"""
 
-import numpy as np
-import onnxruntime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any, Self
+
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
-from lanistr.bundle import FUSION
+from export.exported import Exported, Run
+from export.graphs import graph_sources
+from lanistr.batch import PADDED
 from lanistr.errors import ParityError
-from lanistr.importance import subsets
+from lanistr.importance import Subset, subsets
+from lanistr.manifest import FUSION, Extent
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import Lanistr
-from lanistr.model.tensors import TensorBatch, to_tensors
+from lanistr.model.encoder import Encoder
+from lanistr.model.lanistr import Lanistr, Output
+from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from training.data.store import Dataset
 
-BATCH_SIZES = (1, 2, 7, 16)
+BATCHES = ((1, 1.0), (1, 0.0), (2, 0.3), (7, 0.6), (16, 1.0))
+"""Sizes, and the share of the longest note that is left of all (0: one token)."""
+
+CASES = sum(size for size, _ in BATCHES)
+
 BOUND = 1e-4
 """Largest difference allowed at float32, as a share of the output's own scale where above 1."""
 
+_ROWS = 3
+"""Of each modality, in the inputs made by chance."""
 
-def prove_parity(
-    model: Lanistr,
-    dataset: Dataset,
-    positions: Sequence[int],
-    graphs: Mapping[str, Path],
-    bound: float = BOUND,
-) -> dict[str, float]:
-    """Run graphs and model side by side: several batch sizes, every subset of modalities.
+
+# ---- on real cases ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the model itself says of real cases.
+
+    Attributes:
+        cases: how many.
+        batches: of several sizes and lengths.
+        projected: for each, the tokens by modality.
+        fused: for each, what it makes of every subset of the modalities.
+    """
+
+    cases: int
+    batches: Sequence[TensorBatch]
+    projected: Sequence[Mapping[Modality, Tensor]]
+    fused: Sequence[Mapping[Subset, Output]]
+
+    @classmethod
+    def of(cls, model: Lanistr, dataset: Dataset, positions: Sequence[int]) -> Self:
+        """Run the model.
+
+        Args:
+            model: in evaluation mode, on the CPU.
+            dataset: whose cases are used.
+            positions: cases, taken in turn for every batch.
+
+        Raises:
+            ParityError: no batch brings one of the model's modalities.
+        """
+        turn = cycle(positions)
+        chosen = [list(islice(turn, size)) for size, _ in BATCHES]
+        batches = [
+            _cut(to_tensors(dataset.batch(cases)), share)
+            for cases, (_, share) in zip(chosen, BATCHES, strict=True)
+        ]
+        for modality in model.config.modalities:
+            if not any(modality in batch.parts for batch in batches):
+                raise ParityError(
+                    "nothing would be proved of the graph",
+                    code="parity",
+                    field=modality,
+                    accepted="cases that bring the modality",
+                )
+        with torch.inference_mode():
+            projected = [model.encode(batch.parts) for batch in batches]
+            fused = [
+                {subset: model(_part_of(batch, subset)) for subset in subsets(list(batch.parts))}
+                for batch in batches
+            ]
+        return cls(len(set().union(*chosen)), batches, projected, fused)
+
+    def extent(self) -> Extent:
+        """Return what the comparison covers."""
+        return Extent(
+            cases=self.cases,
+            batch_sizes=tuple(sorted({batch.size for batch in self.batches})),
+            lengths=tuple(sorted({each for batch in self.batches for each in _lengths(batch)})),
+            subsets=max(map(len, self.fused)),
+            bound=BOUND,
+        )
+
+    def differences(self, exported: Exported, bounds: Mapping[str, float]) -> dict[str, float]:
+        """Return the largest difference by graph; fusion's is over the whole way from arrays.
+
+        Args:
+            exported: graphs.
+            bounds: on the difference, by graph.
+
+        Raises:
+            ParityError: a difference over the bound, or not finite.
+        """
+        worst: dict[str, float] = {}
+        for batch, projected, fused in zip(self.batches, self.projected, self.fused, strict=True):
+            found = exported.encode(batch.parts)
+            for modality, tokens in found.items():
+                _compare(worst, modality, tokens, projected[modality], bounds[modality])
+            for subset, wanted in fused.items():
+                output = exported.fuse(_part_of(batch, subset), {m: found[m] for m in subset})
+                _compare(worst, FUSION, output.logits, wanted.logits, bounds[FUSION])
+                _compare(worst, FUSION, output.embedding, wanted.embedding, bounds[FUSION])
+        return worst
+
+
+def _part_of(batch: TensorBatch, subset: Subset) -> TensorBatch:
+    return TensorBatch(batch.size, {m: batch.parts[m] for m in Modality if m in subset})
+
+
+def _cut(batch: TensorBatch, share: float) -> TensorBatch:
+    """Leave so much of the arrays whose rows differ in length, at least one token."""
+
+    def cut(array: Tensor) -> Tensor:
+        return array[:, : max(1, round(share * array.shape[1]))]
+
+    return TensorBatch(
+        batch.size,
+        {
+            modality: TensorPart(
+                part.sample, {n: cut(a) if n in PADDED else a for n, a in part.arrays.items()}
+            )
+            for modality, part in batch.parts.items()
+        },
+    )
+
+
+def _lengths(batch: TensorBatch) -> list[int]:
+    arrays = [item for part in batch.parts.values() for item in part.arrays.items()]
+    return [array.shape[1] for name, array in arrays if name in PADDED]
+
+
+def _compare(
+    worst: dict[str, float], name: str, found: Tensor, wanted: Tensor, bound: float
+) -> None:
+    if found.shape != wanted.shape:  # torch would stretch the one to the other
+        raise _different(name, tuple(found.shape), f"{tuple(wanted.shape)}")
+    scale = max(1.0, float(wanted.abs().max()))
+    difference = float((found - wanted).abs().max()) / scale
+    worst[name] = max(worst.get(name, 0.0), difference)
+    if not (difference <= bound and math.isfinite(difference)):
+        raise _different(name, difference, f"a difference of at most {bound:g}")
+
+
+def _different(name: str, seen: object, accepted: str) -> ParityError:
+    return ParityError(
+        "the graph does not compute what the model computes",
+        code="parity",
+        field=name,
+        seen=seen,
+        accepted=accepted,
+    )
+
+
+# ---- on inputs made by chance -------------------------------------------------------------------
+
+Proof = Mapping[str, NDArray[Any]]
+"""Arrays by `GRAPH/inputs/NAME` and `GRAPH/outputs/NAME`."""
+
+
+def make_proof(model: Lanistr, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Return inputs for every graph, and what the model makes of them.
 
     Args:
         model: in evaluation mode, on the CPU.
-        dataset: whose cases are used.
-        positions: cases, taken in turn for every batch size.
-        graphs: file by name.
-        bound: see `BOUND`.
+        seed: of the inputs.
+    """
+    generator = Generator().manual_seed(seed)
+    parts: dict[Modality, TensorPart] = {}
+    for modality in model.config.modalities:
+        encoder = model.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        parts[modality] = TensorPart(torch.arange(_ROWS), encoder.drawn(_ROWS, generator))
+    proof: dict[str, NDArray[Any]] = {}
+    for name, source in graph_sources(model, TensorBatch(_ROWS, parts)).items():
+        inputs = dict(source.inputs)
+        if "mask" in inputs:  # the first case has all its tokens, the others some
+            kept = torch.rand(inputs["mask"].shape, generator=generator) < 0.5
+            kept[0] = True
+            inputs["mask"] = inputs["mask"] & kept
+        with torch.inference_mode():
+            outputs = source.module(*inputs.values())
+        several = outputs if isinstance(outputs, tuple) else (outputs,)
+        proof |= {f"{name}/inputs/{each}": array.numpy() for each, array in inputs.items()}
+        pairs = zip(source.outputs, several, strict=True)
+        proof |= {f"{name}/outputs/{each}": array.numpy() for each, array in pairs}
+    return proof
 
-    Returns:
-        The largest difference by graph; that of fusion is over the whole way from arrays.
+
+def try_proof(
+    proof: Proof, graphs: Mapping[str, Run], bounds: Mapping[str, float]
+) -> dict[str, float]:
+    """Run graphs on the inputs of a proof; return the largest difference by graph.
+
+    Args:
+        proof: see `make_proof`.
+        graphs: by name.
+        bounds: on the difference, by graph.
 
     Raises:
-        ParityError: a difference over the bound, or not a number, or a graph that no case needs.
+        ParityError: a difference over the bound, or not finite.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    sessions = {
-        name: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for name, path in graphs.items()
-    }
     worst: dict[str, float] = {}
-
-    def compare(name: str, found: NDArray[Any], wanted: Tensor) -> None:
-        scale = max(1.0, float(wanted.abs().max()))
-        difference = float(np.abs(found - wanted.numpy()).max()) / scale
-        worst[name] = max(worst.get(name, 0.0), difference)
-        if not difference <= bound:
-            raise ParityError(
-                "the graph does not compute what the model computes",
-                code="parity",
-                field=name,
-                seen=difference,
-                accepted=f"a difference of at most {bound:g}",
-            )
-
-    for cases in _batches(positions):
-        batch = to_tensors(dataset.batch(cases))
-        with torch.inference_mode():
-            expected = model.encode(batch.parts)
-        found: dict[Modality, Tensor] = {}
-        for modality, part in batch.parts.items():
-            feed = {name: array.numpy() for name, array in part.arrays.items()}
-            (tokens,) = sessions[modality].run(None, feed)
-            compare(modality, tokens, expected[modality])
-            found[modality] = torch.from_numpy(tokens)
-        for subset in subsets(list(batch.parts)):
-            part_of = TensorBatch(batch.size, {m: batch.parts[m] for m in subset})
-            with torch.inference_mode():
-                wanted = model(part_of)
-                tokens_in, mask = model.assemble(part_of, {m: found[m] for m in subset})
-            outputs = sessions[FUSION].run(
-                ["output", "embedding"], {"tokens": tokens_in.numpy(), "mask": mask.numpy()}
-            )
-            compare(FUSION, outputs[0], wanted.logits)
-            compare(FUSION, outputs[1], wanted.embedding)
-    for name in graphs.keys() - worst.keys():
-        raise ParityError(
-            "nothing is proved of the graph",
-            code="parity",
-            field=name,
-            accepted="cases that bring the modality",
+    for name, run in graphs.items():
+        inputs, outputs = (
+            {
+                key.rpartition("/")[2]: torch.as_tensor(array)
+                for key, array in proof.items()
+                if key.startswith(f"{name}/{side}/")
+            }
+            for side in ("inputs", "outputs")
         )
-    return {name: worst[name] for name in graphs}
-
-
-def _batches(positions: Sequence[int]) -> Iterator[list[int]]:
-    """Cut the cases into one batch of every size, cases anew for each."""
-    taken = 0
-    for size in BATCH_SIZES:
-        yield [positions[(taken + i) % len(positions)] for i in range(size)]
-        taken += size
+        found = run(inputs)
+        for each, wanted in outputs.items():
+            _compare(worst, name, found[each], wanted, bounds[name])
+    return worst

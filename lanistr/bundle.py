@@ -1,96 +1,78 @@
 """The exported model on disk: everything that serving needs, and the proof that it is whole.
 
-    manifest.json       what is described below
+    manifest.json       what `lanistr.manifest` describes
     task.json           the task, as in tasks/*.yaml
     preprocessing.json  fitted preprocessing state, with tokenizer.json beside it
+    arrays.json         how the arrays are made, told for readers that have none of this code
     calibration.json    temperature and conformal scores
+    proof.npz           inputs made by chance for every graph, and what the model makes of them
     MODEL_CARD.md       for people
-    onnx/*.onnx         one encoder a modality, ending in its projection; fusion with the head
+    onnx/PRECISION/*.onnx, torchscript/fp32/*.pt
+                        one encoder a modality, ending in its projection; fusion with the head
 
 An encoder takes the arrays of `lanistr.batch` with R rows and returns `tokens` (R, N, D) float32.
 Fusion takes `tokens` (B, N, D) float32 and `mask` (B, N) bool, true for a token that is there, and
 returns `output` (B, C), the head's, and `embedding` (B, D), both float32. Several rows of one case
-are averaged before fusion; modalities stand in canonical order.
+are averaged before fusion; modalities stand in canonical order. TorchScript graphs take their
+inputs in the manifest's order.
+
+arrays.json tells readers that have none of this code how the arrays of a row are made, by modality
+and array (`docs/consumer.py` is such a reader). Values must be clean: a number in its field's unit
+and range, a word as the task spells it, nothing (or null) where one is missing.
+
+    text        token_ids   what to put in the place of parts of tokenizer.json, which then makes
+                            the ids of a note as it came; attention_mask is 1 for each
+    image       pixels      of a picture turned upright, in RGB, the share `bleed` of its width is
+                            cut off on either side, and of its height above and below; of what is
+                            left, the largest centred square is resized to `size`
+    tabular     numbers     columns. A column shows `missing` where the field `of` has no value;
+                categories  else, with `codes`, the word's code, or `other`; with `buckets`, `first`
+                            and the word's CRC-32 (of UTF-8) modulo `buckets`; else the number,
+                            or log(1 + number) with `log`, less `mean`, divided by `std`
+    timeseries  steps       from which hour, to before which, each row of `values` goes
+                start       what holds before the first measurement, by variable
+                sums        variables that, in a step that lacks them and has all their parts, are
+                            the sum of the numbers that the parts' words are
+                values      columns, of the last value in the step, or with `carried` of the last
+                            one so far
+
+Nothing in a bundle is run when it is read, and nothing outside it is: graphs bring their weights
+inside, arrays are read without pickle. TorchScript is a program; load it of people you trust.
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import Field
+import numpy as np
+from numpy.typing import NDArray
 
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_folder
 from lanistr.errors import BundleError
-from lanistr.modalities import Modality
+from lanistr.manifest import (
+    FORMAT,
+    MANIFEST,
+    Build,
+    FileEntry,
+    Manifest,
+    Precision,
+    Runtime,
+    check_builds,
+    misfit,
+    read_json,
+    read_manifest,
+)
 from lanistr.preprocess import STATE_FILE, Preprocessor
-from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
-FORMAT: Literal[1] = 1
-MANIFEST, TASK, CALIBRATION, CARD = (
-    "manifest.json",
-    "task.json",
-    "calibration.json",
-    "MODEL_CARD.md",
-)
-FUSION = "fusion"
-
-
-class FileEntry(Schema):
-    """Size and hash of a file of the bundle."""
-
-    bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class Tensor(Schema):
-    """An input or output of a graph; an axis is a size or the name of a dynamic one."""
-
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-class Graph(Schema):
-    """A graph of the bundle."""
-
-    file: str
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-
-
-class Manifest(Schema):
-    """What the bundle is.
-
-    Attributes:
-        format: version of this layout.
-        name: whose model it is, for people.
-        version: first twelve digits of the hash over all files' hashes.
-        width: D, the width of a projected token.
-        graphs: by modality, and `fusion`.
-        parity: largest difference of each graph's output from the eager model's, as measured.
-        metrics: on the test split.
-        demo: the weights come from synthetic records; its predictions mean nothing.
-    """
-
-    format: Literal[1]
-    task: str
-    name: str
-    version: str
-    created: str
-    source_run: str
-    precision: Literal["fp32", "fp16", "bf16", "int8"]
-    width: int = Field(gt=0)
-    demo: bool
-    files: dict[str, FileEntry]
-    graphs: dict[str, Graph]
-    parity: dict[str, float]
-    metrics: dict[str, float]
-    software: dict[str, str]
+TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"
+CARD, PROOF = "MODEL_CARD.md", "proof.npz"
 
 
 @dataclass(frozen=True)
@@ -110,39 +92,82 @@ class Bundle:
         Raises:
             BundleError: a file is missing or changed, the format is unknown, or parts do not fit.
         """
-        manifest = _read_manifest(folder)
+        manifest = read_manifest(folder)
         _verify(folder, manifest)
-        task = TaskSpec.parse(_read_json(folder / TASK), BundleError, str(folder / TASK))
+        task = TaskSpec.parse(read_json(folder / TASK), BundleError, str(folder / TASK))
         if task.name != manifest.task:
-            raise BundleError(
-                "the task does not fit the manifest",
-                code="bad_bundle",
-                field=str(folder / TASK),
-                seen=task.name,
-                accepted=manifest.task,
-            )
-        wanted = {*task.modalities, FUSION}
-        if set(manifest.graphs) != wanted:
-            raise BundleError(
-                "the graphs do not fit the task",
-                code="bad_bundle",
-                field=str(folder / MANIFEST),
-                seen=", ".join(sorted(manifest.graphs)),
-                accepted=", ".join(sorted(wanted)),
-            )
+            fault = "the task does not fit the manifest"
+            raise misfit(folder / TASK, fault, task.name, manifest.task)
+        check_builds(folder / MANIFEST, manifest, task)
         calibration = Calibration.parse(
-            _read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
+            read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
         )
         return cls(folder, manifest, task, Preprocessor.load(folder, task), calibration)
 
-    def graph(self, name: Modality | Literal["fusion"]) -> bytes:
-        """Return a graph's file, checked once more: what is run is what was hashed.
+    def build(self, runtime: Runtime, *wishes: Precision) -> Build:
+        """Return the graphs for a runtime in the first of the precisions that the bundle has.
+
+        Raises:
+            BundleError: it has none of them.
+        """
+        found = {each.precision: each for each in self.manifest.builds if each.runtime == runtime}
+        for wish in wishes:
+            if wish in found:
+                return found[wish]
+        raise BundleError(
+            "the bundle has no such graphs",
+            code="no_build",
+            field=str(self.folder),
+            seen=f"{runtime} {' or '.join(wishes)}",
+            accepted=", ".join(each.name for each in self.manifest.builds),
+        )
+
+    def read(self, file: str) -> bytes:
+        """Return a file of the manifest, checked once more: what is run is what was hashed.
 
         Raises:
             BundleError: the file changed since the bundle was opened.
         """
-        file = self.manifest.graphs[name].file
         return _read(self.folder / file, self.manifest.files[file])
+
+    def proof(self) -> dict[str, NDArray[Any]]:
+        """Return inputs and outputs of every graph: `GRAPH/inputs/NAME`, `GRAPH/outputs/NAME`.
+
+        Raises:
+            BundleError: the bundle has none, or not just the arrays that its graphs take and
+                return.
+        """
+        path = str(self.folder / PROOF)
+        if PROOF not in self.manifest.files:
+            raise BundleError(
+                "the bundle brings nothing to try its graphs with",
+                code="no_proof",
+                field=path,
+                accepted="a bundle of format 2; export the run again with this version",
+            )
+        data = self.read(PROOF)
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = dict(archive)
+        except Exception as exc:  # numpy, zipfile and zlib raise what they like
+            raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=path) from exc
+        promised = {
+            f"{name}/{side}/{each}": tensor
+            for build in self.manifest.builds
+            for name, graph in build.graphs.items()
+            for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
+            for each, tensor in tensors.items()
+        }
+        for key in sorted(promised.keys() | arrays.keys()):
+            tensor, array = promised.get(key), arrays.get(key)
+            if tensor is None or array is None or not tensor.fits(array):
+                raise misfit(
+                    self.folder / PROOF,
+                    f"not what the graphs take and return: {key}",
+                    None if array is None else f"{array.dtype} {list(array.shape)}",
+                    "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}",
+                )
+        return arrays
 
     def card(self) -> str:
         """Return the model card, Markdown."""
@@ -196,30 +221,9 @@ def write_bundle(
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(
-            "not a bundle",
-            code="not_a_bundle",
-            field=str(folder),
-            accepted=f"a folder with a {MANIFEST}, as `python -m export` writes it",
-        )
-    data = _read_json(path)
-    found = data.get("format") if isinstance(data, dict) else None
-    if found != FORMAT:
-        raise BundleError(
-            "unknown bundle format",
-            code="unknown_format",
-            field=str(path),
-            seen=found,
-            accepted=f"format {FORMAT}; export the run again with this version",
-        )
-    return Manifest.parse(data, BundleError, str(path))
-
-
 def _verify(folder: Path, manifest: Manifest) -> None:
-    named = {TASK, STATE_FILE, CALIBRATION, CARD, *(g.file for g in manifest.graphs.values())}
+    graphs = {g.file for build in manifest.builds for g in build.graphs.values()}
+    named = {TASK, STATE_FILE, CALIBRATION, CARD, *graphs}
     # What starts with a dot is the file system's business (.DS_Store) and is never read.
     inside = (path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
     held = {path.as_posix() for path in inside if not path.parts[0].startswith(".")}
@@ -249,7 +253,7 @@ def _read(path: Path, entry: FileEntry) -> bytes:
         raise BundleError("the bundle lacks a file", code="missing_file", field=str(path))
     data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
-    if digest != entry.sha256:
+    if digest != entry.sha256 or len(data) != entry.bytes:
         raise BundleError(
             "the file is not what its manifest says",
             code="hash_mismatch",
@@ -258,10 +262,3 @@ def _read(path: Path, entry: FileEntry) -> bytes:
             accepted=f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}…",
         )
     return data
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as exc:
-        raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc

@@ -123,8 +123,8 @@ def announce(app: FastAPI, host: str, port: int) -> None:
             name,
             manifest.name,
             manifest.version,
-            manifest.precision,
-            each.device,
+            each.backend.build.precision,
+            each.backend.device,
             each.bundle.folder,
         )
         if manifest.demo:

@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
     predictors = {
         name: Predictor(
             bundle,
-            OnnxBackend(bundle, settings.device, settings.threads),
+            OnnxBackend(bundle, settings.device, settings.precision, settings.threads),
             lanes,
             budget=settings.batch_tokens,
             places=settings.queue,

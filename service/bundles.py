@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lanistr.bundle import MANIFEST, Bundle
+from lanistr.bundle import Bundle
 from lanistr.errors import BundleError
+from lanistr.manifest import MANIFEST
 
 
 def open_bundles(folder: Path) -> Mapping[str, Bundle]:

@@ -29,6 +29,10 @@ class Settings(Schema):
         description="where graphs run, auto or cpu; auto takes a GPU if onnxruntime has one",
     )
     backend: Literal["onnx"] = Field(default="onnx", description="what runs the graphs")
+    precision: Literal["auto", "fp32", "int8", "fp16"] = Field(
+        default="auto",
+        description="of the graphs; auto: int8 on a CPU, fp16 on a GPU, where the bundle has it",
+    )
     threads: int = Field(
         default_factory=_cores,
         ge=1,

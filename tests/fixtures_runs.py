@@ -231,7 +231,20 @@ def ranks_finetuned(ranks: Path, make_finetuned: Callable[..., Path]) -> Path:
     return make_finetuned(ranks, "ranks-finetuned", None, "optim.epochs=2")
 
 
+@pytest.fixture(scope="session")
+def alike(make_table: Callable[..., Path]) -> Path:
+    """The same rows again, all with five stars: nothing can be told from how they are ranked."""
+    return make_table("alike", find_task("rating").label, "quadratic_kappa", lambda stars: "5")
+
+
 # ---- bundles ------------------------------------------------------------------------------------
+
+LICENCE = "CC0-1.0, as the records are made up"
+EVERYTHING = (
+    "--formats", "onnx", "torchscript", "--precision", "fp32", "int8", "fp16", "bf16",
+    "--license", LICENCE,
+)  # fmt: skip
+HOWEVER_BAD = ("--most-fall", "1000")  # a metric on a dozen cases jumps
 
 
 @pytest.fixture(scope="session")
@@ -239,8 +252,8 @@ def make_bundle(shop: Path, command: Command) -> Callable[..., Path]:
     """Return a function that exports a run."""
     from export.__main__ import main
 
-    def make(run: Path, name: str) -> Path:
-        command(main, "--run", run, "--out", shop / name)
+    def make(run: Path, name: str, *options: str) -> Path:
+        command(main, "--run", run, "--out", shop / name, *HOWEVER_BAD, *options)
         return shop / name
 
     return make
@@ -248,16 +261,19 @@ def make_bundle(shop: Path, command: Command) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def stays_bundle(stays_finetuned: Path, make_bundle: Callable[..., Path]) -> Path:
-    return make_bundle(stays_finetuned, "stays-bundle")
+    """Every build that there is."""
+    return make_bundle(stays_finetuned, "stays-bundle", *EVERYTHING)
 
 
 @pytest.fixture(scope="session")
 def ranks_bundle(ranks_finetuned: Path, make_bundle: Callable[..., Path]) -> Path:
-    return make_bundle(ranks_finetuned, "ranks-bundle")
+    """In ONNX alone."""
+    return make_bundle(ranks_finetuned, "ranks-bundle", "--formats", "onnx")
 
 
 @pytest.fixture(scope="session")
 def stars_bundle(stars_finetuned: Path, make_bundle: Callable[..., Path]) -> Path:
+    """The builds that an export makes when it is asked for nothing."""
     return make_bundle(stars_finetuned, "stars-bundle")
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,19 @@ pytest_plugins = ("tests.fixtures_runs",)
 SUBSETS = [subset for size in (1, 2, 3, 4) for subset in combinations(Modality, size)]
 
 
+@contextmanager
+def served(bundle: Path, log: Path, *options: str) -> Iterator[httpx.Client]:
+    with (
+        running(log, "--bundles", str(bundle), *options) as started,
+        httpx.Client(base_url=started.url, timeout=60) as client,
+    ):
+        yield client
+
+
 @pytest.fixture(scope="module")
 def server(stays_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     log = tmp_path_factory.mktemp("server") / "log"
-    with (
-        running(log, "--bundles", str(stays_bundle)) as started,
-        httpx.Client(base_url=started.url, timeout=60) as client,
-    ):
+    with served(stays_bundle, log, "--precision", "fp32") as client:
         yield client
 
 
@@ -98,3 +105,25 @@ def test_the_answers_to_different_parts_differ(server: httpx.Client, stay: dict[
         for subset in SUBSETS
     ]
     assert len({round(each, 6) for each in answers}) > 10
+
+
+def test_int8_is_what_a_cpu_takes_and_its_answers_are_close(
+    server: httpx.Client, stays_bundle: Path, stay: dict[str, Any], tmp_path: Path
+) -> None:
+    with served(stays_bundle, tmp_path / "log", "--device", "cpu") as reduced:
+        precisions = [
+            each.get("/tasks/mortality").json()["precision"] for each in (server, reduced)
+        ]
+        assert precisions == ["fp32", "int8"]
+        differences = []
+        for subset in SUBSETS:
+            record = {name: part for name, part in stay.items() if name in subset}
+            whole, close = (
+                each.post("/predict/mortality", files=as_form(record)).json()
+                for each in (server, reduced)
+            )
+            assert close["modalities"] == whole["modalities"]
+            assert close["model"] == whole["model"]
+            died = (each["prediction"]["probabilities"]["died"] for each in (whole, close))
+            differences.append(abs(next(died) - next(died)))
+    assert 0 < max(differences) < 0.05

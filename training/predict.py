@@ -1,20 +1,21 @@
-"""The eager model's outputs for cases of a prepared data set."""
+"""A model's outputs for cases of a prepared data set."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lanistr.model.lanistr import Lanistr
+from lanistr.model.lanistr import Lanistr, Output
+from lanistr.model.tensors import TensorBatch
 from training.data.loader import load_in_order
 from training.data.sampler import in_order
 from training.data.store import Dataset, EncodedRows
 
 
 def predict(
-    model: Lanistr,
+    model: Lanistr | Callable[[TensorBatch], Output],
     dataset: Dataset,
     positions: Sequence[int] | NDArray[np.int64],
     device: torch.device,
@@ -24,7 +25,8 @@ def predict(
     workers: int = 0,
 ) -> NDArray[np.float32]:
     """Return the head's outputs (N, C), in the order of the positions; no case is left out."""
-    model.eval()
+    if isinstance(model, Lanistr):
+        model.eval()
     outputs: list[NDArray[Any]] = []
     batches = in_order(positions, batch_size)
     with torch.no_grad():

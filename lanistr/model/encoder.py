@@ -5,7 +5,7 @@ Shapes: R row of the modality, N token, W width of the encoder.
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from lanistr.model.tensors import Arrays
 
@@ -31,6 +31,10 @@ class Encoder(nn.Module):
 
     def example(self, rows: int) -> Arrays:
         """Return arrays of the right types and sizes, all 0 but the mask; text at its longest."""
+        raise NotImplementedError
+
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """Return arrays made by chance, of the right types, sizes and ranges."""
         raise NotImplementedError
 
     def flops(self, arrays: Arrays) -> int:

@@ -107,6 +107,11 @@ class ImageEncoder(Encoder):
         size = self.config.size
         return {"pixels": torch.zeros(rows, 3, size, size, dtype=torch.uint8)}
 
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`."""
+        shape = (rows, 3, self.config.size, self.config.size)
+        return {"pixels": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
+
     def forward(self, pixels: Tensor, hidden_RP: Tensor | None = None) -> Tensor:
         """Encode pictures.
 

@@ -104,6 +104,15 @@ class TabularEncoder(Encoder):
             "categories": torch.zeros(rows, len(self.config.categories), dtype=torch.int64),
         }
 
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`."""
+        codes = [torch.randint(n, (rows,), generator=generator) for n in self.config.categories]
+        none = torch.zeros(rows, 0, dtype=torch.int64)
+        return {
+            "numbers": torch.randn(rows, self.config.numbers, generator=generator),
+            "categories": torch.stack(codes, dim=1) if codes else none,
+        }
+
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Encode table rows.
 

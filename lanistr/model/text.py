@@ -92,6 +92,18 @@ class TextEncoder(Encoder):
         token_ids = torch.zeros(rows, self.config.max_tokens, dtype=torch.int64)
         return {"token_ids": token_ids, "attention_mask": torch.ones_like(token_ids)}
 
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`; no two notes are of one length, as long as there are lengths."""
+        longest = min(rows + 15, self.config.max_tokens)
+        lengths_R1 = torch.arange(longest, longest - rows, -1).clamp(min=1)[:, None]
+        attention_mask_RL = torch.arange(longest) < lengths_R1
+        shape = attention_mask_RL.shape
+        token_ids_RL = torch.randint(self.config.vocab_size, shape, generator=generator)
+        return {
+            "token_ids": token_ids_RL.where(attention_mask_RL, self.config.pad_id),
+            "attention_mask": attention_mask_RL.long(),
+        }
+
     def forward(self, token_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Encode notes.
 

@@ -113,6 +113,11 @@ class TimeseriesEncoder(Encoder):
         """See `Encoder.example`."""
         return {"values": torch.zeros(rows, self.config.steps, self.config.features)}
 
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`."""
+        shape = (rows, self.config.steps, self.config.features)
+        return {"values": torch.randn(shape, generator=generator)}
+
     def forward(self, values: Tensor) -> Tensor:
         """Encode series.
 

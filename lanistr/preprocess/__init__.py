@@ -151,6 +151,13 @@ class Preprocessor:
         """Return, by modality, the sizes that the model's encoder must have."""
         return {modality: dict(part.dimensions()) for modality, part in self.parts.items()}
 
+    def describe(self) -> dict[str, Any]:
+        """Return, by modality, how its arrays are made, for readers that have none of this code.
+
+        JSON values; `lanistr.bundle` says what they mean.
+        """
+        return {str(modality): part.describe() for modality, part in self.parts.items()}
+
     def save(self, folder: Path) -> None:
         """Write `preprocessing.json` and the files it names into a folder."""
         state = {modality: part.save(folder) for modality, part in self.parts.items()}

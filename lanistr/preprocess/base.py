@@ -78,6 +78,13 @@ class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
         """Return what each array of a row looks like, by its name in `lanistr.batch`."""
 
     @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return how each array of a row is made of clean values, for readers without this code.
+
+        JSON values, by the array's name; `lanistr.bundle` says what they mean.
+        """
+
+    @abstractmethod
     def save(self, folder: Path) -> dict[str, Any]:
         """Return the fitted state as JSON values; what fits badly in JSON goes beside it."""
 

@@ -183,6 +183,11 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         """One square of pixels."""
         return {"pixels": ArraySpec("uint8", (3, self.options.size, self.options.size), 256)}
 
+    def describe(self) -> dict[str, Any]:
+        """Side of the square, and what is cut off before it is cut out, as a share of each side."""
+        size, bleed = self.options.size, (1 - self.options.crop) / 2
+        return {"pixels": {"size": [size, size], "bleed": bleed}, "resampling": "bicubic"}
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Keep the options."""
         return self.options.model_dump()

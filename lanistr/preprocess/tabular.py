@@ -197,6 +197,24 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
             "categories": ArraySpec("int64", (len(codes),), max(codes, default=1)),
         }
 
+    def describe(self) -> dict[str, Any]:
+        """Columns of both arrays."""
+        numbers = [
+            {"of": name, "missing": 0, "log": clean.spec.log, **self.scales[name].model_dump()}
+            for name, clean in self.numbers.items()
+        ]
+        missing = [{"of": name, "missing": 1, "codes": {}, "other": 0} for name in self.numbers]
+        categories = [
+            {"of": name, "missing": MISSING}
+            | (
+                {"codes": self._codes[name], "other": UNKNOWN}
+                if clean.spec.buckets is None
+                else {"buckets": clean.spec.buckets, "first": FIRST_KNOWN}
+            )
+            for name, clean in self.categories.items()
+        ]
+        return {"numbers": numbers + missing, "categories": categories}
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Keep scales and words by field."""
         scales = {name: scale.model_dump() for name, scale in self.scales.items()}

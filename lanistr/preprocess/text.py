@@ -1,5 +1,6 @@
 """Text: notes become WordPiece token ids, one row a note."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from pydantic import Field
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, normalizers
 from tokenizers.implementations.bert_wordpiece import BertWordPieceTokenizer
 
 from lanistr.batch import Arrays
@@ -174,6 +175,17 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
     def layout(self) -> Mapping[str, ArraySpec]:
         """Token ids, as many as there are."""
         return {"token_ids": ArraySpec("int64", (-1,), self.tokenizer.get_vocab_size())}
+
+    def describe(self) -> dict[str, Any]:
+        """Replace parts of `tokenizer.json`, which then makes the ids of a note as it came."""
+        whole = Tokenizer.from_str(self.tokenizer.to_str())
+        space = normalizers.Replace(Regex(rf"{_DEIDENTIFIED.pattern}|[\s\x1c-\x1f]"), " ")
+        whole.normalizer = normalizers.Sequence([space, whole.normalizer])
+        whole.enable_truncation(self.max_tokens)
+        told = json.loads(whole.to_str())
+        # No special tokens in a note, where "[MASK]" is five letters.
+        kept = {name: told[name] for name in ("normalizer", "truncation")} | {"added_tokens": []}
+        return {"token_ids": kept}
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write `tokenizer.json` in the format of the tokenizers library."""

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -246,6 +247,35 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         sizes = self.dimensions()
         return {"values": ArraySpec("float32", (sizes["steps"], sizes["features"]))}
 
+    def describe(self) -> dict[str, Any]:
+        """Tell steps, what they start from, sums, and columns."""
+        edges = [_first_hour(step, self.spec.step_hours) for step in range(self.spec.steps)]
+        # A measurement at the horizon itself belongs to the last step.
+        edges.append(math.nextafter(self.spec.horizon_hours, math.inf))
+        variables = self.spec.variables
+        numbers = [
+            {"of": name, "missing": 0, "log": getattr(variables[name], "log", False)}
+            | self.scales[name].model_dump()
+            for name in self._numeric
+        ]
+        words = [
+            {"of": name, "missing": 0, "codes": {word: 1}, "other": 0}
+            for name, codes in self._codes.items()
+            for word in codes
+        ]
+        measured = [{"of": name, "missing": 0, "codes": {}, "other": 1} for name in variables]
+        sums = {name: list(getattr(each, "sum_of", ())) for name, each in variables.items()}
+        return {
+            "steps": [list(each) for each in pairwise(edges)],
+            "start": {n: each.normal for n, each in variables.items() if each.normal is not None},
+            "sums": {name: parts for name, parts in sums.items() if parts},
+            "values": [
+                each | {"carried": carried}
+                for group, carried in ((numbers, True), (words, True), (measured, False))
+                for each in group
+            ],
+        }
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Keep the scales by variable."""
         return {"scales": {name: scale.model_dump() for name, scale in self.scales.items()}}
@@ -258,6 +288,16 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         if set(scales) != set(self._numeric):
             raise ValueError("the scales are not those of the task's numeric variables")
         return self
+
+
+def _first_hour(step: int, step_hours: float) -> float:
+    """Return the least number that `_bin` puts into a step: not the product, which is rounded."""
+    hour = step * step_hours
+    while hour > 0 and int(math.nextafter(hour, 0) / step_hours) >= step:
+        hour = math.nextafter(hour, 0)
+    while int(hour / step_hours) < step:
+        hour = math.nextafter(hour, math.inf)
+    return hour
 
 
 def _said_before(hours: float) -> str:

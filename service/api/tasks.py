@@ -54,7 +54,7 @@ async def describe_task(predictor: Chosen) -> Response:
         metric=task.metric,
         example=example(task),
         created=manifest.created,
-        precision=manifest.precision,
+        precision=predictor.backend.build.precision,
         metrics=manifest.metrics,
         card=bundle.card(),
     )

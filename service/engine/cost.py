@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from lanistr.batch import Arrays, Features
-from lanistr.bundle import Graph
 from lanistr.importance import Subset
+from lanistr.manifest import Graph
 from lanistr.modalities import Modality
 
 

@@ -83,11 +83,13 @@ class Predictor:
         self, bundle: Bundle, backend: Backend, lanes: Lanes, *, budget: int, places: int
     ) -> None:
         self.bundle = bundle
-        self.device = backend.device
+        self.backend = backend
         self._lanes = lanes
-        self._graphs = bundle.manifest.graphs
+        self._graphs = backend.build.graphs
         self._cost = Cost(self._graphs)
-        runner = Runner(backend, self._cost, width=bundle.manifest.width, budget=budget)
+        # No answer may depend on who else is asking.
+        together = 1 if backend.build.alone else budget
+        runner = Runner(backend, self._cost, width=bundle.manifest.width, budget=together)
         self.scheduler: Scheduler[Job, Result] = Scheduler(
             runner, runner.cost, budget=budget, places=places
         )

@@ -7,6 +7,7 @@ import pytest
 
 from export.card import model_card
 from lanistr.bundle import Bundle
+from tests.fixtures_runs import LICENCE
 from training.data.store import Dataset
 from training.evaluate import evaluate
 from training.run import Run
@@ -51,7 +52,7 @@ def test_a_figure_that_a_group_does_not_determine_is_a_dash(
     rows = stays_dataset.rows("test")
     survivors = rows[stays_dataset.labels[rows] == 0][:2]
     report = evaluate(np.zeros((len(survivors), 2), np.float32), stays_dataset, survivors)
-    text = model_card(Run.open(stays_finetuned), stays_dataset, report)
+    text = model_card(Run.open(stays_finetuned), stays_dataset, report, [], "mine")
     (row,) = [line for line in text.splitlines() if line.startswith("| all cases")]
     assert row.endswith("| - | - |")  # AUROC and AUPRC
     assert "nan" not in text.casefold()
@@ -65,5 +66,28 @@ def test_weights_from_real_records_are_not_called_a_demonstration(
     real = Run(run.folder, run.config.model_copy(update={"synthetic": False}), run.task)
     rows = stars_dataset.rows("test")
     report = evaluate(np.zeros((len(rows), 1), np.float32), stars_dataset, rows)
-    assert "Demonstration" not in model_card(real, stars_dataset, report)
-    assert "Demonstration" in model_card(run, stars_dataset, report)
+    assert "Demonstration" not in model_card(real, stars_dataset, report, [], "mine")
+    assert "Demonstration" in model_card(run, stars_dataset, report, [], "mine")
+
+
+def test_a_card_says_of_every_build_how_large_and_how_far_off_it_is(
+    card: str, stays_bundle: Path
+) -> None:
+    manifest = Bundle.open(stays_bundle).manifest
+    lines = card.splitlines()
+    start = lines.index("## Builds")
+    rows = [line for line in lines[start:] if line.startswith(("| onnx", "| torchscript"))]
+    assert len(rows) == len(manifest.builds) == 5
+    for row, build in zip(rows, manifest.builds, strict=True):
+        name, size, difference, metric, fall = (each.strip() for each in row.split("|")[1:-1])
+        assert name == build.name
+        assert float(size) == pytest.approx(build.bytes / 2**20, abs=0.06)
+        assert float(difference) == pytest.approx(max(build.parity.values()), rel=0.06)
+        assert float(metric) == pytest.approx(build.metrics["auroc"], abs=1e-4)
+        assert build.fall is not None
+        assert float(fall) == pytest.approx(build.fall, abs=0.01)
+
+
+def test_a_card_ends_with_the_licence_in_its_owners_words(card: str, ranks_bundle: Path) -> None:
+    assert card.endswith(f"## Licence of the weights\n\n{LICENCE}\n")
+    assert Bundle.open(ranks_bundle).card().endswith("## Licence of the weights\n\nnot stated\n")

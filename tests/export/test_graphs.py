@@ -19,7 +19,7 @@ def model(stays_finetuned: Path) -> Lanistr:
 
 @pytest.fixture(scope="module")
 def sources(model: Lanistr, stays_dataset: Dataset) -> dict[str, GraphSource]:
-    return graph_sources(model, stays_dataset.batch(range(8)))
+    return graph_sources(model, to_tensors(stays_dataset.batch(range(8))))
 
 
 def test_there_is_a_graph_a_modality_and_one_of_fusion(sources: dict[str, GraphSource]) -> None:

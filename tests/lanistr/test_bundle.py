@@ -1,30 +1,55 @@
 """Bundles: whole or refused, written whole or not at all."""
 
+import io
 import json
+import pickle
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lanistr.bundle import MANIFEST, Bundle, write_bundle
+from lanistr.bundle import PROOF, Bundle, write_bundle
 from lanistr.errors import BundleError
+from lanistr.manifest import MANIFEST, Tensor, read_manifest
 from service.settings import DEMO_BUNDLES
+from tests.damaged import change_build, change_manifest, put, to_format_1
 
+DEMO = DEMO_BUNDLES / "rating"
 ADDED = {"format", "version", "created", "files"}  # by `write_bundle` itself
+
+
+def proof() -> dict[str, np.ndarray]:
+    """Arrays as the graphs of the demo take and return them."""
+    (build, *_) = read_manifest(DEMO).builds
+    return {
+        f"{name}/{side}/{each}": np.ones(
+            [3 if isinstance(size, str) else size for size in tensor.shape], tensor.dtype
+        )
+        for name, graph in build.graphs.items()
+        for side, tensors in (("inputs", graph.inputs), ("outputs", graph.outputs))
+        for each, tensor in tensors.items()
+    }
+
+
+def copy_demo(draft: Path) -> None:
+    """Everything but the manifest, and a proof of the right shapes."""
+    shutil.copytree(DEMO, draft, dirs_exist_ok=True)
+    (draft / MANIFEST).unlink()
+    np.savez(draft / PROOF, allow_pickle=False, **proof())
+
+
+def described() -> Mapping[str, Any]:
+    return read_manifest(DEMO).model_dump(exclude=ADDED)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of a demo bundle that a test may damage."""
-    return Path(shutil.copytree(DEMO_BUNDLES / "rating", tmp_path / "bundles" / "rating"))
-
-
-def change_manifest(folder: Path, **changes: Any) -> None:
-    path = folder / MANIFEST
-    manifest = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+    """A bundle that a test may damage."""
+    return write_bundle(tmp_path / "bundles" / "rating", copy_demo, described).folder
 
 
 def refused(folder: Path) -> BundleError:
@@ -41,11 +66,12 @@ def test_a_whole_bundle_opens(name: str):
     bundle = Bundle.open(DEMO_BUNDLES / name)
     assert bundle.task.name == name
     assert bundle.manifest.demo
-    assert set(bundle.manifest.graphs) == {*bundle.task.modalities, "fusion"}
     assert set(bundle.preprocessor.parts) == set(bundle.task.modalities)
     assert bundle.card().startswith("# ")
-    for graph, entry in bundle.manifest.graphs.items():
-        assert len(bundle.graph(graph)) == bundle.manifest.files[entry.file].bytes  # type: ignore[arg-type]
+    graphs = bundle.build("onnx", "fp32").graphs
+    assert set(graphs) == {*bundle.task.modalities, "fusion"}
+    for graph in graphs.values():
+        assert len(bundle.read(graph.file)) == bundle.manifest.files[graph.file].bytes
 
 
 def test_what_the_file_system_hides_in_a_folder_is_passed_over(folder: Path):
@@ -57,8 +83,8 @@ def test_what_the_file_system_hides_in_a_folder_is_passed_over(folder: Path):
 
 
 def every_file() -> list[str]:
-    found = (DEMO_BUNDLES / "rating").rglob("*")
-    return sorted(str(p.relative_to(DEMO_BUNDLES / "rating")) for p in found if p.is_file())
+    found = {path.relative_to(DEMO).as_posix() for path in DEMO.rglob("*") if path.is_file()}
+    return sorted(found | {PROOF})
 
 
 @pytest.mark.parametrize("name", [each for each in every_file() if each != MANIFEST])
@@ -119,20 +145,43 @@ def test_the_bundle_itself_may_be_a_link(folder: Path, tmp_path: Path):
     assert Bundle.open(current).task.name == "rating"
 
 
-@pytest.mark.parametrize("format", [2, "1", None, [1]])
-def test_an_unknown_format_is_refused(folder: Path, format: Any):
+@pytest.mark.parametrize("format", [0, 3, "1", None, [1]])
+def test_an_unknown_format_is_refused_by_its_name(folder: Path, format: Any):
     change_manifest(folder, format=format)
     error = refused(folder)
     assert error.code == "unknown_format"
-    assert "format 1" in error.accepted
+    assert error.seen == (str(format) if isinstance(format, list) else format)
+    assert error.accepted.startswith("format 1 or 2")
+
+
+def test_a_bundle_of_format_1_is_read_as_one_build_in_onnx(folder: Path):
+    newer = Bundle.open(folder)
+    to_format_1(folder)
+    older = Bundle.open(folder)
+    (build,) = older.manifest.builds
+    assert build.name == "onnx fp32"
+    assert build.graphs == newer.manifest.builds[0].graphs
+    assert build.parity == newer.manifest.builds[0].parity
+    assert (build.proof, build.metrics, build.fall) == ({}, {}, None)
+    assert older.manifest.extent is None
+    assert older.build("onnx", "int8", "fp32") == build
+
+
+def test_a_bundle_of_format_1_without_its_graphs_is_refused(folder: Path):
+    to_format_1(folder)
+    change_manifest(folder, graphs=None)
+    assert "graphs" in refused(folder).field
 
 
 def test_an_unknown_key_of_the_manifest_is_named(folder: Path):
-    change_manifest(folder, precison="fp32")
+    change_manifest(folder, licence="mine")
+    assert "did you mean 'license'" in refused(folder).accepted
+    change_manifest(folder, licence=None)
+    change_build(folder, lambda build: build.update(precison="fp32"))
     assert "did you mean 'precision'" in refused(folder).accepted
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00", "[" * 100_000])
 def test_a_manifest_that_is_none_is_refused(folder: Path, text: str):
     (folder / MANIFEST).write_text(text)
     assert refused(folder).code in ("bad_bundle", "unknown_format")
@@ -145,10 +194,105 @@ def test_the_task_must_be_the_one_that_the_manifest_names(folder: Path):
 
 
 def test_the_graphs_must_be_those_of_the_tasks_modalities(folder: Path):
-    graphs = json.loads((folder / MANIFEST).read_text())["graphs"]
-    del graphs["image"]
-    change_manifest(folder, graphs=graphs)
-    assert refused(folder).accepted == "fusion, image, tabular, text"
+    change_build(folder, lambda build: build["graphs"].pop("image"))
+    error = refused(folder)
+    assert "the graphs of onnx fp32 do not fit the task" in error.message
+    assert error.accepted == "fusion, image, tabular, text"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "accepted"),
+    [("openvino", "fp32", "'onnx' or 'torchscript'"), ("onnx", "fp8", "'fp32', 'int8', 'fp16'")],
+)
+def test_a_build_that_nobody_knows_is_refused_with_those_known(
+    folder: Path, runtime: str, precision: str, accepted: str
+):
+    change_build(folder, lambda build: build.update(runtime=runtime, precision=precision))
+    error = refused(folder)
+    assert error.field.startswith("builds.0.")
+    assert accepted in error.message
+
+
+def test_two_builds_of_one_name_are_refused(folder: Path):
+    (build, *_) = json.loads((folder / MANIFEST).read_text())["builds"]
+    change_manifest(folder, builds=[build, build])
+    assert "two builds are called onnx fp32" in refused(folder).message
+
+
+def test_a_bundle_without_builds_is_refused(folder: Path):
+    change_manifest(folder, builds=[])
+    assert refused(folder).field == "builds"
+
+
+def test_a_build_is_chosen_by_the_first_wish_that_the_bundle_has(folder: Path):
+    (build, *_) = json.loads((folder / MANIFEST).read_text())["builds"]
+    change_manifest(folder, builds=[build | {"precision": each} for each in ("int8", "fp16")])
+    bundle = Bundle.open(folder)  # in fp32 it has none: it may be asked for what it has
+    assert bundle.build("onnx", "fp32", "int8", "fp16").name == "onnx int8"
+    assert bundle.build("onnx", "fp16", "int8").name == "onnx fp16"
+    for wish in (("onnx", "fp32"), ("torchscript", "int8", "fp16")):
+        with pytest.raises(BundleError, match="no such graphs") as caught:
+            bundle.build(*wish)  # type: ignore[arg-type]
+        assert caught.value.accepted == "onnx int8, onnx fp16"
+        assert str(caught.value.seen).startswith(" ".join(wish[:2]))
+
+
+@pytest.mark.parametrize(
+    ("graph", "side", "name", "shape"),
+    [
+        ("image", "outputs", "tokens", ["rows", 16, 65]),
+        ("image", "outputs", "tokens", ["rows", 16]),
+        ("fusion", "inputs", "tokens", ["cases", "tokens", 10**12]),
+        ("fusion", "inputs", "mask", ["cases"]),
+        ("fusion", "outputs", "output", ["cases", 6]),
+        ("fusion", "outputs", "embedding", ["cases", "width"]),
+    ],
+)
+def test_shapes_that_do_not_fit_the_bundle_are_refused(
+    folder: Path, graph: str, side: str, name: str, shape: list[int | str]
+):
+    change_build(folder, lambda build: build["graphs"][graph][side][name].update(shape=shape))
+    error = refused(folder)
+    assert error.message == f"the {graph} graph of onnx fp32 does not fit the bundle"
+    assert name in str(error.seen)
+
+
+def test_outputs_of_other_names_or_types_are_refused(folder: Path):
+    def rename(build: dict[str, Any]) -> None:
+        outputs = build["graphs"]["fusion"]["outputs"]
+        outputs["logits"] = outputs.pop("output")
+
+    before = (folder / MANIFEST).read_text()
+    change_build(folder, rename)
+    assert "logits float32" in str(refused(folder).seen)
+    (folder / MANIFEST).write_text(before)
+    change_build(
+        folder, lambda build: build["graphs"]["text"]["outputs"]["tokens"].update(dtype="float64")
+    )
+    assert "tokens float64" in str(refused(folder).seen)
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, None])
+def test_a_size_that_is_none_is_refused(folder: Path, size: Any):
+    def change(build: dict[str, Any]) -> None:
+        build["graphs"]["image"]["inputs"]["pixels"]["shape"][1] = size
+
+    change_build(folder, change)
+    assert refused(folder).field.startswith("builds.0.graphs.image.inputs.pixels.shape.1")
+
+
+@pytest.mark.parametrize("width", [0, -64, 10**30, 63])
+def test_a_width_that_is_not_that_of_the_graphs_is_refused(folder: Path, width: int):
+    change_manifest(folder, width=width)
+    assert refused(folder).code in ("bad_schema", "bad_bundle")
+
+
+@pytest.mark.parametrize("size", [-1, 0, 10**30])
+def test_a_size_that_is_not_the_files_is_refused(folder: Path, size: int):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    files["task.json"]["bytes"] = size
+    change_manifest(folder, files=files)
+    assert "task.json" in refused(folder).field
 
 
 def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path):
@@ -158,25 +302,122 @@ def test_a_folder_without_a_manifest_is_no_bundle(tmp_path: Path):
 
 def test_a_graph_that_changed_or_went_after_the_opening_is_not_run(folder: Path):
     bundle = Bundle.open(folder)
-    (folder / "onnx" / "fusion.onnx").write_bytes(b"something else")
+    graph = bundle.manifest.builds[0].graphs["fusion"].file
+    (folder / graph).write_bytes(b"something else")
     with pytest.raises(BundleError, match="not what its manifest says"):
-        bundle.graph("fusion")
-    (folder / "onnx" / "fusion.onnx").unlink()
+        bundle.read("onnx/fusion.onnx")
+    (folder / graph).unlink()
     with pytest.raises(BundleError, match="lacks a file"):
-        bundle.graph("fusion")
+        bundle.read(graph)
+
+
+# ---- the proof ----------------------------------------------------------------------------------
+
+
+def pickled(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=True, **(proof() | {"fusion/inputs/mask": array}))
+    return file.getvalue()
+
+
+class Trap:
+    """Leaves a file behind when it is read by pickle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def test_a_proof_is_read_as_it_was_written(folder: Path):
+    read = Bundle.open(folder).proof()
+    assert read.keys() == proof().keys()
+    for name, array in proof().items():
+        np.testing.assert_array_equal(read[name], array)
+        assert read[name].dtype == array.dtype
+
+
+def test_a_proof_that_is_a_program_is_refused_and_not_run(folder: Path, tmp_path: Path):
+    caught = tmp_path / "caught"
+    put(folder, PROOF, pickled(np.array([Trap(caught)], dtype=object)))
+    with pytest.raises(BundleError, match="allow_pickle=False"):
+        Bundle.open(folder).proof()
+    put(folder, PROOF, pickle.dumps(Trap(caught)))
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(folder).proof()
+    assert not caught.exists()
+
+
+def one_array() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ones(3))
+    return file.getvalue()
+
+
+def huge() -> bytes:
+    """An archive whose first array says that it is larger than any memory."""
+    file = io.BytesIO()
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (%d,), }" % 10**15
+    with zipfile.ZipFile(file, "w") as archive:
+        start = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little")
+        archive.writestr("fusion/inputs/mask.npy", start + header + b"\n")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"none", one_array(), huge()])
+def test_a_proof_that_is_no_archive_of_arrays_is_refused(folder: Path, data: bytes):
+    put(folder, PROOF, data)
+    with pytest.raises(BundleError, match="cannot be read") as caught:
+        Bundle.open(folder).proof()
+    assert caught.value.field == str(folder / PROOF)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("fusion/outputs/output", None),
+        ("fusion/outputs/another", np.ones((3, 5), np.float32)),
+        ("fusion/outputs/output", np.ones((3, 4), np.float32)),
+        ("fusion/outputs/output", np.ones((0, 5), np.float32)),
+        ("fusion/outputs/output", np.ones((3, 5), ">f4")),
+        ("fusion/inputs/mask", np.ones((3, 3), np.float32)),
+        ("image/inputs/pixels", np.ones((), np.uint8)),
+        ("text/inputs/token_ids", np.full((3, 3), "word")),
+    ],
+)
+def test_a_proof_of_other_arrays_than_the_graphs_is_refused(
+    folder: Path, name: str, array: np.ndarray | None
+):
+    arrays = proof() | ({} if array is None else {name: array})
+    if array is None:
+        del arrays[name]
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    put(folder, PROOF, file.getvalue())
+    with pytest.raises(BundleError, match=f"not what the graphs take and return: {name}"):
+        Bundle.open(folder).proof()
+
+
+def test_a_bundle_without_a_proof_can_be_served_but_not_tried(folder: Path):
+    (folder / PROOF).unlink()
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    change_manifest(folder, files={n: each for n, each in files.items() if n != PROOF})
+    bundle = Bundle.open(folder)
+    with pytest.raises(BundleError, match="nothing to try its graphs with") as caught:
+        bundle.proof()
+    assert caught.value.code == "no_proof"
+
+
+def test_a_named_axis_takes_any_number_but_none():
+    tensor = Tensor(dtype="float32", shape=("rows", 2))
+    assert tensor.fits(np.ones((7, 2), np.float32))
+    assert not tensor.fits(np.ones((0, 2), np.float32))
+    assert not tensor.fits(np.ones((7, 3), np.float32))
+    assert not tensor.fits(np.ones((7, 2)))
 
 
 # ---- writing ------------------------------------------------------------------------------------
-
-
-def copy_demo(draft: Path) -> None:
-    shutil.copytree(DEMO_BUNDLES / "rating", draft, dirs_exist_ok=True)
-    (draft / MANIFEST).unlink()
-
-
-def described() -> Mapping[str, Any]:
-    manifest = json.loads((DEMO_BUNDLES / "rating" / MANIFEST).read_text())
-    return {name: value for name, value in manifest.items() if name not in ADDED}
 
 
 def test_what_is_written_can_be_opened_and_stands_alone(tmp_path: Path):
@@ -184,7 +425,8 @@ def test_what_is_written_can_be_opened_and_stands_alone(tmp_path: Path):
     bundle = write_bundle(folder, copy_demo, described)
     assert bundle.folder == folder
     assert Bundle.open(folder).manifest == bundle.manifest
-    assert bundle.graph("fusion") == (folder / "onnx" / "fusion.onnx").read_bytes()
+    graph = bundle.manifest.builds[0].graphs["fusion"].file
+    assert bundle.read(graph) == (DEMO / graph).read_bytes()
     assert list(folder.parent.iterdir()) == [folder]
     assert folder.stat().st_mode & 0o777 == 0o755
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lanistr.bundle import Bundle
+from export.reduce import reduce_onnx
+from lanistr.bundle import Bundle, write_bundle
+from lanistr.manifest import MANIFEST, read_manifest
 from service.api.examples import example
 from service.settings import DEMO_BUNDLES
 from tests.servers import Server, running
@@ -70,6 +73,30 @@ def refused(client: httpx.Client) -> Callable[..., dict[str, Any]]:
 @pytest.fixture(scope="session")
 def bundles() -> dict[str, Bundle]:
     return {name: Bundle.open(DEMO_BUNDLES / name) for name in ("mortality", "rating")}
+
+
+@pytest.fixture(scope="session")
+def reduced_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo of stays in float32 and in int8."""
+    demo = DEMO_BUNDLES / "mortality"
+    manifest = read_manifest(demo)
+    whole = next(each for each in manifest.builds if each.name == "onnx fp32")
+    graphs = {
+        name: graph.model_copy(update={"file": f"int8/{name}.onnx"})
+        for name, graph in whole.graphs.items()
+    }
+
+    def fill(draft: Path) -> None:
+        shutil.copytree(demo, draft, dirs_exist_ok=True)
+        (draft / MANIFEST).unlink()
+        for name, graph in graphs.items():
+            reduce_onnx(draft / whole.graphs[name].file, "int8", draft / graph.file)
+
+    reduced = whole.model_copy(update={"precision": "int8", "graphs": graphs})
+    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
+    described["builds"] = [whole.model_dump(), reduced.model_dump()]
+    folder = tmp_path_factory.mktemp("reduced") / "mortality"
+    return write_bundle(folder, fill, lambda: described).folder
 
 
 @pytest.fixture(scope="session")

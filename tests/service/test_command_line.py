@@ -67,9 +67,15 @@ def test_a_missing_file_is_refused(copy: Path):
 
 def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["graphs"]["image"]["inputs"]["pixels"]["shape"][1] = 1
+    graphs = manifest["graphs"] if manifest["format"] == 1 else manifest["builds"][0]["graphs"]
+    graphs["image"]["inputs"]["pixels"]["shape"][1] = 1
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert "not what the manifest says: shapes" in fails("--bundles", str(copy))
+
+
+def test_a_precision_that_a_bundle_has_not_is_refused_with_those_it_has(reduced_bundle: Path):
+    line = fails("--bundles", str(reduced_bundle), "--precision", "fp16")
+    assert "no such graphs; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
 
 
 def test_two_bundles_of_one_task_are_refused(copy: Path):
@@ -80,6 +86,9 @@ def test_two_bundles_of_one_task_are_refused(copy: Path):
 def test_a_setting_that_is_none_is_refused():
     assert "port" in fails("--port", "eighty")
     assert "device" in fails("--device", "abacus")
+    line = fails("--precision", "fp8")
+    assert "precision" in line
+    assert "'auto', 'fp32', 'int8' or 'fp16'" in line
 
 
 def test_a_port_in_use_is_refused():
@@ -93,6 +102,7 @@ def test_start_says_what_is_served_and_what_to_try(server):
     assert log.count("DEMO WEIGHTS, PREDICTIONS MEAN NOTHING") == 2
     assert "mortality: model " in log
     assert "rating: model " in log
+    assert ", fp32, on CPU, from " in log
     assert f"curl -s {server.url}/predict/mortality" in log
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
+from lanistr.manifest import Build
 from lanistr.modalities import Modality
 
 Floats = NDArray[np.float32]
@@ -13,6 +14,9 @@ Floats = NDArray[np.float32]
 
 class Backend(Protocol):
     """The graphs of one bundle, ready to run from any thread."""
+
+    build: Build
+    """The graphs as the bundle's manifest has them."""
 
     @property
     def device(self) -> str:

@@ -4,7 +4,7 @@ Source: spec/export_and_serving.md, "onnxruntime in a server": sessions with poo
 fight for the cores and take four times as long.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -13,15 +13,18 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
-from lanistr.bundle import FUSION, Bundle, Graph, Tensor
-from lanistr.errors import BundleError
+from lanistr.bundle import Bundle
+from lanistr.manifest import FUSION, Graph, Precision
 from lanistr.modalities import Modality
+from lanistr.session import blamed, open_session, unfit
 from service.engine.backends import Floats
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
-"""ONNX names of types that numpy calls otherwise."""
-
+_FASTEST: Mapping[str, tuple[Precision, ...]] = {
+    _GPU: ("fp16", "fp32", "int8"),
+    _CPU: ("int8", "fp32", "fp16"),
+}
+_FAILS = "it does not compute"
 _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
@@ -38,20 +41,31 @@ class OnnxBackend:
     Args:
         bundle: whose graphs.
         device: auto takes a GPU if this onnxruntime has one.
+        precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it: it is there
+            only if the task's metric holds. Else fp32, else whatever there is.
         threads: of the one pool; the same for all bundles of a process.
 
     Raises:
-        BundleError: a graph cannot be loaded, is not what the manifest says, or does not compute.
+        BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
+            manifest says, or does not compute.
     """
 
-    def __init__(self, bundle: Bundle, device: Literal["auto", "cpu"], threads: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Literal["auto", "cpu"],
+        precision: Literal["auto"] | Precision,
+        threads: int,
+    ) -> None:
         _share_threads(threads)
         self._bundle = bundle
         available = onnxruntime.get_available_providers()
         self._providers = [_GPU, _CPU] if device == "auto" and _GPU in available else [_CPU]
-        graphs = bundle.manifest.graphs
-        self._encoders = {each: self._load(each, graphs[each]) for each in bundle.task.modalities}
-        self._fusion = self._load("fusion", graphs[FUSION])
+        wishes = _FASTEST[self._providers[0]] if precision == "auto" else (precision,)
+        self.build = bundle.build("onnx", *wishes)
+        graphs = self.build.graphs
+        self._encoders = {each: self._load(graphs[each]) for each in bundle.task.modalities}
+        self._fusion = self._load(graphs[FUSION])
         self._try()
 
     @property
@@ -71,83 +85,40 @@ class OnnxBackend:
         output, embedding = self._fusion.run(["output", "embedding"], inputs)
         return np.asarray(output, np.float32), np.asarray(embedding, np.float32)
 
-    def _load(self, name: Modality | Literal["fusion"], graph: Graph) -> Any:
+    def _load(self, graph: Graph) -> Any:
         options = onnxruntime.SessionOptions()
         options.use_per_session_threads = False
-        options.log_severity_level = 3  # errors: its warnings are about nodes, for who exports
-        try:
-            session = onnxruntime.InferenceSession(
-                self._bundle.graph(name), options, providers=self._providers
-            )
-        except BundleError:
-            raise
-        except Exception as exc:  # onnxruntime's own errors share no base
-            raise self._unfit(graph, f"onnxruntime cannot load it: {exc}") from exc
-        for said, found in (
-            (graph.inputs, session.get_inputs()),
-            (graph.outputs, session.get_outputs()),
-        ):
-            self._compare(graph, said, {each.name: each for each in found})
-        return session
-
-    def _compare(self, graph: Graph, said: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
-        """Hold a graph's inputs or outputs against the manifest, open axes aside."""
-        if set(said) != set(found):
-            raise self._unfit(graph, "names", ", ".join(sorted(found)), ", ".join(sorted(said)))
-        for name, tensor in said.items():
-            kind = found[name].type.removeprefix("tensor(").removesuffix(")")
-            shape = found[name].shape
-            fixed = [
-                theirs if isinstance(size, int) and isinstance(theirs, int) else size
-                for size, theirs in zip(tensor.shape, shape, strict=False)
-            ]
-            same = len(shape) == len(tensor.shape) and fixed == list(tensor.shape)
-            if _DTYPES.get(kind, kind) != tensor.dtype or not same:
-                seen = f"{name} {kind} {shape}"
-                raise self._unfit(
-                    graph, "shapes", seen, f"{name} {tensor.dtype} {list(tensor.shape)}"
-                )
+        data = self._bundle.read(graph.file)
+        return open_session(data, graph, self._source(graph), options, self._providers)
 
     def _try(self) -> None:
         """Run every graph once: better now than in the first request."""
         width = self._bundle.manifest.width
         for modality in self._bundle.task.modalities:
-            graph = self._bundle.manifest.graphs[modality]
-            for arrays in _ones(graph):
-                tokens = self._attempt(graph, self.encode, modality, arrays)
+            source = self._source(self.build.graphs[modality])
+            for length in _TRIED_LENGTHS:
+                with blamed(source, _FAILS):
+                    tokens = self.encode(modality, _ones(self.build.graphs[modality], length))
                 if tokens.ndim != 3 or tokens.shape[2] != width or not np.isfinite(tokens).all():
-                    raise self._unfit(graph, "tokens", str(tokens.shape), f"(R, N, {width})")
-        graph = self._bundle.manifest.graphs[FUSION]
+                    raise unfit(source, "tokens", tokens.shape, f"(R, N, {width})")
+        source = self._source(self.build.graphs[FUSION])
         wanted = (1, self._bundle.task.label.outputs)
         for n in (0, *_TRIED_LENGTHS):
-            tokens, mask = np.ones((1, n, width), np.float32), np.ones((1, n), np.bool_)
-            output, _ = self._attempt(graph, self.fuse, tokens, mask)
+            with blamed(source, _FAILS):
+                output, _ = self.fuse(np.ones((1, n, width), np.float32), np.ones((1, n), np.bool_))
             if output.shape != wanted or not np.isfinite(output).all():
-                raise self._unfit(graph, f"output of {n} tokens", str(output.shape), str(wanted))
+                raise unfit(source, f"output of {n} tokens", output.shape, wanted)
 
-    def _attempt(self, graph: Graph, run: Any, *arguments: Any) -> Any:
-        try:
-            return run(*arguments)
-        except Exception as exc:  # as above
-            raise self._unfit(graph, f"it does not compute: {exc}") from exc
+    def _source(self, graph: Graph) -> str:
+        return str(self._bundle.folder / graph.file)
 
-    def _unfit(self, graph: Graph, fault: str, seen: str = "", accepted: str = "") -> BundleError:
-        return BundleError(
-            f"not what the manifest says: {fault}" if seen else " ".join(fault.split()),
-            code="bad_graph",
-            field=str(self._bundle.folder / graph.file),
-            seen=seen or None,
-            accepted=accepted,
+
+def _ones(graph: Graph, length: int) -> dict[str, NDArray[Any]]:
+    """Make inputs of one row, all ones, with so many of what an axis leaves open."""
+    return {
+        name: np.ones(
+            (1, *(length if isinstance(size, str) else size for size in tensor.shape[1:])),
+            dtype=tensor.dtype,
         )
-
-
-def _ones(graph: Graph) -> Iterator[dict[str, NDArray[Any]]]:
-    """Make inputs of one row, all ones, for several sizes of the open axes."""
-    for length in _TRIED_LENGTHS:
-        yield {
-            name: np.ones(
-                (1, *(length if isinstance(size, str) else size for size in tensor.shape[1:])),
-                dtype=tensor.dtype,
-            )
-            for name, tensor in graph.inputs.items()
-        }
+        for name, tensor in graph.inputs.items()
+    }

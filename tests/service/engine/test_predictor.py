@@ -1,25 +1,34 @@
 """One bundle at work, without HTTP."""
 
+import asyncio
 import threading
+from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
+from lanistr.bundle import Bundle
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor, UnusableRecordError
 from service.settings import Settings
 
 
-@pytest.fixture
-async def predictor(bundles):
-    settings = Settings()
-    backend = OnnxBackend(bundles["mortality"], "cpu", settings.threads)
+@asynccontextmanager
+async def at_work(bundle, precision="auto"):
+    backend = OnnxBackend(bundle, "cpu", precision, Settings().threads)
     lanes = Lanes(1, large=1000)
-    predictor = Predictor(bundles["mortality"], backend, lanes, budget=8192, places=4)
+    predictor = Predictor(bundle, backend, lanes, budget=8192, places=40)
     predictor.scheduler.start()
     yield predictor
     await predictor.scheduler.close()
     lanes.shutdown()
+
+
+@pytest.fixture
+async def predictor(bundles):
+    async with at_work(bundles["mortality"]) as predictor:
+        yield predictor
 
 
 async def test_a_record_is_read_off_the_event_loop(predictor):
@@ -40,3 +49,22 @@ async def test_an_unusable_record_brings_its_issues(predictor):
         await predictor.predict(lambda: {"timeseries": rows})
     assert caught.value.error.code == "nothing_usable"
     assert [each.code for each in caught.value.issues] == ["beyond_horizon", "empty"]
+
+
+async def test_an_answer_in_int8_does_not_depend_on_who_else_asks(reduced_bundle):
+    """int8 scales what runs together by its largest value."""
+    notes = ["a note", "pt gone", "dies soon", "he lives"]
+    records = [
+        {"text": note, "timeseries": [{"hours": 1, "heart_rate": 40 + 40 * i}]}
+        for i, note in enumerate(notes)
+    ]
+    async with at_work(Bundle.open(reduced_bundle), "int8") as predictor:
+
+        async def ask(record):
+            predicted = await predictor.predict(partial(dict, record), explain=True)
+            return predicted.prediction.probabilities, predicted.explanation
+
+        alone = [await ask(record) for record in records]
+        together = await asyncio.gather(*(ask(record) for record in records * 8))
+    assert len({answer["died"] for answer, _ in alone}) == len(records)
+    assert together == alone * 8

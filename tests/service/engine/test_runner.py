@@ -42,7 +42,7 @@ class Counting:
 
 @pytest.fixture(scope="module")
 def backend(bundle):
-    return OnnxBackend(bundle, "cpu", Settings().threads)
+    return OnnxBackend(bundle, "cpu", "auto", Settings().threads)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def counting(backend):
 
 @pytest.fixture
 def runner(bundle, counting):
-    cost = Cost(bundle.manifest.graphs)
+    cost = Cost(bundle.manifest.builds[0].graphs)
     return Runner(counting, cost, width=bundle.manifest.width, budget=8192)
 
 
@@ -119,7 +119,7 @@ def test_only_what_is_present_is_encoded_and_like_goes_with_like(runner, countin
 
 
 def test_the_budget_bounds_one_run(bundle, counting):
-    cost = Cost(bundle.manifest.graphs)
+    cost = Cost(bundle.manifest.builds[0].graphs)
     runner = Runner(counting, cost, width=bundle.manifest.width, budget=100)
     cases = [
         prepare(bundle, {"timeseries": [{"hours": 1, "heart_rate": 80 + k}]}) for k in range(5)

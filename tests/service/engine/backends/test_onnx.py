@@ -1,24 +1,46 @@
-"""Graphs that are not what their manifest says are refused when they are loaded."""
+"""The graphs of a bundle: which are run, and that those which are not as said are refused."""
 
-import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from lanistr.bundle import Bundle
 from lanistr.errors import BundleError
-from lanistr.modalities import Modality
+from lanistr.manifest import FUSION
 from service.engine.backends.onnx import OnnxBackend
 from service.settings import Settings
+from tests.damaged import OUTSIDE, change_build, change_manifest, put, put_weights_outside
 
 
-def load(bundle):
-    return OnnxBackend(bundle, "cpu", Settings().threads)
+@pytest.fixture
+def copy(reduced_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of two builds that may be damaged."""
+    return Path(shutil.copytree(reduced_bundle, tmp_path / "bundles" / "copy"))
 
 
-def with_graphs(bundle, **changes):
-    graphs = bundle.manifest.graphs | changes
-    manifest = bundle.manifest.model_copy(update={"graphs": graphs})
-    return dataclasses.replace(bundle, manifest=manifest)
+def load(bundle: Bundle | Path, precision: Any = "auto") -> OnnxBackend:
+    opened = Bundle.open(bundle) if isinstance(bundle, Path) else bundle
+    return OnnxBackend(opened, "cpu", precision, Settings().threads)
+
+
+def refused(folder: Path, precision: Any = "fp32") -> BundleError:
+    with pytest.raises(BundleError) as caught:
+        load(folder, precision)
+    return caught.value
+
+
+def fusion_of(folder: Path, number: int = 0) -> str:
+    return Bundle.open(folder).manifest.builds[number].graphs[FUSION].file
+
+
+def only(folder: Path, number: int) -> None:
+    build = Bundle.open(folder).manifest.builds[number].model_dump()
+    change_manifest(folder, builds=[build])
 
 
 @pytest.mark.parametrize("task", ["mortality", "rating"])
@@ -31,23 +53,146 @@ def test_the_demo_graphs_compute(bundles, task):
     assert embedding.shape == (3, width)
 
 
-def test_a_graph_in_the_place_of_another_is_refused(bundles):
-    graphs = bundles["mortality"].manifest.graphs
-    swapped = graphs["text"].model_copy(update={"file": graphs["image"].file})
-    with pytest.raises(BundleError, match="not what the manifest says: names"):
-        load(with_graphs(bundles["mortality"], text=swapped))
+# ---- which build --------------------------------------------------------------------------------
 
 
-def test_another_type_is_refused(bundles):
-    graph = bundles["mortality"].manifest.graphs[Modality.IMAGE]
-    pixels = graph.inputs["pixels"].model_copy(update={"dtype": "float32"})
-    changed = graph.model_copy(update={"inputs": {"pixels": pixels}})
-    with pytest.raises(BundleError, match="shapes"):
-        load(with_graphs(bundles["mortality"], image=changed))
+@pytest.mark.parametrize(
+    ("precision", "build"), [("auto", "int8"), ("int8", "int8"), ("fp32", "fp32")]
+)
+def test_a_cpu_takes_int8_unless_it_is_told_otherwise(reduced_bundle, precision, build):
+    assert load(reduced_bundle, precision).build.name == f"onnx {build}"
 
 
-def test_a_width_that_does_not_fit_is_refused(bundles):
-    bundle = bundles["mortality"]
-    manifest = bundle.manifest.model_copy(update={"width": bundle.manifest.width + 1})
-    with pytest.raises(BundleError, match="tokens"):
-        load(dataclasses.replace(bundle, manifest=manifest))
+def test_without_int8_a_cpu_takes_float32(copy):
+    only(copy, 0)
+    assert load(copy).build.name == "onnx fp32"
+
+
+def test_what_there_is_is_taken_if_there_is_no_more(copy):
+    change_build(copy, lambda build: build.update(precision="fp16"))
+    only(copy, 0)
+    assert load(copy).build.name == "onnx fp16"
+
+
+def test_a_precision_that_the_bundle_has_not_is_refused_with_those_it_has(reduced_bundle):
+    error = refused(reduced_bundle, "fp16")
+    assert error.code == "no_build"
+    assert (error.seen, error.accepted) == ("onnx fp16", "onnx fp32, onnx int8")
+
+
+def test_both_builds_say_nearly_the_same(reduced_bundle):
+    whole, reduced = (load(reduced_bundle, each) for each in ("fp32", "int8"))
+    tokens = np.random.default_rng(0).normal(size=(3, 5, 64)).astype(np.float32)
+    mask = np.ones((3, 5), np.bool_)
+    outputs = [each.fuse(tokens, mask)[0] for each in (whole, reduced)]
+    assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.2
+
+
+# ---- graphs that are not what their manifest says -----------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_graph_in_the_place_of_another_is_refused(copy, number):
+    build = Bundle.open(copy).manifest.builds[number]
+    put(copy, build.graphs["text"].file, (copy / build.graphs["image"].file).read_bytes())
+    error = refused(copy, build.precision)
+    assert error.message == "not what the manifest says: names"
+    assert error.field == str(copy / build.graphs["text"].file)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    "change", [{"dtype": "float32"}, {"shape": ["rows", 1, 48, 48]}, {"shape": ["rows", 3, 48]}]
+)
+def test_inputs_that_do_not_fit_the_manifest_are_refused_in_any_precision(copy, number, change):
+    change_build(
+        copy, lambda build: build["graphs"]["image"]["inputs"]["pixels"].update(change), number
+    )
+    precision = Bundle.open(copy).manifest.builds[number].precision
+    assert refused(copy, precision).message == "not what the manifest says: shapes"
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_open_axis_that_the_manifest_calls_longer_than_any_memory_is_refused(copy, axis):
+    def lengthen(build):
+        for each in build["graphs"]["text"]["inputs"].values():
+            each["shape"][axis] = 10**15
+
+    change_build(copy, lengthen)
+    assert refused(copy).message == "not what the manifest says: shapes"
+
+
+def test_a_graph_that_computes_no_numbers_is_refused(copy):
+    fusion = fusion_of(copy)
+    proto = onnx.load(copy / fusion)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2:
+            nothing = np.full_like(numpy_helper.to_array(tensor), np.nan)
+            tensor.CopyFrom(numpy_helper.from_array(nothing, tensor.name))
+    put(copy, fusion, proto.SerializeToString())
+    assert "output of 0 tokens" in refused(copy).message
+
+
+def test_a_graph_that_loads_but_cannot_be_run_is_refused(copy):
+    text = Bundle.open(copy).manifest.builds[0].graphs["text"].file
+    proto = onnx.load(copy / text)
+    proto.graph.initializer.append(helper.make_tensor("far", TensorProto.INT64, [1], [10**6]))
+    for node in proto.graph.node:
+        node.input[:] = ["more" if each == "token_ids" else each for each in node.input]
+    # Adds to every token the millionth of its note.
+    proto.graph.node.insert(0, helper.make_node("Gather", ["token_ids", "far"], ["it"], axis=1))
+    proto.graph.node.insert(1, helper.make_node("Add", ["token_ids", "it"], ["more"]))
+    put(copy, text, proto.SerializeToString())
+    assert "it does not compute" in refused(copy).message
+
+
+# ---- bundles of strangers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", [b"", b"not a graph", b"\x08" * 1000])
+def test_a_graph_that_is_none_is_refused(copy, data):
+    put(copy, fusion_of(copy, 1), data)
+    assert "onnxruntime cannot load it" in refused(copy, "int8").message
+
+
+def test_an_operator_that_onnxruntime_does_not_bring_is_refused(copy):
+    fusion = fusion_of(copy)
+    proto = onnx.load(copy / fusion)
+    proto.graph.node[0].domain = "com.stranger"
+    proto.opset_import.append(helper.make_opsetid("com.stranger", 1))
+    put(copy, fusion, proto.SerializeToString())
+    assert "onnxruntime cannot load it" in refused(copy).message
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("location", OUTSIDE)
+def test_weights_outside_of_a_graph_are_not_read_wherever_they_stand(
+    location, constant, copy, tmp_path, monkeypatch
+):
+    fusion, here = fusion_of(copy), tmp_path / "one" / "two" / "three"
+    here.mkdir(parents=True)
+    places = [here, copy, (copy / fusion).parent]
+    put_weights_outside(copy, fusion, location, places, constant=constant)
+    monkeypatch.chdir(here)
+    assert "onnxruntime cannot load it" in refused(copy).message
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_weights_at_an_absolute_path_are_not_read(constant, copy, tmp_path):
+    fusion, secret = fusion_of(copy), tmp_path / "secret.bin"
+    put_weights_outside(copy, fusion, str(secret), [tmp_path], constant=constant)
+    assert secret.exists()
+    assert "onnxruntime cannot load it" in refused(copy).message
+
+
+def test_the_same_weights_inside_are_read(copy, tmp_path):
+    """That is, nothing but their place was wrong."""
+    fusion = fusion_of(copy)
+    put_weights_outside(copy, fusion, "secret.bin", [tmp_path])
+    proto = onnx.load(copy / fusion, load_external_data=False)
+    (outside,) = [each for each in proto.graph.initializer if each.external_data]
+    outside.ClearField("external_data")
+    outside.data_location = TensorProto.DEFAULT
+    outside.raw_data = (tmp_path / "secret.bin").read_bytes()
+    put(copy, fusion, proto.SerializeToString())
+    assert load(copy, "fp32").build.precision == "fp32"

@@ -1,0 +1,210 @@
+"""The builds of a bundle: graphs for a runtime in a precision, each tried before it is handed out.
+
+A build of reduced precision is judged by what the task's metric loses on the test split. A graph of
+one that is far off by itself stays at float32: TabNet is, which gates by small differences, and has
+so few weights that nothing is gained by reducing it.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from export.exported import Exported, open_graphs
+from export.graphs import GraphSource
+from export.onnx import Signature, export_onnx
+from export.parity import BOUND, Proof, Reference, try_proof
+from export.reduce import reduce_onnx
+from export.torchscript import export_torchscript
+from lanistr.errors import BundleError
+from lanistr.manifest import FUSION, Build, Graph, Precision, Runtime
+from lanistr.model.lanistr import Lanistr
+from training.data.store import Dataset
+from training.metrics import higher_is_better, known, measure
+from training.predict import predict
+
+log = logging.getLogger(__name__)
+
+OFFERED: Mapping[Runtime, Sequence[Precision]] = {
+    "onnx": ("fp32", "int8", "fp16"),
+    "torchscript": ("fp32", "bf16"),
+}
+PRECISIONS: Sequence[Precision] = ("fp32", "int8", "fp16", "bf16")
+USUAL: Sequence[Precision] = ("fp32", "int8")
+MOST_FALL = 0.5
+
+_FAR_OFF = 0.05
+"""Difference of an encoder's tokens, as a share of the largest, above which it stays at float32."""
+
+_TOGETHER = 64
+"""Cases in a batch when the metric is measured."""
+
+
+# ---- what is written ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes graphs into the draft of a bundle, each once.
+
+    Attributes:
+        draft: the bundle's folder.
+        sources: what to export, by name.
+        signatures: inputs and outputs of those written so far.
+    """
+
+    draft: Path
+    sources: Mapping[str, GraphSource]
+    signatures: dict[str, Signature] = field(default_factory=dict)
+
+    def onnx(self, name: str, precision: Precision) -> Graph:
+        """Write an ONNX graph; reduced ones are made of the one in float32."""
+        path = self.draft / "onnx" / precision / f"{name}.onnx"
+        if not path.exists():
+            if precision == "fp32":
+                self.signatures[name] = export_onnx(self.sources[name], path)
+            else:
+                whole = self.draft / self.onnx(name, "fp32").file
+                reduce_onnx(whole, precision, path)
+        return self._graph(name, path)
+
+    def torchscript(self, name: str, precision: Precision) -> Graph:
+        """Write a TorchScript graph: the one in float32, which autocast makes others of."""
+        self.onnx(name, "fp32")  # says which axes really vary
+        path = self.draft / "torchscript" / "fp32" / f"{name}.pt"
+        if not path.exists():
+            export_torchscript(self.sources[name], path)
+        return self._graph(name, path)
+
+    def write(self, name: str, runtime: Runtime, precision: Precision) -> Graph:
+        """Write a graph, as far as it is not there."""
+        return {"onnx": self.onnx, "torchscript": self.torchscript}[runtime](name, precision)
+
+    def keep(self, builds: Sequence[Build]) -> None:
+        """Remove the graphs that no build needs in the end, and folders that hold no more."""
+        needed = {self.draft / graph.file for build in builds for graph in build.graphs.values()}
+        written = {*self.draft.glob("onnx/*/*"), *self.draft.glob("torchscript/*/*")}
+        for path in written - needed:
+            path.unlink()
+            for folder in (path.parent, path.parent.parent):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
+    def _graph(self, name: str, path: Path) -> Graph:
+        file = path.relative_to(self.draft).as_posix()
+        return Graph(file=file, **self.signatures[name]._asdict())
+
+
+# ---- what is found out about it -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What builds are held against.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        reference: what it makes of real cases.
+        proof: what it makes of inputs made by chance.
+        dataset: whose test split the metric is measured on.
+        metrics: of the model there; without those that the split does not determine.
+        temperature: of the run's calibration.
+    """
+
+    model: Lanistr
+    reference: Reference
+    proof: Proof
+    dataset: Dataset
+    metrics: Mapping[str, float]
+    temperature: float
+
+
+def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: Precision) -> Build:
+    """Write a build and hold it against the model.
+
+    Raises:
+        ParityError: at float32, a difference over the bound; at any, one that is not finite.
+        BundleError: a graph cannot be exported.
+    """
+    graphs = {name: writer.write(name, runtime, precision) for name in writer.sources}
+    build, exported = _compared(writer, standard, runtime, precision, graphs)
+    whole = {
+        name: graph
+        for name, difference in build.parity.items()
+        if name != FUSION
+        and difference > _FAR_OFF
+        and (graph := writer.write(name, runtime, "fp32")) != graphs[name]
+    }
+    if whole:
+        log.info("%s: %s stays at fp32", build.name, ", ".join(whole))
+        build, exported = _compared(writer, standard, runtime, precision, graphs | whole)
+    dataset, metric = standard.dataset, standard.dataset.task.metric
+    rows = dataset.rows("test", labelled=True)
+    size = 1 if build.alone else _TOGETHER  # as it is served
+    found = predict(exported, dataset, rows, torch.device("cpu"), size)
+    outputs = found / standard.temperature
+    figures = measure(outputs, dataset.labels[rows], dataset.task.label)
+    metrics = {name: each for name, value in figures.items() if (each := known(value)) is not None}
+    fall = points_lost(metric, standard.metrics.get(metric), metrics.get(metric))
+    return build.model_copy(update={"metrics": metrics, "fall": fall})
+
+
+def _compared(
+    writer: Writer,
+    standard: Standard,
+    runtime: Runtime,
+    precision: Precision,
+    graphs: Mapping[str, Graph],
+) -> tuple[Build, Exported]:
+    """Run the graphs beside the model."""
+    paths = {graph.file: writer.draft / graph.file for graph in graphs.values()}
+    build = Build(
+        runtime=runtime,
+        precision=precision,
+        bytes=sum(path.stat().st_size for path in paths.values()),
+        graphs=dict(graphs),
+        parity={},
+    )
+    opened = open_graphs(build, lambda file: paths[file].read_bytes())
+    exported = Exported(standard.model, opened)
+    bounds = dict.fromkeys(opened, BOUND if precision == "fp32" else math.inf)
+    parity = standard.reference.differences(exported, bounds)
+    proof = try_proof(standard.proof, opened, bounds)
+    ordered = {name: parity[name] for name in graphs}
+    return build.model_copy(update={"parity": ordered, "proof": proof}), exported
+
+
+def points_lost(metric: str, before: float | None, after: float | None) -> float | None:
+    """Return what is lost of a metric, in points; negative where something is gained.
+
+    A point is a hundredth of a share (AUROC, accuracy), one per cent of an error (RMSE, MAE).
+    None where one of the two is not determined, or where there was no error that could grow.
+    """
+    if before is None or after is None:
+        return None
+    if before == after:
+        return 0.0
+    if higher_is_better(metric):
+        return round(100 * (before - after), 4)
+    return round(100 * (after / before - 1), 4) if before else None
+
+
+def check_fit(build: Build, metric: str, most_fall: float) -> None:
+    """Check that a build of reduced precision predicts nearly as well as the model.
+
+    Raises:
+        BundleError: it loses too much of the metric, or the test split does not determine it.
+    """
+    if build.precision == "fp32" or (build.fall is not None and build.fall <= most_fall):
+        return
+    unknown = "not determined by the test split"
+    raise BundleError(
+        f"{build.name} computes too differently",
+        code="worse",
+        field=metric,
+        seen=unknown if build.fall is None else f"{build.fall:.2f} points lost",
+        accepted=f"at most {most_fall:g} points lost (--most-fall)",
+    )

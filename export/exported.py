@@ -1,0 +1,103 @@
+"""Exported graphs in the place of the model that they were made of."""
+
+from collections.abc import Callable, Mapping
+
+import onnxruntime
+import torch
+from torch import Tensor
+
+from export.torchscript import load_torchscript
+from lanistr.manifest import FUSION, Build, Graph, Precision
+from lanistr.modalities import Modality
+from lanistr.model.lanistr import Lanistr, Output
+from lanistr.model.tensors import TensorBatch, TensorPart
+from lanistr.session import blamed, open_session
+
+Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+"""A graph: inputs by name to outputs by name."""
+
+
+def open_graphs(build: Build, read: Callable[[str], bytes]) -> dict[str, Run]:
+    """Load the graphs of a build on the CPU, by name.
+
+    Args:
+        build: of a bundle.
+        read: returns a file's bytes; what a graph needs stands in its one file.
+
+    Raises:
+        BundleError: a graph cannot be loaded, or is not what the manifest says; also when it is
+            run, that it does not compute.
+    """
+    open_graph = _OPENERS[build.runtime]
+    return {
+        name: _blaming(graph.file, open_graph(read(graph.file), graph, build.precision))
+        for name, graph in build.graphs.items()
+    }
+
+
+class Exported:
+    """Answers as `Lanistr` does, by exported graphs.
+
+    Args:
+        model: lays the tokens side by side; computes nothing else.
+        graphs: by name.
+    """
+
+    def __init__(self, model: Lanistr, graphs: Mapping[str, Run]) -> None:
+        self._model = model
+        self._graphs = graphs
+
+    def __call__(self, batch: TensorBatch) -> Output:
+        """Predict for every case of a batch."""
+        return self.fuse(batch, self.encode(batch.parts))
+
+    def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
+        """See `Lanistr.encode`."""
+        return {each: self._graphs[each](part.arrays)["tokens"] for each, part in parts.items()}
+
+    def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
+        """Fuse the projected tokens (R, N, D) of a batch's rows."""
+        tokens, mask = self._model.assemble(batch, projected)
+        found = self._graphs[FUSION]({"tokens": tokens, "mask": mask})
+        return Output(found["output"], found["embedding"])
+
+
+def _blaming(file: str, run: Run) -> Run:
+    def careful(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with blamed(file, "it does not compute"):
+            return run(inputs)
+
+    return careful
+
+
+def _open_onnx(data: bytes, graph: Graph, precision: Precision) -> Run:
+    options = onnxruntime.SessionOptions()
+    # Several pools of threads that wait by spinning take the processor from one another.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = open_session(data, graph, graph.file, options, ["CPUExecutionProvider"])
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        arrays = {name: inputs[name].numpy() for name in graph.inputs}
+        outputs = session.run(list(graph.outputs), arrays)
+        return {
+            name: torch.from_numpy(each) for name, each in zip(graph.outputs, outputs, strict=True)
+        }
+
+    return run
+
+
+def _open_torchscript(data: bytes, graph: Graph, precision: Precision) -> Run:
+    with blamed(graph.file, "torch cannot load it"):
+        module = load_torchscript(data)
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        narrow = precision == "bf16"
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            outputs = module(*(inputs[name] for name in graph.inputs))
+        several = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: each.float() for name, each in zip(graph.outputs, several, strict=True)}
+
+    return run
+
+
+_OPENERS = {"onnx": _open_onnx, "torchscript": _open_torchscript}

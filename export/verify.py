@@ -1,0 +1,105 @@
+"""`python -m export verify`: is a bundle whole, and does it compute what the model does?"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from export.builds import OFFERED
+from export.cases import chosen_cases
+from export.exported import Exported, open_graphs
+from export.parity import BOUND, Reference, try_proof
+from lanistr.bundle import PROOF, TASK, Bundle
+from lanistr.command import CommandParser
+from lanistr.errors import BundleError
+from lanistr.manifest import Build
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr
+from training.data.store import Dataset
+from training.run import Run, check_fits, check_predicts
+
+EXAMPLE = "python -m export verify bundles/mortality"
+
+_MORE = 2.0
+"""Times the difference found at the export that a reduced precision may show on another machine."""
+
+
+def main(words: Sequence[str]) -> None:
+    """Verify as the command line says; the first thing that does not hold ends it."""
+    arguments = _parser().parse_args(words)
+
+    # ---- hashes --------------------------------------------------------------------------------
+    bundle = Bundle.open(arguments.bundle)
+    manifest = bundle.manifest
+    print(
+        f"{arguments.bundle}: {manifest.task} {manifest.version}, {len(manifest.files)} files whole"
+    )
+
+    # ---- the inputs that it brings, and what the model made of them ------------------------------
+    proof = bundle.proof()
+    builds = [each for each in manifest.builds if each.runtime in arguments.formats]
+    if not builds:
+        raise BundleError(
+            "nothing can be tried",
+            code="no_build",
+            field=str(arguments.bundle),
+            seen="--formats " + " ".join(arguments.formats),
+            accepted=", ".join(each.name for each in manifest.builds),
+        )
+    for build in builds:
+        found = try_proof(proof, open_graphs(build, bundle.read), _bounds(build, build.proof))
+        _say(build, found, f"inputs made by chance ({PROOF})")
+    for build in manifest.builds:
+        if build not in builds:
+            print(f"  {build.name:16} not run: --formats {build.runtime}, if you trust who made it")
+    if arguments.run is None:
+        return
+
+    # ---- the model itself, on real cases ---------------------------------------------------------
+    run = Run.open(arguments.run)
+    dataset = Dataset.open(arguments.data or Path(run.config.data))
+    check_predicts(run, dataset)
+    check_fits(run, dataset)
+    if run.task != bundle.task:
+        raise BundleError(
+            "the bundle is not of this run",
+            code="bad_fit",
+            field=str(arguments.run),
+            seen=run.task.name,
+            accepted=f"a run of {bundle.task.name}, as {arguments.bundle / TASK} describes it",
+        )
+    model = from_pretrained(run.model_folder, Lanistr)
+    reference = Reference.of(model, dataset, chosen_cases(dataset))
+    for build in builds:
+        exported = Exported(model, open_graphs(build, bundle.read))
+        _say(build, reference.differences(exported, _bounds(build, build.parity)), "real cases")
+
+
+def _bounds(build: Build, at_export: Mapping[str, float]) -> dict[str, float]:
+    """Return by graph how far it may be off; at fp32 the manifest has no say in it."""
+    more = 0.0 if build.precision == "fp32" else _MORE
+    return {name: max(BOUND, more * at_export.get(name, 0.0)) for name in build.graphs}
+
+
+def _say(build: Build, found: Mapping[str, float], on: str) -> None:
+    print(f"  {build.name:16} differs from the model by {max(found.values()):.1e} at most, on {on}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m export verify",
+        description="Check every hash of a bundle, and run its graphs beside what the model made "
+        "of the same inputs when it was exported; with --run also beside the model itself.",
+        epilog=f"examples:\n  {EXAMPLE}\n  {EXAMPLE} --run runs/stays-ft",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    parser.add_argument("--run", type=Path, help="the run that it was made of")
+    parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
+    parser.add_argument(
+        "--formats",
+        nargs="+",
+        choices=list(OFFERED),
+        default=["onnx"],
+        help="of the graphs (onnx); torchscript is a program: only of people you trust",
+    )
+    return parser

@@ -1,0 +1,86 @@
+"""ONNX graphs of a bundle on onnxruntime, held against the manifest before they are run."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import onnxruntime
+
+from lanistr.errors import BundleError
+from lanistr.manifest import Graph, Tensor
+
+_DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
+"""ONNX names of types that numpy calls otherwise."""
+
+_WEIGHTS_BESIDE = "session.model_external_initializers_file_folder_path"
+_SILENT = 4  # what it would print stands in the errors that it raises
+
+
+def open_session(
+    data: bytes, graph: Graph, source: str, options: Any, providers: Sequence[str]
+) -> Any:
+    """Load a graph.
+
+    Args:
+        data: of the graph's file; its weights stand inside, and nothing else is read.
+        graph: what the manifest says of it.
+        source: the file, for errors.
+        options: `onnxruntime.SessionOptions` to load it with.
+        providers: of onnxruntime, the first that is there is taken.
+
+    Raises:
+        BundleError: onnxruntime cannot load it, or it is not what the manifest says.
+    """
+    options.log_severity_level = _SILENT
+    # A graph may ask for weights in another file, by default of the working directory. Nothing
+    # stands below the null device; paths that lead out of it onnxruntime refuses by itself.
+    options.add_session_config_entry(_WEIGHTS_BESIDE, os.devnull)
+    with blamed(source, "onnxruntime cannot load it"):
+        session = onnxruntime.InferenceSession(data, options, providers=list(providers))
+    _compare(source, graph.inputs, {each.name: each for each in session.get_inputs()})
+    _compare(source, graph.outputs, {each.name: each for each in session.get_outputs()})
+    return session
+
+
+@contextmanager
+def blamed(source: str, fault: str) -> Iterator[None]:
+    """Say of which file it is that a runtime could not do what it was asked for.
+
+    Raises:
+        BundleError: whatever was raised inside; the runtimes' own errors share no base.
+    """
+    try:
+        yield
+    except Exception as exc:
+        raise BundleError(
+            f"{fault}: {' '.join(str(exc).split())}", code="bad_graph", field=source
+        ) from exc
+
+
+def unfit(source: str, fault: str, seen: object, accepted: object) -> BundleError:
+    """Return the error of a graph that is not what its manifest says."""
+    return BundleError(
+        f"not what the manifest says: {fault}",
+        code="bad_graph",
+        field=source,
+        seen=str(seen),
+        accepted=str(accepted),
+    )
+
+
+def _compare(source: str, said: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
+    """Hold inputs or outputs against the manifest; by which name an open axis goes is all one."""
+    if set(said) != set(found):
+        raise unfit(source, "names", ", ".join(sorted(found)), ", ".join(sorted(said)))
+    for name, tensor in said.items():
+        kind = found[name].type.removeprefix("tensor(").removesuffix(")")
+        shape = found[name].shape
+        same = _sizes(shape) == _sizes(tensor.shape)
+        if _DTYPES.get(kind, kind) != tensor.dtype or not same:
+            accepted = f"{name} {tensor.dtype} {list(tensor.shape)}"
+            raise unfit(source, "shapes", f"{name} {kind} {shape}", accepted)
+
+
+def _sizes(shape: Sequence[int | str | None]) -> list[int | None]:
+    return [size if isinstance(size, int) else None for size in shape]

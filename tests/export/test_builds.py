@@ -1,0 +1,203 @@
+"""What is reduced is kept only if it predicts as well, and what is asked for only if it exists."""
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import export.__main__ as export
+from export.builds import Standard, Writer, check_fit, make_build, points_lost
+from export.cases import chosen_cases, example_cases
+from export.graphs import graph_sources
+from export.parity import Reference, make_proof
+from lanistr.bundle import Bundle
+from lanistr.errors import BundleError
+from lanistr.manifest import Build
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.tensors import to_tensors
+from training.data.store import Dataset
+from training.run import Run
+
+NEVER = ("--most-fall", "-1000")
+"""As if every metric had fallen."""
+
+
+# ---- a metric that falls ------------------------------------------------------------------------
+
+
+def test_a_reduced_build_that_was_not_asked_for_is_left_out_with_a_warning(
+    stars_finetuned: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = tmp_path / "bundle"
+    said = command(export.main, "--run", stars_finetuned, "--out", out, *NEVER)
+    (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert "left out: mae: onnx int8 computes too differently" in warning.message
+    assert "at most -1000 points lost (--most-fall)" in warning.message
+    assert "int8" not in said
+    bundle = Bundle.open(out)
+    assert [each.name for each in bundle.manifest.builds] == ["onnx fp32", "torchscript fp32"]
+    assert "int8" not in bundle.card()
+    assert not [each for each in bundle.manifest.files if "int8" in each]
+
+
+def test_a_reduced_build_that_was_asked_for_is_refused_and_leaves_nothing(
+    stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="onnx int8 computes too differently") as refused:
+        command(
+            export.main, "--run", stars_finetuned, "--out", tmp_path / "bundle", *NEVER,
+            "--formats", "onnx", "--precision", "int8",
+        )  # fmt: skip
+    assert refused.value.field == "mae"
+    assert str(refused.value.seen).endswith("points lost")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_metric_that_the_test_split_does_not_determine_says_nothing_for_a_reduced_build(
+    ranks_finetuned: Path,
+    alike: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    out = tmp_path / "bundle"
+    command(
+        export.main, "--run", ranks_finetuned, "--data", alike, "--out", out, "--formats", "onnx",
+        "--most-fall", "1000",
+    )  # fmt: skip
+    (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert "not determined by the test split" in warning.message
+    (build,) = Bundle.open(out).manifest.builds
+    assert build.name == "onnx fp32"
+    assert build.fall is None
+    assert "quadratic_kappa" not in build.metrics
+    with pytest.raises(BundleError, match="not determined by the test split"):
+        check_fit(build.model_copy(update={"precision": "int8"}), "quadratic_kappa", 1000)
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "after", "points"),
+    [
+        ("auroc", 0.9, 0.89, 1),
+        ("auroc", 0.89, 0.9, -1),
+        ("rmse", 2.0, 2.02, 1),
+        ("rmse", 2.0, 1.98, -1),
+        ("auroc", 0.9, 0.9, 0),
+        ("mae", 0.0, 0.0, 0),
+        ("mae", 0.0, 0.1, None),
+        ("auroc", None, 0.9, None),
+        ("auroc", 0.9, None, None),
+    ],
+)
+def test_points_are_hundredths_of_a_share_and_per_cents_of_an_error(
+    metric: str, before: float | None, after: float | None, points: float | None
+) -> None:
+    assert points_lost(metric, before, after) == points
+
+
+def build(**changes: Any) -> Build:
+    whole = Build(runtime="onnx", precision="int8", bytes=1, graphs={}, parity={}, fall=0.5)
+    return whole.model_copy(update=changes)
+
+
+def test_a_fall_as_large_as_allowed_is_allowed() -> None:
+    check_fit(build(), "auroc", 0.5)
+    check_fit(build(fall=-3), "auroc", 0.5)
+    check_fit(build(precision="fp32", fall=None), "auroc", 0.5)
+    with pytest.raises(BundleError, match="computes too differently") as refused:
+        check_fit(build(fall=0.51), "auroc", 0.5)
+    assert (refused.value.seen, refused.value.field) == ("0.51 points lost", "auroc")
+
+
+# ---- a graph that is far off --------------------------------------------------------------------
+
+
+def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_again(
+    stars_finetuned: Path,
+    stars_dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = Run.open(stars_finetuned)
+    model = from_pretrained(run.model_folder, Lanistr)
+    examples = to_tensors(stars_dataset.batch(example_cases(stars_dataset)))
+    standard = Standard(
+        model,
+        Reference.of(model, stars_dataset, chosen_cases(stars_dataset)),
+        make_proof(model),
+        stars_dataset,
+        metrics={},
+        temperature=run.calibration().temperature,
+    )
+    writer = Writer(tmp_path, graph_sources(model, examples))
+    whole = make_build(writer, standard, "onnx", "fp32")
+    caplog.set_level(logging.INFO, logger="export")
+
+    monkeypatch.setattr("export.builds._FAR_OFF", math.inf)
+    reduced = make_build(writer, standard, "onnx", "int8")
+    assert not [each for each in caplog.messages if "stays" in each]
+    monkeypatch.setattr("export.builds._FAR_OFF", 1e-4)
+    mixed = make_build(writer, standard, "onnx", "int8")
+    assert "onnx int8: tabular stays at fp32" in caplog.messages
+
+    files = {name: graph.file for name, graph in mixed.graphs.items()}
+    assert files == {"tabular": "onnx/fp32/tabular.onnx", "fusion": "onnx/int8/fusion.onnx"}
+    assert mixed.parity["tabular"] == whole.parity["tabular"] < 1e-4 < reduced.parity["tabular"]
+    assert mixed.proof["tabular"] == whole.proof["tabular"] != reduced.proof["tabular"]
+    assert whole.parity["fusion"] < mixed.parity["fusion"] != reduced.parity["fusion"]
+    assert mixed.metrics != reduced.metrics
+    assert mixed.bytes == sum((tmp_path / each).stat().st_size for each in files.values())
+
+    # Of the graphs in float32 that the others were made of, only this one is kept.
+    writer.keep([mixed])
+    left = {each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*") if each.is_file()}
+    assert left == set(files.values())
+
+
+# ---- what is not offered ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--formats", "onnx", "--precision", "fp32", "bf16"),
+            "--precision bf16 is not offered with --formats onnx",
+        ),
+        (
+            ("--formats", "torchscript", "--precision", "int8"),
+            "--precision int8 is not offered with --formats torchscript",
+        ),
+        (("--precision", "fp8"), "seen 'fp8'; accepted: one of fp32, int8, fp16, bf16"),
+        (("--formats", "onxx"), "did you mean 'onnx'?"),
+    ],
+)
+def test_a_combination_that_is_not_offered_is_one_line_and_exit_code_2(
+    options: tuple[str, ...],
+    said: str,
+    command: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        command(export.main, "--run", tmp_path, "--out", tmp_path / "bundle", *options)
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_torchscript_alone_needs_no_word_of_precision(
+    stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    command(export.main, "--run", stars_finetuned, "--out", out, "--formats", "torchscript")
+    assert [each.name for each in Bundle.open(out).manifest.builds] == ["torchscript fp32"]
+    assert not (out / "onnx").exists()
