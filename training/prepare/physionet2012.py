@@ -32,14 +32,9 @@ from lanistr.sample import Measurements, Sample, Value
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split
 from training.prepare import prepared
-from training.prepare.kind import (
-    preprocess_options,
-    report_options,
-    split_options,
-    taken_preprocessing,
-)
+from training.prepare.kind import begin
 from training.prepare.prepared import SplitOptions, assign_splits
-from training.prepare.problems import Problems, problems_path
+from training.prepare.problems import Problems
 from training.prepare.sources import file_hashes
 
 HELP = "PhysioNet Challenge 2012: 48 hours of intensive care, and in-hospital death"
@@ -77,21 +72,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(arguments: argparse.Namespace) -> Dataset:
     """Read the sets that the command line names, and prepare their stays."""
     task = find_task("physionet2012")
-    fitted = taken_preprocessing(arguments, task)
-    problems = Problems(problems_path(arguments.out), arguments.most_problems)
+    opening = begin(arguments, task)
+    problems = opening.problems
     names = sorted(set(arguments.sets))
     found = join([read_set(arguments.source, name, task, problems) for name in names], problems)
-    splits = split_options(arguments)
     return prepared.prepare(
         lambda: samples(found),
         task,
         arguments.out,
-        options=preprocess_options(arguments),
-        report=report_options(arguments),
-        splits=splits,
+        options=opening.options,
+        report=opening.report,
+        splits=opening.splits,
         problems=problems,
-        split_of=deal(found.stays, splits, arguments.test_set),
-        fitted=fitted,
+        split_of=deal(found.stays, opening.splits, arguments.test_set),
+        fitted=opening.fitted,
         source={
             "from": "physionet2012",
             "version": __version__,

@@ -17,9 +17,10 @@ from lanistr.preprocess import PreprocessOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
 from training.data.store import Dataset
+from training.prepare.__main__ import KINDS, _parser
 from training.prepare.physionet2012 import DESCRIPTORS, Stays, deal, join, read_set, samples
 from training.prepare.prepared import SplitOptions, prepare
-from training.prepare.problems import Problems
+from training.prepare.problems import Problems, problems_path
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = find_task("physionet2012")
@@ -402,6 +403,42 @@ def test_a_test_set_too_small_for_the_test_split_is_refused(test_set: str):
 
 
 # ---- the command --------------------------------------------------------------------------------
+
+
+def command(source: Path, out: Path, *more: str) -> Dataset | None:
+    """Run the command in this process."""
+    words = ["physionet2012", "--sets", "a", "--source", str(source), "--out", str(out), *more]
+    return KINDS["physionet2012"].prepare(_parser().parse_args(words))
+
+
+def test_the_folder_that_the_data_set_stands_in_is_made_before_a_problem_is_listed(tmp_path: Path):
+    write(tmp_path / "raw", dict.fromkeys(range(20), (*STAY, "03:00,Heart,80")))
+    data = command(tmp_path / "raw", tmp_path / "new" / "deep" / "data")
+    assert data is not None
+    assert data.card.source["problems"] == {"unknown_parameter": 20}
+    assert problems_path(data.folder).is_file()
+
+
+def test_a_data_set_that_stands_keeps_its_problems_file_when_it_is_asked_for_again(tmp_path: Path):
+    write(tmp_path / "raw", dict.fromkeys(range(20), (*STAY, "03:00,Heart,80")))
+    out = tmp_path / "data"
+    command(tmp_path / "raw", out)
+    told = problems_path(out).read_bytes()
+    with pytest.raises(DataError) as caught:
+        command(tmp_path / "not there", out)  # refused before anything is read
+    assert caught.value.code == "exists"
+    assert problems_path(out).read_bytes() == told
+
+
+@pytest.mark.parametrize(
+    "words", [("--vocabulary", "/nowhere.txt"), ("--splits", "0.5", "0.5", "0.5")]
+)
+def test_options_that_cannot_be_met_are_refused_before_anything_is_read(
+    tmp_path: Path, words: tuple[str, ...]
+):
+    with pytest.raises(ConfigError) as caught:
+        command(tmp_path / "not there", tmp_path / "data", *words)
+    assert caught.value.field == words[0]
 
 
 def test_the_command_prepares_and_keeps_what_it_decided(tmp_path: Path):
