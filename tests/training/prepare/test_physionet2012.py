@@ -128,6 +128,7 @@ def test_a_set_without_outcomes_is_unlabelled(tmp_path: Path):
         ("03:75,HR,80", "bad_line"),
         ("03:00,HR,high", "bad_line"),
         ("03:00,HR,nan", "bad_line"),
+        ("03:00,HR,1e39", "bad_line"),
         ("03:00,HR", "bad_line"),
         ("03:00,HR,80,90", "bad_line"),
         ("04:00,Age,55", "unknown_parameter"),
@@ -170,10 +171,35 @@ def test_a_file_that_is_no_stay_is_told_and_left_out(tmp_path: Path, content: by
 
 
 def test_a_death_that_is_neither_yes_nor_no_is_told_and_the_stay_unlabelled(tmp_path: Path):
-    write(tmp_path, {1: STAY, 2: STAY}, "1,6,1,5,-1,2\n2,6,1,5,-1,maybe")
+    write(tmp_path, {1: STAY, 2: STAY}, "2,6,1,5,-1,maybe\n1,6,1,5,-1,2")
     found, problems = read(tmp_path)
+    told = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    assert [(Path(each["file"]).name, each["row"], each["seen"]) for each in told] == [
+        ("Outcomes-a.txt", 1, "maybe"), ("Outcomes-a.txt", 2, 2.0),
+    ]  # fmt: skip
     assert problems == {"bad_label": 1, "not_a_number": 1}
     assert [sample.label for sample in samples(found)] == [None, None]
+
+
+def test_stays_and_outcomes_that_do_not_meet_are_told(tmp_path: Path):
+    outcomes = "\n".join(f"{i},6,1,5,-1,0" for i in (1, 7, 8))
+    write(tmp_path, {1: STAY, 2: STAY, 3: STAY}, outcomes)
+    found, problems = read(tmp_path)
+    assert [sample.label for sample in samples(found)] == ["survived", None, None]
+    assert problems == {"no_outcome": 1, "no_stay": 1}
+    told = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    assert [each["seen"] for each in told] == ["2, 3", "7, 8"]
+    assert [each["message"] for each in told] == [
+        "2 of 3 stays have no outcome and count as unlabelled",
+        "2 of 3 outcomes are of stays that are not there",
+    ]
+
+
+def test_a_folder_without_stays_is_refused_by_its_path(tmp_path: Path):
+    (tmp_path / "set-a").mkdir()
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert caught.value.field == str(tmp_path / "set-a")
 
 
 def test_too_many_problems_stop_the_run(tmp_path: Path):
@@ -244,7 +270,12 @@ def test_a_bad_row_of_the_tables_is_told(tmp_path: Path):
     write(tmp_path, {1: STAY, 2: STAY})
     good, _ = read(tmp_path)
     bad = pl.DataFrame(
-        [(1, 2.0, "Heart", 80.0), (1, None, "HR", 80.0), (1, 2.0, "HR", float("nan"))],
+        [
+            (1, 2.0, "Heart", 80.0),
+            (1, None, "HR", 80.0),
+            (1, 2.0, "HR", float("nan")),
+            (1, 2.0, "HR", 1e39),
+        ],
         schema=good.events.schema,
         orient="row",
     )
@@ -252,7 +283,7 @@ def test_a_bad_row_of_the_tables_is_told(tmp_path: Path):
     events = pl.concat([good.events, bad, lost])
     tables(tmp_path, Stays(good.stays, events, {}, {}))
     found, problems = read(tmp_path)
-    assert problems == {"bad_event": 3, "no_stay": 1}
+    assert problems == {"bad_event": 4, "no_stay": 1}
     assert found.events.equals(good.events)
 
 
