@@ -23,6 +23,7 @@ from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset, new_folder
+from training.prepare.__main__ import KINDS, _parser
 from training.prepare.prepared import SplitOptions, assign_splits, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -184,6 +185,18 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_refused_before_anything_is_read_and_stays(tmp_path: Path, there: bool):
+    out, folder = tmp_path / "data", tmp_path / "elsewhere"
+    out.symlink_to(folder)
+    if there:
+        folder.mkdir()
+    with pytest.raises(DataError, match=f"accepted: the folder itself: {folder}"):
+        command_here("--task", "rating", "--out", str(out))
+    assert out.readlink() == folder
+    assert folder.exists() == there
+
+
 SMALL = ("--samples", "80", "--vocabulary-size", "300", "--image-size", "16")
 
 
@@ -236,6 +249,11 @@ def test_a_draft_that_another_run_holds_is_left_alone(tmp_path: Path):
 
 
 # ---- the command --------------------------------------------------------------------------------
+
+
+def command_here(*arguments: str) -> None:
+    """Run the command in this process."""
+    KINDS["synthetic"].prepare(_parser().parse_args(["synthetic", *arguments]))
 
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
