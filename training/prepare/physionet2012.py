@@ -87,6 +87,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         report=opening.report,
         splits=opening.splits,
         problems=problems,
+        place_of=lambda stay: (f"set {stay.subgroups['set']}, RecordID {stay.id}", None),
         split_of=deal(found.stays, opening.splits, arguments.test_set),
         fitted=opening.fitted,
         source={

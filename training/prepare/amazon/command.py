@@ -20,6 +20,7 @@ from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
 from training.prepare.kind import begin, options
 from training.prepare.late import Late
+from training.prepare.prepared import Place
 from training.prepare.sources import file_hashes
 
 HELP = "product reviews of the Amazon Review Data (2018)"
@@ -108,6 +109,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         splits=splits,
         report=opening.report,
         problems=problems,
+        place_of=_place_of,
         split_of=DealtGroups(found.splits),
         fitted=opening.fitted,
         source={
@@ -138,6 +140,12 @@ def _sample(
             "verified": str(review.row.get("verified", "unknown")).lower(),
         },
     )
+
+
+def _place_of(case: Sample) -> Place:
+    """Return what a review's name, FILE:LINE, tells."""
+    file, _, line = str(case.id).rpartition(":")
+    return file, int(line)
 
 
 def _category(name: str) -> str:

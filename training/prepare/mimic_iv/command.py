@@ -105,6 +105,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             splits=opening.splits,
             report=opening.report,
             problems=opening.problems,
+            place_of=lambda case: (layout.stays, None),
             split_of=split_of,
             fitted=opening.fitted,
             source={

@@ -102,6 +102,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
                 "columns": source.model_dump(mode="json", exclude_defaults=True),
             },
             problems=problems,
+            place_of=cases.place_of,
             fitted=opening.fitted,
             split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), opening.splits),
         )
