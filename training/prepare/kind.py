@@ -1,16 +1,21 @@
 """What every kind of raw records brings to `python -m training.prepare`."""
 
 import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from lanistr.errors import ConfigError
 from lanistr.preprocess import PreprocessOptions, Preprocessor
+from lanistr.preprocess.text import read_vocabulary
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
-from training.data.store import Dataset
+from training.data.store import Dataset, refuse_filled
 from training.prepare.fitted import take_fitted
-from training.prepare.prepared import SplitOptions
+from training.prepare.prepared import SplitOptions, check_shares
+from training.prepare.problems import Problems, problems_path
 from training.prepare.report.survey import ReportOptions
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
@@ -90,6 +95,59 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What all kinds need to begin.
+
+    Attributes:
+        options: how each modality is preprocessed.
+        splits: how the groups are dealt out.
+        report: what the data report shows.
+        fitted: preprocessing that was fitted elsewhere and is taken; None: it is fitted here.
+        problems: takes what is wrong with the raw files.
+    """
+
+    options: PreprocessOptions
+    splits: SplitOptions
+    report: ReportOptions
+    fitted: Preprocessor | None
+    problems: Problems
+
+
+def begin(
+    arguments: argparse.Namespace, task: TaskSpec, most_problems: int | None = None
+) -> Opening:
+    """Check what can be checked before anything is read, and begin the problems file.
+
+    Args:
+        arguments: of the command line.
+        task: what the records are of.
+        most_problems: with how many problems the run goes on; None: as the command line says.
+
+    Raises:
+        ConfigError: an option is not what is accepted, or see `take_fitted`.
+        DataError: the folder to make is there already.
+    """
+    with _told_by_option():
+        options = preprocess_options(arguments)
+        if options.text.vocabulary is not None:
+            read_vocabulary(options.text.vocabulary, options.text.lowercase)
+        splits = split_options(arguments)
+        check_shares(splits)
+    fitted = take_fitted(arguments.preprocessing, task) if arguments.preprocessing else None
+    out: Path = arguments.out
+    refuse_filled(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    limit = arguments.most_problems if most_problems is None else most_problems
+    return Opening(
+        options=options,
+        splits=splits,
+        report=ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions(),
+        fitted=fitted,
+        problems=Problems(problems_path(out), limit),
+    )
+
+
 def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
     """Return how the command line wants the modalities preprocessed."""
     return options(
@@ -103,23 +161,9 @@ def preprocess_options(arguments: argparse.Namespace) -> PreprocessOptions:
     )
 
 
-def taken_preprocessing(arguments: argparse.Namespace, task: TaskSpec) -> Preprocessor | None:
-    """Return the preprocessing that the command line names, which was fitted elsewhere.
-
-    Raises:
-        ConfigError: see `take_fitted`.
-    """
-    return take_fitted(arguments.preprocessing, task) if arguments.preprocessing else None
-
-
 def split_options(arguments: argparse.Namespace) -> SplitOptions:
     """Return how the command line wants the groups dealt out."""
     return options(SplitOptions, shares=tuple(arguments.splits), seed=arguments.seed)
-
-
-def report_options(arguments: argparse.Namespace) -> ReportOptions:
-    """Return what the command line wants the data report to show."""
-    return ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions()
 
 
 def options(kind: type[SchemaT], **given: Any) -> SchemaT:
@@ -128,4 +172,29 @@ def options(kind: type[SchemaT], **given: Any) -> SchemaT:
     Raises:
         ConfigError: one is not what is accepted.
     """
-    return kind.parse(given, ConfigError, "command line")
+    with _told_by_option():
+        return kind.parse(given, ConfigError, "command line")
+
+
+@contextmanager
+def _told_by_option() -> Iterator[None]:
+    """Name a setting that is refused as the command line does."""
+    try:
+        yield
+    except ConfigError as exc:
+        if not exc.field.startswith("--"):
+            named = (option for path, option in _OPTIONS.items() if exc.field.startswith(path))
+            first = exc.field.partition(".")[0].replace("_", "-")
+            exc.field = next(named, f"--{first}")
+        raise
+
+
+_OPTIONS: Mapping[str, str] = {
+    "image.size": "--image-size",
+    "shares": "--splits",
+    "splits.shares": "--splits",
+    "text.max_tokens": "--max-tokens",
+    "text.vocabulary_size": "--vocabulary-size",
+    "text.vocabulary": "--vocabulary",
+}
+"""What settings are called on the command line, where it is not their own name."""

@@ -27,7 +27,7 @@ from training.data.store import (
 )
 from training.prepare.late import Late
 from training.prepare.problems import Problems
-from training.prepare.report.issues import CaseLog
+from training.prepare.report.issues import CaseLog, field_of
 from training.prepare.report.page import write_report
 from training.prepare.report.survey import ReportOptions, Survey
 
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 SHOWN = ReportOptions()
 """What a report shows if nothing else is asked for."""
+
+
+Place = tuple[Path | str, int | None]
+"""The raw file that a case is of, and its row there, from 1, where that is known."""
 
 
 class SplitOptions(Schema):
@@ -58,6 +62,7 @@ def prepare(
     splits: SplitOptions,
     source: Mapping[str, Any],
     problems: Problems | None = None,
+    place_of: Callable[[Sample], Place] = lambda _: ("the cases", None),
     split_of: Mapping[str, Split] | None = None,
     fitted: Preprocessor | None = None,
     report: ReportOptions = SHOWN,
@@ -72,13 +77,15 @@ def prepare(
         options: how each modality is preprocessed.
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
-        problems: what was wrong with the raw files; how often is kept beside `source`.
+        problems: what was wrong with the raw files, to which cases are added that cannot be used
+            after all; how often is kept beside `source`.
+        place_of: tells where a case stands in the raw files.
         split_of: the split of every group, where it is settled already; None: drawn.
         fitted: preprocessing that is taken, instead of `options` and the training cases.
         report: what the report in the data set shows.
 
     Raises:
-        DataError: `out` exists, or there are no records.
+        DataError: `out` exists, there are no records, or too many problems.
         ConfigError: the shares do not add up.
     """
     if split_of is None:
@@ -111,11 +118,15 @@ def prepare(
                     if modality not in known
                 }
                 if not any(records.values()) and not any(part.rows for part in known.values()):
-                    raise InputError("nothing usable is left", code="nothing_usable")
+                    raise InputError("no part of the case can be used", code="nothing_usable")
             except InputError as exc:
                 refused[exc.code] += 1
                 survey.refuse(str(sample.id), exc)
-                log.warning("%s was left out: %s", sample.id, exc)
+                # One that brings nothing, as a patient may, has nothing wrong in a file.
+                if problems is None or not sample.parts:
+                    log.warning("%s was left out: %s", sample.id, exc)
+                else:
+                    _tell_refused(problems, sample, place_of(sample), exc, found)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
             parts = known | {m: writer.store(m, rows) for m, rows in records.items()}
@@ -147,6 +158,27 @@ def prepare(
             },
         )
     return Dataset.open(out)
+
+
+def _tell_refused(
+    problems: Problems, case: Sample, place: Place, error: InputError, found: CaseLog
+) -> None:
+    """Add a case that cannot be used, with what it brought and what became of that."""
+    kinds = sorted(found.seen)
+    # That a part is empty is no news where its fields are named.
+    kinds = [kind for kind in kinds if "." in kind[0]] or kinds
+    lost = {kind[0]: found.seen[kind][0] for kind in kinds}
+    if error.field:
+        lost = {field_of(error.field): error.seen}
+    became = ", ".join(f"{field} {code}" for field, code, _ in kinds)
+    problems.add(
+        error.code,
+        f"{error.message}; the case {case.id} is left out" + (f" ({became})" if became else ""),
+        file=place[0],
+        row=place[1],
+        column=", ".join(lost),
+        seen=next(iter(lost.values())) if len(lost) == 1 else list(lost.values()) or None,
+    )
 
 
 def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:

@@ -348,6 +348,7 @@ def test_letters_that_are_no_utf_8_are_told_and_do_not_stop_the_reading(tmp_path
         ("id;text;when\n1;a;2150-03-01\n", "missing_column", "id"),
         ("id,text,when\n1,a,2150-03-01\n2,a,b,c,d\n", "ragged_row", "record 2"),
         ("id,text,when\n1,a,b,c,d\n2,a,2150-03-01\n", "ragged_row", "record 1"),
+        ("id,text,when,why\n1,a,2150-03-01,b\n2,a,2150-03-01,b,\n", "ragged_row", "record 2"),
         ('id,text,when\n1,"a,2150-03-01\n' + 400 * "2,a,2150-03-01\n", "open_quote", "quotation"),
     ],
 )

@@ -477,6 +477,25 @@ def test_too_many_problems_stop_the_run_and_leave_the_list_alone(tmp_path: Path)
     assert [each["row"] for each in problems_of(tmp_path / "x" / "data")] == [1, 2, 3, 4]
 
 
+def test_a_case_of_which_nothing_is_left_at_the_end_is_listed_by_its_row(tmp_path: Path):
+    age = {"kind": "number", "range": [0, 120]}
+    label = TASK["label"]
+    task = {"name": "t", "title": "T", "label": label, "metric": "auroc"}
+    task["tabular"] = {"fields": {"age": age}}
+    text = "id,age,died\n" + "".join(f"a{i},{i},survived\n" for i in range(20)) + "b,-5,died\n"
+    (tmp_path / "t.csv").write_text(text)
+    source = {"id": "id", "label": "died"}
+    data = prepare_table(tmp_path / "t.csv", write_task(tmp_path, task, source), tmp_path / "out")
+    assert data is not None
+    (told,) = problems_of(tmp_path / "out")
+    assert (told["code"], told["row"], told["column"], told["seen"]) == (
+        "nothing_usable", 21, "tabular.age", -5,
+    )  # fmt: skip
+    assert told["file"] == str(tmp_path / "t.csv")
+    assert told["message"].endswith("the case b is left out (tabular.age out_of_range)")
+    assert data.card.source["problems"] == data.card.refused == {"nothing_usable": 1}
+
+
 def test_a_run_that_succeeds_forgets_the_problems_of_the_one_before(tmp_path: Path):
     (tmp_path / "data.problems.jsonl").write_text("{}\n")
     data = prepared(tmp_path, as_csv(rows()))

@@ -11,22 +11,16 @@ from lanistr import __version__
 from lanistr.modalities import Modality
 from lanistr.sample import Sample
 from lanistr.tasks import find_task
-from training.data.store import Dataset, refuse_filled
+from training.data.store import Dataset
 from training.prepare import prepared
 from training.prepare.amazon.files import ENDINGS, METADATA, find_files
 from training.prepare.amazon.groups import SPLIT_BY, DealtGroups
 from training.prepare.amazon.pictures import MANIFEST, Pictures
 from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
-from training.prepare.kind import (
-    options,
-    preprocess_options,
-    report_options,
-    split_options,
-    taken_preprocessing,
-)
+from training.prepare.kind import begin, options
 from training.prepare.late import Late
-from training.prepare.problems import Problems, problems_path
+from training.prepare.prepared import Place
 from training.prepare.sources import file_hashes
 
 HELP = "product reviews of the Amazon Review Data (2018)"
@@ -84,14 +78,11 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         rows=tuple(arguments.rows) if arguments.rows else None,
         most_problems=arguments.most_problems,
     )
-    splits = split_options(arguments)
     task = find_task("rating")
-    fitted = taken_preprocessing(arguments, task)
     files = find_files(arguments.source)
-    refuse_filled(arguments.out)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     # The reporter has the limits: broken lines may be a share, which no number of them is.
-    problems = Problems(problems_path(arguments.out), limit=sys.maxsize)
+    opening = begin(arguments, task, most_problems=sys.maxsize)
+    problems, splits = opening.problems, opening.splits
 
     # ---- what there is -------------------------------------------------------------------------
     pictures = Pictures.open(arguments.pictures, problems, wanted.most_problems)
@@ -114,12 +105,13 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         samples,
         task,
         arguments.out,
-        options=preprocess_options(arguments),
+        options=opening.options,
         splits=splits,
-        report=report_options(arguments),
+        report=opening.report,
         problems=problems,
+        place_of=_place_of,
         split_of=DealtGroups(found.splits),
-        fitted=fitted,
+        fitted=opening.fitted,
         source={
             "from": "amazon",
             "version": __version__,
@@ -148,6 +140,12 @@ def _sample(
             "verified": str(review.row.get("verified", "unknown")).lower(),
         },
     )
+
+
+def _place_of(case: Sample) -> Place:
+    """Return what a review's name, FILE:LINE, tells."""
+    file, _, line = str(case.id).rpartition(":")
+    return file, int(line)
 
 
 def _category(name: str) -> str:

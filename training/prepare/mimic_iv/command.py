@@ -11,14 +11,9 @@ import polars as pl
 from lanistr import __version__
 from lanistr.errors import ConfigError, DataError
 from lanistr.tasks import TaskSpec, find_task
-from training.data.store import Dataset, Split, refuse_filled
+from training.data.store import Dataset, Split
 from training.prepare import prepared
-from training.prepare.kind import (
-    preprocess_options,
-    report_options,
-    split_options,
-    taken_preprocessing,
-)
+from training.prepare.kind import Opening, begin
 from training.prepare.mimic_iv.cohort import (
     ADULT,
     KNOWN,
@@ -36,7 +31,6 @@ from training.prepare.mimic_iv.pictures import extract_pictures
 from training.prepare.mimic_iv.tables import TIME
 from training.prepare.mimic_iv.work import Work
 from training.prepare.prepared import SplitOptions, assign_splits
-from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
 
 log = logging.getLogger(__name__)
@@ -82,15 +76,11 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             seen=arguments.pairing,
             accepted="--pairing stay, or --unlabelled",
         )
-    refuse_filled(arguments.out)
     layout = find_layout(arguments.source, arguments.notes, arguments.pictures)
     for name in layout.lacking:
         log.warning("the source has no %s", name)
-    options, splits = preprocess_options(arguments), split_options(arguments)
     task = find_task("mortality")
-    fitted = taken_preprocessing(arguments, task)
-    problems = Problems(problems_path(arguments.out), arguments.most_problems)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    opening = begin(arguments, task)
     log.info("hashing the source files")
     hashes = _hashes(layout, arguments)
     wanted = {
@@ -102,21 +92,22 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         "version": __version__,
         "hashes": hashes,
         "pictures": str(layout.pictures and layout.pictures.resolve()),
-        "max_pixels": options.image.max_pixels,
+        "max_pixels": opening.options.image.max_pixels,
         **wanted,
     }
-    with Work(arguments.out, key, problems) as work:
-        extracted, split_of, found = _extract(arguments, layout, task, work, problems)
+    with Work(arguments.out, key, opening.problems) as work:
+        extracted, split_of, found = _extract(arguments, layout, task, work, opening)
         return prepared.prepare(
             partial(samples_of, extracted, arguments.pairing),
             task,
             arguments.out,
-            options=options,
-            splits=splits,
-            report=report_options(arguments),
-            problems=problems,
+            options=opening.options,
+            splits=opening.splits,
+            report=opening.report,
+            problems=opening.problems,
+            place_of=lambda case: (layout.stays, None),
             split_of=split_of,
-            fitted=fitted,
+            fitted=opening.fitted,
             source={
                 "from": "mimic-iv",
                 "version": __version__,
@@ -134,7 +125,7 @@ def _extract(
     layout: Layout,
     task: TaskSpec,
     work: Work,
-    problems: Problems,
+    opening: Opening,
 ) -> tuple[Extracted, dict[str, Split], dict[str, Any]]:
     """Choose the stays and extract what belongs to them.
 
@@ -142,7 +133,7 @@ def _extract(
         the extracted parts, the split of every patient, and the figures for `dataset.json`.
     """
     # ---- which stays ----
-    everyone = read_stays(layout, problems.add)
+    everyone = read_stays(layout, opening.problems.add)
     stays, attrition = choose(everyone, (KNOWN, ADULT) if arguments.unlabelled else RULES)
     stays = stays.with_columns(stay=pl.int_range(pl.len(), dtype=pl.Int32))
     events_path, events = work.step(
@@ -169,7 +160,7 @@ def _extract(
         "notes",
         lambda out, notebook: extract_notes(layout, owners, out, notebook.add, discharge=discharge),
     )
-    image = preprocess_options(arguments).image
+    image = opening.options.image
     pictures_path, pictures = work.step(
         "pictures",
         lambda out, notebook: extract_pictures(layout, owners, out, notebook.add, image),
@@ -184,7 +175,7 @@ def _extract(
         labelled=not arguments.unlabelled,
     )
     figures = {"attrition": attrition, "events": events, "notes": notes, "pictures": pictures}
-    return extracted, _splits(everyone, owners, split_options(arguments)), figures
+    return extracted, _splits(everyone, owners, opening.splits), figures
 
 
 def _owners(stays: pl.DataFrame, layout: Layout, pairing: str) -> tuple[pl.DataFrame, pl.DataFrame]:

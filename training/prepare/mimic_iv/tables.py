@@ -203,13 +203,13 @@ def _parse(
         return pl.read_csv(
             block,
             has_header=False,
+            # All of them: behind the last column that it is asked for, it looks for no more cells.
             schema={name: types.get(name, pl.String()) for name in names},
-            columns=[names.index(name) for name in columns],
             encoding=encoding,
             missing_columns="insert",
             row_index_name=ROW,
             row_index_offset=before + 1,
-        )
+        ).select(ROW, *columns)
 
     numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
     try:
