@@ -206,6 +206,30 @@ def test_what_was_extracted_from_other_files_or_for_other_options_is_not_taken(
         assert not (tmp_path / f".{change}.work").exists()
 
 
+@pytest.mark.parametrize("edited", ["task", "code"])
+def test_what_was_extracted_before_the_task_or_the_items_were_edited_is_not_taken(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+):
+    def stop(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def extracted() -> set[str]:
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tmp_path / "data")
+        return {path.name for path in (tmp_path / ".data.work").iterdir()}
+
+    monkeypatch.setattr(command.prepared, "prepare", stop)
+    before = extracted()
+    assert extracted() == before
+    if edited == "task":
+        task = command.find_task("mortality").model_copy(update={"title": "Another"})
+        monkeypatch.setattr(command, "find_task", lambda _: task)
+    else:
+        (tmp_path / "variables.py").write_text("CHART_ITEMS = {}")
+        monkeypatch.setattr(command, "_CODE", tmp_path)
+    assert not extracted() & before
+
+
 def test_problems_of_a_step_that_is_taken_over_are_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
