@@ -373,7 +373,12 @@ def test_letters_that_are_no_utf_8_are_told_and_do_not_stop_the_reading(tmp_path
         ("id,text,when\n1,a,2150-03-01\n2,a,b,c,d\n", "ragged_row", "record 2"),
         ("id,text,when\n1,a,b,c,d\n2,a,2150-03-01\n", "ragged_row", "record 1"),
         ("id,text,when,why\n1,a,2150-03-01,b\n2,a,2150-03-01,b,\n", "ragged_row", "record 2"),
-        ('id,text,when\n1,"a,2150-03-01\n' + 400 * "2,a,2150-03-01\n", "open_quote", "quotation"),
+        ('id,text,when\n1,"a,2150-03-01\n' + 400 * "2,a,2150-03-01\n", "open_quote", "record 1 "),
+        (
+            "id,text,when\n" + 99 * "2,a,2150-03-01\n" + '1,"a,2150-03-01\n' + "2,,2150-03-01\n",
+            "open_quote",
+            "record 100 ",
+        ),
     ],
 )
 def test_what_is_no_such_table_is_refused(
@@ -386,3 +391,5 @@ def test_what_is_no_such_table_is_refused(
     assert caught.value.code == code
     assert says in caught.value.message
     assert caught.value.field == str(tmp_path / "t.csv")
+    if code == "open_quote":
+        assert caught.value.seen == '1,"a,2150-03-01'
