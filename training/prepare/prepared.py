@@ -103,6 +103,8 @@ def prepare(
         survey = Survey(task, preprocessor, report, splits.seed)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
+        cases: Counter[Split] = Counter()
+        labels: Counter[str | float] = Counter()
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found = CaseLog()
@@ -136,6 +138,8 @@ def prepare(
                 if isinstance(part, Late)
             )
             group, label = _group(sample), task.label.encode(sample.label)
+            cases[split_of[group]] += 1
+            labels.update([] if sample.label is None else [sample.label])
             survey.add(sample, split_of[group], label, records, found)
             writer.add(
                 case_id=str(sample.id),
@@ -146,6 +150,7 @@ def prepare(
                 parts=parts,
             )
         index = writer.write_index(refused)
+        _warn_of_useless(cases, labels, splits)
         source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
         write_report(draft, survey, index, source)
         writer.close(
@@ -158,6 +163,18 @@ def prepare(
             },
         )
     return Dataset.open(out)
+
+
+def _warn_of_useless(
+    cases: Mapping[Split, int], labels: Mapping[str | float, int], options: SplitOptions
+) -> None:
+    """Warn of what makes a data set that is whole of little use."""
+    for split, share in zip(SPLITS, options.shares, strict=True):
+        if share and split not in cases:
+            log.warning("no case is in the %s split, whose share is %g", split, share)
+    if len(labels) == 1:
+        (label,) = labels
+        log.warning("every label is %r: nothing can be learned from that", label)
 
 
 def _tell_refused(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,21 @@ def test_what_was_done_to_values_is_counted(tmp_path: Path):
         "out_of_range/dropped": 1,
         "unit_implied/converted": 2,
     }
+
+
+def test_splits_without_a_case_and_labels_all_alike_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    prepared(rows(20, group="one"), tmp_path / "one")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "no case is in the validation split, whose share is 0.1",
+        "no case is in the test split, whose share is 0.1",
+        "every label is 'died': nothing can be learned from that",
+    ]
+    caplog.clear()
+    mixed = [replace(each, label="survived") for each in rows(1)]
+    prepared([*rows(30)[1:], *mixed], tmp_path / "many")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 # ---- whole or not at all ------------------------------------------------------------------------

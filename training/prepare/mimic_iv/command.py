@@ -35,6 +35,8 @@ from training.prepare.sources import file_hashes
 
 log = logging.getLogger(__name__)
 
+_CODE = Path(__file__).parent
+
 HELP = "intensive-care stays from MIMIC-IV's raw files"
 EXAMPLE = "python -m training.prepare mimic-iv --source mimiciv/2.2 --out data/mortality"
 
@@ -72,7 +74,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     if arguments.pairing != "stay" and not arguments.unlabelled:
         raise ConfigError(
             "a patient's combinations have no label",
-            field="pairing",
+            field="--pairing",
             seen=arguments.pairing,
             accepted="--pairing stay, or --unlabelled",
         )
@@ -90,6 +92,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     }
     key = {
         "version": __version__,
+        "task": task.model_dump(mode="json"),
+        "code": file_hashes(_CODE, _CODE.glob("*.py")),  # the items stand there, too
         "hashes": hashes,
         "pictures": str(layout.pictures and layout.pictures.resolve()),
         "max_pixels": opening.options.image.max_pixels,

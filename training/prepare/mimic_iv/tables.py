@@ -143,11 +143,14 @@ def _names(header: bytes, path: Path) -> list[str]:
     return next(csv.reader([text]))
 
 
-def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _whole_records(file: IO[bytes]) -> Iterator[bytes]:
     """Cut the file into pieces that end where a record ends.
 
     That is at the end of a line up to which the number of quotation marks is even: a mark within a
     quoted cell is doubled.
+
+    Raises:
+        _OpenQuoteError: no such line is near.
     """
     while block := file.read(BLOCK):
         block += file.readline()
@@ -159,14 +162,32 @@ def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
             lines.append(line)
             marks += line.count(b'"')
             if not line or sum(map(len, lines)) > _LONGEST_RECORD:
-                last = block[block.rfind(b"\n", 0, -1) + 1 :]
-                raise DataError(
-                    "a quotation mark is opened and not closed",
-                    code="open_quote",
-                    field=str(path),
-                    seen=last.decode("utf-8", errors="replace"),
-                )
+                raise _OpenQuoteError(block)
         yield b"".join((block, *lines)) if lines else block
+
+
+class _OpenQuoteError(Exception):
+    """A piece of the file opens a quotation mark, and nothing closes it."""
+
+    def __init__(self, block: bytes) -> None:
+        super().__init__()
+        self.block = block
+
+
+def _open_quote(block: bytes, before: int, path: Path) -> DataError:
+    """Say which record has the last mark that opens, and how it begins."""
+    number, marks, began = before, 0, b""
+    for line in block.split(b"\n"):
+        if marks % 2 == 0:
+            number, began = number + 1, line
+        marks += line.count(b'"')
+    return DataError(
+        f"record {number} opens a quotation mark that is not closed",
+        code="open_quote",
+        field=str(path),
+        seen=began.decode("utf-8", errors="replace"),
+        accepted="a cell that ends with a quotation mark, as it begins",
+    )
 
 
 def _made_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
@@ -186,10 +207,13 @@ def _frames(
 ) -> Iterator[tuple[pl.DataFrame, bool]]:
     """Parse the file piece by piece; say of each whether its letters are UTF-8."""
     before = 0
-    for block in _whole_records(file, path):
-        frame, legible = _parse(block, names, columns, before, path)
-        yield frame, legible
-        before += frame.height
+    try:
+        for block in _whole_records(file):
+            frame, legible = _parse(block, names, columns, before, path)
+            yield frame, legible
+            before += frame.height
+    except _OpenQuoteError as exc:
+        raise _open_quote(exc.block, before, path) from None
 
 
 def _parse(
