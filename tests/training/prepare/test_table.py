@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -510,6 +513,22 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path / "x", as_csv(rows()))
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["raw"]
+
+
+def test_a_killed_run_leaves_nothing_of_its_cases(tmp_path: Path):
+    table = tmp_path / "raw" / "cases.csv"
+    place(table.parent, {table.name: as_csv(rows(20_000))})
+    task = write_task(table.parent, TASK, SOURCE)
+    words = ("--source", table, "--task", task, "--out", tmp_path / "data")
+    with subprocess.Popen(
+        [sys.executable, "-m", "training.prepare", "table", *map(str, words)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "checking" in process.stderr.readline()
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
 def test_a_filled_folder_is_refused_before_anything_is_read(tmp_path: Path):

@@ -4,9 +4,11 @@ import json
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+from lanistr.draft import draft_prefix
 
 _TABLES = """
     CREATE TABLE cases (position INTEGER PRIMARY KEY, record TEXT NOT NULL, bare INTEGER NOT NULL);
@@ -23,19 +25,22 @@ class CaseStore:
     @classmethod
     @contextmanager
     def beside(cls, out: Path) -> Iterator[Self]:
-        """Open a store in a hidden folder beside `out`, which vanishes with the block."""
+        """Open a store on the disk of `out`, which vanishes with the block, or with the process.
+
+        It holds notes and names, so its file loses its own before anything is in it: then the
+        system removes it however the process ends.
+        """
         out.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder,
-            # The vocabulary's trainer draws notes from a thread of its own; one reads at a time.
-            closing(
-                sqlite3.connect(Path(folder) / "cases.sqlite", check_same_thread=False)
-            ) as connection,
-        ):
-            # Nothing of it outlives the run: a crash may tear it.
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.executescript(_TABLES)
+        with ExitStack() as held:
+            with tempfile.TemporaryDirectory(prefix=draft_prefix(out), dir=out.parent) as folder:
+                path = Path(folder) / "cases.sqlite"
+                # The vocabulary's trainer draws notes in a thread of its own; one reads at a time.
+                connection = sqlite3.connect(path, check_same_thread=False)
+                held.enter_context(closing(connection))
+                # Without a journal no second file is ever wanted beside this one.
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.executescript(_TABLES)
             yield cls(connection)
 
     def add(self, position: int, record: Mapping[str, Any], *, bare: bool) -> None:
