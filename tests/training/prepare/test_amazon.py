@@ -149,17 +149,21 @@ def test_the_year_is_that_of_the_day_in_words_else_of_the_seconds():
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        *(("overall", value) for value in (0, 6, 4.5, "five", True, [5], float("nan"))),
-        *(("vote", value) for value in ("many", "1,23", -1, 2.5, True, "1e3", {})),
+        *(("overall", value) for value in (0, 6, 4.5, "five", True, [5], float("nan"), 10**400)),
+        *(
+            ("vote", value)
+            for value in ("many", "1,23", -1, 2.5, True, "1e3", {}, "9" * 5000, 10**400)
+        ),
         *(("verified", value) for value in ("yes", 1)),
         *(("reviewTime", value) for value in ("2015-09-04", 2015, "")),
-        *(("unixReviewTime", value) for value in ("now", True, float("inf"))),
+        *(("unixReviewTime", value) for value in ("now", True, float("inf"), 10**400)),
         *(("reviewText", value) for value in (5, ["a"], "half a smile \ud83d")),
         ("summary", {}),
         ("reviewerID", 7),
         ("style", "red"),
         *(("image", value) for value in ([5], {"a": 1}, 3, ["http://a/\ud83d.jpg"])),
     ],
+    ids=lambda value: ascii(value)[:20],
 )
 def test_a_value_that_cannot_be_is_reported_and_missing(column: str, value: Any):
     found, reported = read(review() | {column: value})
