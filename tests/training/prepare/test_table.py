@@ -282,6 +282,8 @@ def test_files_may_lie_elsewhere_than_the_table(tmp_path: Path):
         ("101.3 degF", Quantity(101.3, "degF")),
         ("101degF", Quantity(101.0, "degF")),
         ("-1", -1),
+        ("0x20", "0x20"),
+        ("4_5", "4_5"),
         (7, 7),
         (True, True),
     ],
@@ -290,6 +292,16 @@ def test_numbers_are_read_strictly(cell: Any, value: Any):
     found = read_number(cell)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "cell", ["1e400", "-1e400", "9" * 400, "1e400 kg", 10**400], ids=lambda cell: str(cell)[:9]
+)
+def test_a_number_that_no_float_holds_is_told_as_it_stands_there(cell: Any):
+    with pytest.raises(InputError) as caught:
+        read_number(cell)
+    assert caught.value.code == "not_finite"
+    assert str(caught.value.seen)[:4] == str(cell)[:4]
 
 
 @pytest.mark.parametrize(

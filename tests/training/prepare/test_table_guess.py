@@ -323,6 +323,16 @@ def test_a_table_without_inputs_is_refused(tmp_path: Path):
     assert not (tmp_path / "task.yaml").exists()
 
 
+def test_a_number_that_no_float_holds_is_no_number(tmp_path: Path):
+    cases = [{**case, "age": 20 + i, "died": "ny"[i % 2]} for i, case in enumerate(rows(40))]
+    cases[3]["age"] = 10**400
+    place(tmp_path, {"cases.jsonl": as_jsonl(cases)})
+    task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    assert task["tabular"]["fields"]["age"]["kind"] == "number"
+    assert "from 20 to 59" in text
+    assert "not numbers, and so problems when prepared: '10000" in text
+
+
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"id,label\n", b'id,label\n"a,0\n'])
 def test_what_is_no_table_is_refused_without_a_file(data: bytes, tmp_path: Path):
     (tmp_path / "cases.csv").write_bytes(data)

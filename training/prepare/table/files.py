@@ -1,6 +1,7 @@
 """Files that the cells of a table name: only below their folder, and only files."""
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -16,7 +17,7 @@ class NamedFiles:
 
     def __init__(self, folder: Path, outside: bool) -> None:
         self.folder = folder
-        self._real = folder.resolve()
+        self._real = _real(folder)
         self._outside = outside
         self._hash = hashlib.sha256()
         self._count = 0
@@ -84,7 +85,7 @@ class NamedFiles:
             path = self.folder / named
             if "\\" in named and not path.exists():
                 path = self.folder / named.replace("\\", "/")  # written on Windows
-            real = path.resolve()
+            real = _real(path)
             exists, is_file = real.exists(), real.is_file()
         except (OSError, ValueError) as exc:
             raise InputError(
@@ -118,6 +119,11 @@ class NamedFiles:
         wanted = path.stem.casefold()
         if not path.parent.is_dir():
             return ""
-        like = (each.name for each in path.parent.iterdir() if each.stem.casefold() == wanted)
-        found = min(like, default=None)
+        like = (each for each in path.parent.iterdir() if each.stem.casefold() == wanted)
+        found = min((each.name for each in like if each.is_file()), default=None)
         return f" (did you mean {found!r}?)" if found else ""
+
+
+def _real(path: Path) -> Path:
+    """Follow the links of a path; `Path.resolve` raises at a loop of them, or not, by version."""
+    return Path(os.path.realpath(path))
