@@ -59,7 +59,7 @@ def prepared(
 ) -> Dataset:
     """Prepare a table in a folder of its own, and return the data set."""
     raw = folder / "raw"
-    raw.mkdir(parents=True)
+    raw.mkdir(parents=True, exist_ok=True)
     place(raw, {name: data, **(files or {})})
     file = write_task(raw, {**TASK, **(task or {})}, {**SOURCE, **(source or {})})
     made = prepare_table(raw / name, file, folder / "data", *more)
@@ -259,6 +259,33 @@ def test_a_picture_may_lie_outside_where_that_is_said(tmp_path: Path):
     (tmp_path / "y" / "far.png").write_bytes(picture())
     data = prepared(tmp_path / "y", as_csv(cases), source={"image": image})
     assert problems_of(data.folder) == []
+
+
+@pytest.mark.parametrize("far", ["/far", "../../far", "link"])
+@pytest.mark.parametrize(
+    ("part", "columns", "key", "name"),
+    [
+        ("image", {"columns": ["picture"]}, "folder", ""),
+        ("timeseries", {"column": "vitals"}, "folder", ""),
+        ("timeseries", {"id": "stay"}, "file", "all.csv"),
+    ],
+)
+def test_what_the_task_file_names_lies_outside_only_where_that_is_said(
+    part: str, columns: Changes, key: str, name: str, far: str, tmp_path: Path
+):
+    place(tmp_path / "far", {"all.csv": b"stay,hours,pulse,ph\nstay-1,0,80,7.4\n"})
+    start = str(tmp_path / "far") if far == "/far" else far
+    source = {part: {**columns, key: f"{start}/{name}"}}
+    for folder in ("refused", "taken"):
+        (tmp_path / folder / "raw").mkdir(parents=True)
+        (tmp_path / folder / "raw" / "link").symlink_to(tmp_path / "far")
+    with pytest.raises(ConfigError) as caught:
+        prepared(tmp_path / "refused", as_csv(rows()), source=source)
+    assert (caught.value.code, caught.value.field) == ("outside_folder", f"source.{part}.{key}")
+    assert [path.name for path in (tmp_path / "refused").iterdir()] == ["raw"]
+    source[part]["outside"] = True
+    data = prepared(tmp_path / "taken", as_csv(rows()), source=source)
+    assert data.card.missing[part] < 1
 
 
 def test_files_may_lie_elsewhere_than_the_table(tmp_path: Path):

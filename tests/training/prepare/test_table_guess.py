@@ -245,6 +245,18 @@ def test_a_wide_table_of_series_is_described(tmp_path: Path):
     assert problems_of(data.folder) == []
 
 
+def test_a_table_of_series_from_elsewhere_is_said_to_be_outside(tmp_path: Path):
+    table, series = main_table(tmp_path / "here"), tmp_path / "there.csv"
+    lines = (f"stay-{1 + i % 20},{i // 20},{80 + i}" for i in range(200))
+    series.write_text("stay,hours,pulse\n" + "\n".join(lines))
+    task, _ = guessed(table, tmp_path / "task.yaml", "--series", str(series))
+    described = task["source"]["timeseries"]
+    assert (described["file"], described["outside"]) == (str(series), True)
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert data.card.missing["timeseries"] == 0
+
+
 def test_a_long_table_of_series_is_described(tmp_path: Path):
     frame = pl.DataFrame(
         {

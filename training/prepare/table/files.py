@@ -1,11 +1,35 @@
-"""Files that the cells of a table name: only below their folder, and only files."""
+"""Files that a task file or the cells of a table name: below their folder, and only files."""
 
 import hashlib
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from lanistr.errors import InputError
+from lanistr.errors import ConfigError, InputError
+
+
+def find_below(folder: Path, named: Path, outside: bool, field: str) -> Path:
+    """Return where a file or folder that the task file names is.
+
+    Args:
+        folder: the path starts here.
+        named: the path.
+        outside: whether it may be absolute, or lead out of the folder.
+        field: where the task file names it.
+
+    Raises:
+        ConfigError: it does, and may not.
+    """
+    path = folder / named
+    if not outside and (named.is_absolute() or not _real(path).is_relative_to(_real(folder))):
+        raise ConfigError(
+            "an absolute path, or one that leads out of the folder",
+            code="outside_folder",
+            field=field,
+            seen=str(named),
+            accepted=f"a path below {folder}; or, beside it, outside: true",
+        )
+    return path
 
 
 class NamedFiles:

@@ -6,7 +6,7 @@ from typing import Any
 from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
-from training.prepare.table.files import NamedFiles
+from training.prepare.table.files import NamedFiles, find_below
 from training.prepare.table.parts import CaseName, Later, PartReader, Setting
 from training.prepare.table.rows import Row
 
@@ -22,7 +22,8 @@ class ImageReader(PartReader):
         assert source is not None
         self._setting = setting
         self._separator = source.separator
-        self._files = NamedFiles(setting.files / source.folder, source.outside)
+        folder = find_below(setting.files, source.folder, source.outside, "source.image.folder")
+        self._files = NamedFiles(folder, source.outside)
         self._decoder = ImagePreprocessor(ImageOptions(max_pixels=setting.max_pixels))
         self.columns = source.columns
 
