@@ -246,6 +246,11 @@ FAULTS |= {
     "a picture of too many pixels": cell(
         "picture", "a.png", "image_too_large", files={"a.png": picture((8000, 6000))}
     ),
+    "pictures of too many pixels together": cell(
+        "picture", "a.png; a.png; a.png", "image_too_large", files={"a.png": picture((5000, 4000))},
+        source={"image": {"columns": ["picture"], "separator": ";"}},
+        says="60,000,000 pixels together with the pictures before it",
+    ),
     "a picture of too many bytes": cell("picture", "huge.png", "huge_file", arrange=make_huge),
     "one of several pictures": cell(
         "picture", "pictures/chest.png; gone.png", "no_such_file",

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
@@ -28,14 +30,21 @@ class ImageReader(PartReader):
         self.columns = source.columns
 
     def read(self, row: Row, case: CaseName) -> Any:
-        """Return the paths of the pictures that can be decoded."""
+        """Return the paths of the pictures that can be decoded, up to the most pixels of a case."""
         paths: list[str] = []
+        pixels = 0
         for column in self.columns:
             for named in self._named(self._setting.missing.value(row, column)):
                 try:
-                    paths.append(str(self._check(named)))
+                    path = self._check(named)
+                    with Image.open(path) as header:
+                        together = pixels + header.width * header.height
+                    self._refuse_too_many(together)
                 except InputError as exc:
                     row.lose_value(self._setting.problems, column, exc, seen=named)
+                else:
+                    paths.append(str(path))
+                    pixels = together
         return paths or None
 
     def restore(self, kept: Any, position: int) -> Any:
@@ -56,6 +65,14 @@ class ImageReader(PartReader):
         if self._separator and isinstance(value, str):
             return [each.strip() for each in value.split(self._separator) if each.strip()]
         return [value]
+
+    def _refuse_too_many(self, together: int) -> None:
+        if together > self._setting.max_pixels:
+            raise InputError(
+                f"{together:,} pixels together with the pictures before it",
+                code="image_too_large",
+                accepted=f"at most {self._setting.max_pixels:,} in all pictures of a case",
+            )
 
     def _check(self, named: Any) -> Path:
         path, data = self._files.read(named, _LARGEST)
