@@ -77,10 +77,10 @@ class CaseStore:
         for position, record in found:
             yield position, json.loads(record)
 
-    def count_measured(self, position: int) -> int:
-        """Return how many measurements a case has."""
-        query = "SELECT count(*) FROM measured WHERE position = ?"
-        return int(self._connection.execute(query, (position,)).fetchone()[0])
+    def is_measured(self, position: int) -> bool:
+        """Whether a case has measurements."""
+        query = "SELECT 1 FROM measured WHERE position = ? LIMIT 1"
+        return self._connection.execute(query, (position,)).fetchone() is not None
 
     def measured(self, position: int) -> Iterator[tuple[float, dict[str, Any]]]:
         """Yield hours and values of a case's measurements, in the order in which they came."""

@@ -8,11 +8,12 @@ from typing import Any
 from lanistr.errors import ConfigError, DataError, InputError
 from lanistr.preprocess.values import read_value
 from lanistr.sample import Measurements
+from training.prepare.late import Unread
 from training.prepare.sources import file_hashes
 from training.prepare.table.cells import read_date, read_name
 from training.prepare.table.files import NamedFiles, find_below
 from training.prepare.table.measurements import MeasurementReader
-from training.prepare.table.parts import CaseName, Later, PartReader, Setting
+from training.prepare.table.parts import CaseName, PartReader, Setting
 from training.prepare.table.rows import Row, require, stop
 from training.prepare.table.tables import Table, open_table
 
@@ -83,8 +84,8 @@ class SeriesReader(PartReader):
 
     def restore(self, kept: Any, position: int) -> Any:
         """Return the case's measurements, to be fetched when they are looked at."""
-        count = self._setting.store.count_measured(position)
-        return Later(count, partial(self._fetch, position)) if count else None
+        measured = self._setting.store.is_measured(position)
+        return Unread(partial(self._fetch, position)) if measured else None
 
     def finish(self) -> None:
         """Read the table of all series."""
