@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
@@ -386,6 +387,18 @@ def test_groups_that_are_too_large_stop_the_run_and_say_how_large(tmp_path: Path
     assert "the largest group holds 97 of 100 reviews (97.0%)" in str(caught.value)
     assert "product-cut-text" in caught.value.accepted
     assert [each.name for each in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("by", "helps"), [("product-cut-text", ["text", "product"]), ("product", ["text"])]
+)
+def test_a_way_to_split_that_failed_is_not_proposed(by: str, helps: list[str], tmp_path: Path):
+    records = [review(i, asin="B0" if i < 97 else f"B{i}") for i in range(100)]
+    path = write(tmp_path / "raw" / "Toys.json", records)
+    with pytest.raises(ConfigError) as caught:
+        prepare(tmp_path / "data", path, options=["--split-by", by])
+    assert (caught.value.code, caught.value.seen) == ("cannot_split", by)
+    assert re.findall(r"([a-z-]+) \(", caught.value.accepted) == helps
 
 
 def test_copies_under_variants_of_a_product_are_counted_and_dropped(tmp_path: Path):
