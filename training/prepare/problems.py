@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lanistr.errors import DataError, shorten
+from lanistr.errors import ConfigError, DataError, shorten
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,17 @@ class Problems:
         Args:
             path: the problems file, one JSON object a line; made with the first problem.
             limit: the largest number that the run goes on with.
+
+        Raises:
+            ConfigError: the limit is below 0.
         """
+        if limit < 0:
+            raise ConfigError(
+                "not a number of problems",
+                field="--most-problems",
+                seen=limit,
+                accepted="0, to stop at the first, or more",
+            )
         self.counts: Counter[str] = Counter()
         self._path = path
         self._limit = limit

@@ -538,6 +538,19 @@ def test_a_case_of_which_nothing_is_left_at_the_end_is_listed_by_its_row(tmp_pat
     assert data.card.source["problems"] == data.card.refused == {"nothing_usable": 1}
 
 
+@pytest.mark.parametrize("more", [(), ("--guess",)])
+def test_less_than_no_problems_cannot_be_asked_for(more: tuple[str, ...], tmp_path: Path):
+    place(tmp_path, {"cases.csv": as_csv(rows())})
+    words = ["--source", tmp_path / "cases.csv", "--out", tmp_path / "data", "--most-problems", -1]
+    words += more or ["--task", write_task(tmp_path, TASK, SOURCE)]
+    (tmp_path / "data.problems.jsonl").write_text("{}\n")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ConfigError) as caught:
+        KINDS["table"].prepare(_parser().parse_args(["table", *map(str, words)]))
+    assert (caught.value.field, caught.value.seen) == ("--most-problems", -1)
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_a_run_that_succeeds_forgets_the_problems_of_the_one_before(tmp_path: Path):
     (tmp_path / "data.problems.jsonl").write_text("{}\n")
     data = prepared(tmp_path, as_csv(rows()))
