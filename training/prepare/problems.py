@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lanistr.draft import written_to
 from lanistr.errors import ConfigError, DataError, shorten
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Problems:
             DataError: it is one more than the limit.
         """
         problem = Problem(code, str(file), row, column, shorten(seen), message)
-        with self._path.open("a", encoding="utf-8") as lines:
+        with written_to(self._path), self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
         self.counts[code] += 1
         if self.counts.total() == 1:

@@ -1,5 +1,6 @@
 """Checked cases and their series, kept on disk while a table is prepared."""
 
+import errno
 import json
 import sqlite3
 import tempfile
@@ -16,6 +17,18 @@ _TABLES = """
 """
 
 
+@contextmanager
+def _disk_faults(folder: Path) -> Iterator[None]:
+    """Raise what SQLite says of the disk as the system would say it."""
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        # The first byte is the kind, the second where it happened.
+        if exc.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise OSError(errno.EIO, f"the disk is full or fails: {exc}", str(folder)) from exc
+
+
 class CaseStore:
     """Cases by their position, from 0, and measurements by case in the order of their file."""
 
@@ -29,9 +42,12 @@ class CaseStore:
 
         It holds notes and names, so its file loses its own before anything is in it: then the
         system removes it however the process ends.
+
+        Raises:
+            OSError: the disk is full or fails.
         """
         out.parent.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as held:
+        with _disk_faults(out.parent), ExitStack() as held:
             with tempfile.TemporaryDirectory(prefix=draft_prefix(out), dir=out.parent) as folder:
                 path = Path(folder) / "cases.sqlite"
                 # The vocabulary's trainer draws notes in a thread of its own; one reads at a time.
