@@ -1,5 +1,6 @@
 """Folders that appear as a whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lanistr.errors import ConfigError
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -32,10 +35,22 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         ) from exc
     try:
         draft.chmod(0o755)  # mkdtemp's is for the owner alone
-        yield draft
+        with written_to(folder):
+            yield draft
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Name the place where a disk is full; of writing to an open file, the system does not."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in DISK_FULL and exc.filename is None:
+            exc.filename = str(path)
+        raise
 
 
 def settle(path: Path) -> None:

@@ -141,6 +141,8 @@ def test_a_wrong_recipe_ends_the_command_with_one_line_and_code_2(
         ("=3", "path=value"),
         ("optim.lr.deep=1", "not a group of settings"),
         ("optim.lr=[1", "not a value"),
+        ("optim.rates={text: 1, text: 2}", "not a value: the key 'text' stands twice"),
+        ("optim.lr=2020-13-45", "optim.lr"),
         ("optim.lr=fast", "optim.lr"),
         ("optim.lr=nan", "optim.lr"),
         ("optim.lr=-1", "optim.lr"),
@@ -167,6 +169,7 @@ def test_a_wrong_override_is_one_line_that_says_where(override: str, said: str) 
         ("", "not a recipe"),
         ("- model", "not a recipe"),
         ("optim: {lr: 1}", "model"),
+        ("model: demo\nseed: 1\nseed: 2", "mine.yaml: line 3: a key stands twice; seen 'seed'"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it_or_the_key(

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
@@ -149,17 +150,21 @@ def test_the_year_is_that_of_the_day_in_words_else_of_the_seconds():
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        *(("overall", value) for value in (0, 6, 4.5, "five", True, [5], float("nan"))),
-        *(("vote", value) for value in ("many", "1,23", -1, 2.5, True, "1e3", {})),
+        *(("overall", value) for value in (0, 6, 4.5, "five", True, [5], float("nan"), 10**400)),
+        *(
+            ("vote", value)
+            for value in ("many", "1,23", -1, 2.5, True, "1e3", {}, "9" * 5000, 10**400)
+        ),
         *(("verified", value) for value in ("yes", 1)),
         *(("reviewTime", value) for value in ("2015-09-04", 2015, "")),
-        *(("unixReviewTime", value) for value in ("now", True, float("inf"))),
+        *(("unixReviewTime", value) for value in ("now", True, float("inf"), 10**400)),
         *(("reviewText", value) for value in (5, ["a"], "half a smile \ud83d")),
         ("summary", {}),
         ("reviewerID", 7),
         ("style", "red"),
         *(("image", value) for value in ([5], {"a": 1}, 3, ["http://a/\ud83d.jpg"])),
     ],
+    ids=lambda value: ascii(value)[:20],
 )
 def test_a_value_that_cannot_be_is_reported_and_missing(column: str, value: Any):
     found, reported = read(review() | {column: value})
@@ -382,6 +387,18 @@ def test_groups_that_are_too_large_stop_the_run_and_say_how_large(tmp_path: Path
     assert "the largest group holds 97 of 100 reviews (97.0%)" in str(caught.value)
     assert "product-cut-text" in caught.value.accepted
     assert [each.name for each in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("by", "helps"), [("product-cut-text", ["text", "product"]), ("product", ["text"])]
+)
+def test_a_way_to_split_that_failed_is_not_proposed(by: str, helps: list[str], tmp_path: Path):
+    records = [review(i, asin="B0" if i < 97 else f"B{i}") for i in range(100)]
+    path = write(tmp_path / "raw" / "Toys.json", records)
+    with pytest.raises(ConfigError) as caught:
+        prepare(tmp_path / "data", path, options=["--split-by", by])
+    assert (caught.value.code, caught.value.seen) == ("cannot_split", by)
+    assert re.findall(r"([a-z-]+) \(", caught.value.accepted) == helps
 
 
 def test_copies_under_variants_of_a_product_are_counted_and_dropped(tmp_path: Path):
