@@ -23,16 +23,9 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     Raises:
         ConfigError: nothing can be made where the folder is to stand.
     """
-    try:
+    with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=draft_prefix(folder), dir=folder.parent))
-    except OSError as exc:
-        raise ConfigError(
-            f"the folder cannot be made in {folder.parent}: {exc.strerror}",
-            code="no_folder",
-            field=str(folder),
-            accepted="a path below a folder that can be written to",
-        ) from exc
     try:
         draft.chmod(0o755)  # mkdtemp's is for the owner alone
         with written_to(folder):
@@ -51,6 +44,29 @@ def written_to(path: Path) -> Iterator[None]:
         if exc.errno in DISK_FULL and exc.filename is None:
             exc.filename = str(path)
         raise
+
+
+def make_parent(folder: Path) -> None:
+    """Make the folder in which `folder` is to stand, if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    with _making(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigError(
+            f"the folder cannot be made in {folder.parent}: {exc.strerror}",
+            code="no_folder",
+            field=str(folder),
+            accepted="a path below a folder that can be written to",
+        ) from exc
 
 
 def settle(path: Path) -> None:

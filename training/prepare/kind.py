@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from lanistr.draft import make_parent
 from lanistr.errors import ConfigError
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.preprocess.text import read_vocabulary
@@ -137,7 +138,7 @@ def begin(
     fitted = take_fitted(arguments.preprocessing, task) if arguments.preprocessing else None
     out: Path = arguments.out
     refuse_filled(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_parent(out)
     limit = arguments.most_problems if most_problems is None else most_problems
     return Opening(
         options=options,
