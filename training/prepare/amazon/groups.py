@@ -19,7 +19,7 @@ SPLIT_BY: tuple[SplitBy, ...] = get_args(SplitBy)
 _COSTS: Mapping[SplitBy, str] = {
     "product-cut-text": "reviews whose text stands in two splits are left out",
     "text": "a product may stand in several",
-    "product": "a text may",
+    "product": "a text may stand in several",
 }
 _HELPS: Mapping[SplitBy, tuple[SplitBy, ...]] = {
     "product-and-text": ("product-cut-text", "text", "product"),
