@@ -6,7 +6,8 @@ splits, by distinct text, and the order; all three methods learn from the same c
 on the same. The regression has the words alone and takes its settings, as the model its epoch, by
 quadratic kappa on the validation split. Copies of a review are dropped before anything is split.
 
-What was done before in `--work` is not done again: interrupted, start the same command once more.
+What was done before in `--work` with the same settings is not done again: interrupted, start the
+same command once more.
 
     python -m benchmarks.amazon_reviews --source amazon_2018_5core --work build/amazon_reviews
 """
@@ -25,9 +26,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from benchmarks.commands import call, interval, overrides
+from benchmarks.commands import (
+    Figures,
+    evaluated,
+    judged,
+    made,
+    overrides,
+    said,
+    said_of_seeds,
+)
 from lanistr.command import CommandParser, run_command
-from training.bootstrap import bootstrap
 from training.data.store import Dataset
 from training.metrics import measure
 from training.prepare.amazon.files import find_files
@@ -42,7 +50,6 @@ SETTINGS = list(product((0.3, 1.0, 3.0, 10.0, 30.0), (None, "balanced")))
 
 METHODS = ("TF-IDF", "from scratch", "pretrained")
 BATCH = 16
-Figures = dict[str, dict[str, Any]]
 
 
 def main() -> None:
@@ -51,14 +58,15 @@ def main() -> None:
     work: Path = arguments.work
     seeds = range(arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        ways = [(before, after) for before, after in permutations(CATEGORIES, 2)]
-        folders = list(pool.map(lambda way: _pretrained(arguments, *way), ways))
-        runs = [(before, after, seed) for (before, after), seed in product(ways, seeds)]
-        found = list(pool.map(lambda run: _compared(arguments, *run), runs))
+        ways = list(permutations(CATEGORIES, 2))
+        before = pool.map(lambda way: _pretrained(arguments, way), ways)
+        starts = dict(zip(ways, before, strict=True))
+        runs = list(product(ways, seeds))
+        found = list(pool.map(lambda run: _compared(arguments, starts[run[0]], *run), runs))
     results: list[dict[str, Any]] = []
-    for way, folder in zip(ways, folders, strict=True):
-        last = Dataset.open(folder / f"data-{seeds[-1]}")
-        by_seed = [each for run, each in zip(runs, found, strict=True) if run[:2] == way]
+    for way in ways:
+        of_way = [each for run, each in zip(runs, found, strict=True) if run[0] == way]
+        last, by_seed = of_way[-1][0], [figures for _, figures in of_way]
         results.append(
             {
                 "pretrained_on": way[0],
@@ -78,7 +86,7 @@ def main() -> None:
         )
         print("  mean over seeds [its 95% interval by Student's t] (95% of bootstrapped cases)")
         for method, runs in row["methods"].items():
-            print(f"  {method:>12}: {_said(runs)}")
+            print(f"  {method:>12}: {said_of_seeds(runs, FIGURES, '.3f')}")
         for method in METHODS[1:]:
             print(f"  {method} less TF-IDF: {_gain(row['methods'], method)}")
     report = {
@@ -94,37 +102,47 @@ def main() -> None:
     print(f"figures of every seed: {path}")
 
 
-def _folder(work: Path, before: str, after: str) -> Path:
-    return work / f"{before}-then-{after}".lower()
+def _folder(work: Path, way: tuple[str, str]) -> Path:
+    return work / "-then-".join(way).lower()
 
 
-def _pretrained(arguments: argparse.Namespace, before: str, after: str) -> Path:
-    """Pretrain on all reviews of a category, if that was not done before."""
-    folder = _folder(arguments.work, before, after)
-    data, out = folder / "data", folder / "pretrained"
-    if not data.exists():
-        call(
-            *_prepared(arguments.source / CATEGORIES[before], data, seed=0),
-            *("--splits", 1, 0, 0, "--image-size", 48, "--max-tokens", 128),
-            *("--vocabulary-size", 2000),
-        )
-    if not (out / "model").exists():
-        call(
-            *("training.pretrain", "--recipe", arguments.recipe, "--data", data, "--out", out),
-            *overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
-        )
-    return folder
+def _pretrained(arguments: argparse.Namespace, way: tuple[str, str]) -> tuple[Path, Path]:
+    """Pretrain on all reviews of a category, if that was not done before; return data and run."""
+    folder = _folder(arguments.work, way)
+    data = made(
+        folder,
+        "data",
+        *_prepare(arguments.source / CATEGORIES[way[0]], seed=0),
+        *("--splits", 1, 0, 0, "--image-size", 48, "--max-tokens", 128),
+        *("--vocabulary-size", 2000),
+    )
+    run = made(
+        folder,
+        "pretrained",
+        *("training.pretrain", "--recipe", arguments.recipe, "--data", data),
+        *overrides([f"optim.epochs={arguments.pretrain_epochs}"]),
+    )
+    return data, run
 
 
-def _compared(arguments: argparse.Namespace, before: str, after: str, seed: int) -> Figures:
-    """Return the figures of each method with one seed."""
-    folder = _folder(arguments.work, before, after)
-    source, data = arguments.source / CATEGORIES[after], folder / f"data-{seed}"
-    if not data.exists():
-        call(
-            *_prepared(source, data, seed=seed),
-            *("--splits", *SPLITS, "--preprocessing", folder / "data"),
-        )
+def _compared(
+    arguments: argparse.Namespace, before: tuple[Path, Path], way: tuple[str, str], seed: int
+) -> tuple[Dataset, dict[str, Figures]]:
+    """Return the data set of one seed, and the figures of each method on it.
+
+    Args:
+        arguments: of the command line.
+        before: data set and run of pretraining.
+        way: the categories of pretraining and of the task.
+        seed: of splits and order.
+    """
+    folder, source = _folder(arguments.work, way), arguments.source / CATEGORIES[way[1]]
+    data = made(
+        folder,
+        f"data-{seed}",
+        *_prepare(source, seed=seed),
+        *("--splits", *SPLITS, "--preprocessing", before[0]),
+    )
     dataset = Dataset.open(data)
     epochs = -(-arguments.steps // -(-dataset.card.cases["train"] // BATCH))
     settings = [f"seed={seed}", f"optim.batch_size={BATCH}", f"optim.epochs={epochs}"]
@@ -132,23 +150,22 @@ def _compared(arguments: argparse.Namespace, before: str, after: str, seed: int)
     found = {"TF-IDF": _regression(dataset, source)}
     starts: dict[str, tuple[object, ...]] = {
         "from scratch": (),
-        "pretrained": ("--init", folder / "pretrained"),
+        "pretrained": ("--init", before[1]),
     }
     for start, init in starts.items():
-        run = folder / f"{start.split()[-1]}-{seed}"
-        if not (run / "calibration.json").exists():
-            call(
-                *("training.finetune", "--recipe", arguments.recipe, "--data", data),
-                *("--out", run, *init),
-                *overrides(settings),
-            )
-        found[start] = _evaluated(run, data)
-    return found
+        run = made(
+            folder,
+            f"{start.split()[-1]}-{seed}",
+            *("training.finetune", "--recipe", arguments.recipe, "--data", data, *init),
+            *overrides(settings),
+        )
+        found[start] = evaluated(run, data, FIGURES)
+    return dataset, found
 
 
-def _prepared(source: Path, out: Path, seed: int) -> tuple[object, ...]:
+def _prepare(source: Path, seed: int) -> tuple[object, ...]:
     return (
-        *("training.prepare", "amazon", "--source", source, "--out", out),
+        *("training.prepare", "amazon", "--source", source),
         *("--split-by", "text", "--seed", seed),
     )
 
@@ -159,48 +176,19 @@ def _share_of_the_usual(dataset: Dataset) -> float:
     return float((test == np.bincount(train).argmax()).mean())
 
 
-def _said(seeds: Sequence[Mapping[str, Any]]) -> str:
-    parts = []
-    for figure in FIGURES:
-        values = [each["metrics"][figure] for each in seeds]
-        low, high = np.mean([each["intervals"][figure] for each in seeds], axis=0)
-        parts.append(f"{figure} {_mean(values)} ({low:.3f} to {high:.3f})")
-    return "; ".join(parts)
-
-
-def _gain(methods: Mapping[str, Sequence[Mapping[str, Any]]], method: str) -> str:
+def _gain(methods: Mapping[str, Sequence[Figures]], method: str) -> str:
     """Say how much better a method is, seed by seed: they share their cases."""
     parts = []
     for figure in FIGURES:
         ours, theirs = ([e["metrics"][figure] for e in methods[m]] for m in (method, "TF-IDF"))
-        parts.append(f"{figure} {_mean(np.subtract(ours, theirs).tolist(), sign='+')}")
+        parts.append(f"{figure} {said(np.subtract(ours, theirs).tolist(), '+.3f')}")
     return "; ".join(parts)
-
-
-def _mean(values: Sequence[float], sign: str = "") -> str:
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return f"{mean:{sign}.3f}"
-    low, high = interval(values)
-    return f"{mean:{sign}.3f} [{low:{sign}.3f} to {high:{sign}.3f}]"
-
-
-# ---- the model ----------------------------------------------------------------------------------
-
-
-def _evaluated(run: Path, data: Path) -> dict[str, Any]:
-    """Return a run's figures on the test split, with their intervals over cases."""
-    report = run / "report-test.json"
-    if not report.exists():
-        call("training.evaluate", "--run", run, "--data", data)
-    found = json.loads(report.read_text(encoding="utf-8"))["all"]
-    return {kind: {n: found[kind][n] for n in FIGURES} for kind in ("metrics", "intervals")}
 
 
 # ---- the regression -----------------------------------------------------------------------------
 
 
-def _regression(dataset: Dataset, source: Path) -> dict[str, Any]:
+def _regression(dataset: Dataset, source: Path) -> Figures:
     """Learn from the words of the training cases, and judge the test split."""
     texts = dict(_texts(dataset, source))
     train, validation, test = (dataset.rows(s, True) for s in ("train", "validation", "test"))
@@ -215,12 +203,8 @@ def _regression(dataset: Dataset, source: Path) -> dict[str, Any]:
         if best is None or score > best[0]:
             best = score, model
     assert best is not None
-    given = (_outputs(best[1], dataset, test, texts), dataset.labels[test], dataset.task.label)
-    figures, ends = measure(*given), bootstrap(*given)
-    return {
-        "metrics": {name: figures[name] for name in FIGURES},
-        "intervals": {name: list(ends[name]) for name in FIGURES},
-    }
+    outputs = _outputs(best[1], dataset, test, texts)
+    return judged(outputs, dataset.labels[test], dataset.task.label, FIGURES)
 
 
 def _texts(dataset: Dataset, source: Path) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,26 @@
 """What the comparisons share that drive the ordinary commands, run by run and seed by seed."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student  # type: ignore[import-untyped]
+
+from lanistr.errors import CheckpointError, LanistrError
+from lanistr.tasks import LabelSpec
+from training.bootstrap import bootstrap
+from training.data.store import file_hash
+from training.metrics import measure
+from training.run import Run
+
+# ---- calling ------------------------------------------------------------------------------------
 
 
 def call(*command: object, threads: int = 1) -> None:
@@ -15,11 +29,44 @@ def call(*command: object, threads: int = 1) -> None:
     Args:
         command: the module and its arguments.
         threads: of its arithmetic, unless the environment says so already.
+
+    Raises:
+        LanistrError: it failed.
     """
     words = [sys.executable, "-m", *map(str, command)]
     print(" ".join(words[1:]), file=sys.stderr)
     env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    subprocess.run(words, check=True, stdout=sys.stderr, env=env)
+    done = subprocess.run(words, check=False, stdout=sys.stderr, env=env)
+    if done.returncode:
+        raise LanistrError(
+            "the command failed; its own lines above say why",
+            code="failed_command",
+            field=" ".join(["python", *words[1:]]),
+            seen=f"exit code {done.returncode}",
+        )
+
+
+def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
+    """Return the data set or run that a command makes; one that stands there is not made again.
+
+    Its folder is called by a hash of the command too. What was made with other settings, or from
+    such, has another name and is never taken for it.
+
+    Args:
+        work: the folder is made in there.
+        name: how its name begins.
+        command: the module and its arguments but for `--out`. Of a file the content counts, and
+            of a folder the path: below `work`, so that this can be moved.
+        threads: as for `call`.
+
+    Raises:
+        LanistrError: the command failed.
+    """
+    settings = json.dumps([_meaning(word, work) for word in command])
+    out = work / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    if not _finished(out):
+        call(*command, "--out", out, threads=threads)
+    return out
 
 
 def overrides(settings: Sequence[str]) -> list[str]:
@@ -27,8 +74,78 @@ def overrides(settings: Sequence[str]) -> list[str]:
     return [word for setting in settings for word in ("--set", setting)]
 
 
+def _meaning(word: object, work: Path) -> str:
+    if not isinstance(word, Path):
+        return str(word)
+    if word.is_file():
+        return file_hash(word)
+    return str(word.relative_to(work) if word.is_relative_to(work) else word.resolve())
+
+
+def _finished(folder: Path) -> bool:
+    if (folder / "dataset.json").is_file():  # a data set appears as a whole
+        return True
+    try:
+        Run.open(folder)
+    except CheckpointError:
+        return False
+    return True
+
+
+# ---- figures ------------------------------------------------------------------------------------
+
+Figures = Mapping[str, Any]
+"""`metrics` by name, and of each under `intervals` the ends over test cases drawn again."""
+
+
+def validation(run: Path, metric: str) -> float:
+    """Return the best validation figure of a run's epochs, where more is better."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [e["validation"][metric] for e in map(json.loads, lines) if "validation" in e]
+    return max(-np.inf if each is None else each for each in entries)
+
+
+def evaluated(run: Path, data: Path, names: Sequence[str]) -> Figures:
+    """Return a run's figures on the test split."""
+    report = run / "report-test.json"
+    if not report.exists():
+        call("training.evaluate", "--run", run, "--data", data)
+    found = json.loads(report.read_text(encoding="utf-8"))["all"]
+    return {kind: {name: found[kind][name] for name in names} for kind in ("metrics", "intervals")}
+
+
+def judged(
+    outputs: NDArray[Any], truth: NDArray[Any], label: LabelSpec, names: Sequence[str]
+) -> Figures:
+    """Return the same figures of another method, from its log-probabilities (N, C)."""
+    figures, ends = measure(outputs, truth, label), bootstrap(outputs, truth, label)
+    return {
+        "metrics": {name: figures[name] for name in names},
+        "intervals": {name: list(ends[name]) for name in names},
+    }
+
+
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95% interval of the mean of two values or more, by Student's t."""
     mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
     reach = float(student.ppf(0.975, len(values) - 1)) * error
     return float(mean - reach), float(mean + reach)
+
+
+def said(values: Sequence[float], form: str) -> str:
+    """Return the mean and, of two values or more, its interval in brackets."""
+    text = format(np.mean(values), form)
+    if len(values) > 1:
+        low, high = interval(values)
+        text += f" [{low:{form}} to {high:{form}}]"
+    return text
+
+
+def said_of_seeds(seeds: Sequence[Figures], names: Sequence[str], form: str) -> str:
+    """Return what `said` does of each figure, and in parentheses its mean interval over cases."""
+    parts = []
+    for name in names:
+        low, high = np.mean([each["intervals"][name] for each in seeds], axis=0)
+        mean = said([each["metrics"][name] for each in seeds], form)
+        parts.append(f"{name} {mean} ({low:{form}} to {high:{form}})")
+    return "; ".join(parts)

@@ -2,17 +2,15 @@
 
     python -m benchmarks.covid_survival --source ../shared/data/covid_cxr --out runs/covid
 
-The ordinary commands, once for each part of the patients and each seed: prepare, fine-tune. What an
-earlier call made in the same folder is kept. Every patient is in the test split once; what the
-models say there is put together. With 8 patients who died the figures show that the way works, and
-are no basis for any conclusion.
+The ordinary commands, once for each part of the patients and each seed: prepare, fine-tune. What
+was made before in the same folder with the same settings is not made again. Every patient is in the
+test split once; what the models say there is put together. With 8 patients who died the figures
+show that the way works, and are no basis for any conclusion.
 """
 
 import argparse
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,9 @@ import numpy as np
 import torch
 import yaml
 
+from benchmarks.commands import made, overrides
 from lanistr.command import CommandParser, run_command
-from lanistr.errors import CheckpointError, DataError
+from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, read_task
@@ -53,29 +52,34 @@ def main() -> None:
     task = yaml.safe_load(TASK.read_text(encoding="utf-8"))
     task["source"]["split"] = "fold split"
     (out / "task.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+    threads = torch.get_num_threads()
+    folds: list[Path] = []
     for fold in range(FOLDS):
-        data, folded = out / f"data-{fold}", out / f"fold-{fold}.csv"
-        if data.exists():
-            continue  # made by an earlier call of this script
+        folded = out / f"fold-{fold}.csv"
         write_fold(rows, fold_of, fold, folded)
-        command(
-            "training.prepare", "table", "--source", folded, "--files", arguments.source,
-            "--task", out / "task.yaml", "--out", data, "--image-size", 64, "--max-tokens", 128,
-            "--vocabulary-size", 1000,
-        )  # fmt: skip
+        folds.append(
+            made(
+                out,
+                f"data-{fold}",
+                *("training.prepare", "table", "--source", folded),
+                *("--files", arguments.source, "--task", out / "task.yaml", "--image-size", 64),
+                *("--max-tokens", 128, "--vocabulary-size", 1000),
+                threads=threads,
+            )
+        )
 
     # ---- one model a fold and seed --------------------------------------------------------------
     found: dict[int, list[dict[str, Any]]] = {}
     for seed in SEEDS:
         found[seed] = []
-        for fold in range(FOLDS):
-            data, run = out / f"data-{fold}", out / f"run-{fold}-{seed}"
-            if not finished(run):
-                command(
-                    "training.finetune", "--recipe", "demo", "--data", data, "--out", run,
-                    "--device", "cpu", "--set", f"seed={seed}",
-                    "--set", f"optim.epochs={arguments.epochs}",
-                )  # fmt: skip
+        for fold, data in enumerate(folds):
+            run = made(
+                out,
+                f"run-{fold}-{seed}",
+                *("training.finetune", "--recipe", "demo", "--data", data, "--device", "cpu"),
+                *overrides([f"seed={seed}", f"optim.epochs={arguments.epochs}"]),
+                threads=threads,
+            )
             cases = said(Run.open(run), Dataset.open(data), patient_of)
             found[seed] += [{**case, "fold": fold} for case in cases]
 
@@ -109,22 +113,6 @@ def write_fold(rows: list[dict[str, str]], fold_of: dict[str, int], fold: int, p
         for row in rows:
             split = splits.get(fold_of[row["patientid"]], "train")
             writer.writerow({**row, "fold split": split})
-
-
-def command(module: str, *words: object) -> None:
-    """Run one of the house's commands; leave with its exit code if it fails."""
-    done = subprocess.run([sys.executable, "-m", module, *map(str, words)], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-
-
-def finished(run: Path) -> bool:
-    """Whether an earlier call of this script made the run."""
-    try:
-        Run.open(run)
-    except CheckpointError:
-        return False
-    return True
 
 
 def said(run: Run, data: Dataset, patient_of: dict[str, str]) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands import call, interval, overrides
+from benchmarks.commands import evaluated, interval, made, overrides, validation
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
 
@@ -48,61 +48,57 @@ def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
     work: Path = arguments.work
-    data, pretrained = work / "data", work / "pretrained"
     watch = find_task(arguments.task).metric
     metric = arguments.metric or watch
     sizes = SIZES[arguments.task]
 
     # ---- data and pretraining, once ------------------------------------------------------------
-    if not data.exists():
-        call(
-            *("training.prepare", "synthetic", "--task", arguments.task, "--out", data),
-            *("--samples", arguments.samples, "--image-size", 48, "--max-tokens", 128),
-            *("--vocabulary-size", 1000, "--seed", 1, "--missing", *MISSING[arguments.task]),
-            threads=arguments.jobs,
-        )
-    if not (pretrained / "model").exists():
-        settings = [*sizes, f"optim.epochs={arguments.pretrain_epochs}"]
-        if not arguments.simmmm:
-            settings.append("model.simmmm=null")
-        call(
-            *("training.pretrain", "--recipe", "demo", "--data", data, "--out", pretrained),
-            *overrides(settings),
-            threads=arguments.jobs,
-        )
+    data = made(
+        work,
+        "data",
+        *("training.prepare", "synthetic", "--task", arguments.task),
+        *("--samples", arguments.samples, "--image-size", 48, "--max-tokens", 128),
+        *("--vocabulary-size", 1000, "--seed", 1, "--missing", *MISSING[arguments.task]),
+        threads=arguments.jobs,
+    )
+    pretraining = [*sizes, f"optim.epochs={arguments.pretrain_epochs}"]
+    if not arguments.simmmm:
+        pretraining.append("model.simmmm=null")
+    pretrained = made(
+        work,
+        "pretrained",
+        *("training.pretrain", "--recipe", "demo", "--data", data),
+        *overrides(pretraining),
+        threads=arguments.jobs,
+    )
 
     # ---- fine-tuning, both ways ----------------------------------------------------------------
     def finetuned(start: str, labels: int, seed: int, rate: float) -> Path:
         """Fine-tune, if that was not done before, and return the run."""
-        out = work / f"{start}-{labels}-{seed}-{rate:g}"
-        if not (out / "calibration.json").exists():
-            batch = min(16, max(8, labels // 4))
-            epochs = -(-arguments.steps // -(-labels // batch))
-            settings = [
-                f"labels={labels}",
-                f"seed={seed}",
-                f"optim.lr={rate}",
-                f"optim.batch_size={batch}",
-                f"optim.epochs={epochs}",
-                f"patience={epochs}",
-                f"validate_every={max(1, epochs // VALIDATIONS)}",
-                f"freeze_encoders={'true' if start == 'pretrained' else 'false'}",
-            ]
-            settings += sizes if start == "scratch" else ()
-            init = ("--init", pretrained) if start == "pretrained" else ()
-            call(
-                *("training.finetune", "--recipe", "demo", "--data", data, "--out", out),
-                *init,
-                *overrides(settings),
-            )
-        return out
+        batch = min(16, max(8, labels // 4))
+        epochs = -(-arguments.steps // -(-labels // batch))
+        settings = [
+            f"labels={labels}",
+            f"seed={seed}",
+            f"optim.lr={rate}",
+            f"optim.batch_size={batch}",
+            f"optim.epochs={epochs}",
+            f"patience={epochs}",
+            f"validate_every={max(1, epochs // VALIDATIONS)}",
+            f"freeze_encoders={'true' if start == 'pretrained' else 'false'}",
+        ]
+        settings += sizes if start == "scratch" else ()
+        init = ("--init", pretrained) if start == "pretrained" else ()
+        return made(
+            work,
+            f"{start}-{labels}-{seed}-{rate:g}",
+            *("training.finetune", "--recipe", "demo", "--data", data, *init),
+            *overrides(settings),
+        )
 
     def figure(run: Path) -> float:
         """Return a run's figure on the test split."""
-        report = run / "report-test.json"
-        if not report.exists():
-            call("training.evaluate", "--run", run, "--data", data)
-        return float(json.loads(report.read_text(encoding="utf-8"))["all"]["metrics"][metric])
+        return float(evaluated(run, data, [metric])["metrics"][metric])
 
     results: list[dict[str, Any]] = []
     seeds = range(FIRST_SEED, FIRST_SEED + arguments.seeds)
@@ -110,7 +106,7 @@ def main() -> None:
         for labels in arguments.labels:
             grid = [(start, labels, *each) for each in product(seeds, RATES) for start in STARTS]
             runs = dict(zip(grid, pool.map(lambda run: finetuned(*run), grid), strict=True))
-            watched = {run: _validation(out, watch) for run, out in runs.items()}
+            watched = {run: validation(out, watch) for run, out in runs.items()}
             row: dict[str, Any] = {"labels": labels}
             for start in STARTS:
                 chosen = [
@@ -137,15 +133,6 @@ def main() -> None:
             + " ".join(f"{each:+.3f}" for each in row["gain"])
         )
     print(json.dumps({"task": arguments.task, "metric": metric, "results": results}))
-
-
-def _validation(run: Path, metric: str) -> float:
-    """Return the best validation figure of a run's epochs; more is better for our tasks'."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [
-        entry["validation"][metric] for entry in map(json.loads, lines) if "validation" in entry
-    ]
-    return max(-np.inf if each is None else each for each in found)
 
 
 def _parser() -> argparse.ArgumentParser:

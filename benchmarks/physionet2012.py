@@ -7,14 +7,14 @@ gradient-boosted trees on hand-made features of the same stays, with the same la
 the labelled cases, the weights and the order; each method takes, for each seed, the settings of a
 small grid that are best on the validation split, whose labels all of them see.
 
-What was done before in `--work` is not done again: interrupted, start the same command once more.
+What was done before in `--work` with the same settings is not done again: interrupted, start the
+same command once more.
 
     python -m benchmarks.physionet2012 --source challenge-2012 --work build/physionet2012
 """
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -25,10 +25,17 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from benchmarks.commands import call, interval, overrides
+from benchmarks.commands import (
+    Figures,
+    evaluated,
+    judged,
+    made,
+    overrides,
+    said_of_seeds,
+    validation,
+)
 from lanistr.command import CommandParser, run_command
-from lanistr.tasks import NumberField, TaskSpec
-from training.bootstrap import bootstrap
+from lanistr.tasks import LabelSpec, NumberField, TaskSpec
 from training.data.store import Dataset
 from training.metrics import measure
 from training.prepare.physionet2012 import DESCRIPTORS, Stays, join, read_set
@@ -49,12 +56,12 @@ def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
     work: Path = arguments.work
-    data, pretrained = work / "data", work / "pretrained"
-    if not (data / "dataset.json").exists():
-        call(
-            *("training.prepare", "physionet2012", "--source", arguments.source, "--out", data),
-            *("--sets", "a", "b", "--test-set", "b", "--splits", *SPLITS),
-        )
+    data = made(
+        work,
+        "data",
+        *("training.prepare", "physionet2012", "--source", arguments.source),
+        *("--sets", "a", "b", "--test-set", "b", "--splits", *SPLITS),
+    )
     dataset = Dataset.open(data)
     seeds, sizes = range(arguments.seeds), [*arguments.labels, None]
     rows: list[dict[str, Any]] = []
@@ -67,11 +74,12 @@ def main() -> None:
 
     # ---- the model, both ways ------------------------------------------------------------------
     if not arguments.trees_only:
-        if not (pretrained / "model").exists():
-            call(
-                *("training.pretrain", "--recipe", "small", "--data", data, "--out", pretrained),
-                *overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.sizes]),
-            )
+        pretrained = made(
+            work,
+            "pretrained",
+            *("training.pretrain", "--recipe", "small", "--data", data),
+            *overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.sizes]),
+        )
         starts: dict[str, tuple[object, ...]] = {
             "from scratch": tuple(overrides(arguments.sizes)),
             "pretrained": ("--init", pretrained),
@@ -88,24 +96,25 @@ def main() -> None:
                 more: tuple[object, ...] = more,
             ) -> Path:
                 """Fine-tune, if that was not done before, and return the run."""
-                out = work / f"{name}-{seed}-{rate:g}"
-                if not (out / "calibration.json").exists():
-                    settings = [f"seed={seed}", f"optim.lr={rate}"]
-                    settings += _schedule(labels, arguments.epochs) + arguments.finetune_set
-                    call(
-                        *("training.finetune", "--recipe", "small", "--data", data, "--out", out),
-                        *more,
-                        *overrides(settings),
-                    )
-                return out
+                settings = [f"seed={seed}", f"optim.lr={rate}"]
+                settings += _schedule(labels, arguments.epochs) + arguments.finetune_set
+                return made(
+                    work,
+                    f"{name}-{seed}-{rate:g}",
+                    *("training.finetune", "--recipe", "small", "--data", data, *more),
+                    *overrides(settings),
+                )
 
             with ThreadPoolExecutor(arguments.jobs) as pool:
                 runs = dict(zip(grid, pool.map(lambda each: finetuned(*each), grid), strict=True))
             best = [
-                max((runs[seed, rate] for rate in arguments.rates), key=_validation)
+                max(
+                    (runs[seed, rate] for rate in arguments.rates),
+                    key=lambda run: validation(run, "auroc"),
+                )
                 for seed in seeds
             ]
-            found = [_evaluated(run, data) for run in best]
+            found = [evaluated(run, data, FIGURES) for run in best]
             rows.append({"method": start, "labels": labels, "seeds": found})
 
     # ---- the table -----------------------------------------------------------------------------
@@ -114,20 +123,9 @@ def main() -> None:
     print(f"{len(positions)} test stays of set b, {deaths:.1%} died; {len(seeds)} seeds")
     print("mean over seeds [its 95% interval by Student's t] (95% of bootstrapped cases)")
     for row in rows:
-        print(f"{row['method']:>14}, {row['labels'] or 'all'} labels: {_said(row['seeds'])}")
+        figures = said_of_seeds(row["seeds"], FIGURES, ".4f")
+        print(f"{row['method']:>14}, {row['labels'] or 'all'} labels: {figures}")
     print(json.dumps({"splits": SPLITS, "cases": len(positions), "results": rows}))
-
-
-def _said(seeds: Sequence[Mapping[str, Any]]) -> str:
-    parts = []
-    for figure in FIGURES:
-        values = [each["metrics"][figure] for each in seeds]
-        low, high = np.mean([each["intervals"][figure] for each in seeds], axis=0)
-        text = f"{figure} {np.mean(values):.4f}"
-        if len(values) > 1:
-            text += " [{:.4f} to {:.4f}]".format(*interval(values))
-        parts.append(f"{text} ({low:.4f} to {high:.4f})")
-    return "; ".join(parts)
 
 
 # ---- the model ----------------------------------------------------------------------------------
@@ -138,22 +136,6 @@ def _schedule(labels: int | None, epochs: int) -> list[str]:
     if labels is None:
         return [f"optim.epochs={epochs}"]
     return [f"labels={labels}", "optim.batch_size=32", f"optim.epochs={2 * epochs}", "patience=15"]
-
-
-def _evaluated(run: Path, data: Path) -> dict[str, Any]:
-    """Return a run's figures on the test split, with their intervals over cases."""
-    report = run / "report-test.json"
-    if not report.exists():
-        call("training.evaluate", "--run", run, "--data", data)
-    found = json.loads(report.read_text(encoding="utf-8"))["all"]
-    return {kind: {n: found[kind][n] for n in FIGURES} for kind in ("metrics", "intervals")}
-
-
-def _validation(run: Path) -> float:
-    """Return the best validation AUROC of a run's epochs."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [e["validation"]["auroc"] for e in map(json.loads, lines) if "validation" in e]
-    return max(-np.inf if each is None else each for each in entries)
 
 
 # ---- the trees ----------------------------------------------------------------------------------
@@ -175,40 +157,31 @@ class Trees:
         ordered = ids.join(features, on="record_id", how="left", maintain_order="left")
         self._features = ordered.drop("record_id").to_numpy().astype(np.float64)
 
-    def figures(self, labels: int | None, seed: int) -> dict[str, Any]:
+    def figures(self, labels: int | None, seed: int) -> Figures:
         """Learn from the labels that fine-tuning with this seed takes, and judge the test split."""
         dataset = self._dataset
         train = dataset.rows("train", labelled=True)
         if labels is not None:  # as training.finetune draws them
             train = np.sort(np.random.default_rng(seed).permutation(train)[:labels])
-        validation, test = (dataset.rows(split, labelled=True) for split in ("validation", "test"))
+        validated, test = (dataset.rows(split, labelled=True) for split in ("validation", "test"))
         best: tuple[float, HistGradientBoostingClassifier] | None = None
         for settings in TREES:
             model = HistGradientBoostingClassifier(
                 **settings, l2_regularization=1.0, early_stopping=False, random_state=seed
             ).fit(self._features[train], dataset.labels[train])
-            score = self._measure(model, validation)["metrics"]["auroc"]
+            score = measure(*self._outputs(model, validated))["auroc"]
             if best is None or score > best[0]:
                 best = score, model
         assert best is not None
-        return self._measure(best[1], test, intervals=True)
+        return judged(*self._outputs(best[1], test), FIGURES)
 
-    def _measure(
-        self,
-        model: HistGradientBoostingClassifier,
-        rows: NDArray[np.int64],
-        *,
-        intervals: bool = False,
-    ) -> dict[str, Any]:
+    def _outputs(
+        self, model: HistGradientBoostingClassifier, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32], LabelSpec]:
+        """Return (N, 2) log-probabilities but for a constant, (N,) labels, and what these are."""
         logits = model.decision_function(self._features[rows])
         outputs = np.stack([np.zeros_like(logits), logits], axis=1)
-        given = (outputs, self._dataset.labels[rows], self._dataset.task.label)
-        found = measure(*given)
-        ends = bootstrap(*given) if intervals else {}
-        return {
-            "metrics": {name: found[name] for name in FIGURES},
-            "intervals": {name: list(ends[name]) for name in FIGURES if name in ends},
-        }
+        return outputs, self._dataset.labels[rows], self._dataset.task.label
 
 
 def summarise(found: Stays, task: TaskSpec) -> pl.DataFrame:

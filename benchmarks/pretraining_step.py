@@ -32,7 +32,10 @@ PAPER_RATES = {"mimic-iv": 18.3, "amazon-office": 14.9}
 """Samples a second on an A100. Source: the LANISTR paper's hours, machines and samples."""
 
 _TASKS = {"mimic-iv": "mortality", "amazon-office": "rating"}
-_VARIABLES = (f"model.timeseries.groups={[[column] for column in range(59)]}",)
+_VARIABLES = (
+    f"model.timeseries.groups={[[column] for column in range(59)]}",
+    "model.timeseries.measured=[]",
+)
 """What can be hidden of a series, which a recipe without data does not know."""
 
 _SPARE_EPOCHS = 2  # the trainer must not come to its end, where it would store itself

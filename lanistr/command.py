@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from lanistr.draft import DISK_FULL
 from lanistr.errors import LanistrError, unknown_name
 
 # What a path that the user named can be, or the disk it is on. Everything else that the operating
@@ -26,7 +27,6 @@ _OF_A_PATH = frozenset(
         errno.EIO,
     }
 )
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -92,9 +92,10 @@ def run_command(main: Callable[[], None]) -> None:
 def _is_users(exc: OSError) -> bool:
     """Whether the user can mend it: a full disk, or a path that is named.
 
-    Writing to a file that is open names no path, so a full disk is told by its number alone.
+    Writing to a file that is open names no path (but see `written_to`), so a full disk is told by
+    its number alone.
     """
-    return exc.errno in _DISK_FULL or (exc.errno in _OF_A_PATH and exc.filename is not None)
+    return exc.errno in DISK_FULL or (exc.errno in _OF_A_PATH and exc.filename is not None)
 
 
 def _said(exc: OSError) -> str:

@@ -1,5 +1,6 @@
 """Folders that appear as a whole or not at all."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lanistr.errors import ConfigError
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @contextmanager
@@ -20,9 +23,43 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     Raises:
         ConfigError: nothing can be made where the folder is to stand.
     """
-    try:
+    with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=draft_prefix(folder), dir=folder.parent))
+    try:
+        draft.chmod(0o755)  # mkdtemp's is for the owner alone
+        with written_to(folder):
+            yield draft
+        _replace(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def written_to(path: Path) -> Iterator[None]:
+    """Name the place where a disk is full; of writing to an open file, the system does not."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in DISK_FULL and exc.filename is None:
+            exc.filename = str(path)
+        raise
+
+
+def make_parent(folder: Path) -> None:
+    """Make the folder in which `folder` is to stand, if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    with _making(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as exc:
         raise ConfigError(
             f"the folder cannot be made in {folder.parent}: {exc.strerror}",
@@ -30,12 +67,6 @@ def draft_folder(folder: Path) -> Iterator[Path]:
             field=str(folder),
             accepted="a path below a folder that can be written to",
         ) from exc
-    try:
-        draft.chmod(0o755)  # mkdtemp's is for the owner alone
-        yield draft
-        _replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def settle(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The strict base of everything that is read from YAML or JSON: tasks, recipes, manifests."""
 
+from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,6 +36,15 @@ class Schema(BaseModel):
             raise error(
                 message, code="bad_schema", field=path, seen=seen, accepted=accepted
             ) from exc
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested settings by their paths."""
+    if isinstance(value, dict) and value:
+        for name, each in value.items():
+            yield from leaves(each, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
 
 
 def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

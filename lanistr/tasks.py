@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
+from lanistr.document import read_settings
 from lanistr.errors import TaskError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.schema import Schema
@@ -319,13 +319,8 @@ def read_task_file(path: Path) -> tuple[TaskSpec, Any]:
     Raises:
         TaskError: the file is missing, not YAML, or wrong; the message names the key.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise TaskError(f"cannot read the task file {path}: {exc}", code="no_task_file") from exc
-    except yaml.YAMLError as exc:
-        raise TaskError(f"{path} is not YAML: {exc}", code="bad_yaml") from exc
-    source = data.pop("source", None) if isinstance(data, dict) else None
+    data = read_settings(path, "task", TaskError)
+    source = data.pop("source", None)
     return TaskSpec.parse(data, TaskError, str(path)), source
 
 

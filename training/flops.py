@@ -44,6 +44,8 @@ def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> in
         forward += pretext.flops(part.arrays)
     if model.projector is not None:
         forward += 2 * (_fuse(core, batch) + _compare(model, batch))
+    if len(model.summaries):
+        forward += _fuse(core, batch) + 2 * batch.size * _matrices(model.summaries)
     return (1 + BACKWARD) * forward
 
 

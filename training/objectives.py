@@ -13,8 +13,9 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from lanistr.modalities import Modality
 from lanistr.model.heads import Units
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrForPretraining, summary_loss
 from lanistr.model.tensors import TensorBatch, TensorPart, places
 from lanistr.model.variant import FAMILIES
 from training.data.sampler import MicroBatch
@@ -63,11 +64,15 @@ class Pretraining:
         self, model: LanistrForPretraining, weights: LossWeights, run: nn.Module | None = None
     ) -> None:
         self.model = model
-        self.weights = weights
         self.run = run or model
-        self.losses = [FAMILIES[each].loss for each in model.config.modalities]
+        self._shares = {FAMILIES[each].loss: each for each in model.config.modalities}
+        self._weights = {loss: float(getattr(weights, loss)) for loss in self._shares}
         if model.config.simmmm:
-            self.losses.append("simmmm")
+            self._weights["simmmm"] = weights.simmmm
+        for each in map(Modality, model.summaries):
+            self._shares[summary_loss(each)] = each
+            self._weights[summary_loss(each)] = weights.summary
+        self.losses = list(self._weights)
 
     def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
         """Return the batch as it is: the model itself hides parts of it and fills them in."""
@@ -77,11 +82,11 @@ class Pretraining:
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a micro-batch adds to the step's loss."""
-        shares = {FAMILIES[each].loss: share for each, share in part.shares.items()}
+        shares = {name: part.shares.get(each, 0.0) for name, each in self._shares.items()}
         shares["simmmm"] = part.compared
         named = self.run(batch, generator, part.company)
-        named = {name: shares.get(name, 0.0) * each for name, each in named.items()}
-        total = torch.stack([getattr(self.weights, name) * each for name, each in named.items()])
+        named = {name: shares[name] * each for name, each in named.items()}
+        total = torch.stack([self._weights[name] * each for name, each in named.items()])
         return total.sum(), {name: each.detach() for name, each in named.items()}
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BeforeValidator, Field
 
+from lanistr.document import one_line, read_settings, read_yaml
 from lanistr.errors import ConfigError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.model.heads import HeadConfig
@@ -55,13 +56,17 @@ class OptimConfig(Schema):
 
 
 class LossWeights(Schema):
-    """Weights of the five losses of pretraining. Source: LANISTR paper, Table 5."""
+    """Weights of the losses of pretraining.
+
+    Source: LANISTR paper, Table 5, but for that of summary modelling, which is not of the paper.
+    """
 
     mlm: float = Field(default=1.0, ge=0)
     mim: float = Field(default=1.0, ge=0)
     mfm: float = Field(default=0.01, ge=0)
     mtm: float = Field(default=0.1, ge=0)
     simmmm: float = Field(default=0.5, ge=0)
+    summary: float = Field(default=1.0, ge=0)
 
 
 class RuntimeConfig(Schema):
@@ -189,7 +194,7 @@ def load_recipe(
             seen=name,
             accepted=unknown_name(name, known) + ", or the path of a .yaml file",
         )
-    data = _read(path)
+    data = read_settings(path, "recipe", ConfigError)
     data["model"] = _sizes(data.get("model"))
     for each in overrides:
         override(data, each)
@@ -257,23 +262,6 @@ def head_config(label: LabelSpec, recipe: FinetuneRecipe) -> HeadConfig:
     return HeadConfig(kind=kind, outputs=label.outputs)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a file of settings."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise ConfigError(f"not YAML: {_one_line(exc)}", field=str(path)) from exc
-    if not isinstance(data, dict):
-        raise ConfigError(
-            "not a recipe", field=str(path), seen=data, accepted="settings by name, as YAML"
-        )
-    return data
-
-
-def _one_line(exc: Exception) -> str:
-    return " ".join(str(exc).split())
-
-
 def _sizes(model: Any) -> Any:
     """Resolve a model given by name, or by name with changes: {like: NAME, text: {...}}."""
     if isinstance(model, str):
@@ -295,7 +283,7 @@ def _model(name: str) -> dict[str, Any]:
         raise ConfigError(
             "no such model", field="model", seen=name, accepted=unknown_name(name, known)
         )
-    return _read(path)
+    return read_settings(path, "model", ConfigError)
 
 
 def override(data: dict[str, Any], change: str) -> None:
@@ -315,12 +303,13 @@ def override(data: dict[str, Any], change: str) -> None:
             raise ConfigError(
                 "not a group of settings", field="--set", seen=change, accepted="path=value"
             )
+    value: Any = text
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
         if isinstance(value, str):
             value = float(value)  # YAML 1.1 reads 1e-4 as a word
     except ValueError:
         pass
     except yaml.YAMLError as exc:
-        raise ConfigError(f"not a value: {_one_line(exc)}", field="--set", seen=change) from exc
+        raise ConfigError(f"not a value: {one_line(exc)}", field="--set", seen=change) from exc
     place[last] = value

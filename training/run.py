@@ -16,7 +16,6 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +32,7 @@ from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.preprocess.text import TOKENIZER_FILE
-from lanistr.schema import Schema
+from lanistr.schema import Schema, leaves
 from lanistr.tasks import TaskSpec
 from training.data.store import Dataset, data_hash, file_hash
 from training.recipe import Recipe
@@ -281,7 +280,7 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
         CheckpointError: the initial weights do, of which those that are frozen are read again.
     """
     free = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.", "init_hash.")
-    was, is_now = (dict(_leaves(each.model_dump(mode="json"))) for each in (before, now))
+    was, is_now = (dict(leaves(each.model_dump(mode="json"))) for each in (before, now))
     for path in sorted(was.keys() | is_now.keys()):
         if was.get(path) != is_now.get(path) and not f"{path}.".startswith(free):
             raise ConfigError(
@@ -299,15 +298,6 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
             seen=now.init_hash,
             accepted=f"{before.init_hash} (sha256 of {MODEL}/{WEIGHTS_NAME}), or another folder",
         )
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested settings by their paths."""
-    if isinstance(value, dict) and value:
-        for name, each in value.items():
-            yield from _leaves(each, f"{path}.{name}" if path else name)
-    else:
-        yield path, value
 
 
 def versions() -> dict[str, str]:

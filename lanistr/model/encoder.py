@@ -56,7 +56,16 @@ class Pretext(nn.Module):
 
     `forward` takes the encoder, the arrays and a generator, and returns the loss and the tokens
     (R, N, W) of the rows with parts hidden.
+
+    Attributes:
+        summaries: number K of figures that sum up a row, see `summarise`; 0 where none do.
     """
+
+    summaries: int = 0
+
+    def summarise(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
+        """Return figures that sum up each row (R, K), and where they are known (R, K) bool."""
+        raise NotImplementedError
 
     def flops(self, arrays: Arrays) -> int:
         """Count the operations of a forward pass, without the encoder's own."""

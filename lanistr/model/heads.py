@@ -142,6 +142,32 @@ LINKS: Mapping[str, Callable[[int], nn.Module]] = {
 """By kind of label, what makes outputs of the last layer's scores."""
 
 
+# ---- summary modelling --------------------------------------------------------------------------
+
+
+class SummaryConfig(Schema):
+    """What a case sums up to, told from fusion's CLS token of its masked self.
+
+    Not of the paper. It has the CLS token say what the rows say in short (of a series: first, last,
+    least, largest and mean value of each variable, and how often it was measured), which is what a
+    task with few labels can use at once.
+
+    Attributes:
+        width: of the hidden layer.
+    """
+
+    width: int = Field(default=256, ge=1)
+
+
+class Summary(nn.Sequential):
+    """Two layers from fusion's CLS token to the figures of one modality's row."""
+
+    def __init__(self, config: SummaryConfig, width_in: int, figures: int) -> None:
+        super().__init__(
+            nn.Linear(width_in, config.width), nn.GELU(), nn.Linear(config.width, figures)
+        )
+
+
 # ---- SimMMM -------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ Shapes: B case, R row of one modality, N token (in all, or of one modality), D w
 C output, n compared token.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -13,11 +13,20 @@ from pydantic import model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
-from lanistr.model.encoder import Encoder
+from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.fusion import FusionConfig
-from lanistr.model.heads import Head, HeadConfig, Predictor, Projection, SimMMMConfig
+from lanistr.model.heads import (
+    Head,
+    HeadConfig,
+    Predictor,
+    Projection,
+    SimMMMConfig,
+    Summary,
+    SummaryConfig,
+)
 from lanistr.model.image import ImageConfig
 from lanistr.model.release import Release
 from lanistr.model.tabular import TabularConfig
@@ -35,6 +44,7 @@ class LanistrConfig(Schema):
         text, image, tabular, timeseries: sizes of the encoders; None where the model has none.
         head: None for a model that is pretrained or only embeds.
         simmmm: None for pretraining without it, which spares the unmasked pass.
+        summary: None for pretraining without summary modelling, as in the paper.
         compat: "release" computes as the research release did, see `lanistr.model.release`; for
             checkpoints that were trained with it (`training.convert`), not for new models.
     """
@@ -46,6 +56,7 @@ class LanistrConfig(Schema):
     fusion: FusionConfig = FusionConfig()
     head: HeadConfig | None = None
     simmmm: SimMMMConfig | None = SimMMMConfig()
+    summary: SummaryConfig | None = None
     compat: Literal["release"] | None = None
 
     @model_validator(mode="after")
@@ -233,6 +244,7 @@ class LanistrForPretraining(nn.Module):
         core: the model itself, without a head.
         pretexts: by modality, what hides and reconstructs.
         projector, predictor: SimMMM's; None if the config has none.
+        summaries: by modality that has any, what tells its figures from fusion's CLS token.
 
     Source: LANISTR paper, section 3.3.
     """
@@ -252,11 +264,28 @@ class LanistrForPretraining(nn.Module):
         projector = self.core.variant.projector
         self.projector = projector(simmmm, config.fusion.width) if simmmm else None
         self.predictor = Predictor(simmmm) if simmmm else None
+        self.summaries = nn.ModuleDict()
+        if config.summary:
+            figures: dict[str, int] = {}
+            for modality, pretext in self.pretexts.items():
+                assert isinstance(pretext, Pretext)
+                if pretext.summaries:
+                    figures[modality] = pretext.summaries
+            if not figures:
+                raise ConfigError(
+                    "no modality of this model can be summed up",
+                    field="model.summary",
+                    accepted="null; or data with a time series",
+                )
+            width = config.fusion.width
+            self.summaries.update(
+                {m: Summary(config.summary, width, n) for m, n in figures.items()}
+            )
 
     def forward(
         self, batch: TensorBatch, generator: Generator, company: Collection[Modality] = ()
     ) -> dict[str, Tensor]:
-        """Return the losses by name: of each modality that the batch brings, and "simmmm".
+        """Return the losses by name: of each modality that the batch brings, and of all together.
 
         Args:
             batch: cases with any of the modalities; one without any has no part in a loss.
@@ -277,7 +306,28 @@ class LanistrForPretraining(nn.Module):
             views = core.encode(parts), core.project(masked)
             idle = nothing(view[each] for view in views for each in empty)
             named["simmmm"] = idle + self.compare(batch, *views, generator)
+        if len(self.summaries):
+            projected = core.project(masked)
+            idle = nothing(projected[each] for each in empty)
+            cls_BD = core.fusion(*core.assemble(batch, projected))[:, 0]
+            for name, loss in self.sum_up(parts, empty, cls_BD):
+                named[name] = idle + loss
         return named
+
+    def sum_up(
+        self, parts: Mapping[Modality, TensorPart], empty: Collection[Modality], cls_BD: Tensor
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Yield the losses of summary modelling from the CLS tokens of the masked cases."""
+        for modality, summary in self.summaries.items():
+            pretext = self.pretexts[modality]
+            assert isinstance(pretext, Pretext)
+            name = summary_loss(Modality(modality))
+            if modality not in parts or modality in empty:
+                yield name, nothing([summary(cls_BD[:1])])
+            else:
+                part = parts[Modality(modality)]
+                predicted_RK = summary(cls_BD.index_select(0, part.sample))
+                yield name, losses.summary(predicted_RK, *pretext.summarise(part.arrays))
 
     def compare(
         self,
@@ -310,6 +360,11 @@ class LanistrForPretraining(nn.Module):
         z1_nD = self.projector(take(self.core.fusion(plain_BND, mask_BN), chosen_n))
         z2_nD = self.projector(take(self.core.fusion(masked_BND, kept_BN), chosen_n))
         return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
+
+
+def summary_loss(modality: Modality) -> str:
+    """Return the name of the loss of a modality's summaries."""
+    return f"summary_{modality}"
 
 
 def _variant(config: LanistrConfig) -> Variant:

@@ -1,4 +1,4 @@
-"""The five pretraining losses as pure functions.
+"""The pretraining losses as pure functions: the paper's five, and one of ours.
 
 Every loss is a mean over what was hidden; where nothing was, it is an exact 0 that still has a
 graph, so that a step never turns into NaN and every rank of a distributed run can call backward.
@@ -70,6 +70,15 @@ def masked_series(predicted_RTF: Tensor, values_RTF: Tensor, hidden_RTF: Tensor)
 
 
 # ---- all modalities together --------------------------------------------------------------------
+
+
+def summary(predicted_RK: Tensor, figures_RK: Tensor, known_RK: Tensor) -> Tensor:
+    """Summary modelling: Huber's loss of the figures that are known.
+
+    Figures of a stay have long tails, which squares would be of alone. Source: Huber 1964.
+    """
+    errors_RK = functional.huber_loss(predicted_RK.float(), figures_RK, reduction="none")
+    return mean_where(errors_RK, known_RK)
 
 
 def simmmm(e1_nD: Tensor, e2_nD: Tensor, z1_nD: Tensor, z2_nD: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ class TimeseriesConfig(Schema):
         groups: the columns of each variable (those of a one-hot category together), which
             pretraining hides together; a column in no group, such as one that says whether a
             variable was observed, is never hidden.
+        measured: by group, the column that says whether a step was measured; empty where no column
+            does.
         mask_ratio: share of each variable's steps that pretraining hides.
         mask_run: mean length of a hidden run, in steps.
 
@@ -37,6 +39,7 @@ class TimeseriesConfig(Schema):
     features: int = Field(ge=1)
     steps: int = Field(ge=1)
     groups: tuple[tuple[int, ...], ...]
+    measured: tuple[int, ...] = ()
     width: int = Field(default=76, ge=1)
     layers: int = Field(default=3, ge=1)
     heads: int = Field(default=4, ge=1)
@@ -54,6 +57,12 @@ class TimeseriesConfig(Schema):
             raise ValueError("a column stands in two groups")
         if columns and not 0 <= min(columns) <= max(columns) < self.features:
             raise ValueError(f"groups name columns outside 0 to {self.features - 1}")
+        if self.measured and len(self.measured) != len(self.groups):
+            raise ValueError(
+                f"{len(self.measured)} columns say what was measured of {len(self.groups)} groups"
+            )
+        if self.measured and not 0 <= min(self.measured) <= max(self.measured) < self.features:
+            raise ValueError(f"measured names columns outside 0 to {self.features - 1}")
         stay, enter = masking.run_probabilities(self.mask_ratio, self.mask_run)
         if enter > stay and self.mask_ratio > 0:
             raise ValueError(
@@ -140,10 +149,14 @@ class TimeseriesEncoder(Encoder):
         return self.output_layer(self.dropout(functional.gelu(tokens_RTW)))
 
 
+_FIGURES = ("first", "last", "least", "largest", "mean", "number")
+
+
 class TimeseriesPretext(Pretext):
     """Masked time-series modelling: fill in the runs that were hidden."""
 
     membership: Tensor
+    summed_up: Tensor
 
     def __init__(self, config: TimeseriesConfig) -> None:
         super().__init__()
@@ -152,6 +165,15 @@ class TimeseriesPretext(Pretext):
         for group, columns in enumerate(config.groups):
             membership_GF[group, list(columns)] = 1
         self.register_buffer("membership", membership_GF, persistent=False)
+        # Each column of the groups, with the one that says where it was measured.
+        pairs = [
+            (column, flag)
+            for columns, flag in zip(config.groups, config.measured, strict=False)
+            for column in columns
+        ]
+        self.summaries = len(pairs) * len(_FIGURES)
+        columns_2C = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
+        self.register_buffer("summed_up", columns_2C, persistent=False)
 
     def flops(self, arrays: Arrays) -> int:
         """Count the floating-point operations of reading values from tokens."""
@@ -171,6 +193,30 @@ class TimeseriesPretext(Pretext):
         tokens_RTW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
         loss = losses.masked_series(encoder.reconstruct(tokens_RTW), values_RTF, hidden_RTF)
         return loss, tokens_RTW
+
+    def summarise(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
+        """Return each variable's first, last, least, largest and mean value, and their number.
+
+        Returns:
+            (R, K) float32, the figures of a column side by side, and where they are known (R, K):
+            of a variable that was never measured only the number is, 0.
+        """
+        values_RTC, flags_RTC = (arrays["values"].index_select(2, each) for each in self.summed_up)
+        measured_RTC = flags_RTC > 0
+        steps_RC = measured_RTC.sum(dim=1)
+        known_RC = steps_RC > 0
+        first_RC = measured_RTC.int().argmax(dim=1)
+        figures = (
+            values_RTC.gather(1, first_RC[:, None])[:, 0],
+            values_RTC[:, -1],  # carried forward from the last measurement
+            values_RTC.masked_fill(~measured_RTC, math.inf).amin(dim=1),
+            values_RTC.masked_fill(~measured_RTC, -math.inf).amax(dim=1),
+            (values_RTC * measured_RTC).sum(dim=1) / steps_RC.clamp(min=1),
+            torch.log1p(steps_RC.float()),
+        )
+        known_RCK = torch.stack([*[known_RC] * 5, torch.ones_like(known_RC)], dim=2)
+        figures_RCK = torch.stack(figures, dim=2).masked_fill(~known_RCK, 0.0)
+        return figures_RCK.flatten(1), known_RCK.flatten(1)
 
     def hide(self, values_RTF: Tensor, generator: Generator) -> Tensor:
         """Return (R, T, F) bool, True for what is hidden."""

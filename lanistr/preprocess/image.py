@@ -96,8 +96,17 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
             for data, path in zip(part, paths, strict=True)
         )
 
-    def decode(self, data: bytes, path: str, log: IssueLog) -> Image.Image:
+    def decode(
+        self, data: bytes, path: str, log: IssueLog, *, roughly: bool = False
+    ) -> Image.Image:
         """Decode one picture to upright 8-bit RGB.
+
+        Args:
+            data: the encoded picture.
+            path: of the picture in its record.
+            log: takes what was passed over.
+            roughly: a JPEG may come out with an eighth of its sides. It is read to its end all the
+                same, which is all that matters to who asks whether it can be decoded.
 
         Raises:
             InputError: not a picture, too many pixels, or broken.
@@ -107,6 +116,8 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
             frames = getattr(picture, "n_frames", 1)  # of a TIFF, this reads every header
             if frames > 1:
                 log.add("first_frame", path, f"{frames} frames", Action.KEPT, "the first")
+            if roughly:
+                picture.draft(None, (1, 1))
             picture.load()
             return _to_rgb(ImageOps.exif_transpose(picture), path, log)
         except Exception as exc:  # as above: OSError, SyntaxError, struct.error, ...

@@ -114,7 +114,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         if options.vocabulary is None:
             words = _train(parts, options)
         else:
-            words = _read_vocabulary(options.vocabulary, options.lowercase)
+            words = read_vocabulary(options.vocabulary, options.lowercase)
         return cls(Tokenizer.from_str(words.to_str()), options.max_tokens)
 
     def apply(self, part: Notes, log: IssueLog) -> tuple[Arrays, ...]:
@@ -203,7 +203,12 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         return cls(tokenizer, int(state["max_tokens"]))
 
 
-def _read_vocabulary(path: Path, lowercase: bool) -> BertWordPieceTokenizer:
+def read_vocabulary(path: Path, lowercase: bool) -> BertWordPieceTokenizer:
+    """Read a BERT `vocab.txt`.
+
+    Raises:
+        ConfigError: there is no such file, or it is no vocabulary.
+    """
     accepted = "the path of a BERT vocab.txt: one word a line, special tokens among them"
     if not path.is_file():
         raise ConfigError(

@@ -135,6 +135,11 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
     def _numeric(self) -> list[str]:
         return [name for name in self.cleaners if name not in self._codes]
 
+    @property
+    def _by_kind(self) -> list[str]:
+        """The variables in the order of their columns; their flags stand in the task's."""
+        return [*self._numeric, *self._codes]
+
     def _normal(self) -> NDArray[np.float64]:
         """Return (V,): what stands before a variable's first measurement, in its own unit."""
         normal = np.empty(len(self.cleaners))
@@ -223,8 +228,8 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                 grid[step, column] = codes[str(total)]
 
     def dimensions(self) -> Mapping[str, Any]:
-        """Columns, steps, and each variable's columns (its indicator belongs to none)."""
-        widths = [1] * len(self._numeric) + [len(codes) for codes in self._codes.values()]
+        """Columns, steps, each variable's columns, and the one that says where it was measured."""
+        widths = [len(self._codes.get(name, [name])) for name in self._by_kind]
         starts = np.cumsum([0, *widths])
         groups = tuple(
             tuple(range(int(start), int(start) + width))
@@ -234,6 +239,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
             "features": int(starts[-1]) + len(self.cleaners),
             "steps": self.spec.steps,
             "groups": groups,
+            "measured": tuple(int(starts[-1]) + self._index[name] for name in self._by_kind),
         }
 
     def layout(self) -> Mapping[str, ArraySpec]:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import pytest
 
 from lanistr.command import CommandParser, run_command
 from lanistr.draft import draft_folder
+from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
 
 
 def said(main: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
@@ -100,9 +100,32 @@ def command(*arguments: object, files: int | None = None) -> str:
 
 
 def test_preparing_onto_a_full_disk_ends_in_one_line_and_leaves_nothing(tmp_path: Path):
-    made = ("synthetic", "--task", "rating", "--samples", 40, "--out", tmp_path / "data")
-    assert re.fullmatch("error: .*File too large", command(*made, files=4096))
+    out = tmp_path / "data"
+    line = command("synthetic", "--task", "rating", "--samples", 40, "--out", out, files=4096)
+    assert line.startswith(f"error: {out}: ")
+    assert line.endswith("File too large")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("files", [4096, 20_000])
+def test_preparing_a_table_onto_a_full_disk_does_so_too(tmp_path: Path, files: int):
+    raw, out = tmp_path / "raw", tmp_path / "made" / "data"
+    place(raw, {"cases.csv": as_csv(rows(40))})
+    task = write_task(raw, TASK, SOURCE)
+    words = ("table", "--source", raw / "cases.csv", "--task", task, "--out", out)
+    line = command(*words, files=files)
+    assert line.startswith(f"error: {out.parent}")
+    assert "the disk is full or fails" in line or "File too large" in line
+    assert list(out.parent.iterdir()) == []
+
+
+def test_a_list_of_problems_that_no_longer_fits_the_disk_is_named(tmp_path: Path):
+    raw, out = tmp_path / "raw", tmp_path / "data"
+    place(raw, {"cases.csv": as_csv({**case, "age": "old"} for case in rows(200))})
+    task = write_task(raw, TASK, SOURCE)
+    words = ("table", "--source", raw / "cases.csv", "--task", task, "--out", out)
+    line = command(*words, files=20_000)
+    assert line == f"error: {out}.problems.jsonl: File too large"
 
 
 def test_preparing_into_a_place_that_is_none_ends_in_one_line(tmp_path: Path):

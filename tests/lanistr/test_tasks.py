@@ -79,23 +79,63 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
+    ("content", "code", "says"),
     [
-        (None, "no_task_file"),
-        (b"\xff\xfe\x00", "no_task_file"),
-        (b"name: [unclosed", "bad_yaml"),
-        (b"", "bad_schema"),
-        (b"- a\n- list", "bad_schema"),
+        (None, "no_task_file", "No such file"),
+        (b"\xff\xfe\x00", "no_task_file", "not UTF-8"),
+        (b"name: [unclosed", "bad_yaml", "not YAML"),
+        (b"born: 2020-13-45", "bad_yaml", "not YAML: month must be in 1..12"),
+        (b"", "bad_schema", "not a task; accepted: settings by name"),
+        (b"- a\n- list", "bad_schema", "not a task; seen \"['a', 'list']\""),
     ],
 )
-def test_a_file_that_is_no_task_is_refused(tmp_path: Path, content: bytes | None, code: str):
+def test_a_file_that_is_no_task_is_refused(
+    tmp_path: Path, content: bytes | None, code: str, says: str
+):
     path = tmp_path / "task.yaml"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(TaskError) as caught:
         read(path)
     assert caught.value.code == code
-    assert str(path) in str(caught.value)
+    assert caught.value.field == str(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "lines"),
+    [
+        ("name: fall\ntitle: Falls\n'name': other\n", "name", (1, 3)),
+        (
+            "tabular:\n  fields:\n    age: {kind: number}\n    age: {kind: category}\n",
+            "age",
+            (3, 4),
+        ),
+        ("source: {tabular: {0: a, 1: b, 0: c}}\n", "0", (1, 1)),
+    ],
+)
+def test_a_key_that_stands_twice_is_told_by_its_lines(
+    tmp_path: Path, text: str, key: str, lines: tuple[int, int]
+):
+    path = tmp_path / "task.yaml"
+    path.write_text(text)
+    with pytest.raises(TaskError) as caught:
+        read(path)
+    first, second = lines
+    assert (caught.value.code, caught.value.seen) == ("repeated_key", key)
+    assert str(caught.value).startswith(f"{path}: line {second}: a key stands twice")
+    assert f"in line {first} already" in caught.value.accepted
+
+
+def test_a_key_that_a_merge_brings_may_be_given_anew(tmp_path: Path, document: dict[str, Any]):
+    path = tmp_path / "task.yaml"
+    fields = "tabular: {fields: {a: &a {kind: number, unit: kg}, b: {<<: *a, unit: g}}}\n"
+    del document["timeseries"], document["tabular"]
+    path.write_text(yaml.safe_dump(document) + fields)
+    task = read(path)
+    assert task.tabular is not None
+    assert task.tabular.fields["b"].unit == "g"
 
 
 @pytest.fixture

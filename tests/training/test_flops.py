@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.fusion import FusionConfig
+from lanistr.model.heads import SummaryConfig
 from lanistr.model.image import ImageConfig
 from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
 from lanistr.model.tensors import to_tensors
@@ -56,10 +57,12 @@ def counted(run: object) -> int:
     return int(counter.get_total_flops())
 
 
+@pytest.mark.parametrize("summary", [None, SummaryConfig(width=48)])
 def test_a_pretraining_step_costs_what_the_counter_sees_times_three(
-    stays_pretrained: Path, stays_dataset: Dataset
+    stays_pretrained: Path, stays_dataset: Dataset, summary: SummaryConfig | None
 ) -> None:
     model = from_pretrained(stays_pretrained / "model", LanistrForPretraining)
+    model = LanistrForPretraining(model.config.model_copy(update={"summary": summary}))
     # One case at a time: nothing is padded, so what is computed is what the case asks for.
     complete = [
         int(i) for i in stays_dataset.rows("train") if stays_dataset.presence(i).count("+") == 3

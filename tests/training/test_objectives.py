@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
-from lanistr.model.heads import Units
+from lanistr.model.heads import SummaryConfig, Units
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from training.data.sampler import MicroBatch
@@ -165,6 +165,24 @@ def test_a_micro_batch_adds_its_share_of_each_loss(stays_pretrained, batch: Tens
     shared = measure(part(batch, compared=0.25, text=0.5, image=0.125, tabular=0.0, timeseries=1.0))
     factors = {"mlm": 0.5, "mim": 0.125, "mfm": 0.0, "mtm": 1.0, "simmmm": 0.25}
     assert shared == pytest.approx({name: factors[name] * whole[name] for name in whole}, rel=1e-5)
+
+
+def test_summaries_count_by_the_series_that_a_micro_batch_holds(
+    stays_pretrained, batch: TensorBatch
+) -> None:
+    config = from_pretrained(stays_pretrained / "model", LanistrForPretraining).config
+    summing = config.model_copy(update={"simmmm": None, "summary": SummaryConfig(width=8)})
+    model = LanistrForPretraining(summing).eval()
+    objective = Pretraining(model, LossWeights(summary=4, mtm=0, mfm=0))
+    assert objective.losses[-1] == "summary_timeseries"
+    half = part(batch, text=0.0, image=0.0, tabular=0.0, timeseries=0.5)
+    whole = part(batch, text=0.0, image=0.0, tabular=0.0, timeseries=1.0)
+    (first, second), losses = zip(
+        *(objective(batch, of, torch.Generator().manual_seed(5)) for of in (half, whole)),
+        strict=True,
+    )
+    torch.testing.assert_close(second, 2 * first)
+    torch.testing.assert_close(second, 4 * losses[1]["summary_timeseries"])
 
 
 def test_classes_weigh_in_the_loss_what_they_are_given(stays_finetuned) -> None:

@@ -171,7 +171,9 @@ def _key(
     # A GPU encodes in bf16; another version may encode otherwise.
     digest = hashlib.sha256(f"{data_hash(dataset)} {device.type} {__version__}".encode())
     digest.update(positions.tobytes())
-    digest.update(model.config.model_dump_json(exclude={"head", "simmmm", "fusion"}).encode())
+    digest.update(
+        model.config.model_dump_json(exclude={"head", "simmmm", "summary", "fusion"}).encode()
+    )
     for name, tensor in sorted(weights(model.encoders).items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().data)

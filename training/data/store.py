@@ -382,8 +382,15 @@ def refuse_filled(folder: Path) -> None:
     """Refuse to make a data set where something stands.
 
     Raises:
-        DataError: `folder` exists and is not empty.
+        DataError: `folder` exists and is not empty, or is a link.
     """
+    if folder.is_symlink():  # which a new folder would take the place of
+        raise DataError(
+            "the folder is a link",
+            code="exists",
+            field=str(folder),
+            accepted=f"the folder itself: {folder.resolve()}",
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
             "the folder exists",

@@ -1,14 +1,22 @@
 """What every kind of raw records brings to `python -m training.prepare`."""
 
 import argparse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from lanistr.draft import make_parent
 from lanistr.errors import ConfigError
-from lanistr.preprocess import PreprocessOptions
+from lanistr.preprocess import PreprocessOptions, Preprocessor
+from lanistr.preprocess.text import read_vocabulary
 from lanistr.schema import Schema
-from training.data.store import Dataset
-from training.prepare.prepared import SplitOptions
+from lanistr.tasks import TaskSpec
+from training.data.store import Dataset, refuse_filled
+from training.prepare.fitted import take_fitted
+from training.prepare.prepared import SplitOptions, check_shares
+from training.prepare.problems import Problems, problems_path
 from training.prepare.report.survey import ReportOptions
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
@@ -71,6 +79,13 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=512, help="longest note, in tokens (512)")
     parser.add_argument("--image-size", type=int, default=224, help="side of a picture (224)")
     parser.add_argument(
+        "--preprocessing",
+        type=Path,
+        metavar="RUN-OR-FOLDER",
+        help="run, bundle or data set whose vocabulary, means and codes are used, as a model that"
+        " was pretrained with them needs; the four options above do not count then",
+    )
+    parser.add_argument(
         "--most-problems",
         type=int,
         default=1000,
@@ -78,6 +93,59 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--no-thumbnails", action="store_true", help="show no pictures in the data report"
+    )
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What all kinds need to begin.
+
+    Attributes:
+        options: how each modality is preprocessed.
+        splits: how the groups are dealt out.
+        report: what the data report shows.
+        fitted: preprocessing that was fitted elsewhere and is taken; None: it is fitted here.
+        problems: takes what is wrong with the raw files.
+    """
+
+    options: PreprocessOptions
+    splits: SplitOptions
+    report: ReportOptions
+    fitted: Preprocessor | None
+    problems: Problems
+
+
+def begin(
+    arguments: argparse.Namespace, task: TaskSpec, most_problems: int | None = None
+) -> Opening:
+    """Check what can be checked before anything is read, and begin the problems file.
+
+    Args:
+        arguments: of the command line.
+        task: what the records are of.
+        most_problems: with how many problems the run goes on; None: as the command line says.
+
+    Raises:
+        ConfigError: an option is not what is accepted, or see `take_fitted`.
+        DataError: the folder to make is there already.
+    """
+    with _told_by_option():
+        options = preprocess_options(arguments)
+        if options.text.vocabulary is not None:
+            read_vocabulary(options.text.vocabulary, options.text.lowercase)
+        splits = split_options(arguments)
+        check_shares(splits)
+    fitted = take_fitted(arguments.preprocessing, task) if arguments.preprocessing else None
+    out: Path = arguments.out
+    refuse_filled(out)
+    make_parent(out)
+    limit = arguments.most_problems if most_problems is None else most_problems
+    return Opening(
+        options=options,
+        splits=splits,
+        report=ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions(),
+        fitted=fitted,
+        problems=Problems(problems_path(out), limit),
     )
 
 
@@ -99,15 +167,35 @@ def split_options(arguments: argparse.Namespace) -> SplitOptions:
     return options(SplitOptions, shares=tuple(arguments.splits), seed=arguments.seed)
 
 
-def report_options(arguments: argparse.Namespace) -> ReportOptions:
-    """Return what the command line wants the data report to show."""
-    return ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions()
-
-
 def options(kind: type[SchemaT], **given: Any) -> SchemaT:
     """Check options that the command line gives.
 
     Raises:
         ConfigError: one is not what is accepted.
     """
-    return kind.parse(given, ConfigError, "command line")
+    with _told_by_option():
+        return kind.parse(given, ConfigError, "command line")
+
+
+@contextmanager
+def _told_by_option() -> Iterator[None]:
+    """Name a setting that is refused as the command line does."""
+    try:
+        yield
+    except ConfigError as exc:
+        if not exc.field.startswith("--"):
+            named = (option for path, option in _OPTIONS.items() if exc.field.startswith(path))
+            first = exc.field.partition(".")[0].replace("_", "-")
+            exc.field = next(named, f"--{first}")
+        raise
+
+
+_OPTIONS: Mapping[str, str] = {
+    "image.size": "--image-size",
+    "shares": "--splits",
+    "splits.shares": "--splits",
+    "text.max_tokens": "--max-tokens",
+    "text.vocabulary_size": "--vocabulary-size",
+    "text.vocabulary": "--vocabulary",
+}
+"""What settings are called on the command line, where it is not their own name."""

@@ -1,35 +1,28 @@
 """Parts that are read when they are looked at, and that several samples may share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, TypeVar, overload
 
 ItemT = TypeVar("ItemT")
 
 
-class Late(Sequence[ItemT]):
+class Unread(Sequence[ItemT]):
     """Notes, pictures or a series that are read from their files when they are first looked at.
 
     So a sample whose notes alone are wanted costs no picture. To a preprocessor it is a tuple.
     Make it anew for each sample: what was read stays in memory as long as the object does.
-
-    Attributes:
-        key: names the content. Parts of one modality and key are the same, and are prepared once.
     """
 
-    def __init__(self, key: str, read: Callable[[], tuple[ItemT, ...]]) -> None:
-        self.key = key
+    def __init__(self, read: Callable[[], Iterable[ItemT]]) -> None:
         self._read = read
 
     @cached_property
     def _items(self) -> tuple[ItemT, ...]:
-        return self._read()
+        return tuple(self._read())
 
     def __len__(self) -> int:
         return len(self._items)
-
-    def __iter__(self) -> Iterator[ItemT]:
-        return iter(self._items)
 
     @overload
     def __getitem__(self, index: int) -> ItemT: ...
@@ -37,3 +30,15 @@ class Late(Sequence[ItemT]):
     def __getitem__(self, index: slice) -> tuple[ItemT, ...]: ...
     def __getitem__(self, index: Any) -> Any:
         return self._items[index]
+
+
+class Late(Unread[ItemT]):
+    """An unread part that several samples may share.
+
+    Attributes:
+        key: names the content. Parts of one modality and key are the same, and are prepared once.
+    """
+
+    def __init__(self, key: str, read: Callable[[], Iterable[ItemT]]) -> None:
+        super().__init__(read)
+        self.key = key

@@ -32,9 +32,9 @@ from lanistr.sample import Measurements, Sample, Value
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, report_options, split_options
+from training.prepare.kind import begin
 from training.prepare.prepared import SplitOptions, assign_splits
-from training.prepare.problems import Problems, problems_path
+from training.prepare.problems import Problems
 from training.prepare.sources import file_hashes
 
 HELP = "PhysioNet Challenge 2012: 48 hours of intensive care, and in-hospital death"
@@ -47,6 +47,9 @@ SETS = ("a", "b", "c")
 DEATH = "In-hospital_death"
 DESCRIPTORS = ("Age", "Gender", "Height", "ICUType", "Weight")
 """What the row of a stay holds; -1 means that it was not recorded."""
+
+_LARGEST = float(np.finfo(np.float32).max)
+"""What all numbers are cut to has nothing larger but infinity, nor what a model reads."""
 
 _HEADER = "Time,Parameter,Value"
 _TIME = re.compile(r"(\d{2,3}):([0-5]\d)")
@@ -72,18 +75,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(arguments: argparse.Namespace) -> Dataset:
     """Read the sets that the command line names, and prepare their stays."""
     task = find_task("physionet2012")
-    problems = Problems(problems_path(arguments.out), arguments.most_problems)
+    opening = begin(arguments, task)
+    problems = opening.problems
     names = sorted(set(arguments.sets))
     found = join([read_set(arguments.source, name, task, problems) for name in names], problems)
-    splits = split_options(arguments)
     return prepared.prepare(
         lambda: samples(found),
         task,
         arguments.out,
-        options=preprocess_options(arguments),
-        report=report_options(arguments),
-        splits=splits,
-        split_of=deal(found.stays, splits, arguments.test_set),
+        options=opening.options,
+        report=opening.report,
+        splits=opening.splits,
+        problems=problems,
+        place_of=lambda stay: (f"set {stay.subgroups['set']}, RecordID {stay.id}", None),
+        split_of=deal(found.stays, opening.splits, arguments.test_set),
+        fitted=opening.fitted,
         source={
             "from": "physionet2012",
             "version": __version__,
@@ -91,7 +97,6 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             "test_set": arguments.test_set,
             "files": dict(found.files),
             "counts": dict(found.counts),
-            "problems": dict(sorted(problems.counts.items())),
         },
     )
 
@@ -157,7 +162,8 @@ def _read_tables(events: Path, stays: Path, known: frozenset[str], problems: Pro
     except (pl.exceptions.PolarsError, OSError) as exc:
         raise _unreadable(events, exc, _EVENTS) from exc
     usable = pl.col("parameter").is_in(list(known)) & (pl.col("hours") >= 0)
-    usable &= pl.col("record_id").is_not_null() & pl.col("value").is_finite()
+    usable &= pl.col("record_id").is_not_null()
+    usable &= pl.all_horizontal(pl.col("hours", "value").cast(pl.Float32).is_finite())
     marked = measured.with_row_index("row", offset=1).with_columns(
         usable.fill_null(value=False).alias("usable")
     )
@@ -199,6 +205,7 @@ def _read_csv(
     for name, new in names.items():
         words = found[name].fill_null("").str.strip_chars()
         numbers = words.cast(pl.Float64, strict=False)
+        numbers = numbers.set(~(numbers.abs() <= _LARGEST), None)  # nan is not, either
         for row in np.flatnonzero((numbers.is_null() & (words != "")).to_numpy()):
             problems.add(
                 "not_a_number",
@@ -208,6 +215,16 @@ def _read_csv(
                 column=name,
                 seen=words[int(row)],
             )
+        if name == DEATH:
+            for row in np.flatnonzero(~numbers.is_in([0.0, 1.0, -1.0]).fill_null(value=True)):
+                problems.add(
+                    "bad_label",
+                    "not 0 or 1; the stay counts as unlabelled",
+                    file=path,
+                    row=int(row) + 1,
+                    column=name,
+                    seen=numbers[int(row)],
+                )
         columns.append(numbers.alias(new or name))
     read = pl.DataFrame(columns).with_columns(pl.col("record_id").cast(pl.Int64))
     return read.filter(pl.col("record_id").is_not_null())
@@ -228,6 +245,10 @@ def _unreadable(path: Path, exc: Exception, columns: Iterable[str]) -> DataError
 def _read_texts(folder: Path, outcomes: Path, known: frozenset[str], problems: Problems) -> Stays:
     """Read a text file a stay. Without the outcomes the stays are unlabelled."""
     paths = sorted(folder.glob("*.txt"))
+    if not paths:
+        raise DataError(
+            "the set is empty", code="no_source", field=str(folder), accepted="a text file a stay"
+        )
     columns: tuple[list[Any], ...] = ([], [], [], [])
     counts: Counter[str] = Counter()
     rows: list[dict[str, float]] = []
@@ -244,12 +265,40 @@ def _read_texts(folder: Path, outcomes: Path, known: frozenset[str], problems: P
         labels = _read_csv(outcomes, {"RecordID": "record_id", DEATH: DEATH}, problems)
         if labels["record_id"].is_duplicated().any():
             _refuse_repeated(labels, outcomes)
+        _tell_unmatched(described["record_id"], labels["record_id"], outcomes, problems)
         described = described.join(labels, on="record_id", how="left", maintain_order="left")
         files |= file_hashes(folder.parent, [outcomes])
     else:
         described = described.with_columns(pl.lit(None, pl.Float64).alias(DEATH))
     events = pl.DataFrame(dict(zip(_EVENTS, columns, strict=True)), schema=_EVENTS)
     return Stays(described, events, counts, files)
+
+
+def _tell_unmatched(stays: pl.Series, outcomes: pl.Series, path: Path, problems: Problems) -> None:
+    """Tell of stays without an outcome and of outcomes without a stay, all of a kind at once."""
+    for code, lacking, count, says in (
+        (
+            "no_outcome",
+            _without(stays, outcomes),
+            len(stays),
+            "stays have no outcome and count as unlabelled",
+        ),
+        (
+            "no_stay",
+            _without(outcomes, stays),
+            len(outcomes),
+            "outcomes are of stays that are not there",
+        ),
+    ):
+        if lacking:
+            problems.add(
+                code, f"{len(lacking)} of {count} {says}", file=path, column="RecordID",
+                seen=", ".join(map(str, lacking)),
+            )  # fmt: skip
+
+
+def _without(these: pl.Series, others: pl.Series) -> list[int]:
+    return these.filter(~these.is_in(others.implode())).sort().to_list()
 
 
 def _read_stay(
@@ -319,7 +368,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if np.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None
 
 
 # ---- stays as samples ---------------------------------------------------------------------------
@@ -337,9 +386,6 @@ def join(sets: Sequence[Stays], problems: Problems) -> Stays:
     stays = pl.concat([each.stays for each in sets], how="diagonal")
     if stays["record_id"].is_duplicated().any():
         _refuse_repeated(stays, "the sets")
-    bad = stays.filter(~pl.col(DEATH).is_in([0.0, 1.0, -1.0]))
-    for record, seen in bad.select("record_id", DEATH).iter_rows():
-        problems.add("bad_label", f"{record}: not 0 or 1", file="the sets", column=DEATH, seen=seen)
     events = pl.concat([each.events for each in sets])
     ours = events.join(stays, on="record_id", how="semi", maintain_order="left")
     for (record,) in (

@@ -26,7 +26,8 @@ from training.data.store import (
     new_folder,
 )
 from training.prepare.late import Late
-from training.prepare.report.issues import CaseLog
+from training.prepare.problems import Problems
+from training.prepare.report.issues import CaseLog, field_of
 from training.prepare.report.page import write_report
 from training.prepare.report.survey import ReportOptions, Survey
 
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 
 SHOWN = ReportOptions()
 """What a report shows if nothing else is asked for."""
+
+
+Place = tuple[Path | str, int | None]
+"""The raw file that a case is of, and its row there, from 1, where that is known."""
 
 
 class SplitOptions(Schema):
@@ -56,8 +61,10 @@ def prepare(
     options: PreprocessOptions,
     splits: SplitOptions,
     source: Mapping[str, Any],
+    problems: Problems | None = None,
+    place_of: Callable[[Sample], Place] = lambda _: ("the cases", None),
     split_of: Mapping[str, Split] | None = None,
-    fitted: Path | None = None,
+    fitted: Preprocessor | None = None,
     report: ReportOptions = SHOWN,
 ) -> Dataset:
     """Prepare a data set from records, and report on it.
@@ -70,15 +77,16 @@ def prepare(
         options: how each modality is preprocessed.
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
+        problems: what was wrong with the raw files, to which cases are added that cannot be used
+            after all; how often is kept beside `source`.
+        place_of: tells where a case stands in the raw files.
         split_of: the split of every group, where it is settled already; None: drawn.
-        fitted: a data set, run or bundle whose fitted preprocessing is taken, instead of `options`
-            and the training cases.
+        fitted: preprocessing that is taken, instead of `options` and the training cases.
         report: what the report in the data set shows.
 
     Raises:
-        DataError: `out` exists, or there are no records.
+        DataError: `out` exists, there are no records, or too many problems.
         ConfigError: the shares do not add up.
-        BundleError: `fitted` has no preprocessing for this task.
     """
     if split_of is None:
         split_of = assign_splits(sorted({_group(sample) for sample in samples()}), splits)
@@ -87,16 +95,16 @@ def prepare(
         return _each_once(s for s in samples() if split_of[_group(s)] == "train")
 
     with new_folder(out) as draft:
-        if fitted:
-            preprocessor = Preprocessor.load(fitted, task)
-        else:
+        if fitted is None:
             log.info("fitting preprocessing on the training split")
-            preprocessor = Preprocessor.fit(training, task, options)
+        preprocessor = fitted or Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
         survey = Survey(task, preprocessor, report, splits.seed)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
+        cases: Counter[Split] = Counter()
+        labels: Counter[str | float] = Counter()
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found = CaseLog()
@@ -112,11 +120,15 @@ def prepare(
                     if modality not in known
                 }
                 if not any(records.values()) and not any(part.rows for part in known.values()):
-                    raise InputError("nothing usable is left", code="nothing_usable")
+                    raise InputError("no part of the case can be used", code="nothing_usable")
             except InputError as exc:
                 refused[exc.code] += 1
                 survey.refuse(str(sample.id), exc)
-                log.warning("%s was left out: %s", sample.id, exc)
+                # One that brings nothing, as a patient may, has nothing wrong in a file.
+                if problems is None or not sample.parts:
+                    log.warning("%s was left out: %s", sample.id, exc)
+                else:
+                    _tell_refused(problems, sample, place_of(sample), exc, found)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
             parts = known | {m: writer.store(m, rows) for m, rows in records.items()}
@@ -126,6 +138,8 @@ def prepare(
                 if isinstance(part, Late)
             )
             group, label = _group(sample), task.label.encode(sample.label)
+            cases[split_of[group]] += 1
+            labels.update([] if sample.label is None else [sample.label])
             survey.add(sample, split_of[group], label, records, found)
             writer.add(
                 case_id=str(sample.id),
@@ -136,6 +150,8 @@ def prepare(
                 parts=parts,
             )
         index = writer.write_index(refused)
+        _warn_of_useless(cases, labels, splits)
+        source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
         write_report(draft, survey, index, source)
         writer.close(
             issues,
@@ -147,6 +163,39 @@ def prepare(
             },
         )
     return Dataset.open(out)
+
+
+def _warn_of_useless(
+    cases: Mapping[Split, int], labels: Mapping[str | float, int], options: SplitOptions
+) -> None:
+    """Warn of what makes a data set that is whole of little use."""
+    for split, share in zip(SPLITS, options.shares, strict=True):
+        if share and split not in cases:
+            log.warning("no case is in the %s split, whose share is %g", split, share)
+    if len(labels) == 1:
+        (label,) = labels
+        log.warning("every label is %r: nothing can be learned from that", label)
+
+
+def _tell_refused(
+    problems: Problems, case: Sample, place: Place, error: InputError, found: CaseLog
+) -> None:
+    """Add a case that cannot be used, with what it brought and what became of that."""
+    kinds = sorted(found.seen)
+    # That a part is empty is no news where its fields are named.
+    kinds = [kind for kind in kinds if "." in kind[0]] or kinds
+    lost = {kind[0]: found.seen[kind][0] for kind in kinds}
+    if error.field:
+        lost = {field_of(error.field): error.seen}
+    became = ", ".join(f"{field} {code}" for field, code, _ in kinds)
+    problems.add(
+        error.code,
+        f"{error.message}; the case {case.id} is left out" + (f" ({became})" if became else ""),
+        file=place[0],
+        row=place[1],
+        column=", ".join(lost),
+        seen=next(iter(lost.values())) if len(lost) == 1 else list(lost.values()) or None,
+    )
 
 
 def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:

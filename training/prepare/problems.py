@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lanistr.errors import DataError, shorten
+from lanistr.draft import written_to
+from lanistr.errors import ConfigError, DataError, shorten
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,17 @@ class Problems:
         Args:
             path: the problems file, one JSON object a line; made with the first problem.
             limit: the largest number that the run goes on with.
+
+        Raises:
+            ConfigError: the limit is below 0.
         """
+        if limit < 0:
+            raise ConfigError(
+                "not a number of problems",
+                field="--most-problems",
+                seen=limit,
+                accepted="0, to stop at the first, or more",
+            )
         self.counts: Counter[str] = Counter()
         self._path = path
         self._limit = limit
@@ -74,7 +85,7 @@ class Problems:
             DataError: it is one more than the limit.
         """
         problem = Problem(code, str(file), row, column, shorten(seen), message)
-        with self._path.open("a", encoding="utf-8") as lines:
+        with written_to(self._path), self._path.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
         self.counts[code] += 1
         if self.counts.total() == 1:

@@ -24,6 +24,7 @@ _LOSSES = {
     "mfm": "Masked fields (mfm)",
     "mtm": "Masked time steps (mtm)",
     "simmmm": "Similarity of masked and whole (simmmm)",
+    "summary_timeseries": "Summary of time series (summary)",
 }
 
 

@@ -36,6 +36,7 @@ TIMESERIES = TimeseriesConfig(
     features=8,
     steps=10,
     groups=((0,), (1,), (2, 3, 4)),
+    measured=(5, 7, 6),
     width=12,
     layers=2,
     heads=2,

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Generator
 
+from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
-from lanistr.model.heads import SimMMMConfig
+from lanistr.model.heads import SimMMMConfig, SummaryConfig
 from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
 
@@ -199,3 +200,58 @@ def test_a_hidden_modality_does_not_reach_the_masked_view(
     assert whole.all()
     blocks = model.core.config.modalities
     assert 0 < masked.sum() < whole.sum() / len(blocks) * 2
+
+
+# ---- summaries ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def summing(pretraining: LanistrConfig) -> LanistrConfig:
+    return pretraining.model_copy(update={"simmmm": None, "summary": SummaryConfig(width=16)})
+
+
+def test_the_masked_case_learns_to_tell_what_its_series_sums_up_to(
+    summing: LanistrConfig, full_batch: TensorBatch
+) -> None:
+    model = LanistrForPretraining(summing)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    history: list[float] = []
+    for step in range(60):
+        loss = model(full_batch, Generator().manual_seed(step % 6))["summary_timeseries"]
+        history.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert sum(history[-6:]) < 0.7 * sum(history[:6])
+
+
+def test_summaries_train_fusion_and_whatever_can_say_something_of_the_series(
+    summing: LanistrConfig, full_batch: TensorBatch, generator: Generator
+) -> None:
+    model = LanistrForPretraining(summing)
+    named = model(full_batch, generator)
+    assert set(named) == {*PRETEXT_LOSSES.values(), "summary_timeseries"}
+    named["summary_timeseries"].backward()
+    for part in (*model.core.encoders.values(), *model.core.projections.values()):
+        assert any(each.grad is not None and each.grad.any() for each in part.parameters())
+    assert model.core.fusion.flava.cls_token.grad.any()
+
+
+def test_a_case_without_a_series_has_no_part_in_the_summaries(
+    summing: LanistrConfig, make_batch: MakeBatch
+) -> None:
+    model = LanistrForPretraining(summing).eval()
+    lone, beside = (
+        model(make_batch(tuple(Modality), *rest), Generator().manual_seed(3)) for rest in ([], [[]])
+    )
+    torch.testing.assert_close(beside["summary_timeseries"], lone["summary_timeseries"])
+    nobody = model(make_batch([Modality.TABULAR]), Generator().manual_seed(3))
+    assert nobody["summary_timeseries"].item() == 0
+    nobody["summary_timeseries"].backward()  # other processes may have a series
+
+
+def test_summaries_without_anything_to_sum_up_are_refused(pretraining: LanistrConfig) -> None:
+    changes = {"summary": SummaryConfig(), "timeseries": None}
+    with pytest.raises(ConfigError, match="can be summed up") as refused:
+        LanistrForPretraining(pretraining.model_copy(update=changes))
+    assert refused.value.field == "model.summary"

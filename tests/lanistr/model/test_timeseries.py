@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Generator, Tensor
@@ -88,3 +90,44 @@ def test_groups_that_do_not_fit_the_columns_are_refused(
 def test_runs_too_short_for_their_share_are_refused() -> None:
     with pytest.raises(ValueError, match="too short"):
         TimeseriesConfig(features=8, steps=10, groups=(), mask_ratio=0.8, mask_run=2.0)
+
+
+# ---- summaries ----------------------------------------------------------------------------------
+
+
+def test_a_series_is_summed_up_by_what_was_measured_alone() -> None:
+    config = TimeseriesConfig(
+        features=5, steps=4, groups=((0,), (1, 2)), measured=(4, 3), width=8, heads=2
+    )
+    pretext = TimeseriesPretext(config)
+    values = torch.tensor(
+        [
+            # one number, two columns of a category, flags of the category and of the number
+            [9.0, 1, 0, 1, 0],
+            [3.0, 1, 0, 0, 1],
+            [5.0, 0, 1, 1, 1],
+            [5.0, 0, 1, 0, 0],
+        ]
+    )
+    never = torch.zeros(4, 5)
+    figures, known = pretext.summarise({"values": torch.stack([values, never])})
+    assert figures.shape == known.shape == (2, pretext.summaries) == (2, 18)
+    number, first, second = figures[0].reshape(3, 6)
+    log3 = math.log(3)
+    torch.testing.assert_close(number, torch.tensor([3, 5, 3, 5, 4, log3]))  # not the 9 of before
+    torch.testing.assert_close(first, torch.tensor([1, 0, 0, 1, 0.5, log3]))
+    torch.testing.assert_close(second, torch.tensor([0, 1, 0, 1, 0.5, log3]))
+    assert known[0].all()
+    assert known[1].reshape(3, 6).tolist() == [[False] * 5 + [True]] * 3
+    assert figures[1].eq(0).all()
+
+
+@pytest.mark.parametrize("measured", [(4,), (4, 5), (-1, 3)])
+def test_flags_that_fit_no_columns_are_refused(measured: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"measured|what was measured"):
+        TimeseriesConfig(features=5, steps=4, groups=((0,), (1, 2)), measured=measured)
+
+
+def test_without_flags_nothing_is_summed_up() -> None:
+    config = TimeseriesConfig(features=5, steps=4, groups=((0,), (1, 2)), width=8, heads=2)
+    assert TimeseriesPretext(config).summaries == 0

@@ -245,6 +245,25 @@ def test_the_message_for_a_truncated_picture_tells_how_much_came(format: str):
     assert error.seen == f"{len(data) // 2} bytes of {format}"
 
 
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_rough_look_refuses_just_what_decoding_refuses(options: dict[str, Any], channels: int):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 75, channels)).astype(np.uint8)
+    data = encoded(noise.squeeze(), "JPEG", **options)
+
+    def refusal(length: int, *, roughly: bool) -> str:
+        try:
+            IMAGES.decode(data[:length], "image", IssueLog(), roughly=roughly)
+        except InputError as exc:
+            return exc.code
+        return ""
+
+    lengths = [*range(1, len(data) - 100, 50), *range(len(data) - 100, len(data) + 1)]
+    refused = [refusal(length, roughly=True) for length in lengths]
+    assert refused == [refusal(length, roughly=False) for length in lengths]
+    assert set(refused) == {"not_an_image", "broken_image", ""}
+
+
 def test_a_bomb_is_refused_from_its_header_before_anything_is_decoded():
     # A header that promises 10 gigapixels and nothing after it: decoding would fail otherwise.
     header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)

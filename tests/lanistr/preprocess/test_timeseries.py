@@ -84,6 +84,15 @@ def test_columns_are_numbers_then_categories_then_indicators():
     assert sorted(i for group in groups for i in group) == list(range(42))
 
 
+def test_each_group_knows_the_column_that_says_where_it_was_measured() -> None:
+    measured = FITTED.dimensions()["measured"]
+    for column, name in zip(measured, [*NUMBERS, *CATEGORIES], strict=True):
+        # The sum of the coma scale follows from its three parts; by itself it is charted too.
+        value = CATEGORIES[name][0] if name in CATEGORIES else FITTED.scales[name].mean
+        flags = Grid(series((1.5, {name: value}))).values[:, 42:]
+        assert np.argwhere(flags).tolist() == [[1, column - 42]]
+
+
 def test_a_value_is_carried_forward_until_the_next_and_before_the_first_stands_the_normal():
     grid = Grid(series((2.5, {"heart_rate": 100}), (10, {"heart_rate": 120})))
     assert grid.number("heart_rate") == [86] * 2 + [100] * 8 + [120] * 38

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from hashlib import sha256
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lanistr.errors import BundleError, ConfigError, DataError
+from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset
@@ -149,17 +150,21 @@ def test_the_year_is_that_of_the_day_in_words_else_of_the_seconds():
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        *(("overall", value) for value in (0, 6, 4.5, "five", True, [5], float("nan"))),
-        *(("vote", value) for value in ("many", "1,23", -1, 2.5, True, "1e3", {})),
+        *(("overall", value) for value in (0, 6, 4.5, "five", True, [5], float("nan"), 10**400)),
+        *(
+            ("vote", value)
+            for value in ("many", "1,23", -1, 2.5, True, "1e3", {}, "9" * 5000, 10**400)
+        ),
         *(("verified", value) for value in ("yes", 1)),
         *(("reviewTime", value) for value in ("2015-09-04", 2015, "")),
-        *(("unixReviewTime", value) for value in ("now", True, float("inf"))),
+        *(("unixReviewTime", value) for value in ("now", True, float("inf"), 10**400)),
         *(("reviewText", value) for value in (5, ["a"], "half a smile \ud83d")),
         ("summary", {}),
         ("reviewerID", 7),
         ("style", "red"),
         *(("image", value) for value in ([5], {"a": 1}, 3, ["http://a/\ud83d.jpg"])),
     ],
+    ids=lambda value: ascii(value)[:20],
 )
 def test_a_value_that_cannot_be_is_reported_and_missing(column: str, value: Any):
     found, reported = read(review() | {column: value})
@@ -384,6 +389,18 @@ def test_groups_that_are_too_large_stop_the_run_and_say_how_large(tmp_path: Path
     assert [each.name for each in tmp_path.iterdir()] == ["raw"]
 
 
+@pytest.mark.parametrize(
+    ("by", "helps"), [("product-cut-text", ["text", "product"]), ("product", ["text"])]
+)
+def test_a_way_to_split_that_failed_is_not_proposed(by: str, helps: list[str], tmp_path: Path):
+    records = [review(i, asin="B0" if i < 97 else f"B{i}") for i in range(100)]
+    path = write(tmp_path / "raw" / "Toys.json", records)
+    with pytest.raises(ConfigError) as caught:
+        prepare(tmp_path / "data", path, options=["--split-by", by])
+    assert (caught.value.code, caught.value.seen) == ("cannot_split", by)
+    assert re.findall(r"([a-z-]+) \(", caught.value.accepted) == helps
+
+
 def test_copies_under_variants_of_a_product_are_counted_and_dropped(tmp_path: Path):
     first = review(0, asin="B-first")
     variant = first | {"asin": "B-other", "image": ["http://a/1.jpg"], "style": {"Size:": " S"}}
@@ -495,7 +512,7 @@ def test_pictures_that_are_not_as_they_were_fetched_are_missing_and_listed(tmp_p
     assert sorted(each["seen"] for each in found) == ["high/0", "low/5", "own/1"]
     assert {each["code"] for each in found} == {"unreadable_picture"}
     assert sum("not an image" in each["message"] for each in found) == 1
-    assert data.card.source["counts"]["unreadable_pictures"] == 3
+    assert data.card.source["problems"] == {"unreadable_picture": 3}
     options = ["--pictures", str(raw / "pictures"), "--most-problems", "2"]
     with pytest.raises(DataError, match="too many pictures") as caught:
         prepare(tmp_path / "none", raw, options=options)
@@ -517,7 +534,8 @@ def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):
         ("bad_value", "Toys.json", 12, "vote"),
     ]
     counts = data.card.source["counts"]
-    assert (counts["lines"], counts["broken_lines"], counts["bad_values"]) == (300, 1, 1)
+    assert (counts["lines"], counts["broken_lines"]) == (300, 1)
+    assert data.card.source["problems"] == {"bad_value": 1, "broken_line": 1}
 
 
 @pytest.mark.parametrize(("broken", "stops"), [(3, False), (4, True)])
@@ -619,7 +637,7 @@ def test_another_data_sets_preprocessing_can_be_taken(tmp_path: Path):
         state = (first.folder / name).read_bytes()
         assert (taken / name).read_bytes() == state != (own / name).read_bytes()
     assert len(data) == 60
-    with pytest.raises(BundleError, match="cannot read the preprocessing state"):
+    with pytest.raises(ConfigError, match="no fitted preprocessing"):
         prepare(tmp_path / "none", path, options=["--preprocessing", str(tmp_path)])
     assert not (tmp_path / "none").exists()
 

@@ -206,6 +206,30 @@ def test_what_was_extracted_from_other_files_or_for_other_options_is_not_taken(
         assert not (tmp_path / f".{change}.work").exists()
 
 
+@pytest.mark.parametrize("edited", ["task", "code"])
+def test_what_was_extracted_before_the_task_or_the_items_were_edited_is_not_taken(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+):
+    def stop(*args: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    def extracted() -> set[str]:
+        with pytest.raises(KeyboardInterrupt):
+            prepare(source, tmp_path / "data")
+        return {path.name for path in (tmp_path / ".data.work").iterdir()}
+
+    monkeypatch.setattr(command.prepared, "prepare", stop)
+    before = extracted()
+    assert extracted() == before
+    if edited == "task":
+        task = command.find_task("mortality").model_copy(update={"title": "Another"})
+        monkeypatch.setattr(command, "find_task", lambda _: task)
+    else:
+        (tmp_path / "variables.py").write_text("CHART_ITEMS = {}")
+        monkeypatch.setattr(command, "_CODE", tmp_path)
+    assert not extracted() & before
+
+
 def test_problems_of_a_step_that_is_taken_over_are_told_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -322,6 +346,18 @@ def test_cells_that_are_not_of_their_type_are_told_by_row_and_column(
         ]
 
 
+def test_problems_are_told_in_order_before_a_later_piece_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lines = [f"{'x' if i in (10, 20, 60) else i},t,2150-03-01\n" for i in range(1, 101)]
+    (tmp_path / "t.csv").write_text("id,text,when\n" + "".join(lines) + "1,2,3,4\n")
+    monkeypatch.setattr(tables, "BLOCK", 100)
+    found: list[int] = []
+    with pytest.raises(DataError, match="record 101"):
+        read_table(tmp_path / "t.csv", COLUMNS, lambda *_, row, **__: found.append(row))
+    assert found == [10, 20, 60]
+
+
 def test_letters_that_are_no_utf_8_are_told_and_do_not_stop_the_reading(tmp_path: Path):
     rows, found = read(tmp_path / "t.csv", b"id,text,when\n1,20\xb0C,2150-03-01\n2,b,2150-03-01\n")
     assert [row[2] for row in rows] == ["20\ufffdC", "b"]
@@ -336,7 +372,13 @@ def test_letters_that_are_no_utf_8_are_told_and_do_not_stop_the_reading(tmp_path
         ("id;text;when\n1;a;2150-03-01\n", "missing_column", "id"),
         ("id,text,when\n1,a,2150-03-01\n2,a,b,c,d\n", "ragged_row", "record 2"),
         ("id,text,when\n1,a,b,c,d\n2,a,2150-03-01\n", "ragged_row", "record 1"),
-        ('id,text,when\n1,"a,2150-03-01\n' + 400 * "2,a,2150-03-01\n", "open_quote", "quotation"),
+        ("id,text,when,why\n1,a,2150-03-01,b\n2,a,2150-03-01,b,\n", "ragged_row", "record 2"),
+        ('id,text,when\n1,"a,2150-03-01\n' + 400 * "2,a,2150-03-01\n", "open_quote", "record 1 "),
+        (
+            "id,text,when\n" + 99 * "2,a,2150-03-01\n" + '1,"a,2150-03-01\n' + "2,,2150-03-01\n",
+            "open_quote",
+            "record 100 ",
+        ),
     ],
 )
 def test_what_is_no_such_table_is_refused(
@@ -349,3 +391,5 @@ def test_what_is_no_such_table_is_refused(
     assert caught.value.code == code
     assert says in caught.value.message
     assert caught.value.field == str(tmp_path / "t.csv")
+    if code == "open_quote":
+        assert caught.value.seen == '1,"a,2150-03-01'

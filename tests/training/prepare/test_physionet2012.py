@@ -17,9 +17,10 @@ from lanistr.preprocess import PreprocessOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
 from training.data.store import Dataset
+from training.prepare.__main__ import KINDS, _parser
 from training.prepare.physionet2012 import DESCRIPTORS, Stays, deal, join, read_set, samples
 from training.prepare.prepared import SplitOptions, prepare
-from training.prepare.problems import Problems
+from training.prepare.problems import Problems, problems_path
 
 ROOT = Path(__file__).resolve().parents[3]
 TASK = find_task("physionet2012")
@@ -127,6 +128,7 @@ def test_a_set_without_outcomes_is_unlabelled(tmp_path: Path):
         ("03:75,HR,80", "bad_line"),
         ("03:00,HR,high", "bad_line"),
         ("03:00,HR,nan", "bad_line"),
+        ("03:00,HR,1e39", "bad_line"),
         ("03:00,HR", "bad_line"),
         ("03:00,HR,80,90", "bad_line"),
         ("04:00,Age,55", "unknown_parameter"),
@@ -169,10 +171,35 @@ def test_a_file_that_is_no_stay_is_told_and_left_out(tmp_path: Path, content: by
 
 
 def test_a_death_that_is_neither_yes_nor_no_is_told_and_the_stay_unlabelled(tmp_path: Path):
-    write(tmp_path, {1: STAY, 2: STAY}, "1,6,1,5,-1,2\n2,6,1,5,-1,maybe")
+    write(tmp_path, {1: STAY, 2: STAY}, "2,6,1,5,-1,maybe\n1,6,1,5,-1,2")
     found, problems = read(tmp_path)
+    told = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    assert [(Path(each["file"]).name, each["row"], each["seen"]) for each in told] == [
+        ("Outcomes-a.txt", 1, "maybe"), ("Outcomes-a.txt", 2, 2.0),
+    ]  # fmt: skip
     assert problems == {"bad_label": 1, "not_a_number": 1}
     assert [sample.label for sample in samples(found)] == [None, None]
+
+
+def test_stays_and_outcomes_that_do_not_meet_are_told(tmp_path: Path):
+    outcomes = "\n".join(f"{i},6,1,5,-1,0" for i in (1, 7, 8))
+    write(tmp_path, {1: STAY, 2: STAY, 3: STAY}, outcomes)
+    found, problems = read(tmp_path)
+    assert [sample.label for sample in samples(found)] == ["survived", None, None]
+    assert problems == {"no_outcome": 1, "no_stay": 1}
+    told = [json.loads(line) for line in (tmp_path / "problems.jsonl").read_text().splitlines()]
+    assert [each["seen"] for each in told] == ["2, 3", "7, 8"]
+    assert [each["message"] for each in told] == [
+        "2 of 3 stays have no outcome and count as unlabelled",
+        "2 of 3 outcomes are of stays that are not there",
+    ]
+
+
+def test_a_folder_without_stays_is_refused_by_its_path(tmp_path: Path):
+    (tmp_path / "set-a").mkdir()
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    assert caught.value.field == str(tmp_path / "set-a")
 
 
 def test_too_many_problems_stop_the_run(tmp_path: Path):
@@ -243,7 +270,12 @@ def test_a_bad_row_of_the_tables_is_told(tmp_path: Path):
     write(tmp_path, {1: STAY, 2: STAY})
     good, _ = read(tmp_path)
     bad = pl.DataFrame(
-        [(1, 2.0, "Heart", 80.0), (1, None, "HR", 80.0), (1, 2.0, "HR", float("nan"))],
+        [
+            (1, 2.0, "Heart", 80.0),
+            (1, None, "HR", 80.0),
+            (1, 2.0, "HR", float("nan")),
+            (1, 2.0, "HR", 1e39),
+        ],
         schema=good.events.schema,
         orient="row",
     )
@@ -251,7 +283,7 @@ def test_a_bad_row_of_the_tables_is_told(tmp_path: Path):
     events = pl.concat([good.events, bad, lost])
     tables(tmp_path, Stays(good.stays, events, {}, {}))
     found, problems = read(tmp_path)
-    assert problems == {"bad_event": 3, "no_stay": 1}
+    assert problems == {"bad_event": 4, "no_stay": 1}
     assert found.events.equals(good.events)
 
 
@@ -402,6 +434,42 @@ def test_a_test_set_too_small_for_the_test_split_is_refused(test_set: str):
 
 
 # ---- the command --------------------------------------------------------------------------------
+
+
+def command(source: Path, out: Path, *more: str) -> Dataset | None:
+    """Run the command in this process."""
+    words = ["physionet2012", "--sets", "a", "--source", str(source), "--out", str(out), *more]
+    return KINDS["physionet2012"].prepare(_parser().parse_args(words))
+
+
+def test_the_folder_that_the_data_set_stands_in_is_made_before_a_problem_is_listed(tmp_path: Path):
+    write(tmp_path / "raw", dict.fromkeys(range(20), (*STAY, "03:00,Heart,80")))
+    data = command(tmp_path / "raw", tmp_path / "new" / "deep" / "data")
+    assert data is not None
+    assert data.card.source["problems"] == {"unknown_parameter": 20}
+    assert problems_path(data.folder).is_file()
+
+
+def test_a_data_set_that_stands_keeps_its_problems_file_when_it_is_asked_for_again(tmp_path: Path):
+    write(tmp_path / "raw", dict.fromkeys(range(20), (*STAY, "03:00,Heart,80")))
+    out = tmp_path / "data"
+    command(tmp_path / "raw", out)
+    told = problems_path(out).read_bytes()
+    with pytest.raises(DataError) as caught:
+        command(tmp_path / "not there", out)  # refused before anything is read
+    assert caught.value.code == "exists"
+    assert problems_path(out).read_bytes() == told
+
+
+@pytest.mark.parametrize(
+    "words", [("--vocabulary", "/nowhere.txt"), ("--splits", "0.5", "0.5", "0.5")]
+)
+def test_options_that_cannot_be_met_are_refused_before_anything_is_read(
+    tmp_path: Path, words: tuple[str, ...]
+):
+    with pytest.raises(ConfigError) as caught:
+        command(tmp_path / "not there", tmp_path / "data", *words)
+    assert caught.value.field == words[0]
 
 
 def test_the_command_prepares_and_keeps_what_it_decided(tmp_path: Path):

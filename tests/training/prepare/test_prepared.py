@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
 from training.data.store import SPLITS, Dataset, new_folder
+from training.prepare.__main__ import KINDS, _parser
 from training.prepare.prepared import SplitOptions, assign_splits, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -142,6 +144,21 @@ def test_what_was_done_to_values_is_counted(tmp_path: Path):
     }
 
 
+def test_splits_without_a_case_and_labels_all_alike_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    prepared(rows(20, group="one"), tmp_path / "one")
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "no case is in the validation split, whose share is 0.1",
+        "no case is in the test split, whose share is 0.1",
+        "every label is 'died': nothing can be learned from that",
+    ]
+    caplog.clear()
+    mixed = [replace(each, label="survived") for each in rows(1)]
+    prepared([*rows(30)[1:], *mixed], tmp_path / "many")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 # ---- whole or not at all ------------------------------------------------------------------------
 
 
@@ -182,6 +199,18 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
         prepared(rows(5), out)
     assert caught.value.code == "exists"
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_refused_before_anything_is_read_and_stays(tmp_path: Path, there: bool):
+    out, folder = tmp_path / "data", tmp_path / "elsewhere"
+    out.symlink_to(folder)
+    if there:
+        folder.mkdir()
+    with pytest.raises(DataError, match=f"accepted: the folder itself: {folder}"):
+        command_here("--task", "rating", "--out", str(out))
+    assert out.readlink() == folder
+    assert folder.exists() == there
 
 
 SMALL = ("--samples", "80", "--vocabulary-size", "300", "--image-size", "16")
@@ -238,6 +267,11 @@ def test_a_draft_that_another_run_holds_is_left_alone(tmp_path: Path):
 # ---- the command --------------------------------------------------------------------------------
 
 
+def command_here(*arguments: str) -> None:
+    """Run the command in this process."""
+    KINDS["synthetic"].prepare(_parser().parse_args(["synthetic", *arguments]))
+
+
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "training.prepare", "synthetic", *arguments],
@@ -278,24 +312,26 @@ def test_raw_records_are_written_as_users_have_them(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "says"),
+    ("option", "value"),
     [
-        ("--samples", "0", "samples"),
-        ("--missing", "1.5", "missing.all"),
-        ("--missing", "image=2", "missing.by modality.image"),
-        ("--missing", "imag=0.5", "missing.by modality.imag.[key]"),
-        ("--missing", "image", "missing.all"),
-        ("--missing", "image=1=2", "missing.by modality.image"),
-        ("--image-size", "3", "image.size"),
-        ("--vocabulary", "/nowhere.txt", "text.vocabulary"),
+        ("--samples", "0"),
+        ("--missing", "1.5"),
+        ("--missing", "image=2"),
+        ("--missing", "imag=0.5"),
+        ("--missing", "image"),
+        ("--missing", "image=1=2"),
+        ("--image-size", "3"),
+        ("--max-tokens", "0"),
+        ("--vocabulary-size", "0"),
+        ("--vocabulary", "/nowhere.txt"),
+        ("--splits", ".5 .5 .5"),
+        ("--splits", "2 -1 0"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_code_two(
-    tmp_path: Path, option: str, value: str, says: str
-):
+def test_a_users_mistake_is_one_line_and_exit_code_two(tmp_path: Path, option: str, value: str):
     out = str(tmp_path / "data")
-    done = command("--task", "rating", "--out", out, "--samples", "5", option, value)
+    done = command("--task", "rating", "--out", out, "--samples", "5", option, *value.split())
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"error: {says}: ")
+    assert done.stderr.splitlines()[-1].startswith(f"error: {option}: ")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []

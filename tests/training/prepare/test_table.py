@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import signal
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -56,7 +59,7 @@ def prepared(
 ) -> Dataset:
     """Prepare a table in a folder of its own, and return the data set."""
     raw = folder / "raw"
-    raw.mkdir(parents=True)
+    raw.mkdir(parents=True, exist_ok=True)
     place(raw, {name: data, **(files or {})})
     file = write_task(raw, {**TASK, **(task or {})}, {**SOURCE, **(source or {})})
     made = prepare_table(raw / name, file, folder / "data", *more)
@@ -258,6 +261,33 @@ def test_a_picture_may_lie_outside_where_that_is_said(tmp_path: Path):
     assert problems_of(data.folder) == []
 
 
+@pytest.mark.parametrize("far", ["/far", "../../far", "link"])
+@pytest.mark.parametrize(
+    ("part", "columns", "key", "name"),
+    [
+        ("image", {"columns": ["picture"]}, "folder", ""),
+        ("timeseries", {"column": "vitals"}, "folder", ""),
+        ("timeseries", {"id": "stay"}, "file", "all.csv"),
+    ],
+)
+def test_what_the_task_file_names_lies_outside_only_where_that_is_said(
+    part: str, columns: Changes, key: str, name: str, far: str, tmp_path: Path
+):
+    place(tmp_path / "far", {"all.csv": b"stay,hours,pulse,ph\nstay-1,0,80,7.4\n"})
+    start = str(tmp_path / "far") if far == "/far" else far
+    source = {part: {**columns, key: f"{start}/{name}"}}
+    for folder in ("refused", "taken"):
+        (tmp_path / folder / "raw").mkdir(parents=True)
+        (tmp_path / folder / "raw" / "link").symlink_to(tmp_path / "far")
+    with pytest.raises(ConfigError) as caught:
+        prepared(tmp_path / "refused", as_csv(rows()), source=source)
+    assert (caught.value.code, caught.value.field) == ("outside_folder", f"source.{part}.{key}")
+    assert [path.name for path in (tmp_path / "refused").iterdir()] == ["raw"]
+    source[part]["outside"] = True
+    data = prepared(tmp_path / "taken", as_csv(rows()), source=source)
+    assert data.card.missing[part] < 1
+
+
 def test_files_may_lie_elsewhere_than_the_table(tmp_path: Path):
     place(tmp_path / "disk", {})
     table = tmp_path / "cases.csv"
@@ -279,6 +309,8 @@ def test_files_may_lie_elsewhere_than_the_table(tmp_path: Path):
         ("101.3 degF", Quantity(101.3, "degF")),
         ("101degF", Quantity(101.0, "degF")),
         ("-1", -1),
+        ("0x20", "0x20"),
+        ("4_5", "4_5"),
         (7, 7),
         (True, True),
     ],
@@ -287,6 +319,16 @@ def test_numbers_are_read_strictly(cell: Any, value: Any):
     found = read_number(cell)
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "cell", ["1e400", "-1e400", "9" * 400, "1e400 kg", 10**400], ids=lambda cell: str(cell)[:9]
+)
+def test_a_number_that_no_float_holds_is_told_as_it_stands_there(cell: Any):
+    with pytest.raises(InputError) as caught:
+        read_number(cell)
+    assert caught.value.code == "not_finite"
+    assert str(caught.value.seen)[:4] == str(cell)[:4]
 
 
 @pytest.mark.parametrize(
@@ -477,6 +519,38 @@ def test_too_many_problems_stop_the_run_and_leave_the_list_alone(tmp_path: Path)
     assert [each["row"] for each in problems_of(tmp_path / "x" / "data")] == [1, 2, 3, 4]
 
 
+def test_a_case_of_which_nothing_is_left_at_the_end_is_listed_by_its_row(tmp_path: Path):
+    age = {"kind": "number", "range": [0, 120]}
+    label = TASK["label"]
+    task = {"name": "t", "title": "T", "label": label, "metric": "auroc"}
+    task["tabular"] = {"fields": {"age": age}}
+    text = "id,age,died\n" + "".join(f"a{i},{i},survived\n" for i in range(20)) + "b,-5,died\n"
+    (tmp_path / "t.csv").write_text(text)
+    source = {"id": "id", "label": "died"}
+    data = prepare_table(tmp_path / "t.csv", write_task(tmp_path, task, source), tmp_path / "out")
+    assert data is not None
+    (told,) = problems_of(tmp_path / "out")
+    assert (told["code"], told["row"], told["column"], told["seen"]) == (
+        "nothing_usable", 21, "tabular.age", -5,
+    )  # fmt: skip
+    assert told["file"] == str(tmp_path / "t.csv")
+    assert told["message"].endswith("the case b is left out (tabular.age out_of_range)")
+    assert data.card.source["problems"] == data.card.refused == {"nothing_usable": 1}
+
+
+@pytest.mark.parametrize("more", [(), ("--guess",)])
+def test_less_than_no_problems_cannot_be_asked_for(more: tuple[str, ...], tmp_path: Path):
+    place(tmp_path, {"cases.csv": as_csv(rows())})
+    words = ["--source", tmp_path / "cases.csv", "--out", tmp_path / "data", "--most-problems", -1]
+    words += more or ["--task", write_task(tmp_path, TASK, SOURCE)]
+    (tmp_path / "data.problems.jsonl").write_text("{}\n")
+    before = set(tmp_path.iterdir())
+    with pytest.raises(ConfigError) as caught:
+        KINDS["table"].prepare(_parser().parse_args(["table", *map(str, words)]))
+    assert (caught.value.field, caught.value.seen) == ("--most-problems", -1)
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_a_run_that_succeeds_forgets_the_problems_of_the_one_before(tmp_path: Path):
     (tmp_path / "data.problems.jsonl").write_text("{}\n")
     data = prepared(tmp_path, as_csv(rows()))
@@ -491,6 +565,22 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path / "x", as_csv(rows()))
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["raw"]
+
+
+def test_a_killed_run_leaves_nothing_of_its_cases(tmp_path: Path):
+    table = tmp_path / "raw" / "cases.csv"
+    place(table.parent, {table.name: as_csv(rows(20_000))})
+    task = write_task(table.parent, TASK, SOURCE)
+    words = ("--source", table, "--task", task, "--out", tmp_path / "data")
+    with subprocess.Popen(
+        [sys.executable, "-m", "training.prepare", "table", *map(str, words)],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        assert "checking" in process.stderr.readline()
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
 def test_a_filled_folder_is_refused_before_anything_is_read(tmp_path: Path):

@@ -109,7 +109,9 @@ FAULTS |= {
     "minus infinity": cell("age", "-Infinity", "not_finite"),
     "a number beyond all": cell("age", "1e999", "not_finite"),
     "digits of another script": cell("age", "\uff11\uff12", "wrong_type"),
-    "an underscore in a number": cell("age", "1_000", "unknown_unit"),
+    "an underscore in a number": cell("age", "4_5", "wrong_type", says="not a number"),
+    "a number in base sixteen": cell("age", "0x20", "wrong_type", says="not a number"),
+    "a number beyond all, with its unit": cell("age", "1e400 years", "not_finite"),
     "a word of truth for a number": cell("age", "true", "wrong_type"),
     "a missing word nobody named": cell("age", "unbekannt", "wrong_type"),
     "a truth for a number": json_cell("age", True, "wrong_type"),
@@ -121,6 +123,9 @@ FAULTS |= {
     ),
     "Infinity in JSON": json_cell("age", float("inf"), "not_finite"),
     "a whole number beyond floats": json_cell("age", 10**400, "not_finite"),
+    "one where another number means missing": json_cell(
+        "age", 10**400, "not_finite", source={"missing_in": {"age": ["-1"]}}
+    ),
     "a list for a category": json_cell("sex", ["F"], "nested_value"),
     "an object for a category": json_cell("sex", {"F": 1}, "nested_value"),
     "infinity for a category": json_cell("sex", float("-inf"), "not_finite"),
@@ -138,6 +143,11 @@ FAULTS |= {
     "infinity for a label": json_cell("died", float("inf"), "not_finite"),
     "a word for a regression label": cell(
         "age", "old", "bad_label", source={"label": "age"},
+        task={"label": {"kind": "regression", "name": "age"}, "metric": "mae",
+              "tabular": {"fields": {"sex": {"kind": "category"}}}},
+    ),
+    "a label beyond floats": json_cell(
+        "age", 10**400, "not_finite", source={"label": "age"},
         task={"label": {"kind": "regression", "name": "age"}, "metric": "mae",
               "tabular": {"fields": {"sex": {"kind": "category"}}}},
     ),
@@ -208,6 +218,10 @@ FAULTS |= {
     "an absolute path": cell("picture", "/etc/passwd", "outside_folder", says="outside: true"),
     "an absolute path of Windows": cell("picture", "C:\\scans\\1.png", "outside_folder"),
     "a link out of the folder": cell("picture", "link.png", "outside_folder", arrange=make_link),
+    "a link to itself": cell(
+        "picture", "loop.png", "no_such_file",
+        arrange=lambda folder: (folder / "loop.png").symlink_to("loop.png"),
+    ),
     "an address for a picture": cell(
         "picture", "https://example.org/1.png", "not_a_path", says="nothing is fetched"
     ),
@@ -231,6 +245,11 @@ FAULTS |= {
     ),
     "a picture of too many pixels": cell(
         "picture", "a.png", "image_too_large", files={"a.png": picture((8000, 6000))}
+    ),
+    "pictures of too many pixels together": cell(
+        "picture", "a.png; a.png; a.png", "image_too_large", files={"a.png": picture((5000, 4000))},
+        source={"image": {"columns": ["picture"], "separator": ";"}},
+        says="60,000,000 pixels together with the pictures before it",
     ),
     "a picture of too many bytes": cell("picture", "huge.png", "huge_file", arrange=make_huge),
     "one of several pictures": cell(
@@ -310,6 +329,9 @@ FAULTS |= {
         [{"hours": 0, "pulse": 80}, {"hours": -1, "pulse": 80}],
         "negative_hours",
         "vitals[1].hours",
+    ),
+    "a time beyond floats": inline(
+        [{"hours": 10**400, "pulse": 8}], "not_finite", "vitals[0].hours"
     ),
     "a truth for a time": inline([{"hours": True, "pulse": 8}], "not_a_time", "vitals[0].hours"),
     "a variable that is none in the line": inline(

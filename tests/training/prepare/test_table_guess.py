@@ -245,6 +245,18 @@ def test_a_wide_table_of_series_is_described(tmp_path: Path):
     assert problems_of(data.folder) == []
 
 
+def test_a_table_of_series_from_elsewhere_is_said_to_be_outside(tmp_path: Path):
+    table, series = main_table(tmp_path / "here"), tmp_path / "there.csv"
+    lines = (f"stay-{1 + i % 20},{i // 20},{80 + i}" for i in range(200))
+    series.write_text("stay,hours,pulse\n" + "\n".join(lines))
+    task, _ = guessed(table, tmp_path / "task.yaml", "--series", str(series))
+    described = task["source"]["timeseries"]
+    assert (described["file"], described["outside"]) == (str(series), True)
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert data.card.missing["timeseries"] == 0
+
+
 def test_a_long_table_of_series_is_described(tmp_path: Path):
     frame = pl.DataFrame(
         {
@@ -321,6 +333,16 @@ def test_a_table_without_inputs_is_refused(tmp_path: Path):
         guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
     assert caught.value.code == "no_inputs"
     assert not (tmp_path / "task.yaml").exists()
+
+
+def test_a_number_that_no_float_holds_is_no_number(tmp_path: Path):
+    cases = [{**case, "age": 20 + i, "died": "ny"[i % 2]} for i, case in enumerate(rows(40))]
+    cases[3]["age"] = 10**400
+    place(tmp_path, {"cases.jsonl": as_jsonl(cases)})
+    task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    assert task["tabular"]["fields"]["age"]["kind"] == "number"
+    assert "from 20 to 59" in text
+    assert "not numbers, and so problems when prepared: '10000" in text
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"id,label\n", b'id,label\n"a,0\n'])

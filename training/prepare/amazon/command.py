@@ -11,16 +11,16 @@ from lanistr import __version__
 from lanistr.modalities import Modality
 from lanistr.sample import Sample
 from lanistr.tasks import find_task
-from training.data.store import Dataset, refuse_filled
+from training.data.store import Dataset
 from training.prepare import prepared
 from training.prepare.amazon.files import ENDINGS, METADATA, find_files
 from training.prepare.amazon.groups import SPLIT_BY, DealtGroups
 from training.prepare.amazon.pictures import MANIFEST, Pictures
 from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
-from training.prepare.kind import options, preprocess_options, report_options, split_options
+from training.prepare.kind import begin, options
 from training.prepare.late import Late
-from training.prepare.problems import Problems, problems_path
+from training.prepare.prepared import Place
 from training.prepare.sources import file_hashes
 
 HELP = "product reviews of the Amazon Review Data (2018)"
@@ -40,12 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"files ({', '.join(ENDINGS)}) or folders of them; {METADATA}... are metadata",
     )
     parser.add_argument("--pictures", type=Path, help="folder that amazon-images made")
-    parser.add_argument(
-        "--preprocessing",
-        type=Path,
-        help="data set or run whose vocabulary, means and codes are used, as a model that was"
-        " pretrained on it needs; --vocabulary, --max-tokens and --image-size do not count then",
-    )
     parser.add_argument(
         "--max-text-characters", type=int, help="cut longer texts (default: at --max-tokens alone)"
     )
@@ -84,12 +78,11 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         rows=tuple(arguments.rows) if arguments.rows else None,
         most_problems=arguments.most_problems,
     )
-    splits = split_options(arguments)
+    task = find_task("rating")
     files = find_files(arguments.source)
-    refuse_filled(arguments.out)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     # The reporter has the limits: broken lines may be a share, which no number of them is.
-    problems = Problems(problems_path(arguments.out), limit=sys.maxsize)
+    opening = begin(arguments, task, most_problems=sys.maxsize)
+    problems, splits = opening.problems, opening.splits
 
     # ---- what there is -------------------------------------------------------------------------
     pictures = Pictures.open(arguments.pictures, problems, wanted.most_problems)
@@ -110,13 +103,15 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         hashes |= {f"pictures/{name}": each for name, each in manifest.items()}
     return prepared.prepare(
         samples,
-        find_task("rating"),
+        task,
         arguments.out,
-        options=preprocess_options(arguments),
+        options=opening.options,
         splits=splits,
-        report=report_options(arguments),
+        report=opening.report,
+        problems=problems,
+        place_of=_place_of,
         split_of=DealtGroups(found.splits),
-        fitted=arguments.preprocessing,
+        fitted=opening.fitted,
         source={
             "from": "amazon",
             "version": __version__,
@@ -145,6 +140,12 @@ def _sample(
             "verified": str(review.row.get("verified", "unknown")).lower(),
         },
     )
+
+
+def _place_of(case: Sample) -> Place:
+    """Return what a review's name, FILE:LINE, tells."""
+    file, _, line = str(case.id).rpartition(":")
+    return file, int(line)
 
 
 def _category(name: str) -> str:

@@ -16,6 +16,18 @@ log = logging.getLogger(__name__)
 
 SplitBy = Literal["product-and-text", "product-cut-text", "text", "product"]
 SPLIT_BY: tuple[SplitBy, ...] = get_args(SplitBy)
+_COSTS: Mapping[SplitBy, str] = {
+    "product-cut-text": "reviews whose text stands in two splits are left out",
+    "text": "a product may stand in several",
+    "product": "a text may",
+}
+_HELPS: Mapping[SplitBy, tuple[SplitBy, ...]] = {
+    "product-and-text": ("product-cut-text", "text", "product"),
+    "product-cut-text": ("text", "product"),
+    "text": ("product-cut-text", "product"),
+    "product": ("text",),
+}
+"""What may have smaller groups than those that were too large."""
 
 Hashes = NDArray[np.uint64]
 Numbers = NDArray[np.int64]
@@ -161,8 +173,8 @@ def check_dealt(
             code="cannot_split",
             field="--split-by",
             seen=by,
-            accepted="product-cut-text (reviews whose text stands in two splits are left out), text"
-            " (a product may stand in several), product (a text may); or other --splits",
+            accepted=", ".join(f"{each} ({_COSTS[each]})" for each in _HELPS[by])
+            + "; or other --splits",
         )
     if min(parts) < WARN_BELOW:
         log.warning("the splits do not have their shares: %s; %s", largest, shares)

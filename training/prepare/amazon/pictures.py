@@ -202,7 +202,7 @@ def check_picture(data: bytes, name: str) -> str:
     Raises:
         InputError: Pillow cannot decode it, or it has too many pixels.
     """
-    ImagePreprocessor(ImageOptions()).decode(data, name, IssueLog())
+    ImagePreprocessor(ImageOptions()).decode(data, name, IssueLog(), roughly=True)
     with Image.open(io.BytesIO(data)) as picture:
         return str(picture.format)
 

@@ -1,8 +1,8 @@
 """One line of a file of reviews becomes a review in the words of `tasks/rating.yaml`."""
 
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -140,10 +140,8 @@ def _stars(record: Mapping[str, Any], report: Report) -> str | None:
     value = record.get("overall")
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        stars = f"{value:g}"
-        if stars in STARS:
-            return stars
+    if value in map(int, STARS) and not isinstance(value, bool):
+        return f"{value:g}"
     report("overall", value, "1, 2, 3, 4 or 5")
     return None
 
@@ -162,7 +160,9 @@ def _votes(record: Mapping[str, Any], report: Report) -> int | None:
         return None
     text = str(value).strip()
     if isinstance(value, str | int) and not isinstance(value, bool) and _COUNT.fullmatch(text):
-        return int(text.replace(",", ""))
+        digits = text.replace(",", "")
+        if _holds(float(digits)):
+            return int(digits)
     report("vote", value, 'a count, such as "1,234"')
     return None
 
@@ -171,10 +171,15 @@ def _time(record: Mapping[str, Any], report: Report) -> int | None:
     value = record.get("unixReviewTime")
     if value is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and _holds(value):
         return int(value)
     report("unixReviewTime", value, "seconds since 1970")
     return None
+
+
+def _holds(number: float) -> bool:
+    """Whether a float holds a number: JSON has whole numbers of any size, and infinity."""
+    return abs(number) <= sys.float_info.max
 
 
 def _year(record: Mapping[str, Any], time: int | None, report: Report) -> str | None:

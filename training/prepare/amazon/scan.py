@@ -266,8 +266,6 @@ def scan(
         {
             "lines": reporter.lines,
             "broken_lines": reporter.broken,
-            "bad_values": problems.counts["bad_value"],
-            "unreadable_pictures": problems.counts["unreadable_picture"],
             **dict(sorted(counts.items())),
             "groups": int((sizes > 0).sum()),
             "largest_group": int(sizes.max()),

@@ -10,10 +10,10 @@ import polars as pl
 
 from lanistr import __version__
 from lanistr.errors import ConfigError, DataError
-from lanistr.tasks import find_task
-from training.data.store import Dataset, Split, refuse_filled
+from lanistr.tasks import TaskSpec, find_task
+from training.data.store import Dataset, Split
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, report_options, split_options
+from training.prepare.kind import Opening, begin
 from training.prepare.mimic_iv.cohort import (
     ADULT,
     KNOWN,
@@ -31,10 +31,11 @@ from training.prepare.mimic_iv.pictures import extract_pictures
 from training.prepare.mimic_iv.tables import TIME
 from training.prepare.mimic_iv.work import Work
 from training.prepare.prepared import SplitOptions, assign_splits
-from training.prepare.problems import Problems, problems_path
 from training.prepare.sources import file_hashes
 
 log = logging.getLogger(__name__)
+
+_CODE = Path(__file__).parent
 
 HELP = "intensive-care stays from MIMIC-IV's raw files"
 EXAMPLE = "python -m training.prepare mimic-iv --source mimiciv/2.2 --out data/mortality"
@@ -73,17 +74,15 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     if arguments.pairing != "stay" and not arguments.unlabelled:
         raise ConfigError(
             "a patient's combinations have no label",
-            field="pairing",
+            field="--pairing",
             seen=arguments.pairing,
             accepted="--pairing stay, or --unlabelled",
         )
-    refuse_filled(arguments.out)
     layout = find_layout(arguments.source, arguments.notes, arguments.pictures)
     for name in layout.lacking:
         log.warning("the source has no %s", name)
-    options, splits = preprocess_options(arguments), split_options(arguments)
-    problems = Problems(problems_path(arguments.out), arguments.most_problems)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    task = find_task("mortality")
+    opening = begin(arguments, task)
     log.info("hashing the source files")
     hashes = _hashes(layout, arguments)
     wanted = {
@@ -93,21 +92,26 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     }
     key = {
         "version": __version__,
+        "task": task.model_dump(mode="json"),
+        "code": file_hashes(_CODE, _CODE.glob("*.py")),  # the items stand there, too
         "hashes": hashes,
         "pictures": str(layout.pictures and layout.pictures.resolve()),
-        "max_pixels": options.image.max_pixels,
+        "max_pixels": opening.options.image.max_pixels,
         **wanted,
     }
-    with Work(arguments.out, key, problems) as work:
-        extracted, split_of, found = _extract(arguments, layout, work, problems)
+    with Work(arguments.out, key, opening.problems) as work:
+        extracted, split_of, found = _extract(arguments, layout, task, work, opening)
         return prepared.prepare(
             partial(samples_of, extracted, arguments.pairing),
-            find_task("mortality"),
+            task,
             arguments.out,
-            options=options,
-            splits=splits,
-            report=report_options(arguments),
+            options=opening.options,
+            splits=opening.splits,
+            report=opening.report,
+            problems=opening.problems,
+            place_of=lambda case: (layout.stays, None),
             split_of=split_of,
+            fitted=opening.fitted,
             source={
                 "from": "mimic-iv",
                 "version": __version__,
@@ -115,14 +119,17 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
                 "lacking": layout.lacking,
                 **wanted,
                 **found,
-                "problems": dict(sorted(problems.counts.items())),
                 "hashes": hashes,
             },
         )
 
 
 def _extract(
-    arguments: argparse.Namespace, layout: Layout, work: Work, problems: Problems
+    arguments: argparse.Namespace,
+    layout: Layout,
+    task: TaskSpec,
+    work: Work,
+    opening: Opening,
 ) -> tuple[Extracted, dict[str, Split], dict[str, Any]]:
     """Choose the stays and extract what belongs to them.
 
@@ -130,8 +137,7 @@ def _extract(
         the extracted parts, the split of every patient, and the figures for `dataset.json`.
     """
     # ---- which stays ----
-    task = find_task("mortality")
-    everyone = read_stays(layout, problems.add)
+    everyone = read_stays(layout, opening.problems.add)
     stays, attrition = choose(everyone, (KNOWN, ADULT) if arguments.unlabelled else RULES)
     stays = stays.with_columns(stay=pl.int_range(pl.len(), dtype=pl.Int32))
     events_path, events = work.step(
@@ -158,7 +164,7 @@ def _extract(
         "notes",
         lambda out, notebook: extract_notes(layout, owners, out, notebook.add, discharge=discharge),
     )
-    image = preprocess_options(arguments).image
+    image = opening.options.image
     pictures_path, pictures = work.step(
         "pictures",
         lambda out, notebook: extract_pictures(layout, owners, out, notebook.add, image),
@@ -173,7 +179,7 @@ def _extract(
         labelled=not arguments.unlabelled,
     )
     figures = {"attrition": attrition, "events": events, "notes": notes, "pictures": pictures}
-    return extracted, _splits(everyone, owners, split_options(arguments)), figures
+    return extracted, _splits(everyone, owners, opening.splits), figures
 
 
 def _owners(stays: pl.DataFrame, layout: Layout, pairing: str) -> tuple[pl.DataFrame, pl.DataFrame]:

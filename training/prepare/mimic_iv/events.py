@@ -91,9 +91,9 @@ class Extraction:
         waiting: list[pl.DataFrame] = []
         for block in read_blocks(path, columns, self._report):
             self.counts["read"] += block.height
-            block = block.filter(pl.col("itemid").is_in(wanted))
-            self.counts["of the variables"] += block.height
-            waiting.append(block.filter(pl.col(by).is_in(of_stays.implode())))
+            ours = block["itemid"].is_in(wanted)
+            self.counts["of the variables"] += int(ours.sum())
+            waiting.append(block.filter(ours & block[by].is_in(of_stays.implode())))
             if sum(map(len, waiting)) >= _AT_ONCE:
                 yield self._in_window(pl.concat(waiting), items, by, path)
                 waiting.clear()

@@ -126,7 +126,7 @@ def _checked(
         except OSError as exc:
             return "", "missing_picture", f"the picture cannot be read: {exc.strerror}"
         try:
-            decoder.decode(data, path, IssueLog())
+            decoder.decode(data, path, IssueLog(), roughly=True)
         except InputError as exc:
             return "", "unreadable_picture", exc.message
         return hashlib.sha256(data).hexdigest(), "", ""

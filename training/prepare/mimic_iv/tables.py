@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -21,10 +22,12 @@ ROW_TYPE = pl.UInt32()
 
 TIME = pl.Datetime("us")
 
+ItemT = TypeVar("ItemT")
+
 Report = Callable[..., None]
 """`Problems.add`, or what passes on to it."""
 
-BLOCK = 4 << 20
+BLOCK = 16 << 20
 """Bytes that are parsed at once; more are no faster."""
 
 _LONGEST_RECORD = 32 << 20
@@ -41,7 +44,8 @@ def read_blocks(
 ) -> Iterator[pl.DataFrame]:
     """Yield the records of a file, some hundred thousand at a time.
 
-    Memory does not grow with the file. A packed file is unpacked by a second thread.
+    Memory does not grow with the file. Another thread parses the next records while the caller
+    works on these, and one more unpacks what comes then, if the file is packed.
 
     Args:
         path: CSV with a header, plain or, as its name ends in .gz, packed.
@@ -67,13 +71,12 @@ def read_blocks(
                         seen=", ".join(names),
                         accepted=unknown_name(name, names),
                     )
-            before = 0
             bar = tqdm(desc=path.name, unit=" records", unit_scale=True, disable=None, leave=False)
             with bar:
-                for block in _whole_records(file, path):
-                    frame = _parse(block, names, columns, before, path, report)
+                for frame, legible in _made_ahead(_frames(file, names, columns, path)):
+                    if not legible:
+                        _tell_lost_letters(frame, columns, path, report)
                     yield typed(frame, columns, path, report).select(ROW, *columns)
-                    before += frame.height
                     bar.update(frame.height)
         except _DAMAGED as exc:
             if isinstance(exc, OSError) and exc.errno is not None:
@@ -140,11 +143,14 @@ def _names(header: bytes, path: Path) -> list[str]:
     return next(csv.reader([text]))
 
 
-def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _whole_records(file: IO[bytes]) -> Iterator[bytes]:
     """Cut the file into pieces that end where a record ends.
 
     That is at the end of a line up to which the number of quotation marks is even: a mark within a
     quoted cell is doubled.
+
+    Raises:
+        _OpenQuoteError: no such line is near.
     """
     while block := file.read(BLOCK):
         block += file.readline()
@@ -156,24 +162,63 @@ def _whole_records(file: IO[bytes], path: Path) -> Iterator[bytes]:
             lines.append(line)
             marks += line.count(b'"')
             if not line or sum(map(len, lines)) > _LONGEST_RECORD:
-                last = block[block.rfind(b"\n", 0, -1) + 1 :]
-                raise DataError(
-                    "a quotation mark is opened and not closed",
-                    code="open_quote",
-                    field=str(path),
-                    seen=last.decode("utf-8", errors="replace"),
-                )
+                raise _OpenQuoteError(block)
         yield b"".join((block, *lines)) if lines else block
 
 
+class _OpenQuoteError(Exception):
+    """A piece of the file opens a quotation mark, and nothing closes it."""
+
+    def __init__(self, block: bytes) -> None:
+        super().__init__()
+        self.block = block
+
+
+def _open_quote(block: bytes, before: int, path: Path) -> DataError:
+    """Say which record has the last mark that opens, and how it begins."""
+    number, marks, began = before, 0, b""
+    for line in block.split(b"\n"):
+        if marks % 2 == 0:
+            number, began = number + 1, line
+        marks += line.count(b'"')
+    return DataError(
+        f"record {number} opens a quotation mark that is not closed",
+        code="open_quote",
+        field=str(path),
+        seen=began.decode("utf-8", errors="replace"),
+        accepted="a cell that ends with a quotation mark, as it begins",
+    )
+
+
+def _made_ahead(items: Iterator[ItemT]) -> Iterator[ItemT]:
+    """Yield the same items, each made by another thread while the caller works on the one before.
+
+    What making one raises is raised in its place.
+    """
+    with ThreadPoolExecutor(1) as other:
+        coming = other.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = other.submit(next, items, None)
+            yield item
+
+
+def _frames(
+    file: IO[bytes], names: list[str], columns: Mapping[str, pl.DataType], path: Path
+) -> Iterator[tuple[pl.DataFrame, bool]]:
+    """Parse the file piece by piece; say of each whether its letters are UTF-8."""
+    before = 0
+    try:
+        for block in _whole_records(file):
+            frame, legible = _parse(block, names, columns, before, path)
+            yield frame, legible
+            before += frame.height
+    except _OpenQuoteError as exc:
+        raise _open_quote(exc.block, before, path) from None
+
+
 def _parse(
-    block: bytes,
-    names: list[str],
-    columns: Mapping[str, pl.DataType],
-    before: int,
-    path: Path,
-    report: Report,
-) -> pl.DataFrame:
+    block: bytes, names: list[str], columns: Mapping[str, pl.DataType], before: int, path: Path
+) -> tuple[pl.DataFrame, bool]:
     """Parse a block; where that fails, parse it as text, whatever its letters are."""
 
     def parse(
@@ -182,17 +227,17 @@ def _parse(
         return pl.read_csv(
             block,
             has_header=False,
+            # All of them: behind the last column that it is asked for, it looks for no more cells.
             schema={name: types.get(name, pl.String()) for name in names},
-            columns=[names.index(name) for name in columns],
             encoding=encoding,
             missing_columns="insert",
             row_index_name=ROW,
             row_index_offset=before + 1,
-        )
+        ).select(ROW, *columns)
 
     numbers = {name: kind for name, kind in columns.items() if kind.is_numeric()}
     try:
-        return parse(numbers, "utf8")
+        return parse(numbers, "utf8"), True
     except pl.exceptions.PolarsError:
         pass
     try:
@@ -202,8 +247,8 @@ def _parse(
     try:
         block.decode("utf-8")
     except UnicodeDecodeError:
-        _tell_lost_letters(frame, columns, path, report)
-    return frame
+        return frame, False
+    return frame, True
 
 
 def _tell_lost_letters(

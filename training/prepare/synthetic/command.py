@@ -14,7 +14,7 @@ from lanistr.sample import to_record
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
 from training.prepare import prepared
-from training.prepare.kind import options, preprocess_options, report_options, split_options
+from training.prepare.kind import begin, options
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 from training.prepare.synthetic.amazon import write_amazon
 from training.prepare.synthetic.mimic_iv import write_mimic_iv
@@ -52,6 +52,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         unlabelled=arguments.unlabelled,
         seed=arguments.seed,
     )
+    task = find_task(arguments.task)
     if arguments.raw_layout and not arguments.raw:
         raise ConfigError(
             "the layout needs a folder to write to",
@@ -59,17 +60,20 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             seen=arguments.raw_layout,
             accepted=f"--raw DIR --raw-layout {arguments.raw_layout}",
         )
+    opening = begin(arguments, task)
     if arguments.raw:
         write = LAYOUTS[arguments.raw_layout or "jsonl"]
         with new_folder(arguments.raw) as draft:
             write(arguments.task, wanted, draft)
     return prepared.prepare(
         lambda: draw(arguments.task, wanted),
-        find_task(arguments.task),
+        task,
         arguments.out,
-        options=preprocess_options(arguments),
-        report=report_options(arguments),
-        splits=split_options(arguments),
+        options=opening.options,
+        report=opening.report,
+        splits=opening.splits,
+        problems=opening.problems,
+        fitted=opening.fitted,
         source={"from": "synthetic", "version": __version__, **wanted.model_dump(mode="json")},
     )
 

@@ -125,6 +125,10 @@ class CaseReader:
                 subgroups=record["subgroups"],
             )
 
+    def place_of(self, case: Sample) -> tuple[str, int]:
+        """Return the table and the row that a case is of."""
+        return self._name, self._rows_of[str(case.id)]
+
     def provenance(self) -> dict[str, Any]:
         """Say what was read beside the main table."""
         return {

@@ -24,7 +24,10 @@ HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _COMMAS = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?([eE][+-]?[0-9]+)?")
-_WITH_UNIT = re.compile(rf"({NUMBER.pattern})\s*([^\s0-9.,+-].*)")
+_WITH_UNIT = re.compile(
+    rf"(?!0[xob][0-9a-f]+$)({NUMBER.pattern})\s*([^\s0-9.,+_-].*)", re.IGNORECASE
+)
+"""Neither 0x20 nor 4_5, which are numbers to a programming language, has a unit."""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 
 
@@ -32,14 +35,18 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
     """Return what a cell says of a number: the number, one with its unit, or text that is neither.
 
     Raises:
-        InputError: a date, a list, or a decimal comma that nobody spoke of.
+        InputError: a date, a list, a decimal comma that nobody spoke of, or a number beyond all
+            that a float holds.
     """
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, date | time | timedelta):
         raise _a_date(value)
     if not isinstance(value, str):
-        return _scalar(value)
+        found = _scalar(value)
+        if isinstance(found, int):
+            _float(found)  # JSON has whole numbers of any size
+        return found
     text = value
     if decimal == "," and _COMMAS.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
@@ -51,7 +58,7 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
             accepted='a comma before the decimals; or, in `source`, decimal: "."',
         )
     if NUMBER.fullmatch(text):
-        return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else float(text)
+        return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else _float(text)
     whole, _, decimals = text.partition(",")
     if _WITH_COMMA.fullmatch(text) and (len(decimals) != 3 or not int(whole)):  # 1,234 is 1234
         raise InputError(
@@ -63,7 +70,7 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
     if _DATE.match(text):
         raise _a_date(value)
     united = _WITH_UNIT.fullmatch(text)
-    return Quantity(float(united[1]), united[5]) if united else value
+    return Quantity(_float(united[1]), united[5]) if united else value
 
 
 def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
@@ -156,6 +163,22 @@ def read_date(value: Any, like: datetime | None = None) -> datetime:
             code="time_zone",
             seen=str(value),
             accepted=f"dates like {like.isoformat()}",
+        )
+    return found
+
+
+def _float(number: str | int) -> float:
+    """Return a number; one that overflows is told as it stood there, not as infinity."""
+    try:
+        found = float(number)
+    except OverflowError:
+        found = math.inf
+    if math.isinf(found):
+        raise InputError(
+            "too large a number",
+            code="not_finite",
+            seen=str(number),
+            accepted="a number below 1.8e308",
         )
     return found
 

@@ -74,7 +74,7 @@ class ImageColumns(Schema):
         columns: each holds the path of a picture or, in JSON lines and Parquet, a list of them.
         folder: the paths start here; itself below the table's folder or `--files`.
         separator: stands between the paths where a cell holds several.
-        outside: whether a path may be absolute, or lead out of the folder.
+        outside: whether folder and paths may be absolute, or lead out of their folder.
     """
 
     columns: tuple[str, ...] = Field(min_length=1)
@@ -95,7 +95,7 @@ class SeriesColumns(TextFormat):
         column: instead of `file`: the column of the main table with the path of the case's own
             file or, in JSON lines and Parquet, with the rows themselves.
         folder: the paths in `column` start here.
-        outside: whether they may be absolute, or lead out of the folder.
+        outside: whether file, folder and paths may be absolute, or lead out of their folder.
         time: the column with the time of a row.
         time_unit: what a number in it counts. Dates and durations speak for themselves.
         start: the column of the main table with the date from which hours count; needed where

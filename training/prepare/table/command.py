@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lanistr import __version__
 from lanistr.errors import ConfigError
-from training.data.store import Dataset, refuse_filled
+from training.data.store import Dataset
 from training.prepare import prepared
-from training.prepare.kind import preprocess_options, report_options, split_options
-from training.prepare.problems import Problems, problems_path
+from training.prepare.kind import begin
+from training.prepare.problems import problems_path
 from training.prepare.sources import file_hashes
 from training.prepare.table.cases import CaseReader
 from training.prepare.table.columns import read_columns
@@ -68,10 +68,9 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
         )
     task, source = read_columns(arguments.task)
     out: Path = arguments.out
-    options, splits = preprocess_options(arguments), split_options(arguments)
-    refuse_filled(out)
+    opening = begin(arguments, task)
+    problems = opening.problems
     with CaseStore.beside(out) as store:
-        problems = Problems(problems_path(out), arguments.most_problems)
         setting = Setting(
             task,
             source,
@@ -79,7 +78,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             MissingWords(source.missing, source.missing_in),
             problems,
             store,
-            options.image.max_pixels,
+            opening.options.image.max_pixels,
         )
         cases = CaseReader(
             open_table(arguments.source, source, problems), str(arguments.source), setting
@@ -92,18 +91,20 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             cases.samples,
             task,
             out,
-            options=options,
-            splits=splits,
-            report=report_options(arguments),
+            options=opening.options,
+            splits=opening.splits,
+            report=opening.report,
             source={
                 "from": "table",
                 "version": __version__,
                 "files": file_hashes(arguments.source.parent, [arguments.source]),
                 **cases.provenance(),
                 "columns": source.model_dump(mode="json", exclude_defaults=True),
-                "problems": dict(sorted(problems.counts.items())),
             },
-            split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), splits),
+            problems=problems,
+            place_of=cases.place_of,
+            fitted=opening.fitted,
+            split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), opening.splits),
         )
     if problems.counts:
         found = ", ".join(f"{count} {code}" for code, count in problems.counts.most_common())

@@ -1,10 +1,35 @@
-"""Files that the cells of a table name: only below their folder, and only files."""
+"""Files that a task file or the cells of a table name: below their folder, and only files."""
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from lanistr.errors import InputError
+from lanistr.errors import ConfigError, InputError
+
+
+def find_below(folder: Path, named: Path, outside: bool, field: str) -> Path:
+    """Return where a file or folder that the task file names is.
+
+    Args:
+        folder: the path starts here.
+        named: the path.
+        outside: whether it may be absolute, or lead out of the folder.
+        field: where the task file names it.
+
+    Raises:
+        ConfigError: it does, and may not.
+    """
+    path = folder / named
+    if not outside and (named.is_absolute() or not _real(path).is_relative_to(_real(folder))):
+        raise ConfigError(
+            "an absolute path, or one that leads out of the folder",
+            code="outside_folder",
+            field=field,
+            seen=str(named),
+            accepted=f"a path below {folder}; or, beside it, outside: true",
+        )
+    return path
 
 
 class NamedFiles:
@@ -16,7 +41,7 @@ class NamedFiles:
 
     def __init__(self, folder: Path, outside: bool) -> None:
         self.folder = folder
-        self._real = folder.resolve()
+        self._real = _real(folder)
         self._outside = outside
         self._hash = hashlib.sha256()
         self._count = 0
@@ -84,7 +109,7 @@ class NamedFiles:
             path = self.folder / named
             if "\\" in named and not path.exists():
                 path = self.folder / named.replace("\\", "/")  # written on Windows
-            real = path.resolve()
+            real = _real(path)
             exists, is_file = real.exists(), real.is_file()
         except (OSError, ValueError) as exc:
             raise InputError(
@@ -118,6 +143,11 @@ class NamedFiles:
         wanted = path.stem.casefold()
         if not path.parent.is_dir():
             return ""
-        like = (each.name for each in path.parent.iterdir() if each.stem.casefold() == wanted)
-        found = min(like, default=None)
+        like = (each for each in path.parent.iterdir() if each.stem.casefold() == wanted)
+        found = min((each.name for each in like if each.is_file()), default=None)
         return f" (did you mean {found!r}?)" if found else ""
+
+
+def _real(path: Path) -> Path:
+    """Follow the links of a path; `Path.resolve` raises at a loop of them, or not, by version."""
+    return Path(os.path.realpath(path))

@@ -1,19 +1,15 @@
 """What every modality's reader of a table does, and what all of them need."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any
 
 from lanistr.tasks import TaskSpec
 from training.prepare.problems import Problems
 from training.prepare.table.columns import TableSource
 from training.prepare.table.rows import MissingWords, Row
 from training.prepare.table.store import CaseStore
-
-ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True)
@@ -82,34 +78,3 @@ class PartReader(ABC):
     def provenance(self) -> dict[str, Any]:
         """Say what was read beside the main table, with its hash."""
         return {}
-
-
-class Later(Sequence[ItemT]):
-    """Pictures or measurements of a case that are fetched when they are first looked at.
-
-    A data set is gone through several times, and each time for the sake of one modality.
-    """
-
-    def __init__(self, count: int, fetch: Callable[[], Iterable[ItemT]]) -> None:
-        """Begin without the items.
-
-        Args:
-            count: how many there are.
-            fetch: returns them.
-        """
-        self._count = count
-        self._fetch = fetch
-
-    @cached_property
-    def _items(self) -> tuple[ItemT, ...]:
-        return tuple(self._fetch())
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> ItemT: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[ItemT]: ...
-    def __getitem__(self, index: int | slice) -> ItemT | Sequence[ItemT]:
-        return self._items[index]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,10 @@ class MissingWords:
 
 def _spelled(value: float) -> set[str]:
     """Return how a number may stand among the words for missing: -1, -1.0."""
-    return {str(value), format(value, "g")}
+    words = {str(value)}
+    with suppress(OverflowError):  # JSON has whole numbers of any size
+        words.add(format(value, "g"))
+    return words
 
 
 def _fold(word: str) -> str:

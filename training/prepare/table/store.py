@@ -1,17 +1,32 @@
 """Checked cases and their series, kept on disk while a table is prepared."""
 
+import errno
 import json
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
+
+from lanistr.draft import draft_prefix
 
 _TABLES = """
     CREATE TABLE cases (position INTEGER PRIMARY KEY, record TEXT NOT NULL, bare INTEGER NOT NULL);
     CREATE TABLE measured (position INTEGER NOT NULL, hours REAL NOT NULL, vals TEXT NOT NULL);
 """
+
+
+@contextmanager
+def _disk_faults(folder: Path) -> Iterator[None]:
+    """Raise what SQLite says of the disk as the system would say it."""
+    try:
+        yield
+    except sqlite3.OperationalError as exc:
+        # The first byte is the kind, the second where it happened.
+        if exc.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise OSError(errno.EIO, f"the disk is full or fails: {exc}", str(folder)) from exc
 
 
 class CaseStore:
@@ -23,19 +38,25 @@ class CaseStore:
     @classmethod
     @contextmanager
     def beside(cls, out: Path) -> Iterator[Self]:
-        """Open a store in a hidden folder beside `out`, which vanishes with the block."""
+        """Open a store on the disk of `out`, which vanishes with the block, or with the process.
+
+        It holds notes and names, so its file loses its own before anything is in it: then the
+        system removes it however the process ends.
+
+        Raises:
+            OSError: the disk is full or fails.
+        """
         out.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder,
-            # The vocabulary's trainer draws notes from a thread of its own; one reads at a time.
-            closing(
-                sqlite3.connect(Path(folder) / "cases.sqlite", check_same_thread=False)
-            ) as connection,
-        ):
-            # Nothing of it outlives the run: a crash may tear it.
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.executescript(_TABLES)
+        with _disk_faults(out.parent), ExitStack() as held:
+            with tempfile.TemporaryDirectory(prefix=draft_prefix(out), dir=out.parent) as folder:
+                path = Path(folder) / "cases.sqlite"
+                # The vocabulary's trainer draws notes in a thread of its own; one reads at a time.
+                connection = sqlite3.connect(path, check_same_thread=False)
+                held.enter_context(closing(connection))
+                # Without a journal no second file is ever wanted beside this one.
+                connection.execute("PRAGMA journal_mode = OFF")
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.executescript(_TABLES)
             yield cls(connection)
 
     def add(self, position: int, record: Mapping[str, Any], *, bare: bool) -> None:
@@ -72,10 +93,10 @@ class CaseStore:
         for position, record in found:
             yield position, json.loads(record)
 
-    def count_measured(self, position: int) -> int:
-        """Return how many measurements a case has."""
-        query = "SELECT count(*) FROM measured WHERE position = ?"
-        return int(self._connection.execute(query, (position,)).fetchone()[0])
+    def is_measured(self, position: int) -> bool:
+        """Whether a case has measurements."""
+        query = "SELECT 1 FROM measured WHERE position = ? LIMIT 1"
+        return self._connection.execute(query, (position,)).fetchone() is not None
 
     def measured(self, position: int) -> Iterator[tuple[float, dict[str, Any]]]:
         """Yield hours and values of a case's measurements, in the order in which they came."""

@@ -8,11 +8,12 @@ from typing import Any
 from lanistr.errors import ConfigError, DataError, InputError
 from lanistr.preprocess.values import read_value
 from lanistr.sample import Measurements
+from training.prepare.late import Unread
 from training.prepare.sources import file_hashes
 from training.prepare.table.cells import read_date, read_name
-from training.prepare.table.files import NamedFiles
+from training.prepare.table.files import NamedFiles, find_below
 from training.prepare.table.measurements import MeasurementReader
-from training.prepare.table.parts import CaseName, Later, PartReader, Setting
+from training.prepare.table.parts import CaseName, PartReader, Setting
 from training.prepare.table.rows import Row, require, stop
 from training.prepare.table.tables import Table, open_table
 
@@ -38,7 +39,15 @@ class SeriesReader(PartReader):
             )
         self._setting, self._source = setting, source
         self._reader = MeasurementReader(source, setting)
-        self._files = NamedFiles(setting.files / source.folder, source.outside)
+        named = "folder" if source.file is None else "file"
+        # The table of all series, or the folder of one file a case.
+        self._path = find_below(
+            setting.files,
+            getattr(source, named),
+            source.outside,
+            f"source.timeseries.{named}",
+        )
+        self._files = NamedFiles(self._path, source.outside)
         self._cases: dict[str, tuple[int, datetime | None]] = {}
         self._others = 0
         self._main = ""
@@ -75,15 +84,15 @@ class SeriesReader(PartReader):
 
     def restore(self, kept: Any, position: int) -> Any:
         """Return the case's measurements, to be fetched when they are looked at."""
-        count = self._setting.store.count_measured(position)
-        return Later(count, partial(self._fetch, position)) if count else None
+        measured = self._setting.store.is_measured(position)
+        return Unread(partial(self._fetch, position)) if measured else None
 
     def finish(self) -> None:
         """Read the table of all series."""
         if self._source.file is None:
             self._reader.report_unmet(self._main)
         else:
-            path = self._setting.files / self._source.file
+            path = self._path
             table = open_table(path, self._source, self._setting.problems)
             assert self._source.id is not None
             wanted = (self._source.id, *self._reader.columns, *self._reader.variables)
@@ -97,9 +106,8 @@ class SeriesReader(PartReader):
         strays = dict(sorted(self._reader.strays.items()))
         if self._source.file is None:
             return {"series": self._files.provenance(), "unknown_variables": strays}
-        path = self._setting.files / self._source.file
         return {
-            "series": file_hashes(path.parent, [path]),
+            "series": file_hashes(self._path.parent, [self._path]),
             "rows_of_other_cases": self._others,
             "unknown_variables": strays,
         }

@@ -1,10 +1,12 @@
 """What a column may be, and why."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from training.prepare.table.cells import NUMBER
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.guess.statistics import ColumnStatistics
 
@@ -162,4 +164,4 @@ def _stray(column: ColumnStatistics, words: frozenset[str]) -> list[str]:
 
 
 def _is_number(word: str) -> bool:
-    return bool(re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", word))
+    return bool(NUMBER.fullmatch(word)) and math.isfinite(float(word))

@@ -167,7 +167,7 @@ def told_by(column: str, label: str, rows: Iterable[Mapping[str, Any]]) -> float
 
     def group(value: Any) -> str:
         if grouped and NUMBER.fullmatch(str(value)):
-            return str(sum(float(value) >= cut for cut in cuts))
+            return str(sum(float(str(value)) >= cut for cut in cuts))  # of any size
         return str(value)
 
     labels = Counter(word for _, word in pairs)

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from lanistr.draft import written_to
 from lanistr.errors import ConfigError, DataError
 from training.prepare.problems import Problems, problems_path
 from training.prepare.table.columns import TableSource, TextFormat
@@ -54,7 +55,8 @@ def write_guess(
             accepted="text, paths of pictures, numbers or categories",
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(Draft(path.name, table, roles, form, found).text(), encoding="utf-8")
+    with written_to(out):
+        out.write_text(Draft(path.name, table, roles, form, found).text(), encoding="utf-8")
     log.info(
         "%s: a first guess from %d rows and %d columns; read it, edit it, then prepare with --task",
         out, table.rows, len(table.columns),

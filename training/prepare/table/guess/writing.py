@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from training.prepare.table.columns import UNDECIDED, TableSource, TextFormat
 from training.prepare.table.guess.kinds import Guess, learned, order_classes
@@ -184,6 +185,8 @@ class Draft:
             "    time: " + (_quoted(guessed.time) if guessed.time else
                             _quoted(UNDECIDED) + "  # DECIDE: the column with the time"),
         )  # fmt: skip
+        if Path(file).is_absolute():
+            self._add("    outside: true  # the file is not below the table's folder or --files")
         if guessed.dated:
             names = ", ".join(each.name for each in self._roles.dates) or "none looks like a date"
             self._add(

@@ -1,0 +1,96 @@
+"""YAML that people write: settings by name, none of them twice."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lanistr.errors import LanistrError
+
+
+class RepeatedKeyError(yaml.MarkedYAMLError):
+    """A key stands twice in one mapping, where PyYAML would let the last one win.
+
+    Attributes:
+        key: as it is written.
+        line: of the second, from 1.
+        first: of the first.
+    """
+
+    def __init__(self, first: yaml.ScalarNode, second: yaml.ScalarNode) -> None:
+        super().__init__(
+            problem=f"the key {second.value!r} stands twice", problem_mark=second.start_mark
+        )
+        self.key = second.value
+        self.first, self.line = (each.start_mark.line + 1 for each in (first, second))
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values and refuses a key that stands twice.
+
+    Looked for before anything is made of the nodes: keys that `<<` brings may be given anew.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: dict[tuple[str, str], yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                first = seen.setdefault((key.tag, key.value), key)
+                if first is not key:
+                    raise RepeatedKeyError(first, key)
+        return node
+
+
+def read_yaml(text: str) -> Any:
+    """Return what a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is not YAML, or a key stands twice (`RepeatedKeyError`).
+        ValueError: it has a date that is none.
+    """
+    return yaml.load(text, _Loader)
+
+
+def read_settings(path: Path, what: str, error: type[LanistrError]) -> dict[str, Any]:
+    """Read a file of settings.
+
+    Args:
+        path: of the file.
+        what: what the settings make, in a word.
+        error: what to raise.
+
+    Raises:
+        error: the file cannot be read, is not YAML, has a key twice, or no keys at all.
+    """
+    field = str(path)
+    try:
+        data = read_yaml(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise error(f"cannot be read: {exc.strerror}", code=f"no_{what}_file", field=field) from exc
+    except UnicodeDecodeError as exc:
+        raise error(f"not UTF-8: {exc}", code=f"no_{what}_file", field=field) from exc
+    except RepeatedKeyError as exc:
+        raise error(
+            f"line {exc.line}: a key stands twice",
+            code="repeated_key",
+            field=field,
+            seen=exc.key,
+            accepted=f"each key once; this one stands in line {exc.first} already",
+        ) from exc
+    except (yaml.YAMLError, ValueError) as exc:
+        raise error(f"not YAML: {one_line(exc)}", code="bad_yaml", field=field) from exc
+    if not isinstance(data, dict):
+        raise error(
+            f"not a {what}",
+            code="bad_schema",
+            field=field,
+            seen=data,
+            accepted="settings by name, as YAML",
+        )
+    return data
+
+
+def one_line(exc: Exception) -> str:
+    """Return what an error says, on one line."""
+    return " ".join(str(exc).split())

@@ -1,0 +1,103 @@
+"""What the comparisons share: nothing is made twice, and nothing is taken for something else."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.commands import call, evaluated, judged, made, said, said_of_seeds, validation
+from lanistr.command import run_command
+from lanistr.tasks import find_task
+from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
+from training.data.store import Dataset
+from training.run import Run
+
+SMALL = ("--vocabulary-size", 300, "--image-size", 16)
+
+
+def test_what_was_made_with_the_same_settings_is_kept_and_with_others_is_another(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    def data(samples: int) -> Path:
+        words = ("synthetic", "--task", "rating", "--samples", samples, *SMALL)
+        return made(tmp_path, "data", "training.prepare", *words)
+
+    def run(epochs: int) -> Path:
+        words = ("--recipe", "demo", "--data", data(60), "--set", f"optim.epochs={epochs}")
+        return made(tmp_path, "run", "training.finetune", *words)
+
+    short = run(1)
+    assert capfd.readouterr().err.count("-m training.") == 2
+    assert run(1) == short
+    assert capfd.readouterr().err == ""
+    longer = run(2)
+    assert longer != short
+    assert Run.open(longer).config.recipe["optim"]["epochs"] == 2
+    assert len(Dataset.open(data(70))) == 70
+
+    # ---- and its figures are those of the report -------------------------------------------------
+    names = ("accuracy", "quadratic_kappa")
+    found = evaluated(longer, data(60), names)
+    assert set(found["metrics"]) == set(found["intervals"]) == set(names)
+    capfd.readouterr()
+    assert evaluated(longer, data(60), names) == found
+    assert capfd.readouterr().err == ""
+    assert -1 <= validation(longer, "quadratic_kappa") <= 1
+
+
+def test_a_file_counts_by_its_content_and_the_work_folder_may_move(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    raw, work = tmp_path / "raw", tmp_path / "work"
+    place(raw, {})
+    task = write_task(raw, TASK, SOURCE)
+
+    def data(count: int, work: Path) -> Path:
+        work.mkdir(exist_ok=True)
+        (work / "cases.csv").write_bytes(as_csv(rows(count)))
+        words = ("--source", work / "cases.csv", "--files", raw, "--task", task, *SMALL)
+        return made(work, "data", "training.prepare", "table", *words)
+
+    few = data(20, work)
+    more = data(22, work)
+    assert (len(Dataset.open(few)), len(Dataset.open(more))) == (20, 22)
+    capfd.readouterr()
+    shutil.move(work, tmp_path / "moved")
+    assert data(20, tmp_path / "moved") == tmp_path / "moved" / few.name
+    assert capfd.readouterr().err == ""
+
+
+def test_a_command_that_fails_is_named_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words = ("training.prepare", "synthetic", "--task", "mortalty", "--out", tmp_path / "data")
+    with pytest.raises(SystemExit) as left:
+        run_command(lambda: call(*words))
+    assert left.value.code == 2
+    *_, reason, line = capfd.readouterr().err.splitlines()
+    assert "did you mean 'mortality'?" in reason
+    assert line.startswith("error: python -m training.prepare synthetic --task mortalty --out")
+    assert line.endswith("the command failed; its own lines above say why; seen 'exit code 2'")
+
+
+def test_a_mean_is_told_with_its_intervals_over_seeds_and_cases():
+    assert said([0.5], ".3f") == "0.500"
+    assert said([0.1, 0.2, 0.3], "+.2f") == "+0.20 [-0.05 to +0.45]"  # t of 2: 4.303
+    seeds = [
+        {"metrics": {"auroc": value}, "intervals": {"auroc": [value - 0.1, value + 0.2]}}
+        for value in (0.6, 0.7)
+    ]
+    assert said_of_seeds(seeds[:1], ["auroc"], ".1f") == "auroc 0.6 (0.5 to 0.8)"
+    assert said_of_seeds(seeds, ["auroc"], ".2f") == "auroc 0.65 [0.01 to 1.29] (0.55 to 0.85)"
+
+
+def test_another_method_is_judged_by_the_figures_asked_for():
+    label = find_task("mortality").label
+    truth = np.array([0, 0, 1, 1] * 10, dtype=np.float32)
+    outputs = np.log(np.stack([1 - (0.2 + 0.5 * truth), 0.2 + 0.5 * truth], axis=1))
+    found = judged(outputs, truth, label, ["auroc", "brier"])
+    assert found["metrics"] == {"auroc": 1, "brier": pytest.approx((0.2**2 + 0.3**2) / 2)}
+    assert found["intervals"]["auroc"] == [1, 1]
+    low, high = found["intervals"]["brier"]
+    assert low < found["metrics"]["brier"] < high
