@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, numpy_helper
 
 import export.__main__ as export
+from export import reduce
 from export.builds import Standard, Writer, check_fit, make_build, points_lost
 from export.cases import chosen_cases, example_cases
 from export.graphs import graph_sources
@@ -58,6 +62,33 @@ def test_a_reduced_build_that_was_asked_for_is_refused_and_leaves_nothing(
     assert refused.value.field == "mae"
     assert str(refused.value.seen).endswith("points lost")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reduced_build_that_overflows_is_left_out_too(
+    stars_finetuned: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    really = reduce.REDUCERS["int8"]
+
+    def overflow(graph: Path, out: Path) -> None:
+        really(graph, out)
+        proto = onnx.load(out)
+        for tensor in proto.graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT:
+                endless = np.full_like(numpy_helper.to_array(tensor), np.inf)
+                tensor.CopyFrom(numpy_helper.from_array(endless, tensor.name))
+        onnx.save(proto, out)
+
+    monkeypatch.setitem(reduce.REDUCERS, "int8", overflow)
+    out = tmp_path / "bundle"
+    command(export.main, "--run", stars_finetuned, "--out", out, "--formats", "onnx")
+    (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert "the graph does not compute what the model computes" in warning.message
+    assert [each.name for each in Bundle.open(out).manifest.builds] == ["onnx fp32"]
+    assert not (out / "onnx" / "int8").exists()
 
 
 def test_a_metric_that_the_test_split_does_not_determine_says_nothing_for_a_reduced_build(
