@@ -5,7 +5,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,23 @@ from training.run import Run
 # ---- calling ------------------------------------------------------------------------------------
 
 
-def call(*command: object, threads: int = 1) -> None:
+@dataclass(frozen=True)
+class Spent:
+    """What a command took.
+
+    Attributes:
+        seconds: by the clock on the wall.
+        cpu: seconds of all processors, which other work on the machine takes none of.
+        peak_mb: the most memory that it had at once; no less than this process had when it began
+            (the system counts what a process is made of).
+    """
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+
+
+def call(*command: object, threads: int = 1) -> Spent:
     """Run one of our commands as a user would; its own lines go to standard error.
 
     Args:
@@ -36,14 +54,19 @@ def call(*command: object, threads: int = 1) -> None:
     words = [sys.executable, "-m", *map(str, command)]
     print(" ".join(words[1:]), file=sys.stderr)
     env = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    done = subprocess.run(words, check=False, stdout=sys.stderr, env=env)
-    if done.returncode:
+    started = time.perf_counter()
+    with subprocess.Popen(words, stdout=sys.stderr, env=env) as process:
+        _, status, usage = os.wait4(process.pid, 0)  # as `wait`, and tells what was used
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
         raise LanistrError(
             "the command failed; its own lines above say why",
             code="failed_command",
             field=" ".join(["python", *words[1:]]),
-            seen=f"exit code {done.returncode}",
+            seen=f"exit code {process.returncode}",
         )
+    seconds = time.perf_counter() - started
+    return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
 def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:

@@ -72,6 +72,7 @@ def _blaming(file: str, run: Run) -> Run:
 
 def _open_onnx(data: bytes, graph: Graph, precision: Precision) -> Run:
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # which OMP_NUM_THREADS bounds
     # Several pools of threads that wait by spinning take the processor from one another.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = open_session(data, graph, graph.file, options, ["CPUExecutionProvider"])

@@ -24,8 +24,13 @@ class Signature(NamedTuple):
     outputs: dict[str, Tensor]
 
 
-def export_onnx(source: GraphSource, path: Path) -> Signature:
+def export_onnx(source: GraphSource, path: Path, *, fused: bool = True) -> Signature:
     """Write one graph, weights inside, and return its inputs and outputs for the manifest.
+
+    Args:
+        source: what to export.
+        path: of the file.
+        fused: attention is onnxruntime's own operator; else it is made of standard ones.
 
     Raises:
         BundleError: the exporter froze an axis that must vary; it does not say so itself.
@@ -45,7 +50,7 @@ def export_onnx(source: GraphSource, path: Path) -> Signature:
             # A module that takes `*arrays` has one argument in the exporter's eyes.
             dynamic_shapes={"arrays": shapes} if source.variadic else shapes,
             opset_version=OPSET,
-            custom_translation_table=translations(),
+            custom_translation_table=translations() if fused else None,
             dynamo=True,
             verbose=False,
         )

@@ -87,8 +87,11 @@ class Reference:
         with torch.inference_mode():
             projected = [model.encode(batch.parts) for batch in batches]
             fused = [
-                {subset: model(_part_of(batch, subset)) for subset in subsets(list(batch.parts))}
-                for batch in batches
+                {
+                    subset: model.fuse(_part_of(batch, subset), {m: tokens[m] for m in subset})
+                    for subset in subsets(list(batch.parts))
+                }
+                for batch, tokens in zip(batches, projected, strict=True)
             ]
         return cls(len(set().union(*chosen)), batches, projected, fused)
 

@@ -132,13 +132,12 @@ class Lanistr(nn.Module):
             company: modalities that other processes run right now. One that this batch lacks is
                 run over an empty row, which changes no number but keeps the processes in step.
         """
-        assert self.head is not None, "a model without a head predicts nothing"
         batch = self.complete(batch)
         empty = self.empty_rows(company, batch)
         projected = self.encode(ordered(batch.parts, empty))
-        cls_BD = self.fusion(*self.assemble(batch, projected))[:, 0]
-        logits = self.head(cls_BD) + nothing(projected[each] for each in empty)
-        return Output(logits, functional.normalize(cls_BD, dim=-1))
+        output = self.fuse(batch, projected)
+        idle = nothing(projected[each] for each in empty)
+        return Output(output.logits + idle, output.embedding)
 
     def complete(self, batch: TensorBatch) -> TensorBatch:
         """Return the batch to encode: as it is, but for `compat="release"`, which fills it up."""
@@ -157,6 +156,12 @@ class Lanistr(nn.Module):
                 for each, part in parts.items()
             }
         )
+
+    def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
+        """Predict from the projected tokens (R, N, D) of a batch's rows, by modality."""
+        assert self.head is not None, "a model without a head predicts nothing"
+        cls_BD = self.fusion(*self.assemble(batch, projected))[:, 0]
+        return Output(self.head(cls_BD), functional.normalize(cls_BD, dim=-1))
 
     def empty_rows(
         self, company: Collection[Modality], batch: TensorBatch
