@@ -131,16 +131,12 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
     """
     graphs = {name: writer.write(name, runtime, precision) for name in writer.sources}
     build, exported = _compared(writer, standard, runtime, precision, graphs)
-    whole = {
-        name: graph
-        for name, difference in build.parity.items()
-        if name != FUSION
-        and difference > _FAR_OFF
-        and (graph := writer.write(name, runtime, "fp32")) != graphs[name]
-    }
-    if whole:
-        log.info("%s: %s stays at fp32", build.name, ", ".join(whole))
-        build, exported = _compared(writer, standard, runtime, precision, graphs | whole)
+    parity = build.parity.items()
+    far = [name for name, difference in parity if name != FUSION and difference > _FAR_OFF]
+    if far:
+        log.info("%s: %s stays at fp32", build.name, ", ".join(far))
+        graphs |= {name: writer.write(name, runtime, "fp32") for name in far}
+        build, exported = _compared(writer, standard, runtime, precision, graphs, far)
     dataset, metric = standard.dataset, standard.dataset.task.metric
     rows = dataset.rows("test", labelled=True)
     size = 1 if build.alone else _TOGETHER  # as it is served
@@ -158,14 +154,16 @@ def _compared(
     runtime: Runtime,
     precision: Precision,
     graphs: Mapping[str, Graph],
+    whole: Sequence[str] = (),
 ) -> tuple[Build, Exported]:
-    """Run the graphs beside the model."""
+    """Run the graphs beside the model, those named in `whole` at float32."""
     paths = {graph.file: writer.draft / graph.file for graph in graphs.values()}
     build = Build(
         runtime=runtime,
         precision=precision,
         bytes=sum(path.stat().st_size for path in paths.values()),
         graphs=dict(graphs),
+        whole=tuple(whole),
         parity={},
     )
     opened = open_graphs(build, lambda file: paths[file].read_bytes())

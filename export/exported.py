@@ -28,11 +28,12 @@ def open_graphs(build: Build, read: Callable[[str], bytes]) -> dict[str, Run]:
         BundleError: a graph cannot be loaded, or is not what the manifest says; also when it is
             run, that it does not compute.
     """
-    open_graph = _OPENERS[build.runtime]
-    return {
-        name: _blaming(graph.file, open_graph(read(graph.file), graph, build.precision))
-        for name, graph in build.graphs.items()
-    }
+    opened: dict[str, Run] = {}
+    for name, graph in build.graphs.items():
+        precision = "fp32" if name in build.whole else build.precision
+        run = _OPENERS[build.runtime](read(graph.file), graph, precision)
+        opened[name] = _blaming(graph.file, run)
+    return opened
 
 
 class Exported:

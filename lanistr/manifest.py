@@ -70,6 +70,8 @@ class Build(Schema):
             to be run under autocast.
         bytes: of the files; 0: not said (bundles of format 1).
         graphs: by modality, and `fusion`.
+        whole: those of them that stay at float32, being far off in the build's precision; in bf16
+            they are run outside autocast.
         parity: largest difference of each graph's output from the eager model's, as a share of the
             output's largest value where that is above 1; on real cases, see `Extent`.
         proof: the same on the inputs in proof.npz.
@@ -83,6 +85,7 @@ class Build(Schema):
     precision: Precision
     bytes: int = Field(ge=0)
     graphs: dict[str, Graph]
+    whole: tuple[str, ...] = ()
     parity: dict[str, float]
     proof: dict[str, float] = {}
     metrics: dict[str, float] = {}
@@ -217,6 +220,9 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
                 ", ".join(sorted(build.graphs)),
                 ", ".join(sorted(modalities)),
             )
+        if not modalities.issuperset(build.whole):
+            fault = f"{build.name} leaves graphs whole that it has not"
+            raise misfit(path, fault, ", ".join(build.whole), ", ".join(sorted(modalities)))
         for name, graph in build.graphs.items():
             promised = _promised(name, manifest.width, task.label.outputs)
             for said, wanted in zip((graph.inputs, graph.outputs), promised, strict=True):

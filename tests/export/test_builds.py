@@ -174,10 +174,13 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
 
     monkeypatch.setattr("export.builds._FAR_OFF", math.inf)
     reduced = make_build(writer, standard, "onnx", "int8")
+    narrow = make_build(writer, standard, "torchscript", "bf16")
+    assert not reduced.whole + narrow.whole
     assert not [each for each in caplog.messages if "stays" in each]
     monkeypatch.setattr("export.builds._FAR_OFF", 1e-4)
     mixed = make_build(writer, standard, "onnx", "int8")
     assert "onnx int8: tabular stays at fp32" in caplog.messages
+    assert mixed.whole == ("tabular",)
 
     files = {name: graph.file for name, graph in mixed.graphs.items()}
     assert files == {"tabular": "onnx/fp32/tabular.onnx", "fusion": "onnx/int8/fusion.onnx"}
@@ -186,6 +189,13 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
     assert whole.parity["fusion"] < mixed.parity["fusion"] != reduced.parity["fusion"]
     assert mixed.metrics != reduced.metrics
     assert mixed.bytes == sum((tmp_path / each).stat().st_size for each in files.values())
+
+    # Autocast, which has no files of its own, is left out for that graph.
+    outside = make_build(writer, standard, "torchscript", "bf16")
+    assert outside.whole == ("tabular",)
+    assert outside.graphs == narrow.graphs
+    assert outside.parity["tabular"] < 1e-4 < narrow.parity["tabular"]
+    assert outside.parity["fusion"] > 1e-4
 
     # Of the graphs in float32 that the others were made of, only this one is kept.
     writer.keep([mixed])

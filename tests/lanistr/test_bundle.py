@@ -219,6 +219,11 @@ def test_two_builds_of_one_name_are_refused(folder: Path):
     assert "two builds are called onnx fp32" in refused(folder).message
 
 
+def test_a_graph_left_whole_must_be_one_of_the_build(folder: Path):
+    change_build(folder, lambda build: build.update(whole=["image", "tabulra"]))
+    assert "onnx fp32 leaves graphs whole that it has not" in refused(folder).message
+
+
 def test_a_bundle_without_builds_is_refused(folder: Path):
     change_manifest(folder, builds=[])
     assert refused(folder).field == "builds"
