@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 
@@ -15,11 +15,14 @@ from lanistr import __version__
 from service.api import health, predict, problems, tasks
 from service.api.access import Access
 from service.api.examples import example
+from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.openapi import document
 from service.bundles import open_bundles
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
+from service.hangup import on_hangup
+from service.security import Security
 from service.settings import Settings
 
 _DESCRIPTION = """
@@ -36,7 +39,9 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
+        ConfigError: the file of keys cannot be read.
     """
+    keys = None if settings.keys is None else Keys(settings.keys)
     bundles = open_bundles(settings.bundles)
     lanes = Lanes(settings.threads, settings.large_bytes)
     predictors = {
@@ -46,18 +51,29 @@ def create_app(settings: Settings) -> FastAPI:
             lanes,
             budget=settings.batch_tokens,
             places=settings.queue,
+            most_tokens=settings.case_tokens,
+            most_pixels=settings.pixels,
         )
         for name, bundle in bundles.items()
     }
+
+    actions: dict[str, Callable[[], None]] = {}
+    if keys is not None:
+        warn_of_unserved(keys, predictors)
+        actions["keys"] = keys.reload
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         for each in predictors.values():
             each.scheduler.start()
-        warming = asyncio.create_task(_warm_up(app, predictors))
-        yield
+        running = [asyncio.create_task(_warm_up(app, predictors))]
+        if keys is not None:
+            running.append(asyncio.create_task(keys.watch()))
+        with on_hangup(actions):
+            yield
         app.state.status = "stopping"
-        warming.cancel()
+        for task in running:
+            task.cancel()
         for each in predictors.values():
             await each.scheduler.close()
         lanes.shutdown()
@@ -67,13 +83,16 @@ def create_app(settings: Settings) -> FastAPI:
         title="LANISTR", version=__version__, description=_DESCRIPTION, lifespan=lifespan
     )
     app.state.settings = settings
+    app.state.keys = keys
     app.state.predictors = predictors
     app.state.status = "starting"
     app.openapi = _once(partial(document, app, bundles))  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Access)
-    for router in (predict.router, tasks.router, health.router):
-        app.include_router(router)
+    app.add_middleware(Security)
+    for router in (predict.router, tasks.router):
+        app.include_router(router, dependencies=[Depends(authorize)])
+    app.include_router(health.router)  # whoever watches the service needs no key
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:

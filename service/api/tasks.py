@@ -38,8 +38,15 @@ Chosen = Annotated[Predictor, Depends(find_predictor)]
 
 @router.get("/tasks", response_model=Tasks)
 async def list_tasks(request: Request) -> Tasks:
-    """List the tasks that are served."""
-    return Tasks(tasks=[_summary(each.bundle) for each in request.app.state.predictors.values()])
+    """List the tasks that are served, as far as the key reaches."""
+    key = request.state.key
+    return Tasks(
+        tasks=[
+            _summary(each.bundle)
+            for name, each in request.app.state.predictors.items()
+            if key is None or key.reaches(name)
+        ]
+    )
 
 
 @router.get("/tasks/{task}", response_model=TaskDetail)

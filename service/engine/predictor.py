@@ -77,12 +77,25 @@ class Predictor:
         lanes: threads that read and preprocess, shared by all bundles.
         budget: tokens of one run.
         places: requests inside at once.
+        most_tokens: of one case, encoded and fused; None for no limit.
+        most_pixels: of all pictures of a case, where the bundle allows more.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, lanes: Lanes, *, budget: int, places: int
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        lanes: Lanes,
+        *,
+        budget: int,
+        places: int,
+        most_tokens: int | None = None,
+        most_pixels: int | None = None,
     ) -> None:
+        if most_pixels is not None:
+            bundle.preprocessor.restrict(pixels=most_pixels)
         self.bundle = bundle
+        self._most_tokens = most_tokens
         self.backend = backend
         self._lanes = lanes
         self._graphs = backend.build.graphs
@@ -116,7 +129,9 @@ class Predictor:
         started = perf_counter()
         name, features = await self._lanes.run(size, self._prepare, read)
         prepared_ms = 1e3 * (perf_counter() - started)
-        outcome = await self.scheduler.submit(Job(features, explain))
+        job = Job(features, explain)
+        self._refuse_too_dear(job)
+        outcome = await self.scheduler.submit(job)
         output = outcome.result.output
         if not np.isfinite(output).all():
             raise FloatingPointError("the head's output is not finite")
@@ -155,6 +170,19 @@ class Predictor:
                     seen=len(rows),
                     accepted="one",
                 )
+
+    def _refuse_too_dear(self, job: Job) -> None:
+        tokens = self._cost.case(job.features, job.coalitions())
+        if self._most_tokens is not None and tokens > self._most_tokens:
+            error = InputError(
+                "the record is too large for the model",
+                code="too_many_tokens",
+                field="body",
+                seen=f"{tokens:,} tokens encoded and fused",
+                accepted=f"at most {self._most_tokens:,}: fewer or shorter notes and pictures, "
+                "or no explanation",
+            )
+            raise UnusableRecordError(error, job.features.issues)
 
     def _explain(self, outputs: Mapping[Subset, Floats]) -> Explanation:
         calibration, label = self.bundle.calibration, self.bundle.task.label
