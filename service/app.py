@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -12,16 +11,17 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 
 from lanistr import __version__
+from lanistr.bundle import Bundle
 from service.api import health, predict, problems, tasks
 from service.api.access import Access
-from service.api.examples import example
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.openapi import document
-from service.bundles import open_bundles
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
 from service.hangup import on_hangup
+from service.models import Models
 from service.security import Security
 from service.settings import Settings
 
@@ -42,31 +42,33 @@ def create_app(settings: Settings) -> FastAPI:
         ConfigError: the file of keys cannot be read.
     """
     keys = None if settings.keys is None else Keys(settings.keys)
-    bundles = open_bundles(settings.bundles)
     lanes = Lanes(settings.threads, settings.large_bytes)
-    predictors = {
-        name: Predictor(
+    cache = TokenCache(settings.cache_bytes)
+
+    def open_predictor(bundle: Bundle) -> Predictor:
+        backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
+        return Predictor(
             bundle,
-            OnnxBackend(bundle, settings.device, settings.precision, settings.threads),
+            backend,
             lanes,
+            cache,
             budget=settings.batch_tokens,
             places=settings.queue,
             most_tokens=settings.case_tokens,
             most_pixels=settings.pixels,
         )
-        for name, bundle in bundles.items()
-    }
 
-    actions: dict[str, Callable[[], None]] = {}
+    models = Models(settings.bundles, open_predictor)
+
+    actions: dict[str, Callable[[], None]] = {"bundles": models.look}
     if keys is not None:
-        warn_of_unserved(keys, predictors)
-        actions["keys"] = keys.reload
+        warn_of_unserved(keys, models)
+        actions["keys"] = keys.look
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for each in predictors.values():
-            each.scheduler.start()
-        running = [asyncio.create_task(_warm_up(app, predictors))]
+        models.start()
+        running = [asyncio.create_task(_work(app, models, settings.watch_seconds))]
         if keys is not None:
             running.append(asyncio.create_task(keys.watch()))
         with on_hangup(actions):
@@ -74,8 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.status = "stopping"
         for task in running:
             task.cancel()
-        for each in predictors.values():
-            await each.scheduler.close()
+        await models.close()
         lanes.shutdown()
 
     # FastAPI's own documentation pages load their scripts from a CDN; these bring them along.
@@ -84,9 +85,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.keys = keys
-    app.state.predictors = predictors
+    app.state.models = models
     app.state.status = "starting"
-    app.openapi = _once(partial(document, app, bundles))  # type: ignore[method-assign]
+    app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Access)
     app.add_middleware(Security)
@@ -101,26 +102,27 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _warm_up(app: FastAPI, predictors: dict[str, Predictor]) -> None:
-    """Send each task's example down the whole way once; only then is the service ready."""
+async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:
+    """Get ready, then keep up with the folder of bundles."""
     try:
-        for each in predictors.values():
-            await each.predict(partial(example, each.bundle.task), explain=True)
+        await models.warm_up()
     except Exception:
         app.state.status = "failed"
         _log.exception("the service cannot answer its own example")  # no one's data
-    else:
-        app.state.status = "ready"
-        _log.info("ready")
+        return
+    app.state.status = "ready"
+    _log.info("ready")
+    await models.watch(watch_seconds)
 
 
-def _once(make: Any) -> Any:
-    """Return a function that makes the document when it is first asked for."""
-    made: list[dict[str, Any]] = []
+def _current(app: FastAPI, models: Models) -> Callable[[], dict[str, Any]]:
+    """Return a function that makes the document again where what is served has changed."""
+    made: dict[int, dict[str, Any]] = {}
 
     def openapi() -> dict[str, Any]:
-        if not made:
-            made.append(make())
-        return made[0]
+        if models.changes not in made:
+            made.clear()
+            made[models.changes] = document(app, {n: each.bundle for n, each in models.items()})
+        return made[models.changes]
 
     return openapi

@@ -1,8 +1,9 @@
-"""SIGHUP: whoever has a file reads or opens it again."""
+"""SIGHUP: whoever has read a file looks at it again."""
 
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,21 +12,18 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def on_hangup(actions: Mapping[str, Callable[[], None]]) -> Iterator[None]:
-    """Run the actions, each in a thread, whenever the signal comes; on the running event loop."""
-    loop = asyncio.get_running_loop()
-    running: set[asyncio.Task[None]] = set()
+    """Call the actions, which must not take long, on the running loop whenever the signal comes."""
+    if threading.current_thread() is not threading.main_thread():  # only it gets signals
+        yield
+        return
 
-    async def act() -> None:
-        _log.info("hangup: %s", ", ".join(actions) or "nothing to do")
+    def act() -> None:
+        _log.info("SIGHUP: looking at %s", ", ".join(actions))
         for action in actions.values():
-            await asyncio.to_thread(action)
+            action()
 
-    def start() -> None:
-        task = loop.create_task(act())
-        running.add(task)  # the loop itself holds a task only weakly
-        task.add_done_callback(running.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, start)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, act)
     try:
         yield
     finally:

@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from lanistr.bundle import Bundle
+from service.api.schemas import PredictionAnswer
 from service.api.trace import Trace
-from service.engine.predictor import Predicted
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer. Nothing of a payload stands here but what was predicted.
+    """One request and its answer.
 
     Attributes:
         id: of the request.
@@ -19,7 +18,7 @@ class Exchange:
         key: name of the key that the client showed; None without keys.
         task: that was asked for and may be answered; None where there is none.
         code: of the problem that it ended in, or "ok".
-        cases: what was predicted, in order, with the bundle that did.
+        answers: to each case, in order.
     """
 
     id: str
@@ -27,14 +26,14 @@ class Exchange:
     key: str | None = None
     task: str | None = None
     code: str = "ok"
-    cases: list[tuple[Bundle, Predicted]] = field(default_factory=list)
+    answers: list[PredictionAnswer] = field(default_factory=list)
 
     @property
     def parts(self) -> str:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
-        if len(self.cases) != 1:
-            return "several" if self.cases else ""
-        return "+".join(self.cases[0][1].used)
+        if len(self.answers) != 1:
+            return "several" if self.answers else ""
+        return "+".join(self.answers[0].modalities.used)
 
 
 def exchange_of(request: HTTPConnection) -> Exchange:

@@ -13,6 +13,7 @@ import logging
 import math
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -128,6 +129,7 @@ class Keys:
         self._mark = _mark(path)
         self._keys = _read(path)
         self._buckets: dict[str, Bucket] = {}
+        self._look = asyncio.Event()
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._keys)
@@ -168,11 +170,18 @@ class Keys:
             _log.info("keys read again: %d", len(self._keys))
 
     async def watch(self) -> None:
-        """Read the file again whenever it has changed, until cancelled."""
+        """Read the file again whenever it has changed, or `look` says, until cancelled."""
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            if await asyncio.to_thread(_mark, self._path) != self._mark:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), _LOOK_SECONDS)
+            changed = await asyncio.to_thread(_mark, self._path) != self._mark
+            if changed or self._look.is_set():
+                self._look.clear()
                 await asyncio.to_thread(self.reload)
+
+    def look(self) -> None:
+        """Read the file again now."""
+        self._look.set()
 
 
 def new_key(name: str, **more: Any) -> tuple[str, str]:
@@ -210,7 +219,7 @@ async def authorize(request: Request) -> None:
         if task is not None and not key.reaches(task):
             raise _beyond(key, "task", task, "tasks: " + (", ".join(key.tasks or ()) or "none"))
         keys.charge(key)
-    if task in state.predictors:
+    if task in state.models:
         exchange.task = task
 
 

@@ -232,5 +232,5 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
         file.write_text(new_line.replace("new", "neu"))
         os.utime(file, ns=(mark.st_atime_ns, mark.st_mtime_ns))
         server.process.send_signal(signal.SIGHUP)
-        assert server.says("hangup: keys")
+        assert server.says("SIGHUP: looking at bundles, keys")
         wait_for(lambda: status(new) == 200 and " key neu" in server.log())
