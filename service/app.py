@@ -12,15 +12,18 @@ from starlette.responses import RedirectResponse
 
 from lanistr import __version__
 from lanistr.bundle import Bundle
+from service import telemetry
 from service.api import health, predict, problems, tasks
 from service.api.access import Access
 from service.api.keys import Keys, authorize, warn_of_unserved
+from service.api.metrics import router as metrics_router
 from service.api.openapi import document
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
 from service.hangup import on_hangup
+from service.metrics import Metrics
 from service.models import Models
 from service.security import Security
 from service.settings import Settings
@@ -44,6 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
     keys = None if settings.keys is None else Keys(settings.keys)
     lanes = Lanes(settings.threads, settings.large_bytes)
     cache = TokenCache(settings.cache_bytes)
+    metrics = Metrics()
+    metrics.watch(cache)
 
     def open_predictor(bundle: Bundle) -> Predictor:
         backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
@@ -56,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
             places=settings.queue,
             most_tokens=settings.case_tokens,
             most_pixels=settings.pixels,
+            metrics=metrics.task(bundle.task.name),
         )
 
     models = Models(settings.bundles, open_predictor)
@@ -81,10 +87,15 @@ def create_app(settings: Settings) -> FastAPI:
 
     # FastAPI's own documentation pages load their scripts from a CDN; these bring them along.
     app: FastAPI = FastAPIOffline(
-        title="LANISTR", version=__version__, description=_DESCRIPTION, lifespan=lifespan
+        title="LANISTR",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        telemetry=telemetry.CONFIG,
     )
     app.state.settings = settings
     app.state.keys = keys
+    app.state.metrics = metrics
     app.state.models = models
     app.state.status = "starting"
     app.openapi = _current(app, models)  # type: ignore[method-assign]
@@ -93,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Security)
     for router in (predict.router, tasks.router):
         app.include_router(router, dependencies=[Depends(authorize)])
+    app.include_router(metrics_router)
     app.include_router(health.router)  # whoever watches the service needs no key
 
     @app.get("/", include_in_schema=False)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import trace
 from service.api.exchange import Exchange, exchange_of
 from service.api.trace import Trace
+from service.telemetry import hide_query
 
 HEADER = "X-Request-ID"
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -42,9 +43,11 @@ class Access:
         sent = headers.get(HEADER, "")
         exchange = Exchange(
             sent if _VALID.fullmatch(sent) else uuid4().hex,
+            scope["app"].state.metrics,
             Trace.below(headers.getlist(trace.HEADER)),
         )
         scope.setdefault("state", {})["exchange"] = exchange
+        hide_query()
         started, status = perf_counter(), 0
 
         async def answer(message: Message) -> None:
@@ -64,7 +67,8 @@ class Access:
 
 
 def _tell(scope: Scope, exchange: Exchange, status: int, seconds: float) -> None:
-    """Write the line; `service.logs` makes JSON of the facts where that is wished for."""
+    """Count the exchange and write its line, with the facts for `service.logs.JsonLines`."""
+    exchange.metrics.exchanged(exchange.task or "", status, exchange.code, exchange.parts, seconds)
     facts = {
         "method": scope["method"],
         "path": scope["path"],

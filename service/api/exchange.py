@@ -6,6 +6,7 @@ from starlette.requests import HTTPConnection
 
 from service.api.schemas import PredictionAnswer
 from service.api.trace import Trace
+from service.metrics import Metrics
 
 
 @dataclass(slots=True)
@@ -14,6 +15,7 @@ class Exchange:
 
     Attributes:
         id: of the request.
+        metrics: of the service.
         trace: the client's, if it sent one.
         key: name of the key that the client showed; None without keys.
         task: that was asked for and may be answered; None where there is none.
@@ -22,6 +24,7 @@ class Exchange:
     """
 
     id: str
+    metrics: Metrics
     trace: Trace | None = None
     key: str | None = None
     task: str | None = None
@@ -34,6 +37,11 @@ class Exchange:
         if len(self.answers) != 1:
             return "several" if self.answers else ""
         return "+".join(self.answers[0].modalities.used)
+
+    def add(self, answer: PredictionAnswer) -> None:
+        """Take in the answer to a case."""
+        self.answers.append(answer)
+        self.metrics.answered(answer)
 
 
 def exchange_of(request: HTTPConnection) -> Exchange:

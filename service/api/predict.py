@@ -55,7 +55,7 @@ async def predict(
             ),
         )
     answer = _answer(predictor.bundle, predicted, request_id(request))
-    exchange_of(request).answers.append(answer)
+    exchange_of(request).add(answer)
     return Response(answer.json_bytes(), media_type="application/json")
 
 

@@ -15,6 +15,7 @@ from lanistr.importance import Subset, shapley
 from lanistr.issues import InputIssue, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
+from service.drift import Drift
 from service.engine.backends import Backend, Floats
 from service.engine.batching import paying
 from service.engine.cache import Key, RowKeys, TokenCache
@@ -22,6 +23,8 @@ from service.engine.cost import Cost
 from service.engine.lanes import Lanes
 from service.engine.runner import Job, Result, Runner
 from service.engine.scheduler import Scheduler
+from service.metrics import Metrics, TaskMetrics
+from service.telemetry import tell_stages
 
 
 class UnusableRecordError(Exception):
@@ -82,6 +85,7 @@ class Predictor:
         places: requests inside at once.
         most_tokens: of one case, encoded and fused; None for no limit.
         most_pixels: of all pictures of a case, where the bundle allows more.
+        metrics: where it is noted what comes in and what it takes.
     """
 
     def __init__(
@@ -95,7 +99,10 @@ class Predictor:
         places: int,
         most_tokens: int | None = None,
         most_pixels: int | None = None,
+        metrics: TaskMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics().task("")
+        self._drift = Drift(bundle.preprocessor, self._metrics)
         if most_pixels is not None:
             bundle.preprocessor.restrict(pixels=most_pixels)
         self.bundle = bundle
@@ -115,9 +122,10 @@ class Predictor:
             width=width,
             budget=budget,
             together=paying(backend, width, longest),
+            metrics=self._metrics,
         )
         self.scheduler: Scheduler[Job, Result] = Scheduler(
-            runner, runner.cost, budget=budget, places=places
+            runner, runner.cost, budget=budget, places=places, metrics=self._metrics
         )
 
     async def close(self) -> None:
@@ -153,17 +161,19 @@ class Predictor:
         if not np.isfinite(output).all():
             raise FloatingPointError("the head's output is not finite")
         calibration, label = self.bundle.calibration, self.bundle.task.label
+        timing_ms = {
+            "preprocess": prepared_ms,
+            "queue": outcome.queue_ms,
+            "inference": outcome.inference_ms,
+        }
+        tell_stages(timing_ms, task=self.bundle.task.name, version=self.bundle.manifest.version)
         return Predicted(
             id=name,
             prediction=calibration.predict(output, label, coverage),
             used=tuple(each for each in Modality if each in features.rows),
             issues=features.issues,
             explanation=self._explain(outcome.result.coalitions) if explain else None,
-            timing_ms={
-                "preprocess": prepared_ms,
-                "queue": outcome.queue_ms,
-                "inference": outcome.inference_ms,
-            },
+            timing_ms=timing_ms,
         )
 
     def _prepare(
@@ -171,9 +181,13 @@ class Predictor:
     ) -> tuple[str | None, Features, Mapping[Modality, Sequence[Key]]]:
         log = IssueLog()
         try:
-            sample = read_record(read(), self.bundle.task, log)
-            features = self.bundle.preprocessor.apply(sample, log)
+            with self._metrics.stage("parse"):
+                record = read()
+            with self._metrics.stage("preprocess"):
+                sample = read_record(record, self.bundle.task, log)
+                features = self.bundle.preprocessor.apply(sample, log)
             self._refuse_uncommon_rows(features)
+            self._drift.note(features)
         except InputError as exc:
             raise UnusableRecordError(exc, log.issues) from None
         return sample.id, features, self._keys.of(features)
