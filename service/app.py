@@ -18,6 +18,8 @@ from service.api.access import Access
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
 from service.api.openapi import document
+from service.api.record import Record
+from service.audit import AuditLog
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
@@ -42,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
-        ConfigError: the file of keys cannot be read.
+        ConfigError: the file of keys cannot be read, or the audit log not written.
     """
     keys = None if settings.keys is None else Keys(settings.keys)
     lanes = Lanes(settings.threads, settings.large_bytes)
@@ -70,6 +72,10 @@ def create_app(settings: Settings) -> FastAPI:
     if keys is not None:
         warn_of_unserved(keys, models)
         actions["keys"] = keys.look
+    audit = None
+    if settings.audit is not None:
+        audit = AuditLog(settings.audit, settings.audit_failure, metrics)
+        actions["audit log"] = audit.reopen
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -83,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
         for task in running:
             task.cancel()
         await models.close()
+        if audit is not None:
+            await audit.close()
         lanes.shutdown()
 
     # FastAPI's own documentation pages load their scripts from a CDN; these bring them along.
@@ -94,12 +102,14 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=telemetry.CONFIG,
     )
     app.state.settings = settings
+    app.state.audit = audit
     app.state.keys = keys
     app.state.metrics = metrics
     app.state.models = models
     app.state.status = "starting"
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
+    app.add_middleware(Record)
     app.add_middleware(Access)
     app.add_middleware(Security)
     for router in (predict.router, tasks.router):

@@ -99,6 +99,14 @@ class Settings(Schema):
     open_metrics: bool = Field(
         default=False, description="with keys: /metrics needs none, true or false"
     )
+    audit: Path | None = Field(
+        default=None, description="file that every prediction is put on record in, a line each"
+    )
+    audit_failure: Literal["refuse", "count"] = Field(
+        default="refuse",
+        description="what happens while the audit log cannot be written: refuse, requests get 503; "
+        "count, they are answered and the missing records counted",
+    )
     log_format: Literal["text", "json"] = Field(
         default="text", description="of the log: text, or json, an object a line"
     )

@@ -1,5 +1,6 @@
 """What is known of one exchange by now; the log, the metrics and the audit read it here."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -21,6 +22,8 @@ class Exchange:
         task: that was asked for and may be answered; None where there is none.
         code: of the problem that it ended in, or "ok".
         answers: to each case, in order.
+        streamed: the answer is a stream, whose pieces are put on record one by one.
+        record: puts what is known on record; None without an audit log.
     """
 
     id: str
@@ -30,18 +33,31 @@ class Exchange:
     task: str | None = None
     code: str = "ok"
     answers: list[PredictionAnswer] = field(default_factory=list)
+    streamed: bool = False
+    record: Callable[[], Awaitable[None]] | None = None
 
     @property
     def parts(self) -> str:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
-        if len(self.answers) != 1:
-            return "several" if self.answers else ""
+        if len(self.answers) != 1 or self.streamed:
+            return "several" if self.answers or self.streamed else ""
         return "+".join(self.answers[0].modalities.used)
 
     def add(self, answer: PredictionAnswer) -> None:
         """Take in the answer to a case."""
         self.answers.append(answer)
         self.metrics.answered(answer)
+
+    async def put_on_record(self) -> None:
+        """Put the answers to some cases of a stream on record, before they leave.
+
+        Raises:
+            AuditUnavailableError: that cannot be done.
+        """
+        self.streamed = True
+        if self.record is not None:
+            await self.record()
+        self.answers.clear()
 
 
 def exchange_of(request: HTTPConnection) -> Exchange:

@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse
 
 from service.api.keys import OPEN
 from service.api.schemas import Health, Readiness
+from service.audit import AuditLog
 
 router = APIRouter(tags=["state"])
 
@@ -24,5 +25,8 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> JSONResponse:
     """Say whether the models are loaded and warm."""
     status: str = request.app.state.status
+    audit: AuditLog | None = request.app.state.audit
+    if status == "ready" and audit is not None and not audit.available:
+        status = "audit_unavailable"
     readiness = Readiness(status=status, tasks=list(request.app.state.models))
     return JSONResponse(readiness.model_dump(), 200 if status == "ready" else 503)

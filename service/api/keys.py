@@ -27,6 +27,7 @@ from starlette.requests import Request
 from lanistr.errors import ConfigError, LanistrError, unknown_name
 from lanistr.schema import Schema
 from service.api.exchange import exchange_of
+from service.audit import AuditUnavailableError
 
 _PREFIX = "lanistr_"
 """By which those who look for keys in public places know one."""
@@ -208,6 +209,7 @@ async def authorize(request: Request) -> None:
         NoKeyError: no key was shown, or none that is known.
         OutOfScopeError: the key is not for the task.
         TooFastError: the key was used too often.
+        AuditUnavailableError: the answer could not be put on record.
     """
     state, exchange = request.app.state, exchange_of(request)
     task = request.path_params.get("task")
@@ -221,6 +223,8 @@ async def authorize(request: Request) -> None:
         keys.charge(key)
     if task in state.models:
         exchange.task = task
+        if request.method == "POST" and state.audit is not None and not state.audit.available:
+            raise AuditUnavailableError
 
 
 async def authorize_metrics(request: Request) -> None:

@@ -74,6 +74,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "headers_too_large": (431, "The headers are too large"),
     # ours
     "internal": (500, "The service failed"),
+    "audit_unavailable": (503, "The audit log cannot be written"),
     "too_busy": (503, "Too many requests are waiting"),
 }
 """Status and title by code."""
@@ -160,6 +161,11 @@ def _seen(value: Any) -> Any:
 
 async def _usage(request: Request, error: Exception) -> Response:
     assert isinstance(error, LanistrError)
+    return respond_to(request, error)
+
+
+def respond_to(request: Request, error: LanistrError) -> Response:
+    """Answer with a user's mistake, or ours."""
     return _of(request, error, headers=_headers(error))
 
 
