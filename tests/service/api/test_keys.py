@@ -133,7 +133,8 @@ def test_every_route_but_those_for_everyone_asks_for_a_key(keys):
         router = getattr(route, "original_router", None)
         inner = router.routes if router else [route]
         for each in inner:
-            given = route.include_context.dependencies if router else []
+            given = [*getattr(each, "dependencies", ())]
+            given += route.include_context.dependencies if router else []
             asked = [dependency.dependency.__name__ for dependency in given]
             found[each.path] = any(name.startswith("authorize") for name in asked)
     assert found["/predict/{task}"]
