@@ -112,10 +112,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Record)
     app.add_middleware(Access)
     app.add_middleware(Security)
-    for router in (predict.router, tasks.router):
+    for router in (predict.router, tasks.router, health.router):
         app.include_router(router, dependencies=[Depends(authorize)])
-    app.include_router(metrics_router)
-    app.include_router(health.router)  # whoever watches the service needs no key
+    app.include_router(metrics_router)  # asks for a key of its own
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:

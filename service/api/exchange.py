@@ -22,7 +22,8 @@ class Exchange:
         task: that was asked for and may be answered; None where there is none.
         code: of the problem that it ended in, or "ok".
         answers: to each case, in order.
-        streamed: the answer is a stream, whose pieces are put on record one by one.
+        cases: how many were answered.
+        owe: counts a further case against the rate of the key; None where it has none.
         record: puts what is known on record; None without an audit log.
     """
 
@@ -33,18 +34,22 @@ class Exchange:
     task: str | None = None
     code: str = "ok"
     answers: list[PredictionAnswer] = field(default_factory=list)
-    streamed: bool = False
+    cases: int = 0
+    owe: Callable[[], None] | None = None
     record: Callable[[], Awaitable[None]] | None = None
 
     @property
     def parts(self) -> str:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
-        if len(self.answers) != 1 or self.streamed:
-            return "several" if self.answers or self.streamed else ""
+        if self.cases != 1 or not self.answers:
+            return "several" if self.cases else ""
         return "+".join(self.answers[0].modalities.used)
 
     def add(self, answer: PredictionAnswer) -> None:
         """Take in the answer to a case."""
+        if self.cases and self.owe is not None:
+            self.owe()
+        self.cases += 1
         self.answers.append(answer)
         self.metrics.answered(answer)
 
@@ -54,7 +59,6 @@ class Exchange:
         Raises:
             AuditUnavailableError: that cannot be done.
         """
-        self.streamed = True
         if self.record is not None:
             await self.record()
         self.answers.clear()

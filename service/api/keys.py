@@ -36,7 +36,7 @@ _LOOK_SECONDS = 1.0
 """How often the file is looked at."""
 
 OPEN: dict[str, Any] = {"security": []}
-"""For the OpenAPI document, on a route that asks for no key."""
+"""What a route says as its `openapi_extra` to ask for no key, here and in the document."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
 
@@ -117,6 +117,10 @@ class Bucket:
         self.left -= 1
         return 0.0
 
+    def owe(self) -> None:
+        """Take one on credit: a further case of a request that has begun."""
+        self.left -= 1
+
 
 class Keys:
     """The keys of a file, which is read again when it changes.
@@ -144,21 +148,21 @@ class Keys:
                 found = each
         return found
 
-    def charge(self, key: Key, cases: int = 1) -> None:
-        """Count a request against the key; further cases of it on credit.
+    def charge(self, key: Key) -> Bucket | None:
+        """Count a request against the key; return what is left of it, None where there is no limit.
 
         Raises:
             TooFastError: none is left.
         """
         if key.per_minute is None:
-            return
+            return None
         bucket = self._buckets.get(key.name)
         size = float(key.burst or max(1, key.per_minute))
         if bucket is None or (bucket.rate, bucket.size) != (key.per_minute / 60, size):
             bucket = self._buckets[key.name] = Bucket(key.per_minute / 60, size, size)
         if wait := bucket.take():
             raise TooFastError(key, math.ceil(wait))
-        bucket.left -= cases - 1
+        return bucket
 
     def reload(self) -> None:
         """Read the file again; if it is bad, keep what was read before and say so."""
@@ -203,7 +207,7 @@ def new_key(name: str, **more: Any) -> tuple[str, str]:
 
 
 async def authorize(request: Request) -> None:
-    """Let a request pass, or not; a dependency of every router but those that are for everyone.
+    """Let a request pass, or not; a dependency of every router. A route that is `OPEN` says so.
 
     Raises:
         NoKeyError: no key was shown, or none that is known.
@@ -212,7 +216,9 @@ async def authorize(request: Request) -> None:
         AuditUnavailableError: the answer could not be put on record.
     """
     state, exchange = request.app.state, exchange_of(request)
-    task = request.path_params.get("task")
+    if (getattr(request.scope["route"], "openapi_extra", None) or {}).get("security") == []:
+        return
+    task = request.path_params.get("task", request.path_params.get("name"))
     keys: Keys | None = state.keys
     request.state.key = None
     if keys is not None:
@@ -220,7 +226,8 @@ async def authorize(request: Request) -> None:
         exchange.key = key.name
         if task is not None and not key.reaches(task):
             raise _beyond(key, "task", task, "tasks: " + (", ".join(key.tasks or ()) or "none"))
-        keys.charge(key)
+        if bucket := keys.charge(key):
+            exchange.owe = bucket.owe
     if task in state.models:
         exchange.task = task
         if request.method == "POST" and state.audit is not None and not state.audit.available:
