@@ -61,7 +61,7 @@ demo: install  ## train and export the two demo bundles again, from synthetic re
 lock: $(UV)  ## pin the requirements again
 	$(COMPILE) --extra service --extra cpu -o requirements/service.txt
 	$(COMPILE) --extra service --extra cpu --extra client --extra training --extra export \
-		--extra dev -c requirements/service.txt -o requirements/dev.txt
+		--extra otel --extra dev -c requirements/service.txt -o requirements/dev.txt
 
 # Without ensurepip (which some distributions split off) `venv` still works when asked for no pip.
 $(UV):

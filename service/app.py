@@ -2,27 +2,32 @@
 
 import asyncio
 import logging
-import signal
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 
 from lanistr import __version__
 from lanistr.bundle import Bundle
+from service import telemetry
 from service.api import health, predict, problems, tasks
 from service.api.access import Access
+from service.api.keys import Keys, authorize, warn_of_unserved
+from service.api.metrics import router as metrics_router
 from service.api.openapi import document
+from service.api.record import Record
+from service.audit import AuditLog
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
+from service.hangup import on_hangup
+from service.metrics import Metrics
 from service.models import Models
+from service.security import Security
 from service.settings import Settings
 
 _DESCRIPTION = """
@@ -39,9 +44,13 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
+        ConfigError: the file of keys cannot be read, or the audit log not written.
     """
+    keys = None if settings.keys is None else Keys(settings.keys)
     lanes = Lanes(settings.threads, settings.large_bytes)
     cache = TokenCache(settings.cache_bytes)
+    metrics = Metrics()
+    metrics.watch(cache)
 
     def open_predictor(bundle: Bundle) -> Predictor:
         backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
@@ -52,35 +61,60 @@ def create_app(settings: Settings) -> FastAPI:
             cache,
             budget=settings.batch_tokens,
             places=settings.queue,
+            most_tokens=settings.case_tokens,
+            most_pixels=settings.pixels,
+            metrics=metrics.task(bundle.task.name),
         )
 
     models = Models(settings.bundles, open_predictor)
 
+    actions: dict[str, Callable[[], None]] = {"bundles": models.look}
+    if keys is not None:
+        warn_of_unserved(keys, models)
+        actions["keys"] = keys.look
+    audit = None
+    if settings.audit is not None:
+        audit = AuditLog(settings.audit, settings.audit_failure, metrics)
+        actions["audit log"] = audit.reopen
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         models.start()
-        at_work = asyncio.create_task(_work(app, models, settings.watch_seconds))
-        if threading.current_thread() is threading.main_thread():  # only it gets signals
-            hangup = partial(_look_now, models)
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
-        yield
+        running = [asyncio.create_task(_work(app, models, settings.watch_seconds))]
+        if keys is not None:
+            running.append(asyncio.create_task(keys.watch()))
+        with on_hangup(actions):
+            yield
         app.state.status = "stopping"
-        at_work.cancel()
+        for task in running:
+            task.cancel()
         await models.close()
+        if audit is not None:
+            await audit.close()
         lanes.shutdown()
 
     # FastAPI's own documentation pages load their scripts from a CDN; these bring them along.
     app: FastAPI = FastAPIOffline(
-        title="LANISTR", version=__version__, description=_DESCRIPTION, lifespan=lifespan
+        title="LANISTR",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        telemetry=telemetry.CONFIG,
     )
     app.state.settings = settings
+    app.state.audit = audit
+    app.state.keys = keys
+    app.state.metrics = metrics
     app.state.models = models
     app.state.status = "starting"
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
+    app.add_middleware(Record)
     app.add_middleware(Access)
+    app.add_middleware(Security)
     for router in (predict.router, tasks.router, health.router):
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(authorize)])
+    app.include_router(metrics_router)  # asks for a key of its own
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:
@@ -100,12 +134,6 @@ async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:
     app.state.status = "ready"
     _log.info("ready")
     await models.watch(watch_seconds)
-
-
-def _look_now(models: Models) -> None:
-    """On SIGHUP."""
-    _log.info("SIGHUP: looking for changed bundles")
-    models.look()
 
 
 def _current(app: FastAPI, models: Models) -> Callable[[], dict[str, Any]]:

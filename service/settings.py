@@ -62,6 +62,13 @@ class Settings(Schema):
     body_seconds: float = Field(
         default=30, gt=0, description="how long a body may take to arrive before it gets 408"
     )
+    header_seconds: float = Field(
+        default=10, gt=0, description="how long headers may take to arrive before they get 408"
+    )
+    header_bytes: int = Field(default=65_536, ge=1024, description="largest headers of a request")
+    idle_seconds: int = Field(
+        default=5, ge=1, description="how long a connection is kept for a further request"
+    )
     body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
     large_bytes: int = Field(
         default=250_000, ge=1, description="bodies from here on do not hold up smaller ones"
@@ -71,7 +78,38 @@ class Settings(Schema):
     notes: int = Field(default=64, ge=1, description="most notes of a case")
     note_characters: int = Field(default=200_000, ge=1, description="longest note")
     pictures: int = Field(default=16, ge=1, description="most pictures of a case")
+    pixels: int = Field(
+        default=40_000_000,
+        ge=1,
+        description="most pixels of all pictures of a case, seen before any is decoded; a bundle "
+        "may have a lower limit",
+    )
     series_rows: int = Field(default=20_000, ge=1, description="most rows of a time series")
+    series_hours: float = Field(
+        default=87_600, gt=0, description="largest time in a series, either way from its start"
+    )
+    case_tokens: int = Field(
+        default=200_000, ge=1, description="most tokens of a case, encoded and fused together"
+    )
+    keys: Path | None = Field(
+        default=None,
+        description="file of API keys, see `python -m service keys new --help`; without it, the "
+        "service answers everyone",
+    )
+    open_metrics: bool = Field(
+        default=False, description="with keys: /metrics needs none, true or false"
+    )
+    audit: Path | None = Field(
+        default=None, description="file that every prediction is put on record in, a line each"
+    )
+    audit_failure: Literal["refuse", "count"] = Field(
+        default="refuse",
+        description="what happens while the audit log cannot be written: refuse, requests get 503; "
+        "count, they are answered and the missing records counted",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="of the log: text, or json, an object a line"
+    )
 
     def limits(self) -> Limits:
         """Return how much one request may bring."""
@@ -82,4 +120,5 @@ class Settings(Schema):
             text_characters=self.note_characters,
             image_items=self.pictures,
             timeseries_items=self.series_rows,
+            timeseries_hours=self.series_hours,
         )

@@ -25,6 +25,13 @@ class Server:
     def log(self) -> str:
         return self.log_file.read_text()
 
+    def says(self, text: str) -> bool:
+        """Whether the log says so, or will in a moment: its line follows the answer."""
+        deadline = time.monotonic() + 5
+        while text not in self.log() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return text in self.log()
+
 
 @contextmanager
 def running(log_file: Path, *options: str) -> Iterator[Server]:

@@ -147,6 +147,11 @@ class Preprocessor:
             )
         return Features(rows, log.issues)
 
+    def restrict(self, **limits: int) -> None:
+        """Refuse more than the limits of whoever runs this, such as `pixels`, from now on."""
+        for part in self.parts.values():
+            part.restrict(limits)
+
     def dimensions(self) -> dict[Modality, dict[str, Any]]:
         """Return, by modality, the sizes that the model's encoder must have."""
         return {modality: dict(part.dimensions()) for modality, part in self.parts.items()}

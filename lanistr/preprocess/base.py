@@ -69,6 +69,13 @@ class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
             InputError: a value of the part cannot be used at all.
         """
 
+    def restrict(self, limits: Mapping[str, int]) -> None:
+        """Take over the limits of whoever runs this that are its own and stricter; most have none.
+
+        Args:
+            limits: by name, such as `pixels`.
+        """
+
     @abstractmethod
     def dimensions(self) -> Mapping[str, Any]:
         """Return the sizes that the model's encoder of this modality must have."""

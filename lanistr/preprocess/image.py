@@ -96,6 +96,11 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
             for data, path in zip(part, paths, strict=True)
         )
 
+    def restrict(self, limits: Mapping[str, int]) -> None:
+        """Take over a lower number of `pixels`."""
+        most = min(self.options.max_pixels, limits.get("pixels", self.options.max_pixels))
+        self.options = self.options.model_copy(update={"max_pixels": most})
+
     def decode(
         self, data: bytes, path: str, log: IssueLog, *, roughly: bool = False
     ) -> Image.Image:

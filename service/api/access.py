@@ -12,6 +12,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api import trace
+from service.api.exchange import Exchange, exchange_of
+from service.api.trace import Trace
+from service.telemetry import hide_query
+
 HEADER = "X-Request-ID"
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -20,8 +25,7 @@ _log = logging.getLogger(__name__)
 
 def request_id(request: Request) -> str:
     """Return the id of the exchange."""
-    found: str = request.state.request_id
-    return found
+    return exchange_of(request).id
 
 
 class Access:
@@ -35,21 +39,49 @@ class Access:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        sent = Headers(scope=scope).get(HEADER, "")
-        name = sent if _VALID.fullmatch(sent) else uuid4().hex
-        scope.setdefault("state", {})["request_id"] = name
+        headers = Headers(scope=scope)
+        sent = headers.get(HEADER, "")
+        exchange = Exchange(
+            sent if _VALID.fullmatch(sent) else uuid4().hex,
+            scope["app"].state.metrics,
+            Trace.below(headers.getlist(trace.HEADER)),
+        )
+        scope.setdefault("state", {})["exchange"] = exchange
+        hide_query()
         started, status = perf_counter(), 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = name
+                said = MutableHeaders(scope=message)
+                said[HEADER] = exchange.id
+                if exchange.trace is not None:
+                    said[trace.HEADER] = str(exchange.trace)
             await send(message)
 
         try:
             await self.app(scope, receive, answer)
         finally:
-            milliseconds = 1e3 * (perf_counter() - started)
-            method, path = scope["method"], scope["path"]
-            _log.info("%s %r %d %.1f ms request %s", method, path, status, milliseconds, name)
+            _tell(scope, exchange, status, perf_counter() - started)
+
+
+def _tell(scope: Scope, exchange: Exchange, status: int, seconds: float) -> None:
+    """Count the exchange and write its line, with the facts for `service.logs.JsonLines`."""
+    exchange.metrics.exchanged(exchange.task or "", status, exchange.code, exchange.parts, seconds)
+    facts = {
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "ms": round(1e3 * seconds, 1),
+        "request": exchange.id,
+    }
+    more = {
+        "key": exchange.key,
+        "code": None if exchange.code == "ok" else exchange.code,
+        "trace": exchange.trace and exchange.trace.id,
+    }
+    facts |= {name: each for name, each in more.items() if each is not None}
+    line = "%(method)s %(path)r %(status)d %(ms).1f ms request %(request)s"
+    line += "".join(f" {name} %({name})s" for name in more if name in facts)
+    _log.info(line, facts, extra={"facts": facts})

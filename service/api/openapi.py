@@ -41,6 +41,10 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
     schemas |= models["$defs"]
     predicting = {f"/predict/{name}": _predict(each.task) for name, each in bundles.items()}
     found["paths"] = predicting | found["paths"]
+    if app.state.keys is not None:
+        scheme = {"type": "http", "scheme": "bearer", "description": "a key of this service"}
+        found["components"]["securitySchemes"] = {"key": scheme}
+        found["security"] = [{"key": []}]
     return found
 
 
@@ -93,9 +97,9 @@ def _responses() -> Schema:
             "content": {MEDIA_TYPE: {"schema": _of(Problem)}},
         }
     del responses["405"]  # another method is another operation
-    responses["503"]["headers"] = {
-        "Retry-After": {"schema": {"type": "integer"}, "description": "seconds to wait"}
-    }
+    wait = {"schema": {"type": "integer"}, "description": "seconds to wait"}
+    for later in ("429", "503"):
+        responses[later]["headers"] = {"Retry-After": wait}
     return responses
 
 

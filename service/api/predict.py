@@ -12,6 +12,7 @@ from starlette.responses import Response
 from lanistr.bundle import Bundle
 from service.api import schemas
 from service.api.access import request_id
+from service.api.exchange import exchange_of
 from service.api.options import Options
 from service.api.problems import ClientLeftError, to_issues
 from service.api.tasks import Chosen, model_of
@@ -54,6 +55,7 @@ async def predict(
             ),
         )
     answer = _answer(predictor.bundle, predicted, request_id(request))
+    exchange_of(request).add(answer)
     return Response(answer.json_bytes(), media_type="application/json")
 
 

@@ -22,6 +22,8 @@ from lanistr.errors import LanistrError, shorten, unknown_name
 from lanistr.issues import InputIssue
 from service.api import schemas
 from service.api.access import request_id
+from service.api.exchange import exchange_of
+from service.api.keys import NoKeyError, TooFastError
 from service.api.options import Options, accepted
 from service.engine.predictor import UnusableRecordError
 from service.engine.scheduler import TooBusyError
@@ -32,6 +34,11 @@ STATUS: Mapping[str, tuple[int, str]] = {
     # the request cannot be read
     "not_json": (400, "The body is not JSON"),
     "not_a_form": (400, "The body is not a form"),
+    "not_http": (400, "This is not HTTP"),
+    # who asks
+    "no_key": (401, "A key is needed"),
+    "unknown_key": (401, "The key is not known"),
+    "out_of_scope": (403, "The key is not for this"),
     # there is no such thing
     "not_found": (404, "Nothing is served here"),
     "unknown_task": (404, "No such task is served"),
@@ -39,11 +46,14 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "method_not_allowed": (405, "The method is not allowed here"),
     # over a limit
     "body_too_slow": (408, "The body took too long to arrive"),
+    "headers_too_slow": (408, "The headers took too long to arrive"),
     "body_too_large": (413, "The body is too large"),
     "image_too_large": (413, "The image has too many pixels"),
     "too_deep": (413, "The JSON is nested too deep"),
     "too_long": (413, "A text is too long"),
     "too_many": (413, "The record has too many parts of a kind"),
+    "too_many_hours": (413, "The time series is too long"),
+    "too_many_tokens": (413, "The record is too large for the model"),
     "unsupported_media_type": (415, "The media type is not read here"),
     # read, but not usable
     "bad_parameter": (422, "A query parameter is not usable"),
@@ -59,8 +69,12 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "unknown_field": (422, "A field is not known"),
     "unknown_unit": (422, "A unit is not known"),
     "wrong_type": (422, "A value has the wrong type"),
+    # later, or less
+    "rate_limited": (429, "The key was used too often"),
+    "headers_too_large": (431, "The headers are too large"),
     # ours
     "internal": (500, "The service failed"),
+    "audit_unavailable": (503, "The audit log cannot be written"),
     "too_busy": (503, "Too many requests are waiting"),
 }
 """Status and title by code."""
@@ -120,6 +134,7 @@ def respond(
 ) -> Response:
     """Answer with a problem; one that the table does not know is an unusable request."""
     status, title = STATUS.get(code, (422, "The request is not usable"))
+    exchange_of(request).code = code if code in STATUS else "other"
     problem = schemas.Problem(
         type=f"urn:lanistr:problem:{code}",
         title=title,
@@ -146,8 +161,21 @@ def _seen(value: Any) -> Any:
 
 async def _usage(request: Request, error: Exception) -> Response:
     assert isinstance(error, LanistrError)
-    wait = {"Retry-After": str(error.retry_after)} if isinstance(error, TooBusyError) else None
-    return _of(request, error, headers=wait)
+    return respond_to(request, error)
+
+
+def respond_to(request: Request, error: LanistrError) -> Response:
+    """Answer with a user's mistake, or ours."""
+    return _of(request, error, headers=_headers(error))
+
+
+def _headers(error: LanistrError) -> Mapping[str, str]:
+    if isinstance(error, TooBusyError | TooFastError):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, NoKeyError):
+        unknown = ', error="invalid_token"' if error.code == "unknown_key" else ""
+        return {"WWW-Authenticate": f'Bearer realm="lanistr"{unknown}'}
+    return {}
 
 
 async def _unusable(request: Request, error: Exception) -> Response:
@@ -204,6 +232,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _left(request: Request, error: Exception) -> Response:
+    exchange_of(request).code = "client_left"
     return Response(status_code=_LEFT)
 
 

@@ -146,7 +146,7 @@ class Health(Answer):
 
 
 class Readiness(Answer):
-    """Whether requests are taken: starting, ready or stopping."""
+    """Whether requests are taken: starting, ready, stopping, failed or audit_unavailable."""
 
     status: str
     tasks: list[str]

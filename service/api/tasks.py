@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from lanistr.bundle import Bundle
 from service.api.examples import example
+from service.api.keys import Key
 from service.api.options import VERSION
 from service.api.problems import IN_DOCUMENT
 from service.api.schemas import Model, TaskDetail, Tasks, TaskSummary
@@ -31,9 +32,11 @@ Chosen = Annotated[Predictor, Depends(find_predictor)]
 
 @router.get("/tasks", response_model=Tasks)
 async def list_tasks(request: Request) -> Tasks:
-    """List the tasks that are served."""
+    """List the tasks that are served, as far as the key reaches."""
     models: Models = request.app.state.models
-    return Tasks(tasks=[_summary(models, each.bundle) for each in models.values()])
+    key: Key | None = request.state.key
+    reached = [each for task, each in models.items() if key is None or key.reaches(task)]
+    return Tasks(tasks=[_summary(models, each.bundle) for each in reached])
 
 
 @router.get("/tasks/{task}", response_model=TaskDetail)

@@ -15,6 +15,7 @@ from lanistr.importance import Subset, shapley
 from lanistr.issues import InputIssue, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
+from service.drift import Drift
 from service.engine.backends import Backend, Floats
 from service.engine.batching import paying
 from service.engine.cache import Key, RowKeys, TokenCache
@@ -22,6 +23,8 @@ from service.engine.cost import Cost
 from service.engine.lanes import Lanes
 from service.engine.runner import Job, Result, Runner
 from service.engine.scheduler import Scheduler
+from service.metrics import Metrics, TaskMetrics
+from service.telemetry import tell_stages
 
 
 class UnusableRecordError(Exception):
@@ -80,6 +83,9 @@ class Predictor:
         cache: of what encoders return, shared too.
         budget: tokens of one run.
         places: requests inside at once.
+        most_tokens: of one case, encoded and fused; None for no limit.
+        most_pixels: of all pictures of a case, where the bundle allows more.
+        metrics: where it is noted what comes in and what it takes.
     """
 
     def __init__(
@@ -91,9 +97,17 @@ class Predictor:
         *,
         budget: int,
         places: int,
+        most_tokens: int | None = None,
+        most_pixels: int | None = None,
+        metrics: TaskMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics().task("")
+        self._drift = Drift(bundle.preprocessor, self._metrics)
+        if most_pixels is not None:
+            bundle.preprocessor.restrict(pixels=most_pixels)
         self.bundle = bundle
         self.card = bundle.card()  # its folder may hold another bundle later
+        self._most_tokens = most_tokens
         self.backend = backend
         self._lanes = lanes
         self._graphs = backend.build.graphs
@@ -108,9 +122,10 @@ class Predictor:
             width=width,
             budget=budget,
             together=paying(backend, width, longest),
+            metrics=self._metrics,
         )
         self.scheduler: Scheduler[Job, Result] = Scheduler(
-            runner, runner.cost, budget=budget, places=places
+            runner, runner.cost, budget=budget, places=places, metrics=self._metrics
         )
 
     async def close(self) -> None:
@@ -139,22 +154,26 @@ class Predictor:
         started = perf_counter()
         name, features, keys = await self._lanes.run(size, self._prepare, read)
         prepared_ms = 1e3 * (perf_counter() - started)
-        outcome = await self.scheduler.submit(Job(features, keys, explain))
+        job = Job(features, keys, explain)
+        self._refuse_too_dear(job)
+        outcome = await self.scheduler.submit(job)
         output = outcome.result.output
         if not np.isfinite(output).all():
             raise FloatingPointError("the head's output is not finite")
         calibration, label = self.bundle.calibration, self.bundle.task.label
+        timing_ms = {
+            "preprocess": prepared_ms,
+            "queue": outcome.queue_ms,
+            "inference": outcome.inference_ms,
+        }
+        tell_stages(timing_ms, task=self.bundle.task.name, version=self.bundle.manifest.version)
         return Predicted(
             id=name,
             prediction=calibration.predict(output, label, coverage),
             used=tuple(each for each in Modality if each in features.rows),
             issues=features.issues,
             explanation=self._explain(outcome.result.coalitions) if explain else None,
-            timing_ms={
-                "preprocess": prepared_ms,
-                "queue": outcome.queue_ms,
-                "inference": outcome.inference_ms,
-            },
+            timing_ms=timing_ms,
         )
 
     def _prepare(
@@ -162,9 +181,13 @@ class Predictor:
     ) -> tuple[str | None, Features, Mapping[Modality, Sequence[Key]]]:
         log = IssueLog()
         try:
-            sample = read_record(read(), self.bundle.task, log)
-            features = self.bundle.preprocessor.apply(sample, log)
+            with self._metrics.stage("parse"):
+                record = read()
+            with self._metrics.stage("preprocess"):
+                sample = read_record(record, self.bundle.task, log)
+                features = self.bundle.preprocessor.apply(sample, log)
             self._refuse_uncommon_rows(features)
+            self._drift.note(features)
         except InputError as exc:
             raise UnusableRecordError(exc, log.issues) from None
         return sample.id, features, self._keys.of(features)
@@ -180,6 +203,19 @@ class Predictor:
                     seen=len(rows),
                     accepted="one",
                 )
+
+    def _refuse_too_dear(self, job: Job) -> None:
+        tokens = self._cost.case(job.features, job.coalitions(), job.keys, held=())
+        if self._most_tokens is not None and tokens > self._most_tokens:
+            error = InputError(
+                "the record is too large for the model",
+                code="too_many_tokens",
+                field="body",
+                seen=f"{tokens:,} tokens encoded and fused",
+                accepted=f"at most {self._most_tokens:,}: fewer or shorter notes and pictures, "
+                "or no explanation",
+            )
+            raise UnusableRecordError(error, job.features.issues)
 
     def _explain(self, outputs: Mapping[Subset, Floats]) -> Explanation:
         calibration, label = self.bundle.calibration, self.bundle.task.label

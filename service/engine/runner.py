@@ -19,6 +19,7 @@ from lanistr.modalities import Modality
 from service.engine.backends import Backend, Floats
 from service.engine.cache import Key, TokenCache
 from service.engine.cost import Cost
+from service.metrics import Metrics, TaskMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Runner:
         width: D.
         budget: tokens that one run of a graph may take.
         together: the graphs that are given several rows at once; the others get one by one.
+        metrics: where runs of graphs are noted.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class Runner:
         width: int,
         budget: int,
         together: Collection[str],
+        metrics: TaskMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics().task("")
         self._backend = backend
         self._cost = cost
         self._cache = cache
@@ -137,7 +141,9 @@ class Runner:
         costs = [self._cost.row(modality, rows[key]) for key in wanted]
         for positions in self._alike(modality, shapes, costs):
             keys = [wanted[i] for i in positions]
-            encoded = self._backend.encode(modality, stack([rows[key] for key in keys]))
+            tokens_run = sum(costs[i] for i in positions)
+            with self._metrics.graph(modality, len(keys), tokens_run):
+                encoded = self._backend.encode(modality, stack([rows[key] for key in keys]))
             for key, found in zip(keys, encoded, strict=True):
                 tokens[key] = found
                 self._cache.put(key, found)
@@ -154,7 +160,8 @@ class Runner:
         lengths = [len(each) for each in sequences]
         for alike in self._alike(FUSION, lengths, lengths):
             tokens = np.stack([sequences[i] for i in alike])
-            outputs = self._backend.fuse(tokens, np.ones(tokens.shape[:2], np.bool_))
+            with self._metrics.graph(FUSION, len(alike), sum(lengths[i] for i in alike)):
+                outputs = self._backend.fuse(tokens, np.ones(tokens.shape[:2], np.bool_))
             fused.update(zip(alike, zip(*outputs, strict=True), strict=True))
         return [fused[i] for i in range(len(sequences))]
 

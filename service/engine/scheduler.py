@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from lanistr.errors import LanistrError
+from service.metrics import Metrics, TaskMetrics
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
@@ -81,6 +82,7 @@ class Scheduler(Generic[JobT, ResultT]):
         budget: what one call of `run` takes at most, a single dearer job aside.
         places: requests that may be inside at once, see `place`.
         moment: seconds that a batch may take, as far as can be told from those before.
+        metrics: where queue and batches are noted.
     """
 
     def __init__(
@@ -91,7 +93,9 @@ class Scheduler(Generic[JobT, ResultT]):
         budget: int,
         places: int,
         moment: float = 0.05,
+        metrics: TaskMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics().task("")
         self._run = run
         self._cost = cost
         self._budget = budget
@@ -151,7 +155,9 @@ class Scheduler(Generic[JobT, ResultT]):
         """
         assert self._task is not None, "not started"
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiter(job, self._cost(job), future))
+        waiter = _Waiter(job, self._cost(job), future)
+        self._queue.append(waiter)
+        self._metrics.queued(waiter.cost)
         self._arrived.set()
         return await future
 
@@ -176,10 +182,14 @@ class Scheduler(Generic[JobT, ResultT]):
                 batch.append(first)
                 spent += first.cost
             self._queue.popleft()
+            self._metrics.left_queue(first.cost)
         return batch
 
     async def _serve(self, batch: list[_Waiter[JobT, ResultT]]) -> None:
         started = perf_counter()
+        self._metrics.batch(len(batch))
+        for waiter in batch:
+            self._metrics.spent("queue", started - waiter.since)
         results = await asyncio.get_running_loop().run_in_executor(
             self._thread, self._attempt, [waiter.job for waiter in batch]
         )

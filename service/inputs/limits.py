@@ -17,6 +17,7 @@ class Limits:
         form_parts: parts of a form.
         text_items, image_items, timeseries_items: notes, pictures, rows.
         text_characters: length of a note.
+        timeseries_hours: largest time of a row, either way from the start.
     """
 
     json_depth: int
@@ -25,12 +26,13 @@ class Limits:
     text_characters: int
     image_items: int
     timeseries_items: int
+    timeseries_hours: float
 
     def check(self, record: Any) -> None:
         """Count what a record brings, whatever else may be wrong with it.
 
         Raises:
-            InputError: a part has too many items, or one of them is too long.
+            InputError: a part has too many items, or one of them is too long or too far off.
         """
         if not isinstance(record, Mapping):
             return
@@ -40,13 +42,17 @@ class Limits:
             if most is not None and isinstance(part, list) and len(part) > most:
                 raise _over("too_many", modality, f"{len(part):,} of them", f"{most:,}")
             longest: int | None = getattr(self, f"{modality}_characters", None)
-            if longest is None:
-                continue
+            farthest: float | None = getattr(self, f"{modality}_hours", None)
             for i, item in enumerate(part if isinstance(part, list) else [part]):
-                if isinstance(item, str) and len(item) > longest:
-                    path = f"{modality}[{i}]" if isinstance(part, list) else modality
+                path = f"{modality}[{i}]" if isinstance(part, list) else modality
+                if longest is not None and isinstance(item, str) and len(item) > longest:
                     seen = f"{len(item):,} characters"
                     raise _over("too_long", path, seen, f"{longest:,} characters")
+                if farthest is not None and isinstance(item, Mapping):
+                    hours = item.get("hours")
+                    if isinstance(hours, int | float) and abs(hours) > farthest:
+                        most_hours = f"{farthest:,.10g} hours from the start, before or after"
+                        raise _over("too_many_hours", f"{path}.hours", f"{hours:g}", most_hours)
 
 
 def _over(code: str, field: str, seen: str, most: str) -> InputError:

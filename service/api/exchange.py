@@ -1,0 +1,70 @@
+"""What is known of one exchange by now; the log, the metrics and the audit read it here."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from starlette.requests import HTTPConnection
+
+from service.api.schemas import PredictionAnswer
+from service.api.trace import Trace
+from service.metrics import Metrics
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        id: of the request.
+        metrics: of the service.
+        trace: the client's, if it sent one.
+        key: name of the key that the client showed; None without keys.
+        task: that was asked for and may be answered; None where there is none.
+        code: of the problem that it ended in, or "ok".
+        answers: to each case, in order.
+        cases: how many were answered.
+        owe: counts a further case against the rate of the key; None where it has none.
+        record: puts what is known on record; None without an audit log.
+    """
+
+    id: str
+    metrics: Metrics
+    trace: Trace | None = None
+    key: str | None = None
+    task: str | None = None
+    code: str = "ok"
+    answers: list[PredictionAnswer] = field(default_factory=list)
+    cases: int = 0
+    owe: Callable[[], None] | None = None
+    record: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def parts(self) -> str:
+        """Which parts were used: "text+image"; "several" for many cases, "" for none."""
+        if self.cases != 1 or not self.answers:
+            return "several" if self.cases else ""
+        return "+".join(self.answers[0].modalities.used)
+
+    def add(self, answer: PredictionAnswer) -> None:
+        """Take in the answer to a case."""
+        if self.cases and self.owe is not None:
+            self.owe()
+        self.cases += 1
+        self.answers.append(answer)
+        self.metrics.answered(answer)
+
+    async def put_on_record(self) -> None:
+        """Put the answers to some cases of a stream on record, before they leave.
+
+        Raises:
+            AuditUnavailableError: that cannot be done.
+        """
+        if self.record is not None:
+            await self.record()
+        self.answers.clear()
+
+
+def exchange_of(request: HTTPConnection) -> Exchange:
+    """Return the exchange that a request is of."""
+    found: Exchange = request.state.exchange
+    return found

@@ -1,0 +1,21 @@
+"""GET /metrics, as Prometheus reads it."""
+
+import asyncio
+
+from fastapi import APIRouter, Depends, Request
+from prometheus_client import exposition
+from starlette.responses import Response
+
+from service.api.keys import authorize_metrics
+from service.metrics import Metrics
+
+router = APIRouter(tags=["state"])
+
+
+@router.get("/metrics", response_class=Response, dependencies=[Depends(authorize_metrics)])
+async def metrics(request: Request) -> Response:
+    """Say what was counted and measured; in Prometheus' text format, or OpenMetrics if asked."""
+    found: Metrics = request.app.state.metrics
+    encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+    said = await asyncio.to_thread(encode, found.registry)
+    return Response(said, headers={"Content-Type": content_type})

@@ -1,0 +1,85 @@
+"""No answer of a model leaves before it is on record, where there is an audit log."""
+
+from hashlib import sha256
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.exchange import Exchange, exchange_of
+from service.api.problems import respond_to
+from service.api.schemas import PredictionAnswer
+from service.audit import AuditLog, AuditUnavailableError
+
+
+class Record:
+    """ASGI middleware. Recorded is every POST to a task that is served, if its key allows it.
+
+    Of a stream, its beginning is recorded, without cases, then each piece: `put_on_record`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one exchange on, and put it on record before its answer leaves."""
+        audit: AuditLog | None = None
+        if scope["type"] == "http" and scope["method"] == "POST":
+            audit = scope["app"].state.audit
+        if audit is None:
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        exchange = exchange_of(request)
+        digest = sha256()
+        whole, refused, status = False, False, 0
+
+        async def read() -> Message:
+            nonlocal whole
+            message = await receive()
+            if message["type"] == "http.request":
+                digest.update(message.get("body", b""))
+                whole = not message.get("more_body", False)
+            return message
+
+        async def put() -> None:
+            await audit.write(_line(exchange, status, digest.hexdigest() if whole else None))
+
+        async def answer(message: Message) -> None:
+            nonlocal refused, status
+            if message["type"] == "http.response.start" and exchange.task is not None:
+                status = message["status"]
+                try:
+                    await put()
+                except AuditUnavailableError as exc:
+                    refused = True
+                    await respond_to(request, exc)(scope, receive, send)
+            if not refused:
+                await send(message)
+
+        exchange.record = put
+        await self.app(scope, read, answer)
+
+
+def _line(exchange: Exchange, status: int, input_sha256: str | None) -> dict[str, Any]:
+    return {
+        "request": exchange.id,
+        "key": exchange.key,
+        "task": exchange.task,
+        "status": status,
+        "code": exchange.code,
+        "input_sha256": input_sha256,
+        "cases": [_case(each) for each in exchange.answers],
+    }
+
+
+def _case(answer: PredictionAnswer) -> dict[str, Any]:
+    return {
+        "version": answer.model.version,
+        "used": answer.modalities.used,
+        "output": answer.prediction.model_dump(mode="json", exclude_none=True),
+        "issues": [
+            each.model_dump(mode="json", include={"code", "field", "action"})
+            for each in answer.issues
+        ],
+    }

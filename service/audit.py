@@ -1,0 +1,263 @@
+"""The audit log: who asked which model what, and what it said; one JSON object a line.
+
+    {"time": "2026-11-26T04:17:04.123+00:00", "request": "r-1", "key": "ward-7",
+     "task": "mortality", "status": 200, "code": "ok", "input_sha256": "9f86d0...",
+     "cases": [{"version": "8928cf984a32", "used": ["text"], "output": {"label": "died", ...},
+                "issues": [{"code": "out_of_range", "field": "timeseries[3].heart_rate",
+                            "action": "dropped"}]}]}
+
+No value of a payload stands there, nor the name that its sender gave the case: whoever keeps the
+inputs finds the one that belongs to a line by its hash.
+
+A thread of its own writes, all lines that wait at once. An answer waits for its line, so that none
+leaves that is not on record: what cannot be written down is answered with 503, unless `count` is
+chosen. Written means handed to the operating system; a machine that loses power may lose the last.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from lanistr.errors import ConfigError, LanistrError
+from service.metrics import Metrics
+
+_MOST_WAITING = 10_000
+"""Lines that may wait to be written."""
+
+_AGAIN_SECONDS = 1.0
+"""How often it is tried whether a file that failed can be written again."""
+
+_ROOM = 65_536
+"""Bytes that must be free before it is: this line would often fit where no other does."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long an answer waits for its line: a disk may hang."""
+
+_log = logging.getLogger(__name__)
+
+
+class AuditUnavailableError(LanistrError):
+    """What is answered cannot be put on record, so it is not answered."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the audit log cannot be written",
+            code="audit_unavailable",
+            accepted="the same request once the log can be written again, see /readyz",
+        )
+
+
+class AuditLog:
+    """A file of lines and the thread that writes them.
+
+    Args:
+        path: the file; lines are added to what it holds.
+        failure: refuse: what cannot be written raises; count: it is counted, and told in the log.
+        metrics: where lost lines are counted.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, failure: Literal["refuse", "count"], metrics: Metrics) -> None:
+        self._path = path
+        self._failure = failure
+        self._metrics = metrics
+        self._waiting: queue.SimpleQueue[_Line | Literal["reopen", "close"]] = queue.SimpleQueue()
+        self._lost = 0
+        self._fault = ""
+        self._lock = threading.Lock()
+        try:
+            self._file = _open(path)
+        except OSError as exc:
+            raise ConfigError(
+                f"cannot write the audit log: {exc.strerror}",
+                code="no_audit",
+                field=str(path),
+                accepted="a file that can be written, in a folder that is there",
+            ) from None
+        self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
+        self._thread.start()
+
+    # ---- asking ---------------------------------------------------------------------------------
+
+    @property
+    def available(self) -> bool:
+        """Whether requests may be answered."""
+        return not self._fault or self._failure == "count"
+
+    async def write(self, record: dict[str, Any]) -> None:
+        """Write a record; return once it is written.
+
+        Raises:
+            AuditUnavailableError: it cannot be written, and that matters.
+        """
+        if self._fault or self._waiting.qsize() >= _MOST_WAITING:
+            self._lose(1)
+            return
+        line = _Line(record)
+        self._waiting.put(line)
+        if self._failure == "count":
+            return
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(line.done), _PATIENCE_SECONDS)
+        except (OSError, TimeoutError):
+            raise AuditUnavailableError from None
+
+    def reopen(self) -> None:
+        """Open the file anew: whoever rotates it has moved it away."""
+        self._waiting.put("reopen")
+
+    async def close(self) -> None:
+        """Write what waits and close the file."""
+        self._waiting.put("close")
+        await asyncio.to_thread(self._thread.join)
+
+    # ---- the thread -----------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            items = self._take()
+            lines = [each for each in items if isinstance(each, _Line)]
+            if lines:
+                self._put(lines)
+            if "reopen" in items:
+                self._open_anew()
+            if self._fault:
+                self._try_again()
+            if "close" in items:
+                os.close(self._file)
+                return
+
+    def _take(self) -> "list[_Line | Literal['reopen', 'close']]":
+        """Return all that waits, at least one; nothing where it is time to try again."""
+        try:
+            found = [self._waiting.get(timeout=_AGAIN_SECONDS if self._fault else None)]
+        except queue.Empty:
+            return []
+        while isinstance(found[-1], _Line):
+            try:
+                found.append(self._waiting.get_nowait())
+            except queue.Empty:
+                break
+        return found
+
+    def _put(self, lines: "Sequence[_Line]") -> None:
+        try:
+            _append(self._file, b"".join(each.data for each in lines))
+        except OSError as exc:
+            self._fail(exc)
+            for each in lines:
+                each.end(exc)
+            if self._failure == "count":
+                self._count(len(lines))
+        else:
+            for each in lines:
+                each.end()
+
+    def _open_anew(self) -> None:
+        try:
+            fresh = _open(self._path)
+        except OSError as exc:
+            self._fail(exc)
+        else:
+            os.close(self._file)
+            self._file = fresh
+            _log.info("audit log opened anew")
+
+    def _try_again(self) -> None:
+        """Write a line that says that some are missing; where it goes through, go on."""
+        lost = self._lost
+        gap = {"time": _now(), "gap": self._fault, "lost": lost}
+        try:
+            _append(self._file, orjson.dumps(gap) + b"\n", _ROOM)
+        except OSError:
+            return
+        self._fault = ""
+        with self._lock:
+            self._lost -= lost
+        _log.warning("the audit log is written again; records lost: %d", lost)
+
+    def _fail(self, exc: OSError) -> None:
+        if not self._fault:
+            refused = "requests are refused" if self._failure == "refuse" else "records are lost"
+            _log.error("the audit log cannot be written (%s): %s", exc.strerror, refused)
+        self._fault = exc.strerror or type(exc).__name__
+
+    def _lose(self, lines: int) -> None:
+        """Do without lines.
+
+        Raises:
+            AuditUnavailableError: that must not be.
+        """
+        if self._failure == "refuse":
+            raise AuditUnavailableError
+        self._count(lines)
+
+    def _count(self, lines: int) -> None:
+        with self._lock:
+            self._lost += lines
+        self._metrics.audit_lost.inc(lines)
+
+
+class _Line:
+    """A line, and whether it is written by now."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        self.data = orjson.dumps({"time": _now()} | record) + b"\n"
+        self.done: Future[None] = Future()
+
+    def end(self, exc: OSError | None = None) -> None:
+        """Say so to whoever still waits for it."""
+        if not self.done.set_running_or_notify_cancel():
+            return
+        if exc is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(exc)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _open(path: Path) -> int:
+    # Of whoever runs the service alone: predictions are about people.
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _append(file: int, data: bytes, room: int = 0) -> None:
+    """Write all of it or nothing, also where several processes write.
+
+    Args:
+        file: is open to be appended to.
+        data: whole lines.
+        room: bytes that must be free behind them; written, and taken away again.
+
+    Raises:
+        OSError: nothing was written.
+    """
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        before = os.fstat(file).st_size
+        whole = memoryview(data + bytes(room))
+        rest, kept = whole, before
+        try:
+            while rest:
+                rest = rest[os.write(file, rest) :]
+            kept += len(data)
+        finally:
+            if kept < before + len(whole) - len(rest):
+                os.ftruncate(file, kept)
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

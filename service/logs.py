@@ -1,0 +1,34 @@
+"""Lines of the log: for people, or one JSON object a line."""
+
+import logging
+from datetime import UTC, datetime
+from typing import Literal
+
+import orjson
+
+
+class JsonLines(logging.Formatter):
+    """Writes time, level, logger and message, and the facts that a line was made from."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        said = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(said, default=str).decode()
+
+
+def set_up(form: Literal["text", "json"]) -> None:
+    """Write the service's log to standard error."""
+    handler = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonLines() if form == "json" else text)
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # `api.access` logs every exchange
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings quote the body

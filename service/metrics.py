@@ -1,0 +1,267 @@
+"""What the service counts and measures, for Prometheus.
+
+`Metrics` is one service's; the engine of a task is handed its `TaskMetrics`. Labels take few
+values: tasks served, codes of the table of problems, parts, fields of a task file. All metrics
+stand in a registry of their own, so that two services in one process do not mix.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from lanistr.modalities import Modality
+from service.api.schemas import PredictionAnswer
+from service.engine.cache import TokenCache
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_TOGETHER = (1, 2, 4, 8, 16, 32, 64, 128)
+_PROBABILITIES = tuple(i / 20 for i in range(1, 21))
+_DEVIATIONS = (-4, -3, -2, -1, 0, 1, 2, 3, 4)
+
+
+class TaskMetrics:
+    """The metrics of one task; its methods may be called from any thread."""
+
+    def __init__(self, metrics: "Metrics", task: str) -> None:
+        self._metrics = metrics
+        self._task = task
+        self._batch_jobs = metrics.batch_jobs.labels(task)
+        self._queue_jobs = metrics.queue_jobs.labels(task)
+        self._queue_tokens = metrics.queue_tokens.labels(task)
+        self._fields: dict[str, tuple[Counter, Counter, Histogram]] = {}
+
+    # ---- the engine's ---------------------------------------------------------------------------
+
+    def spent(self, stage: str, seconds: float) -> None:
+        """Note what a stage took: parse, preprocess, queue, encode_text, ..., fusion."""
+        self._metrics.stage_seconds.labels(self._task, stage).observe(seconds)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Note what a stage takes, unless it fails."""
+        started = perf_counter()
+        yield
+        self.spent(name, perf_counter() - started)
+
+    @contextmanager
+    def graph(self, name: str, rows: int, tokens: int, padding: int = 0) -> Iterator[None]:
+        """Note one run of a graph.
+
+        Args:
+            name: of the graph: a modality, or fusion.
+            rows: that it is given.
+            tokens: of these rows, without padding.
+            padding: tokens that stand for nothing.
+        """
+        with self.stage(name if name == "fusion" else f"encode_{name}"):
+            yield
+        self._metrics.graph_rows.labels(self._task, name).observe(rows)
+        self._metrics.graph_tokens.labels(self._task, name, "used").inc(tokens)
+        self._metrics.graph_tokens.labels(self._task, name, "padding").inc(padding)
+
+    def queued(self, tokens: int) -> None:
+        """Note that a job has joined the queue."""
+        self._queue_jobs.inc()
+        self._queue_tokens.inc(tokens)
+
+    def left_queue(self, tokens: int) -> None:
+        """Note that a job has left the queue, to be run or because its client went away."""
+        self._queue_jobs.dec()
+        self._queue_tokens.dec(tokens)
+
+    def batch(self, jobs: int) -> None:
+        """Note that so many jobs run together."""
+        self._batch_jobs.observe(jobs)
+
+    # ---- the inputs' ----------------------------------------------------------------------------
+
+    def field(self, name: str, deviation: float | None) -> None:
+        """Note a field of a part that a case brings.
+
+        Args:
+            name: with its part, such as `tabular.age`.
+            deviation: of its value from the training mean, in standard deviations; NaN where it is
+                no number, None where it has no usable value.
+        """
+        if name not in self._fields:
+            counter = self._metrics.input_fields
+            self._fields[name] = (
+                counter.labels(self._task, name, "present"),
+                counter.labels(self._task, name, "missing"),
+                self._metrics.input_deviation.labels(self._task, name),
+            )
+        present, missing, deviations = self._fields[name]
+        if deviation is None:
+            missing.inc()
+            return
+        present.inc()
+        if not math.isnan(deviation):
+            deviations.observe(deviation)
+
+
+class Metrics:
+    """The metrics of one service."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "lanistr_requests",
+            "Requests answered, by what was used: parts joined by +, or several for many cases",
+            ("task", "status", "code", "parts"),
+            registry=registry,
+        )
+        self.request_seconds = Histogram(
+            "lanistr_request_seconds",
+            "From the headers of a request to the end of its answer",
+            ("task",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.stage_seconds = Histogram(
+            "lanistr_stage_seconds",
+            "Stages of a request; encode_* and fusion by run, which several requests may share",
+            ("task", "stage"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.queue_jobs = Gauge(
+            "lanistr_queue_jobs", "Cases that wait for their turn", ("task",), registry=registry
+        )
+        self.queue_tokens = Gauge(
+            "lanistr_queue_cost_tokens",
+            "What the waiting cases cost, in tokens encoded and fused",
+            ("task",),
+            registry=registry,
+        )
+        self.batch_jobs = Histogram(
+            "lanistr_batch_jobs",
+            "Cases that were run together",
+            ("task",),
+            buckets=_TOGETHER,
+            registry=registry,
+        )
+        self.graph_rows = Histogram(
+            "lanistr_batch_rows",
+            "Rows of one run of a graph",
+            ("task", "graph"),
+            buckets=_TOGETHER,
+            registry=registry,
+        )
+        self.graph_tokens = Counter(
+            "lanistr_batch_tokens",
+            "Tokens that graphs were given: used, or padding",
+            ("task", "graph", "kind"),
+            registry=registry,
+        )
+        self.probability = Histogram(
+            "lanistr_predicted_probability",
+            "Probability of the second class (binary labels) or of the most likely one",
+            ("task",),
+            buckets=_PROBABILITIES,
+            registry=registry,
+        )
+        self.labels = Counter(
+            "lanistr_predicted_label", "Cases by most likely class", ("task", "label"),
+            registry=registry,
+        )  # fmt: skip
+        self.value = Summary(
+            "lanistr_predicted_value",
+            "Expected value (ordered classes) or predicted value (regression)",
+            ("task",),
+            registry=registry,
+        )
+        self.cases = Counter(
+            "lanistr_cases", "Cases predicted, by parts used", ("task", "parts"), registry=registry
+        )
+        self.issues = Counter(
+            "lanistr_case_issues",
+            "Cases with an issue of this kind",
+            ("task", "code", "action"),
+            registry=registry,
+        )
+        self.input_fields = Counter(
+            "lanistr_input_fields",
+            "Fields of the parts that cases brought: present, or missing",
+            ("task", "field", "state"),
+            registry=registry,
+        )
+        self.input_deviation = Histogram(
+            "lanistr_input_deviation",
+            "Numbers in standard deviations from the training mean; of a series, its mean",
+            ("task", "field"),
+            buckets=_DEVIATIONS,
+            registry=registry,
+        )
+        self.audit_lost = Counter(
+            "lanistr_audit_lost", "Records that could not be written", registry=registry
+        )
+
+    def task(self, name: str) -> TaskMetrics:
+        """Return the metrics of a task."""
+        return TaskMetrics(self, name)
+
+    def watch(self, cache: TokenCache) -> None:
+        """Show a cache."""
+        self.registry.register(_CacheCollector(cache))
+
+    def answered(self, answer: PredictionAnswer) -> None:
+        """Note what was said of a case."""
+        task, said = answer.task, answer.prediction
+        self.cases.labels(task, "+".join(answer.modalities.used)).inc()
+        for code, action in {(each.code, str(each.action)) for each in answer.issues}:
+            self.issues.labels(task, code, action).inc()
+        if said.label is not None:
+            self.labels.labels(task, said.label).inc()
+        if said.probabilities:
+            likeliest = max(said.probabilities.values())
+            probability = likeliest if said.probability is None else said.probability
+            self.probability.labels(task).observe(probability)
+        value = said.value if said.expected is None else said.expected
+        if value is not None:
+            self.value.labels(task).observe(value)
+
+    def exchanged(self, task: str, status: int, code: str, parts: str, seconds: float) -> None:
+        """Note the end of an exchange.
+
+        Args:
+            task: "" where it is about none that is served.
+            status: of the answer; 0 if there was none.
+            code: of a problem, or ok.
+            parts: that were used.
+            seconds: that it took.
+        """
+        self.requests.labels(task, str(status), code, parts).inc()
+        if task:
+            self.request_seconds.labels(task).observe(seconds)
+
+
+class _CacheCollector(Collector):
+    """Reads a cache when it is asked."""
+
+    def __init__(self, cache: TokenCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        state = self._cache.state()
+        for name, value, meaning in (
+            ("bytes", state.bytes, "Bytes of encoders' outputs that are held"),
+            ("limit_bytes", state.limit, "Bytes that may be held"),
+        ):
+            yield GaugeMetricFamily(f"lanistr_cache_{name}", meaning, value)
+        rows = CounterMetricFamily(
+            "lanistr_cache_rows",
+            "Rows looked for in the cache: hit, or miss",
+            labels=("modality", "outcome"),
+        )
+        outcomes: Mapping[str, Mapping[Modality, int]] = {"hit": state.hits, "miss": state.misses}
+        for outcome, counts in outcomes.items():
+            for modality, count in counts.items():
+                rows.add_metric((modality, outcome), count)
+        yield rows

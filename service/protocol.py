@@ -1,0 +1,133 @@
+"""HTTP/1.1 as uvicorn speaks it, with an end to patience.
+
+uvicorn waits for the headers of a request as long as it takes, and takes as many as come: a few
+thousand connections that send a letter a minute, or one that never stops, would keep others out.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.api.problems import MEDIA_TYPE, STATUS
+from service.api.schemas import Problem
+from service.security import HEADERS
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """One connection. See `bounded` for the limits."""
+
+    header_seconds: float
+    header_bytes: int
+    drain_seconds: float
+
+    _timer: asyncio.TimerHandle | None = None
+    _in_message = False
+    _in_headers = False
+    _taken = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._wait(self.header_seconds)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; where it is no part of a request under way, there is a limit to it."""
+        super().data_received(data)
+        if self._in_headers:
+            self._taken += len(data)
+            if self._taken > self.header_bytes:
+                self._refuse("headers_too_large", f"at most {self.header_bytes:,} bytes")
+        between = self.cycle is None or self.cycle.response_complete
+        if between and self.timeout_keep_alive_task is None:
+            # The rest of a body that was refused is taken, or its sender would never read why.
+            refused = self._in_message and not self._in_headers
+            self._wait(self.drain_seconds if refused else self.header_seconds)
+
+    def on_message_begin(self) -> None:
+        """Begin to count."""
+        self._in_message = self._in_headers = True
+        self._taken = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting: from here on the body has a limit of its own."""
+        self._in_headers = False
+        self._stop()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Stop waiting for the rest of a refused body."""
+        self._in_message = False
+        self._stop()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say that this is not HTTP."""
+        self._refuse("not_http", "HTTP/1.1")
+
+    def _wait(self, seconds: float) -> None:
+        if self._timer is None and not self.transport.is_closing():
+            self._timer = self.loop.call_later(seconds, self._expire)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        if self._in_headers:
+            self._refuse("headers_too_slow", f"all headers within {self.header_seconds:g} s")
+        else:
+            self.transport.close()
+
+    def _refuse(self, code: str, accepted: str) -> None:
+        """Answer without a request, and hang up."""
+        self._stop()
+        if self.transport.is_closing():
+            return
+        status, title = STATUS[code]
+        body = Problem(
+            type=f"urn:lanistr:problem:{code}",
+            title=title,
+            status=status,
+            code=code,
+            detail=title,
+            field=None,
+            seen=None,
+            accepted=accepted,
+            request_id="",
+            issues=[],
+        ).json_bytes()
+        headers: Mapping[str, str] = {
+            "content-type": MEDIA_TYPE,
+            "content-length": str(len(body)),
+            "connection": "close",
+            **HEADERS,
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[status] + head.encode() + b"\r\n" + body)
+        self.transport.close()
+
+
+def bounded(seconds: float, most: int, drain: float) -> type[PatientProtocol]:
+    """Return the protocol with limits.
+
+    Args:
+        seconds: how long all headers of a request may take, from the connection or from the first
+            byte after the request before.
+        most: bytes of all headers of a request, roughly.
+        drain: seconds for which the rest of a body is taken whose request was refused.
+    """
+
+    class Bounded(PatientProtocol):
+        header_seconds = seconds
+        header_bytes = most
+        drain_seconds = drain
+
+    return Bounded

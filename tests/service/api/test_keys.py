@@ -1,0 +1,245 @@
+"""Keys over HTTP: who is let in, how far and how often, and how the file is handled."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lanistr.errors import ConfigError
+from service.api import keys as keys_module
+from service.api.keys import Bucket, Keys, new_key
+from service.app import create_app
+from service.settings import Settings
+
+OPEN = {
+    "/healthz", "/readyz", "/", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect",
+    "/v2/health/live", "/v2/health/ready", "/playground/{name}", "/static-offline-docs",
+}  # fmt: skip
+
+
+def make(*options: str) -> tuple[str, str]:
+    """Make a key as a user does; return it and its line."""
+    command = [sys.executable, "-W", "error", "-m", "service", "keys", "new", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stderr.strip(), done.stdout
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A file, and the keys by name."""
+    file = tmp_path_factory.mktemp("keys") / "keys.yaml"
+    shown = {}
+    lines = []
+    for name, more in {
+        "everything": {},
+        "stays": {"tasks": ["mortality"]},
+        "slow": {"per_minute": 30, "burst": 2},
+        "prometheus": {"tasks": [], "metrics": True},
+    }.items():
+        shown[name], line = new_key(name, **more)
+        lines.append(line)
+    file.write_text("\n".join(lines))
+    return file, shown
+
+
+@pytest.fixture(scope="module")
+def guarded(start_server, keys):
+    with start_server("--keys", str(keys[0])) as started:
+        yield started
+
+
+@pytest.fixture
+def ask(guarded, keys):
+    """Ask with a key, by its name."""
+    with httpx.Client(base_url=guarded.url, timeout=60) as client:
+        yield lambda method, path, name=None, **more: client.request(
+            method, path, headers=bearer(keys[1][name]) if name else {}, **more
+        )
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
+
+
+def test_a_key_opens_and_its_absence_does_not(ask, guarded, stay):
+    assert ask("POST", "/predict/mortality", "everything", json=stay).status_code == 200
+    without = ask("POST", "/predict/mortality", json=stay)
+    assert code(without) == (401, "no_key")
+    assert without.headers["www-authenticate"] == 'Bearer realm="lanistr"'
+    assert code(ask("GET", "/tasks")) == (401, "no_key")
+
+    wrong = httpx.get(guarded.url + "/tasks", headers=bearer("lanistr_" + "x" * 43))
+    assert code(wrong) == (401, "unknown_key")
+    assert 'error="invalid_token"' in wrong.headers["www-authenticate"]
+    basic = httpx.get(guarded.url + "/tasks", auth=("user", "password"))
+    assert code(basic) == (401, "no_key")
+
+
+def test_state_and_documentation_need_no_key(ask):
+    for path in ("/healthz", "/readyz", "/docs", "/redoc"):
+        assert ask("GET", path).status_code == 200
+    document = ask("GET", "/openapi.json").json()
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}]
+    assert document["paths"]["/healthz"]["get"]["security"] == []
+
+
+def test_a_key_reaches_as_far_as_its_tasks(ask, stay):
+    assert ask("POST", "/predict/mortality", "stays", json=stay).status_code == 200
+    refused = ask("POST", "/predict/rating", "stays", json={"text": "good"})
+    assert code(refused) == (403, "out_of_scope")
+    assert refused.json()["accepted"] == "tasks: mortality"
+    # Nor does it learn what else there is.
+    assert code(ask("GET", "/tasks/rating", "stays")) == (403, "out_of_scope")
+    assert code(ask("GET", "/tasks/nothing", "stays")) == (403, "out_of_scope")
+    tasks = [each["name"] for each in ask("GET", "/tasks", "stays").json()["tasks"]]
+    assert tasks == ["mortality"]
+
+
+def test_a_key_that_comes_too_often_is_told_when_to_come_again(ask):
+    answers = [ask("GET", "/tasks", "slow") for _ in range(3)]
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert code(answers[2]) == (429, "rate_limited")
+    assert answers[2].headers["retry-after"] == "2"  # 30 a minute
+    assert answers[2].json()["accepted"].startswith("30 a minute")
+    assert ask("GET", "/tasks", "everything").status_code == 200
+    time.sleep(2)
+    assert ask("GET", "/tasks", "slow").status_code == 200
+
+
+def test_further_cases_of_a_request_count_on_credit():
+    bucket = Bucket(rate=1.0, size=2.0, left=2.0)
+    assert bucket.take() == 0
+    for _ in range(3):
+        bucket.owe()
+    assert bucket.take() == pytest.approx(3, abs=0.1)
+
+
+def test_the_log_knows_names_and_no_keys(ask, guarded, keys):
+    ask("GET", "/tasks", "everything")
+    httpx.get(guarded.url + "/tasks", headers=bearer("lanistr_mistyped"))
+    assert guarded.says(" key everything")
+    assert guarded.says("code unknown_key")
+    log = guarded.log()
+    assert "lanistr_mistyped" not in log
+    assert not any(key in log for key in keys[1].values())
+
+
+def test_every_route_but_those_for_everyone_asks_for_a_key(keys):
+    app = create_app(Settings(keys=keys[0]))
+    found = {}
+    for route in app.routes:
+        router = getattr(route, "original_router", None)
+        inner = router.routes if router else [route]
+        for each in inner:
+            given = [*getattr(each, "dependencies", ())]
+            given += route.include_context.dependencies if router else []
+            asked = [dependency.dependency.__name__ for dependency in given]
+            said = getattr(each, "openapi_extra", None) is keys_module.OPEN
+            found[each.path] = any(name.startswith("authorize") for name in asked) and not said
+    assert found["/predict/{task}"]
+    assert {path for path, guarded in found.items() if not guarded} <= OPEN
+
+
+# ---- the file -----------------------------------------------------------------------------------
+
+
+def test_the_command_shows_a_key_once_and_writes_its_line(tmp_path):
+    key, line = make("ward-7", "--tasks", "mortality", "rating", "--per-minute", "120")
+    other, _ = make("ward-7")
+    assert key.startswith("lanistr_")
+    assert key != other
+    assert key not in line
+    assert line.count("\n") == 1
+    (tmp_path / "keys.yaml").write_text(line)
+    (found,) = Keys(tmp_path / "keys.yaml")
+    assert (found.name, found.tasks, found.per_minute) == ("ward-7", ("mortality", "rating"), 120)
+    assert Keys(tmp_path / "keys.yaml").find(key) == found
+
+
+def test_a_name_that_is_none_is_refused():
+    command = [sys.executable, "-m", "service", "keys", "new", "ward 7"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "name" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "valid tuple"),
+        ("- [", "not YAML at line"),
+        ("- lanistr_secret", "Input should be"),
+        ("- {name: a, sha256: lanistr_secret}", "String should match"),
+        ("- {name: a, key: lanistr_secret}", "Field required"),
+        ("- {name: a, sha256: X, rate: lanistr_secret}", "unknown key"),
+        ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name twice"),
+        ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 twice"),
+    ],
+)
+def test_a_file_that_is_none_is_refused_without_showing_it(tmp_path, text, said):
+    file = tmp_path / "keys.yaml"
+    file.write_text(text.replace("X", f"'{'0' * 64}'").replace("Y", f"'{'1' * 64}'"))
+    with pytest.raises(ConfigError) as refused:
+        Keys(file)
+    assert said in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_without_its_file_the_service_does_not_start(tmp_path):
+    command = [sys.executable, "-m", "service", "--keys", str(tmp_path / "none.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "cannot read the keys: No such file or directory" in line
+
+
+def test_without_keys_the_log_says_that_everyone_is_answered(server, guarded):
+    assert "open: everyone" in server.log()
+    assert "open: everyone" not in guarded.log()
+
+
+def wait_for(done):
+    for _ in range(100):
+        if done():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not happen")
+
+
+def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, tmp_path):
+    file = tmp_path / "keys.yaml"
+    old, old_line = new_key("old", tasks=["mortalty"])
+    new, new_line = new_key("new")
+    file.write_text(old_line)
+    with start_server("--keys", str(file)) as server:
+        assert "did you mean 'mortality'?" in server.log()
+
+        def status(key):
+            return httpx.get(server.url + "/tasks", headers=bearer(key)).status_code
+
+        assert (status(old), status(new)) == (200, 401)
+        file.write_text("- nonsense")
+        assert server.says("the keys stay as they were")
+        assert (status(old), status(new)) == (200, 401)
+        file.write_text(new_line)
+        wait_for(lambda: status(new) == 200)
+        assert status(old) == 401
+
+        # A change that nothing shows needs the signal.
+        mark = file.stat()
+        file.write_text(new_line.replace("new", "neu"))
+        os.utime(file, ns=(mark.st_atime_ns, mark.st_mtime_ns))
+        server.process.send_signal(signal.SIGHUP)
+        assert server.says("SIGHUP: looking at bundles, keys")
+        wait_for(lambda: status(new) == 200 and " key neu" in server.log())
