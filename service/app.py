@@ -18,6 +18,7 @@ from service.api.examples import example
 from service.api.openapi import document
 from service.bundles import open_bundles
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
 from service.settings import Settings
@@ -39,11 +40,13 @@ def create_app(settings: Settings) -> FastAPI:
     """
     bundles = open_bundles(settings.bundles)
     lanes = Lanes(settings.threads, settings.large_bytes)
+    cache = TokenCache(settings.cache_bytes)
     predictors = {
         name: Predictor(
             bundle,
             OnnxBackend(bundle, settings.device, settings.precision, settings.threads),
             lanes,
+            cache,
             budget=settings.batch_tokens,
             places=settings.queue,
         )
