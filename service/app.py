@@ -12,7 +12,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.responses import RedirectResponse
 
 from lanistr import __version__
-from service.api import health, predict, problems, tasks
+from service.api import batch, embed, health, oip, predict, problems, stream, tasks
 from service.api.access import Access
 from service.api.examples import example
 from service.api.openapi import document
@@ -75,8 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = _once(partial(document, app, bundles))  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Access)
-    for router in (predict.router, tasks.router, health.router):
-        app.include_router(router)
+    for each in (predict, batch, stream, embed, tasks, health, oip):
+        app.include_router(each.router)
 
     @app.get("/", include_in_schema=False)
     async def home() -> RedirectResponse:

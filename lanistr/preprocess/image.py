@@ -231,7 +231,7 @@ def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
         return _eight_bit(np.asarray(picture), path, log).convert("RGB")
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
-        if rgba.getextrema()[3][0] < 255:
+        if rgba.getchannel("A").getextrema()[0] != 255:
             log.add("transparent_image", path, picture.mode, Action.CONVERTED, "on white")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")

@@ -73,7 +73,9 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         self.tokenizer = tokenizer
         self.tokenizer.encode_special_tokens = True  # "[MASK]" in a note is five letters, no mask
         self.max_tokens = max_tokens
-        self._unknown = tokenizer.token_to_id("[UNK]")
+        unknown = tokenizer.token_to_id("[UNK]")
+        assert unknown is not None, "a tokenizer of words"
+        self._unknown = unknown
 
     @staticmethod
     def read(value: Any, task: TaskSpec, log: IssueLog) -> Notes | None:

@@ -6,10 +6,19 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from lanistr.bundle import Bundle
+from lanistr.calibration import Calibration
 from lanistr.errors import InputError, unknown_name
+from lanistr.modalities import Modality
 from service.api.examples import example
 from service.api.problems import IN_DOCUMENT
-from service.api.schemas import Model, TaskDetail, Tasks, TaskSummary
+from service.api.schemas import (
+    CalibrationSummary,
+    Model,
+    Scores,
+    TaskDetail,
+    Tasks,
+    TaskSummary,
+)
 from service.engine.predictor import Predictor
 
 router = APIRouter(tags=["tasks"], responses=IN_DOCUMENT)
@@ -52,15 +61,30 @@ async def describe_task(predictor: Chosen) -> Response:
         **{modality: getattr(task, modality) for modality in task.modalities},
         label=task.label,
         metric=task.metric,
+        minimum=[list(parts) for parts in task.minimum],
         example=example(task),
         created=manifest.created,
         precision=predictor.backend.build.precision,
+        calibration=_calibration(bundle.calibration),
         metrics=manifest.metrics,
         card=bundle.card(),
     )
     # What a field has not (a unit, categories) is left out; what it has by default is said.
     json = detail.model_dump_json(exclude_none=True)
     return Response(json, media_type="application/json")
+
+
+def _calibration(found: Calibration) -> CalibrationSummary:
+    patterns = {"": found.scores, **found.by_pattern}
+    scores = [
+        Scores(
+            pattern=[Modality(each) for each in name.split("+")] if name else None,
+            cases=len(each),
+            most_coverage=round(found.most_coverage(name), 6),
+        )
+        for name, each in patterns.items()
+    ]
+    return CalibrationSummary(temperature=found.temperature, scores=scores)
 
 
 def model_of(bundle: Bundle) -> Model:

@@ -1,7 +1,7 @@
 """How much one request may bring. What is over a limit is refused before it costs anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lanistr.errors import InputError
@@ -26,14 +26,18 @@ class Limits:
     image_items: int
     timeseries_items: int
 
-    def check(self, record: Any) -> None:
-        """Count what a record brings, whatever else may be wrong with it.
+    def deeper(self) -> "Limits":
+        """Return the limits of a list of records."""
+        return replace(self, json_depth=self.json_depth + 1)
+
+    def check(self, record: Any) -> Any:
+        """Count what a record brings, whatever else may be wrong with it, and return it.
 
         Raises:
             InputError: a part has too many items, or one of them is too long.
         """
         if not isinstance(record, Mapping):
-            return
+            return record
         for modality in Modality:
             part = record.get(modality)
             most: int | None = getattr(self, f"{modality}_items", None)
@@ -47,6 +51,7 @@ class Limits:
                     path = f"{modality}[{i}]" if isinstance(part, list) else modality
                     seen = f"{len(item):,} characters"
                     raise _over("too_long", path, seen, f"{longest:,} characters")
+        return record
 
 
 def _over(code: str, field: str, seen: str, most: str) -> InputError:
