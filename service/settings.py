@@ -51,6 +51,11 @@ class Settings(Schema):
         ge=0,
         description="encoders' outputs that are kept for rows that come again; 0: none",
     )
+    watch_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="how often changed bundles are looked for; 0: only on SIGHUP",
+    )
     drain_seconds: int = Field(
         default=30, ge=1, description="on SIGTERM, how long requests under way may take to finish"
     )

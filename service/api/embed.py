@@ -1,11 +1,14 @@
 """POST /embed/{task}: one case in, a point out, near the points of cases that are alike."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import while_connected
+from service.api.options import VERSION
 from service.api.predict import modalities_of, named, noticed, receive_record
 from service.api.tasks import Chosen
 
@@ -13,7 +16,11 @@ router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
 
 
 @router.post("/embed/{task}")
-async def embed(request: Request, predictor: Chosen) -> Response:
+async def embed(
+    request: Request,
+    predictor: Chosen,
+    version: Annotated[str | None, Query(description=VERSION)] = None,
+) -> Response:
     """Return the fused embedding of one case, whichever parts it brings."""
     bundle = predictor.bundle
     with predictor.scheduler.place():

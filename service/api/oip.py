@@ -33,12 +33,13 @@ from service.api.problems import (
     headers_of,
     of_error,
 )
-from service.api.tasks import find_predictor
 from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
+from service.models import Models
 from service.settings import Settings
 
 _BINARY = "Inference-Header-Content-Length"
+_BINARY_OUTPUT = "binary_data_output"
 
 
 class _Route(APIRoute):
@@ -96,27 +97,15 @@ async def server() -> schemas.Server:
 
 
 async def find_model(request: Request, name: str) -> Predictor:
-    """Return what answers a model's name, which is its task's."""
-    return await find_predictor(request, name)
+    """Return what answers a model's name, which is its task's: the newest version."""
+    models: Models = request.app.state.models
+    return models.find(name)
 
 
 async def find_version(request: Request, name: str, version: str) -> Predictor:
-    """Return what answers a version of a model.
-
-    Raises:
-        InputError: another version is served.
-    """
-    predictor = await find_predictor(request, name)
-    served = predictor.bundle.manifest.version
-    if version != served:
-        raise InputError(
-            "no such version is served",
-            code="unknown_version",
-            field="version",
-            seen=version,
-            accepted=served,
-        )
-    return predictor
+    """Return what answers a version of a model."""
+    models: Models = request.app.state.models
+    return models.find(name, version)
 
 
 Named = Annotated[Predictor, Depends(find_model)]
@@ -124,12 +113,12 @@ Versioned = Annotated[Predictor, Depends(find_version)]
 
 
 @router.get("/models/{name}", response_model=schemas.ModelMetadata)
-async def model(predictor: Named) -> schemas.ModelMetadata:
+async def model(request: Request, predictor: Named) -> schemas.ModelMetadata:
     """Say which tensors a model takes and returns."""
-    bundle = predictor.bundle
+    bundle, models = predictor.bundle, request.app.state.models
     return schemas.ModelMetadata(
         name=bundle.task.name,
-        versions=[bundle.manifest.version],
+        versions=list(models.versions(bundle.task.name)),
         platform=_PLATFORMS[predictor.backend.build.runtime],
         inputs=[
             schemas.TensorMetadata(name=each, datatype=tensors.DATATYPE, shape=[-1])
@@ -143,9 +132,9 @@ async def model(predictor: Named) -> schemas.ModelMetadata:
 
 
 @router.get("/models/{name}/versions/{version}", response_model=schemas.ModelMetadata)
-async def model_version(predictor: Versioned) -> schemas.ModelMetadata:
+async def model_version(request: Request, predictor: Versioned) -> schemas.ModelMetadata:
     """Say which tensors a version of a model takes and returns."""
-    return await model(predictor)
+    return await model(request, predictor)
 
 
 @router.get("/models/{name}/ready", response_model=schemas.ModelReady)
@@ -287,20 +276,27 @@ def _options(parameters: Mapping[str, Any]) -> Options:
     Raises:
         InputError: a parameter is not known, or not usable.
     """
+    known = ("explain", "coverage", _BINARY_OUTPUT)
+    for name in parameters:
+        if name not in known:
+            raise InputError(
+                "unknown parameter",
+                code="bad_parameter",
+                field=f"parameters.{name}",
+                seen=name,
+                accepted=unknown_name(name, known),
+            )
     try:
-        return Options.model_validate(
-            {name: each for name, each in parameters.items() if name != "binary_data_output"}
-        )
+        return Options(**{n: each for n, each in parameters.items() if n != _BINARY_OUTPUT})
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
         name = str(first["loc"][-1])
-        unknown = first["type"] == "extra_forbidden"
         raise InputError(
-            "unknown parameter" if unknown else first["msg"],
+            first["msg"],
             code="bad_parameter",
             field=f"parameters.{name}",
-            seen=name if unknown else first["input"],
-            accepted=unknown_name(name, Options.model_fields) if unknown else accepted(name),
+            seen=first["input"],
+            accepted=accepted(name),
         ) from None
 
 
@@ -336,7 +332,7 @@ def _reply(
     columns: Mapping[str, _Column],
     asked: tensors.Asked,
 ) -> Response:
-    usually = bool(asked.parameters.get("binary_data_output"))
+    usually = bool(asked.parameters.get(_BINARY_OUTPUT))
     said["outputs"], behind = [], []
     for name, column in columns.items():
         values = [column.value(item) for item in items]

@@ -100,7 +100,7 @@ def _operation(task: TaskSpec, name: str, description: str, takes: Schema, gives
             "operationId": f"{name}_{task.name}",
             "summary": task.title,
             "description": "\n\n".join(filter(None, (task.description, description, every))),
-            "parameters": _parameters() if tag == "predict" else [],
+            "parameters": _parameters(tag),
             "requestBody": {"required": True, "content": takes},
             "responses": _responses(gives),
         }
@@ -136,11 +136,12 @@ def _json_of(model: type[Any]) -> Schema:
     return {"application/json": {"schema": _of(model)}}
 
 
-def _parameters() -> list[Schema]:
+def _parameters(tag: str) -> list[Schema]:
     properties = Options.model_json_schema()["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in properties.items()
+        if tag == "predict" or name == "version"
     ]
 
 

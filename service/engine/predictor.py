@@ -117,6 +117,7 @@ class Predictor:
         places: int,
     ) -> None:
         self.bundle = bundle
+        self.card = bundle.card()  # its folder may hold another bundle later
         self.backend = backend
         self.lanes = lanes
         self._graphs = backend.build.graphs
@@ -135,6 +136,10 @@ class Predictor:
         self.scheduler: Scheduler[Job, Result] = Scheduler(
             runner, runner.cost, budget=budget, places=places
         )
+
+    async def close(self) -> None:
+        """Finish what is waiting and stop."""
+        await self.scheduler.close()
 
     async def predict(
         self,

@@ -60,7 +60,7 @@ def test_a_record_may_be_nested_as_deep_in_a_list_as_alone(client):
 
 async def test_a_client_that_leaves_takes_its_list_along():
     app = create_app(Settings())
-    scheduler = app.state.predictors["mortality"].scheduler
+    scheduler = app.state.models["mortality"].scheduler
     submitted, full = [], asyncio.Event()
 
     async def never(job):

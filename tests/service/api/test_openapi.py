@@ -48,7 +48,8 @@ def test_every_task_has_its_own_address_and_fields(document):
             assert set(content) == media_types
             assert all(each.get("example") for each in content.values() if "encoding" not in each)
             asked = {each["name"] for each in operation["parameters"]}
-            assert asked == (set() if path.startswith("/embed") else {"explain", "coverage"})
+            usual = set() if path.startswith("/embed") else {"explain", "coverage"}
+            assert asked == usual | {"version"}
             problems = {str(status) for status, _ in STATUS.values()} - {"405"}
             assert set(operation["responses"]) == {"200"} | problems
             for status in problems:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx
+import pytest
 
 from service.app import create_app
 from service.settings import Settings
@@ -123,29 +124,32 @@ def test_who_does_not_read_is_not_read_any_further(server):
         assert found[-1] < sent // 2 + 8
 
 
-def test_a_line_that_is_too_long_fails_alone(start_server):
-    with (
-        start_server("--body-bytes", "10000") as server,
-        httpx.Client(base_url=server.url) as client,
-    ):
-        lines = b'{"text": "a"}\n{"text": "' + b"b" * 50_000 + b'"}\n{"text": "c"}\n'
+@pytest.fixture(scope="module")
+def narrow(start_server):
+    """A server with one place, short lines and little patience."""
+    with start_server("--queue", "1", "--body-bytes", "10000", "--body-seconds", "1") as started:
+        yield started
+
+
+def test_a_line_that_is_too_long_fails_alone(narrow):
+    lines = b'{"text": "a"}\n{"text": "' + b"b" * 50_000 + b'"}\n{"text": "c"}\n'
+    with httpx.Client(base_url=narrow.url, timeout=60) as client:
         items = sorted(ask(client, lines), key=lambda each: each["index"])
-        assert ["answer" in each for each in items] == [True, False, True]
-        assert items[1]["problem"]["code"] == "body_too_large"
-        assert items[1]["problem"]["seen"] == "a line of more than 10,000 bytes"
+    assert ["answer" in each for each in items] == [True, False, True]
+    assert items[1]["problem"]["code"] == "body_too_large"
+    assert items[1]["problem"]["seen"] == "a line of more than 10,000 bytes"
 
 
-def test_a_stream_from_which_nothing_comes_ends_with_a_problem(start_server):
-    with start_server("--body-seconds", "0.5") as server:
-        with exchange(server) as stream:
-            stream.write(b'{"text": "a"}\n')
-            assert stream.status() == 200
-            assert stream.read()["index"] == 0
-            last = stream.read()
-            assert (last["index"], last["problem"]["code"]) == (1, "body_too_slow")
-            assert stream.read() is None
-        with exchange(server) as stream:
-            assert stream.status() == 408
+def test_a_stream_from_which_nothing_comes_ends_with_a_problem(narrow):
+    with exchange(narrow) as stream:
+        stream.write(b'{"text": "a"}\n')
+        assert stream.status() == 200
+        assert stream.read()["index"] == 0
+        last = stream.read()
+        assert (last["index"], last["problem"]["code"]) == (1, "body_too_slow")
+        assert stream.read() is None
+    with exchange(narrow) as stream:
+        assert stream.status() == 408
 
 
 def test_what_is_no_stream_is_refused_before_it_begins(refused):
@@ -155,22 +159,21 @@ def test_what_is_no_stream_is_refused_before_it_begins(refused):
     refused(404, "unknown_task", "/predict/mortalty/stream", content=b"", headers=HEADERS)
 
 
-def test_a_client_that_leaves_frees_its_place(start_server):
-    with start_server("--queue", "1") as server:
-        url = f"{server.url}/predict/mortality"
-        with exchange(server) as stream:
-            stream.write(b'{"text": "a"}\n')
-            assert stream.status() == 200
-            assert httpx.post(url, json={"text": "a"}).status_code == 503
-        deadline = time.monotonic() + 20
-        while httpx.post(url, json={"text": "a"}).status_code != 200:
-            assert time.monotonic() < deadline
-        assert "ERROR" not in server.log()
+def test_a_client_that_leaves_frees_its_place(narrow):
+    url = f"{narrow.url}/predict/mortality"
+    with exchange(narrow) as stream:
+        stream.write(b'{"text": "a"}\n')
+        assert stream.status() == 200
+        assert httpx.post(url, json={"text": "a"}, timeout=60).status_code == 503
+    deadline = time.monotonic() + 60
+    while httpx.post(url, json={"text": "a"}, timeout=60).status_code != 200:
+        assert time.monotonic() < deadline
+    assert "ERROR" not in narrow.log()
 
 
 async def test_a_client_that_leaves_stops_the_work():
     app = create_app(Settings())
-    scheduler = app.state.predictors["mortality"].scheduler
+    scheduler = app.state.models["mortality"].scheduler
     submitted, dropped, full = [], [], asyncio.Event()
 
     async def never(job):
