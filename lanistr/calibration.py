@@ -115,9 +115,7 @@ class Calibration(Schema):
         self, output: Floats, label: LabelSpec, coverage: float = 0.9, pattern: str = ""
     ) -> Prediction:
         """Read one case's output (C,) of the head; `pattern` is what the case brings."""
-        scores, own = self._scores_for(coverage, pattern)
-        threshold = _threshold(scores, coverage)
-        basis = Basis(coverage, len(scores), own)
+        threshold, basis = self._threshold(coverage, pattern)
         if label.kind == "regression":
             value = float(output[0])
             if threshold is None or not math.isfinite(threshold):
@@ -169,9 +167,9 @@ class Calibration(Schema):
             np.asarray(patterns if len(patterns) else [""] * len(targets), np.str_),
             return_inverse=True,
         )
-        found = [_threshold(self._scores_for(coverage, str(name))[0], coverage) for name in names]
+        found = [self._threshold(coverage, str(name))[0] for name in names]
         # Those of all cases stand in wherever a pattern has too few of its own.
-        everyone = _threshold(self.scores, coverage)
+        everyone, _ = self._threshold(coverage, "")
         if everyone is None or (label.kind == "regression" and not math.isfinite(everyone)):
             return None
         thresholds = np.asarray(found, np.float64)[which]
@@ -204,12 +202,22 @@ class Calibration(Schema):
         q = np.clip(p[..., 1 if label.kind == "binary" else chosen], 1e-12, 1 - 1e-12)
         return np.asarray(np.log(q) - np.log1p(-q))
 
-    def _scores_for(self, coverage: float, pattern: str) -> tuple[tuple[float, ...], str | None]:
-        """Return the scores of a pattern and its name, where it has enough; else those of all."""
+    def _threshold(self, coverage: float, pattern: str) -> tuple[float | None, Basis]:
+        """Return the score that a share `coverage` of new cases like one stays under, and why.
+
+        None: not known. Where a pattern has scores of its own, but too few for the coverage, those
+        of all cases are taken, yet no less than its own: more coverage never gives a smaller set.
+        """
         own = self.by_pattern.get(pattern, ())
-        if own and _rank(len(own), coverage) <= len(own):
-            return own, pattern
-        return self.scores, None
+        rank = _rank(len(own), coverage)
+        if own and rank <= len(own):
+            return own[rank - 1], Basis(coverage, len(own), pattern)
+        basis = Basis(coverage, len(self.scores))
+        if not self.scores:
+            return None, basis
+        rank = _rank(len(self.scores), coverage)
+        everyone = self.scores[rank - 1] if rank <= len(self.scores) else math.inf
+        return max((everyone, *own[-1:])), basis
 
 
 def softmax(logits: Floats) -> Floats:
@@ -234,14 +242,6 @@ def _ascending(scores: Floats) -> tuple[float, ...]:
 def _rank(n: int, coverage: float) -> int:
     """Return which of n ascending scores a share `coverage` of new cases stays under, from 1."""
     return math.ceil((n + 1) * coverage)
-
-
-def _threshold(scores: Sequence[float], coverage: float) -> float | None:
-    """Return the score that a share `coverage` of new cases stays under; None: not known."""
-    if not scores:
-        return None
-    rank = _rank(len(scores), coverage)
-    return scores[rank - 1] if rank <= len(scores) else math.inf
 
 
 def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[np.bool_]:

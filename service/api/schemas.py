@@ -108,33 +108,34 @@ class Timing(Answer):
     inference: float
 
 
-class CaseAnswer(Answer):
-    """What every answer to one case says."""
+class PredictionAnswer(Answer):
+    """The answer to one case."""
 
     id: str | None = Field(description="the name that the request gave the case")
     task: str
     model: Model
-    issues: list[Issue]
-    request_id: str
-    timing_ms: Timing
-
-
-class PredictionAnswer(CaseAnswer):
-    """The answer to one case."""
-
     status: Literal["predicted", "abstained"] = Field(
         description="abstained: the record lacks the parts that the task asks for at the least"
     )
     reason: str | None = Field(default=None, description="why there is no prediction")
     prediction: Prediction | None = Field(description="null if the model abstained")
     modalities: Modalities
+    issues: list[Issue]
+    request_id: str
+    timing_ms: Timing
 
 
-class EmbeddingAnswer(CaseAnswer):
+class EmbeddingAnswer(Answer):
     """One case as a point; the more alike two cases, the larger the product of their points."""
 
+    id: str | None = Field(description="the name that the request gave the case")
+    task: str
+    model: Model
     embedding: list[float] = Field(description="of length 1")
     modalities: Parts
+    issues: list[Issue]
+    request_id: str
+    timing_ms: Timing
 
 
 class Problem(Answer):

@@ -239,6 +239,16 @@ def test_covering_by_pattern_is_what_the_answers_say_one_by_one():
         assert (covered, size) == (THREE.classes[int(truth[k])] in members, len(members))
 
 
+def test_more_coverage_never_gives_a_smaller_set_also_where_scores_of_all_take_over():
+    hard = Calibration(scores=(0.1,) * 150, by_pattern={"image": (0.5,) * 60})
+    widths = []
+    for coverage in (0.5, 0.9, 0.98, 0.99, 0.999):
+        interval = hard.predict(np.zeros(1), DAYS, coverage, "image").interval
+        widths.append(math.inf if interval is None else interval[1])
+    assert widths == [0.5, 0.5, 0.5, 0.5, math.inf]
+    assert hard.predict(np.zeros(1), DAYS, 0.99).interval == (-0.1, 0.1)
+
+
 def test_a_file_without_patterns_is_read():
     old = Calibration.model_validate_json('{"temperature": 1.5, "scores": [0.1, 0.2, 0.3]}')
     assert old.predict(np.zeros(3), THREE, 0.5, "text").basis == Basis(0.5, 3)

@@ -113,13 +113,6 @@ def strict_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exact_server(start_server: Callable[..., Any], reduced_bundle: Path) -> Iterator[Server]:
-    """In int8 every row is run alone, so that equal records have equal answers to the last bit."""
-    with start_server("--bundles", str(reduced_bundle), "--cache-bytes", "0") as started:
-        yield started
-
-
-@pytest.fixture(scope="session")
 def strict_server(start_server: Callable[..., Any], strict_bundle: Path) -> Iterator[Server]:
     with start_server("--bundles", str(strict_bundle)) as started:
         yield started

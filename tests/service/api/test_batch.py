@@ -3,8 +3,6 @@
 import asyncio
 import json
 
-import httpx
-
 from service.app import create_app
 from service.settings import Settings
 from tests.servers import plain
@@ -17,20 +15,16 @@ def batch(client, records, **query):
     return answer.json()["items"]
 
 
-def test_the_answers_of_a_list_are_those_of_its_cases_bit_for_bit(exact_server, records):
-    with httpx.Client(base_url=exact_server.url, timeout=60) as client:
-        items = batch(client, records, explain=True, coverage=0.8)
-        assert [each["index"] for each in items] == list(range(len(records)))
-        for record, item in zip(records, items, strict=True):
-            alone = client.post(
-                "/predict/mortality", json=record, params={"explain": True, "coverage": 0.8}
-            )
-            if alone.status_code == 200:
-                assert plain(item["answer"]) == plain(alone.json())
-                assert set(item) == {"index", "answer"}
-            else:
-                assert plain(item["problem"]) == plain(alone.json())
-                assert set(item) == {"index", "problem"}
+def test_the_answers_of_a_list_are_those_of_its_cases_bit_for_bit(client, records):
+    """In int8, the demo's precision on a CPU, every row is run alone."""
+    items = batch(client, records, explain=True, coverage=0.8)
+    assert [each["index"] for each in items] == list(range(len(records)))
+    for record, item in zip(records, items, strict=True):
+        query = {"explain": True, "coverage": 0.8}
+        alone = client.post("/predict/mortality", json=record, params=query)
+        kind = "answer" if alone.status_code == 200 else "problem"
+        assert set(item) == {"index", kind}
+        assert plain(item[kind]) == plain(alone.json())
     assert sum("problem" in each for each in items) == 4
 
 

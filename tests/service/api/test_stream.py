@@ -63,15 +63,14 @@ def exchange(server):
         opened.socket.close()
 
 
-def test_the_answers_of_a_stream_are_those_of_its_cases_bit_for_bit(exact_server, records):
+def test_the_answers_of_a_stream_are_those_of_its_cases_bit_for_bit(client, records):
     lines = "".join(json.dumps(each) + "\n" for each in records)
-    with httpx.Client(base_url=exact_server.url, timeout=60) as client:
-        items = ask(client, lines, explain=True)
-        assert sorted(each["index"] for each in items) == list(range(len(records)))
-        for item in items:
-            record = records[item["index"]]
-            alone = client.post("/predict/mortality", json=record, params={"explain": True}).json()
-            assert plain(item.get("answer") or item["problem"]) == plain(alone)
+    items = ask(client, lines, explain=True)
+    assert sorted(each["index"] for each in items) == list(range(len(records)))
+    for item in items:
+        record = records[item["index"]]
+        alone = client.post("/predict/mortality", json=record, params={"explain": True}).json()
+        assert plain(item.get("answer") or item["problem"]) == plain(alone)
     assert sum("problem" in each for each in items) == 4
 
 
