@@ -10,7 +10,7 @@
 tree stands at the top of `clients/errors.py`. Needs httpx and nothing else of this repository.
 """
 
-from clients.answers import Issue, Modalities, Model, Prediction, Readiness, TaskSummary
+from clients.answers import Embedding, Issue, Modalities, Model, Prediction, Readiness, TaskSummary
 from clients.client import AsyncClient, Client
 from clients.errors import (
     ClientError,
@@ -29,6 +29,7 @@ __all__ = [
     "Client",
     "ClientError",
     "ConnectionFailed",
+    "Embedding",
     "InvalidInput",
     "InvalidRequest",
     "Issue",

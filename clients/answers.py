@@ -80,8 +80,8 @@ class Modalities(Answer):
     Attributes:
         used: parts that were present and usable.
         missing: parts that the model knows and the case did not bring.
-        contributions: exact Shapley value of each used part (log-odds for a binary label);
-            None unless asked for with ``explain=True``.
+        contributions: exact Shapley value of each part (log-odds for a binary label), 0 for a
+            missing one; None unless asked for with ``explain=True``.
         baseline: what is predicted from nothing, in the same unit; the contributions add up to the
             prediction less this. None as they are.
     """
@@ -112,11 +112,13 @@ class Prediction(Answer):
         id: the caller's name for the case, or None.
         task: the task asked.
         model: the model that answered.
+        abstained: True when the case lacks parts that the task asks for at the least: then there is
+            no prediction, and `reason` says why; else it is None.
         label: most likely class; None for a regression task.
         probability: of the positive class; None unless the label is binary.
         probabilities: of every class, summing to 1; empty for a regression task.
         interval: lower and upper bound that hold the value at the coverage asked for (conformal);
-            None unless a regression task whose model has the data for it.
+            None unless the label is a number or ordinal and the model has the data for it.
         prediction_set: classes that together hold the truth at the coverage asked for (conformal);
             empty if the service gave none.
         expected: mean of the classes' values, such as 4.2 stars; None unless the label is ordinal.
@@ -130,6 +132,8 @@ class Prediction(Answer):
     id: str | None
     task: str
     model: Model
+    abstained: bool
+    reason: str | None
     label: str | None
     probability: float | None
     probabilities: Mapping[str, float]
@@ -145,23 +149,63 @@ class Prediction(Answer):
     @classmethod
     def read(cls, document: Document) -> "Prediction":
         """Read it from the service's answer. Raises `MalformedError`."""
-        outcome = document.document("prediction")
-        regression = outcome.has("value")
+        abstained = document.has("status") and document.text("status") == "abstained"
+        outcome = Document({}) if abstained else document.document("prediction")
+        classes = not abstained and not outcome.has("value")
         return cls(
             id=document.text("id") if document.has("id") else None,
             task=document.text("task"),
             model=Model.read(document.document("model")),
-            label=None if regression else outcome.text("label"),
+            abstained=abstained,
+            reason=document.text("reason") if abstained else None,
+            label=outcome.text("label") if classes else None,
             probability=outcome.number("probability") if outcome.has("probability") else None,
-            probabilities={} if regression else outcome.numbers("probabilities"),
+            probabilities=outcome.numbers("probabilities") if classes else {},
             prediction_set=outcome.texts("set") if outcome.has("set") else (),
             expected=outcome.number("expected") if outcome.has("expected") else None,
-            value=outcome.number("value") if regression else None,
+            value=outcome.number("value") if outcome.has("value") else None,
             interval=outcome.pair("interval") if outcome.has("interval") else None,
             modalities=Modalities.read(document.document("modalities")),
             issues=tuple(Issue.read(each) for each in document.documents("issues")),
             request_id=document.text("request_id"),
             timing_ms=document.numbers("timing_ms"),
+            raw=document.raw,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding(Answer):
+    """A case as a point, for finding cases that are alike.
+
+    Attributes:
+        id: the caller's name for the case, or None.
+        task: the task asked.
+        model: the model that answered.
+        vector: of length 1; the product of two says how alike the cases are.
+        modalities: which parts were used and which were missing.
+        issues: what the service noticed in the request and what it did about it.
+        request_id: under which the service logged the request.
+    """
+
+    id: str | None
+    task: str
+    model: Model
+    vector: tuple[float, ...]
+    modalities: Modalities
+    issues: tuple[Issue, ...]
+    request_id: str
+
+    @classmethod
+    def read(cls, document: Document) -> "Embedding":
+        """Read it from the service's answer. Raises `MalformedError`."""
+        return cls(
+            id=document.text("id") if document.has("id") else None,
+            task=document.text("task"),
+            model=Model.read(document.document("model")),
+            vector=document.vector("embedding"),
+            modalities=Modalities.read(document.document("modalities")),
+            issues=tuple(Issue.read(each) for each in document.documents("issues")),
+            request_id=document.text("request_id"),
             raw=document.raw,
         )
 

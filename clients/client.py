@@ -5,17 +5,18 @@ Neither repeats a request: what to do about a `TooBusy` or a `TimedOut` is the c
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
 from clients import request as requests
-from clients.answers import Prediction, Readiness, TaskSummary
+from clients.answers import Embedding, Prediction, Readiness, TaskSummary
 from clients.document import Document
-from clients.errors import InvalidInput
-from clients.exchange import naming_failures, read
+from clients.errors import InvalidInput, ProblemError
+from clients.exchange import naming_failures, read, read_batch
 from clients.parts import Image, Tabular, Text, Timeseries
 from clients.request import Request
 
@@ -117,6 +118,57 @@ class Client(_Base):
             timeout,
         )
 
+    def predict_many(
+        self,
+        task: str,
+        cases: Iterable[Mapping[str, Any]],
+        *,
+        explain: bool = False,
+        coverage: float | None = None,
+        at_once: int = 32,
+        timeout: float | None = None,
+    ) -> Iterator[Prediction | ProblemError]:
+        """Yield for each case its prediction, or the problem with it; in order, as they come.
+
+        Args:
+            task: name of the task.
+            cases: each a mapping with some of the parts that `predict` takes, under these names,
+                and ``id``; a series must be rows, not a file of CSV. They are taken as they are
+                needed, so that a generator of any length will do.
+            explain: as `predict` has it.
+            coverage: likewise.
+            at_once: how many cases go into one request.
+            timeout: seconds a request, in place of the client's own.
+
+        Raises:
+            ClientError: what is wrong with a whole request, see the tree in `clients.errors`.
+        """
+        options: dict[str, Any] = {"explain": explain, "coverage": coverage}
+        for first, some in _portions(cases, at_once):
+            request = requests.batch(task, some, first=first, **options)
+            yield from self._ask(request, read_batch, timeout)
+
+    def embed(
+        self,
+        task: str,
+        *,
+        id: str | None = None,
+        text: Text | None = None,
+        image: Image | None = None,
+        tabular: Tabular | None = None,
+        timeseries: Timeseries | None = None,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """Return one case as a point; the arguments are those of `predict`.
+
+        Raises:
+            ClientError: see the tree in `clients.errors`.
+        """
+        request = requests.embed(
+            task, id=id, text=text, image=image, tabular=tabular, timeseries=timeseries
+        )
+        return self._ask(request, Embedding.read, timeout)
+
     def tasks(self) -> tuple[TaskSummary, ...]:
         """Return the tasks that the service can predict. Raises `ClientError`."""
         return self._ask(requests.tasks(), TaskSummary.read_all)
@@ -194,6 +246,46 @@ class AsyncClient(_Base):
         )
         return await self._ask(request, Prediction.read, timeout)
 
+    async def predict_many(
+        self,
+        task: str,
+        cases: Iterable[Mapping[str, Any]],
+        *,
+        explain: bool = False,
+        coverage: float | None = None,
+        at_once: int = 32,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> AsyncIterator[Prediction | ProblemError]:
+        """Yield for each case its prediction or its problem, as `Client.predict_many` does."""
+        options: dict[str, Any] = {"explain": explain, "coverage": coverage}
+        for first, some in _portions(cases, at_once):
+            request = await asyncio.to_thread(requests.batch, task, some, first=first, **options)
+            for each in await self._ask(request, read_batch, timeout):
+                yield each
+
+    async def embed(
+        self,
+        task: str,
+        *,
+        id: str | None = None,
+        text: Text | None = None,
+        image: Image | None = None,
+        tabular: Tabular | None = None,
+        timeseries: Timeseries | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> Embedding:
+        """Return one case as a point, as `Client.embed` does."""
+        request = await asyncio.to_thread(
+            requests.embed,
+            task,
+            id=id,
+            text=text,
+            image=image,
+            tabular=tabular,
+            timeseries=timeseries,
+        )
+        return await self._ask(request, Embedding.read, timeout)
+
     async def tasks(self) -> tuple[TaskSummary, ...]:
         """Return the tasks that the service can predict. Raises `ClientError`."""
         return await self._ask(requests.tasks(), TaskSummary.read_all)
@@ -235,6 +327,18 @@ class AsyncClient(_Base):
         with naming_failures(self.url, request):
             response = await self._http.request(**self._arguments(request, patience))
         return read(response, shape, also=also)
+
+
+def _portions(
+    cases: Iterable[Mapping[str, Any]], size: int
+) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
+    """Yield the cases some at a time, each time with the number of the first."""
+    if size < 1:
+        raise InvalidInput("at_once", f"is {size}", accepted="a number of cases, 1 or more")
+    waiting, first = iter(cases), 0
+    while some := list(islice(waiting, size)):
+        yield first, some
+        first += len(some)
 
 
 def _service_url(url: str) -> str:

@@ -25,7 +25,9 @@ def tasks(summaries: Sequence[TaskSummary]) -> str:
 def _lines(answer: Prediction) -> Iterator[str]:
     case = f" of {answer.id}" if answer.id else ""
     outcome = answer.label if answer.value is None else f"{answer.value:g}"
-    yield f"{answer.task}{case}: {outcome}"
+    yield f"{answer.task}{case}: {'no prediction' if answer.abstained else outcome}"
+    if answer.abstained:
+        yield f"the model abstains: {answer.reason}"
     if answer.model.demo:
         yield "DEMO MODEL: its weights are not real and its predictions mean nothing"
 

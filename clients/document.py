@@ -48,6 +48,11 @@ class Document:
             raise _wrong(path, values, "two numbers")
         return _number(values[0], f"{path}[0]"), _number(values[1], f"{path}[1]")
 
+    def vector(self, name: str) -> tuple[float, ...]:
+        """Return a list of numbers."""
+        path = self._at(name)
+        return tuple(_number(each, f"{path}[{i}]") for i, each in enumerate(self._list(name)))
+
     def texts(self, name: str) -> tuple[str, ...]:
         """Return a list of strings."""
         path = self._at(name)

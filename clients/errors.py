@@ -34,6 +34,7 @@ class InvalidInput(ClientError):
 
     def __init__(self, field: str, message: str, *, accepted: str = "") -> None:
         self.field = field
+        self.message = message
         self.accepted = accepted
         super().__init__(f"{field}: {message}" + (f"; accepted: {accepted}" if accepted else ""))
 

@@ -9,7 +9,7 @@ from typing import NoReturn, TypeVar
 
 import httpx
 
-from clients.answers import Issue
+from clients.answers import Issue, Prediction
 from clients.document import Document, MalformedError
 from clients.errors import (
     ConnectionFailed,
@@ -84,8 +84,29 @@ def _document(response: httpx.Response) -> Document:
     return Document(body)
 
 
+def read_batch(document: Document) -> tuple[Prediction | ProblemError, ...]:
+    """Read the answers to a list of cases, each a prediction or a problem. Raises `MalformedError`.
+
+    To be handed to `read`.
+    """
+    return tuple(map(_item, document.documents("items")))
+
+
+def _item(item: Document) -> Prediction | ProblemError:
+    if item.has("answer"):
+        return Prediction.read(item.document("answer"))
+    found = item.document("problem")
+    return problem(found, int(found.number("status")))
+
+
 def _problem(response: httpx.Response, document: Document) -> ProblemError:
-    status = response.status_code
+    return problem(document, response.status_code, _request_id(response), _retry_after(response))
+
+
+def problem(
+    document: Document, status: int, request_id: str = "", retry_after: float | None = None
+) -> ProblemError:
+    """Return the error that a problem is. Raises `MalformedError`."""
     kind: type[ProblemError]
     if status in (429, 503):
         kind = TooBusy
@@ -101,11 +122,9 @@ def _problem(response: httpx.Response, document: Document) -> ProblemError:
         field=document.text("field") if document.has("field") else "",
         seen=document.raw.get("seen"),
         accepted=_words(document, "accepted"),
-        request_id=(
-            document.text("request_id") if document.has("request_id") else _request_id(response)
-        ),
+        request_id=document.text("request_id") if document.has("request_id") else request_id,
         issues=tuple(Issue.read(each) for each in issues),
-        retry_after=_retry_after(response),
+        retry_after=retry_after,
         raw=document.raw,
     )
 

@@ -4,8 +4,9 @@ A case goes as JSON, unless it brings files (pictures, a CSV): then as a multipa
 carries them as they are instead of a third larger in base64.
 """
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -74,6 +75,73 @@ def predict(
     coverage: float | None,
 ) -> Request:
     """Return the request for one prediction. Reads files; raises `InvalidInput`."""
+    values, files = _case(id=id, text=text, image=image, tabular=tabular, timeseries=timeseries)
+    return _one(f"/predict/{_segment(task)}", _query(explain, coverage), values, files)
+
+
+def embed(
+    task: str,
+    *,
+    id: str | None,
+    text: Text | None,
+    image: Image | None,
+    tabular: Tabular | None,
+    timeseries: Timeseries | None,
+) -> Request:
+    """Return the request for one embedding. Reads files; raises `InvalidInput`."""
+    values, files = _case(id=id, text=text, image=image, tabular=tabular, timeseries=timeseries)
+    return _one(f"/embed/{_segment(task)}", {}, values, files)
+
+
+def batch(
+    task: str,
+    cases: Sequence[Mapping[str, Any]],
+    *,
+    first: int,
+    explain: bool,
+    coverage: float | None,
+) -> Request:
+    """Return the request for the predictions of a list of cases, the first of which has a number.
+
+    Raises:
+        InvalidInput: of the first case that cannot be sent, with its number.
+    """
+    path = f"/predict/{_segment(task)}/batch"
+    records = []
+    for i, case in enumerate(cases, first):
+        try:
+            records.append(_record(case))
+        except InvalidInput as error:
+            field = f"cases[{i}].{error.field}"
+            raise InvalidInput(field, error.message, accepted=error.accepted) from None
+    return Request("POST", path, _query(explain, coverage), content=_json(records))
+
+
+_PARTS = ("id", "text", "image", "tabular", "timeseries")
+
+
+def _record(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case as plain JSON values, pictures in base64."""
+    for name in case:
+        if name not in _PARTS:
+            raise InvalidInput(str(name), "is no part of a case", accepted=", ".join(_PARTS))
+    record, files = _case(**{name: case.get(name) for name in _PARTS})
+    for name, file in files:
+        if not file.media_type.startswith("image/"):
+            raise InvalidInput(name, "is a file, which a list cannot carry", accepted="its rows")
+        record.setdefault(name, []).append(base64.b64encode(file.content).decode())
+    return record
+
+
+def _case(
+    *,
+    id: str | None,
+    text: Text | None,
+    image: Image | None,
+    tabular: Tabular | None,
+    timeseries: Timeseries | None,
+) -> tuple[dict[str, Any], list[tuple[str, Upload]]]:
+    """Return the parts of a case: plain JSON values, and files."""
     values: dict[str, Any] = {}
     if id is not None:
         values["id"] = string(id, "id")
@@ -91,14 +159,21 @@ def predict(
             files.append(("timeseries", rows))
         else:
             values["timeseries"] = rows
+    return values, files
 
+
+def _query(explain: bool, coverage: float | None) -> dict[str, str]:
     query = {}
     if explain:
         query["explain"] = "true"
     if coverage is not None:
         query["coverage"] = str(jsonable(coverage, "coverage"))
+    return query
 
-    path = f"/predict/{_segment(task)}"
+
+def _one(
+    path: str, query: dict[str, str], values: dict[str, Any], files: list[tuple[str, Upload]]
+) -> Request:
     if not files:
         return Request("POST", path, query, content=_json(values))
     fields: dict[str, Any] = {name: values.pop(name) for name in ("id", "text") if name in values}

@@ -1,5 +1,6 @@
 """The four modalities and their one canonical order."""
 
+from collections.abc import Collection
 from enum import StrEnum
 
 
@@ -13,3 +14,8 @@ class Modality(StrEnum):
     IMAGE = "image"
     TABULAR = "tabular"
     TIMESERIES = "timeseries"
+
+
+def presence(modalities: Collection[str]) -> str:
+    """Return the name of a presence pattern: which modalities a case brings, as text+timeseries."""
+    return "+".join(each for each in Modality if each in modalities)

@@ -5,6 +5,8 @@ service's checks and its documentation.
 """
 
 import math
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -136,10 +138,42 @@ FieldSpec = Annotated[NumberField | CategoryField, Field(discriminator="kind")]
 # ---- parts --------------------------------------------------------------------------------------
 
 
+class Suspicion(Schema):
+    """What a note must not be: one written after the outcome tells it.
+
+    Attributes:
+        code: of the issue that a note which looks so raises; the note is used all the same.
+        detail: what is wrong with such a note, in words.
+        patterns: regular expressions, case does not count and ^ is the start of any line; one that
+            is found will do.
+    """
+
+    code: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    detail: str
+    patterns: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _compile(self) -> Self:
+        for pattern in self.patterns:
+            try:
+                re.compile(pattern)
+            except re.error as exc:
+                raise ValueError(f"{pattern!r} is not a regular expression: {exc}") from None
+        return self
+
+    def find(self, note: str) -> str | None:
+        """Return the words of a note that raise the suspicion; None if none do."""
+        for pattern in self.patterns:
+            if found := re.search(pattern, note, re.IGNORECASE | re.MULTILINE):
+                return found[0]
+        return None
+
+
 class TextSpec(Schema):
     """The notes of a case."""
 
     description: str = ""
+    suspicions: tuple[Suspicion, ...] = ()
 
 
 class ImageSpec(Schema):
@@ -278,6 +312,8 @@ class TaskSpec(Schema):
     Attributes:
         name: the last part of the service's address, `/predict/{name}`.
         metric: the figure that model selection and export watch.
+        minimum: combinations of parts, one of which a case must bring for its prediction to be
+            given; without one the service abstains. Default: any part will do.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -289,17 +325,29 @@ class TaskSpec(Schema):
     image: ImageSpec | None = None
     tabular: TabularSpec | None = None
     timeseries: TimeseriesSpec | None = None
+    minimum: tuple[Annotated[tuple[Modality, ...], Field(min_length=1)], ...] = ()
 
     @model_validator(mode="after")
-    def _has_parts(self) -> Self:
+    def _consistent(self) -> Self:
         if not self.modalities:
             raise ValueError("a task takes at least one of " + ", ".join(Modality))
+        for foreign in sorted({each for parts in self.minimum for each in parts}):
+            if foreign not in self.modalities:
+                raise ValueError(f"minimum names {foreign}, which the task does not take")
         return self
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """The modalities that a case of this task may bring, in canonical order."""
         return tuple(each for each in Modality if getattr(self, each) is not None)
+
+    def suffices(self, brought: Collection[Modality]) -> bool:
+        """Whether a case that brings these parts can be predicted."""
+        return not self.minimum or any(set(parts) <= set(brought) for parts in self.minimum)
+
+    def wanted(self) -> str:
+        """Say in words what a case must bring."""
+        return "; or ".join(" and ".join(parts) for parts in self.minimum) or "any part"
 
 
 def read_task(path: Path) -> TaskSpec:

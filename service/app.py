@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse
 from lanistr import __version__
 from lanistr.bundle import Bundle
 from service import telemetry
-from service.api import health, predict, problems, tasks
+from service.api import batch, embed, health, oip, predict, problems, stream, tasks
 from service.api.access import Access
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
@@ -112,8 +112,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Record)
     app.add_middleware(Access)
     app.add_middleware(Security)
-    for router in (predict.router, tasks.router, health.router):
-        app.include_router(router, dependencies=[Depends(authorize)])
+    for each in (predict, batch, stream, embed, tasks, health, oip):
+        app.include_router(each.router, dependencies=[Depends(authorize)])
     app.include_router(metrics_router)  # asks for a key of its own
 
     @app.get("/", include_in_schema=False)

@@ -178,7 +178,13 @@ class Metrics:
             registry=registry,
         )
         self.cases = Counter(
-            "lanistr_cases", "Cases predicted, by parts used", ("task", "parts"), registry=registry
+            "lanistr_cases", "Cases answered, by parts used", ("task", "parts"), registry=registry
+        )
+        self.abstained = Counter(
+            "lanistr_cases_abstained",
+            "Cases among them that lacked what the task needs",
+            ("task", "parts"),
+            registry=registry,
         )
         self.issues = Counter(
             "lanistr_case_issues",
@@ -217,6 +223,9 @@ class Metrics:
         self.cases.labels(task, "+".join(answer.modalities.used)).inc()
         for code, action in {(each.code, str(each.action)) for each in answer.issues}:
             self.issues.labels(task, code, action).inc()
+        if said is None:
+            self.abstained.labels(task, "+".join(answer.modalities.used)).inc()
+            return
         if said.label is not None:
             self.labels.labels(task, said.label).inc()
         if said.probabilities:

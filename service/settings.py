@@ -75,6 +75,7 @@ class Settings(Schema):
     )
     json_depth: int = Field(default=16, ge=4, le=1000, description="deepest nesting of a JSON body")
     form_parts: int = Field(default=256, ge=1, description="most parts of a form")
+    batch: int = Field(default=256, ge=1, description="most records of a batch")
     notes: int = Field(default=64, ge=1, description="most notes of a case")
     note_characters: int = Field(default=200_000, ge=1, description="longest note")
     pictures: int = Field(default=16, ge=1, description="most pictures of a case")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -66,3 +67,8 @@ def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log_file:
         assert process.poll() is None, log_file.read_text()
         assert time.monotonic() < deadline, log_file.read_text()
         time.sleep(0.05)
+
+
+def plain(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return of an answer what does not depend on when and in which request it was asked."""
+    return {name: each for name, each in answer.items() if name not in ("request_id", "timing_ms")}

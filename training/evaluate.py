@@ -101,7 +101,7 @@ def full_report(
     rows, label = dataset.rows(split, labelled=True), dataset.task.label
     report = {"about": _about(run, dataset, split)}
     report |= evaluate(logits / calibration.temperature, dataset, rows)
-    patterns = _patterns(dataset, rows)
+    patterns = dataset.patterns(rows)
     return report | findings(logits, dataset.labels[rows], patterns, label, calibration)
 
 
@@ -137,7 +137,7 @@ def evaluate(
             "small": _small(targets[chosen], label),
         }
 
-    patterns = _patterns(dataset, rows)
+    patterns = dataset.patterns(rows)
     report: dict[str, Any] = {
         "bootstrap": {"rounds": ROUNDS, "seed": 0, "level": 0.95, "small_is": SMALL_IS},
         "all": group(np.ones(len(rows), dtype=bool)),
@@ -162,10 +162,6 @@ def _groups(
     codes = {str(name): code for code, name in enumerate(unique)}
     sizes = {name: int(counts[code]) for name, code in codes.items()}
     return {name: measured(which == codes[name]) for name in order(sizes)}
-
-
-def _patterns(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.str_]:
-    return np.array([dataset.presence(int(row)) for row in rows])
 
 
 def _fullest_first(task: TaskSpec) -> Callable[[dict[str, int]], list[str]]:

@@ -146,7 +146,8 @@ def main() -> None:
             # Not from stored features: what is served does not round the encoders' tokens.
             learned = from_pretrained(run.model_folder, Lanistr).to(world.device)
             outputs = predict(learned, dataset, validation, world.device)
-            run.write_calibration(Calibration.fit(outputs, dataset.labels[validation], label))
+            truth, patterns = dataset.labels[validation], dataset.patterns(validation)
+            run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
                 f"{abs(best['score']):.4f}, {len(positions)} labelled cases"

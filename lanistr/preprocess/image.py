@@ -92,7 +92,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         headers = [self._open(data, path) for data, path in zip(part, paths, strict=True)]
         self._refuse_too_many(sum(each.width * each.height for each in headers), "image")
         return tuple(
-            {"pixels": self.pixels(self.decode(data, path, log))}
+            {"pixels": self.pixels(self._sized(self.decode(data, path, log), path, log))}
             for data, path in zip(part, paths, strict=True)
         )
 
@@ -100,6 +100,17 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         """Take over a lower number of `pixels`."""
         most = min(self.options.max_pixels, limits.get("pixels", self.options.max_pixels))
         self.options = self.options.model_copy(update={"max_pixels": most})
+
+    def _sized(self, picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
+        """Report a picture of which the square shows little, or more than there is."""
+        short, long = sorted(picture.size)
+        seen, side = f"{picture.width} x {picture.height} pixels", self.options.size
+        if long > 2 * short:
+            detail = f"the middle, {short / long:.0%} of it; a picture nearly square"
+            log.add("image_cut", path, seen, Action.CLIPPED, detail)
+        if short * self.options.crop < side / 2:
+            log.add("small_image", path, seen, Action.KEPT, f"{side} x {side} pixels")
+        return picture
 
     def decode(
         self, data: bytes, path: str, log: IssueLog, *, roughly: bool = False
@@ -225,6 +236,8 @@ def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
         return _eight_bit(np.asarray(picture), path, log).convert("RGB")
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
+        if rgba.getchannel("A").getextrema()[0] != 255:
+            log.add("transparent_image", path, picture.mode, Action.CONVERTED, "on white")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return picture.convert("RGB")

@@ -32,6 +32,10 @@ _LETTERS = 1000
 # Bounded, or in a text full of openings each would be searched to the text's end.
 _DEIDENTIFIED = re.compile(r"_{3,}|\[\*\*[^\[\]]{0,200}\*\*\]")
 
+_UNKNOWN = 0.1
+"""Share of a note's tokens from which on it is said that the vocabulary lacks them: a rare sign
+stands in many a text, while a note in another script is not read at all."""
+
 _PIECE = 4096
 """Characters that are tokenised at once, and on to the end of the word."""
 
@@ -69,6 +73,9 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         self.tokenizer = tokenizer
         self.tokenizer.encode_special_tokens = True  # "[MASK]" in a note is five letters, no mask
         self.max_tokens = max_tokens
+        unknown = tokenizer.token_to_id("[UNK]")
+        assert unknown is not None, "a tokenizer of words"
+        self._unknown = unknown
 
     @staticmethod
     def read(value: Any, task: TaskSpec, log: IssueLog) -> Notes | None:
@@ -104,6 +111,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                 )
             if note.strip():
                 notes[path] = note
+                _suspect(note, path, task, log)
             else:
                 log.add("empty", path, note, Action.DROPPED, "a note with words in it")
         return Items(notes.values(), notes) or None
@@ -135,7 +143,17 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                     Action.KEPT,
                     f"the first {self.max_tokens} tokens",
                 )
-            rows.append({"token_ids": np.array([first, *ids[:most], last], dtype=np.int64)})
+            ids = ids[:most]
+            unknown = ids.count(self._unknown)
+            if unknown > _UNKNOWN * len(ids):
+                log.add(
+                    "unknown_words",
+                    path,
+                    f"{unknown} of {len(ids)} tokens",
+                    Action.KEPT,
+                    "words of the language and script that the model was trained on",
+                )
+            rows.append({"token_ids": np.array([first, *ids, last], dtype=np.int64)})
         return tuple(rows)
 
     def _first_ids(self, text: str, most: int) -> list[int]:
@@ -247,6 +265,14 @@ def _train(parts: Iterable[Notes], options: TextOptions) -> BertWordPieceTokeniz
 
 def _clean(note: str) -> str:
     return " ".join(_DEIDENTIFIED.sub(" ", note).split())
+
+
+def _suspect(note: str, path: str, task: TaskSpec, log: IssueLog) -> None:
+    """Report a note that looks like one which must not be given."""
+    assert task.text is not None
+    for suspicion in task.text.suspicions:
+        if (words := suspicion.find(note)) is not None:
+            log.add(suspicion.code, path, words.strip(), Action.KEPT, suspicion.detail)
 
 
 def _unpaired_surrogate(note: str) -> int | None:

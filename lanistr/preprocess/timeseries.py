@@ -160,6 +160,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         """
         grid = np.full((self.spec.steps, len(self.cleaners)), np.nan)
         latest: dict[tuple[int, int], tuple[float, float]] = {}  # cell -> (hours, value)
+        earlier = 0
         for position in sorted(range(len(part)), key=lambda i: part[i].hours):
             row, path = part[position], f"timeseries[{position}]"
             if not self._within(row.hours, f"{path}.hours", log):
@@ -171,7 +172,9 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                     continue
                 cell = (step, self._index[name])
                 before = latest.get(cell)
-                if before is not None and before[0] == row.hours and before[1] != value:
+                if before is not None and before[0] != row.hours:
+                    earlier += 1
+                elif before is not None and before[1] != value:
                     log.add(
                         "repeated_time",
                         f"{path}.{name}",
@@ -181,6 +184,14 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                     )
                 latest[cell] = (row.hours, value)
                 grid[cell] = value
+        if earlier:
+            log.add(
+                "several_in_step",
+                "timeseries",
+                f"{earlier} earlier values",
+                Action.DROPPED,
+                lambda: f"of each variable the last value of {self.spec.step_hours:g} h",
+            )
         self._add_sums(grid)
         return grid
 

@@ -205,7 +205,7 @@ def read_value(value: Any, path: str) -> Value:
         if inner is None:
             return None
         if isinstance(inner, str | int | float):
-            if unit is None or isinstance(inner, bool):
+            if unit is None:
                 return inner
             if isinstance(unit, str):
                 return Quantity(inner, unit)

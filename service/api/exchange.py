@@ -1,11 +1,11 @@
 """What is known of one exchange by now; the log, the metrics and the audit read it here."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from service.api.schemas import PredictionAnswer
+from service.api.schemas import Item, PredictionAnswer
 from service.api.trace import Trace
 from service.metrics import Metrics
 
@@ -52,6 +52,12 @@ class Exchange:
         self.cases += 1
         self.answers.append(answer)
         self.metrics.answered(answer)
+
+    def add_all(self, items: Iterable[Item]) -> None:
+        """Take in the answers among the cases of a list."""
+        for item in items:
+            if item.answer is not None:
+                self.add(item.answer)
 
     async def put_on_record(self) -> None:
         """Put the answers to some cases of a stream on record, before they leave.

@@ -17,9 +17,19 @@ from lanistr.tasks import FieldSpec, NumberField, TaskSpec
 from service.api.examples import example
 from service.api.options import Options
 from service.api.problems import MEDIA_TYPE, STATUS
-from service.api.schemas import PredictionAnswer, Problem
+from service.api.schemas import (
+    Batch,
+    EmbeddingAnswer,
+    InferRequest,
+    Item,
+    PredictionAnswer,
+    Problem,
+)
+from service.api.stream import MEDIA_TYPE as NDJSON
 
 _REFERENCE = "#/components/schemas/{model}"
+_ANSWERS = (PredictionAnswer, EmbeddingAnswer, Item, Batch)
+_TAGS = ("predict", "embed", "tasks", "state", "open inference protocol")
 
 Schema = dict[str, Any]
 
@@ -31,16 +41,20 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
         version=app.version,
         description=app.description,
         routes=app.routes,
-        tags=[{"name": "predict"}, {"name": "tasks"}, {"name": "state"}],
+        tags=[{"name": each} for each in _TAGS],
     )
     _, models = models_json_schema(
-        [(PredictionAnswer, "serialization"), (Problem, "serialization")],
+        [(each, "serialization") for each in (*_ANSWERS, InferRequest, Problem)],
         ref_template=_REFERENCE,
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas |= models["$defs"]
-    predicting = {f"/predict/{name}": _predict(each.task) for name, each in bundles.items()}
-    found["paths"] = predicting | found["paths"]
+    for task in (each.task for each in bundles.values()):
+        schemas |= {_record_name(task): _record(task), _form_name(task): _form(task)}
+    answering: Schema = {}
+    for task in (each.task for each in bundles.values()):
+        answering |= _addresses(task)
+    found["paths"] = answering | found["paths"]
     if app.state.keys is not None:
         scheme = {"type": "http", "scheme": "bearer", "description": "a key of this service"}
         found["components"]["securitySchemes"] = {"key": scheme}
@@ -48,48 +62,95 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
     return found
 
 
-def _predict(task: TaskSpec) -> Schema:
+def _addresses(task: TaskSpec) -> Schema:
+    """Return a task's own addresses."""
+    one = _one(task)
+    record: Schema = {"$ref": _REFERENCE.format(model=_record_name(task))}
+    several = {"schema": {"type": "array", "items": record}, "example": [example(task)]}
+    lines = {"schema": record, "example": json.dumps(example(task)) + "\n"}
+    return {
+        f"/predict/{task.name}": _operation(task, "predict", "", one, _json_of(PredictionAnswer)),
+        f"/predict/{task.name}/batch": _operation(
+            task,
+            "predict_batch",
+            "A list of records; each is answered by itself, in order.",
+            {"application/json": several},
+            _json_of(Batch),
+        ),
+        f"/predict/{task.name}/stream": _operation(
+            task,
+            "predict_stream",
+            "Any number of records, one a line. Each is answered by its own line as soon as it "
+            "is done, in any order: `index` counts the lines from 0. Read while you write.",
+            {NDJSON: lines},
+            {NDJSON: {"schema": _of(Item)}},
+        ),
+        f"/embed/{task.name}": _operation(
+            task,
+            "embed",
+            "The fused embedding, of length 1: near those of cases that are alike.",
+            one,
+            _json_of(EmbeddingAnswer),
+        ),
+    }
+
+
+def _operation(task: TaskSpec, name: str, description: str, takes: Schema, gives: Schema) -> Schema:
+    tag = name.partition("_")[0]
+    every = "Every part of a record may be left out, at least one must be there."
     return {
         "post": {
-            "tags": ["predict"],
-            "operationId": f"predict_{task.name}",
+            "tags": [tag],
+            "operationId": f"{name}_{task.name}",
             "summary": task.title,
-            "description": f"{task.description}\n\nEvery part may be left out, at least one must "
-            "be there.",
-            "parameters": _parameters(),
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "application/json": {"schema": _record(task), "example": example(task)},
-                    "multipart/form-data": {
-                        "schema": _form(task),
-                        "encoding": {
-                            "tabular": {"contentType": "application/json"},
-                            "timeseries": {"contentType": "application/json, text/csv"},
-                        },
-                    },
-                },
-            },
-            "responses": _responses(),
+            "description": "\n\n".join(filter(None, (task.description, description, every))),
+            "parameters": _parameters(tag),
+            "requestBody": {"required": True, "content": takes},
+            "responses": _responses(gives),
         }
     }
 
 
-def _parameters() -> list[Schema]:
+def _one(task: TaskSpec) -> Schema:
+    """Return the ways in which one record may come."""
+    return {
+        "application/json": {
+            "schema": {"$ref": _REFERENCE.format(model=_record_name(task))},
+            "example": example(task),
+        },
+        "multipart/form-data": {
+            "schema": {"$ref": _REFERENCE.format(model=_form_name(task))},
+            "encoding": {
+                "tabular": {"contentType": "application/json"},
+                "timeseries": {"contentType": "application/json, text/csv"},
+            },
+        },
+    }
+
+
+def _record_name(task: TaskSpec) -> str:
+    return f"{task.name}_record"
+
+
+def _form_name(task: TaskSpec) -> str:
+    return f"{task.name}_form"
+
+
+def _json_of(model: type[Any]) -> Schema:
+    return {"application/json": {"schema": _of(model)}}
+
+
+def _parameters(tag: str) -> list[Schema]:
     properties = Options.model_json_schema()["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in properties.items()
+        if tag == "predict" or name == "version"
     ]
 
 
-def _responses() -> Schema:
-    responses: Schema = {
-        "200": {
-            "description": "The prediction",
-            "content": {"application/json": {"schema": _of(PredictionAnswer)}},
-        }
-    }
+def _responses(gives: Schema) -> Schema:
+    responses: Schema = {"200": {"description": "The answer", "content": gives}}
     for status in sorted({status for status, _ in STATUS.values()}):
         codes = {code: title for code, (each, title) in STATUS.items() if each == status}
         responses[str(status)] = {

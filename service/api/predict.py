@@ -1,27 +1,25 @@
 """POST /predict/{task}: one case in, one prediction out."""
 
-import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from lanistr.bundle import Bundle
+from lanistr.calibration import Prediction
+from lanistr.tasks import TaskSpec
 from service.api import schemas
 from service.api.access import request_id
+from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
 from service.api.options import Options
-from service.api.problems import ClientLeftError, to_issues
+from service.api.problems import to_issues
 from service.api.tasks import Chosen, model_of
-from service.engine.predictor import Predicted
+from service.engine.predictor import Case, Predicted
 from service.inputs import find_reader
-from service.inputs.body import read_body
 from service.settings import Settings
-
-T = TypeVar("T")
 
 # Left out of the generated document: `service.api.openapi` shows one address a task instead, with
 # that task's own fields.
@@ -33,65 +31,79 @@ async def predict(
     request: Request, predictor: Chosen, options: Annotated[Options, Query()]
 ) -> Response:
     """Predict one case from whichever parts it brings."""
-    settings: Settings = request.app.state.settings
-    content_type = request.headers.get("content-type", "")
-    read = find_reader(content_type, request.headers.get("content-encoding", ""))
-    limits, task = settings.limits(), predictor.bundle.task
     with predictor.scheduler.place():
-        try:
-            body = await read_body(request, settings.body_bytes, settings.body_seconds)
-        except ClientDisconnect:
-            raise ClientLeftError from None
-
-        def record() -> Any:
-            found = read(body, content_type, task, limits)
-            limits.check(found)
-            return found
-
-        predicted = await _while_connected(
-            request,
+        record, size = await receive_record(request, predictor.bundle.task)
+        predicted = await while_connected(
+            request.receive,
             predictor.predict(
-                record, size=len(body), explain=options.explain, coverage=options.coverage
+                record, size=size, explain=options.explain, coverage=options.coverage
             ),
         )
-    answer = _answer(predictor.bundle, predicted, request_id(request))
+    answer = to_answer(predictor.bundle, predicted, request_id(request))
     exchange_of(request).add(answer)
     return Response(answer.json_bytes(), media_type="application/json")
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Wait for the work, or drop it when the client leaves.
+async def receive_record(request: Request, task: TaskSpec) -> tuple[Callable[[], Any], int]:
+    """Return what reads the record of a request, and how many bytes it has to read.
 
     Raises:
-        ClientLeftError: the client left.
+        InputError: the media type is not read here, or the body is too large or too slow.
+        ClientLeftError: the client left before the end of its body.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(request.receive())  # the body is read: only this is left
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeftError
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
+    settings: Settings = request.app.state.settings
+    read, content_type = find_reader(request.headers), request.headers["content-type"]
+    body, limits = await receive_body(request), settings.limits()
+    return lambda: limits.check(read(body, content_type, task, limits)), len(body)
 
 
-def _answer(bundle: Bundle, predicted: Predicted, request: str) -> schemas.PredictionAnswer:
-    said = {name: each for name, each in asdict(predicted.prediction).items() if each is not None}
-    modalities: dict[str, Any] = {
-        "used": list(predicted.used),
-        "missing": [each for each in bundle.task.modalities if each not in predicted.used],
-    }
+def to_answer(bundle: Bundle, predicted: Predicted, request: str) -> schemas.PredictionAnswer:
+    """Put a prediction into the words of the contract."""
+    case, task = predicted.case, bundle.task
+    parts = modalities_of(bundle, case)
     if predicted.explanation is not None:
-        modalities |= asdict(predicted.explanation)
+        parts |= asdict(predicted.explanation)
+    outcome: dict[str, Any] = {"status": "predicted", "prediction": None}
+    if predicted.prediction is None:
+        outcome["status"] = "abstained"
+        outcome["reason"] = f"{task.name} wants {task.wanted()}; usable are {', '.join(case.used)}"
+    else:
+        outcome["prediction"] = _prediction(predicted.prediction)
     return schemas.PredictionAnswer(
-        id=predicted.id,
-        task=bundle.task.name,
-        model=model_of(bundle),
-        prediction=schemas.Prediction(**said),
-        modalities=schemas.Modalities(**modalities),
-        issues=to_issues(predicted.issues),
-        request_id=request,
-        timing_ms=schemas.Timing(**{n: round(ms, 3) for n, ms in predicted.timing_ms.items()}),
+        **named(bundle, case),
+        **outcome,
+        modalities=schemas.Modalities(**parts),
+        **noticed(case, request),
     )
+
+
+def named(bundle: Bundle, case: Case) -> dict[str, Any]:
+    """Return which case an answer is about, and whose it is."""
+    return {"id": case.id, "task": bundle.task.name, "model": model_of(bundle)}
+
+
+def modalities_of(bundle: Bundle, case: Case) -> dict[str, Any]:
+    """Return which parts of its task a case brought, and which not."""
+    missing = [each for each in bundle.task.modalities if each not in case.used]
+    return {"used": list(case.used), "missing": missing}
+
+
+def noticed(case: Case, request: str) -> dict[str, Any]:
+    """Return the issues of a case, and what it took."""
+    spent = {name: round(ms, 3) for name, ms in case.timing_ms.items()}
+    return {
+        "issues": to_issues(case.issues),
+        "request_id": request,
+        "timing_ms": schemas.Timing(**spent),
+    }
+
+
+def _prediction(said: Prediction) -> schemas.Prediction:
+    fields = {name: each for name, each in asdict(said).items() if each is not None}
+    basis = fields.pop("basis", None)
+    if basis is not None:
+        pattern = basis["pattern"]
+        fields["conformal"] = schemas.Conformal(
+            **basis | {"pattern": None if pattern is None else pattern.split("+")}
+        )
+    return schemas.Prediction(**fields)

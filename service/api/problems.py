@@ -56,6 +56,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "too_many_tokens": (413, "The record is too large for the model"),
     "unsupported_media_type": (415, "The media type is not read here"),
     # read, but not usable
+    "abstained": (422, "The record lacks what a prediction needs"),
     "bad_parameter": (422, "A query parameter is not usable"),
     "broken_image": (422, "The image is broken"),
     "not_an_image": (422, "This is not an image"),
@@ -99,8 +100,8 @@ class ClientLeftError(Exception):
 
 def install(app: FastAPI) -> None:
     """Let every error of an application end as a problem."""
-    app.add_exception_handler(LanistrError, _usage)
-    app.add_exception_handler(UnusableRecordError, _unusable)
+    app.add_exception_handler(LanistrError, _known)
+    app.add_exception_handler(UnusableRecordError, _known)
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientLeftError, _left)
@@ -121,8 +122,72 @@ def to_issues(issues: Iterable[InputIssue]) -> list[schemas.Issue]:
     ]
 
 
+def of_error(name: str, error: Exception) -> schemas.Problem:
+    """Return the problem that an error of a record is; a fault of ours is logged.
+
+    Args:
+        name: id of the request.
+        error: whatever was raised on the way of a record.
+    """
+    if isinstance(error, UnusableRecordError):
+        return _of(name, error.error, error.issues)
+    if isinstance(error, LanistrError):
+        return _of(name, error)
+    # The message of an exception may quote what was sent; its type and place do not.
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
+    _log.error("request %s: %s at %s", name, type(error).__name__, places)
+    detail = "this is a fault of the service; its log says more under the request's id"
+    return _problem(name, "internal", detail)
+
+
+def respond_to(request: Request, error: Exception) -> Response:
+    """Answer with the problem that an error is."""
+    return respond(request, of_error(request_id(request), error), headers_of(error))
+
+
+def headers_of(error: Exception) -> Mapping[str, str]:
+    """Return what stands in the head of an answer to an error."""
+    if isinstance(error, TooBusyError | TooFastError):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, NoKeyError):
+        unknown = ', error="invalid_token"' if error.code == "unknown_key" else ""
+        return {"WWW-Authenticate": f'Bearer realm="lanistr"{unknown}'}
+    return {}
+
+
 def respond(
     request: Request,
+    problem: schemas.Problem,
+    headers: Mapping[str, str] | None = None,
+    body: bytes | None = None,
+) -> Response:
+    """Answer with a problem.
+
+    Args:
+        request: what is answered.
+        problem: why it is not answered otherwise.
+        headers: further ones.
+        body: the problem as JSON, if it is to hold more than that.
+    """
+    exchange_of(request).code = problem.code if problem.code in STATUS else "other"
+    return Response(body or problem.json_bytes(), problem.status, headers, MEDIA_TYPE)
+
+
+def _of(name: str, error: LanistrError, issues: Iterable[InputIssue] = ()) -> schemas.Problem:
+    return _problem(
+        name,
+        error.code,
+        error.message,
+        field=error.field,
+        seen=error.seen,
+        accepted=error.accepted,
+        issues=issues,
+    )
+
+
+def _problem(
+    name: str,
     code: str,
     detail: str,
     *,
@@ -130,12 +195,10 @@ def respond(
     seen: Any = None,
     accepted: str = "",
     issues: Iterable[InputIssue] = (),
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """Answer with a problem; one that the table does not know is an unusable request."""
+) -> schemas.Problem:
+    """Describe a problem; one that the table does not know is an unusable request."""
     status, title = STATUS.get(code, (422, "The request is not usable"))
-    exchange_of(request).code = code if code in STATUS else "other"
-    problem = schemas.Problem(
+    return schemas.Problem(
         type=f"urn:lanistr:problem:{code}",
         title=title,
         status=status,
@@ -144,10 +207,9 @@ def respond(
         field=field or None,
         seen=_seen(seen),
         accepted=accepted or None,
-        request_id=request_id(request),
+        request_id=name,
         issues=to_issues(issues),
     )
-    return Response(problem.json_bytes(), status, headers, MEDIA_TYPE)
 
 
 def _seen(value: Any) -> Any:
@@ -159,40 +221,8 @@ def _seen(value: Any) -> Any:
 # ---- what is raised on the way ------------------------------------------------------------------
 
 
-async def _usage(request: Request, error: Exception) -> Response:
-    assert isinstance(error, LanistrError)
+async def _known(request: Request, error: Exception) -> Response:
     return respond_to(request, error)
-
-
-def respond_to(request: Request, error: LanistrError) -> Response:
-    """Answer with a user's mistake, or ours."""
-    return _of(request, error, headers=_headers(error))
-
-
-def _headers(error: LanistrError) -> Mapping[str, str]:
-    if isinstance(error, TooBusyError | TooFastError):
-        return {"Retry-After": str(error.retry_after)}
-    if isinstance(error, NoKeyError):
-        unknown = ', error="invalid_token"' if error.code == "unknown_key" else ""
-        return {"WWW-Authenticate": f'Bearer realm="lanistr"{unknown}'}
-    return {}
-
-
-async def _unusable(request: Request, error: Exception) -> Response:
-    assert isinstance(error, UnusableRecordError)
-    return _of(request, error.error, issues=error.issues)
-
-
-def _of(request: Request, error: LanistrError, **more: Any) -> Response:
-    return respond(
-        request,
-        error.code,
-        error.message,
-        field=error.field,
-        seen=error.seen,
-        accepted=error.accepted,
-        **more,
-    )
 
 
 async def _parameters(request: Request, error: Exception) -> Response:
@@ -201,34 +231,36 @@ async def _parameters(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     name = str(first["loc"][-1])
     unknown = first["type"] == "extra_forbidden"
-    return respond(
-        request,
+    problem = _problem(
+        request_id(request),
         "bad_parameter",
         "unknown query parameter" if unknown else first["msg"],
         field=name,
         seen=name if unknown else first["input"],
         accepted=unknown_name(name, Options.model_fields) if unknown else accepted(name),
     )
+    return respond(request, problem)
 
 
 async def _http(request: Request, error: Exception) -> Response:
     """Starlette's own: no such address, wrong method."""
     assert isinstance(error, HTTPException)
+    name, path = request_id(request), request.url.path
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
-        return respond(
-            request,
+        problem = _problem(
+            name,
             "method_not_allowed",
-            f"{request.url.path} does not take {request.method}",
+            f"{path} does not take {request.method}",
             seen=request.method,
             accepted=allowed,
-            headers=error.headers,
         )
+        return respond(request, problem, error.headers)
     assert error.status_code == HTTPStatus.NOT_FOUND, error
     paths = request.app.openapi()["paths"]
-    path = request.url.path
     nearest = unknown_name(path, [*paths, "/docs", "/openapi.json"])
-    return respond(request, "not_found", "no such address", seen=path, accepted=nearest)
+    problem = _problem(name, "not_found", "no such address", seen=path, accepted=nearest)
+    return respond(request, problem)
 
 
 async def _left(request: Request, error: Exception) -> Response:
@@ -256,12 +288,7 @@ class _Unexpected:
         try:
             await self.app(scope, receive, answer)
         except Exception as exc:
-            request = Request(scope)
-            # The message of an exception may quote what was sent; its type and place do not.
-            frames = traceback.extract_tb(exc.__traceback__)
-            places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
-            _log.error("request %s: %s at %s", request_id(request), type(exc).__name__, places)
+            answered = respond_to(Request(scope), exc)
             if started:
                 raise
-            detail = "this is a fault of the service; its log says more under the request's id"
-            await respond(request, "internal", detail)(scope, receive, send)
+            await answered(scope, receive, send)

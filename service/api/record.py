@@ -77,7 +77,8 @@ def _case(answer: PredictionAnswer) -> dict[str, Any]:
     return {
         "version": answer.model.version,
         "used": answer.modalities.used,
-        "output": answer.prediction.model_dump(mode="json", exclude_none=True),
+        "output": answer.prediction
+        and answer.prediction.model_dump(mode="json", exclude_none=True),
         "issues": [
             each.model_dump(mode="json", include={"code", "field", "action"})
             for each in answer.issues

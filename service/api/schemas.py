@@ -1,6 +1,6 @@
 """What the service answers: these models are the contract, and stand in the OpenAPI document."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +30,17 @@ class Model(Answer):
     demo: bool = Field(description="true: the weights come from made-up records and mean nothing")
 
 
+class Conformal(Answer):
+    """What a conformal set or interval rests on."""
+
+    coverage: float = Field(description="share of new cases whose truth such sets hold")
+    cases: int = Field(description="held-out cases whose scores were used")
+    pattern: list[Modality] | None = Field(
+        description="the parts that these cases bring, as this one does; null: too few do, so that "
+        "the scores are those of all cases, and the promise holds over all of them together"
+    )
+
+
 class Prediction(Answer):
     """What the model says; which fields there are depends on the task's label."""
 
@@ -48,19 +59,29 @@ class Prediction(Answer):
         "if the model was exported without held-out scores",
     )
     interval: tuple[float, float] | None = Field(
-        default=None, description="the same for regression"
+        default=None,
+        description="the same as lowest and highest value; ordinal labels and regression only",
+    )
+    conformal: Conformal | None = Field(
+        default=None, description="what set and interval rest on; there where they are"
     )
 
 
-class Modalities(Answer):
-    """Which parts of the record the prediction rests on."""
+class Parts(Answer):
+    """Which parts of the record were usable."""
 
     used: list[Modality]
     missing: list[Modality]
+
+
+class Modalities(Parts):
+    """Which parts of the record the prediction rests on."""
+
     contributions: dict[Modality, float] | None = Field(
         default=None,
-        description="with explain=true: exact Shapley value of each part used, in log-odds (binary "
-        "and multi-class labels), the label's values (ordinal) or its unit (regression)",
+        description="with explain=true: exact Shapley value of each part (0 for one that is "
+        "missing), in log-odds (binary and multi-class labels), the label's values (ordinal) or "
+        "its unit (regression)",
     )
     baseline: float | None = Field(
         default=None,
@@ -93,11 +114,58 @@ class PredictionAnswer(Answer):
     id: str | None = Field(description="the name that the request gave the case")
     task: str
     model: Model
-    prediction: Prediction
+    status: Literal["predicted", "abstained"] = Field(
+        description="abstained: the record lacks the parts that the task asks for at the least"
+    )
+    reason: str | None = Field(default=None, description="why there is no prediction")
+    prediction: Prediction | None = Field(description="null if the model abstained")
     modalities: Modalities
     issues: list[Issue]
     request_id: str
     timing_ms: Timing
+
+
+class EmbeddingAnswer(Answer):
+    """One case as a point; the more alike two cases, the larger the product of their points."""
+
+    id: str | None = Field(description="the name that the request gave the case")
+    task: str
+    model: Model
+    embedding: list[float] = Field(description="of length 1")
+    modalities: Parts
+    issues: list[Issue]
+    request_id: str
+    timing_ms: Timing
+
+
+class Problem(Answer):
+    """What went wrong, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="stable short name, for programs")
+    detail: str
+    field: str | None = Field(description="path of the offending value")
+    seen: Any = Field(description="what stood there, shortened")
+    accepted: str | None = Field(description="what would have been taken")
+    request_id: str
+    issues: list[Issue] = Field(description="what else was noticed in the record before that")
+
+
+class Item(Answer):
+    """What became of one case of a list: one of `answer` and `problem` is there."""
+
+    index: int = Field(description="place in the list, from 0; of a stream, blank lines aside")
+    answer: PredictionAnswer | None = None
+    problem: Problem | None = None
+
+
+class Batch(Answer):
+    """What became of the cases of a list, in their order."""
+
+    items: list[Item]
+    request_id: str
 
 
 # ---- tasks --------------------------------------------------------------------------------------
@@ -120,6 +188,26 @@ class Tasks(Answer):
     tasks: list[TaskSummary]
 
 
+class Scores(Answer):
+    """Held-out cases that sets and intervals rest on."""
+
+    pattern: list[Modality] | None = Field(
+        default=None, description="the parts that these cases bring; left out: all cases"
+    )
+    cases: int
+    most_coverage: float = Field(
+        description="up to which ?coverage= they suffice; beyond it the scores of all cases are "
+        "used, and beyond those every class is in the set"
+    )
+
+
+class CalibrationSummary(Answer):
+    """How probabilities, sets and intervals were fitted, on cases that the model has not seen."""
+
+    temperature: float = Field(description="the logits are divided by it; 1 for regression")
+    scores: list[Scores] = Field(description="of all cases, then by what they bring")
+
+
 class TaskDetail(TaskSummary):
     """What a task takes and what its model is worth."""
 
@@ -129,14 +217,19 @@ class TaskDetail(TaskSummary):
     image: ImageSpec | None = None
     tabular: TabularSpec | None = None
     timeseries: TimeseriesSpec | None = None
+    minimum: list[list[Modality]] = Field(
+        description="combinations of parts, one of which a record must bring, or the model "
+        "abstains; none: any part will do"
+    )
     example: dict[str, Any] = Field(description="a record that can be sent as it is")
     created: str
     precision: str
+    calibration: CalibrationSummary
     metrics: dict[str, float] = Field(description="on the test split")
     card: str = Field(description="the model card, Markdown")
 
 
-# ---- state and problems -------------------------------------------------------------------------
+# ---- state --------------------------------------------------------------------------------------
 
 
 class Health(Answer):
@@ -152,16 +245,86 @@ class Readiness(Answer):
     tasks: list[str]
 
 
-class Problem(Answer):
-    """What went wrong, as RFC 9457 has it."""
+# ---- the Open Inference Protocol ----------------------------------------------------------------
 
-    type: str
-    title: str
-    status: int
-    code: str = Field(description="stable short name, for programs")
-    detail: str
-    field: str | None = Field(description="path of the offending value")
-    seen: Any = Field(description="what stood there, shortened")
-    accepted: str | None = Field(description="what would have been taken")
-    request_id: str
-    issues: list[Issue] = Field(description="what else was noticed in the record before that")
+
+class Live(Answer):
+    """The process lives."""
+
+    live: bool
+
+
+class Ready(Answer):
+    """Whether requests are taken."""
+
+    ready: bool
+
+
+class Server(Answer):
+    """Who serves, and which extensions of the protocol it speaks."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(Answer):
+    """A tensor that a model takes or returns; an axis of -1 is as long as there are cases."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(Answer):
+    """What a model takes, either `record` or the parts, and what it returns."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ModelReady(Answer):
+    """Whether a model answers."""
+
+    name: str
+    ready: bool
+
+
+class Tensor(Answer):
+    """A tensor; in a request one of `data` and `parameters.binary_data_size` is there."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class WantedOutput(Answer):
+    """An output that is wanted, as bytes if `parameters.binary_data` says so."""
+
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class InferRequest(Answer):
+    """Cases as tensors."""
+
+    id: str | None = None
+    inputs: list[Tensor]
+    outputs: list[WantedOutput] | None = None
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="explain, coverage, binary_data_output"
+    )
+
+
+class InferResponse(Answer):
+    """What is predicted of them."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[Tensor]

@@ -6,11 +6,20 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from lanistr.bundle import Bundle
+from lanistr.calibration import Calibration
+from lanistr.modalities import Modality
 from service.api.examples import example
 from service.api.keys import Key
 from service.api.options import VERSION
 from service.api.problems import IN_DOCUMENT
-from service.api.schemas import Model, TaskDetail, Tasks, TaskSummary
+from service.api.schemas import (
+    CalibrationSummary,
+    Model,
+    Scores,
+    TaskDetail,
+    Tasks,
+    TaskSummary,
+)
 from service.engine.predictor import Predictor
 from service.models import Models
 
@@ -53,15 +62,30 @@ async def describe_task(
         **{modality: getattr(task, modality) for modality in task.modalities},
         label=task.label,
         metric=task.metric,
+        minimum=[list(parts) for parts in task.minimum],
         example=example(task),
         created=manifest.created,
         precision=predictor.backend.build.precision,
+        calibration=_calibration(bundle.calibration),
         metrics=manifest.metrics,
         card=predictor.card,
     )
     # What a field has not (a unit, categories) is left out; what it has by default is said.
     json = detail.model_dump_json(exclude_none=True)
     return Response(json, media_type="application/json")
+
+
+def _calibration(found: Calibration) -> CalibrationSummary:
+    patterns = {"": found.scores, **found.by_pattern}
+    scores = [
+        Scores(
+            pattern=[Modality(each) for each in name.split("+")] if name else None,
+            cases=len(each),
+            most_coverage=round(found.most_coverage(name), 6),
+        )
+        for name, each in patterns.items()
+    ]
+    return CalibrationSummary(temperature=found.temperature, scores=scores)
 
 
 def model_of(bundle: Bundle) -> Model:

@@ -1,7 +1,7 @@
-"""One bundle at work: from the record of a request to a prediction."""
+"""One bundle at work: from the record of a request to a prediction or an embedding."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +13,7 @@ from lanistr.calibration import Prediction
 from lanistr.errors import InputError
 from lanistr.importance import Subset, shapley
 from lanistr.issues import InputIssue, IssueLog
-from lanistr.modalities import Modality
+from lanistr.modalities import Modality, presence
 from lanistr.preprocess import read_record
 from service.drift import Drift
 from service.engine.backends import Backend, Floats
@@ -48,7 +48,8 @@ class Explanation:
     Attributes:
         baseline: what is predicted from nothing; with the contributions it adds up to what is
             predicted from all. Log-odds, expected value or value, see `Calibration.explained`.
-        contributions: exact Shapley values by modality, in the same unit.
+        contributions: exact Shapley values by modality of the task, in the same unit; those that
+            are absent contribute nothing.
     """
 
     baseline: float
@@ -56,21 +57,44 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
-    """All there is to say of one case.
+class Case:
+    """What was made of one case.
 
     Attributes:
         id: the sender's name for it.
-        used: modalities that the prediction rests on.
+        used: modalities that were usable.
         timing_ms: by stage, milliseconds.
     """
 
     id: str | None
-    prediction: Prediction
     used: tuple[Modality, ...]
     issues: tuple[InputIssue, ...]
-    explanation: Explanation | None
     timing_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """All there is to say of one case.
+
+    Attributes:
+        prediction: None where the case lacks what the task asks for at the least.
+    """
+
+    case: Case
+    prediction: Prediction | None = None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A case as a point.
+
+    Attributes:
+        embedding: (D,) float32, of length 1.
+    """
+
+    case: Case
+    embedding: Floats
 
 
 class Predictor:
@@ -109,7 +133,7 @@ class Predictor:
         self.card = bundle.card()  # its folder may hold another bundle later
         self._most_tokens = most_tokens
         self.backend = backend
-        self._lanes = lanes
+        self.lanes = lanes
         self._graphs = backend.build.graphs
         self._cost = Cost(self._graphs)
         self._keys = RowKeys(bundle.manifest.version, backend.build.name)
@@ -151,32 +175,50 @@ class Predictor:
         Raises:
             UnusableRecordError: the record cannot be used.
         """
-        started = perf_counter()
-        name, features, keys = await self._lanes.run(size, self._prepare, read)
-        prepared_ms = 1e3 * (perf_counter() - started)
-        job = Job(features, keys, explain)
-        self._refuse_too_dear(job)
-        outcome = await self.scheduler.submit(job)
-        output = outcome.result.output
-        if not np.isfinite(output).all():
-            raise FloatingPointError("the head's output is not finite")
+        case, job = await self._prepare(read, size, explain)
+        if not self.bundle.task.suffices(case.used):
+            return Predicted(case)
+        case, result = await self._run(case, job)
         calibration, label = self.bundle.calibration, self.bundle.task.label
-        timing_ms = {
-            "preprocess": prepared_ms,
-            "queue": outcome.queue_ms,
-            "inference": outcome.inference_ms,
-        }
-        tell_stages(timing_ms, task=self.bundle.task.name, version=self.bundle.manifest.version)
         return Predicted(
-            id=name,
-            prediction=calibration.predict(output, label, coverage),
-            used=tuple(each for each in Modality if each in features.rows),
-            issues=features.issues,
-            explanation=self._explain(outcome.result.coalitions) if explain else None,
-            timing_ms=timing_ms,
+            case,
+            calibration.predict(result.output, label, coverage, presence(case.used)),
+            self._explain(result.coalitions) if explain else None,
         )
 
-    def _prepare(
+    async def embed(self, read: Callable[[], Any], *, size: int = 0) -> Embedded:
+        """Return what fusion makes of one case, for comparing cases; arguments as in `predict`.
+
+        Raises:
+            UnusableRecordError: the record cannot be used.
+        """
+        case, result = await self._run(*await self._prepare(read, size))
+        length = np.linalg.norm(result.embedding)
+        if not (np.isfinite(length) and length > 0):
+            raise FloatingPointError("the embedding has no direction")
+        return Embedded(case, result.embedding / length)
+
+    async def _prepare(
+        self, read: Callable[[], Any], size: int, explain: bool = False
+    ) -> tuple[Case, Job]:
+        started = perf_counter()
+        name, features, keys = await self.lanes.run(size, self._read, read)
+        used = tuple(each for each in Modality if each in features.rows)
+        spent = {"preprocess": 1e3 * (perf_counter() - started), "queue": 0.0, "inference": 0.0}
+        job = Job(features, keys, explain)
+        self._refuse_too_dear(job)
+        return Case(name, used, features.issues, spent), job
+
+    async def _run(self, case: Case, job: Job) -> tuple[Case, Result]:
+        outcome = await self.scheduler.submit(job)
+        if not np.isfinite(outcome.result.output).all():
+            raise FloatingPointError("the head's output is not finite")
+        spent = {"queue": outcome.queue_ms, "inference": outcome.inference_ms}
+        timing_ms = {**case.timing_ms, **spent}
+        tell_stages(timing_ms, task=self.bundle.task.name, version=self.bundle.manifest.version)
+        return replace(case, timing_ms=timing_ms), outcome.result
+
+    def _read(
         self, read: Callable[[], Any]
     ) -> tuple[str | None, Features, Mapping[Modality, Sequence[Key]]]:
         log = IssueLog()
@@ -219,10 +261,11 @@ class Predictor:
 
     def _explain(self, outputs: Mapping[Subset, Floats]) -> Explanation:
         calibration, label = self.bundle.calibration, self.bundle.task.label
-        everything = max(outputs, key=len)
-        chosen = int(np.argmax(outputs[everything]))
+        chosen = int(np.argmax(outputs[max(outputs, key=len)]))
         values = {
             subset: float(calibration.explained(output, label, chosen))
             for subset, output in outputs.items()
         }
-        return Explanation(values[frozenset()], shapley(values))
+        shares = shapley(values)
+        contributions = {each: shares.get(each, 0.0) for each in self.bundle.task.modalities}
+        return Explanation(values[frozenset()], contributions)

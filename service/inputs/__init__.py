@@ -3,7 +3,7 @@
 One module a media type; each has a function of the type `Reader`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from lanistr.errors import InputError
@@ -20,21 +20,42 @@ READERS: Mapping[str, Reader] = {
 }
 
 
-def find_reader(content_type: str, content_encoding: str = "") -> Reader:
-    """Return what reads bodies of a Content-Type.
+def find_reader(headers: Mapping[str, str]) -> Reader:
+    """Return what reads bodies with such headers, which go by lower-case names.
 
     Raises:
         InputError: nothing does, or the body is compressed.
     """
-    reader = READERS.get(content_type.partition(";")[0].strip().lower())
-    if reader is None:
+    return READERS[check_type(headers, READERS)]
+
+
+def check_type(headers: Mapping[str, str], accepted: Collection[str]) -> str:
+    """Return the media type of a body.
+
+    Raises:
+        InputError: it is not among those accepted, or the body is compressed.
+    """
+    content_type = headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type not in accepted:
         raise InputError(
             "no such media type is read here",
             code="unsupported_media_type",
             field="Content-Type",
             seen=content_type or None,
-            accepted=" or ".join(READERS),
+            accepted=" or ".join(accepted),
         )
+    check_plain(headers)
+    return media_type
+
+
+def check_plain(headers: Mapping[str, str]) -> None:
+    """Check that a body comes as it is.
+
+    Raises:
+        InputError: it is compressed.
+    """
+    content_encoding = headers.get("content-encoding", "")
     if content_encoding.strip().lower() not in ("", "identity"):
         raise InputError(
             "compressed bodies are not read here",
@@ -43,4 +64,3 @@ def find_reader(content_type: str, content_encoding: str = "") -> Reader:
             seen=content_encoding,
             accepted="a body as it is",
         )
-    return reader

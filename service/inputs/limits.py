@@ -1,7 +1,7 @@
 """How much one request may bring. What is over a limit is refused before it costs anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lanistr.errors import InputError
@@ -28,14 +28,18 @@ class Limits:
     timeseries_items: int
     timeseries_hours: float
 
-    def check(self, record: Any) -> None:
-        """Count what a record brings, whatever else may be wrong with it.
+    def deeper(self) -> "Limits":
+        """Return the limits of a list of records."""
+        return replace(self, json_depth=self.json_depth + 1)
+
+    def check(self, record: Any) -> Any:
+        """Count what a record brings, whatever else may be wrong with it, and return it.
 
         Raises:
             InputError: a part has too many items, or one of them is too long or too far off.
         """
         if not isinstance(record, Mapping):
-            return
+            return record
         for modality in Modality:
             part = record.get(modality)
             most: int | None = getattr(self, f"{modality}_items", None)
@@ -53,6 +57,7 @@ class Limits:
                     if isinstance(hours, int | float) and abs(hours) > farthest:
                         most_hours = f"{farthest:,.10g} hours from the start, before or after"
                         raise _over("too_many_hours", f"{path}.hours", f"{hours:g}", most_hours)
+        return record
 
 
 def _over(code: str, field: str, seen: str, most: str) -> InputError:

@@ -9,7 +9,7 @@ A part without content is absent, as browsers send the inputs that nobody filled
 one name it keeps its place, so that the others are called by theirs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,8 +73,17 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     Raises:
         InputError: not a form, too many parts, or a part that cannot be read.
     """
+    return record(_split(body, content_type, limits.form_parts), limits)
+
+
+def record(found: Iterable[Part], limits: Limits) -> Any:
+    """Put a record together from named parts.
+
+    Raises:
+        InputError: a part cannot be read.
+    """
     named: dict[str, list[Part]] = {}
-    for part in _split(body, content_type, limits.form_parts):
+    for part in found:
         named.setdefault(part.name, []).append(part)
     # A name that is not known keeps its place: the core says which one was meant.
     return {

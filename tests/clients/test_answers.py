@@ -4,7 +4,16 @@ import dataclasses
 
 import pytest
 
-from clients import Client, InvalidRequest, Issue, Readiness, UnreadableAnswer
+from clients import (
+    Client,
+    InvalidInput,
+    InvalidRequest,
+    Issue,
+    Prediction,
+    Readiness,
+    UnreadableAnswer,
+    display,
+)
 
 
 @pytest.fixture
@@ -171,3 +180,50 @@ def test_a_problem_is_told_whole(client, service, problem):
         "tabular.age: must be a number; seen 'old'; accepted: 18 to 120 years"
         " (422 wrong_type, request r-2)"
     )
+
+
+def test_an_answer_of_a_model_that_abstains(client, service, mortality):
+    reason = "mortality wants text; usable are tabular"
+    service.answers(mortality | {"status": "abstained", "prediction": None, "reason": reason})
+    answer = client.predict("mortality", tabular={"age": 71})
+    assert (answer.abstained, answer.reason) == (True, reason)
+    assert (answer.label, answer.probability, answer.value) == (None, None, None)
+    assert (answer.probabilities, answer.prediction_set, answer.interval) == ({}, (), None)
+    assert reason in display.prediction(answer)
+    service.answers(mortality)
+    assert (client.predict("mortality", text="a").abstained) is False
+
+
+def test_an_embedding(client, service, mortality):
+    said = {n: each for n, each in mortality.items() if n not in ("prediction", "timing_ms")}
+    service.answers(said | {"embedding": [0.6, -0.8]})
+    answer = client.embed("mortality", id="stay-17", text="note", tabular={"age": 71})
+    assert (service.last.path, service.last.json["text"]) == ("/embed/mortality", "note")
+    assert (answer.id, answer.vector) == ("stay-17", (0.6, -0.8))
+    assert answer.modalities.used == ("text", "timeseries")
+    assert answer.issues[0].code == "out_of_range"
+
+
+def test_many_cases_are_predictions_and_problems_in_order(client, service, mortality, problem):
+    items = [{"index": 0, "answer": mortality}, {"index": 1, "problem": problem}]
+    service.answers({"items": items, "request_id": "r-1"})
+    cases = ({"text": f"note {k}", "image": b"\x89PNG\r\n\x1a\n"} for k in range(4))
+    found = list(client.predict_many("mortality", cases, explain=True, at_once=2))
+    assert [type(each) for each in found] == [Prediction, InvalidRequest] * 2
+    assert (found[1].field, found[1].status, found[1].request_id) == ("tabular.age", 422, "r-2")
+    first, second = service.received
+    assert (first.path, first.query) == ("/predict/mortality/batch", {"explain": ["true"]})
+    assert [each["text"] for each in first.json + second.json] == [f"note {k}" for k in range(4)]
+    assert first.json[0]["image"] == ["iVBORw0KGgo="]
+
+
+def test_a_case_that_cannot_be_sent_is_called_by_its_number(client, service, mortality):
+    service.answers({"items": [{"index": 0, "answer": mortality}], "request_id": "r-1"})
+    for bad, field in (({"txt": "a"}, "txt"), ({"timeseries": "vitals.csv"}, "timeseries")):
+        found = client.predict_many("mortality", [{"text": "a"}, bad], at_once=1)
+        assert next(found).label == "survived"
+        with pytest.raises(InvalidInput) as caught:
+            next(found)
+        assert caught.value.field == f"cases[1].{field}"
+    with pytest.raises(InvalidInput, match="at_once"):
+        next(client.predict_many("mortality", [{}], at_once=0))

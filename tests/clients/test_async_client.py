@@ -35,6 +35,16 @@ async def test_it_has_the_other_questions_too(service):
         assert (await client.ready()).ready
 
 
+async def test_it_embeds_and_predicts_many(service, mortality):
+    async with AsyncClient(service.url) as client:
+        service.answers({"items": [{"index": 0, "answer": mortality}], "request_id": "r-1"})
+        cases = [{"text": "a"}, {"text": "b"}]
+        found = [each async for each in client.predict_many("mortality", cases, at_once=1)]
+        assert [each.label for each in found] == ["survived", "survived"]
+        service.answers(mortality | {"embedding": [1]})
+        assert (await client.embed("mortality", text="a")).vector == (1.0,)
+
+
 async def test_it_asks_many_at_once(service, mortality):
     service.answers(mortality)
     async with AsyncClient(service.url) as client:
@@ -52,7 +62,7 @@ async def test_it_refuses_before_sending(service):
 
 
 def test_both_clients_take_the_same_arguments():
-    for name in ("__init__", "predict", "tasks", "task", "health", "ready"):
+    for name in ("__init__", "predict", "embed", "tasks", "task", "health", "ready"):
         assert inspect.signature(getattr(AsyncClient, name)) == inspect.signature(
             getattr(Client, name)
         )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanistr.calibration import Calibration, softmax
+from lanistr.calibration import Basis, Calibration, softmax
 from lanistr.tasks import LabelSpec, TaskSpec
 
 THREE = LabelSpec(kind="multiclass", name="which", classes=("a", "b", "c"))
@@ -161,7 +161,8 @@ def test_covering_many_cases_is_what_the_answers_say_one_by_one(label: LabelSpec
         assert found is not None
         for output, target, covered, size in zip(outputs[100:], targets[100:], *found, strict=True):
             answer = fitted.predict(output, label, coverage)
-            if answer.interval:
+            if label.kind == "regression":
+                assert answer.interval
                 low, high = answer.interval
                 assert (covered, size) == (low <= target <= high, pytest.approx(high - low))
             else:
@@ -173,3 +174,88 @@ def test_where_no_set_or_interval_is_given_none_is_counted():
     assert Calibration().covers(np.zeros((2, 3)), np.zeros(2), THREE) is None
     few = Calibration.fit(np.zeros((3, 1)), np.arange(3.0), DAYS)
     assert few.covers(np.zeros((2, 1)), np.zeros(2), DAYS) is None
+
+
+# ---- by what cases bring ------------------------------------------------------------------------
+
+
+def two_kinds(rng: np.random.Generator, n: int):
+    """Draw cases of which those with a note are told apart well, those with a picture badly."""
+    logits, truth = drawn(rng, n, 1.0)
+    patterns = np.where(rng.random(n) < 0.7, "text", "image")
+    guessed = rng.integers(3, size=n).astype(float)
+    return logits, np.where(patterns == "text", truth, guessed), patterns
+
+
+def test_sets_cover_cases_of_each_pattern_that_has_scores_of_its_own():
+    rng = np.random.default_rng(11)
+    apart, together = [], []
+    for _ in range(20):
+        fitted = Calibration.fit(*two_kinds(rng, 600)[:2], THREE)
+        grouped = Calibration.fit(*(held := two_kinds(rng, 600))[:2], THREE, held[2])
+        logits, truth, patterns = two_kinds(rng, 600)
+        hard = patterns == "image"
+        for found, into in ((fitted, together), (grouped, apart)):
+            covered, _ = found.covers(logits, truth, THREE, 0.8, patterns) or ((), ())
+            into.append(np.mean(np.asarray(covered)[hard]))
+    assert np.mean(together) < 0.75  # the others make up for what these are denied
+    assert 0.79 < np.mean(apart) < 0.85
+
+
+def test_a_pattern_of_few_cases_goes_by_the_scores_of_all():
+    rng = np.random.default_rng(12)
+    outputs = rng.normal(size=(150, 1))
+    patterns = ["text"] * 100 + ["text+image"] * 50
+    patterns[0] = "image"
+    fitted = Calibration.fit(outputs, np.zeros(150), DAYS, patterns)
+    assert {name: len(scores) for name, scores in fitted.by_pattern.items()} == {
+        "text": 99,
+        "text+image": 50,
+    }
+    said = {
+        (pattern, coverage): fitted.predict(np.zeros(1), DAYS, coverage, pattern).basis
+        for pattern in ("text", "text+image", "image", "")
+        for coverage in (0.9, 0.985)
+    }
+    assert said["text", 0.9] == Basis(0.9, 99, "text")
+    assert said["text+image", 0.9] == Basis(0.9, 50, "text+image")
+    for others in ("image", ""):
+        assert said[others, 0.9] == Basis(0.9, 150)
+    # Fifty scores know nothing of 98.5%, a hundred and fifty do.
+    assert said["text+image", 0.985] == Basis(0.985, 150)
+    assert fitted.most_coverage("text+image") < 0.985 < fitted.most_coverage()
+    assert Calibration().most_coverage() == 0
+
+
+def test_covering_by_pattern_is_what_the_answers_say_one_by_one():
+    rng = np.random.default_rng(13)
+    logits, truth, patterns = two_kinds(rng, 400)
+    fitted = Calibration.fit(logits[:200], truth[:200], THREE, patterns[:200])
+    assert set(fitted.by_pattern) == {"text", "image"}
+    found = fitted.covers(logits[200:], truth[200:], THREE, 0.8, patterns[200:])
+    assert found is not None
+    for k, (covered, size) in enumerate(zip(*found, strict=True), start=200):
+        members = fitted.predict(logits[k], THREE, 0.8, patterns[k]).set or ()
+        assert (covered, size) == (THREE.classes[int(truth[k])] in members, len(members))
+
+
+def test_more_coverage_never_gives_a_smaller_set_also_where_scores_of_all_take_over():
+    hard = Calibration(scores=(0.1,) * 150, by_pattern={"image": (0.5,) * 60})
+    widths = []
+    for coverage in (0.5, 0.9, 0.98, 0.99, 0.999):
+        interval = hard.predict(np.zeros(1), DAYS, coverage, "image").interval
+        widths.append(math.inf if interval is None else interval[1])
+    assert widths == [0.5, 0.5, 0.5, 0.5, math.inf]
+    assert hard.predict(np.zeros(1), DAYS, 0.99).interval == (-0.1, 0.1)
+
+
+def test_a_file_without_patterns_is_read():
+    old = Calibration.model_validate_json('{"temperature": 1.5, "scores": [0.1, 0.2, 0.3]}')
+    assert old.predict(np.zeros(3), THREE, 0.5, "text").basis == Basis(0.5, 3)
+
+
+def test_the_interval_of_an_order_are_the_values_at_the_ends_of_its_set(rating: TaskSpec):
+    fitted = Calibration(scores=(0.9,) * 20)
+    said = fitted.predict(np.array([-9.0, -9, 2, 1, -9]), rating.label)
+    assert (said.set, said.interval) == (("3", "4"), (3, 4))
+    assert Calibration().predict(np.zeros(5), rating.label).interval is None

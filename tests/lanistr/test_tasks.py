@@ -284,3 +284,42 @@ def test_a_field_says_in_words_what_it_takes(mortality: TaskSpec):
     assert words.startswith("a number in degC from 26 to 45 (or, with its unit named, in C")
     assert mortality.timeseries.variables["gcs_eye"].accepted() == "one of 1, 2, 3, 4"
     assert CategoryField(kind="category").accepted() == "a word"
+
+
+# ---- what a case must bring, and what a note must not be ----------------------------------------
+
+
+def test_without_a_minimum_any_part_will_do(mortality: TaskSpec):
+    assert mortality.suffices([Modality.IMAGE])
+    assert mortality.wanted() == "any part"
+
+
+def test_a_minimum_is_one_of_several_combinations(mortality: TaskSpec):
+    text, image, row, series = Modality
+    strict = mortality.model_copy(update={"minimum": ((text,), (row, series))})
+    for brought in ([text], [text, image], [row, series], list(Modality)):
+        assert strict.suffices(brought)
+    for brought in ([], [row], [series], [image, row]):
+        assert not strict.suffices(brought)
+    assert strict.wanted() == "text; or tabular and timeseries"
+
+
+@pytest.mark.parametrize(
+    ("minimum", "message"),
+    [
+        ([["image", "text"]], "minimum names image, which the task does not take"),
+        ([["words"]], "minimum.0.0"),
+        ([[]], "minimum.0"),
+    ],
+)
+def test_a_minimum_of_other_parts_is_refused(rating: TaskSpec, minimum: Any, message: str):
+    document = rating.model_dump(mode="json") | {"image": None, "minimum": minimum}
+    with pytest.raises(TaskError, match=message):
+        TaskSpec.parse(document, TaskError, "task.yaml")
+
+
+def test_a_pattern_that_is_none_is_refused(rating: TaskSpec):
+    suspicion = {"code": "late", "detail": "too late", "patterns": ["(ab"]}
+    document = rating.model_dump(mode="json") | {"text": {"suspicions": [suspicion]}}
+    with pytest.raises(TaskError, match="is not a regular expression: missing"):
+        TaskSpec.parse(document, TaskError, "task.yaml")

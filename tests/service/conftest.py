@@ -17,6 +17,7 @@ from PIL import Image
 
 from lanistr.bundle import CARD, Bundle, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
+from lanistr.tasks import find_task
 from service.api.examples import example
 from service.settings import DEMO_BUNDLES
 from tests.servers import Server, running
@@ -90,6 +91,40 @@ def another_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def strict_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo of stays as a task that asks for some parts, with scores by what cases bring."""
+    demo = DEMO_BUNDLES / "mortality"
+    manifest = read_manifest(demo)
+    task = json.loads((demo / "task.json").read_text())
+    task["minimum"] = [["text"], ["tabular", "timeseries"]]
+    task["text"] = find_task("mortality").model_dump(mode="json")["text"]
+    fitted = json.loads((demo / "calibration.json").read_text())
+    fitted["by_pattern"] = {"text": [0.01] * 60, "text+tabular": [0.99] * 80}
+
+    def fill(draft: Path) -> None:
+        shutil.copytree(demo, draft, dirs_exist_ok=True)
+        (draft / MANIFEST).unlink()
+        (draft / "task.json").write_text(json.dumps(task))
+        (draft / "calibration.json").write_text(json.dumps(fitted))
+
+    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
+    folder = tmp_path_factory.mktemp("strict") / "mortality"
+    return write_bundle(folder, fill, lambda: described).folder
+
+
+@pytest.fixture(scope="session")
+def strict_server(start_server: Callable[..., Any], strict_bundle: Path) -> Iterator[Server]:
+    with start_server("--bundles", str(strict_bundle)) as started:
+        yield started
+
+
+@pytest.fixture
+def strict(strict_server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=strict_server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
 def picture() -> Callable[..., bytes]:
     """Make an encoded picture."""
 
@@ -113,6 +148,16 @@ def picture() -> Callable[..., bytes]:
 def stay(bundles: dict[str, Bundle]) -> dict[str, Any]:
     """A record of an intensive-care stay without a picture."""
     return example(bundles["mortality"].task)
+
+
+@pytest.fixture
+def records(stay: dict[str, Any]) -> list[Any]:
+    """Good records of every kind, and bad ones among them."""
+    good = [stay | {"id": f"stay-{k}", "text": "word " * (7 * k + 1)} for k in range(12)] + [
+        {name: part} for name, part in stay.items()
+    ]
+    bad = [{}, {"tabular": {"agee": 1}}, 17, {"text": "a", "timeseries": [{"hours": "x"}]}]
+    return [each for k in range(4) for each in (*good[4 * k : 4 * k + 4], bad[k])]
 
 
 # ---- open data ----------------------------------------------------------------------------------

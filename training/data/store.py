@@ -28,11 +28,12 @@ from typing import Any, Literal, Protocol, Self, get_args
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
 from lanistr.draft import draft_folder, draft_prefix
 from lanistr.errors import DataError, unknown_name
-from lanistr.modalities import Modality
+from lanistr.modalities import Modality, presence
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
@@ -207,7 +208,11 @@ class Dataset:
 
     def presence(self, position: int) -> str:
         """Name the modalities that a case brings, such as "text+image"."""
-        return "+".join(m for m in self.task.modalities if self.brings(position, m))
+        return presence([m for m in self.task.modalities if self.brings(position, m)])
+
+    def patterns(self, positions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return what each case brings, (N,) names."""
+        return np.array([self.presence(int(each)) for each in positions], dtype=np.str_)
 
     def brings(self, position: int, modality: Modality) -> bool:
         """Whether a case has a modality."""

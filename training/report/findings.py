@@ -258,7 +258,7 @@ def _conformal(
     calibration: Calibration,
 ) -> Json | None:
     """Count how often sets or intervals of 90% hold what came true; None if none are given."""
-    found = calibration.covers(logits, targets, label, COVERAGE)
+    found = calibration.covers(logits, targets, label, COVERAGE, patterns)
     if found is None:
         return None
     covered, size = found
@@ -275,6 +275,9 @@ def _conformal(
     return {
         "promised": COVERAGE,
         "calibrated_on": len(calibration.scores),
+        "calibrated_by_presence": {
+            name: len(scores) for name, scores in calibration.by_pattern.items()
+        },
         "all": group(np.ones(len(targets), dtype=bool)),
         "by_presence": {str(each): group(patterns == each) for each in np.unique(patterns)},
     }

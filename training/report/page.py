@@ -230,11 +230,15 @@ def _coverage(report: Json) -> str:
         return "<p>Too few cases were held out for calibration: no set or interval is given.</p>"
     regression = report["about"]["label"]["kind"] == "regression"
     size = "mean width" if regression else "mean size"
+    enough = found["calibrated_by_presence"]
+    own = ", ".join(f"{tables.group_name(name)}: {cases:,}" for name, cases in enough.items())
     return (
         f"<p>Conformal {'intervals' if regression else 'sets'}, calibrated on "
         f"{found['calibrated_on']:,} cases of the validation split. They promise to hold the truth "
-        f"in {found['promised']:.0%} of new cases like those: over all cases, not for each pattern "
-        "of parts alone.</p>" + tables.coverage_table(found, report["by_presence"], size)
+        f"in {found['promised']:.0%} of new cases like those: over all cases, "
+        + (f"and over those that bring the parts that enough of them do ({own}); " if own else "")
+        + "not for each other pattern of parts alone.</p>"
+        + tables.coverage_table(found, report["by_presence"], size)
     )
 
 

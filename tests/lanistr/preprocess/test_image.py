@@ -416,3 +416,30 @@ def test_options_survive_saving(mortality: TaskSpec, tmp_path: Path):
     again = ImagePreprocessor.load(images.save(tmp_path), mortality, tmp_path)
     assert again.options == images.options
     assert images.layout()["pixels"].shape == (3, 40, 40)
+
+
+# ---- what is not seen as it came ----------------------------------------------------------------
+
+
+def issues_of(picture: Any) -> list[tuple[str, str]]:
+    log = IssueLog()
+    seen(encoded(picture), log)
+    return [(issue.code, issue.action) for issue in log.issues]
+
+
+def test_a_picture_of_which_the_square_shows_less_than_half_is_told():
+    assert issues_of(colours(64, 128)) == []
+    assert issues_of(colours(64, 129)) == [("image_cut", "clipped")]
+    assert issues_of(colours(129, 64)) == [("image_cut", "clipped")]
+
+
+def test_a_picture_that_must_grow_to_more_than_twice_its_size_is_told():
+    assert issues_of(colours(16, 20)) == []
+    assert issues_of(colours(15, 20)) == [("small_image", "kept")]
+
+
+def test_transparent_pixels_are_told_and_an_alpha_channel_without_any_is_not():
+    opaque = np.dstack([colours(), np.full((48, 64), 255, np.uint8)])
+    assert issues_of(opaque) == []
+    opaque[0, 0, 3] = 254
+    assert issues_of(opaque) == [("transparent_image", "converted")]

@@ -111,7 +111,9 @@ def test_the_last_measurement_of_an_hour_stands_whatever_the_order_of_the_rows()
     for order in (rows, rows[::-1], rows[2:] + rows[:2]):
         grid = Grid(series(*((hours, {"heart_rate": rate}) for hours, rate in order)))
         assert grid.number("heart_rate")[:3] == [90, 95, 95]
-        assert not grid.issues
+        (issue,) = grid.issues
+        assert (issue.code, issue.seen) == ("several_in_step", "2 earlier values")
+        assert (issue.action, issue.detail) == ("dropped", "of each variable the last value of 1 h")
 
 
 def test_of_two_rows_of_one_time_the_later_row_stands_and_an_issue_says_so():

@@ -37,21 +37,31 @@ def test_the_document_is_valid(document):
 def test_every_task_has_its_own_address_and_fields(document):
     assert "/predict/{task}" not in document["paths"]
     for name in ("mortality", "rating"):
-        operation = document["paths"][f"/predict/{name}"]["post"]
-        content = operation["requestBody"]["content"]
-        assert set(content) == {"application/json", "multipart/form-data"}
-        assert content["application/json"]["example"]
-        names = {each["name"] for each in operation["parameters"]}
-        assert names == {"explain", "coverage", "version"}
-        problems = {str(status) for status, _ in STATUS.values()} - {"405"}
-        assert set(operation["responses"]) == {"200"} | problems
-        for status in problems:
-            assert set(operation["responses"][status]["content"]) == {"application/problem+json"}
+        for path, media_types in {
+            f"/predict/{name}": {"application/json", "multipart/form-data"},
+            f"/predict/{name}/batch": {"application/json"},
+            f"/predict/{name}/stream": {"application/x-ndjson"},
+            f"/embed/{name}": {"application/json", "multipart/form-data"},
+        }.items():
+            operation = document["paths"][path]["post"]
+            content = operation["requestBody"]["content"]
+            assert set(content) == media_types
+            assert all(each.get("example") for each in content.values() if "encoding" not in each)
+            asked = {each["name"] for each in operation["parameters"]}
+            usual = set() if path.startswith("/embed") else {"explain", "coverage"}
+            assert asked == usual | {"version"}
+            problems = {str(status) for status, _ in STATUS.values()} - {"405"}
+            assert set(operation["responses"]) == {"200"} | problems
+            for status in problems:
+                found = operation["responses"][status]["content"]
+                assert set(found) == {"application/problem+json"}
 
 
 def test_fields_stand_with_units_and_ranges(document):
     content = document["paths"]["/predict/mortality"]["post"]["requestBody"]["content"]
-    parts = content["application/json"]["schema"]["properties"]
+    reference = content["application/json"]["schema"]["$ref"]
+    assert reference == "#/components/schemas/mortality_record"
+    parts = document["components"]["schemas"]["mortality_record"]["properties"]
     row = parts["tabular"]["anyOf"][0]["properties"]
     assert set(row) >= {"age", "gender", "care_unit"}
     series = parts["timeseries"]["anyOf"][0]["items"]

@@ -5,7 +5,7 @@ import base64
 import io
 import json
 import math
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, permutations
 
 import httpx
 import pytest
@@ -31,8 +31,10 @@ def predict(client, record, task="mortality", **query):
 def test_an_answer_for_a_stay(client, record):
     answer = predict(client, record | {"id": "stay-17"})
     assert set(answer) == {
-        "id", "task", "model", "prediction", "modalities", "issues", "request_id", "timing_ms",
+        "id", "task", "model", "status", "prediction", "modalities", "issues", "request_id",
+        "timing_ms",
     }  # fmt: skip
+    assert answer["status"] == "predicted"
     assert (answer["id"], answer["task"]) == ("stay-17", "mortality")
     assert answer["model"]["demo"] is True
     prediction = answer["prediction"]
@@ -40,6 +42,7 @@ def test_an_answer_for_a_stay(client, record):
     assert sum(prediction["probabilities"].values()) == pytest.approx(1)
     assert prediction["probability"] == prediction["probabilities"]["died"]
     assert prediction["label"] in prediction["set"]
+    assert prediction["conformal"]["coverage"] == 0.9
     assert answer["modalities"] == {"used": list(PARTS), "missing": []}
     assert answer["issues"] == []
     assert set(answer["timing_ms"]) == {"preprocess", "queue", "inference"}
@@ -55,6 +58,8 @@ def test_an_answer_for_a_review(client):
     assert prediction["label"] == max(
         prediction["probabilities"], key=prediction["probabilities"].get
     )
+    stars = [int(each) for each in prediction["set"]]
+    assert prediction["interval"] == [stars[0], stars[-1]]
     assert answer["modalities"] == {"used": ["text", "tabular"], "missing": ["image"]}
     assert answer["id"] is None
 
@@ -64,7 +69,9 @@ def test_every_subset_of_parts_is_answered(client, record, subset):
     answer = predict(client, {name: record[name] for name in subset}, explain=True)
     assert answer["modalities"]["used"] == list(subset)
     assert answer["modalities"]["missing"] == [each for each in PARTS if each not in subset]
-    assert set(answer["modalities"]["contributions"]) == set(subset)
+    contributions = answer["modalities"]["contributions"]
+    assert list(contributions) == list(PARTS)
+    assert {name for name, each in contributions.items() if each == 0} == set(PARTS) - set(subset)
 
 
 @pytest.mark.parametrize("absent", PARTS)
@@ -154,6 +161,28 @@ def test_contributions_add_up_to_the_prediction(client, record, task):
     assert plain["prediction"]["probabilities"] == pytest.approx(
         prediction["probabilities"], abs=1e-5
     )
+
+
+def test_contributions_are_the_mean_gain_over_all_orders_in_which_parts_may_come(client, record):
+    """Worked out from the answers to every subset: nothing but the service is believed."""
+    worth = {
+        frozenset(subset): math.log(p / (1 - p))
+        for subset in SUBSETS
+        if (
+            p := predict(client, {name: record[name] for name in subset})["prediction"][
+                "probability"
+            ]
+        )
+    }
+    answer = predict(client, record, explain=True)["modalities"]
+    worth[frozenset()] = answer["baseline"]
+    orders = list(permutations(PARTS))
+    for part in PARTS:
+        gains = []
+        for order in orders:
+            before = frozenset(order[: order.index(part)])
+            gains.append(worth[before | {part}] - worth[before])
+        assert answer["contributions"][part] == pytest.approx(sum(gains) / len(orders), abs=1e-5)
 
 
 def test_more_coverage_gives_no_smaller_a_set(client, stay):

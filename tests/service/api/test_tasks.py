@@ -21,6 +21,11 @@ def test_a_task_shows_fields_units_ranges_and_card(client, bundles):
     manifest = bundles["mortality"].manifest
     assert task["model"]["version"] == manifest.version
     assert task["metrics"] == manifest.metrics
+    fitted = bundles["mortality"].calibration
+    assert task["calibration"]["temperature"] == fitted.temperature
+    everyone = {"cases": len(fitted.scores), "most_coverage": pytest.approx(400 / 401, abs=1e-6)}
+    assert task["calibration"]["scores"][0] == everyone
+    assert task["minimum"] == []
     assert task["card"] == bundles["mortality"].card()
     assert "timeseries" not in client.get("/tasks/rating").json()
 

@@ -39,7 +39,7 @@ async def test_a_record_is_read_off_the_event_loop(predictor):
         return {"tabular": {"age": 50}}
 
     predicted = await predictor.predict(read)
-    assert predicted.used == ("tabular",)
+    assert predicted.case.used == ("tabular",)
     assert threads[0] is not threading.main_thread()
 
 

@@ -1,0 +1,120 @@
+"""POST /predict/{task}/batch: a list of cases in, a list of answers out, each for itself."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from lanistr.errors import InputError
+from service.api import schemas
+from service.api.access import request_id
+from service.api.connection import receive_body, while_connected
+from service.api.exchange import exchange_of
+from service.api.options import Options
+from service.api.predict import to_answer
+from service.api.problems import of_error
+from service.api.tasks import Chosen
+from service.engine.predictor import Predictor
+from service.inputs import check_type, json
+from service.inputs.limits import Limits
+from service.settings import Settings
+
+IN_FLIGHT = 8
+"""Cases of one list that are inside at a time: enough to keep threads and runner busy, too few to
+make others wait."""
+
+router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
+
+
+@router.post("/predict/{task}/batch")
+async def predict_batch(
+    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
+) -> Response:
+    """Predict every case of a list; one that cannot be used fails for itself alone."""
+    settings: Settings = request.app.state.settings
+    check_type(request.headers, ["application/json"])
+    limits, name = settings.limits(), request_id(request)
+    with predictor.scheduler.place():
+        body = await receive_body(request)
+        records = await predictor.lanes.run(len(body), _records, body, limits, settings.batch)
+        reads = [_checked(each, limits) for each in records]
+        size = len(body) // max(1, len(reads))
+        items = await while_connected(
+            request.receive, answer_all(predictor, reads, size, options, name)
+        )
+    exchange_of(request).add_all(items)
+    answer = schemas.Batch(items=items, request_id=name)
+    return Response(answer.json_bytes(), media_type="application/json")
+
+
+async def answer_all(
+    predictor: Predictor,
+    reads: Sequence[Callable[[], Any]],
+    size: int,
+    options: Options,
+    request: str,
+) -> list[schemas.Item]:
+    """Answer the cases of a list, a few at a time; in their order.
+
+    Args:
+        predictor: of the task.
+        reads: for each case, what returns its record, or raises `InputError`.
+        size: bytes of a case, about.
+        options: for all of them.
+        request: its id.
+    """
+    slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def answer(index: int, read: Callable[[], Any]) -> schemas.Item:
+        async with slots:
+            return await answer_one(predictor, index, read, size, options, request)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(answer(i, read)) for i, read in enumerate(reads)]
+    return [each.result() for each in tasks]
+
+
+async def answer_one(
+    predictor: Predictor,
+    index: int,
+    read: Callable[[], Any],
+    size: int,
+    options: Options,
+    request: str,
+) -> schemas.Item:
+    """Answer one case of a list with its prediction or its problem, see `answer_all`."""
+    try:
+        predicted = await predictor.predict(
+            read, size=size, explain=options.explain, coverage=options.coverage
+        )
+        return schemas.Item(index=index, answer=to_answer(predictor.bundle, predicted, request))
+    except Exception as exc:
+        return schemas.Item(index=index, problem=of_error(request, exc))
+
+
+def _records(body: bytes, limits: Limits, most: int) -> list[Any]:
+    # The list is a level that a record alone has not.
+    records = json.decode(body, limits.deeper())
+    if not isinstance(records, list):
+        raise InputError(
+            "not a list of records",
+            code="wrong_type",
+            field="body",
+            seen=records,
+            accepted="a list, each element as /predict takes it",
+        )
+    if len(records) > most:
+        raise InputError(
+            "too many records",
+            code="too_many",
+            field="body",
+            seen=f"{len(records):,} records",
+            accepted=f"at most {most:,} records; a stream takes any number",
+        )
+    return records
+
+
+def _checked(record: Any, limits: Limits) -> Callable[[], Any]:
+    return lambda: limits.check(record)

@@ -1,0 +1,50 @@
+"""The other end of an exchange: what it sends, and whether it is still there."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
+
+from service.api.problems import ClientLeftError
+from service.inputs.body import read_body
+from service.settings import Settings
+
+T = TypeVar("T")
+
+
+async def receive_body(request: Request) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        InputError: it is too large or too slow.
+        ClientLeftError: the client left before its end.
+    """
+    settings: Settings = request.app.state.settings
+    try:
+        return await read_body(request, settings.body_bytes, settings.body_seconds)
+    except ClientDisconnect:
+        raise ClientLeftError from None
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for the work, or drop it when the client leaves.
+
+    Args:
+        receive: of an exchange whose body is read: only leaving is left to it.
+        work: what to do meanwhile.
+
+    Raises:
+        ClientLeftError: the client left.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientLeftError
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()

@@ -1,0 +1,35 @@
+"""POST /embed/{task}: one case in, a point out, near the points of cases that are alike."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from service.api import schemas
+from service.api.access import request_id
+from service.api.connection import while_connected
+from service.api.options import VERSION
+from service.api.predict import modalities_of, named, noticed, receive_record
+from service.api.tasks import Chosen
+
+router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
+
+
+@router.post("/embed/{task}")
+async def embed(
+    request: Request,
+    predictor: Chosen,
+    version: Annotated[str | None, Query(description=VERSION)] = None,
+) -> Response:
+    """Return the fused embedding of one case, whichever parts it brings."""
+    bundle = predictor.bundle
+    with predictor.scheduler.place():
+        record, size = await receive_record(request, bundle.task)
+        embedded = await while_connected(request.receive, predictor.embed(record, size=size))
+    answer = schemas.EmbeddingAnswer(
+        **named(bundle, embedded.case),
+        embedding=embedded.embedding.tolist(),
+        modalities=schemas.Parts(**modalities_of(bundle, embedded.case)),
+        **noticed(embedded.case, request_id(request)),
+    )
+    return Response(answer.json_bytes(), media_type="application/json")

@@ -1,0 +1,146 @@
+"""POST /predict/{task}/stream: any number of cases, a line each; an answer a line, as it is done.
+
+Lines are read as they come and answered as they are done, so in any order: each answer has the
+number of its line. No more than a few cases are inside at a time. Who does not read the answers is
+not read any further: nothing piles up, however long the list.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from lanistr.errors import InputError
+from service.api import schemas
+from service.api.batch import IN_FLIGHT, answer_one
+from service.api.connection import while_connected
+from service.api.exchange import Exchange, exchange_of
+from service.api.options import Options
+from service.api.problems import ClientLeftError, of_error
+from service.api.tasks import Chosen
+from service.audit import AuditUnavailableError
+from service.engine.predictor import Predictor
+from service.inputs import check_type, json
+from service.inputs.body import lines
+from service.settings import Settings
+
+MEDIA_TYPE = "application/x-ndjson"
+
+router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
+
+
+@router.post("/predict/{task}/stream")
+async def predict_stream(
+    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
+) -> Response:
+    """Predict a case a line; one that cannot be used fails for itself alone."""
+    check_type(request.headers, [MEDIA_TYPE])
+    return Stream(predictor, options, request.app.state.settings, exchange_of(request))
+
+
+class Stream(Response):
+    """Answers while it reads; starlette's own streams would take the body for a sign of leaving."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(
+        self, predictor: Predictor, options: Options, settings: Settings, exchange: Exchange
+    ) -> None:
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._predictor = predictor
+        self._options = options
+        self._limits = settings.limits()
+        self._most, self._seconds = settings.body_bytes, settings.body_seconds
+        self._exchange = exchange
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take one exchange to its end.
+
+        Raises:
+            TooBusyError: no place is free.
+            InputError: not even a first line arrived in time.
+        """
+        with self._predictor.scheduler.place():
+            coming = lines(receive, self._most, self._seconds)
+            try:
+                # Not before: who waits to be told to go on would take this for the whole answer.
+                first = await anext(coming, None)
+            except ClientDisconnect:
+                raise ClientLeftError from None
+            head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(head)
+            left = False
+            try:
+                await self._answer_all(first, coming, receive, send)
+            except* (ClientLeftError, ClientDisconnect):
+                left = True  # the tasks of the cases are cancelled by now
+            if not left:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _answer_all(
+        self,
+        first: bytes | InputError | None,
+        coming: AsyncIterator[bytes | InputError],
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        sending = asyncio.Lock()
+
+        async def say(item: schemas.Item) -> None:
+            try:
+                async with sending, asyncio.timeout(self._seconds):
+                    recorded = await self._recorded(item)
+                    line = {"type": "http.response.body", "body": recorded.json_bytes() + b"\n"}
+                    await send({**line, "more_body": True})
+            except TimeoutError:  # it reads no more
+                raise ClientLeftError from None
+
+        async def answer(index: int, line: bytes | InputError) -> None:
+            size = len(line) if isinstance(line, bytes) else 0
+            said = answer_one(
+                self._predictor, index, self._reader(line), size, self._options, self._exchange.id
+            )
+            await say(await said)
+            slots.release()
+
+        async def all_said() -> None:
+            for _ in range(IN_FLIGHT):
+                await slots.acquire()
+
+        index = 0
+        async with asyncio.TaskGroup() as group:
+            try:
+                line = first
+                while line is not None:
+                    await slots.acquire()
+                    group.create_task(answer(index, line))
+                    index += 1
+                    line = await anext(coming, None)
+            except InputError as exc:  # the list breaks off, the answers do not
+                await say(schemas.Item(index=index, problem=of_error(self._exchange.id, exc)))
+                await all_said()
+            else:
+                await while_connected(receive, all_said())
+
+    async def _recorded(self, item: schemas.Item) -> schemas.Item:
+        """Put an answer on record before it leaves; what cannot be put there does not leave."""
+        self._exchange.add_all([item])
+        try:
+            await self._exchange.put_on_record()
+        except AuditUnavailableError as exc:
+            return schemas.Item(index=item.index, problem=of_error(self._exchange.id, exc))
+        return item
+
+    def _reader(self, line: bytes | InputError) -> Callable[[], Any]:
+        def read() -> Any:
+            if isinstance(line, InputError):
+                raise line
+            return self._limits.check(json.decode(line, self._limits))
+
+        return read

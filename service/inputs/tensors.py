@@ -1,0 +1,226 @@
+"""Requests of the Open Inference Protocol, version 2: named tensors to records.
+
+Every input is a tensor of BYTES with one element a case, of shape [B] or [B, 1]:
+
+    record                            a JSON object, as /predict takes it, or instead of it
+    text image tabular timeseries id  the parts, each as a form has it; an empty element is absent
+
+Data come as JSON (a picture then in base64) or behind it as bytes, elements with their lengths in
+front (the extension `binary_tensor_data`).
+Source: github.com/kserve/open-inference-protocol; Triton's docs, protocol/extension_binary_data.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lanistr.errors import InputError, unknown_name
+from lanistr.tasks import TaskSpec
+from service.inputs import json, multipart
+from service.inputs.limits import Limits
+
+RECORD = "record"
+DATATYPE = "BYTES"
+_LENGTH = struct.Struct("<I")
+_ACCEPTED = (
+    'an object like {"inputs": [{"name": "record", "shape": [1], "datatype": "BYTES", ...}]}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request asks.
+
+    Attributes:
+        id: the sender's name for the request.
+        parameters: of the request.
+        outputs: by name, whether it is wanted as bytes; empty: all.
+        reads: for each case, what returns its record, or raises `InputError`.
+    """
+
+    id: str | None
+    parameters: Mapping[str, Any]
+    outputs: Mapping[str, bool | None]
+    reads: Sequence[Callable[[], Any]]
+
+
+def input_names(task: TaskSpec) -> list[str]:
+    """Return the names of the tensors that a task takes."""
+    return [RECORD, "id", *task.modalities]
+
+
+def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: int) -> Asked:
+    """Read a request.
+
+    Args:
+        body: JSON, and bytes behind it if `head` says so.
+        head: `Inference-Header-Content-Length`, how many bytes of the body are JSON.
+        task: says which parts there are.
+        limits: of a record.
+        most: cases.
+
+    Raises:
+        InputError: not a request, or its tensors do not fit one another.
+    """
+    length = _header_length(head, len(body))
+    asked = json.decode(body[:length], limits)
+    if not isinstance(asked, dict):
+        raise _wrong("body", asked, _ACCEPTED)
+    behind = memoryview(body)[length:]
+    inputs: dict[str, _Elements] = {}
+    for i, tensor in enumerate(_objects(asked.get("inputs"), "inputs")):
+        elements, behind = _read_tensor(tensor, f"inputs[{i}]", behind, task)
+        if tensor["name"] in inputs:
+            raise InputError(
+                "a tensor of this name stands there twice",
+                code="repeated_field",
+                field=f"inputs[{i}].name",
+                seen=tensor["name"],
+                accepted="each name once",
+            )
+        inputs[tensor["name"]] = elements
+    if behind:
+        raise _wrong("body", f"{len(behind)} more bytes", "as many as the tensors say")
+    parameters = _parameters(asked, "parameters")
+    request_id = asked.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise _wrong("id", request_id, "a string")
+    outputs = {
+        str(each.get("name")): _parameters(each, f"outputs[{i}].parameters").get("binary_data")
+        for i, each in enumerate(_objects(asked.get("outputs") or [], "outputs"))
+    }
+    return Asked(request_id, parameters, outputs, list(_reads(inputs, limits, most)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Elements:
+    """The elements of a tensor, and whether they came as bytes."""
+
+    data: Sequence[bytes]
+    raw: bool
+
+
+def _reads(
+    inputs: Mapping[str, _Elements], limits: Limits, most: int
+) -> Iterator[Callable[[], Any]]:
+    sizes = {name: len(each.data) for name, each in inputs.items()}
+    if not sizes or len(set(sizes.values())) > 1:
+        seen = ", ".join(f"{name} {size}" for name, size in sizes.items()) or None
+        raise _wrong("inputs", seen, "one tensor or more, all with as many elements")
+    (count,) = set(sizes.values())
+    if not 0 < count <= most:
+        raise InputError(
+            "over the limit" if count else "no case",
+            code="too_many" if count else "nothing_present",
+            field="inputs",
+            seen=f"{count:,} cases",
+            accepted=f"from 1 to {most:,} cases",
+        )
+    if RECORD in inputs and len(inputs) > 1:
+        raise _wrong("inputs", ", ".join(inputs), f"{RECORD} alone, or the parts without it")
+    for k in range(count):
+        yield partial(_record, inputs, k, limits)
+
+
+def _record(inputs: Mapping[str, _Elements], k: int, limits: Limits) -> Any:
+    if RECORD in inputs:
+        return limits.check(json.decode(inputs[RECORD].data[k], limits))
+    parts = [
+        multipart.Part(data=bytearray(each.data[k]), name=name, is_file=each.raw)
+        for name, each in inputs.items()
+    ]
+    return limits.check(multipart.record(parts, limits))
+
+
+def _read_tensor(
+    tensor: Mapping[str, Any], path: str, behind: memoryview, task: TaskSpec
+) -> tuple[_Elements, memoryview]:
+    """Return the elements of a tensor and what bytes are left for those after it."""
+    name, shape = tensor.get("name"), tensor.get("shape")
+    if name not in input_names(task):
+        raise InputError(
+            "no such input",
+            code="unknown_field",
+            field=f"{path}.name",
+            seen=name,
+            accepted=unknown_name(name, input_names(task)),
+        )
+    if tensor.get("datatype") != DATATYPE:
+        raise _wrong(f"{path}.datatype", tensor.get("datatype"), DATATYPE)
+    sizes = shape if isinstance(shape, list) else []
+    if not 1 <= len(sizes) <= 2 or not all(type(each) is int for each in sizes) or sizes[1:] > [1]:
+        raise _wrong(f"{path}.shape", shape, "[cases] or [cases, 1]")
+    size = _parameters(tensor, f"{path}.parameters").get("binary_data_size")
+    if size is None:
+        found = _Elements([_encoded(each, path) for each in _flat(tensor.get("data"))], raw=False)
+    else:
+        if type(size) is not int or not 0 <= size <= len(behind):
+            accepted = f"bytes of those that came: {len(behind)}"
+            raise _wrong(f"{path}.parameters.binary_data_size", size, accepted)
+        found = _Elements(list(_split(behind[:size], path)), raw=True)
+        behind = behind[size:]
+    if len(found.data) != math.prod(sizes):
+        raise _wrong(f"{path}.data", f"{len(found.data)} elements", f"as many as {shape} says")
+    return found, behind
+
+
+def _split(data: memoryview, path: str) -> Iterator[bytes]:
+    """Yield elements that have their lengths in front."""
+    while data:
+        if len(data) < _LENGTH.size:
+            raise _wrong(f"{path}.data", f"{len(data)} bytes left", "a length of four bytes")
+        (length,) = _LENGTH.unpack_from(data)
+        data = data[_LENGTH.size :]
+        if length > len(data):
+            raise _wrong(f"{path}.data", f"{len(data)} bytes left", f"an element of {length}")
+        yield bytes(data[:length])
+        data = data[length:]
+
+
+def _flat(data: Any) -> Iterator[Any]:
+    for each in data if isinstance(data, list) else [data]:
+        if isinstance(each, list):
+            yield from each
+        else:
+            yield each
+
+
+def _encoded(element: Any, path: str) -> bytes:
+    if not isinstance(element, str):
+        raise _wrong(f"{path}.data", element, "strings")
+    return element.encode()
+
+
+def _objects(value: Any, path: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise _wrong(path, value, "a list of objects")
+    return value
+
+
+def _parameters(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
+    found = holder.get("parameters") or {}
+    if not isinstance(found, dict):
+        raise _wrong(path, found, "an object")
+    return found
+
+
+def _header_length(head: str | None, size: int) -> int:
+    if head is None:
+        return size
+    digits = head.isascii() and head.isdecimal() and len(head) < 16
+    if not (digits and int(head) <= size):
+        raise _wrong("Inference-Header-Content-Length", head, f"a number of bytes up to {size}")
+    return int(head)
+
+
+def _wrong(field: str, seen: Any, accepted: str) -> InputError:
+    return InputError(
+        "not a request of the Open Inference Protocol",
+        code="wrong_type",
+        field=field,
+        seen=seen,
+        accepted=accepted,
+    )
