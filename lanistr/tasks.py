@@ -137,9 +137,15 @@ FieldSpec = Annotated[NumberField | CategoryField, Field(discriminator="kind")]
 
 
 class TextSpec(Schema):
-    """The notes of a case."""
+    """The notes of a case.
+
+    Attributes:
+        examples: made-up notes that show how one reads, from the usual to the unusual; the service
+            hands them out in its sample cases.
+    """
 
     description: str = ""
+    examples: tuple[str, ...] = ()
 
 
 class ImageSpec(Schema):

@@ -9,10 +9,9 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
 
 from lanistr import __version__
-from service.api import health, predict, problems, tasks
+from service.api import health, playground, predict, problems, tasks
 from service.api.access import Access
 from service.api.examples import example
 from service.api.openapi import document
@@ -72,13 +71,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.openapi = _once(partial(document, app, bundles))  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Access)
-    for router in (predict.router, tasks.router, health.router):
+    for router in (predict.router, tasks.router, health.router, playground.router):
         app.include_router(router)
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
     return app
 
 

@@ -119,6 +119,13 @@ class Tasks(Answer):
     tasks: list[TaskSummary]
 
 
+class Example(Answer):
+    """A made-up case."""
+
+    title: str
+    record: dict[str, Any] = Field(description="a record that can be sent as it is")
+
+
 class TaskDetail(TaskSummary):
     """What a task takes and what its model is worth."""
 
@@ -128,7 +135,7 @@ class TaskDetail(TaskSummary):
     image: ImageSpec | None = None
     tabular: TabularSpec | None = None
     timeseries: TimeseriesSpec | None = None
-    example: dict[str, Any] = Field(description="a record that can be sent as it is")
+    examples: list[Example] = Field(description="made-up cases; the first is complete")
     created: str
     precision: str
     metrics: dict[str, float] = Field(description="on the test split")

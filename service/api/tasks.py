@@ -7,9 +7,9 @@ from starlette.responses import Response
 
 from lanistr.bundle import Bundle
 from lanistr.errors import InputError, unknown_name
-from service.api.examples import example
+from service.api.examples import examples
 from service.api.problems import IN_DOCUMENT
-from service.api.schemas import Model, TaskDetail, Tasks, TaskSummary
+from service.api.schemas import Example, Model, TaskDetail, Tasks, TaskSummary
 from service.engine.predictor import Predictor
 
 router = APIRouter(tags=["tasks"], responses=IN_DOCUMENT)
@@ -52,7 +52,7 @@ async def describe_task(predictor: Chosen) -> Response:
         **{modality: getattr(task, modality) for modality in task.modalities},
         label=task.label,
         metric=task.metric,
-        example=example(task),
+        examples=[Example(title=each.title, record=each.record) for each in examples(task)],
         created=manifest.created,
         precision=predictor.backend.build.precision,
         metrics=manifest.metrics,

@@ -1,0 +1,52 @@
+// Small plots of a series, one a variable, all over the same hours.
+
+import { drawn, element } from "./element.js";
+import { short } from "./number.js";
+import { inOwnUnit } from "./unit.js";
+
+const WIDTH = 200;
+const HEIGHT = 48;
+const EDGE = 4;
+
+/** Return a plot of each variable that has a number to show, in its own unit. */
+export function plots(spec, columns, rows, dropped) {
+  return columns.filter((name) => spec.variables[name]).map((name) => plot(spec, name, pointsOf(spec, name, rows, dropped))).filter(Boolean);
+}
+
+function pointsOf(spec, name, rows, dropped) {
+  const variable = spec.variables[name];
+  const [low, high] = variable.limits ?? variable.range ?? [-Infinity, Infinity];
+  const points = rows.map((row, i) => {
+    const value = variable.kind === "number" ? inOwnUnit(row[name], variable) : Number(row[name] ?? NaN);
+    return { hours: row.hours, value, out: dropped.has(`${i} ${name}`) || value < low || value > high };
+  });
+  const placed = points.filter((each) => Number.isFinite(each.value) && each.hours >= 0 && each.hours <= spec.horizon_hours);
+  return placed.sort((a, b) => a.hours - b.hours);
+}
+
+function plot(spec, name, points) {
+  const kept = points.filter((each) => !each.out);
+  if (!points.length) return null;
+  const values = kept.map((each) => each.value);
+  const least = Math.min(...values);
+  const most = Math.max(...values);
+  const x = (hours) => EDGE + ((WIDTH - 2 * EDGE) * hours) / spec.horizon_hours;
+  const y = (value) => (most > least ? HEIGHT - EDGE - ((HEIGHT - 2 * EDGE) * (value - least)) / (most - least) : HEIGHT / 2);
+  const unit = spec.variables[name].unit ?? "";
+  const range = kept.length ? `${short(least)} to ${short(most)} ${unit}`.trim() : "nothing in range";
+  const out = points.length - kept.length;
+  const said = `${name}: ${kept.length} values, ${range}${out ? `, ${out} out of range` : ""}`;
+  return element(
+    "figure",
+    {},
+    element("figcaption", {}, element("span", { class: "name" }, name), " ", element("span", { class: "hint" }, range)),
+    drawn(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said },
+      drawn("path", { class: "axis", d: `M${EDGE} ${HEIGHT - 0.5}H${WIDTH - EDGE}` }),
+      drawn("path", { class: "line", d: kept.map((each, i) => `${i ? "L" : "M"}${x(each.hours).toFixed(1)} ${y(each.value).toFixed(1)}`).join("") }),
+      ...kept.map((each) => drawn("circle", { class: "point", cx: x(each.hours).toFixed(1), cy: y(each.value).toFixed(1), r: 2 })),
+      ...points.filter((each) => each.out).map((each) => drawn("path", { class: "out", d: `M${(x(each.hours) - 3).toFixed(1)} 2l6 6m0-6l-6 6` })),
+    ),
+  );
+}
