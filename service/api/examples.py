@@ -18,6 +18,9 @@ _COLUMNS = 6
 
 _ROWS = 8
 
+_ANY = (0.0, 2.0)
+"""Stands for the range of a field that has none."""
+
 _SIDE = 96
 """Pixels of a side of an example's picture: small, so that a request can be read."""
 
@@ -104,12 +107,14 @@ def _series(task: TaskSpec, manner: _Manner) -> Any:
     assert task.timeseries is not None
     spec = task.timeseries
     numeric = {n: s for n, s in spec.variables.items() if isinstance(s, NumberField)}
-    chosen = dict(list((numeric or spec.variables).items())[:_COLUMNS])
+    # First those that can rise: of what is high already, such as a height, little moves in hours.
+    rising = sorted(numeric.items(), key=lambda each: _room(each[1]) < 0)
+    chosen = dict((rising or list(spec.variables.items()))[:_COLUMNS])
     count = min(_ROWS, spec.steps)
     rows = [
         {
             "hours": round(spec.horizon_hours * (k + 0.5) / count, 3),
-            **{n: _value(s, manner, k) for n, s in chosen.items()},
+            **{n: _value(s, manner, k, i) for i, (n, s) in enumerate(chosen.items())},
         }
         for k in range(count)
     ]
@@ -133,27 +138,34 @@ _SLIPPERY = frozenset({Modality.TABULAR, Modality.TIMESERIES})
 # ---- values -------------------------------------------------------------------------------------
 
 
-def _value(spec: FieldSpec, manner: _Manner, step: int = 0) -> float | str:
+def _value(spec: FieldSpec, manner: _Manner, step: int = 0, column: int = 0) -> float | str:
     """Return a value that the field takes without an issue, another one at each step."""
     if not isinstance(spec, NumberField):
         words = spec.categories or ("any name", "another name")
         return words[-1] if manner.unusual else spec.normal or words[0]
-    low, high = spec.range or (0.0, 2.0)
+    low, high = spec.range or _ANY
+    waver = 0.008 * math.sin(2.4 * step + column)
     if spec.normal is not None:
         # Away from the usual towards the farther end, by a share of it that grows with time.
-        room = high - spec.normal if high - spec.normal > spec.normal - low else low - spec.normal
         drift = 0.03 * (1 + step / 2) if manner.unusual else 0.0
-        value = spec.normal + drift * room + 0.004 * room * math.sin(2.4 * step)
+        value = _rounded(spec.normal + (drift + waver) * _room(spec))
     else:
-        share = 0.6 if manner.unusual else 0.3
+        share = (0.6 + 0.02 * step if manner.unusual else 0.3) + waver
         bend, back = (math.log1p, math.expm1) if spec.log else (float, float)
-        value = back(bend(low) + share * (bend(high) - bend(low)))
-    return _rounded(min(max(value, low), high))
+        value = _rounded(back(bend(low) + share * (bend(high) - bend(low))), digits=2)
+    return min(max(value, low), high)
 
 
-def _rounded(value: float) -> float:
-    """Keep three digits; more would look measured."""
-    return float(f"{value:.3g}")
+def _room(spec: NumberField) -> float:
+    """Return how far it is from the usual value to the farther end of the range; below 0: down."""
+    low, high = spec.range or _ANY
+    usual = low if spec.normal is None else spec.normal
+    return max(high - usual, low - usual, key=abs)
+
+
+def _rounded(value: float, digits: int = 3) -> float:
+    """Keep few digits; more would look measured."""
+    return float(f"{value:.{digits}g}")
 
 
 def _slips(fields: Mapping[str, FieldSpec]) -> dict[str, Any]:

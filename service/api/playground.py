@@ -1,7 +1,8 @@
 """The playground: a page that sends a case and shows what comes back, at `/`.
 
 Its files are plain HTML, CSS and ES modules in `service/playground/`, read once. They use the
-public API alone, fetch nothing from elsewhere, and need no key: whoever opens the page types theirs.
+public API alone and fetch nothing from elsewhere. The page itself needs no key: it has a field for
+one.
 """
 
 import hashlib

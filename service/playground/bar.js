@@ -8,7 +8,7 @@ export function table(caption, rows) {
 }
 
 /** Return a row with a bar from the left; `share` is from 0 to 1. */
-export function row(name, share, figure, { marked = false, note = "" } = {}) {
+export function row(name, share, figure, { marked = false, remark = "" } = {}) {
   const bar = element("span", { class: "bar" });
   bar.style.setProperty("--share", share);
   return element(
@@ -17,7 +17,7 @@ export function row(name, share, figure, { marked = false, note = "" } = {}) {
     element("th", { scope: "row" }, name),
     element("td", { class: "track", "aria-hidden": "true" }, bar),
     element("td", { class: "figure" }, figure),
-    element("td", { class: "note" }, note),
+    element("td", { class: "remark" }, remark),
   );
 }
 

@@ -2,7 +2,8 @@
 
 import { signedRow, table } from "./bar.js";
 import { element } from "./element.js";
-import { signed } from "./number.js";
+import { short, signed } from "./number.js";
+import { titleOf } from "./record.js";
 
 /** Return what is shown of the parts used and missing. */
 export function contributions(modalities, found, label) {
@@ -10,15 +11,20 @@ export function contributions(modalities, found, label) {
   if (modalities.contributions) {
     const parts = Object.entries(modalities.contributions);
     const largest = Math.max(...parts.map(([, value]) => Math.abs(value)), 1e-9);
-    const rows = parts.map(([name, value]) => signedRow(name, value / largest, signed(value)));
+    const rows = parts.map(([name, value]) => signedRow(titleOf(name), value / largest, signed(value)));
     const together = parts.reduce((sum, [, value]) => sum + value, modalities.baseline);
     shown.push(
       table(`In ${scale(found, label)}`, rows),
-      element("p", { class: "hint" }, `From nothing ${signed(modalities.baseline)}, with these parts ${signed(together)}. Exact Shapley values: they add up.`),
+      element("p", { class: "hint" }, `From nothing ${sum(modalities.baseline, label)}, with these parts ${sum(together, label)}. Exact Shapley values: they add up.`),
     );
   }
-  const missing = modalities.missing.length ? `Not given: ${modalities.missing.join(", ")}.` : "Every part was given.";
+  const missing = modalities.missing.length ? `Not given: ${modalities.missing.map(titleOf).join(", ")}.` : "Every part was given.";
   return [...shown, element("p", { class: "missing" }, missing)];
+}
+
+/** Log-odds have a sign; stars and the like are what they are. */
+function sum(value, label) {
+  return label.kind === "ordinal" || label.kind === "regression" ? short(value) : signed(value);
 }
 
 function scale(found, label) {

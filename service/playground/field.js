@@ -26,7 +26,7 @@ export class Field {
         "p",
         { id: `${id}-hint`, class: "hint" },
         element("code", {}, name),
-        range.length ? ` ${range.join(", ")}` : this.number || spec.categories ? "" : " any word",
+        range.length ? ` ${range.join(" ")}` : this.number || spec.categories ? "" : " any word",
       ),
       list,
     );

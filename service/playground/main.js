@@ -95,8 +95,9 @@ async function ask() {
     const answer = await predict(address, sent, signal);
     page.result.replaceChildren(...answered(answer, task, { coverage: percent, command, find }));
     page.status.textContent = summary(answer, task);
+    page.status.classList.add("visually-hidden"); // those who see it see the answer
     answer.issues.forEach(note);
-    if (!visible(page.status)) page.status.scrollIntoView({ block: "start" });
+    if (!visible(page.result.firstChild)) page.result.scrollIntoView({ block: "start" });
   });
   if (!signal.aborted) page.result.removeAttribute("aria-busy");
 }
@@ -108,7 +109,9 @@ function share(percent) {
 
 /** Mark the answer as one to another record than that which is on the page now. */
 function stale() {
-  if (page.result.querySelector(".headline")) page.status.textContent = "The record was changed since this prediction.";
+  if (!page.result.querySelector(".headline")) return;
+  page.status.textContent = "The record was changed since this prediction.";
+  page.status.classList.remove("visually-hidden");
   page.status.classList.add("stale");
   page.result.classList.add("stale");
 }
@@ -117,7 +120,7 @@ function clear() {
   for (const each of [coverage, access]) each.clear();
   record?.clear();
   page.problem.replaceChildren();
-  page.status.classList.remove("stale");
+  page.status.classList.remove("stale", "visually-hidden");
   page.result.classList.remove("stale");
 }
 

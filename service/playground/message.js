@@ -34,7 +34,7 @@ export class Place {
 /** Return what is shown of an issue: its tone, then its words. */
 export function ofIssue(issue) {
   const detail = issue.detail ? ` \u2192 ${issue.detail}` : "";
-  const words = issue.action === "dropped" && issue.detail ? ` (accepted: ${issue.detail})` : detail;
+  const words = issue.action === "dropped" && issue.detail ? `; accepted: ${issue.detail}` : detail;
   return [
     issue.action,
     element("strong", {}, capital(issue.action)),

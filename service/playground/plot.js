@@ -7,6 +7,7 @@ import { inOwnUnit } from "./unit.js";
 const WIDTH = 200;
 const HEIGHT = 48;
 const EDGE = 4;
+const STILL = 0.1; // the least share of its size that a plot spans
 
 /** Return a plot of each variable that has a number to show, in its own unit. */
 export function plots(spec, columns, rows, dropped) {
@@ -30,8 +31,11 @@ function plot(spec, name, points) {
   const values = kept.map((each) => each.value);
   const least = Math.min(...values);
   const most = Math.max(...values);
+  // What hardly moves shall look so.
+  const span = Math.max(most - least, STILL * Math.max(Math.abs(most), Math.abs(least))) || 1;
+  const middle = (most + least) / 2;
   const x = (hours) => EDGE + ((WIDTH - 2 * EDGE) * hours) / spec.horizon_hours;
-  const y = (value) => (most > least ? HEIGHT - EDGE - ((HEIGHT - 2 * EDGE) * (value - least)) / (most - least) : HEIGHT / 2);
+  const y = (value) => HEIGHT / 2 - ((HEIGHT - 2 * EDGE) * (value - middle)) / span;
   const unit = spec.variables[name].unit ?? "";
   const range = kept.length ? `${short(least)} to ${short(most)} ${unit}`.trim() : "nothing in range";
   const out = points.length - kept.length;
@@ -39,7 +43,7 @@ function plot(spec, name, points) {
   return element(
     "figure",
     {},
-    element("figcaption", {}, element("span", { class: "name" }, name), " ", element("span", { class: "hint" }, range)),
+    element("figcaption", {}, element("span", { class: "name" }, name), element("span", { class: "hint" }, range)),
     drawn(
       "svg",
       { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said },

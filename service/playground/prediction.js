@@ -48,9 +48,9 @@ function distribution(found, label, coverage) {
   const held = new Set(found.set ?? []);
   const rows = label.classes.map((name) => {
     const share = found.probabilities[name];
-    return row(name, share, percent(share), { marked: held.has(name), note: held.has(name) ? "in the set" : "" });
+    return row(name, share, percent(share), { marked: held.has(name), remark: held.has(name) ? "in the set" : "" });
   });
-  return [table(`Probability by ${label.name.replaceAll("_", " ")}`, rows), setOf(found.set, label, coverage)];
+  return [table("Probability of each class", rows), setOf(found.set, label, coverage)];
 }
 
 function setOf(set, label, coverage) {

@@ -12,6 +12,11 @@ import * as timeseries from "./timeseries.js";
 
 const PARTS = { text, image, tabular, timeseries };
 
+/** Return what people call a part. */
+export function titleOf(name) {
+  return PARTS[name]?.title ?? name;
+}
+
 /** The form of a task. */
 export class Record {
   /** `changed` is called when the user changed what would be sent, where no input event says so. */
