@@ -55,7 +55,7 @@ export class Part {
   fill(value) {
     const names = new Set((value ?? []).flatMap((row) => Object.keys(row)));
     names.delete(HOURS);
-    const found = names.size ? [...names] : Object.keys(this.spec.variables).slice(0, MOST_OFFERED);
+    const found = names.size ? [...names] : offered(this.spec.variables);
     const rows = (value ?? [{}]).map((row) => new Map(Object.entries(row).map(([name, each]) => [name, shown(each)])));
     this.set(found, rows);
   }
@@ -303,6 +303,12 @@ class CellPlace extends Place {
     this.control.removeAttribute("aria-describedby");
     this.list.closest(".below")?.remove();
   }
+}
+
+/** Return the columns of an empty table: numbers first. */
+function offered(variables) {
+  const word = (name) => variables[name].kind === "category";
+  return Object.keys(variables).sort((a, b) => word(a) - word(b)).slice(0, MOST_OFFERED);
 }
 
 function shown(value) {

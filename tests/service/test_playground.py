@@ -388,7 +388,6 @@ def test_every_issue_stands_beside_its_field(open_page, details):
 def test_a_problem_stands_at_the_field_it_names(open_page, label, value, code):
     page = open_page()
     page.get_by_label("Note 1").fill("a note")
-    page.get_by_label("Add a variable").select_option("heart_rate")
     page.get_by_label("hours, row 1", exact=True).fill("1")
     control = page.get_by_label(label, exact=True)
     control.fill(value)
@@ -423,6 +422,8 @@ def test_what_looks_like_markup_in_a_task_stays_text(open_page):
 
 def repeated(page: Page, folder: Path) -> dict[str, Any]:
     """Run the command line that the page shows."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
     line = page.get_by_role("region", name="Command line").text_content() or ""
     done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -444,7 +445,7 @@ def test_the_command_line_repeats_files_and_quoted_words(open_page, tmp_path):
     expect(page.locator(".pictures > li")).to_have_count(1)
     page.get_by_label("Note 1").fill('pt didn\'t wake; "gcs" $HOME `low`\n@second line; type=x')
     page.get_by_role("button", name="Add a note").click()
-    page.get_by_label("Note 2").fill("@file")
+    page.get_by_role("textbox", name="Note 2").fill("@file")
     ask(page)
     shown, again = answer_of(page), repeated(page, tmp_path)
     assert len(shown["modalities"]["used"]) == 4
