@@ -106,10 +106,7 @@ def _row(task: TaskSpec, manner: _Manner) -> Any:
 def _series(task: TaskSpec, manner: _Manner) -> Any:
     assert task.timeseries is not None
     spec = task.timeseries
-    numeric = {n: s for n, s in spec.variables.items() if isinstance(s, NumberField)}
-    # First those that can rise: of what is high already, such as a height, little moves in hours.
-    rising = sorted(numeric.items(), key=lambda each: _room(each[1]) < 0)
-    chosen = dict((rising or list(spec.variables.items()))[:_COLUMNS])
+    chosen = dict(sorted(spec.variables.items(), key=lambda each: _still(each[1]))[:_COLUMNS])
     count = min(_ROWS, spec.steps)
     rows = [
         {
@@ -154,6 +151,11 @@ def _value(spec: FieldSpec, manner: _Manner, step: int = 0, column: int = 0) -> 
         bend, back = (math.log1p, math.expm1) if spec.log else (float, float)
         value = _rounded(back(bend(low) + share * (bend(high) - bend(low))), digits=2)
     return min(max(value, low), high)
+
+
+def _still(spec: FieldSpec) -> int:
+    """Rank a variable: numbers that can rise first; of what is high already, little moves."""
+    return 2 if not isinstance(spec, NumberField) else int(_room(spec) < 0)
 
 
 def _room(spec: NumberField) -> float:
