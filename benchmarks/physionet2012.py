@@ -15,6 +15,7 @@ same command once more.
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -44,6 +45,20 @@ from training.prepare.problems import Problems
 FIGURES = ("auroc", "auprc", "brier", "ece")
 SPLITS = (0.7, 0.05, 0.25)
 """Of the stays of both sets; the test split is half of set b."""
+
+PRETRAINING = (
+    *("model.simmmm=null", "model.summary.width=256", "losses.mtm=1"),
+    *("model.timeseries.mask_ratio=0.2", "model.timeseries.mask_run=8"),
+    "optim.lr=1e-3",
+)
+"""Summary modelling in the place of SimMMM: docs/log.md says what the paper's losses do here."""
+
+_FACTORS = [f"optim.rates.{part}=0.03" for part in ("encoders", "projections", "fusion")]
+TUNINGS: Mapping[str, Sequence[Sequence[str]]] = {
+    "from scratch": (("optim.lr=3e-4",), ("optim.lr=1e-3",)),
+    "pretrained": (("optim.lr=3e-4",), ("optim.lr=1e-3", *_FACTORS)),
+}
+"""Settings that fine-tuning chooses from with few labels; with all it takes the first."""
 
 TREES = [
     {"learning_rate": rate, "max_iter": rounds, "max_leaf_nodes": leaves, "min_samples_leaf": 20}
@@ -79,6 +94,7 @@ def main() -> None:
             "pretrained",
             *("training.pretrain", "--recipe", "small", "--data", data),
             *overrides([f"optim.epochs={arguments.pretrain_epochs}", *arguments.sizes]),
+            *overrides([*PRETRAINING, *arguments.pretrain_set]),
         )
         starts: dict[str, tuple[object, ...]] = {
             "from scratch": tuple(overrides(arguments.sizes)),
@@ -86,21 +102,22 @@ def main() -> None:
         }
         for (start, more), labels in product(starts.items(), sizes):
             name = f"{start.split()[-1]}-{labels or 'all'}"
-            grid = list(product(seeds, arguments.rates))
+            tunings = TUNINGS[start] if labels else TUNINGS[start][:1]
+            grid = list(product(seeds, tunings))
 
             def finetuned(
                 seed: int,
-                rate: float,
+                tuning: Sequence[str],
                 name: str = name,
                 labels: int | None = labels,
                 more: tuple[object, ...] = more,
             ) -> Path:
                 """Fine-tune, if that was not done before, and return the run."""
-                settings = [f"seed={seed}", f"optim.lr={rate}"]
+                settings = [f"seed={seed}", *tuning]
                 settings += _schedule(labels, arguments.epochs) + arguments.finetune_set
                 return made(
                     work,
-                    f"{name}-{seed}-{rate:g}",
+                    f"{name}-{seed}",
                     *("training.finetune", "--recipe", "small", "--data", data, *more),
                     *overrides(settings),
                 )
@@ -109,7 +126,7 @@ def main() -> None:
                 runs = dict(zip(grid, pool.map(lambda each: finetuned(*each), grid), strict=True))
             best = [
                 max(
-                    (runs[seed, rate] for rate in arguments.rates),
+                    (runs[seed, tuning] for tuning in tunings),
                     key=lambda run: validation(run, "auroc"),
                 )
                 for seed in seeds
@@ -239,11 +256,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
     parser.add_argument("--labels", type=int, nargs="*", default=[400], help="besides all (400)")
     parser.add_argument("--seeds", type=int, default=3, help="(3)")
-    parser.add_argument("--rates", type=float, nargs="+", default=[3e-4], help="(3e-4)")
-    parser.add_argument("--pretrain-epochs", type=int, default=20, help="(20)")
+    parser.add_argument("--pretrain-epochs", type=int, default=30, help="(30)")
     parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning with all (30)")
     change: dict[str, Any] = {"nargs": "*", "default": [], "metavar": "PATH=VALUE"}
     parser.add_argument("--sizes", **change, help="of the model, other than those of `small`")
+    parser.add_argument("--pretrain-set", **change, help="further settings of pretraining")
     parser.add_argument("--finetune-set", **change, help="further settings of fine-tuning")
     parser.add_argument("--jobs", type=int, default=1, help="fine-tunings at a time (1)")
     parser.add_argument("--trees-only", action="store_true", help="leave the model out")

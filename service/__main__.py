@@ -20,7 +20,7 @@ from lanistr.command import CommandParser, run_command
 from lanistr.errors import ConfigError
 from service.api.examples import example
 from service.app import create_app
-from service.engine.predictor import Predictor
+from service.models import Models, named
 from service.settings import Settings
 
 _EXAMPLE = """example:
@@ -115,21 +115,15 @@ def listen(host: str, port: int) -> socket.socket:
 def announce(app: FastAPI, host: str, port: int) -> None:
     """Log what is served, where, and a request to try."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    predictors: dict[str, Predictor] = app.state.predictors
-    for name, each in predictors.items():
-        manifest = each.bundle.manifest
-        _log.info(
-            "%s: model %s version %s, %s, on %s, from %s",
-            name,
-            manifest.name,
-            manifest.version,
-            each.backend.build.precision,
-            each.backend.device,
-            each.bundle.folder,
-        )
-        if manifest.demo:
-            _log.warning("%s: DEMO WEIGHTS, PREDICTIONS MEAN NOTHING", name)
-    first = next(iter(predictors.values())).bundle.task
+    models: Models = app.state.models
+    for task in models:
+        for each in models.versions(task).values():
+            build = each.backend.build.precision
+            place = each.bundle.folder
+            _log.info("%s, %s, on %s, from %s", named(each), build, each.backend.device, place)
+            if each.bundle.manifest.demo:
+                _log.warning("%s: DEMO WEIGHTS, PREDICTIONS MEAN NOTHING", task)
+    first = next(iter(models.values())).bundle.task
     body = shlex.quote(json.dumps(example(first)))
     _log.info("listening on %s, documentation on %s/docs, for example:", url, url)
     _log.info(

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -11,14 +13,15 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from lanistr import __version__
+from lanistr.bundle import Bundle
 from service.api import health, playground, predict, problems, tasks
 from service.api.access import Access
-from service.api.examples import example
 from service.api.openapi import document
-from service.bundles import open_bundles
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
+from service.models import Models
 from service.settings import Settings
 
 _DESCRIPTION = """
@@ -36,29 +39,33 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         BundleError: there is no bundle, or one is damaged.
     """
-    bundles = open_bundles(settings.bundles)
     lanes = Lanes(settings.threads, settings.large_bytes)
-    predictors = {
-        name: Predictor(
+    cache = TokenCache(settings.cache_bytes)
+
+    def open_predictor(bundle: Bundle) -> Predictor:
+        backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
+        return Predictor(
             bundle,
-            OnnxBackend(bundle, settings.device, settings.precision, settings.threads),
+            backend,
             lanes,
+            cache,
             budget=settings.batch_tokens,
             places=settings.queue,
         )
-        for name, bundle in bundles.items()
-    }
+
+    models = Models(settings.bundles, open_predictor)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for each in predictors.values():
-            each.scheduler.start()
-        warming = asyncio.create_task(_warm_up(app, predictors))
+        models.start()
+        at_work = asyncio.create_task(_work(app, models, settings.watch_seconds))
+        if threading.current_thread() is threading.main_thread():  # only it gets signals
+            hangup = partial(_look_now, models)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hangup)
         yield
         app.state.status = "stopping"
-        warming.cancel()
-        for each in predictors.values():
-            await each.scheduler.close()
+        at_work.cancel()
+        await models.close()
         lanes.shutdown()
 
     # FastAPI's own documentation pages load their scripts from a CDN; these bring them along.
@@ -66,9 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
         title="LANISTR", version=__version__, description=_DESCRIPTION, lifespan=lifespan
     )
     app.state.settings = settings
-    app.state.predictors = predictors
+    app.state.models = models
     app.state.status = "starting"
-    app.openapi = _once(partial(document, app, bundles))  # type: ignore[method-assign]
+    app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Access)
     for router in (predict.router, tasks.router, health.router, playground.router):
@@ -76,26 +83,33 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _warm_up(app: FastAPI, predictors: dict[str, Predictor]) -> None:
-    """Send each task's example down the whole way once; only then is the service ready."""
+async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:
+    """Get ready, then keep up with the folder of bundles."""
     try:
-        for each in predictors.values():
-            await each.predict(partial(example, each.bundle.task), explain=True)
+        await models.warm_up()
     except Exception:
         app.state.status = "failed"
         _log.exception("the service cannot answer its own example")  # no one's data
-    else:
-        app.state.status = "ready"
-        _log.info("ready")
+        return
+    app.state.status = "ready"
+    _log.info("ready")
+    await models.watch(watch_seconds)
 
 
-def _once(make: Any) -> Any:
-    """Return a function that makes the document when it is first asked for."""
-    made: list[dict[str, Any]] = []
+def _look_now(models: Models) -> None:
+    """On SIGHUP."""
+    _log.info("SIGHUP: looking for changed bundles")
+    models.look()
+
+
+def _current(app: FastAPI, models: Models) -> Callable[[], dict[str, Any]]:
+    """Return a function that makes the document again where what is served has changed."""
+    made: dict[int, dict[str, Any]] = {}
 
     def openapi() -> dict[str, Any]:
-        if not made:
-            made.append(make())
-        return made[0]
+        if models.changes not in made:
+            made.clear()
+            made[models.changes] = document(app, {n: each.bundle for n, each in models.items()})
+        return made[models.changes]
 
     return openapi

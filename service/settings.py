@@ -46,6 +46,16 @@ class Settings(Schema):
     batch_tokens: int = Field(
         default=8192, ge=1, description="tokens that are encoded or fused in one run"
     )
+    cache_bytes: int = Field(
+        default=268_435_456,
+        ge=0,
+        description="encoders' outputs that are kept for rows that come again; 0: none",
+    )
+    watch_seconds: float = Field(
+        default=5,
+        ge=0,
+        description="how often changed bundles are looked for; 0: only on SIGHUP",
+    )
     drain_seconds: int = Field(
         default=30, ge=1, description="on SIGTERM, how long requests under way may take to finish"
     )

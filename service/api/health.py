@@ -18,5 +18,5 @@ async def healthz() -> Health:
 async def readyz(request: Request) -> JSONResponse:
     """Say whether the models are loaded and warm."""
     status: str = request.app.state.status
-    readiness = Readiness(status=status, tasks=list(request.app.state.predictors))
+    readiness = Readiness(status=status, tasks=list(request.app.state.models))
     return JSONResponse(readiness.model_dump(), 200 if status == "ready" else 503)

@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+VERSION = "of the model, if not the newest"
+
 
 class Options(BaseModel):
     """Query parameters of a prediction."""
@@ -14,6 +16,7 @@ class Options(BaseModel):
     coverage: float = Field(
         default=0.9, gt=0, lt=1, description="share of cases whose truth the set is to hold"
     )
+    version: str | None = Field(default=None, description=VERSION)
 
 
 def accepted(name: str) -> str:

@@ -35,6 +35,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     # there is no such thing
     "not_found": (404, "Nothing is served here"),
     "unknown_task": (404, "No such task is served"),
+    "unknown_version": (404, "No such version is served"),
     "method_not_allowed": (405, "The method is not allowed here"),
     # over a limit
     "body_too_slow": (408, "The body took too long to arrive"),

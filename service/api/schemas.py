@@ -111,6 +111,7 @@ class TaskSummary(Answer):
     description: str
     modalities: list[Modality]
     model: Model
+    versions: list[str] = Field(description="of models that can be asked for, the newest first")
 
 
 class Tasks(Answer):

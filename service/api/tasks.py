@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from lanistr.bundle import Bundle
-from lanistr.errors import InputError, unknown_name
 from service.api.examples import examples
+from service.api.options import VERSION
 from service.api.problems import IN_DOCUMENT
 from service.api.schemas import Example, Model, TaskDetail, Tasks, TaskSummary
 from service.engine.predictor import Predictor
+from service.models import Models
 
 router = APIRouter(tags=["tasks"], responses=IN_DOCUMENT)
 
@@ -19,18 +20,10 @@ async def find_predictor(request: Request, task: str) -> Predictor:
     """Return what answers a task; async, since FastAPI gives what is not a pool of 40 threads.
 
     Raises:
-        InputError: the task is not served.
+        InputError: the task, or the version asked for, is not served.
     """
-    predictors: dict[str, Predictor] = request.app.state.predictors
-    if task not in predictors:
-        raise InputError(
-            "no such task is served",
-            code="unknown_task",
-            field="task",
-            seen=task,
-            accepted=unknown_name(task, predictors),
-        )
-    return predictors[task]
+    models: Models = request.app.state.models
+    return models.find(task, request.query_params.get("version"))
 
 
 Chosen = Annotated[Predictor, Depends(find_predictor)]
@@ -39,16 +32,21 @@ Chosen = Annotated[Predictor, Depends(find_predictor)]
 @router.get("/tasks", response_model=Tasks)
 async def list_tasks(request: Request) -> Tasks:
     """List the tasks that are served."""
-    return Tasks(tasks=[_summary(each.bundle) for each in request.app.state.predictors.values()])
+    models: Models = request.app.state.models
+    return Tasks(tasks=[_summary(models, each.bundle) for each in models.values()])
 
 
 @router.get("/tasks/{task}", response_model=TaskDetail)
-async def describe_task(predictor: Chosen) -> Response:
+async def describe_task(
+    request: Request,
+    predictor: Chosen,
+    version: Annotated[str | None, Query(description=VERSION)] = None,
+) -> Response:
     """Describe a task: fields, units, ranges, label, and the model with its card."""
     bundle = predictor.bundle
     task, manifest = bundle.task, bundle.manifest
     detail = TaskDetail(
-        **dict(_summary(bundle)),
+        **dict(_summary(request.app.state.models, bundle)),
         **{modality: getattr(task, modality) for modality in task.modalities},
         label=task.label,
         metric=task.metric,
@@ -56,7 +54,7 @@ async def describe_task(predictor: Chosen) -> Response:
         created=manifest.created,
         precision=predictor.backend.build.precision,
         metrics=manifest.metrics,
-        card=bundle.card(),
+        card=predictor.card,
     )
     # What a field has not (a unit, categories) is left out; what it has by default is said.
     json = detail.model_dump_json(exclude_none=True)
@@ -69,7 +67,7 @@ def model_of(bundle: Bundle) -> Model:
     return Model(name=manifest.name, version=manifest.version, demo=manifest.demo)
 
 
-def _summary(bundle: Bundle) -> TaskSummary:
+def _summary(models: Models, bundle: Bundle) -> TaskSummary:
     task = bundle.task
     return TaskSummary(
         name=task.name,
@@ -77,4 +75,5 @@ def _summary(bundle: Bundle) -> TaskSummary:
         description=task.description,
         modalities=list(task.modalities),
         model=model_of(bundle),
+        versions=list(models.versions(task.name)),
     )

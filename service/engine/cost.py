@@ -1,11 +1,12 @@
 """What a job costs, in tokens: what is encoded, and what is fused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from lanistr.batch import Arrays, Features
 from lanistr.importance import Subset
 from lanistr.manifest import Graph
 from lanistr.modalities import Modality
+from service.engine.cache import Key
 
 
 class Cost:
@@ -14,13 +15,28 @@ class Cost:
     def __init__(self, graphs: Mapping[str, Graph]) -> None:
         self._graphs = graphs
 
-    def case(self, features: Features, coalitions: Sequence[Subset]) -> int:
-        """Return the tokens that a case has encoded once and fused once a coalition."""
+    def case(
+        self,
+        features: Features,
+        coalitions: Sequence[Subset],
+        keys: Mapping[Modality, Sequence[Key]],
+        held: Collection[Key],
+    ) -> int:
+        """Return the tokens that a case has encoded once and fused once a coalition.
+
+        Args:
+            features: the case.
+            coalitions: subsets of its modalities.
+            keys: of its rows, by modality.
+            held: keys of rows that are encoded already.
+        """
         encoded, fused = 0, 0
         for modality, rows in features.rows.items():
             costs = [self.row(modality, row) for row in rows]
             times = sum(modality in subset for subset in coalitions)
-            encoded += sum(costs)
+            encoded += sum(
+                cost for cost, key in zip(costs, keys[modality], strict=True) if key not in held
+            )
             fused += times * (self.fixed_tokens(modality) or max(costs))
         return encoded + fused
 

@@ -1,6 +1,6 @@
 """One bundle at work: from the record of a request to a prediction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -16,6 +16,8 @@ from lanistr.issues import InputIssue, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
 from service.engine.backends import Backend, Floats
+from service.engine.batching import paying
+from service.engine.cache import Key, RowKeys, TokenCache
 from service.engine.cost import Cost
 from service.engine.lanes import Lanes
 from service.engine.runner import Job, Result, Runner
@@ -75,24 +77,45 @@ class Predictor:
         bundle: what is served.
         backend: its graphs.
         lanes: threads that read and preprocess, shared by all bundles.
+        cache: of what encoders return, shared too.
         budget: tokens of one run.
         places: requests inside at once.
     """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, lanes: Lanes, *, budget: int, places: int
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        lanes: Lanes,
+        cache: TokenCache,
+        *,
+        budget: int,
+        places: int,
     ) -> None:
         self.bundle = bundle
+        self.card = bundle.card()  # its folder may hold another bundle later
         self.backend = backend
         self._lanes = lanes
         self._graphs = backend.build.graphs
         self._cost = Cost(self._graphs)
-        # No answer may depend on who else is asking.
-        together = 1 if backend.build.alone else budget
-        runner = Runner(backend, self._cost, width=bundle.manifest.width, budget=together)
+        self._keys = RowKeys(bundle.manifest.version, backend.build.name)
+        width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
+        longest = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
+        runner = Runner(
+            backend,
+            self._cost,
+            cache,
+            width=width,
+            budget=budget,
+            together=paying(backend, width, longest),
+        )
         self.scheduler: Scheduler[Job, Result] = Scheduler(
             runner, runner.cost, budget=budget, places=places
         )
+
+    async def close(self) -> None:
+        """Finish what is waiting and stop."""
+        await self.scheduler.close()
 
     async def predict(
         self,
@@ -114,9 +137,9 @@ class Predictor:
             UnusableRecordError: the record cannot be used.
         """
         started = perf_counter()
-        name, features = await self._lanes.run(size, self._prepare, read)
+        name, features, keys = await self._lanes.run(size, self._prepare, read)
         prepared_ms = 1e3 * (perf_counter() - started)
-        outcome = await self.scheduler.submit(Job(features, explain))
+        outcome = await self.scheduler.submit(Job(features, keys, explain))
         output = outcome.result.output
         if not np.isfinite(output).all():
             raise FloatingPointError("the head's output is not finite")
@@ -134,7 +157,9 @@ class Predictor:
             },
         )
 
-    def _prepare(self, read: Callable[[], Any]) -> tuple[str | None, Features]:
+    def _prepare(
+        self, read: Callable[[], Any]
+    ) -> tuple[str | None, Features, Mapping[Modality, Sequence[Key]]]:
         log = IssueLog()
         try:
             sample = read_record(read(), self.bundle.task, log)
@@ -142,7 +167,7 @@ class Predictor:
             self._refuse_uncommon_rows(features)
         except InputError as exc:
             raise UnusableRecordError(exc, log.issues) from None
-        return sample.id, features
+        return sample.id, features, self._keys.of(features)
 
     def _refuse_uncommon_rows(self, features: Features) -> None:
         """Rows of one case are averaged token by token, which needs tokens of one number."""

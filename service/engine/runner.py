@@ -2,20 +2,22 @@
 
 Shapes: R row of one modality, N token, D width, B case or coalition, C output of the head.
 
-On a CPU an item costs the same in any batch and padding is paid for, so rows are run together
-where their shapes are equal and cases where their tokens are equally many: nothing is padded.
-Source: spec/export_and_serving.md, "onnxruntime in a server".
+Padding is paid for, so rows are run together where their shapes are equal and cases where their
+tokens are equally many: nothing is padded. Equal rows are encoded once, and not at all where the
+cache has their tokens.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lanistr.batch import Arrays, Features, stack
 from lanistr.importance import Subset, subsets
+from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
 from service.engine.backends import Backend, Floats
+from service.engine.cache import Key, TokenCache
 from service.engine.cost import Cost
 
 
@@ -25,10 +27,12 @@ class Job:
 
     Attributes:
         features: the case.
+        keys: of its rows, by modality.
         explain: also run every subset of its modalities.
     """
 
     features: Features
+    keys: Mapping[Modality, Sequence[Key]]
     explain: bool = False
 
     def coalitions(self) -> list[Subset]:
@@ -58,23 +62,37 @@ class Runner:
     Args:
         backend: the graphs.
         cost: of rows, in tokens.
+        cache: of what was encoded.
         width: D.
         budget: tokens that one run of a graph may take.
+        together: the graphs that are given several rows at once; the others get one by one.
     """
 
-    def __init__(self, backend: Backend, cost: Cost, *, width: int, budget: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        cost: Cost,
+        cache: TokenCache,
+        *,
+        width: int,
+        budget: int,
+        together: Collection[str],
+    ) -> None:
         self._backend = backend
         self._cost = cost
+        self._cache = cache
         self._width = width
         self._budget = budget
+        self._together = together
 
     def cost(self, job: Job) -> int:
-        """Return what a job costs, in tokens encoded and fused."""
-        return self._cost.case(job.features, job.coalitions())
+        """Return what a job costs now, in tokens encoded and fused; those held cost nothing."""
+        held = {key for keys in job.keys.values() for key in keys if key in self._cache}
+        return self._cost.case(job.features, job.coalitions(), job.keys, held)
 
     def __call__(self, jobs: Sequence[Job]) -> list[Result]:
         """Run jobs; one result a job, in order."""
-        cases = self._encode([job.features for job in jobs])
+        cases = self._encode(jobs)
         wanted = [job.coalitions() for job in jobs]
         fused = iter(
             self._fuse(
@@ -92,27 +110,38 @@ class Runner:
             results.append(Result(output, embedding, {s: out for s, (out, _) in each.items()}))
         return results
 
-    def _encode(self, cases: Sequence[Features]) -> list[dict[Modality, Floats]]:
-        """Return by case and modality the tokens (N, D), averaged over the rows of a case."""
-        encoded: list[dict[Modality, Floats]] = [{} for _ in cases]
+    def _encode(self, jobs: Sequence[Job]) -> list[dict[Modality, Floats]]:
+        """Return by job and modality the tokens (N, D), averaged over the rows of a case."""
+        encoded: list[dict[Modality, Floats]] = [{} for _ in jobs]
         for modality in Modality:
-            owners = [i for i, case in enumerate(cases) for _ in case.rows.get(modality, ())]
-            rows = [row for case in cases for row in case.rows.get(modality, ())]
-            tokens = self._encode_rows(modality, rows)
-            for i in dict.fromkeys(owners):
-                own = [each for each, owner in zip(tokens, owners, strict=True) if owner == i]
-                encoded[i][modality] = np.mean(own, axis=0)
+            rows = {
+                key: row
+                for job in jobs
+                for key, row in zip(
+                    job.keys.get(modality, ()), job.features.rows.get(modality, ()), strict=True
+                )
+            }
+            tokens = self._tokens(modality, rows)
+            for job, own in zip(jobs, encoded, strict=True):
+                if keys := job.keys.get(modality, ()):
+                    found = [tokens[key] for key in keys]
+                    own[modality] = found[0] if len(found) == 1 else np.mean(found, axis=0)
         return encoded
 
-    def _encode_rows(self, modality: Modality, rows: Sequence[Arrays]) -> list[Floats]:
+    def _tokens(self, modality: Modality, rows: Mapping[Key, Arrays]) -> dict[Key, Floats]:
         """Return the tokens (N, D) of each row."""
-        tokens: dict[int, Floats] = {}
-        shapes = [tuple(array.shape for array in row.values()) for row in rows]
-        costs = [self._cost.row(modality, row) for row in rows]
-        for alike in self._alike(shapes, costs):
-            encoded = self._backend.encode(modality, stack([rows[i] for i in alike]))
-            tokens.update(zip(alike, encoded, strict=True))
-        return [tokens[i] for i in range(len(rows))]
+        held = {key: self._cache.get(modality, key) for key in rows}
+        tokens = {key: found for key, found in held.items() if found is not None}
+        wanted = [key for key in rows if key not in tokens]
+        shapes = [tuple(array.shape for array in rows[key].values()) for key in wanted]
+        costs = [self._cost.row(modality, rows[key]) for key in wanted]
+        for positions in self._alike(modality, shapes, costs):
+            keys = [wanted[i] for i in positions]
+            encoded = self._backend.encode(modality, stack([rows[key] for key in keys]))
+            for key, found in zip(keys, encoded, strict=True):
+                tokens[key] = found
+                self._cache.put(key, found)
+        return tokens
 
     def _sequence(self, case: Mapping[Modality, Floats], subset: Subset) -> Floats:
         """Lay the tokens of the chosen modalities side by side, in canonical order: (N, D)."""
@@ -123,18 +152,21 @@ class Runner:
         """Return output (C,) and embedding (D,) of each sequence (N, D)."""
         fused: dict[int, tuple[Floats, Floats]] = {}
         lengths = [len(each) for each in sequences]
-        for alike in self._alike(lengths, lengths):
+        for alike in self._alike(FUSION, lengths, lengths):
             tokens = np.stack([sequences[i] for i in alike])
             outputs = self._backend.fuse(tokens, np.ones(tokens.shape[:2], np.bool_))
             fused.update(zip(alike, zip(*outputs, strict=True), strict=True))
         return [fused[i] for i in range(len(sequences))]
 
-    def _alike(self, keys: Sequence[Hashable], costs: Sequence[int]) -> Iterator[list[int]]:
-        """Yield positions of equal keys, no more at once than the budget allows, at least one."""
+    def _alike(
+        self, graph: str, kinds: Sequence[Hashable], costs: Sequence[int]
+    ) -> Iterator[list[int]]:
+        """Yield positions of one kind, no more at once than pays and the budget allows."""
         groups: dict[Hashable, list[int]] = {}
-        for i, key in enumerate(keys):
-            groups.setdefault(key, []).append(i)
+        for i, kind in enumerate(kinds):
+            groups.setdefault(kind, []).append(i)
         for group in groups.values():
             size = max(1, self._budget // max(1, *(costs[i] for i in group)))
+            size = size if graph in self._together else 1
             for start in range(0, len(group), size):
                 yield group[start : start + size]

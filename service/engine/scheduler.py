@@ -102,6 +102,8 @@ class Scheduler(Generic[JobT, ResultT]):
         self._seconds_a_unit = RunningMean()
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
         self._task: asyncio.Task[None] | None = None
@@ -118,6 +120,10 @@ class Scheduler(Generic[JobT, ResultT]):
             await self._task
         self._thread.shutdown()
 
+    async def left(self) -> None:
+        """Wait until nobody is inside."""
+        await self._empty.wait()
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """Hold one of the places, from the body of a request to its answer.
@@ -129,10 +135,13 @@ class Scheduler(Generic[JobT, ResultT]):
             wait = math.ceil(self._inside * self._seconds_a_job.value)
             raise TooBusyError(max(1, wait), self._inside)
         self._inside += 1
+        self._empty.clear()
         try:
             yield
         finally:
             self._inside -= 1
+            if not self._inside:
+                self._empty.set()
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.

@@ -78,11 +78,6 @@ def test_a_precision_that_a_bundle_has_not_is_refused_with_those_it_has(reduced_
     assert "no such graphs; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
 
 
-def test_two_bundles_of_one_task_are_refused(copy: Path):
-    shutil.copytree(copy, copy.parent / "again")
-    assert "a second bundle of the task 'rating'" in fails("--bundles", str(copy.parent))
-
-
 def test_a_setting_that_is_none_is_refused():
     assert "port" in fails("--port", "eighty")
     assert "device" in fails("--device", "abacus")

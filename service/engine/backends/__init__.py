@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
-from lanistr.manifest import Build
+from lanistr.manifest import Build, Graph
 from lanistr.modalities import Modality
 
 Floats = NDArray[np.float32]
@@ -35,3 +35,14 @@ class Backend(Protocol):
         Returns:
             the head's outputs (B, C) and the embeddings (B, D).
         """
+
+
+def ones(graph: Graph, rows: int, length: int) -> dict[str, NDArray[Any]]:
+    """Make inputs of an encoder to try it: all ones, so many of what an axis leaves open."""
+    return {
+        name: np.ones(
+            (rows, *(length if isinstance(size, str) else size for size in tensor.shape[1:])),
+            dtype=tensor.dtype,
+        )
+        for name, tensor in graph.inputs.items()
+    }

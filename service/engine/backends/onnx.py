@@ -17,7 +17,7 @@ from lanistr.bundle import Bundle
 from lanistr.manifest import FUSION, Graph, Precision
 from lanistr.modalities import Modality
 from lanistr.session import blamed, open_session, unfit
-from service.engine.backends import Floats
+from service.engine.backends import Floats, ones
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _FASTEST: Mapping[str, tuple[Precision, ...]] = {
@@ -98,7 +98,7 @@ class OnnxBackend:
             source = self._source(self.build.graphs[modality])
             for length in _TRIED_LENGTHS:
                 with blamed(source, _FAILS):
-                    tokens = self.encode(modality, _ones(self.build.graphs[modality], length))
+                    tokens = self.encode(modality, ones(self.build.graphs[modality], 1, length))
                 if tokens.ndim != 3 or tokens.shape[2] != width or not np.isfinite(tokens).all():
                     raise unfit(source, "tokens", tokens.shape, f"(R, N, {width})")
         source = self._source(self.build.graphs[FUSION])
@@ -111,14 +111,3 @@ class OnnxBackend:
 
     def _source(self, graph: Graph) -> str:
         return str(self._bundle.folder / graph.file)
-
-
-def _ones(graph: Graph, length: int) -> dict[str, NDArray[Any]]:
-    """Make inputs of one row, all ones, with so many of what an axis leaves open."""
-    return {
-        name: np.ones(
-            (1, *(length if isinstance(size, str) else size for size in tensor.shape[1:])),
-            dtype=tensor.dtype,
-        )
-        for name, tensor in graph.inputs.items()
-    }

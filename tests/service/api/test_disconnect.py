@@ -10,7 +10,7 @@ from service.settings import Settings
 async def test_a_client_that_leaves_is_answered_by_nobody():
     """Its body is read, then the connection ends: the request leaves the queue unanswered."""
     app = create_app(Settings())
-    predictor = app.state.predictors["mortality"]
+    predictor = app.state.models["mortality"]
     submitted = asyncio.Event()
     sent = []
 

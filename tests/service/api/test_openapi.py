@@ -41,7 +41,8 @@ def test_every_task_has_its_own_address_and_fields(document):
         content = operation["requestBody"]["content"]
         assert set(content) == {"application/json", "multipart/form-data"}
         assert content["application/json"]["example"]
-        assert {each["name"] for each in operation["parameters"]} == {"explain", "coverage"}
+        names = {each["name"] for each in operation["parameters"]}
+        assert names == {"explain", "coverage", "version"}
         problems = {str(status) for status, _ in STATUS.values()} - {"405"}
         assert set(operation["responses"]) == {"200"} | problems
         for status in problems:

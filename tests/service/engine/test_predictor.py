@@ -9,6 +9,7 @@ import pytest
 
 from lanistr.bundle import Bundle
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor, UnusableRecordError
 from service.settings import Settings
@@ -18,7 +19,7 @@ from service.settings import Settings
 async def at_work(bundle, precision="auto"):
     backend = OnnxBackend(bundle, "cpu", precision, Settings().threads)
     lanes = Lanes(1, large=1000)
-    predictor = Predictor(bundle, backend, lanes, budget=8192, places=40)
+    predictor = Predictor(bundle, backend, lanes, TokenCache(0), budget=8192, places=40)
     predictor.scheduler.start()
     yield predictor
     await predictor.scheduler.close()

@@ -7,10 +7,12 @@ import pytest
 
 from lanistr.batch import Features, collate
 from lanistr.issues import IssueLog
+from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
 from service.api.examples import example
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.cache import RowKeys, TokenCache
 from service.engine.cost import Cost
 from service.engine.runner import Job, Runner
 from service.settings import Settings
@@ -50,10 +52,25 @@ def counting(backend):
     return Counting(backend)
 
 
+def make_runner(bundle, backend, budget=8192, cache=0, together=(*Modality, FUSION)):
+    cost = Cost(bundle.manifest.builds[0].graphs)
+    return Runner(
+        backend,
+        cost,
+        TokenCache(cache),
+        width=bundle.manifest.width,
+        budget=budget,
+        together=together,
+    )
+
+
+def job(features, explain=False):
+    return Job(features, RowKeys("version", "onnx fp32").of(features), explain)
+
+
 @pytest.fixture
 def runner(bundle, counting):
-    cost = Cost(bundle.manifest.builds[0].graphs)
-    return Runner(counting, cost, width=bundle.manifest.width, budget=8192)
+    return make_runner(bundle, counting, 8192)
 
 
 @pytest.fixture(scope="module")
@@ -94,50 +111,49 @@ def by_masks(backend, cases):
 
 def test_grouped_equals_padded_and_masked(runner, backend, features):
     outputs, embeddings = by_masks(backend, features)
-    results = runner([Job(each) for each in features])
+    results = runner([job(each) for each in features])
     np.testing.assert_allclose([each.output for each in results], outputs, atol=1e-4)
     np.testing.assert_allclose([each.embedding for each in results], embeddings, atol=1e-4)
 
 
 def test_together_equals_alone(runner, features):
-    together = runner([Job(each) for each in features])
+    together = runner([job(each) for each in features])
     for case, result in zip(features, together, strict=True):
-        (alone,) = runner([Job(case)])
+        (alone,) = runner([job(case)])
         np.testing.assert_allclose(alone.output, result.output, atol=1e-5)
 
 
 def test_only_what_is_present_is_encoded_and_like_goes_with_like(runner, counting, bundle):
     cases = [
         prepare(bundle, {"text": "a note"}),
-        prepare(bundle, {"text": "a note", "tabular": {"age": 50}}),
+        prepare(bundle, {"text": "b note", "tabular": {"age": 50}}),
         prepare(bundle, {"text": "a much longer note of many more words"}),
         prepare(bundle, {"tabular": {"age": 60}}),
     ]
-    runner([Job(each) for each in cases])
+    runner([job(each) for each in cases])
     assert counting.encoded == [("text", 2), ("text", 1), ("tabular", 2)]
     assert sorted(counting.fused) == [(1, 2), (3, 1)]
 
 
 def test_the_budget_bounds_one_run(bundle, counting):
-    cost = Cost(bundle.manifest.builds[0].graphs)
-    runner = Runner(counting, cost, width=bundle.manifest.width, budget=100)
+    runner = make_runner(bundle, counting, 100)
     cases = [
         prepare(bundle, {"timeseries": [{"hours": 1, "heart_rate": 80 + k}]}) for k in range(5)
     ]
-    runner([Job(each) for each in cases])
+    runner([job(each) for each in cases])
     assert counting.encoded == [("timeseries", 2), ("timeseries", 2), ("timeseries", 1)]
 
 
 def test_rows_of_one_case_are_averaged(runner, bundle, backend):
     several = prepare(bundle, {"text": ["a note", "quite another, longer note"]})
     outputs, _ = by_masks(backend, [several])
-    (result,) = runner([Job(several)])
+    (result,) = runner([job(several)])
     np.testing.assert_allclose(result.output, outputs[0], atol=1e-4)
 
 
 def test_explaining_runs_every_coalition_and_nothing(runner, backend, bundle, features):
     full = max(features, key=lambda each: len(each.rows))
-    result = runner([Job(full, explain=True)])[0]
+    result = runner([job(full, explain=True)])[0]
     assert len(result.coalitions) == 16
     np.testing.assert_array_equal(result.coalitions[frozenset(Modality)], result.output)
     width = bundle.manifest.width
@@ -146,13 +162,56 @@ def test_explaining_runs_every_coalition_and_nothing(runner, backend, bundle, fe
     for subset, output in result.coalitions.items():
         if subset:
             part = Features({each: rows for each, rows in full.rows.items() if each in subset})
-            (alone,) = runner([Job(part)])
+            (alone,) = runner([job(part)])
             np.testing.assert_allclose(output, alone.output, atol=1e-5)
 
 
 def test_cost_counts_words_patches_and_steps(runner, bundle):
     short, long = (prepare(bundle, {"text": "a note " * n}) for n in (1, 20))
-    assert runner.cost(Job(short)) < runner.cost(Job(long))
+    assert runner.cost(job(short)) < runner.cost(job(long))
     series = prepare(bundle, {"timeseries": [{"hours": 1, "heart_rate": 80}]})
-    assert runner.cost(Job(series)) == 48 + 48
-    assert runner.cost(Job(series, explain=True)) == 48 + 48
+    assert runner.cost(job(series)) == 48 + 48
+    assert runner.cost(job(series, explain=True)) == 48 + 48
+
+
+# ---- equal rows ---------------------------------------------------------------------------------
+
+
+def test_equal_rows_that_come_together_are_encoded_once(runner, counting, bundle):
+    shared = {"text": "a note"}
+    cases = [prepare(bundle, shared | {"tabular": {"age": age}}) for age in (50, 60, 60)]
+    first, second, third = runner([job(each) for each in cases])
+    assert counting.encoded == [("text", 1), ("tabular", 2)]
+    np.testing.assert_array_equal(second.output, third.output)
+    assert (first.output != second.output).any()
+
+
+def test_what_comes_again_is_not_encoded_again_and_answered_the_same(bundle, counting):
+    runner = make_runner(bundle, counting, cache=1 << 20)
+    plain = make_runner(bundle, counting)
+    note = {"text": "a note", "tabular": {"age": 50}}
+    before = prepare(bundle, note | {"timeseries": [{"hours": 1, "heart_rate": 80}]})
+    later = prepare(bundle, note | {"timeseries": [{"hours": 2, "heart_rate": 90}]})
+    runner([job(before)])
+    counting.encoded.clear()
+    (again,) = runner([job(later)])
+    assert counting.encoded == [("timeseries", 1)]
+    (alone,) = plain([job(later)])
+    np.testing.assert_array_equal(again.output, alone.output)
+    np.testing.assert_array_equal(again.embedding, alone.embedding)
+
+
+def test_what_is_held_costs_only_its_fusion(bundle, counting):
+    runner = make_runner(bundle, counting, cache=1 << 20)
+    series = prepare(bundle, {"timeseries": [{"hours": 1, "heart_rate": 80}]})
+    assert runner.cost(job(series)) == 48 + 48
+    runner([job(series)])
+    assert runner.cost(job(series)) == 48
+
+
+def test_what_gains_nothing_from_company_runs_alone(bundle, counting):
+    runner = make_runner(bundle, counting, together=("tabular",))
+    cases = [prepare(bundle, {"text": n, "tabular": {"age": len(n) + 50}}) for n in ("a b", "cc d")]
+    runner([job(each) for each in cases])
+    assert counting.encoded == [("text", 1), ("text", 1), ("tabular", 2)]
+    assert [size for size, _ in counting.fused] == [1, 1]

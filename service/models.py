@@ -1,0 +1,269 @@
+"""The models that are served, by task and version; exchanged while requests run.
+
+A folder that holds another bundle than before is opened beside the model in use, tried, and takes
+its place; one that is damaged or does not compute is refused, and what was served goes on being
+served.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lanistr.bundle import Bundle
+from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
+from lanistr.manifest import MANIFEST, read_manifest
+from service.api.examples import example
+from service.engine.predictor import Predictor
+
+_GRACE = 2.0
+"""Seconds that a model stays after it was replaced: who was handed it has come in by then."""
+
+_log = logging.getLogger(__name__)
+
+Stamp = frozenset[tuple[Path, int, int, int]]
+"""What shows that a folder has changed: of each file name, time, place on the disk and size."""
+
+
+class Models(Mapping[str, Predictor]):
+    """The predictors by task: of several versions, the one that was exported last.
+
+    Args:
+        folder: a bundle, or a folder of bundles.
+        open_predictor: prepares a bundle for requests; may take a while.
+
+    Raises:
+        BundleError: there is no bundle, or one is damaged.
+    """
+
+    def __init__(self, folder: Path, open_predictor: Callable[[Bundle], Predictor]) -> None:
+        self._folder = folder
+        self._open = open_predictor
+        self._held: dict[Path, Predictor] = {}
+        self._seen: dict[Path, Stamp] = {}
+        self._complaint = ""
+        self._leaving: set[asyncio.Task[None]] = set()
+        self._look = asyncio.Event()
+        self.changes = 0
+        """How often what is served has changed."""
+        for place in bundle_folders(folder):
+            self._seen[place] = _stamp(place)
+            self._hold({place: open_predictor(Bundle.open(place))})
+
+    # ---- asking ---------------------------------------------------------------------------------
+
+    def __getitem__(self, task: str) -> Predictor:
+        """Return the newest model of a task."""
+        return self._newest[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._newest)
+
+    def __len__(self) -> int:
+        return len(self._newest)
+
+    def versions(self, task: str) -> dict[str, Predictor]:
+        """Return all models of a task by version, the newest first."""
+        return self._by_task.get(task, {})
+
+    def find(self, task: str, version: str | None = None) -> Predictor:
+        """Return what answers a task.
+
+        Raises:
+            InputError: the task, or the version of it, is not served.
+        """
+        if task not in self:
+            raise InputError(
+                "no such task is served",
+                code="unknown_task",
+                field="task",
+                seen=task,
+                accepted=unknown_name(task, self),
+            )
+        versions = self.versions(task)
+        if version is None:
+            return self[task]
+        if version not in versions:
+            raise InputError(
+                "this version of the model is not served",
+                code="unknown_version",
+                field="version",
+                seen=version,
+                accepted=" or ".join(versions),
+            )
+        return versions[version]
+
+    # ---- starting and ending --------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Let what was opened begin to work, on the running event loop."""
+        for each in self._held.values():
+            each.scheduler.start()
+
+    async def warm_up(self) -> None:
+        """Send each task's example down the whole way once.
+
+        Raises:
+            Exception: whatever went wrong.
+        """
+        for each in self._held.values():
+            await _try(each)
+
+    async def close(self) -> None:
+        """Finish what is waiting."""
+        for leaving in self._leaving:
+            leaving.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for each in self._held.values():
+            await each.close()
+
+    # ---- changing -------------------------------------------------------------------------------
+
+    async def watch(self, seconds: float) -> None:
+        """Look for changed folders whenever so much time has passed (0: never), or `look` says."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), seconds or None)
+            self._look.clear()
+            try:
+                await self.refresh()
+            except (BundleError, OSError) as exc:  # it may be there again soon
+                if self._complaint != str(exc):
+                    self._complaint = str(exc)
+                    _log.error("cannot look for bundles: %s", exc)
+
+    def look(self) -> None:
+        """Look for changed folders now."""
+        self._look.set()
+
+    async def refresh(self) -> None:
+        """Take what is new into service, and what is no longer there out of it.
+
+        Where no bundle is left at all, those served go on being served.
+
+        Raises:
+            BundleError: no bundle is left.
+        """
+        places = await asyncio.to_thread(bundle_folders, self._folder)
+        self._seen = {place: self._seen[place] for place in places if place in self._seen}
+        held = {place: each for place, each in self._held.items() if place in places}
+        for place in places:
+            stamp = await asyncio.to_thread(_stamp, place)
+            if self._seen.get(place) == stamp:
+                continue
+            self._seen[place] = stamp
+            try:
+                held[place] = await self._replacement(place, held.get(place))
+            except LanistrError as exc:
+                _log.error("not taken into service: %s", exc)
+        if held and held != self._held:
+            self._exchange(held)
+
+    async def _replacement(self, place: Path, before: Predictor | None) -> Predictor:
+        """Open what stands in a folder now, and try it.
+
+        Raises:
+            LanistrError: it cannot be used.
+        """
+        version = (await asyncio.to_thread(read_manifest, place)).version
+        if before is not None and before.bundle.manifest.version == version:
+            return before
+        bundle = await asyncio.to_thread(Bundle.open, place)
+        found = await asyncio.to_thread(self._open, bundle)
+        found.scheduler.start()
+        try:
+            await _try(found)
+        except BaseException as exc:
+            await found.close()
+            if not isinstance(exc, Exception):
+                raise
+            raise BundleError(
+                f"it cannot answer its own example: {type(exc).__name__}",
+                code="bad_bundle",
+                field=str(place),
+            ) from exc
+        return found
+
+    def _exchange(self, held: dict[Path, Predictor]) -> None:
+        kept = set(map(id, held.values()))
+        gone = [each for each in self._held.values() if id(each) not in kept]
+        for place, each in held.items():
+            if self._held.get(place) is not each:
+                _log.info("%s: now served, from %s", named(each), place)
+        for each in gone:
+            _log.info("%s: no longer served", named(each))
+            leaving = asyncio.create_task(_retire(each))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+        self._held = {}
+        self._hold(held)
+        self.changes += 1
+
+    def _hold(self, more: dict[Path, Predictor]) -> None:
+        self._held |= more
+        newest_first = sorted(
+            self._held.values(), key=lambda each: each.bundle.manifest.created, reverse=True
+        )
+        by_task: dict[str, dict[str, Predictor]] = {}
+        for each in newest_first:
+            by_task.setdefault(each.bundle.task.name, {}).setdefault(
+                each.bundle.manifest.version, each
+            )
+        self._by_task = dict(sorted(by_task.items()))
+        self._newest = {
+            task: next(iter(versions.values())) for task, versions in self._by_task.items()
+        }
+
+
+def bundle_folders(folder: Path) -> list[Path]:
+    """Return where bundles stand: the folder itself, or those in it, in order of name.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if not folder.is_dir():
+        raise BundleError(
+            "no such folder",
+            code="no_bundle",
+            field=str(folder),
+            accepted="a bundle, or a folder of bundles, as `python -m export` writes them",
+        )
+    if (folder / MANIFEST).is_file():
+        return [folder]
+    inside = [each.parent for each in sorted(folder.glob(f"*/{MANIFEST}"))]
+    # A draft that an interrupted export left behind starts with a dot.
+    found = [each for each in inside if not each.name.startswith(".")]
+    if not found:
+        raise BundleError(
+            "no bundle here",
+            code="no_bundle",
+            field=str(folder),
+            accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
+        )
+    return found
+
+
+def named(predictor: Predictor) -> str:
+    """Return task, model and version, for people."""
+    manifest = predictor.bundle.manifest
+    return f"{manifest.task}: model {manifest.name} version {manifest.version}"
+
+
+async def _try(predictor: Predictor) -> None:
+    record: Callable[[], Any] = partial(example, predictor.bundle.task)
+    await predictor.predict(record, explain=True)
+
+
+async def _retire(predictor: Predictor) -> None:
+    """Close a model that gets no more requests once those inside are answered."""
+    await asyncio.sleep(_GRACE)
+    await predictor.scheduler.left()
+    await predictor.close()
+
+
+def _stamp(place: Path) -> Stamp:
+    files = [(each, each.stat()) for each in place.rglob("*") if each.is_file()]
+    return frozenset((each, s.st_mtime_ns, s.st_ino, s.st_size) for each, s in files)

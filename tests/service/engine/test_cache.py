@@ -1,0 +1,76 @@
+"""What encoders returned is found again by what they were given, and by nothing else."""
+
+import numpy as np
+import pytest
+
+from lanistr.batch import Features
+from lanistr.modalities import Modality
+from service.engine.cache import RowKeys, TokenCache
+
+TEXT = Modality.TEXT
+TOKENS = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+def key(arrays, version="v1", build="onnx fp32", modality=TEXT):
+    (found,) = RowKeys(version, build).of(Features({modality: (arrays,)}))[modality]
+    return found
+
+
+def test_keys_differ_by_all_that_tokens_hang_on():
+    row = {"numbers": np.arange(4, dtype=np.float32), "categories": np.arange(2)}
+    others = [
+        key(row, version="v2"),
+        key(row, build="onnx int8"),
+        key(row, modality=Modality.TABULAR),
+        key(row | {"numbers": np.array([0, 1, 2, 4], np.float32)}),
+        key(row | {"numbers": row["numbers"].reshape(2, 2)}),
+        key(row | {"categories": np.arange(2, dtype=np.int32)}),
+        key({"numbers": row["numbers"]}),
+    ]
+    assert len({key(row), *others}) == 1 + len(others)
+    assert key(row) == key({name: array.copy() for name, array in row.items()})
+
+
+def test_an_array_counts_by_its_values_not_by_how_it_lies_in_memory():
+    array = np.arange(12).reshape(3, 4)
+    assert key({"pixels": np.asfortranarray(array)}) == key({"pixels": array})
+
+
+def test_what_was_longest_not_asked_for_goes_first():
+    cache = TokenCache(2 * TOKENS.nbytes)
+    for name in (b"a", b"b"):
+        cache.put(name, TOKENS)
+    assert cache.get(TEXT, b"a") is not None
+    cache.put(b"c", TOKENS)
+    assert [name in cache for name in (b"a", b"b", b"c")] == [True, False, True]
+
+
+def test_tokens_that_alone_are_too_many_are_not_held_and_push_nothing_out():
+    cache = TokenCache(TOKENS.nbytes)
+    cache.put(b"a", TOKENS)
+    cache.put(b"b", np.zeros((3, 4), np.float32))
+    assert b"a" in cache
+    assert b"b" not in cache
+    assert TokenCache(0).state().limit == 0
+
+
+def test_its_state_counts_bytes_and_use_by_modality():
+    cache = TokenCache(1000)
+    cache.get(TEXT, b"a")
+    cache.put(b"a", TOKENS)
+    cache.get(TEXT, b"a")
+    cache.get(Modality.IMAGE, b"b")
+    state = cache.state()
+    assert (state.bytes, state.limit) == (TOKENS.nbytes, 1000)
+    assert state.hits == {TEXT: 1}
+    assert state.misses == {TEXT: 1, Modality.IMAGE: 1}
+
+
+def test_a_row_of_a_batch_is_held_without_its_batch_and_cannot_be_changed():
+    batch = np.zeros((100, 2, 4), np.float32)
+    cache = TokenCache(10_000)
+    cache.put(b"a", batch[3])
+    held = cache.get(TEXT, b"a")
+    assert held.base is None
+    with pytest.raises(ValueError, match="read-only"):
+        held[0, 0] = 1
