@@ -8,7 +8,8 @@ import { inWords, prediction } from "./prediction.js";
 /** Return what is shown of an answer; `find` gives the place of a path. */
 export function answered(answer, task, { coverage, command, find }) {
   const { model } = answer;
-  const words = `${model.name} version ${model.version}${model.demo ? ", demo weights: this means nothing" : ""}`;
+  const exchanged = model.version === task.model.version ? "" : ". The model was exchanged since this page was opened: load it again";
+  const words = `${model.name} version ${model.version}${model.demo ? ", demo weights: this means nothing" : ""}${exchanged}`;
   return [
     ...(answer.prediction ? said(answer, task, coverage) : [element("p", { class: "headline" }, "The model abstains."), element("p", {}, answer.reason ?? "")]),
     ...issues(answer.issues, find),

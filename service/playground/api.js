@@ -21,10 +21,10 @@ export function hasKey() {
   return key !== "";
 }
 
-/** Return the address of a prediction. */
-export function addressOf(task, coverage) {
+/** Return the address of a prediction; without a version, of the newest. */
+export function addressOf(task, coverage, version) {
   const address = new URL(`predict/${encodeURIComponent(task)}`, BASE);
-  address.search = new URLSearchParams({ explain: "true", coverage });
+  address.search = new URLSearchParams({ explain: "true", coverage, ...(version && { version }) });
   return address.href;
 }
 
@@ -32,8 +32,10 @@ export async function listTasks() {
   return (await ask(new URL("tasks", BASE))).tasks;
 }
 
-export function describeTask(name) {
-  return ask(new URL(`tasks/${encodeURIComponent(name)}`, BASE));
+export function describeTask(name, version) {
+  const address = new URL(`tasks/${encodeURIComponent(name)}`, BASE);
+  if (version) address.searchParams.set("version", version);
+  return ask(address);
 }
 
 /** Ask for a prediction; `signal` takes the question back. */

@@ -15,6 +15,7 @@ const access = new Place(page.key, document.getElementById("key-messages"), () =
 
 let task = null;
 let record = null;
+let version = ""; // of the model; empty: the newest, whichever that is
 let asking = null;
 
 // ---- tasks ----
@@ -29,12 +30,13 @@ async function start() {
   });
 }
 
-async function choose(name) {
+async function choose(name, model = "") {
   asking?.abort();
   page.predict.disabled = true;
-  const found = await describeTask(name);
+  const found = await describeTask(name, model);
   if (page.task.value !== name) return; // another was chosen meanwhile
   task = found;
+  version = model;
   clear();
   record = new Record(task, stale);
   page.parts.replaceChildren(...record.elements);
@@ -55,7 +57,7 @@ function about(task) {
   const figures = Object.entries(task.metrics).map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toFixed(3)}`);
   return [
     element("p", {}, task.description),
-    element("p", { class: "model" }, "Model ", element("strong", {}, model.name), `, version `, element("code", {}, model.version), `, ${task.precision}, exported ${task.created.slice(0, 10)}`),
+    element("p", { class: "model" }, "Model ", element("strong", {}, model.name), ", version ", versions(task), `, ${task.precision}, exported ${task.created.slice(0, 10)}`),
     element(
       "details",
       {},
@@ -64,6 +66,14 @@ function about(task) {
       element("pre", { class: "card", tabindex: "0", role: "region", "aria-label": "Model card" }, task.card),
     ),
   ];
+}
+
+/** Return the version, or the choice among several. */
+function versions({ name, model, versions }) {
+  if (versions.length < 2) return element("code", {}, model.version);
+  const made = element("select", { "aria-label": "Version", onchange: () => attempt(() => choose(name, made.value)) });
+  for (const each of versions) made.append(element("option", { value: each, selected: each === model.version }, each));
+  return made;
 }
 
 // ---- cases ----
@@ -87,7 +97,7 @@ async function ask() {
   clear();
   const sent = record.read();
   const percent = page.coverage.value.trim();
-  const address = addressOf(task.name, share(percent));
+  const address = addressOf(task.name, share(percent), version);
   const command = curl(address, sent, record.pictures, hasKey());
   page.status.textContent = "Asking\u2026";
   page.result.setAttribute("aria-busy", "true");

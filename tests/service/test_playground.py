@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,15 @@ expect.set_options(timeout=30_000)
 def served(
     start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The demo tasks, and one whose texts look like markup."""
+    """The demo tasks, and one whose texts look like markup, in two versions."""
     folder = tmp_path_factory.mktemp("bundles")
     for demo in DEMO_BUNDLES.iterdir():
         shutil.copytree(demo, folder / demo.name)
     manifest = read_manifest(DEMO_BUNDLES / "rating")
+    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
+    described |= {"task": "hostile", "name": MARKUP}
 
-    def fill(draft: Path) -> None:
+    def fill(draft: Path, card: str) -> None:
         shutil.copytree(DEMO_BUNDLES / "rating", draft, dirs_exist_ok=True)
         (draft / MANIFEST).unlink()
         task = json.loads((draft / "task.json").read_text())
@@ -48,11 +51,10 @@ def served(
         task["text"] = {"description": MARKUP, "examples": [MARKUP]}
         task["tabular"]["fields"]["vote"] |= {"description": MARKUP, "unit": MARKUP}
         (draft / "task.json").write_text(json.dumps(task))
-        (draft / "MODEL_CARD.md").write_text(MARKUP)
+        (draft / "MODEL_CARD.md").write_text(card)
 
-    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
-    described |= {"task": "hostile", "name": MARKUP}
-    write_bundle(folder / "hostile", fill, lambda: described)
+    for card in (MARKUP, f"another {MARKUP}"):
+        write_bundle(folder / f"hostile-{len(card)}", partial(fill, card=card), lambda: described)
     with start_server("--bundles", str(folder)) as started:
         yield started
 
@@ -228,6 +230,20 @@ def test_another_task_is_chosen_by_name_or_address(open_page):
     expect(page).to_have_title(re.compile("In-hospital mortality"))
     assert page.url.endswith("#mortality")
     choose(page, "Only text")
+
+
+def test_a_version_is_chosen_where_there_are_several(open_page, details):
+    page = open_page("hostile")
+    newest, older = details("hostile")["versions"]
+    choice = page.get_by_label("Version")
+    expect(choice).to_have_value(newest)
+    choose(page, "Only text")
+    assert answer_of(page)["model"]["version"] == newest
+    choice.select_option(older)
+    expect(page.locator("#predict")).to_be_enabled()
+    choose(page, "Only text")
+    assert answer_of(page)["model"]["version"] == older
+    assert f"version={older}" in page.get_by_role("region", name="Command line").inner_text()
 
 
 def test_the_coverage_chosen_is_the_coverage_asked_for(open_page, served):
