@@ -13,18 +13,24 @@ export function curl(address, record, pictures, withKey) {
 function json(record) {
   const body = JSON.stringify(record);
   const type = "-H 'Content-Type: application/json'";
-  if (body.length < LONGEST) return [type, `-d ${quoted(body)}`];
-  return [type, `-d @- <<'RECORD'\n${body}\nRECORD`];
+  return [type, body.length < LONGEST ? `-d ${quoted(body)}` : `-d @- ${here(body)}`];
 }
 
 function form(record, pictures) {
   const lines = [];
+  const last = [];
   for (const [name, value] of Object.entries(record)) {
+    const text = typeof value === "string" ? value : JSON.stringify(value);
     if (name === "image") lines.push(...pictures.map(picture));
     else if (name === "text") lines.push(...[value].flat().map((each) => field(name, each)));
-    else lines.push(field(name, typeof value === "string" ? value : JSON.stringify(value)));
+    else if (text.length < LONGEST) lines.push(field(name, text));
+    else last.push(`-F '${name}=<-' ${here(text)}`);
   }
-  return lines;
+  return [...lines, ...last];
+}
+
+function here(text) {
+  return `<<'RECORD'\n${text}\nRECORD`;
 }
 
 function picture({ name, address, file }) {

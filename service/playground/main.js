@@ -24,7 +24,7 @@ async function start() {
   await attempt(async () => {
     const tasks = await listTasks();
     page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
-    const named = tasks.find((each) => each.name === decodeURIComponent(location.hash.slice(1)));
+    const named = tasks.find((each) => each.name === location.hash.slice(1));
     page.task.value = (named ?? tasks[0]).name;
     await choose(page.task.value);
   });
@@ -143,7 +143,7 @@ function find(path) {
 
 function note(issue) {
   find(issue.field)?.show(...ofIssue(issue));
-  record.note(issue);
+  record?.note(issue);
 }
 
 async function attempt(act) {
@@ -172,8 +172,10 @@ function visible(shown) {
 
 page.task.addEventListener("change", () => (location.hash = page.task.value));
 addEventListener("hashchange", () => {
-  page.task.value = decodeURIComponent(location.hash.slice(1));
-  if (page.task.value) attempt(() => choose(page.task.value));
+  const name = location.hash.slice(1);
+  if (![...page.task.options].some((each) => each.value === name)) return;
+  page.task.value = name;
+  attempt(() => choose(name));
 });
 page.case.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -188,6 +190,10 @@ page.case.addEventListener("input", (event) => {
 page.key.addEventListener("change", () => {
   useKey(page.key.value);
   if (!task) start();
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the task
+  document.getElementById("record").focus();
 });
 // A picture that misses its place must not take the page with it.
 for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());

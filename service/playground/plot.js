@@ -7,6 +7,7 @@ import { inOwnUnit } from "./unit.js";
 const WIDTH = 200;
 const HEIGHT = 48;
 const EDGE = 4;
+const MOST_POINTS = 100; // more than so many are a line alone
 const STILL = 0.1; // the least share of its size that a plot spans
 
 /** Return a plot of each variable that has a number to show, in its own unit. */
@@ -49,7 +50,7 @@ function plot(spec, name, points) {
       { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": said },
       drawn("path", { class: "axis", d: `M${EDGE} ${HEIGHT - 0.5}H${WIDTH - EDGE}` }),
       drawn("path", { class: "line", d: kept.map((each, i) => `${i ? "L" : "M"}${x(each.hours).toFixed(1)} ${y(each.value).toFixed(1)}`).join("") }),
-      ...kept.map((each) => drawn("circle", { class: "point", cx: x(each.hours).toFixed(1), cy: y(each.value).toFixed(1), r: 2 })),
+      ...(kept.length > MOST_POINTS ? [] : kept).map((each) => drawn("circle", { class: "point", cx: x(each.hours).toFixed(1), cy: y(each.value).toFixed(1), r: 2 })),
       ...points.filter((each) => each.out).map((each) => drawn("path", { class: "out", d: `M${(x(each.hours) - 3).toFixed(1)} 2l6 6m0-6l-6 6` })),
     ),
   );

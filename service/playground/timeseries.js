@@ -80,7 +80,7 @@ export class Part {
     const [, index, name] = /^\[(\d+)\]\.(.*)$/s.exec(rest) ?? [];
     if (issue.action !== "dropped" || index === undefined) return;
     this.dropped.add(`${this.rows.indexOf(this.sent[Number(index)])} ${name}`);
-    this.draw();
+    this.redraw();
   }
 
   // ---- the table ----
@@ -126,7 +126,7 @@ export class Part {
     if (spec?.kind !== "number" || unitsOf(spec).length < 2) return null;
     if (!this.units.has(name)) {
       const made = unitChoice(name, spec);
-      made.addEventListener("change", () => this.draw());
+      made.addEventListener("change", () => this.redraw());
       this.units.set(name, made);
     }
     return this.units.get(name);
@@ -149,7 +149,7 @@ export class Part {
         oninput: () => {
           row.set(name, control.value);
           this.dropped.clear();
-          this.draw();
+          this.redraw();
         },
       });
       control.value = row.get(name) ?? "";
@@ -272,6 +272,16 @@ export class Part {
     }
     const value = typed(text);
     return typeof value === "number" ? quantity(value, this.units.get(name)?.value, spec) : value;
+  }
+
+  /** Draw once, however much is said at once. */
+  redraw() {
+    if (this.waiting) return;
+    this.waiting = true;
+    queueMicrotask(() => {
+      this.waiting = false;
+      this.draw();
+    });
   }
 
   draw() {

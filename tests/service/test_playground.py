@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
 from lanistr.bundle import write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
@@ -72,6 +72,11 @@ def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]
     asked: list[str] = []
     contexts = []
 
+    def listen(message: ConsoleMessage) -> None:
+        # A browser calls an answer of 4xx an error; to the page it is an answer.
+        if not re.search("/(predict|tasks)", message.location["url"]):
+            said.append(message.text)
+
     def open_(task: str = "mortality", **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         context.set_default_timeout(30_000)
@@ -79,11 +84,7 @@ def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: said.append(str(error)))
-        # A browser calls an answer of 422 an error; to the page it is an answer.
-        page.on(
-            "console",
-            lambda m: said.append(m.text) if "/predict/" not in m.location["url"] else None,
-        )
+        page.on("console", listen)
         page.goto(f"{served.url}/#{task}")
         expect(page.locator("#predict")).to_be_enabled()
         return page
@@ -368,6 +369,49 @@ def test_a_key_is_sent_as_a_header_and_kept_nowhere(open_page):
     assert stored == [0, 0, ""]
 
 
+def test_a_service_that_wants_a_key_is_asked_again_once_there_is_one(open_page):
+    page = open_page()
+
+    def gate(route: Route) -> None:
+        """Stand before the service, as a gateway with keys would."""
+        if route.request.headers.get("authorization") == "Bearer secret-1":
+            route.continue_()
+        else:
+            problem = {"title": "A key is needed", "code": "no_key", "detail": "no key was sent"}
+            route.fulfill(status=401, json=problem)
+
+    page.route("**/tasks*", gate)
+    page.route("**/tasks/*", gate)
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("A key is needed")
+    key = page.get_by_label("Key", exact=True)
+    expect(key).to_be_focused()
+    assert "no_key" in described(key)
+    page.keyboard.type("secret-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_long_series_is_sent_whole_though_not_all_of_it_is_shown(open_page, tmp_path):
+    page = open_page()
+    lines = [f"{k / 100},{80 + k % 7}" for k in range(4_500)]
+    path = tmp_path / "vitals.csv"
+    path.write_text("\n".join(["hours,heart_rate", *lines[:-1], "44.99,9999"]))
+    page.get_by_text("Paste or open CSV").click()
+    page.get_by_label("Open a CSV file").set_input_files(path)
+    expect(page.get_by_text("4300 further rows are not shown")).to_be_visible()
+    ask(page)
+    answer = answer_of(page)
+    assert [each["field"] for each in answer["issues"]] == ["timeseries[4499].heart_rate"]
+    assert repeated(page, tmp_path)["prediction"] == answer["prediction"]
+    shutil.copy(STAY / "chest.jpg", tmp_path)
+    page.get_by_label("Drop pictures here").set_input_files(tmp_path / "chest.jpg")
+    expect(page.locator(".pictures > li")).to_have_count(1)
+    ask(page)
+    assert repeated(page, tmp_path)["prediction"] == answer_of(page)["prediction"]
+
+
 # ---- what is wrong ------------------------------------------------------------------------------
 
 
@@ -441,7 +485,7 @@ def repeated(page: Page, folder: Path) -> dict[str, Any]:
     if shutil.which("curl") is None:
         pytest.skip("no curl here")
     line = page.get_by_role("region", name="Command line").text_content() or ""
-    done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, check=True)
+    done = subprocess.run(["sh"], input=line.encode(), cwd=folder, capture_output=True, check=True)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
@@ -478,6 +522,7 @@ def test_the_keyboard_alone_leads_from_the_top_to_a_prediction(open_page):
     expect(page.get_by_role("link", name="Skip to the record")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#record")).to_be_focused()
+    expect(page.get_by_label("Task")).to_have_value("mortality")
     age = page.get_by_label("Age at admission")
     for _ in range(40):
         page.keyboard.press("Tab")
