@@ -23,7 +23,7 @@ define train_demo
 		--init build/demo/$(1)/pretrained --out build/demo/$(1)/finetuned
 	$(BIN)/python -m training.evaluate --run build/demo/$(1)/finetuned --data build/demo/$(1)/data
 	$(BIN)/python -m export --run build/demo/$(1)/finetuned --out service/demo/$(1) \
-		--name demo-$(1)
+		--name demo-$(1) --formats onnx
 endef
 
 .PHONY: serve test check install format demo lock

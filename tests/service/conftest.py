@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from export.reduce import reduce_onnx
-from lanistr.bundle import Bundle, write_bundle
+from lanistr.bundle import CARD, Bundle, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
 from service.api.examples import example
 from service.settings import DEMO_BUNDLES
@@ -76,26 +75,17 @@ def bundles() -> dict[str, Bundle]:
 
 
 @pytest.fixture(scope="session")
-def reduced_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo of stays in float32 and in int8."""
+def another_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo of stays, exported later with another card."""
     demo = DEMO_BUNDLES / "mortality"
-    manifest = read_manifest(demo)
-    whole = next(each for each in manifest.builds if each.name == "onnx fp32")
-    graphs = {
-        name: graph.model_copy(update={"file": f"int8/{name}.onnx"})
-        for name, graph in whole.graphs.items()
-    }
 
     def fill(draft: Path) -> None:
         shutil.copytree(demo, draft, dirs_exist_ok=True)
         (draft / MANIFEST).unlink()
-        for name, graph in graphs.items():
-            reduce_onnx(draft / whole.graphs[name].file, "int8", draft / graph.file)
+        (draft / CARD).write_text("# Another card\n", encoding="utf-8")
 
-    reduced = whole.model_copy(update={"precision": "int8", "graphs": graphs})
-    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
-    described["builds"] = [whole.model_dump(), reduced.model_dump()]
-    folder = tmp_path_factory.mktemp("reduced") / "mortality"
+    described = read_manifest(demo).model_dump(exclude={"format", "version", "created", "files"})
+    folder = tmp_path_factory.mktemp("another") / "mortality"
     return write_bundle(folder, fill, lambda: described).folder
 
 

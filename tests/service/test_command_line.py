@@ -51,7 +51,7 @@ def test_a_folder_without_bundles_is_refused(tmp_path: Path):
 
 
 def test_a_changed_graph_is_refused(copy: Path):
-    graph = copy / "onnx" / "fusion.onnx"
+    graph = copy / "onnx/int8/fusion.onnx"
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 1
     graph.write_bytes(data)
@@ -67,14 +67,14 @@ def test_a_missing_file_is_refused(copy: Path):
 
 def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
     manifest = json.loads((copy / "manifest.json").read_text())
-    graphs = manifest["graphs"] if manifest["format"] == 1 else manifest["builds"][0]["graphs"]
-    graphs["image"]["inputs"]["pixels"]["shape"][1] = 1
+    for build in manifest["builds"]:
+        build["graphs"]["image"]["inputs"]["pixels"]["shape"][1] = 1
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert "not what the manifest says: shapes" in fails("--bundles", str(copy))
 
 
-def test_a_precision_that_a_bundle_has_not_is_refused_with_those_it_has(reduced_bundle: Path):
-    line = fails("--bundles", str(reduced_bundle), "--precision", "fp16")
+def test_a_precision_that_a_bundle_has_not_is_refused_with_those_it_has():
+    line = fails("--bundles", str(DEMO_BUNDLES), "--precision", "fp16")
     assert "no such graphs; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
 
 
@@ -97,7 +97,7 @@ def test_start_says_what_is_served_and_what_to_try(server):
     assert log.count("DEMO WEIGHTS, PREDICTIONS MEAN NOTHING") == 2
     assert "mortality: model " in log
     assert "rating: model " in log
-    assert ", fp32, on CPU, from " in log
+    assert ", int8, on CPU, from " in log
     assert f"curl -s {server.url}/predict/mortality" in log
 
 

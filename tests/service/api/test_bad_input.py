@@ -281,7 +281,7 @@ def test_an_unknown_task_names_the_nearest(refused):
         ("coverage=nan", "a number above 0 and below 1"),
         ("coverage=most", "a number above 0 and below 1"),
         ("explain=perhaps", "true or false"),
-        ("explian=true", "did you mean 'explain'? one of explain, coverage"),
+        ("explian=true", "did you mean 'explain'? one of explain, coverage, version"),
     ],
 )
 def test_a_bad_query(refused, query, accepted):

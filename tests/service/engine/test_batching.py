@@ -2,7 +2,6 @@
 
 import time
 
-from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.batching import paying
@@ -40,8 +39,8 @@ def test_company_pays_where_a_call_costs_and_not_where_each_row_does(bundles):
     assert backend.longest == 20
 
 
-def test_int8_which_scales_all_that_runs_together_never_has_company(reduced_bundle):
-    bundle = Bundle.open(reduced_bundle)
+def test_int8_which_scales_all_that_runs_together_never_has_company(bundles):
+    bundle = bundles["mortality"]
     backend = OnnxBackend(bundle, "cpu", "int8", Settings().threads)
     assert paying(backend, bundle.manifest.width, 128) == frozenset()
 

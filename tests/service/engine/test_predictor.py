@@ -7,7 +7,6 @@ from functools import partial
 
 import pytest
 
-from lanistr.bundle import Bundle
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
@@ -52,14 +51,14 @@ async def test_an_unusable_record_brings_its_issues(predictor):
     assert [each.code for each in caught.value.issues] == ["beyond_horizon", "empty"]
 
 
-async def test_an_answer_in_int8_does_not_depend_on_who_else_asks(reduced_bundle):
+async def test_an_answer_in_int8_does_not_depend_on_who_else_asks(bundles):
     """int8 scales what runs together by its largest value."""
     notes = ["a note", "pt gone", "dies soon", "he lives"]
     records = [
         {"text": note, "timeseries": [{"hours": 1, "heart_rate": 40 + 40 * i}]}
         for i, note in enumerate(notes)
     ]
-    async with at_work(Bundle.open(reduced_bundle), "int8") as predictor:
+    async with at_work(bundles["mortality"], "int8") as predictor:
 
         async def ask(record):
             predicted = await predictor.predict(partial(dict, record), explain=True)

@@ -44,7 +44,7 @@ class Counting:
 
 @pytest.fixture(scope="module")
 def backend(bundle):
-    return OnnxBackend(bundle, "cpu", "auto", Settings().threads)
+    return OnnxBackend(bundle, "cpu", "fp32", Settings().threads)
 
 
 @pytest.fixture

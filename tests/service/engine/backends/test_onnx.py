@@ -13,14 +13,16 @@ from lanistr.bundle import Bundle
 from lanistr.errors import BundleError
 from lanistr.manifest import FUSION
 from service.engine.backends.onnx import OnnxBackend
-from service.settings import Settings
+from service.settings import DEMO_BUNDLES, Settings
 from tests.damaged import OUTSIDE, change_build, change_manifest, put, put_weights_outside
+
+DEMO = DEMO_BUNDLES / "mortality"
 
 
 @pytest.fixture
-def copy(reduced_bundle: Path, tmp_path: Path) -> Path:
+def copy(tmp_path: Path) -> Path:
     """A bundle of two builds that may be damaged."""
-    return Path(shutil.copytree(reduced_bundle, tmp_path / "bundles" / "copy"))
+    return Path(shutil.copytree(DEMO, tmp_path / "bundles" / "copy"))
 
 
 def load(bundle: Bundle | Path, precision: Any = "auto") -> OnnxBackend:
@@ -59,8 +61,8 @@ def test_the_demo_graphs_compute(bundles, task):
 @pytest.mark.parametrize(
     ("precision", "build"), [("auto", "int8"), ("int8", "int8"), ("fp32", "fp32")]
 )
-def test_a_cpu_takes_int8_unless_it_is_told_otherwise(reduced_bundle, precision, build):
-    assert load(reduced_bundle, precision).build.name == f"onnx {build}"
+def test_a_cpu_takes_int8_unless_it_is_told_otherwise(precision, build):
+    assert load(DEMO, precision).build.name == f"onnx {build}"
 
 
 def test_without_int8_a_cpu_takes_float32(copy):
@@ -74,14 +76,14 @@ def test_what_there_is_is_taken_if_there_is_no_more(copy):
     assert load(copy).build.name == "onnx fp16"
 
 
-def test_a_precision_that_the_bundle_has_not_is_refused_with_those_it_has(reduced_bundle):
-    error = refused(reduced_bundle, "fp16")
+def test_a_precision_that_the_bundle_has_not_is_refused_with_those_it_has():
+    error = refused(DEMO, "fp16")
     assert error.code == "no_build"
     assert (error.seen, error.accepted) == ("onnx fp16", "onnx fp32, onnx int8")
 
 
-def test_both_builds_say_nearly_the_same(reduced_bundle):
-    whole, reduced = (load(reduced_bundle, each) for each in ("fp32", "int8"))
+def test_both_builds_say_nearly_the_same():
+    whole, reduced = (load(DEMO, each) for each in ("fp32", "int8"))
     tokens = np.random.default_rng(0).normal(size=(3, 5, 64)).astype(np.float32)
     mask = np.ones((3, 5), np.bool_)
     outputs = [each.fuse(tokens, mask)[0] for each in (whole, reduced)]
