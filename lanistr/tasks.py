@@ -170,10 +170,17 @@ class Suspicion(Schema):
 
 
 class TextSpec(Schema):
-    """The notes of a case."""
+    """The notes of a case.
+
+    Attributes:
+        suspicions: what a note must not be.
+        examples: made-up notes that show how one reads, from the usual to the unusual; the service
+            hands them out in its sample cases.
+    """
 
     description: str = ""
     suspicions: tuple[Suspicion, ...] = ()
+    examples: tuple[str, ...] = ()
 
 
 class ImageSpec(Schema):

@@ -8,12 +8,11 @@ from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.responses import RedirectResponse
 
 from lanistr import __version__
 from lanistr.bundle import Bundle
 from service import telemetry
-from service.api import batch, embed, health, oip, predict, problems, stream, tasks
+from service.api import batch, embed, health, oip, playground, predict, problems, stream, tasks
 from service.api.access import Access
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
@@ -115,11 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
     for each in (predict, batch, stream, embed, tasks, health, oip):
         app.include_router(each.router, dependencies=[Depends(authorize)])
     app.include_router(metrics_router)  # asks for a key of its own
-
-    @app.get("/", include_in_schema=False)
-    async def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
-
+    app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for
     return app
 
 

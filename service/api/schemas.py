@@ -208,6 +208,13 @@ class CalibrationSummary(Answer):
     scores: list[Scores] = Field(description="of all cases, then by what they bring")
 
 
+class Example(Answer):
+    """A made-up case."""
+
+    title: str
+    record: dict[str, Any] = Field(description="a record that can be sent as it is")
+
+
 class TaskDetail(TaskSummary):
     """What a task takes and what its model is worth."""
 
@@ -221,7 +228,7 @@ class TaskDetail(TaskSummary):
         description="combinations of parts, one of which a record must bring, or the model "
         "abstains; none: any part will do"
     )
-    example: dict[str, Any] = Field(description="a record that can be sent as it is")
+    examples: list[Example] = Field(description="made-up cases; the first is complete")
     created: str
     precision: str
     calibration: CalibrationSummary

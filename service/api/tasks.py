@@ -8,12 +8,13 @@ from starlette.responses import Response
 from lanistr.bundle import Bundle
 from lanistr.calibration import Calibration
 from lanistr.modalities import Modality
-from service.api.examples import example
+from service.api.examples import examples
 from service.api.keys import Key
 from service.api.options import VERSION
 from service.api.problems import IN_DOCUMENT
 from service.api.schemas import (
     CalibrationSummary,
+    Example,
     Model,
     Scores,
     TaskDetail,
@@ -63,7 +64,7 @@ async def describe_task(
         label=task.label,
         metric=task.metric,
         minimum=[list(parts) for parts in task.minimum],
-        example=example(task),
+        examples=[Example(title=each.title, record=each.record) for each in examples(task)],
         created=manifest.created,
         precision=predictor.backend.build.precision,
         calibration=_calibration(bundle.calibration),

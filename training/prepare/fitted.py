@@ -11,6 +11,7 @@ from training.data.store import Dataset
 
 _FREE = {
     "description": True,
+    "examples": True,
     "flip": True,
     "fields": {"__all__": {"description"}},
     "variables": {"__all__": {"description"}},

@@ -20,7 +20,3 @@ async def test_not_ready_before_the_models_are_warm():
         assert answer.status_code == 503
         assert answer.json()["status"] == "starting"
         assert (await client.get("/healthz")).status_code == 200
-
-
-def test_home_leads_to_the_documentation(client):
-    assert client.get("/").headers["location"] == "/docs"

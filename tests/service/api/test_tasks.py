@@ -31,11 +31,16 @@ def test_a_task_shows_fields_units_ranges_and_card(client, bundles):
 
 
 @pytest.mark.parametrize("name", ["mortality", "rating"])
-def test_the_example_of_a_task_can_be_sent_as_it_is(client, name):
-    example = client.get(f"/tasks/{name}").json()["example"]
-    answer = client.post(f"/predict/{name}", json=example)
-    assert answer.status_code == 200
-    assert answer.json()["issues"] == []
+def test_the_examples_of_a_task_can_be_sent_as_they_are(client, name):
+    task = client.get(f"/tasks/{name}").json()
+    used = []
+    for example in task["examples"]:
+        answer = client.post(f"/predict/{name}", json=example["record"])
+        assert answer.status_code == 200
+        assert bool(answer.json()["issues"]) == (example["title"] == "With slips")
+        used.append(answer.json()["modalities"]["used"])
+    assert used[0] == task["modalities"]
+    assert min(len(each) for each in used) == 1
 
 
 def test_an_unknown_task(client):

@@ -1,0 +1,35 @@
+// What each part contributed: from the prediction of nothing to that of all.
+
+import { signedRow, table } from "./bar.js";
+import { element } from "./element.js";
+import { short, signed } from "./number.js";
+import { titleOf } from "./record.js";
+
+/** Return what is shown of the parts used and missing. */
+export function contributions(modalities, found, label) {
+  const shown = [element("h3", {}, "What each part contributed")];
+  if (modalities.contributions) {
+    const parts = Object.entries(modalities.contributions);
+    const largest = Math.max(...parts.map(([, value]) => Math.abs(value)), 1e-9);
+    const rows = parts.map(([name, value]) => signedRow(titleOf(name), value / largest, signed(value)));
+    const together = parts.reduce((sum, [, value]) => sum + value, modalities.baseline);
+    shown.push(
+      table(`In ${scale(found, label)}`, rows),
+      element("p", { class: "hint" }, `From nothing ${sum(modalities.baseline, label)}, with these parts ${sum(together, label)}. Exact Shapley values: they add up.`),
+    );
+  }
+  const missing = modalities.missing.length ? `Not given: ${modalities.missing.map(titleOf).join(", ")}.` : "Every part was given.";
+  return [...shown, element("p", { class: "missing" }, missing)];
+}
+
+/** Log-odds have a sign; stars and the like are what they are. */
+function sum(value, label) {
+  return label.kind === "ordinal" || label.kind === "regression" ? short(value) : signed(value);
+}
+
+function scale(found, label) {
+  if (label.kind === "regression") return label.unit || label.name;
+  if (label.kind === "ordinal") return `${label.name.replaceAll("_", " ")}: to the right is more`;
+  const towards = label.kind === "binary" ? label.classes[1] : found.label;
+  return `log-odds: to the right is towards \u201c${towards}\u201d`;
+}

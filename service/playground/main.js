@@ -1,0 +1,201 @@
+// The page: a task is chosen, its record filled, its prediction asked for and shown.
+
+import { answered, failed, summary } from "./answer.js";
+import { addressOf, describeTask, hasKey, listTasks, predict, ProblemError, useKey } from "./api.js";
+import { curl } from "./curl.js";
+import { button, element } from "./element.js";
+import { ofIssue, ofProblem, Place } from "./message.js";
+import { Record } from "./record.js";
+
+const page = Object.fromEntries(
+  ["task", "demo", "about", "case", "samples", "parts", "predict", "coverage", "access", "key", "status", "problem", "result"].map((id) => [id, document.getElementById(id)]),
+);
+const coverage = new Place(page.coverage, document.getElementById("coverage-messages"));
+const access = new Place(page.key, document.getElementById("key-messages"), () => (page.access.open = true));
+
+let task = null;
+let record = null;
+let version = ""; // of the model; empty: the newest, whichever that is
+let asking = null;
+
+// ---- tasks ----
+
+async function start() {
+  await attempt(async () => {
+    const tasks = await listTasks();
+    page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
+    const named = tasks.find((each) => each.name === location.hash.slice(1));
+    page.task.value = (named ?? tasks[0]).name;
+    await choose(page.task.value);
+  });
+}
+
+async function choose(name, model = "") {
+  asking?.abort();
+  page.predict.disabled = true;
+  const found = await describeTask(name, model);
+  if (page.task.value !== name) return; // another was chosen meanwhile
+  task = found;
+  version = model;
+  clear();
+  record = new Record(task, stale);
+  page.parts.replaceChildren(...record.elements);
+  page.samples.replaceChildren(
+    ...task.examples.map((each) => button(each.title, () => show(each.record))),
+    button("Empty", () => fill({}), { class: "quiet" }),
+  );
+  page.demo.hidden = !task.model.demo;
+  page.about.replaceChildren(...about(task));
+  document.title = `${task.title} \u2013 LANISTR playground`;
+  page.result.replaceChildren(element("p", { class: "empty" }, "Fill any part of the record, or choose a sample case. Parts that are left empty count as missing."));
+  page.status.textContent = "";
+  page.predict.disabled = false;
+}
+
+function about(task) {
+  const { model } = task;
+  const figures = Object.entries(task.metrics).map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toFixed(3)}`);
+  return [
+    element("p", {}, task.description),
+    element("p", { class: "model" }, "Model ", element("strong", {}, model.name), ", version ", versions(task), `, ${task.precision}, exported ${task.created.slice(0, 10)}`),
+    element(
+      "details",
+      {},
+      element("summary", {}, "About this model"),
+      figures.length ? element("p", {}, `On its test split: ${figures.join(", ")}.`) : null,
+      element("pre", { class: "card", tabindex: "0", role: "region", "aria-label": "Model card" }, task.card),
+    ),
+  ];
+}
+
+/** Return the version, or the choice among several. */
+function versions({ name, model, versions }) {
+  if (versions.length < 2) return element("code", {}, model.version);
+  const made = element("select", { "aria-label": "Version", onchange: () => attempt(() => choose(name, made.value)) });
+  for (const each of versions) made.append(element("option", { value: each, selected: each === model.version }, each));
+  return made;
+}
+
+// ---- cases ----
+
+function fill(example) {
+  record.fill(example);
+  clear();
+  page.status.textContent = "";
+  page.result.replaceChildren(element("p", { class: "empty" }, "The record is empty."));
+}
+
+function show(example) {
+  fill(example);
+  return ask();
+}
+
+async function ask() {
+  asking?.abort();
+  asking = new AbortController();
+  const { signal } = asking;
+  clear();
+  const sent = record.read();
+  const percent = page.coverage.value.trim();
+  const address = addressOf(task.name, share(percent), version);
+  const command = curl(address, sent, record.pictures, hasKey());
+  page.status.textContent = "Asking\u2026";
+  page.result.setAttribute("aria-busy", "true");
+  await attempt(async () => {
+    const answer = await predict(address, sent, signal);
+    page.result.replaceChildren(...answered(answer, task, { coverage: percent, command, find }));
+    page.status.textContent = summary(answer, task);
+    page.status.classList.add("visually-hidden"); // those who see it see the answer
+    answer.issues.forEach(note);
+    if (!visible(page.result.firstChild)) page.result.scrollIntoView({ block: "start" });
+  });
+  if (!signal.aborted) page.result.removeAttribute("aria-busy");
+}
+
+/** Return a share as the service takes it; what is no number stays what it is. */
+function share(percent) {
+  return percent && Number.isFinite(Number(percent)) ? String(Number((Number(percent) / 100).toPrecision(12))) : percent;
+}
+
+/** Mark the answer as one to another record than that which is on the page now. */
+function stale() {
+  if (!page.result.querySelector(".headline")) return;
+  page.status.textContent = "The record was changed since this prediction.";
+  page.status.classList.remove("visually-hidden");
+  page.status.classList.add("stale");
+  page.result.classList.add("stale");
+}
+
+function clear() {
+  for (const each of [coverage, access]) each.clear();
+  record?.clear();
+  page.problem.replaceChildren();
+  page.status.classList.remove("stale", "visually-hidden");
+  page.result.classList.remove("stale");
+}
+
+// ---- what the service says ----
+
+function find(path) {
+  if (path === "coverage") return coverage;
+  return record?.place(path);
+}
+
+function note(issue) {
+  find(issue.field)?.show(...ofIssue(issue));
+  record?.note(issue);
+}
+
+async function attempt(act) {
+  try {
+    await act();
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    if (!(error instanceof ProblemError)) throw error;
+    const { problem, status } = error;
+    page.status.textContent = "";
+    page.result.replaceChildren();
+    page.problem.replaceChildren(...failed(problem, find));
+    problem.issues?.forEach(note);
+    const place = status === 401 || status === 403 ? access : problem.field ? find(problem.field) : undefined;
+    place?.show(...ofProblem(problem));
+    place?.focus();
+  }
+}
+
+function visible(shown) {
+  const { top, bottom } = shown.getBoundingClientRect();
+  return top >= 0 && bottom <= innerHeight;
+}
+
+// ---- hands ----
+
+page.task.addEventListener("change", () => (location.hash = page.task.value));
+addEventListener("hashchange", () => {
+  const name = location.hash.slice(1);
+  if (![...page.task.options].some((each) => each.value === name)) return;
+  page.task.value = name;
+  attempt(() => choose(name));
+});
+page.case.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!page.predict.disabled) ask();
+});
+page.case.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) page.case.requestSubmit();
+});
+page.case.addEventListener("input", (event) => {
+  if (event.target !== page.key) stale();
+});
+page.key.addEventListener("change", () => {
+  useKey(page.key.value);
+  if (!task) start();
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the task
+  document.getElementById("record").focus();
+});
+// A picture that misses its place must not take the page with it.
+for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+
+start();

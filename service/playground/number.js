@@ -1,0 +1,46 @@
+// Numbers: as people read them, and as they type them.
+
+const TYPED = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
+const MINUS = "\u2212";
+
+/** Return a number with as many digits as can be told apart at a glance. */
+export function short(value, digits = 3) {
+  const text = Math.abs(value) >= 10 ** digits ? value.toFixed(0) : value.toPrecision(digits);
+  return (text.includes("e") ? text : String(Number(text))).replace("-", MINUS);
+}
+
+/** Return a number with its sign and two decimals. */
+export function signed(value) {
+  const text = Math.abs(value).toFixed(2);
+  if (Number(text) === 0) return text;
+  return (value < 0 ? MINUS : "+") + text;
+}
+
+/** Return a share as per cent. */
+export function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
+/** Return the number that a text is, or the text itself: whether it will do is the service's to say. */
+export function typed(text) {
+  const value = TYPED.test(text) ? Number(text) : NaN;
+  return Number.isFinite(value) ? value : text;
+}
+
+/** Say which numbers a field takes. */
+export function accepted(spec) {
+  const said = [];
+  if (spec.range) said.push(`${plain(spec.range[0])} to ${plain(spec.range[1])}`);
+  if (spec.unit) said.push(spec.unit);
+  return said.join(" ");
+}
+
+/** Say which numbers are taken for the nearest one in range; nothing where none are. */
+export function clipped(spec) {
+  if (!spec.limits || !spec.range || String(spec.limits) === String(spec.range)) return "";
+  return `(clipped from ${plain(spec.limits[0])} to ${plain(spec.limits[1])})`;
+}
+
+function plain(value) {
+  return String(value).replace("-", MINUS);
+}

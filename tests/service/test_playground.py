@@ -1,0 +1,570 @@
+"""The playground in a real browser, on a real server."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
+
+from lanistr.bundle import write_bundle
+from lanistr.manifest import MANIFEST, read_manifest
+from service.settings import DEMO_BUNDLES
+from tests.browsers import chromium
+from tests.servers import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+STAY = ROOT / "examples" / "stay"
+MARKUP = "<img src=/markup onerror=document.title='ran'>"
+
+expect.set_options(timeout=30_000)
+
+
+# ---- one server, one browser --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(
+    start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The demo tasks, and one whose texts look like markup, in two versions."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for demo in DEMO_BUNDLES.iterdir():
+        shutil.copytree(demo, folder / demo.name)
+    manifest = read_manifest(DEMO_BUNDLES / "rating")
+    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
+    described |= {"task": "hostile", "name": MARKUP}
+
+    def fill(draft: Path, card: str) -> None:
+        shutil.copytree(DEMO_BUNDLES / "rating", draft, dirs_exist_ok=True)
+        (draft / MANIFEST).unlink()
+        task = json.loads((draft / "task.json").read_text())
+        task |= {"name": "hostile", "title": MARKUP, "description": MARKUP}
+        task["label"] |= {"name": MARKUP, "classes": [f"{MARKUP}{i}" for i in range(5)]}
+        task["text"] = {"description": MARKUP, "examples": [MARKUP]}
+        task["tabular"]["fields"]["vote"] |= {"description": MARKUP, "unit": MARKUP}
+        (draft / "task.json").write_text(json.dumps(task))
+        (draft / "MODEL_CARD.md").write_text(card)
+
+    for card in (MARKUP, f"another {MARKUP}"):
+        write_bundle(folder / f"hostile-{len(card)}", partial(fill, card=card), lambda: described)
+    with start_server("--bundles", str(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]:
+    """Open the page on a task; afterwards, say what its console holds and what it asked of whom."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # A browser calls an answer of 4xx an error; to the page it is an answer.
+        if not re.search("/(predict|tasks)", message.location["url"]):
+            said.append(message.text)
+
+    def open_(task: str = "mortality", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", listen)
+        page.goto(f"{served.url}/#{task}")
+        expect(page.locator("#predict")).to_be_enabled()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {each for each in asked if not each.startswith((served.url, "data:"))} == set()
+    assert not [each for each in asked if each.endswith("/markup")]
+
+
+@pytest.fixture
+def details(served: Server) -> Callable[[str], dict[str, Any]]:
+    return lambda task: httpx.get(f"{served.url}/tasks/{task}").json()
+
+
+def choose(page: Page, sample: str) -> None:
+    page.get_by_role("button", name=sample, exact=True).click()
+    await_answer(page)
+
+
+def await_answer(page: Page) -> None:
+    expect(page.locator("#status")).to_contain_text("Predicted:")
+
+
+def ask(page: Page) -> None:
+    page.get_by_role("button", name="Predict").click()
+    await_answer(page)
+
+
+def answer_of(page: Page) -> dict[str, Any]:
+    shown = page.get_by_role("region", name="Answer as JSON", include_hidden=True)
+    return json.loads(shown.text_content() or "")
+
+
+def described(control: Locator) -> str:
+    """Return what a screen reader says after a control's name."""
+    return control.evaluate(
+        "e => (e.getAttribute('aria-describedby') || '').split(' ').filter(Boolean)"
+        ".map(id => document.getElementById(id).textContent).join(' ')"
+    )
+
+
+def violations(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {n['html'][:120]}" for each in found for n in each["nodes"]]
+
+
+# ---- what it shows ------------------------------------------------------------------------------
+
+
+def test_the_page_says_what_it_is_and_which_model_answers(open_page, details):
+    page = open_page()
+    model = details("mortality")["model"]
+    expect(
+        page.get_by_text("For research and local validation. Not a medical device.")
+    ).to_be_visible()
+    expect(page.get_by_text("Demo weights.")).to_be_visible()
+    expect(page.locator("#about")).to_contain_text(f"{model['name']}, version {model['version']}")
+    expect(page.get_by_role("link", name="API documentation")).to_have_attribute("href", "docs")
+
+
+@pytest.mark.parametrize("task", ["mortality", "rating"])
+def test_every_sample_case_gives_its_prediction(open_page, served, details, task):
+    page = open_page(task)
+    for example in details(task)["examples"]:
+        choose(page, example["title"])
+        options = {"explain": True, "coverage": 0.9}
+        address = f"{served.url}/predict/{task}"
+        expected = httpx.post(address, params=options, json=example["record"], timeout=60).json()
+        shown = answer_of(page)
+        for key in ("prediction", "modalities", "issues"):
+            assert shown[key] == expected[key], example["title"]
+
+
+def test_a_binary_task_shows_probability_set_and_contributions(open_page):
+    page = open_page()
+    choose(page, "Complete")
+    answer = answer_of(page)
+    shown = page.locator("#result")
+    probability = f"{100 * answer['prediction']['probability']:.1f} %"
+    expect(shown.locator(".headline")).to_contain_text(probability)
+    expect(shown).to_contain_text("Set at 90 % coverage")
+    for name in answer["prediction"]["set"]:
+        expect(shown.get_by_role("row", name=name)).to_contain_text("in the set")
+    for title, part in [("Notes", "text"), ("Pictures", "image"), ("Time series", "timeseries")]:
+        value = answer["modalities"]["contributions"][part]
+        figure = f"{value:+.2f}".replace("-", "\u2212")
+        expect(shown.get_by_role("row", name=title)).to_contain_text(figure)
+
+
+def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
+    page = open_page("rating")
+    choose(page, "Complete, unusual values")
+    found = answer_of(page)["prediction"]
+    table = page.get_by_role("table", name="Probability of each class")
+    for stars, share in found["probabilities"].items():
+        expect(
+            table.get_by_role("row", name=stars, exact=False).filter(
+                has=page.get_by_role("rowheader", name=stars, exact=True)
+            )
+        ).to_contain_text(f"{100 * share:.1f} %")
+    expect(page.locator(".headline")).to_contain_text(f"{found['expected']:.3g} expected stars")
+
+
+@pytest.mark.parametrize(
+    ("found", "label", "words"),
+    [
+        (
+            {"value": 5.25, "interval": [3.0, 8.5]},
+            {"kind": "regression", "name": "days", "unit": "d", "classes": []},
+            ["5.25 d", "Interval at 90 % coverage: 3 to 8.5 d"],
+        ),
+        (
+            {"value": -5.25},
+            {"kind": "regression", "name": "days", "classes": []},
+            ["\u22125.25", "No interval"],
+        ),
+        (
+            {"label": "b", "probabilities": {"a": 0.2, "b": 0.7, "c": 0.1}, "set": ["a", "b"]},
+            {"kind": "multiclass", "name": "kind", "classes": ["a", "b", "c"]},
+            ["b most likely of 3, 70.0 %", "Set at 90 % coverage: a b"],
+        ),
+    ],
+)
+def test_the_kinds_of_label_that_no_demo_has(open_page, found, label, words):
+    page = open_page()
+    text = page.evaluate(
+        "async ([found, label]) => {"
+        "  const { prediction } = await import('/playground/prediction.js');"
+        "  return prediction(found, label, '90').map(each => each.textContent).join(' ');"
+        "}",
+        [found, label],
+    )
+    for each in words:
+        assert each in re.sub(r"\s+", " ", text)
+
+
+def test_another_task_is_chosen_by_name_or_address(open_page):
+    page = open_page("rating")
+    expect(page).to_have_title(re.compile("Stars"))
+    page.get_by_label("Task").select_option("mortality")
+    expect(page).to_have_title(re.compile("In-hospital mortality"))
+    assert page.url.endswith("#mortality")
+    choose(page, "Only text")
+
+
+def test_a_version_is_chosen_where_there_are_several(open_page, details):
+    page = open_page("hostile")
+    newest, older = details("hostile")["versions"]
+    choice = page.get_by_label("Version")
+    expect(choice).to_have_value(newest)
+    choose(page, "Only text")
+    assert answer_of(page)["model"]["version"] == newest
+    choice.select_option(older)
+    expect(page.locator("#predict")).to_be_enabled()
+    choose(page, "Only text")
+    assert answer_of(page)["model"]["version"] == older
+    assert f"version={older}" in page.get_by_role("region", name="Command line").inner_text()
+
+
+def test_the_coverage_chosen_is_the_coverage_asked_for(open_page, served):
+    page = open_page()
+    page.get_by_label("Coverage").fill("60")
+    choose(page, "Complete")
+    expect(page.locator("#result")).to_contain_text("Set at 60 % coverage")
+    assert "coverage=0.6'" in page.get_by_role("region", name="Command line").inner_text()
+
+
+def test_an_answer_to_an_older_record_is_marked(open_page):
+    page = open_page()
+    choose(page, "Complete")
+    page.get_by_label("Age at admission").fill("80")
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
+    ask(page)
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
+
+
+# ---- what it takes ------------------------------------------------------------------------------
+
+
+def test_a_picture_is_dropped_shown_and_used(open_page):
+    page = open_page()
+    drop(page, "chest.jpg", "image/jpeg", (STAY / "chest.jpg").read_bytes())
+    preview = page.get_by_alt_text("Preview of chest.jpg")
+    expect(preview).to_be_visible()
+    page.wait_for_function("document.querySelector('.pictures img').naturalWidth > 0")
+    ask(page)
+    assert answer_of(page)["modalities"]["used"] == ["image"]
+    page.get_by_role("button", name="Remove chest.jpg").click()
+    expect(preview).to_be_hidden()
+
+
+def test_a_file_that_is_no_picture_is_named_at_the_picture(open_page):
+    page = open_page()
+    drop(page, "note.txt", "text/plain", b"no picture at all")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.get_by_role("alert")).to_contain_text("not_an_image")
+    removal = page.get_by_role("button", name="Remove note.txt")
+    expect(removal).to_be_focused()
+    assert "not_an_image" in described(removal)
+
+
+def drop(page: Page, name: str, media_type: str, content: bytes) -> None:
+    transfer = page.evaluate_handle(
+        "([name, type, bytes]) => {"
+        "  const transfer = new DataTransfer();"
+        "  transfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));"
+        "  return transfer;"
+        "}",
+        [name, media_type, list(content)],
+    )
+    page.locator(".drop").dispatch_event("drop", {"dataTransfer": transfer})
+    expect(page.locator(".pictures > li")).to_have_count(1)
+
+
+def test_vitals_are_pasted_as_csv_plotted_and_read_as_the_service_reads_the_file(open_page, served):
+    page = open_page()
+    text = (STAY / "vitals.csv").read_text()
+    page.get_by_text("Paste or open CSV").click()
+    page.get_by_label("CSV, its first line naming the columns").fill(text)
+    page.get_by_role("button", name="Use as series").click()
+    columns = text.splitlines()[0].split(",")
+    expect(page.get_by_role("columnheader")).to_have_count(len(columns) + 1)
+    expect(page.get_by_role("img", name=re.compile("^heart_rate: "))).to_be_visible()
+    ask(page)
+    form = {"timeseries": (None, text)}
+    options = {"explain": True}
+    expected = httpx.post(f"{served.url}/predict/mortality", params=options, files=form, timeout=60)
+    shown = answer_of(page)
+    assert shown["prediction"] == expected.json()["prediction"]
+    assert shown["issues"] == expected.json()["issues"]
+
+
+def test_cells_copied_from_a_spreadsheet_fill_the_table_from_where_they_are_pasted(open_page):
+    page = open_page()
+    paste(page.get_by_label("hours, row 1", exact=True), "0.5\t60\n1.5\t61\n")
+    expect(page.get_by_label("hours, row 2", exact=True)).to_have_value("1.5")
+    expect(page.get_by_label("diastolic_bp, row 2", exact=True)).to_have_value("61")
+    paste(page.get_by_label("diastolic_bp, row 2", exact=True), "hours,heart_rate\n3,88\n")
+    expect(page.get_by_label("heart_rate, row 1", exact=True)).to_have_value("88")
+    expect(page.get_by_label("hours, row 2", exact=True)).to_be_hidden()
+
+
+def paste(control: Locator, text: str) -> None:
+    control.evaluate(
+        "(control, text) => {"
+        "  const clipboardData = new DataTransfer();"
+        "  clipboardData.setData('text', text);"
+        "  const options = { clipboardData, bubbles: true, cancelable: true };"
+        "  control.dispatchEvent(new ClipboardEvent('paste', options));"
+        "}",
+        text,
+    )
+
+
+def test_a_unit_chosen_for_a_column_or_written_in_a_cell_is_sent(open_page):
+    page = open_page()
+    page.get_by_label("Add a variable").select_option("temperature")
+    page.get_by_label("hours, row 1", exact=True).fill("1")
+    page.get_by_label("temperature, row 1", exact=True).fill("101.2")
+    page.get_by_label("Unit of temperature").select_option("degF")
+    page.get_by_label("diastolic_bp, row 1", exact=True).fill("8 kPa")
+    ask(page)
+    seen = {each["field"]: each["detail"] for each in answer_of(page)["issues"]}
+    assert seen["timeseries[0].temperature"] == "38.4444 degC"
+    assert seen["timeseries[0].diastolic_bp"] == "60.0049 mmHg"
+
+
+def test_a_key_is_sent_as_a_header_and_kept_nowhere(open_page):
+    page = open_page()
+    page.get_by_text("API key").click()
+    page.get_by_label("Key", exact=True).fill("secret-1")
+    page.get_by_label("Key", exact=True).press("Tab")
+    with page.expect_request("**/predict/*") as asked:
+        choose(page, "Only text")
+    assert asked.value.headers["authorization"] == "Bearer secret-1"
+    assert "Bearer $LANISTR_KEY" in page.get_by_role("region", name="Command line").inner_text()
+    assert "secret-1" not in page.content()
+    stored = page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
+    assert stored == [0, 0, ""]
+
+
+def test_a_service_that_wants_a_key_is_asked_again_once_there_is_one(open_page):
+    page = open_page()
+
+    def gate(route: Route) -> None:
+        """Stand before the service, as a gateway with keys would."""
+        if route.request.headers.get("authorization") == "Bearer secret-1":
+            route.continue_()
+        else:
+            problem = {"title": "A key is needed", "code": "no_key", "detail": "no key was sent"}
+            route.fulfill(status=401, json=problem)
+
+    page.route("**/tasks*", gate)
+    page.route("**/tasks/*", gate)
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("A key is needed")
+    key = page.get_by_label("Key", exact=True)
+    expect(key).to_be_focused()
+    assert "no_key" in described(key)
+    page.keyboard.type("secret-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_long_series_is_sent_whole_though_not_all_of_it_is_shown(open_page, tmp_path):
+    page = open_page()
+    lines = [f"{k / 100},{80 + k % 7}" for k in range(4_500)]
+    path = tmp_path / "vitals.csv"
+    path.write_text("\n".join(["hours,heart_rate", *lines[:-1], "44.99,9999"]))
+    page.get_by_text("Paste or open CSV").click()
+    page.get_by_label("Open a CSV file").set_input_files(path)
+    expect(page.get_by_text("4300 further rows are not shown")).to_be_visible()
+    ask(page)
+    answer = answer_of(page)
+    assert [each["field"] for each in answer["issues"]] == ["timeseries[4499].heart_rate"]
+    assert repeated(page, tmp_path)["prediction"] == answer["prediction"]
+    shutil.copy(STAY / "chest.jpg", tmp_path)
+    page.get_by_label("Drop pictures here").set_input_files(tmp_path / "chest.jpg")
+    expect(page.locator(".pictures > li")).to_have_count(1)
+    ask(page)
+    assert repeated(page, tmp_path)["prediction"] == answer_of(page)["prediction"]
+
+
+# ---- what is wrong ------------------------------------------------------------------------------
+
+
+def test_every_issue_stands_beside_its_field(open_page, details):
+    page = open_page()
+    choose(page, "With slips")
+    issues = answer_of(page)["issues"]
+    assert {each["action"] for each in issues} >= {"dropped", "converted", "kept"}
+    assert {each["field"].partition("[")[0].partition(".")[0] for each in issues} == {
+        "tabular",
+        "timeseries",
+    }
+    for issue in issues:
+        page.get_by_role("button", name=issue["field"], exact=True).click()
+        control = page.locator(":focus")
+        assert issue["action"] in described(control).lower()
+        assert issue["detail"] in described(control)
+        name = issue["field"].rpartition(".")[2]
+        label = control.get_attribute("aria-label") or described(control)
+        assert name in label
+        if found := re.match(r"timeseries\[(\d+)\]", issue["field"]):
+            assert label == f"{name}, row {int(found[1]) + 1}"
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "code"),
+    [
+        ("Age at admission", "seventy", "wrong_type"),
+        ("heart_rate, row 1", "fast", "wrong_type"),
+        ("Coverage", "140", "bad_parameter"),
+        ("Coverage", "most", "bad_parameter"),
+    ],
+)
+def test_a_problem_stands_at_the_field_it_names(open_page, label, value, code):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    page.get_by_label("hours, row 1", exact=True).fill("1")
+    control = page.get_by_label(label, exact=True)
+    control.fill(value)
+    page.get_by_role("button", name="Predict").click()
+    expect(page.get_by_role("alert")).to_contain_text(code)
+    expect(control).to_be_focused()
+    expect(control).to_have_attribute("aria-invalid", "true")
+    assert code in described(control)
+    control.fill("60")
+    ask(page)
+    expect(page.get_by_role("alert")).to_be_empty()
+    expect(control).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_a_record_without_any_part_is_a_problem_in_words(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Predict").click()
+    expect(page.get_by_role("alert")).to_contain_text("nothing_present")
+
+
+def test_what_looks_like_markup_in_a_task_stays_text(open_page):
+    page = open_page("hostile")
+    choose(page, "With slips")
+    page.get_by_text("About this model").click()
+    assert page.locator("body").inner_text().count(MARKUP) > 5
+    assert page.locator("img[src='/markup']").count() == 0
+    assert "ran" not in page.title().split()
+
+
+# ---- the request again --------------------------------------------------------------------------
+
+
+def repeated(page: Page, folder: Path) -> dict[str, Any]:
+    """Run the command line that the page shows."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    line = page.get_by_role("region", name="Command line").text_content() or ""
+    done = subprocess.run(["sh"], input=line.encode(), cwd=folder, capture_output=True, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_the_command_line_repeats_a_sample_with_its_picture(open_page, tmp_path):
+    page = open_page()
+    choose(page, "Complete")
+    assert repeated(page, tmp_path)["prediction"] == answer_of(page)["prediction"]
+
+
+def test_the_command_line_repeats_files_and_quoted_words(open_page, tmp_path):
+    name = "chest; 'left' \"1\".jpg"
+    shutil.copy(STAY / "chest.jpg", tmp_path / name)
+    page = open_page()
+    choose(page, "With slips")
+    page.get_by_label("Drop pictures here").set_input_files(tmp_path / name)
+    expect(page.locator(".pictures > li")).to_have_count(1)
+    page.get_by_label("Note 1").fill('pt didn\'t wake; "gcs" $HOME `low`\n@second line; type=x')
+    page.get_by_role("button", name="Add a note").click()
+    page.get_by_role("textbox", name="Note 2").fill("@file")
+    ask(page)
+    shown, again = answer_of(page), repeated(page, tmp_path)
+    assert len(shown["modalities"]["used"]) == 4
+    for key in ("prediction", "modalities", "issues"):
+        assert again[key] == shown[key]
+
+
+# ---- for everyone -------------------------------------------------------------------------------
+
+
+def test_the_keyboard_alone_leads_from_the_top_to_a_prediction(open_page):
+    page = open_page()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the record")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#record")).to_be_focused()
+    expect(page.get_by_label("Task")).to_have_value("mortality")
+    age = page.get_by_label("Age at admission")
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if age.evaluate("e => e === document.activeElement"):
+            break
+    page.keyboard.type("71")
+    page.keyboard.press("Enter")
+    await_answer(page)
+    assert answer_of(page)["modalities"]["used"] == ["tabular"]
+    page.get_by_label("Note 1").focus()
+    page.keyboard.type("alert and oriented")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".missing").first).to_have_text("Not given: Pictures, Time series.")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("task", ["mortality", "rating"])
+def test_nothing_stands_in_the_way_of_a_screen_reader(open_page, task, scheme):
+    page = open_page(task, color_scheme=scheme)
+    assert violations(page) == []
+    choose(page, "With slips")
+    assert violations(page) == []
+    page.get_by_label(re.compile("Age at admission|How many readers")).fill("many")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.get_by_role("alert")).to_contain_text("wrong_type")
+    assert violations(page) == []
+
+
+def test_the_page_is_dark_where_the_reader_wants_it_dark(open_page):
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page = open_page(color_scheme=scheme)
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        grounds[scheme] = max(int(each) for each in re.findall(r"\d+", colour)[:3])
+    assert grounds["light"] > 200
+    assert grounds["dark"] < 60
+
+
+@pytest.mark.parametrize("task", ["mortality", "rating"])
+def test_a_narrow_page_does_not_scroll_sideways(open_page, task):
+    page = open_page(task, viewport={"width": 320, "height": 640})
+    for sample in ("Complete", "With slips"):
+        choose(page, sample)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+        expect(page.locator(".headline")).to_be_in_viewport()
