@@ -78,7 +78,7 @@ def _case(answer: PredictionAnswer) -> dict[str, Any]:
         "version": answer.model.version,
         "used": answer.modalities.used,
         "output": answer.prediction
-        and answer.prediction.model_dump(mode="json", exclude_none=True),
+        and answer.prediction.model_dump(mode="json", exclude_unset=True),
         "issues": [
             each.model_dump(mode="json", include={"code", "field", "action"})
             for each in answer.issues

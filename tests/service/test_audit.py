@@ -210,3 +210,35 @@ def test_a_log_that_cannot_be_written_at_all_is_refused_at_the_start(tmp_path):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "cannot write the audit log: No such file or directory" in line
+
+
+def test_cases_of_lists_and_streams_are_on_record_before_they_leave(start_server, tmp_path):
+    file = tmp_path / "audit.jsonl"
+    good, bad = {"tabular": {"age": 71}}, {"tabular": {"agee": 71}}
+    with start_server("--audit", str(file)) as server:
+        place = f"{server.url}/predict/mortality"
+        items = httpx.post(f"{place}/batch", json=[good, bad, good]).json()["items"]
+        assert ["answer" in each for each in items] == [True, False, True]
+        (batch,) = read(file)
+        assert len(batch["cases"]) == 2
+
+        lines = "".join(json.dumps(each) + "\n" for each in [good] * 10 + [bad] + [good] * 10)
+        said = httpx.post(
+            f"{place}/stream", content=lines, headers={"Content-Type": "application/x-ndjson"}
+        )
+        assert len(said.text.splitlines()) == 21
+        streamed = read(file)[1:]
+    assert sum(len(each["cases"]) for each in streamed) == 20
+    assert {each["request"] for each in streamed} == {said.headers["X-Request-ID"]}
+
+
+def test_what_abstains_is_on_record_without_an_output_and_counted(
+    start_server, strict_bundle, tmp_path
+):
+    file = tmp_path / "audit.jsonl"
+    with start_server("--audit", str(file), "--bundles", str(strict_bundle)) as server:
+        assert post(server, {"tabular": {"age": 71}}).json()["status"] == "abstained"
+        (entry,) = read(file)
+        said = httpx.get(f"{server.url}/metrics").text
+    assert entry["cases"][0]["output"] is None
+    assert 'lanistr_cases_abstained_total{parts="tabular",task="mortality"} 1.0' in said
