@@ -43,7 +43,9 @@ inside, arrays are read without pickle. TorchScript is a program; load it of peo
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -67,12 +69,16 @@ from lanistr.manifest import (
     misfit,
     read_json,
     read_manifest,
+    version_of,
 )
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.tasks import TaskSpec
 
 TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"
 CARD, PROOF = "MODEL_CARD.md", "proof.npz"
+
+_LARGEST_PROOF = 256 << 20
+"""Bytes of a proof unpacked: many times those of the paper's sizes."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,11 @@ class Bundle:
         """
         manifest = read_manifest(folder)
         _verify(folder, manifest)
+        for name in (ARRAYS, PROOF) if manifest.format == FORMAT else ():
+            if name not in manifest.files:
+                raise BundleError(
+                    "the bundle lacks a file", code="missing_file", field=str(folder / name)
+                )
         task = TaskSpec.parse(read_json(folder / TASK), BundleError, str(folder / TASK))
         if task.name != manifest.task:
             fault = "the task does not fit the manifest"
@@ -137,20 +148,14 @@ class Bundle:
             BundleError: the bundle has none, or not just the arrays that its graphs take and
                 return.
         """
-        path = str(self.folder / PROOF)
         if PROOF not in self.manifest.files:
             raise BundleError(
                 "the bundle brings nothing to try its graphs with",
                 code="no_proof",
-                field=path,
+                field=str(self.folder / PROOF),
                 accepted="a bundle of format 2; export the run again with this version",
             )
-        data = self.read(PROOF)
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                arrays = dict(archive)
-        except Exception as exc:  # numpy, zipfile and zlib raise what they like
-            raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=path) from exc
+        arrays = _load_arrays(self.folder / PROOF, self.read(PROOF))
         promised = {
             f"{name}/{side}/{each}": tensor
             for build in self.manifest.builds
@@ -190,15 +195,8 @@ def write_bundle(
     Raises:
         BundleError: `folder` holds something that is not a bundle.
     """
-    replaceable = (folder / MANIFEST).is_file() or not folder.exists()
-    if not replaceable and not (folder.is_dir() and not any(folder.iterdir())):
-        raise BundleError(
-            "the folder holds other files",
-            code="not_a_bundle",
-            field=str(folder),
-            accepted="a new folder, an empty one, or an older bundle to be replaced",
-        )
-    with draft_folder(folder) as draft:
+    check_replaceable(folder)
+    with draft_folder(folder.resolve()) as draft:  # "." too, and what a link leads to
         fill(draft)
         files = {
             path.relative_to(draft).as_posix(): FileEntry(
@@ -207,18 +205,60 @@ def write_bundle(
             for path in sorted(draft.rglob("*"))
             if path.is_file()
         }
-        total = hashlib.sha256("".join(files[name].sha256 for name in files).encode())
         manifest = Manifest(
             format=FORMAT,
-            version=total.hexdigest()[:12],
+            version="",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             files=files,
             **describe(),
         )
-        text = json.dumps(manifest.model_dump(), indent=1, ensure_ascii=False)
+        said = manifest.model_dump(mode="json")
+        text = json.dumps(said | {"version": version_of(said)}, indent=1, ensure_ascii=False)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
         bundle = Bundle.open(draft)  # what was written must be readable before it replaces anything
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Check that a bundle may be written in a folder: nothing but an older one is lost by it.
+
+    Raises:
+        BundleError: the folder holds anything else.
+    """
+    found = sorted(folder.rglob("[!.]*")) if folder.is_dir() else [folder] * folder.exists()
+    others = {each.relative_to(folder).as_posix() for each in found if not each.is_dir()}
+    if others and (folder / MANIFEST).is_file():
+        with suppress(BundleError):
+            said = read_json(folder / MANIFEST)
+            if isinstance(said, dict) and "format" in said and isinstance(said.get("files"), dict):
+                others -= {MANIFEST, *said["files"]}
+    if others:
+        raise BundleError(
+            "the folder holds other files",
+            code="not_a_bundle",
+            field=str(folder),
+            seen=min(others),
+            accepted="a new folder, an empty one, or an older bundle to be replaced",
+        )
+
+
+def _load_arrays(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
+    """Unpack arrays, but not more of them than a proof has."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as packed:
+            unpacked = sum(each.file_size for each in packed.infolist())
+        if unpacked > _LARGEST_PROOF:
+            raise misfit(path, "too large", f"{unpacked:,} bytes", f"at most {_LARGEST_PROOF:,}")
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except BundleError:
+        raise
+    except Exception as exc:  # numpy, zipfile and zlib raise what they like
+        raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy hands out the bytes of other members
+            raise misfit(path, f"no array: {name}", None, "members that are arrays")
+    return arrays
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

@@ -89,11 +89,13 @@ def _replace(draft: Path, folder: Path) -> None:
         draft.rename(folder)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(aside / folder.name)
+    old = aside / folder.name
     try:
+        folder.rename(old)
         draft.rename(folder)
-    except OSError:
-        (aside / folder.name).rename(folder)
+    except BaseException:  # also Ctrl-C between the two
+        if old.exists():
+            old.rename(folder)
+        aside.rmdir()
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)

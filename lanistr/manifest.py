@@ -1,5 +1,6 @@
 """What a bundle says of itself: its files, its builds with their graphs, and what was measured."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,9 +125,11 @@ class Manifest(Schema):
     """What the bundle is.
 
     Attributes:
-        format: version of this layout.
+        format: version of the layout on disk; 1 is read as if it said the same in the words of 2.
         name: whose model it is, for people.
-        version: first twelve digits of the hash over all files' hashes.
+        version: first twelve digits of the hash over all that stands here, files' names and hashes
+            included, but for version and date; see `version_of`. Whoever knows it from a source
+            that they trust can tell whether a bundle is the one.
         license: of the weights, in the words of who exported them.
         width: D, the width of a projected token.
         metric: the task's own among `metrics`.
@@ -136,7 +139,7 @@ class Manifest(Schema):
         demo: the weights come from synthetic records; its predictions mean nothing.
     """
 
-    format: Literal[2]
+    format: Literal[1, 2]
     task: str
     name: str
     version: str
@@ -169,9 +172,9 @@ def read_manifest(folder: Path) -> Manifest:
         )
     data = read_json(path)
     found = data.get("format") if isinstance(data, dict) else None
-    if found == 1:
+    if type(found) is int and found == 1:
         data = _from_format_1(data)
-    elif found != FORMAT:
+    elif type(found) is not int or found != FORMAT:
         raise BundleError(
             "unknown bundle format",
             code="unknown_format",
@@ -179,7 +182,21 @@ def read_manifest(folder: Path) -> Manifest:
             seen=found,
             accepted=f"format 1 or {FORMAT}; export the run again with this version",
         )
+    elif data.get("version") != (version := version_of(data)):
+        raise BundleError(
+            "the manifest is not what its version says",
+            code="bad_bundle",
+            field=str(path),
+            seen=data.get("version"),
+            accepted=version,
+        )
     return Manifest.parse(data, BundleError, str(path))
+
+
+def version_of(said: Mapping[str, Any]) -> str:
+    """Return the version of what a manifest says; how it is laid out on the page is all one."""
+    counted = {name: value for name, value in said.items() if name not in ("version", "created")}
+    return hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:12]
 
 
 def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +204,7 @@ def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
     old = dict(data)
     taken = ("precision", "graphs", "parity")
     build = {name: old.pop(name) for name in taken if name in old}
-    return old | {"format": FORMAT, "builds": [{"runtime": "onnx", "bytes": 0, **build}]}
+    return old | {"builds": [{"runtime": "onnx", "bytes": 0, **build}]}
 
 
 def read_json(path: Path) -> Any:

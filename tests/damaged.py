@@ -9,14 +9,17 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from lanistr.manifest import MANIFEST
+from lanistr.manifest import MANIFEST, version_of
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:
-    """Set keys of the manifest; None removes one."""
+    """Set keys of the manifest, and its version; None removes one."""
     path = folder / MANIFEST
     manifest = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({k: v for k, v in manifest.items() if v is not None}))
+    manifest = {k: v for k, v in manifest.items() if v is not None}
+    if "version" not in changes:
+        manifest["version"] = version_of(manifest)
+    path.write_text(json.dumps(manifest))
 
 
 def change_build(folder: Path, change: Callable[[dict[str, Any]], object], number: int = 0) -> None:

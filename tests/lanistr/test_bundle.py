@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanistr.bundle import PROOF, Bundle, write_bundle
+from lanistr.bundle import ARRAYS, CARD, PROOF, Bundle, write_bundle
 from lanistr.errors import BundleError
-from lanistr.manifest import MANIFEST, Tensor, read_manifest
+from lanistr.manifest import MANIFEST, Tensor, read_manifest, version_of
 from service.settings import DEMO_BUNDLES
 from tests.damaged import change_build, change_manifest, put, to_format_1
 
@@ -404,14 +404,77 @@ def test_a_proof_of_other_arrays_than_the_graphs_is_refused(
         Bundle.open(folder).proof()
 
 
-def test_a_bundle_without_a_proof_can_be_served_but_not_tried(folder: Path):
-    (folder / PROOF).unlink()
+@pytest.mark.parametrize("name", [ARRAYS, PROOF])
+def test_a_bundle_without_what_readers_depend_on_is_refused(folder: Path, name: str):
+    (folder / name).unlink()
     files = json.loads((folder / MANIFEST).read_text())["files"]
-    change_manifest(folder, files={n: each for n, each in files.items() if n != PROOF})
+    change_manifest(folder, files={n: each for n, each in files.items() if n != name})
+    error = refused(folder)
+    assert (error.code, error.field) == ("missing_file", str(folder / name))
+
+
+def test_an_older_bundle_without_a_proof_can_be_served_but_not_tried(folder: Path):
+    to_format_1(folder)
+    (folder / PROOF).unlink()
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["files"][PROOF]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
     bundle = Bundle.open(folder)
     with pytest.raises(BundleError, match="nothing to try its graphs with") as caught:
         bundle.proof()
     assert caught.value.code == "no_proof"
+
+
+def test_what_is_packed_beside_the_arrays_is_refused(folder: Path):
+    packed = io.BytesIO((folder / PROOF).read_bytes())
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.writestr("readme.txt", b"hello")
+    put(folder, PROOF, packed.getvalue())
+    with pytest.raises(BundleError, match=r"no array: readme\.txt"):
+        Bundle.open(folder).proof()
+
+
+def test_a_proof_that_unpacks_to_too_much_is_not_unpacked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lanistr.bundle._LARGEST_PROOF", 1000)
+    with pytest.raises(BundleError, match="too large"):
+        Bundle.open(folder).proof()
+
+
+# ---- its version --------------------------------------------------------------------------------
+
+
+def test_a_version_that_is_not_that_of_the_manifest_is_refused(folder: Path):
+    change_manifest(folder, version="deadbeef0000")
+    error = refused(folder)
+    assert error.message.startswith("the manifest is not what its version says")
+    assert error.seen == "deadbeef0000"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda said: said.update(demo=False),
+        lambda said: said["metrics"].update(accuracy=1.0),
+        lambda said: said["builds"][0].update(fall=-3.0),
+        lambda said: said["files"][CARD].update(sha256="0" * 64),
+        lambda said: said["files"].update(other=said["files"].pop(CARD)),
+    ],
+)
+def test_the_version_covers_all_that_a_manifest_says(folder: Path, change: Any):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    assert version_of(manifest) != manifest["version"]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert "not what its version says" in refused(folder).message
+
+
+def test_the_version_hangs_neither_on_the_date_nor_on_the_layout_of_the_page(folder: Path):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["created"] = "2020-01-01T00:00:00+00:00"
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=7))
+    assert Bundle.open(folder).manifest.version == manifest["version"]
 
 
 def test_a_named_axis_takes_any_number_but_none():
@@ -449,16 +512,71 @@ def test_the_version_follows_the_contents(tmp_path: Path):
 
 
 def test_an_older_bundle_is_replaced_as_a_whole(folder: Path):
-    (folder / "left-over.txt").write_text("of the older one")
+    with (folder / CARD).open("a") as card:  # damaged, but a bundle
+        card.write("more")
 
     def fill(draft: Path) -> None:
-        assert (folder / "left-over.txt").exists()  # the older one stands until the end
+        assert (folder / CARD).read_text().endswith("more")  # the older one stands until the end
         copy_demo(draft)
 
     write_bundle(folder, fill, described)
-    assert not (folder / "left-over.txt").exists()
+    assert not (folder / CARD).read_text().endswith("more")
     assert list(folder.parent.iterdir()) == [folder]
     Bundle.open(folder)
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "my web app"}', "[]", "not JSON", None])
+def test_what_is_no_bundle_is_not_replaced(tmp_path: Path, manifest: str | None):
+    place = tmp_path / "app"
+    (place / "text").mkdir(parents=True)
+    (place / "text/thesis.txt").write_text("years of work")
+    if manifest is not None:
+        (place / MANIFEST).write_text(manifest)
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(place, copy_demo, described)
+    assert caught.value.seen == (MANIFEST if manifest is not None else "text/thesis.txt")
+    assert (place / "text/thesis.txt").read_text() == "years of work"
+
+
+def test_notes_that_somebody_put_into_a_bundle_are_not_lost(folder: Path):
+    (folder / "notes.txt").write_text("where it came from")
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(folder, copy_demo, described)
+    assert caught.value.seen == "notes.txt"
+    assert (folder / "notes.txt").is_file()
+
+
+def test_a_bundle_can_be_written_where_one_stands_and_where_a_link_leads(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    link = tmp_path / "current"
+    link.symlink_to(folder)
+    assert write_bundle(link, copy_demo, described).folder == link
+    assert link.is_symlink()
+    Bundle.open(folder)
+    monkeypatch.chdir(folder)
+    write_bundle(Path(), copy_demo, described)
+    assert list(folder.parent.iterdir()) == [folder]
+    Bundle.open(folder)
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError])
+def test_an_interruption_between_the_renames_leaves_the_older_bundle(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+):
+    before = (folder / MANIFEST).read_bytes()
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if "-draft-" in self.name:
+            raise fault
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(fault):
+        write_bundle(folder, copy_demo, described)
+    assert (folder / MANIFEST).read_bytes() == before
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path):

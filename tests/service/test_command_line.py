@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from service.settings import DEMO_BUNDLES
+from tests.damaged import change_build
 
 
 def fails(*options: str) -> str:
@@ -66,10 +67,12 @@ def test_a_missing_file_is_refused(copy: Path):
 
 
 def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
-    manifest = json.loads((copy / "manifest.json").read_text())
-    for build in manifest["builds"]:
-        build["graphs"]["image"]["inputs"]["pixels"]["shape"][1] = 1
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    for number in range(2):
+        change_build(
+            copy,
+            lambda build: build["graphs"]["image"]["inputs"]["pixels"]["shape"].__setitem__(1, 1),
+            number,
+        )
     assert "not what the manifest says: shapes" in fails("--bundles", str(copy))
 
 
