@@ -14,6 +14,7 @@ from lanistr.bundle import Bundle
 from service import telemetry
 from service.api import batch, embed, health, oip, playground, predict, problems, stream, tasks
 from service.api.access import Access
+from service.api.deadline import Deadline
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
 from service.api.openapi import document
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
             cache,
             budget=settings.batch_tokens,
             places=settings.queue,
+            longest=settings.queue_seconds,
             most_tokens=settings.case_tokens,
             most_pixels=settings.pixels,
             metrics=metrics.task(bundle.task.name),
@@ -108,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.status = "starting"
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
+    app.add_middleware(Deadline, longest=settings.answer_seconds)
     app.add_middleware(Record)
     app.add_middleware(Access)
     app.add_middleware(Security)

@@ -43,6 +43,12 @@ class Settings(Schema):
         ge=1,
         description="requests of one task inside at a time; further ones get 503 with Retry-After",
     )
+    queue_seconds: float = Field(
+        default=120,
+        gt=0,
+        description="work that requests inside may have before them; with more, further ones get "
+        "503 with Retry-After",
+    )
     batch_tokens: int = Field(
         default=8192, ge=1, description="tokens that are encoded or fused in one run"
     )
@@ -61,6 +67,12 @@ class Settings(Schema):
     )
     body_seconds: float = Field(
         default=30, gt=0, description="how long a body may take to arrive before it gets 408"
+    )
+    answer_seconds: float = Field(
+        default=300,
+        gt=0,
+        description="how long an answer may take before it is a 504; a client may ask for less, by "
+        "X-Request-Timeout-Ms",
     )
     header_seconds: float = Field(
         default=10, gt=0, description="how long headers may take to arrive before they get 408"

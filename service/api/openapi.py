@@ -128,6 +128,15 @@ def _one(task: TaskSpec) -> Schema:
     }
 
 
+_TIMEOUT: Schema = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 1},
+    "description": "after so many milliseconds the request is dropped and answered with 504",
+}
+
+
 def _record_name(task: TaskSpec) -> str:
     return f"{task.name}_record"
 
@@ -146,7 +155,7 @@ def _parameters(tag: str) -> list[Schema]:
         {"name": name, "in": "query", "required": False, "schema": schema}
         for name, schema in properties.items()
         if tag == "predict" or name == "version"
-    ]
+    ] + [_TIMEOUT]
 
 
 def _responses(gives: Schema) -> Schema:

@@ -76,6 +76,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     # ours
     "internal": (500, "The service failed"),
     "audit_unavailable": (503, "The audit log cannot be written"),
+    "deadline_exceeded": (504, "There was no answer in time"),
     "too_busy": (503, "Too many requests are waiting"),
 }
 """Status and title by code."""

@@ -1,5 +1,6 @@
 """One bundle at work: from the record of a request to a prediction or an embedding."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -107,6 +108,7 @@ class Predictor:
         cache: of what encoders return, shared too.
         budget: tokens of one run.
         places: requests inside at once.
+        longest: seconds of work before which nobody else is let in.
         most_tokens: of one case, encoded and fused; None for no limit.
         most_pixels: of all pictures of a case, where the bundle allows more.
         metrics: where it is noted what comes in and what it takes.
@@ -121,6 +123,7 @@ class Predictor:
         *,
         budget: int,
         places: int,
+        longest: float = math.inf,
         most_tokens: int | None = None,
         most_pixels: int | None = None,
         metrics: TaskMetrics | None = None,
@@ -138,18 +141,23 @@ class Predictor:
         self._cost = Cost(self._graphs)
         self._keys = RowKeys(bundle.manifest.version, backend.build.name)
         width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
-        longest = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
+        words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
         runner = Runner(
             backend,
             self._cost,
             cache,
             width=width,
             budget=budget,
-            together=paying(backend, width, longest),
+            together=paying(backend, width, words),
             metrics=self._metrics,
         )
         self.scheduler: Scheduler[Job, Result] = Scheduler(
-            runner, runner.cost, budget=budget, places=places, metrics=self._metrics
+            runner,
+            runner.cost,
+            budget=budget,
+            places=places,
+            longest=longest,
+            metrics=self._metrics,
         )
 
     async def close(self) -> None:

@@ -81,6 +81,8 @@ class Scheduler(Generic[JobT, ResultT]):
         cost: of a job, in the unit of the budget.
         budget: what one call of `run` takes at most, a single dearer job aside.
         places: requests that may be inside at once, see `place`.
+        longest: seconds that those inside may have before them, as far as can be told, for a
+            further one to be let in.
         moment: seconds that a batch may take, as far as can be told from those before.
         metrics: where queue and batches are noted.
     """
@@ -92,6 +94,7 @@ class Scheduler(Generic[JobT, ResultT]):
         *,
         budget: int,
         places: int,
+        longest: float = math.inf,
         moment: float = 0.05,
         metrics: TaskMetrics | None = None,
     ) -> None:
@@ -100,7 +103,10 @@ class Scheduler(Generic[JobT, ResultT]):
         self._cost = cost
         self._budget = budget
         self._places = places
+        self._longest = longest
         self._inside = 0
+        self._waiting = 0
+        self._owed = 0
         self._moment = moment
         self._seconds_a_job = RunningMean()
         self._seconds_a_unit = RunningMean()
@@ -133,11 +139,11 @@ class Scheduler(Generic[JobT, ResultT]):
         """Hold one of the places, from the body of a request to its answer.
 
         Raises:
-            TooBusyError: none is free.
+            TooBusyError: none is free, or those inside have too much before them.
         """
-        if self._inside >= self._places:
-            wait = math.ceil(self._inside * self._seconds_a_job.value)
-            raise TooBusyError(max(1, wait), self._inside)
+        wait = self._wait()
+        if self._inside >= self._places or wait > self._longest:
+            raise TooBusyError(max(1, math.ceil(wait)), self._inside)
         self._inside += 1
         self._empty.clear()
         try:
@@ -146,6 +152,11 @@ class Scheduler(Generic[JobT, ResultT]):
             self._inside -= 1
             if not self._inside:
                 self._empty.set()
+
+    def _wait(self) -> float:
+        """Return how many seconds those inside will take, by what others took before them."""
+        coming = max(0, self._inside - self._waiting)  # whose cost is not known yet
+        return self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.
@@ -157,6 +168,8 @@ class Scheduler(Generic[JobT, ResultT]):
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(job, self._cost(job), future)
         self._queue.append(waiter)
+        self._waiting += 1
+        self._owed += waiter.cost
         self._metrics.queued(waiter.cost)
         self._arrived.set()
         return await future
@@ -181,9 +194,15 @@ class Scheduler(Generic[JobT, ResultT]):
                     break
                 batch.append(first)
                 spent += first.cost
+            else:
+                self._settle(first)
             self._queue.popleft()
             self._metrics.left_queue(first.cost)
         return batch
+
+    def _settle(self, waiter: _Waiter[JobT, ResultT]) -> None:
+        self._waiting -= 1
+        self._owed -= waiter.cost
 
     async def _serve(self, batch: list[_Waiter[JobT, ResultT]]) -> None:
         started = perf_counter()
@@ -197,6 +216,7 @@ class Scheduler(Generic[JobT, ResultT]):
         self._seconds_a_job.add(seconds / len(batch))
         self._seconds_a_unit.add(seconds / sum(waiter.cost for waiter in batch))
         for waiter, result in zip(batch, results, strict=True):
+            self._settle(waiter)
             if waiter.future.done():  # left while it ran
                 continue
             if isinstance(result, Exception):

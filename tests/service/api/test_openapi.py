@@ -49,7 +49,7 @@ def test_every_task_has_its_own_address_and_fields(document):
             assert all(each.get("example") for each in content.values() if "encoding" not in each)
             asked = {each["name"] for each in operation["parameters"]}
             usual = set() if path.startswith("/embed") else {"explain", "coverage"}
-            assert asked == usual | {"version"}
+            assert asked == usual | {"version", "X-Request-Timeout-Ms"}
             problems = {str(status) for status, _ in STATUS.values()} - {"405"}
             assert set(operation["responses"]) == {"200"} | problems
             for status in problems:

@@ -151,6 +151,33 @@ async def test_the_time_to_wait_comes_from_what_jobs_took(scheduler, runner, mon
         assert caught.value.retry_after == 15
 
 
+async def test_nobody_is_let_in_before_whom_there_is_too_much_work(runner, monkeypatch):
+    ticks = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
+    scheduler = Scheduler(runner, lambda job: job, budget=100, places=99, longest=60)
+    scheduler.start()
+    await scheduler.submit(1)  # 10 seconds a unit by that clock
+    runner.gate.clear()
+    runner.entered.clear()
+    with scheduler.place(), scheduler.place():
+        first = asyncio.create_task(scheduler.submit(2))
+        await runner.busy()
+        with scheduler.place():  # 20 seconds before it, and 10 for the other who has a place
+            pass
+        second = asyncio.create_task(scheduler.submit(5))
+        await asyncio.sleep(0)
+        with pytest.raises(TooBusyError) as caught, scheduler.place():
+            pass
+        assert caught.value.retry_after == 70
+        second.cancel()
+        runner.gate.set()
+        await first
+        await asyncio.sleep(0.01)
+        with scheduler.place():  # whoever left owes nothing
+            pass
+    await scheduler.close()
+
+
 async def test_closing_finishes_what_waits(runner):
     scheduler = Scheduler(runner, lambda job: job, budget=100, places=9)
     scheduler.start()

@@ -1,0 +1,86 @@
+"""Nobody waits longer than they asked to: past its deadline a request is dropped, with a 504.
+
+What still waits in the queue is then never run. A deadline is until the answer begins; a stream
+has one until its first line has come.
+"""
+
+import asyncio
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lanistr.errors import InputError, LanistrError
+from service.api.problems import respond_to
+
+HEADER = "X-Request-Timeout-Ms"
+
+
+class DeadlineError(LanistrError):
+    """An answer would have come too late."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            "there was no answer in time",
+            code="deadline_exceeded",
+            field=HEADER,
+            seen=f"{1e3 * seconds:g} ms",
+            accepted="a later deadline, or the same when fewer are asking",
+        )
+
+
+class Deadline:
+    """ASGI middleware.
+
+    Args:
+        app: what answers.
+        longest: seconds that a request may take; a client may ask for fewer.
+    """
+
+    def __init__(self, app: ASGIApp, longest: float) -> None:
+        self.app = app
+        self._longest = longest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one exchange on, if it ends in time."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            seconds = min(self._longest, _asked(Headers(scope=scope)))
+        except InputError as exc:
+            await respond_to(Request(scope), exc)(scope, receive, send)
+            return
+        deadline = asyncio.timeout(seconds)
+
+        async def answer(message: Message) -> None:
+            deadline.reschedule(None)
+            await send(message)
+
+        try:
+            async with deadline:
+                await self.app(scope, receive, answer)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            await respond_to(Request(scope), DeadlineError(seconds))(scope, receive, send)
+
+
+def _asked(headers: Headers) -> float:
+    """Return how many seconds the client gives.
+
+    Raises:
+        InputError: it is no number of milliseconds.
+    """
+    said = headers.get(HEADER)
+    if said is None:
+        return float("inf")
+    if not (said.isascii() and said.isdecimal() and int(said[:12]) > 0):
+        raise InputError(
+            "not a time",
+            code="bad_parameter",
+            field=HEADER,
+            seen=said,
+            accepted="a whole number of milliseconds above 0",
+        )
+    return int(said[:12]) / 1e3

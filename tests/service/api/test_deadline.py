@@ -1,0 +1,46 @@
+"""Nobody waits longer than they asked to, and what nobody waits for is not run."""
+
+import json
+
+import httpx
+import pytest
+
+from service.api.deadline import HEADER
+
+
+def test_an_answer_that_comes_too_late_is_a_504_and_is_never_run(start_server, stay):
+    with start_server("--open-metrics", "true") as server:
+        place = f"{server.url}/predict/mortality"
+        said = httpx.post(place, json=stay, headers={HEADER: "1"})
+        assert said.status_code == 504
+        problem = said.json()
+        assert problem["code"] == "deadline_exceeded"
+        assert problem["field"] == HEADER
+        assert problem["seen"] == "1 ms"
+        assert httpx.post(place, json=stay, headers={HEADER: "60000"}).status_code == 200
+        counted = httpx.get(f"{server.url}/metrics").text
+    assert 'code="deadline_exceeded",parts="",status="504",task="mortality"' in counted
+
+
+def test_the_service_has_a_deadline_of_its_own(start_server, stay):
+    with start_server("--answer-seconds", "0.001") as server:
+        said = httpx.post(f"{server.url}/predict/mortality", json=stay, headers={HEADER: "60000"})
+    assert (said.status_code, said.json()["seen"]) == (504, "1 ms")
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "", "1e3", "٣"])
+def test_what_is_no_time_is_refused(client, stay, value):
+    said = client.post("/predict/mortality", json=stay, headers={HEADER: value.encode()})
+    assert (said.status_code, said.json()["code"]) == (422, "bad_parameter")
+    assert said.json()["field"] == HEADER
+
+
+def test_a_stream_may_take_longer_than_that_once_it_has_begun(client, stay):
+    lines = "".join(json.dumps(stay) + "\n" for _ in range(60))
+    said = client.post(
+        "/predict/mortality/stream",
+        content=lines,
+        headers={"Content-Type": "application/x-ndjson", HEADER: "200"},
+    )
+    assert said.status_code == 200
+    assert sum("answer" in json.loads(line) for line in said.text.splitlines()) == 60
