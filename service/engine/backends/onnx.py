@@ -1,11 +1,11 @@
-"""Graphs on onnxruntime, one session a graph, all of them on one pool of threads.
+"""Graphs on onnxruntime, one session a graph, whose threads sleep when they have nothing to do.
 
-Source: spec/export_and_serving.md, "onnxruntime in a server": sessions with pools of their own
-fight for the cores and take four times as long.
+Threads that wait by spinning, as onnxruntime's do unless told otherwise, take the cores from those
+that read the next request: a quarter of the rate was left of tiny models. The one pool that all
+sessions could share cannot be told. docs/log.md has the figures.
 """
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -29,12 +29,6 @@ _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
 
-@cache
-def _share_threads(threads: int) -> None:
-    """Set the size of the one pool that all sessions use. onnxruntime takes it once a process."""
-    onnxruntime.set_global_thread_pool_sizes(threads, 1)
-
-
 class OnnxBackend:
     """The graphs of one bundle as onnxruntime sessions.
 
@@ -43,7 +37,7 @@ class OnnxBackend:
         device: auto takes a GPU if this onnxruntime has one.
         precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it: it is there
             only if the task's metric holds. Else fp32, else whatever there is.
-        threads: of the one pool; the same for all bundles of a process.
+        threads: of a graph; one graph of a bundle runs at a time.
 
     Raises:
         BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
@@ -57,8 +51,8 @@ class OnnxBackend:
         precision: Literal["auto"] | Precision,
         threads: int,
     ) -> None:
-        _share_threads(threads)
         self._bundle = bundle
+        self._threads = threads
         available = onnxruntime.get_available_providers()
         self._providers = [_GPU, _CPU] if device == "auto" and _GPU in available else [_CPU]
         wishes = _FASTEST[self._providers[0]] if precision == "auto" else (precision,)
@@ -87,7 +81,9 @@ class OnnxBackend:
 
     def _load(self, graph: Graph) -> Any:
         options = onnxruntime.SessionOptions()
-        options.use_per_session_threads = False
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         data = self._bundle.read(graph.file)
         return open_session(data, graph, self._source(graph), options, self._providers)
 
