@@ -12,7 +12,10 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
-MANY_RUNS := tests/training/test_resume.py
+# Shares of the test suite, dealt out to whoever is free, the longest first.
+RESUME := tests/training/test_resume.py
+SHARES := '$(RESUME)' 'tests/training --ignore=$(RESUME)' 'tests/service tests/clients' \
+	'tests --ignore=tests/training --ignore=tests/service --ignore=tests/clients'
 
 define train_demo
 	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 4000 --seed 1 \
@@ -32,15 +35,9 @@ serve: $(VENV)/service.stamp  ## the service with both demo bundles
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
 
 test: install  ## the whole test suite, in two processes
-	@mkdir -p build
 	@export OMP_NUM_THREADS=1; \
-	{ $(BIN)/python -m pytest --ignore=tests/training; first=$$?; \
-	  $(BIN)/python -m pytest $(MANY_RUNS); exit $$((first + $$?)); } > build/tests.txt 2>&1 & \
-	beside=$$!; \
-	$(BIN)/python -m pytest tests/training $(addprefix --ignore=,$(MANY_RUNS)); here=$$?; \
-	wait $$beside; there=$$?; \
-	cat build/tests.txt; \
-	exit $$((here + there))
+	printf '%s\n' $(SHARES) | xargs -P 2 -I '{}' $(SHELL) -c \
+		'echo "testing {}"; found=$$($(BIN)/python -m pytest {} 2>&1); failed=$$?; echo "$$found"; exit $$failed'
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
