@@ -348,16 +348,16 @@ def test_a_new_export_replaces_the_older_bundle_and_the_same_run_gives_the_same_
 ) -> None:
     out = tmp_path / "bundle"
     shutil.copytree(stars_bundle, out)
-    (out / "onnx" / "left-over.onnx").write_bytes(b"of an older format")
-    said = command(
-        export.main, "--run", stars_finetuned, "--out", out, "--name", "second", *HOWEVER_BAD
-    )
-    older, newer = Bundle.open(stars_bundle).manifest, Bundle.open(out).manifest
-    assert newer.name == "second"
+    with (out / "MODEL_CARD.md").open("a") as card:  # damaged, but a bundle
+        card.write("more")
+    older = Bundle.open(stars_bundle).manifest
+    again = ("--run", stars_finetuned, "--out", out, "--name", older.name, *HOWEVER_BAD)
+    said = command(export.main, *again)
+    newer = Bundle.open(out).manifest
     assert newer.version == older.version
     assert newer.version in said
     before, after = files(stars_bundle), files(out)
-    del before["manifest.json"], after["manifest.json"]  # name and date differ
+    del before["manifest.json"], after["manifest.json"]  # the date differs
     assert after == before
     assert any(each.endswith(".pt") for each in after)
     assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
