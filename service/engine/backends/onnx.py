@@ -4,7 +4,8 @@ Source: spec/export_and_serving.md, "onnxruntime in a server": sessions with poo
 fight for the cores and take four times as long.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Graph, Precision
+from lanistr.manifest import FUSION, MOST_FALL, Graph, Precision
 from lanistr.modalities import Modality
 from lanistr.session import blamed, open_session, unfit
 from service.engine.backends import Floats, ones
+
+_log = logging.getLogger(__name__)
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _FASTEST: Mapping[str, tuple[Precision, ...]] = {
@@ -35,14 +38,32 @@ def _share_threads(threads: int) -> None:
     onnxruntime.set_global_thread_pool_sizes(threads, 1)
 
 
+def _fit_first(bundle: Bundle, wishes: Sequence[Precision]) -> list[Precision]:
+    """Put last what costs too much of the metric, or nobody knows how much; and say so."""
+    unfit: set[Precision] = set()
+    for build in bundle.manifest.builds:
+        known = build.fall is not None and build.fall <= MOST_FALL
+        if build.runtime == "onnx" and build.precision != "fp32" and not known:
+            unfit.add(build.precision)
+            lost = "unknown" if build.fall is None else f"{build.fall:g}"
+            _log.warning(
+                "%s: %s is passed over unless --precision asks for it or there is no other: "
+                "points of %s lost: %s; accepted: at most %g",
+                *(bundle.folder, build.name, bundle.manifest.metric or "the metric"),
+                *(lost, MOST_FALL),
+            )
+    return sorted(wishes, key=lambda each: each in unfit)
+
+
 class OnnxBackend:
     """The graphs of one bundle as onnxruntime sessions.
 
     Args:
         bundle: whose graphs.
         device: auto takes a GPU if this onnxruntime has one.
-        precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it: it is there
-            only if the task's metric holds. Else fp32, else whatever there is.
+        precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it and says
+            that it costs no more of the task's metric than `MOST_FALL` points. Else fp32, else
+            whatever there is. Asked for by name, it is taken whatever it costs.
         threads: of the one pool; the same for all bundles of a process.
 
     Raises:
@@ -61,7 +82,8 @@ class OnnxBackend:
         self._bundle = bundle
         available = onnxruntime.get_available_providers()
         self._providers = [_GPU, _CPU] if device == "auto" and _GPU in available else [_CPU]
-        wishes = _FASTEST[self._providers[0]] if precision == "auto" else (precision,)
+        fastest = _FASTEST[self._providers[0]]
+        wishes = _fit_first(bundle, fastest) if precision == "auto" else [precision]
         self.build = bundle.build("onnx", *wishes)
         graphs = self.build.graphs
         self._encoders = {each: self._load(graphs[each]) for each in bundle.task.modalities}
