@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -87,6 +88,18 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def leave_when_asked() -> None:
+    """From now on leave on SIGTERM as on an interrupt, so that what was begun is cleared away.
+
+    The exit code is 143, as shells expect.
+    """
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def _is_users(exc: OSError) -> bool:

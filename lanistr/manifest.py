@@ -20,6 +20,9 @@ FUSION = "fusion"
 Runtime = Literal["onnx", "torchscript"]
 Precision = Literal["fp32", "int8", "fp16", "bf16"]
 
+MOST_FALL = 0.5
+"""Points of the task's metric that a reduced precision may lose, unless the user says otherwise."""
+
 
 class FileEntry(Schema):
     """Size and hash of a file of the bundle."""
@@ -76,7 +79,7 @@ class Build(Schema):
         parity: largest difference of each graph's output from the eager model's, as a share of the
             output's largest value where that is above 1; on real cases, see `Extent`.
         proof: the same on the inputs in proof.npz.
-        metrics: on the labelled cases of the test split.
+        metrics: on the labelled cases of the test split, or some of them, see `Extent`.
         fall: points of the task's metric lost against the eager model, on the same cases: 1 is a
             hundredth of a share such as AUROC, or one per cent of an error such as RMSE.
             None: not measured (bundles of format 1).
@@ -108,6 +111,7 @@ class Extent(Schema):
 
     Attributes:
         cases: real ones, of the test split, each counted once.
+        measured: cases of the test split that the metrics of builds rest on; 0: not said.
         batch_sizes: B.
         lengths: of the notes, in tokens; no longer than the longest of the cases.
         subsets: of modalities, all of those that a batch brings.
@@ -115,6 +119,7 @@ class Extent(Schema):
     """
 
     cases: int
+    measured: int = 0
     batch_sizes: tuple[int, ...]
     lengths: tuple[int, ...]
     subsets: int
@@ -134,6 +139,9 @@ class Manifest(Schema):
         width: D, the width of a projected token.
         metric: the task's own among `metrics`.
         metrics: of the eager model on the labelled cases of the test split.
+        most_fall: points of the metric that a reduced build was allowed to lose; None: not said.
+        trained_on: sha256 of the `dataset.json` that the model was trained on; empty: not said.
+        measured_on: likewise of the one whose test split is meant above.
         builds: what can be run, one a runtime and precision; those in fp32 stand first.
         extent: None in bundles of format 1, which did not say.
         demo: the weights come from synthetic records; its predictions mean nothing.
@@ -153,6 +161,9 @@ class Manifest(Schema):
     extent: Extent | None = None
     metric: str = ""
     metrics: dict[str, float]
+    most_fall: float | None = None
+    trained_on: str = ""
+    measured_on: str = ""
     software: dict[str, str]
 
 

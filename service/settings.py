@@ -31,7 +31,7 @@ class Settings(Schema):
     backend: Literal["onnx"] = Field(default="onnx", description="what runs the graphs")
     precision: Literal["auto", "fp32", "int8", "fp16"] = Field(
         default="auto",
-        description="of the graphs; auto: int8 on a CPU, fp16 on a GPU, where the bundle has it",
+        description="of the graphs; auto: int8 on a CPU, fp16 on a GPU, where the metric holds",
     )
     threads: int = Field(
         default_factory=_cores,

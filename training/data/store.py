@@ -10,17 +10,11 @@
 The Arrow files are memory-mapped: opening a data set reads nothing.
 """
 
-import fcntl
 import hashlib
 import json
-import logging
-import os
-import re
-import shutil
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
@@ -31,8 +25,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
-from lanistr.draft import draft_folder, draft_prefix
+from lanistr.draft import draft_folder
 from lanistr.errors import DataError, unknown_name
+from lanistr.leftovers import held, sweep
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
@@ -47,10 +42,6 @@ _DATASET = "dataset.json"
 _ROWS_PER_BATCH = 256
 _CASES_PER_BATCH = 65_536
 _SUBGROUP = "subgroup."
-_YOUNG = 60.0
-"""Seconds for which a draft is left alone, whoever made it."""
-
-log = logging.getLogger(__name__)
 
 
 class DatasetCard(Schema):
@@ -415,37 +406,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
         DataError: `folder` exists and is not empty.
     """
     refuse_filled(folder)
-    _sweep(folder)
-    with ExitStack() as held, draft_folder(folder) as draft:
-        handle = os.open(draft, os.O_RDONLY)
-        held.callback(os.close, handle)  # after the draft has its place
-        _lock(handle)
+    sweep(folder)
+    with ExitStack() as held_too, draft_folder(folder) as draft:
+        held_too.enter_context(held(draft))  # until after the draft has its place
         yield draft
-
-
-def _sweep(folder: Path) -> None:
-    """Remove drafts that nobody holds any more; a young one may be about to be locked."""
-    name = re.compile(re.escape(draft_prefix(folder)) + "[a-z0-9_]{8}")
-    for left in folder.parent.glob(".*") if folder.parent.is_dir() else ():
-        if not name.fullmatch(left.name):
-            continue
-        with ExitStack() as held, suppress(FileNotFoundError):  # another run may sweep too
-            if time.time() - left.stat().st_mtime < _YOUNG:
-                continue
-            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
-            held.callback(os.close, handle)
-            if _lock(handle):
-                log.info("removing %s, which an interrupted run left", left)
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _lock(folder: int) -> bool:
-    """Lock an open folder for as long as it is open; whether that worked."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process has it, or the file system knows no locks
-        return False
-    return True
 
 
 class _Index:

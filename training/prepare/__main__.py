@@ -2,11 +2,9 @@
 
 import argparse
 import logging
-import signal
-import sys
 from collections.abc import Mapping
 
-from lanistr.command import CommandParser, run_command
+from lanistr.command import CommandParser, leave_when_asked, run_command
 from training.prepare import physionet2012
 from training.prepare.amazon import command as amazon
 from training.prepare.amazon import images as amazon_images
@@ -31,7 +29,7 @@ _ALL: Mapping[str, Kind | Step] = {**KINDS, **STEPS}
 def main() -> None:
     """Read the command line, prepare, say what came out."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    signal.signal(signal.SIGTERM, _leave)
+    leave_when_asked()
     arguments = _parser().parse_args()
     if arguments.kind in STEPS:
         STEPS[arguments.kind].run(arguments)
@@ -46,11 +44,6 @@ def main() -> None:
         f"{sum(card.labelled.values())} labelled; missing: "
         + ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items())
     )
-
-
-def _leave(number: int, frame: object) -> None:
-    """Leave as if interrupted, so that what was begun is cleared away."""
-    sys.exit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,7 +5,8 @@ that read the next request: a quarter of the rate was left of tiny models. The o
 sessions could share cannot be told. docs/log.md has the figures.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Graph, Precision
+from lanistr.manifest import FUSION, MOST_FALL, Graph, Precision
 from lanistr.modalities import Modality
 from lanistr.session import blamed, open_session, unfit
 from service.engine.backends import Floats, ones
+
+_log = logging.getLogger(__name__)
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _FASTEST: Mapping[str, tuple[Precision, ...]] = {
@@ -29,14 +32,32 @@ _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
 
+def _fit_first(bundle: Bundle, wishes: Sequence[Precision]) -> list[Precision]:
+    """Put last what costs too much of the metric, or nobody knows how much; and say so."""
+    unfit: set[Precision] = set()
+    for build in bundle.manifest.builds:
+        known = build.fall is not None and build.fall <= MOST_FALL
+        if build.runtime == "onnx" and build.precision != "fp32" and not known:
+            unfit.add(build.precision)
+            lost = "unknown" if build.fall is None else f"{build.fall:g}"
+            _log.warning(
+                "%s: %s is passed over unless --precision asks for it or there is no other: "
+                "points of %s lost: %s; accepted: at most %g",
+                *(bundle.folder, build.name, bundle.manifest.metric or "the metric"),
+                *(lost, MOST_FALL),
+            )
+    return sorted(wishes, key=lambda each: each in unfit)
+
+
 class OnnxBackend:
     """The graphs of one bundle as onnxruntime sessions.
 
     Args:
         bundle: whose graphs.
         device: auto takes a GPU if this onnxruntime has one.
-        precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it: it is there
-            only if the task's metric holds. Else fp32, else whatever there is.
+        precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it and says
+            that it costs no more of the task's metric than `MOST_FALL` points. Else fp32, else
+            whatever there is. Asked for by name, it is taken whatever it costs.
         threads: of a graph; one graph of a bundle runs at a time.
 
     Raises:
@@ -55,7 +76,8 @@ class OnnxBackend:
         self._threads = threads
         available = onnxruntime.get_available_providers()
         self._providers = [_GPU, _CPU] if device == "auto" and _GPU in available else [_CPU]
-        wishes = _FASTEST[self._providers[0]] if precision == "auto" else (precision,)
+        fastest = _FASTEST[self._providers[0]]
+        wishes = _fit_first(bundle, fastest) if precision == "auto" else [precision]
         self.build = bundle.build("onnx", *wishes)
         graphs = self.build.graphs
         self._encoders = {each: self._load(graphs[each]) for each in bundle.task.modalities}

@@ -65,6 +65,20 @@ def test_a_cpu_takes_int8_unless_it_is_told_otherwise(precision, build):
     assert load(DEMO, precision).build.name == f"onnx {build}"
 
 
+@pytest.mark.parametrize("fall", [40, 0.51, None])
+def test_int8_that_costs_too_much_or_nobody_knows_what_is_taken_only_if_asked_for(
+    copy, fall, caplog
+):
+    change_build(copy, lambda build: build.update(fall=fall), 1)
+    assert load(copy).build.name == "onnx fp32"
+    (warning,) = caplog.messages
+    assert "onnx int8 is passed over unless --precision asks for it" in warning
+    assert f"points of auroc lost: {'unknown' if fall is None else fall}" in warning
+    assert load(copy, "int8").build.name == "onnx int8"
+    only(copy, 1)
+    assert load(copy).build.name == "onnx int8"
+
+
 def test_without_int8_a_cpu_takes_float32(copy):
     only(copy, 0)
     assert load(copy).build.name == "onnx fp32"
