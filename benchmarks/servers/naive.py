@@ -6,7 +6,6 @@ cache, and whatever goes wrong is a 500.
     python -m benchmarks.servers.naive --bundle BUNDLE --precision fp32 --port 8000
 """
 
-import argparse
 import base64
 import os
 from pathlib import Path
@@ -19,6 +18,7 @@ from fastapi import FastAPI
 
 from lanistr.batch import stack
 from lanistr.bundle import Bundle
+from lanistr.command import CommandParser, run_command
 from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
@@ -64,14 +64,17 @@ def _session(graph: bytes) -> Any:
 
 def main() -> None:
     """Serve until told to stop."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--port", type=int, required=True)
+    parser = CommandParser(
+        prog="python -m benchmarks.servers.naive",
+        description="Serve a bundle the naive way, to be measured beside the service.",
+    )
+    parser.add_argument("--bundle", type=Path, required=True, help="what is served")
+    parser.add_argument("--precision", default="fp32", help="of the graphs (fp32)")
+    parser.add_argument("--port", type=int, required=True, help="to listen on")
     arguments = parser.parse_args()
     app = make_app(Bundle.open(arguments.bundle), arguments.precision)
     uvicorn.run(app, port=arguments.port, log_level="warning")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
