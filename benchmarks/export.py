@@ -141,7 +141,7 @@ def exported(run: Path, place: Path) -> dict[str, Spent]:
         place: of the bundle.
     """
     cores = os.cpu_count() or 1
-    everything = ("--precision", "fp32", "int8", "fp16", "bf16", "--most-fall", "inf")
+    everything = ("--precision", "fp32", "int8", "fp16", "bf16", "--most-fall", "1000")
     formats = ("--formats", "onnx", "torchscript")
     return {
         "export": call("export", "--run", run, "--out", place, *everything, threads=cores),

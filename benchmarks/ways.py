@@ -10,19 +10,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.cases import example_cases
+from export.cases import example_cases, open_run
 from export.exported import Run as Runnable
 from export.exported import open_graphs
-from export.graphs import GraphSource, graph_sources
+from export.graphs import GraphSource, by_name, graph_sources
 from export.onnx import export_onnx
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
 from lanistr.manifest import Build
-from lanistr.model.checkpoint import from_pretrained
-from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
-from training.data.store import Dataset
-from training.run import Run
 
 PLAIN = "onnx fp32 plain"
 """What the others are held against: float32 without the fused operator of attention."""
@@ -44,9 +40,7 @@ class Way:
 
 def model_sources(run: Path) -> dict[str, GraphSource]:
     """Return the graphs of a fine-tuned run's model as torch has them, by name."""
-    tuned = Run.open(run)
-    dataset = Dataset.open(Path(tuned.config.data))
-    model = from_pretrained(tuned.model_folder, Lanistr)
+    _, dataset, model = open_run(run)
     return graph_sources(model, to_tensors(dataset.batch(example_cases(dataset))))
 
 
@@ -83,8 +77,7 @@ def _eager(source: GraphSource) -> Runnable:
     def run(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
             outputs = source.module(*(inputs[name] for name in source.inputs))
-        several = outputs if isinstance(outputs, tuple) else (outputs,)
-        return dict(zip(source.outputs, several, strict=True))
+        return by_name(source.outputs, outputs)
 
     return run
 

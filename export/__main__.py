@@ -3,39 +3,43 @@
 import argparse
 import json
 import logging
+import math
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from export import verify
 from export.builds import (
-    MOST_FALL,
     OFFERED,
     PRECISIONS,
     USUAL,
     Standard,
     Writer,
     check_fit,
+    figures,
     make_build,
 )
 from export.card import model_card
-from export.cases import chosen_cases, example_cases
-from export.graphs import graph_sources
+from export.cases import chosen_cases, evenly, example_cases, labelled_cases, open_run
+from export.graphs import GraphSource, graph_sources
 from export.parity import Reference, make_proof
 from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, TASK, write_bundle
-from lanistr.command import CommandParser, run_command
+from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import BundleError
-from lanistr.manifest import Build, Precision, Runtime
-from lanistr.model.checkpoint import from_pretrained
+from lanistr.leftovers import held, sweep
+from lanistr.manifest import MOST_FALL, Build, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
-from training.evaluate import evaluate
+from training.evaluate import about, evaluate
 from training.predict import predict
-from training.run import Run, check_fits, check_predicts, versions
+from training.run import Run, versions
 
 EXAMPLE = "python -m export --run runs/stays-ft --out bundles/mortality"
 
@@ -45,7 +49,9 @@ log = logging.getLogger("export")
 def main() -> None:
     """Export, or verify, as the command line says."""
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("export").setLevel(logging.INFO)
+    for name in ("export", "lanistr.leftovers"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    leave_when_asked()
     if sys.argv[1:2] == ["verify"]:
         verify.main(sys.argv[2:])
         return
@@ -54,67 +60,21 @@ def main() -> None:
     wanted = _wanted(parser, arguments)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
 
-    # ---- the run and real cases ----------------------------------------------------------------
-    run = Run.open(arguments.run)
-    dataset = Dataset.open(arguments.data or Path(run.config.data))
-    check_predicts(run, dataset)
-    check_fits(run, dataset)
-    model = from_pretrained(run.model_folder, Lanistr)
-    test, temperature = dataset.rows("test", labelled=True), run.calibration().temperature
-    report = evaluate(
-        predict(model, dataset, test, torch.device("cpu")) / temperature, dataset, test
-    )
-    metrics = {name: each for name, each in report["all"]["metrics"].items() if each is not None}
-
-    # ---- what the model makes of them, and of inputs made by chance -----------------------------
-    examples = example_cases(dataset)
-    reference = Reference.of(model, dataset, chosen_cases(dataset))
-    proof = make_proof(model)
-    standard = Standard(model, reference, proof, dataset, metrics, temperature)
+    # ---- the run, and graphs that it can be exported as ------------------------------------------
+    run, dataset, model = open_run(arguments.run, arguments.data)
+    sources = graph_sources(model, to_tensors(dataset.batch(example_cases(dataset))))
 
     # ---- the bundle, whole or not at all -------------------------------------------------------
-    builds: list[Build] = []
+    out = arguments.out.resolve()  # a link stays one, and what it names is replaced
+    found: dict[str, Any] = {}
+    sweep(out)
+    with ExitStack() as until_in_place:
 
-    def fill(draft: Path) -> None:
-        (draft / TASK).write_text(_json(run.task.model_dump(mode="json")), encoding="utf-8")
-        preprocessor = run.preprocessor()
-        preprocessor.save(draft)
-        (draft / ARRAYS).write_text(_json(preprocessor.describe()), encoding="utf-8")
-        calibration = run.calibration().model_dump(mode="json")
-        (draft / CALIBRATION).write_text(_json(calibration), encoding="utf-8")
-        np.savez(draft / PROOF, allow_pickle=False, **proof)
-        writer = Writer(draft, graph_sources(model, to_tensors(dataset.batch(examples))))
-        for runtime, precision in wanted:
-            try:
-                build = make_build(writer, standard, runtime, precision)
-                check_fit(build, run.task.metric, arguments.most_fall)
-            except BundleError as unfit:
-                if precision == "fp32" or arguments.precision:
-                    raise
-                log.warning("left out: %s", unfit)
-            else:
-                builds.append(build)
-        writer.keep(builds)
-        card = model_card(run, dataset, report, builds, arguments.license)
-        (draft / CARD).write_text(card, encoding="utf-8")
+        def fill(draft: Path) -> None:
+            until_in_place.enter_context(held(draft))
+            found.update(_fill(draft, run, dataset, model, sources, wanted, arguments))
 
-    bundle = write_bundle(
-        arguments.out,
-        fill,
-        lambda: {
-            "task": run.task.name,
-            "name": arguments.name or arguments.run.name,
-            "source_run": str(arguments.run),
-            "license": arguments.license,
-            "width": model.config.fusion.width,
-            "demo": run.config.synthetic,
-            "builds": builds,
-            "extent": reference.extent(),
-            "metric": run.task.metric,
-            "metrics": metrics,
-            "software": versions() | {each: version(each) for each in ("onnx", "onnxruntime")},
-        },
-    )
+        bundle = write_bundle(out, fill, lambda: found)
     print(f"{arguments.out}: {bundle.task.name} {bundle.manifest.version}")
     for build in bundle.manifest.builds:
         metric = build.metrics.get(run.task.metric, float("nan"))
@@ -122,6 +82,73 @@ def main() -> None:
             f"  {build.name:16} {build.bytes / 2**20:8.1f} MiB, differs from the model by "
             f"{max(build.parity.values()):.1e} at most, {run.task.metric} {metric:.4f}"
         )
+
+
+def _fill(
+    draft: Path,
+    run: Run,
+    dataset: Dataset,
+    model: Lanistr,
+    sources: Mapping[str, GraphSource],
+    wanted: Sequence[tuple[Runtime, Precision]],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """Write all files but the manifest; return the fields of that one."""
+    # ---- how good the model is ------------------------------------------------------------------
+    tested, temperature = labelled_cases(dataset), run.calibration().temperature
+    outputs = predict(model, dataset, tested, torch.device("cpu")) / temperature
+    report = {"about": about(run, dataset, "test")} | evaluate(outputs, dataset, tested)
+    few = evenly(len(tested), arguments.cases)
+
+    # ---- what it makes of real cases, and of inputs made by chance ------------------------------
+    reference, proof = Reference.of(model, dataset, chosen_cases(dataset)), make_proof(model)
+    before = figures(outputs[few], dataset, tested[few])
+    standard = Standard(model, reference, proof, dataset, tested[few], before, temperature)
+    np.savez(draft / PROOF, allow_pickle=False, **proof)
+
+    # ---- what a reader needs beside the graphs --------------------------------------------------
+    preprocessor = run.preprocessor()
+    preprocessor.save(draft)
+    for file, said in (
+        (TASK, run.task.model_dump(mode="json")),
+        (ARRAYS, preprocessor.describe()),
+        (CALIBRATION, run.calibration().model_dump(mode="json")),
+    ):
+        text = json.dumps(said, indent=1, ensure_ascii=False)
+        (draft / file).write_text(text + "\n", encoding="utf-8")
+
+    # ---- the graphs, in every build that is good enough -----------------------------------------
+    builds: list[Build] = []
+    writer = Writer(draft, sources)
+    for runtime, precision in wanted:
+        try:
+            build = make_build(writer, standard, runtime, precision)
+            check_fit(build, run.task.metric, arguments.most_fall)
+        except BundleError as unfit:
+            if precision == "fp32" or arguments.precision:
+                raise
+            log.warning("left out: %s", unfit)
+        else:
+            builds.append(build)
+    writer.keep(builds)
+    card = model_card(run, dataset, report, builds, len(few), arguments.license)
+    (draft / CARD).write_text(card, encoding="utf-8")
+    return {
+        "task": run.task.name,
+        "name": arguments.name or arguments.run.name,
+        "source_run": str(arguments.run),
+        "license": arguments.license,
+        "width": model.config.fusion.width,
+        "demo": run.config.synthetic,
+        "builds": builds,
+        "extent": reference.extent(len(few)),
+        "metric": run.task.metric,
+        "metrics": figures(outputs, dataset, tested),
+        "most_fall": arguments.most_fall,
+        "trained_on": report["about"]["trained_on_hash"],
+        "measured_on": report["about"]["data_hash"],
+        "software": versions() | {each: version(each) for each in ("onnx", "onnxruntime")},
+    }
 
 
 def _wanted(
@@ -142,8 +169,24 @@ def _wanted(
     return [each for each in offered if each[1] in (arguments.precision or USUAL)]
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+def _points(word: str) -> float:
+    points = float(word)
+    if not math.isfinite(points):
+        raise argparse.ArgumentTypeError(f"seen {word!r}; accepted: a finite number of points")
+    return points
+
+
+def _cases(word: str) -> int:
+    cases = int(word)
+    if cases < 1:
+        raise argparse.ArgumentTypeError(f"seen {word!r}; accepted: 1 or more")
+    return cases
+
+
+def _words(words: str) -> str:
+    if not words.strip():
+        raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: at least a word")
+    return words.strip()
 
 
 def _parser() -> CommandParser:
@@ -156,7 +199,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--run", required=True, type=Path, help="fine-tuned run")
     parser.add_argument("--out", required=True, type=Path, help="bundle to write")
     parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
-    parser.add_argument("--name", help="name of the model (default: the run's)")
+    parser.add_argument("--name", type=_words, help="name of the model (default: the run's)")
     formats = list(OFFERED)
     parser.add_argument(
         "--formats", nargs="+", choices=formats, default=formats, help="of the graphs (both)"
@@ -170,13 +213,22 @@ def _parser() -> CommandParser:
     )
     parser.add_argument(
         "--most-fall",
-        type=float,
+        type=_points,
         default=MOST_FALL,
         metavar="POINTS",
         help="what a reduced precision may lose of the task's metric on the test split "
         f"({MOST_FALL:g}; a point is 0.01 of AUROC and the like, 1%% of RMSE and the like)",
     )
-    parser.add_argument("--license", default="not stated", help="of the weights, for the card")
+    parser.add_argument(
+        "--cases",
+        type=_cases,
+        metavar="N",
+        help="measure the metric of builds on so many labelled cases of the test split, drawn "
+        "evenly (all)",
+    )
+    parser.add_argument(
+        "--license", type=_words, default="not stated", help="of the weights, for the card"
+    )
     return parser
 
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from export.exported import Exported, open_graphs
+from export.exported import Exported, Run, open_graphs
 from export.graphs import GraphSource
 from export.onnx import Signature, export_onnx
-from export.parity import BOUND, Proof, Reference, try_proof
+from export.parity import BOUND, Proof, Reference, naming, try_proof
 from export.reduce import reduce_onnx
 from export.torchscript import export_torchscript
 from lanistr.errors import BundleError
@@ -34,7 +36,6 @@ OFFERED: Mapping[Runtime, Sequence[Precision]] = {
 }
 PRECISIONS: Sequence[Precision] = ("fp32", "int8", "fp16", "bf16")
 USUAL: Sequence[Precision] = ("fp32", "int8")
-MOST_FALL = 0.5
 
 _FAR_OFF = 0.05
 """Difference of an encoder's tokens, as a share of the largest, above which it stays at float32."""
@@ -109,8 +110,9 @@ class Standard:
         model: in evaluation mode, on the CPU.
         reference: what it makes of real cases.
         proof: what it makes of inputs made by chance.
-        dataset: whose test split the metric is measured on.
-        metrics: of the model there; without those that the split does not determine.
+        dataset: where the cases stand that metrics are measured on.
+        rows: (N,) which they are.
+        metrics: of the model there, see `figures`.
         temperature: of the run's calibration.
     """
 
@@ -118,6 +120,7 @@ class Standard:
     reference: Reference
     proof: Proof
     dataset: Dataset
+    rows: NDArray[np.int64]
     metrics: Mapping[str, float]
     temperature: float
 
@@ -130,20 +133,18 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
         BundleError: a graph cannot be exported.
     """
     graphs = {name: writer.write(name, runtime, precision) for name in writer.sources}
-    build, exported = _compared(writer, standard, runtime, precision, graphs)
+    build, opened = _compared(writer, standard, runtime, precision, graphs)
     parity = build.parity.items()
     far = [name for name, difference in parity if name != FUSION and difference > _FAR_OFF]
     if far:
         log.info("%s: %s stays at fp32", build.name, ", ".join(far))
         graphs |= {name: writer.write(name, runtime, "fp32") for name in far}
-        build, exported = _compared(writer, standard, runtime, precision, graphs, far)
+        build, opened = _compared(writer, standard, runtime, precision, graphs, far)
     dataset, metric = standard.dataset, standard.dataset.task.metric
-    rows = dataset.rows("test", labelled=True)
     size = 1 if build.alone else _TOGETHER  # as it is served
-    found = predict(exported, dataset, rows, torch.device("cpu"), size)
-    outputs = found / standard.temperature
-    figures = measure(outputs, dataset.labels[rows], dataset.task.label)
-    metrics = {name: each for name, value in figures.items() if (each := known(value)) is not None}
+    exported = Exported(standard.model, opened, alone=build.alone)
+    found = predict(exported, dataset, standard.rows, torch.device("cpu"), size)
+    metrics = figures(found / standard.temperature, dataset, standard.rows)
     fall = points_lost(metric, standard.metrics.get(metric), metrics.get(metric))
     return build.model_copy(update={"metrics": metrics, "fall": fall})
 
@@ -155,7 +156,7 @@ def _compared(
     precision: Precision,
     graphs: Mapping[str, Graph],
     whole: Sequence[str] = (),
-) -> tuple[Build, Exported]:
+) -> tuple[Build, dict[str, Run]]:
     """Run the graphs beside the model, those named in `whole` at float32."""
     paths = {graph.file: writer.draft / graph.file for graph in graphs.values()}
     build = Build(
@@ -169,10 +170,25 @@ def _compared(
     opened = open_graphs(build, lambda file: paths[file].read_bytes())
     exported = Exported(standard.model, opened)
     bounds = dict.fromkeys(opened, BOUND if precision == "fp32" else math.inf)
-    parity = standard.reference.differences(exported, bounds)
-    proof = try_proof(standard.proof, opened, bounds)
+    with naming(build):
+        parity = standard.reference.differences(exported, bounds)
+        proof = try_proof(standard.proof, opened, bounds)
     ordered = {name: parity[name] for name in graphs}
-    return build.model_copy(update={"parity": ordered, "proof": proof}), exported
+    return build.model_copy(update={"parity": ordered, "proof": proof}), opened
+
+
+def figures(
+    outputs: NDArray[np.float32], dataset: Dataset, rows: NDArray[np.int64]
+) -> dict[str, float]:
+    """Return by name the metrics that the cases determine.
+
+    Args:
+        outputs: (N, C) of the head, divided by the temperature; (N, 1) for regression.
+        dataset: where the cases stand.
+        rows: (N,) which they are.
+    """
+    found = measure(outputs, dataset.labels[rows], dataset.task.label)
+    return {name: each for name, value in found.items() if (each := known(value)) is not None}
 
 
 def points_lost(metric: str, before: float | None, after: float | None) -> float | None:

@@ -17,18 +17,20 @@ def model_card(
     dataset: Dataset,
     report: Mapping[str, Any],
     builds: Sequence[Build],
+    measured: int,
     license: str,
 ) -> str:
     """Return the card as Markdown.
 
     Args:
         run: the fine-tuned run.
-        dataset: what it was trained and tested on.
-        report: of `training.evaluate.evaluate`, on the test split.
+        dataset: what it was tested on.
+        report: of `training.evaluate`, on the test split: `about` and what `evaluate` returns.
         builds: of the bundle.
+        measured: cases that their metric rests on.
         license: of the weights.
     """
-    task, card = run.task, dataset.card
+    task = run.task
     lines = [f"# {task.title}", ""]
     if run.config.synthetic:
         lines += [_DEMO]
@@ -37,12 +39,8 @@ def model_card(
         "",
         "## Data",
         "",
-        f"- Cases: {', '.join(f'{n} {split}' for split, n in card.cases.items())}; "
-        f"labelled: {', '.join(f'{n} {split}' for split, n in card.labelled.items())}.",
-        "- Missing: " + ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items()) + ".",
-        f"- Source: {card.source.get('from', 'unknown')}; sha256 of `dataset.json` "
-        f"{run.config.data_hash[:12]}….",
-        "- Splits share no group (patient, product).",
+        *_data(dataset, report["about"]),
+        *(f"- {caution}" for caution in report["about"]["cautions"]),
         "",
         "## Results on the test split",
         "",
@@ -56,7 +54,8 @@ def model_card(
     ]
     for column, groups in report["by_subgroup"].items():
         lines += ["", f"### By {column}", "", *_table(groups, column)]
-    lines += ["", "## Builds", "", *_builds(builds, task.metric)]
+    lines += ["", "## Builds", "", f"{task.metric} is that of {measured} cases of the test split."]
+    lines += ["", *_builds(builds, task.metric)]
     lines += [
         "",
         "## Use and limits",
@@ -65,8 +64,8 @@ def model_card(
         "  about a person should rest on it.",
         "- A part that a case lacks is left out of the computation, not guessed.",
         "- Probabilities and conformal sets are calibrated on the validation split of the data",
-        "  above, which also chose the best epoch: coverage is a little optimistic. Check both on",
-        "  yours.",
+        "  that the model was trained on, which also chose the best epoch: coverage is a little",
+        "  optimistic. Check both on yours.",
         "",
         "## Licence of the weights",
         "",
@@ -74,6 +73,33 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:
+    """Say what the model was trained and tested on; of data that are not at hand, the hash alone.
+
+    Args:
+        dataset: what it was tested on.
+        about: of `training.evaluate.about`.
+    """
+    card, trained_on, measured_on = dataset.card, about["trained_on_hash"], about["data_hash"]
+    same = trained_on == measured_on
+    splits = list(card.cases) if same else [about["split"]]
+    missing = ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items())
+    said = [
+        f"Cases: {', '.join(f'{card.cases[each]} {each}' for each in splits)}; "
+        f"labelled: {', '.join(f'{card.labelled[each]} {each}' for each in splits)}.",
+        f"Missing: {missing}.",
+        f"Source: {card.source.get('from', 'unknown')}; sha256 of `dataset.json` "
+        f"{measured_on[:12]}….",
+    ]
+    if same:
+        return [*(f"- {each}" for each in said), "- Splits share no group (patient, product)."]
+    return [
+        f"- Trained on other data than it was measured on: sha256 of their `dataset.json` "
+        f"{trained_on[:12]}….",
+        *(f"- Measured on: {each}" for each in said),
+    ]
 
 
 def _builds(builds: Sequence[Build], metric: str) -> list[str]:

@@ -1,12 +1,15 @@
 """Exported graphs in the place of the model that they were made of."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import onnxruntime
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from export.graphs import by_name
 from export.torchscript import load_torchscript
+from lanistr.batch import PADDED
 from lanistr.manifest import FUSION, Build, Graph, Precision
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import Lanistr, Output
@@ -42,11 +45,14 @@ class Exported:
     Args:
         model: lays the tokens side by side; computes nothing else.
         graphs: by name.
+        alone: encoders are given their rows one by one, without padding, as a service does that
+            has such a build, see `Build.alone`. Fusion takes the cases as they come.
     """
 
-    def __init__(self, model: Lanistr, graphs: Mapping[str, Run]) -> None:
+    def __init__(self, model: Lanistr, graphs: Mapping[str, Run], *, alone: bool = False) -> None:
         self._model = model
         self._graphs = graphs
+        self._alone = alone
 
     def __call__(self, batch: TensorBatch) -> Output:
         """Predict for every case of a batch."""
@@ -54,13 +60,30 @@ class Exported:
 
     def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
         """See `Lanistr.encode`."""
-        return {each: self._graphs[each](part.arrays)["tokens"] for each, part in parts.items()}
+        return {each: self._tokens(each, part.arrays) for each, part in parts.items()}
 
     def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
         """Fuse the projected tokens (R, N, D) of a batch's rows."""
         tokens, mask = self._model.assemble(batch, projected)
         found = self._graphs[FUSION]({"tokens": tokens, "mask": mask})
         return Output(found["output"], found["embedding"])
+
+    def _tokens(self, name: str, arrays: Mapping[str, Tensor]) -> Tensor:
+        run = self._graphs[name]
+        if not self._alone:
+            return run(arrays)["tokens"]
+        found = [run(row)["tokens"][0] for row in _unpadded(arrays)]
+        return pad_sequence(found, batch_first=True)
+
+
+def _unpadded(arrays: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Give the rows one by one, each as long as it is."""
+    for i in range(len(next(iter(arrays.values())))):
+        row = {name: each[i : i + 1] for name, each in arrays.items()}
+        if "attention_mask" in row:
+            length = int(row["attention_mask"].sum())
+            row = {n: each[:, :length] if n in PADDED else each for n, each in row.items()}
+        yield row
 
 
 def _blaming(file: str, run: Run) -> Run:
@@ -96,8 +119,7 @@ def _open_torchscript(data: bytes, graph: Graph, precision: Precision) -> Run:
         narrow = precision == "bf16"
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=narrow):
             outputs = module(*(inputs[name] for name in graph.inputs))
-        several = outputs if isinstance(outputs, tuple) else (outputs,)
-        return {name: each.float() for name, each in zip(graph.outputs, several, strict=True)}
+        return {name: each.float() for name, each in by_name(graph.outputs, outputs).items()}
 
     return run
 

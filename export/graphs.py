@@ -3,7 +3,7 @@
 Shapes: R row of one modality, B case, N token, D width of fusion, C output.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -104,6 +104,12 @@ def graph_sources(model: Lanistr, batch: TensorBatch) -> dict[str, GraphSource]:
         ("output", "embedding"),
     )
     return sources
+
+
+def by_name(names: Iterable[str], outputs: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Return what a graph's module returned, one tensor or several, under their names."""
+    several = outputs if isinstance(outputs, tuple) else (outputs,)
+    return dict(zip(names, several, strict=True))
 
 
 def _fixed(module: nn.Module) -> nn.Module:

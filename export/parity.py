@@ -6,7 +6,8 @@ them anybody can try the graphs later, on another machine, or in another languag
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any, Self
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from export.exported import Exported, Run
-from export.graphs import graph_sources
+from export.graphs import by_name, graph_sources
 from lanistr.batch import PADDED
 from lanistr.errors import ParityError
 from lanistr.importance import Subset, subsets
-from lanistr.manifest import FUSION, Extent
+from lanistr.manifest import FUSION, Build, Extent
 from lanistr.modalities import Modality
 from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr, Output
@@ -95,9 +96,10 @@ class Reference:
             ]
         return cls(len(set().union(*chosen)), batches, projected, fused)
 
-    def extent(self) -> Extent:
-        """Return what the comparison covers."""
+    def extent(self, measured: int) -> Extent:
+        """Return what the comparison covers; and the metric, so many cases."""
         return Extent(
+            measured=measured,
             cases=self.cases,
             batch_sizes=tuple(sorted({batch.size for batch in self.batches})),
             lengths=tuple(sorted({each for batch in self.batches for each in _lengths(batch)})),
@@ -110,7 +112,7 @@ class Reference:
 
         Args:
             exported: graphs.
-            bounds: on the difference, by graph.
+            bounds: on the difference, by graph; infinite where only what is not finite is wrong.
 
         Raises:
             ParityError: a difference over the bound, or not finite.
@@ -165,6 +167,16 @@ def _compare(
         raise _different(name, difference, f"a difference of at most {bound:g}")
 
 
+@contextmanager
+def naming(build: Build) -> Iterator[None]:
+    """Say of a graph that differs whose it is: every build has one of its name."""
+    try:
+        yield
+    except ParityError as exc:
+        exc.field = f"{build.name} {exc.field}"
+        raise
+
+
 def _different(name: str, seen: object, accepted: str) -> ParityError:
     return ParityError(
         "the graph does not compute what the model computes",
@@ -203,10 +215,9 @@ def make_proof(model: Lanistr, seed: int = 0) -> dict[str, NDArray[Any]]:
             inputs["mask"] = inputs["mask"] & kept
         with torch.inference_mode():
             outputs = source.module(*inputs.values())
-        several = outputs if isinstance(outputs, tuple) else (outputs,)
+        named = by_name(source.outputs, outputs)
         proof |= {f"{name}/inputs/{each}": array.numpy() for each, array in inputs.items()}
-        pairs = zip(source.outputs, several, strict=True)
-        proof |= {f"{name}/outputs/{each}": array.numpy() for each, array in pairs}
+        proof |= {f"{name}/outputs/{each}": array.numpy() for each, array in named.items()}
     return proof
 
 

@@ -5,17 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from export.builds import OFFERED
-from export.cases import chosen_cases
+from export.cases import chosen_cases, open_run
 from export.exported import Exported, open_graphs
-from export.parity import BOUND, Reference, try_proof
+from export.parity import BOUND, Reference, naming, try_proof
 from lanistr.bundle import PROOF, TASK, Bundle
 from lanistr.command import CommandParser
 from lanistr.errors import BundleError
 from lanistr.manifest import Build
-from lanistr.model.checkpoint import from_pretrained
-from lanistr.model.lanistr import Lanistr
-from training.data.store import Dataset
-from training.run import Run, check_fits, check_predicts
 
 EXAMPLE = "python -m export verify bundles/mortality"
 
@@ -46,19 +42,19 @@ def main(words: Sequence[str]) -> None:
             accepted=", ".join(each.name for each in manifest.builds),
         )
     for build in builds:
-        found = try_proof(proof, open_graphs(build, bundle.read), _bounds(build, build.proof))
+        graphs = open_graphs(build, bundle.read)
+        with naming(build):
+            found = try_proof(proof, graphs, _bounds(build, build.proof))
         _say(build, found, f"inputs made by chance ({PROOF})")
     for build in manifest.builds:
         if build not in builds:
-            print(f"  {build.name:16} not run: --formats {build.runtime}, if you trust who made it")
+            trust = ", if you trust who made it" if build.runtime == "torchscript" else ""
+            print(f"  {build.name:16} not run: --formats {build.runtime}{trust}")
     if arguments.run is None:
         return
 
     # ---- the model itself, on real cases ---------------------------------------------------------
-    run = Run.open(arguments.run)
-    dataset = Dataset.open(arguments.data or Path(run.config.data))
-    check_predicts(run, dataset)
-    check_fits(run, dataset)
+    run, dataset, model = open_run(arguments.run, arguments.data)
     if run.task != bundle.task:
         raise BundleError(
             "the bundle is not of this run",
@@ -67,11 +63,12 @@ def main(words: Sequence[str]) -> None:
             seen=run.task.name,
             accepted=f"a run of {bundle.task.name}, as {arguments.bundle / TASK} describes it",
         )
-    model = from_pretrained(run.model_folder, Lanistr)
     reference = Reference.of(model, dataset, chosen_cases(dataset))
     for build in builds:
         exported = Exported(model, open_graphs(build, bundle.read))
-        _say(build, reference.differences(exported, _bounds(build, build.parity)), "real cases")
+        with naming(build):
+            found = reference.differences(exported, _bounds(build, build.parity))
+        _say(build, found, "real cases")
 
 
 def _bounds(build: Build, at_export: Mapping[str, float]) -> dict[str, float]:

@@ -99,7 +99,7 @@ def full_report(
         versions, and in words the ``cautions`` with which to read the figures.
     """
     rows, label = dataset.rows(split, labelled=True), dataset.task.label
-    report = {"about": _about(run, dataset, split)}
+    report = {"about": about(run, dataset, split)}
     report |= evaluate(logits / calibration.temperature, dataset, rows)
     patterns = dataset.patterns(rows)
     return report | findings(logits, dataset.labels[rows], patterns, label, calibration)
@@ -200,7 +200,8 @@ def _small(targets: NDArray[np.float32], label: LabelSpec) -> str | None:
 # ---- what is evaluated --------------------------------------------------------------------------
 
 
-def _about(run: Run, dataset: Dataset, split: str) -> dict[str, Any]:
+def about(run: Run, dataset: Dataset, split: str) -> dict[str, Any]:
+    """Return run, data, versions, and in words the ``cautions`` with which to read figures."""
     task, found, log = dataset.task, data_hash(dataset), read_history(run.folder)
     return {
         "task": task.name,

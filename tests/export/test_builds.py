@@ -9,21 +9,28 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
+from onnxruntime import InferenceSession
+from torch import Tensor
 
 import export.__main__ as export
 from export import reduce
 from export.builds import Standard, Writer, check_fit, make_build, points_lost
-from export.cases import chosen_cases, example_cases
+from export.cases import chosen_cases, example_cases, labelled_cases
+from export.exported import Exported, open_graphs
 from export.graphs import graph_sources
 from export.parity import Reference, make_proof
+from lanistr.batch import Arrays, Features, collate, stack
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError
-from lanistr.manifest import Build
+from lanistr.manifest import FUSION, Build
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
+from training.metrics import measure
 from training.run import Run
 
 NEVER = ("--most-fall", "-1000")
@@ -165,6 +172,7 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
         Reference.of(model, stars_dataset, chosen_cases(stars_dataset)),
         make_proof(model),
         stars_dataset,
+        labelled_cases(stars_dataset),
         metrics={},
         temperature=run.calibration().temperature,
     )
@@ -242,3 +250,48 @@ def test_torchscript_alone_needs_no_word_of_precision(
     command(export.main, "--run", stars_finetuned, "--out", out, "--formats", "torchscript")
     assert [each.name for each in Bundle.open(out).manifest.builds] == ["torchscript fp32"]
     assert not (out / "onnx").exists()
+
+
+# ---- as it is served ----------------------------------------------------------------------------
+
+
+def test_the_metric_of_int8_is_that_of_rows_one_by_one_without_padding(
+    stays_bundle: Path, stays_dataset: Dataset
+) -> None:
+    bundle = Bundle.open(stays_bundle)
+    build = bundle.build("onnx", "int8")
+    run = {n: InferenceSession(bundle.folder / each.file) for n, each in build.graphs.items()}
+    rows = stays_dataset.rows("test", labelled=True)
+    outputs = []
+    for row in rows:
+        features = stays_dataset.features(int(row))
+        tokens = [
+            np.mean([run[each].run(["tokens"], stack([part]))[0][0] for part in parts], axis=0)
+            for each, parts in features.rows.items()
+        ]
+        fused = np.concatenate(tokens)[None]
+        inputs = {"tokens": fused, "mask": np.ones(fused.shape[:2], np.bool_)}
+        outputs.append(run[FUSION].run(["output"], inputs)[0][0])
+    served = np.stack(outputs) / bundle.calibration.temperature
+    figures = measure(served, stays_dataset.labels[rows], stays_dataset.task.label)
+    assert build.metrics["brier"] == pytest.approx(figures["brier"], abs=1e-6)
+
+
+def test_two_notes_of_one_case_run_one_by_one_at_int8_each_as_long_as_it_is(
+    stays_bundle: Path, stays_finetuned: Path, stays_dataset: Dataset
+) -> None:
+    bundle = Bundle.open(stays_bundle)
+    model = from_pretrained(stays_finetuned / "model", Lanistr)
+    opened = open_graphs(bundle.build("onnx", "int8"), bundle.read)
+    notes = [stays_dataset.arrays(Modality.TEXT, row) for row in range(20)]
+    notes.sort(key=lambda each: len(each["token_ids"]))
+    short, long = notes[0], notes[-1]
+    assert len(short["token_ids"]) < len(long["token_ids"])
+
+    def tokens(*rows: Arrays, alone: bool) -> Tensor:
+        batch = to_tensors(collate([Features({Modality.TEXT: rows})]))
+        return Exported(model, opened, alone=alone).encode(batch.parts)[Modality.TEXT]
+
+    each = torch.cat([tokens(short, alone=False), tokens(long, alone=False)])
+    torch.testing.assert_close(tokens(short, long, alone=True), each, rtol=0, atol=0)
+    assert not torch.equal(tokens(short, long, alone=False), each)

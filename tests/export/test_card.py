@@ -1,16 +1,24 @@
 """The model card says what a reader must know, and no more than was measured."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from export.__main__ import main as export
 from export.card import model_card
 from lanistr.bundle import Bundle
-from tests.fixtures_runs import LICENCE
-from training.data.store import Dataset
-from training.evaluate import evaluate
+from tests.fixtures_runs import HOWEVER_BAD, LICENCE, STARS, Command
+from training.data.store import Dataset, data_hash
+from training.evaluate import about, evaluate
 from training.run import Run
+
+
+@pytest.fixture(scope="module")
+def alike_stars(make_table: Callable[..., Path]) -> Path:
+    """The rows that `stars` has, under labels that are one star more."""
+    return make_table("stars-and-one", STARS, "mae", lambda stars: float(stars) + 1)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +45,46 @@ def test_a_card_counts_cases_and_gives_figures_with_intervals_by_group(
     assert f"{auroc:.3f} (" in row
 
 
+def test_a_card_of_a_model_measured_on_its_own_data_names_them_once(
+    card: str, stays_dataset: Dataset, stays_bundle: Path
+) -> None:
+    manifest, digest = Bundle.open(stays_bundle).manifest, data_hash(stays_dataset)
+    assert manifest.trained_on == manifest.measured_on == digest
+    assert card.count(f"sha256 of `dataset.json` {digest[:12]}") == 1
+    assert "Splits share no group" in card
+    assert "other data" not in card
+    assert "Evaluated on synthetic records" in card
+
+
+def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_what_is_at_hand(
+    stars_finetuned: Path, stars: Path, alike_stars: Path, command: Command, tmp_path: Path
+) -> None:
+    command(
+        export, "--run", stars_finetuned, "--data", alike_stars, "--out", tmp_path / "bundle",
+        "--formats", "onnx", "--precision", "fp32", "int8", "--cases", "5", *HOWEVER_BAD,
+    )  # fmt: skip
+    bundle, other = Bundle.open(tmp_path / "bundle"), Dataset.open(alike_stars)
+    card, manifest = bundle.card(), bundle.manifest
+    trained_on, measured_on = (data_hash(Dataset.open(each)) for each in (stars, alike_stars))
+    assert (manifest.trained_on, manifest.measured_on) == (trained_on, measured_on)
+    assert "- Trained on other data than it was measured on" in card
+    assert f"sha256 of their `dataset.json` {trained_on[:12]}" in card
+    assert f"sha256 of `dataset.json` {measured_on[:12]}" in card
+    assert f"- Measured on: Cases: {other.card.cases['test']} test; labelled" in card
+    assert f"{other.card.cases['train']} train" not in card
+    assert "Evaluated on other data than the model was trained on." in card
+    assert "Splits share no group" not in card
+
+    # Builds were measured on five of the cases, the model beside them.
+    assert manifest.extent is not None
+    assert manifest.extent.measured == 5
+    assert "mae is that of 5 cases of the test split." in card
+    whole, _ = manifest.builds
+    assert whole.metrics["mae"] != pytest.approx(manifest.metrics["mae"], rel=1e-3)
+    assert whole.fall == pytest.approx(0, abs=1e-3)
+    assert manifest.most_fall == 1000
+
+
 def test_every_table_is_rectangular(card: str) -> None:
     lines = card.splitlines()
     for rule in [i for i, line in enumerate(lines) if line.startswith("|---")]:
@@ -52,7 +100,9 @@ def test_a_figure_that_a_group_does_not_determine_is_a_dash(
     rows = stays_dataset.rows("test")
     survivors = rows[stays_dataset.labels[rows] == 0][:2]
     report = evaluate(np.zeros((len(survivors), 2), np.float32), stays_dataset, survivors)
-    text = model_card(Run.open(stays_finetuned), stays_dataset, report, [], "mine")
+    run = Run.open(stays_finetuned)
+    report |= {"about": about(run, stays_dataset, "test")}
+    text = model_card(run, stays_dataset, report, [], 2, "mine")
     (row,) = [line for line in text.splitlines() if line.startswith("| all cases")]
     assert row.endswith("| - | - |")  # AUROC and AUPRC
     assert "nan" not in text.casefold()
@@ -66,8 +116,9 @@ def test_weights_from_real_records_are_not_called_a_demonstration(
     real = Run(run.folder, run.config.model_copy(update={"synthetic": False}), run.task)
     rows = stars_dataset.rows("test")
     report = evaluate(np.zeros((len(rows), 1), np.float32), stars_dataset, rows)
-    assert "Demonstration" not in model_card(real, stars_dataset, report, [], "mine")
-    assert "Demonstration" in model_card(run, stars_dataset, report, [], "mine")
+    report |= {"about": about(run, stars_dataset, "test")}
+    assert "Demonstration" not in model_card(real, stars_dataset, report, [], 9, "mine")
+    assert "Demonstration" in model_card(run, stars_dataset, report, [], 9, "mine")
 
 
 def test_a_card_says_of_every_build_how_large_and_how_far_off_it_is(

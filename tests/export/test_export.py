@@ -3,7 +3,12 @@
 import hashlib
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 from collections.abc import Callable
 from itertools import combinations
@@ -18,7 +23,7 @@ import torch
 import export.__main__ as export
 from lanistr.batch import Features, collate, stack
 from lanistr.bundle import Bundle
-from lanistr.errors import BundleError, DataError, ParityError
+from lanistr.errors import BundleError, ConfigError, DataError, LanistrError, ParityError
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
@@ -405,6 +410,105 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     with pytest.raises(BundleError, match="holds other files"):
         command(export.main, "--run", stars_finetuned, "--out", out)
     assert [each.name for each in out.iterdir()] == ["thesis.txt"]
+
+
+def test_what_stands_in_the_way_is_found_before_the_model_is_measured(
+    stars_finetuned: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measured(*_: object) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(export, "predict", measured)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    with pytest.raises(BundleError, match="holds other files"):
+        command(export.main, "--run", stars_finetuned, "--out", tmp_path / "mine")
+    out = tmp_path / "mine" / "thesis.txt" / "bundle"
+    with pytest.raises(ConfigError, match="the folder cannot be made"):
+        command(export.main, "--run", stars_finetuned, "--out", out)
+    release = tmp_path / "release"
+    shutil.copytree(stars_finetuned, release)
+    config = json.loads((release / "model" / "config.json").read_text())
+    (release / "model" / "config.json").write_text(json.dumps(config | {"compat": "release"}))
+    with pytest.raises(LanistrError, match="release"):
+        command(export.main, "--run", release, "--out", tmp_path / "bundle")
+
+
+def test_a_link_stays_and_what_it_names_becomes_the_bundle(
+    stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    command(
+        export.main, "--run", stars_finetuned, "--out", tmp_path / "link",
+        "--formats", "onnx", "--precision", "fp32",
+    )  # fmt: skip
+    assert (tmp_path / "link").readlink() == tmp_path / "elsewhere"
+    assert Bundle.open(tmp_path / "elsewhere").manifest.name == stars_finetuned.name
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--most-fall", "nan"),
+        ("--most-fall", "inf"),
+        ("--cases", "0"),
+        ("--license", ""),
+        ("--name", " "),
+    ],
+)
+def test_a_value_that_says_nothing_is_one_line_and_exit_code_2(
+    option: str,
+    value: str,
+    command: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        command(export.main, "--run", tmp_path, "--out", tmp_path / "bundle", option, value)
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"argument {option}: seen {value!r}; accepted: " in line
+
+
+# ---- cut off ------------------------------------------------------------------------------------
+
+
+def cut_off_by(number: signal.Signals, run: Path, out: Path) -> int:
+    """Start an export, send it a signal while it writes graphs, and return its exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "export", "--run", str(run), "--out", str(out)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not any(out.parent.glob(".*/proof.npz")):
+        assert process.poll() is None, "it ended before anything could interrupt it"
+        time.sleep(0.005)
+    process.send_signal(number)
+    return process.wait(300)
+
+
+def test_asked_to_end_it_leaves_nothing_behind(stars_finetuned: Path, tmp_path: Path) -> None:
+    assert cut_off_by(signal.SIGTERM, stars_finetuned, tmp_path / "bundle") == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(
+    stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tmp_path / "bundle"
+    assert cut_off_by(signal.SIGKILL, stars_finetuned, out) == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    os.utime(left, (0, 0))  # as if that were long ago
+    command(
+        export.main, "--run", stars_finetuned, "--out", out,
+        "--formats", "onnx", "--precision", "fp32",
+    )  # fmt: skip
+    assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
 
 
 def test_the_manifest_is_plain_json(stays_bundle: Path) -> None:
