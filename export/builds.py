@@ -141,12 +141,23 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
         graphs |= {name: writer.write(name, runtime, "fp32") for name in far}
         build, opened = _compared(writer, standard, runtime, precision, graphs, far)
     dataset, metric = standard.dataset, standard.dataset.task.metric
-    size = 1 if build.alone else _TOGETHER  # as it is served
-    exported = Exported(standard.model, opened, alone=build.alone)
-    found = predict(exported, dataset, standard.rows, torch.device("cpu"), size)
+    found = as_served(build, opened, standard.model, dataset, standard.rows)
     metrics = figures(found / standard.temperature, dataset, standard.rows)
     fall = points_lost(metric, standard.metrics.get(metric), metrics.get(metric))
     return build.model_copy(update={"metrics": metrics, "fall": fall})
+
+
+def as_served(
+    build: Build,
+    opened: Mapping[str, Run],
+    model: Lanistr,
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Return the head's outputs (N, C) of the N cases `rows`; see `Build.alone`."""
+    exported = Exported(model, opened, alone=build.alone)
+    size = 1 if build.alone else _TOGETHER
+    return predict(exported, dataset, rows, torch.device("cpu"), size)
 
 
 def _compared(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import export.__main__ as export
 from export import reduce
-from export.builds import Standard, Writer, check_fit, make_build, points_lost
+from export.builds import Standard, Writer, as_served, check_fit, make_build, points_lost
 from export.cases import chosen_cases, example_cases, labelled_cases
 from export.exported import Exported, open_graphs
 from export.graphs import graph_sources
@@ -30,7 +30,7 @@ from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
-from training.metrics import measure
+from training.predict import predict
 from training.run import Run
 
 NEVER = ("--most-fall", "-1000")
@@ -255,13 +255,15 @@ def test_torchscript_alone_needs_no_word_of_precision(
 # ---- as it is served ----------------------------------------------------------------------------
 
 
-def test_the_metric_of_int8_is_that_of_rows_one_by_one_without_padding(
-    stays_bundle: Path, stays_dataset: Dataset
+def test_int8_is_measured_on_rows_one_by_one_without_padding(
+    stays_bundle: Path, stays_finetuned: Path, stays_dataset: Dataset
 ) -> None:
+    """Of cases with several notes, as a reader does that knows nothing of batches."""
     bundle = Bundle.open(stays_bundle)
     build = bundle.build("onnx", "int8")
     run = {n: InferenceSession(bundle.folder / each.file) for n, each in build.graphs.items()}
-    rows = stays_dataset.rows("test", labelled=True)
+    rows = np.flatnonzero(stays_dataset.row_counts(Modality.TEXT) > 1)
+    assert len(rows)
     outputs = []
     for row in rows:
         features = stays_dataset.features(int(row))
@@ -272,9 +274,12 @@ def test_the_metric_of_int8_is_that_of_rows_one_by_one_without_padding(
         fused = np.concatenate(tokens)[None]
         inputs = {"tokens": fused, "mask": np.ones(fused.shape[:2], np.bool_)}
         outputs.append(run[FUSION].run(["output"], inputs)[0][0])
-    served = np.stack(outputs) / bundle.calibration.temperature
-    figures = measure(served, stays_dataset.labels[rows], stays_dataset.task.label)
-    assert build.metrics["brier"] == pytest.approx(figures["brier"], abs=1e-6)
+    opened = open_graphs(build, bundle.read)
+    model = from_pretrained(stays_finetuned / "model", Lanistr)
+    found = as_served(build, opened, model, stays_dataset, rows)
+    np.testing.assert_allclose(found, np.stack(outputs), atol=1e-6)
+    padded = predict(Exported(model, opened), stays_dataset, rows, torch.device("cpu"), 1)
+    assert np.abs(padded - found).max() > 1e-5
 
 
 def test_two_notes_of_one_case_run_one_by_one_at_int8_each_as_long_as_it_is(
