@@ -47,6 +47,7 @@ from lanistr.modalities import Modality
 from lanistr.tasks import find_task
 from service.engine.cost import Cost
 from training.recipe import FinetuneRecipe, load_recipe
+from training.settings import add_overrides
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 512)
@@ -343,14 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=3, help="of everything (3)")
     parser.add_argument("--cases", type=int, default=24, help="that come one by one (24)")
     parser.add_argument("--threads", type=int, default=1, help="of every way (1)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="overrides",
-        help="override a value of the recipe `mortality`; may be repeated",
-    )
+    add_overrides(parser, "override a value of the recipe `mortality`")
     return parser
 
 

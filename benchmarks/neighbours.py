@@ -11,8 +11,6 @@ multiples of what they are alone.
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +18,7 @@ from contextlib import contextmanager
 
 import httpx
 
+from benchmarks.servers import HOST, running
 from lanistr.command import CommandParser, run_command
 
 CLIENTS = 3
@@ -41,8 +40,8 @@ def main() -> None:
     if arguments.url:
         compare(arguments.url, arguments.seconds)
     else:
-        with _service(arguments.port) as url:
-            compare(url, arguments.seconds)
+        with running(["service"], arguments.port) as port:
+            compare(f"http://{HOST}:{port}", arguments.seconds)
 
 
 def compare(url: str, seconds: float) -> None:
@@ -137,31 +136,7 @@ NEIGHBOURS: Mapping[str, Callable[[], bytes]] = {
 }
 
 
-# ---- the service --------------------------------------------------------------------------------
-
-
-@contextmanager
-def _service(port: int) -> Iterator[str]:
-    """Run a service with the demo bundles."""
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", str(port)], stderr=subprocess.DEVNULL
-    )
-    try:
-        while not _ready(url):
-            assert process.poll() is None, "the service did not start"
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _ready(url: str) -> bool:
-    try:
-        return httpx.get(url + "/readyz").is_success
-    except httpx.TransportError:
-        return False
+# ---- command line -------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,20 +23,19 @@ import base64
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image
 
 from benchmarks.load import Load, send
+from benchmarks.servers import HOST, running
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.issues import IssueLog
@@ -52,7 +51,6 @@ from training.prepare.synthetic import SyntheticOptions, draw
 
 COMPLETE = 0.4
 CLIENTS = (1, 8, 32)
-_HOST = "127.0.0.1"
 
 
 def main() -> None:
@@ -94,7 +92,7 @@ def compare(
         ports = {name: stack.enter_context(running(words)) for name, words in commands.items()}
         raw = Raw(bundle, precision, records)
         stack.callback(raw.close)
-        asyncio.run(send(_HOST, ports["cached"], path, bodies, 4, len(bodies)))
+        asyncio.run(send(HOST, ports["cached"], path, bodies, 4, len(bodies)))
         for clients in arguments.clients:
             found.append(("raw", clients, raw.run(arguments.requests)))
             for name, port in ports.items():
@@ -105,7 +103,7 @@ def compare(
                         json.dumps(an_hour_later(records[k % len(records)], k)).encode()
                         for k in numbers
                     ]
-                load = asyncio.run(send(_HOST, port, path, sent, clients, arguments.requests))
+                load = asyncio.run(send(HOST, port, path, sent, clients, arguments.requests))
                 found.append((name, clients, load))
     limit = max(load.rate for name, _, load in found if name == "raw")
     return found, limit
@@ -222,32 +220,6 @@ def raw(bundle: Bundle, precision: Any, cases: int) -> None:
             runner([jobs[number % len(jobs)]])
             latencies.append(time.perf_counter() - started)
         print(json.dumps(latencies), flush=True)
-
-
-@contextmanager
-def running(words: Sequence[str]) -> Iterator[int]:
-    """Start a server; yield its port once it is ready."""
-    with socket.socket() as free:
-        free.bind((_HOST, 0))
-        port: int = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words, "--port", str(port)], stderr=subprocess.DEVNULL
-    )
-    try:
-        while not _ready(port):
-            assert process.poll() is None, f"{words[0]} did not start"
-            time.sleep(0.2)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://{_HOST}:{port}/readyz").is_success
-    except httpx.TransportError:
-        return False
 
 
 def _cores() -> int:

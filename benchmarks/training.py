@@ -25,7 +25,7 @@ from benchmarks.pace import Figure
 from benchmarks.pretraining_step import WAYS, measure_steps
 from benchmarks.sizes import SIZES
 from lanistr.command import CommandParser, run_command
-from training.settings import choose_device
+from training.settings import add_overrides, choose_device
 
 PARTS = ("steps", "cache", "loader")
 
@@ -138,14 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes, twice: that it runs")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="(all)")
     parser.add_argument("--work", type=Path, help="where to make a folder for data and logs")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="overrides",
-        help="override a value of the recipes, such as runtime.compile=true; may be repeated",
-    )
+    add_overrides(parser, "override a value of the recipes, such as runtime.compile=true")
     return parser
 
 

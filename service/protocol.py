@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.api.problems import MEDIA_TYPE, STATUS
-from service.api.schemas import Problem
+from service.api.problems import MEDIA_TYPE, STATUS, describe
 from service.security import HEADERS
 
 
@@ -91,19 +90,9 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop()
         if self.transport.is_closing():
             return
-        status, title = STATUS[code]
-        body = Problem(
-            type=f"urn:lanistr:problem:{code}",
-            title=title,
-            status=status,
-            code=code,
-            detail=title,
-            field=None,
-            seen=None,
-            accepted=accepted,
-            request_id="",
-            issues=[],
-        ).json_bytes()
+        _, title = STATUS[code]
+        problem = describe("", code, title, accepted=accepted)
+        body = problem.json_bytes()
         headers: Mapping[str, str] = {
             "content-type": MEDIA_TYPE,
             "content-length": str(len(body)),
@@ -111,7 +100,7 @@ class PatientProtocol(HttpToolsProtocol):
             **HEADERS,
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(STATUS_LINE[status] + head.encode() + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[problem.status] + head.encode() + b"\r\n" + body)
         self.transport.close()
 
 

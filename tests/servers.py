@@ -1,16 +1,19 @@
 """The service as a user starts it: `python -m service` in a process of its own."""
 
+import asyncio
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +70,59 @@ def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log_file:
         assert process.poll() is None, log_file.read_text()
         assert time.monotonic() < deadline, log_file.read_text()
         time.sleep(0.05)
+
+
+def wait_for(done: Callable[[], Any], what: str = "it") -> None:
+    """Wait until something is done."""
+    for _ in range(600):
+        if done():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"waited in vain for {what}")
+
+
+async def leave(app: Any, path: str, media_type: bytes, body: bytes, when: Awaitable[Any]) -> Any:
+    """Send a request whose client leaves at a given moment; return what it was sent until then."""
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await when
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "query_string": b"", "app": app,
+        "headers": [(b"content-type", media_type)],
+    }  # fmt: skip
+    await asyncio.wait_for(app(scope, receive, send), timeout=30)
+    return sent
+
+
+def cut_off(words: Sequence[str], number: signal.Signals, folder: Path, begun: str) -> int:
+    """Start one of our commands and send it a signal in the middle; return its exit code.
+
+    Args:
+        words: module and options.
+        number: the signal.
+        folder: in which the command makes a draft.
+        begun: the file of a draft that shows that the command is in the middle.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    while not any(folder.glob(f".*/{begun}")):
+        assert process.poll() is None, "it ended before anything could interrupt it"
+        time.sleep(0.005)
+    process.send_signal(number)
+    return process.wait(300)
 
 
 def plain(answer: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from training import released
 from training.data.store import file_hash
 from training.recipe import override
 from training.run import CONFIG, MODEL, versions
+from training.settings import add_overrides
 
 EXAMPLE = (
     "python -m training.convert --released pretrain_multimodal_model_best.pth.tar"
@@ -149,14 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dataset", required=True, choices=sorted(released.DATASETS), help="what it was trained on"
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to make")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="overrides",
-        help="a size that no tensor tells, such as text.heads=16; may be repeated",
-    )
+    add_overrides(parser, "a size that no tensor tells, such as text.heads=16")
     return parser
 
 

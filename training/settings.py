@@ -23,14 +23,7 @@ def training_parser(stage: str, description: str, example: str) -> argparse.Argu
     parser.add_argument("--data", type=Path, help="prepared data set")
     parser.add_argument("--out", type=Path, help="run folder to make")
     parser.add_argument("--init", type=Path, help="run whose weights to start from")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="PATH=VALUE",
-        dest="overrides",
-        help="override a value of the recipe, such as optim.lr=1e-4; may be repeated",
-    )
+    add_overrides(parser, "override a value of the recipe, such as optim.lr=1e-4")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument(
         "--dry-run",
@@ -38,6 +31,23 @@ def training_parser(stage: str, description: str, example: str) -> argparse.Argu
         help="print configuration, parameter counts and FLOPs as JSON, and stop; needs no data",
     )
     return parser
+
+
+def add_overrides(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option `--set PATH=VALUE`, whose values become `overrides`.
+
+    Args:
+        parser: of a command.
+        purpose: what such a value is for.
+    """
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        dest="overrides",
+        help=f"{purpose}; may be repeated",
+    )
 
 
 def require_paths(arguments: argparse.Namespace) -> None:

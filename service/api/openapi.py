@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
 from lanistr.tasks import FieldSpec, NumberField, TaskSpec
+from service.api import deadline
 from service.api.examples import example
 from service.api.options import Options
 from service.api.problems import MEDIA_TYPE, STATUS
@@ -129,7 +130,7 @@ def _one(task: TaskSpec) -> Schema:
 
 
 _TIMEOUT: Schema = {
-    "name": "X-Request-Timeout-Ms",
+    "name": deadline.HEADER,
     "in": "header",
     "required": False,
     "schema": {"type": "integer", "minimum": 1},

@@ -139,7 +139,7 @@ def of_error(name: str, error: Exception) -> schemas.Problem:
     places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
     _log.error("request %s: %s at %s", name, type(error).__name__, places)
     detail = "this is a fault of the service; its log says more under the request's id"
-    return _problem(name, "internal", detail)
+    return describe(name, "internal", detail)
 
 
 def respond_to(request: Request, error: Exception) -> Response:
@@ -176,7 +176,7 @@ def respond(
 
 
 def _of(name: str, error: LanistrError, issues: Iterable[InputIssue] = ()) -> schemas.Problem:
-    return _problem(
+    return describe(
         name,
         error.code,
         error.message,
@@ -187,7 +187,7 @@ def _of(name: str, error: LanistrError, issues: Iterable[InputIssue] = ()) -> sc
     )
 
 
-def _problem(
+def describe(
     name: str,
     code: str,
     detail: str,
@@ -232,7 +232,7 @@ async def _parameters(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     name = str(first["loc"][-1])
     unknown = first["type"] == "extra_forbidden"
-    problem = _problem(
+    problem = describe(
         request_id(request),
         "bad_parameter",
         "unknown query parameter" if unknown else first["msg"],
@@ -249,7 +249,7 @@ async def _http(request: Request, error: Exception) -> Response:
     name, path = request_id(request), request.url.path
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
-        problem = _problem(
+        problem = describe(
             name,
             "method_not_allowed",
             f"{path} does not take {request.method}",
@@ -260,7 +260,7 @@ async def _http(request: Request, error: Exception) -> Response:
     assert error.status_code == HTTPStatus.NOT_FOUND, error
     paths = request.app.openapi()["paths"]
     nearest = unknown_name(path, [*paths, "/docs", "/openapi.json"])
-    problem = _problem(name, "not_found", "no such address", seen=path, accepted=nearest)
+    problem = describe(name, "not_found", "no such address", seen=path, accepted=nearest)
     return respond(request, problem)
 
 

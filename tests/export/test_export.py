@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Callable
 from itertools import combinations
@@ -33,6 +30,7 @@ from lanistr.preprocess import read_record
 from lanistr.sample import to_record
 from tests.conftest import ROOT
 from tests.fixtures_runs import HOWEVER_BAD
+from tests.servers import cut_off
 from training.data.store import Dataset
 from training.prepare.synthetic import SyntheticOptions, draw
 from training.run import Run
@@ -479,17 +477,8 @@ def test_a_value_that_says_nothing_is_one_line_and_exit_code_2(
 
 def cut_off_by(number: signal.Signals, run: Path, out: Path) -> int:
     """Start an export, send it a signal while it writes graphs, and return its exit code."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "export", "--run", str(run), "--out", str(out)],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    while not any(out.parent.glob(".*/proof.npz")):
-        assert process.poll() is None, "it ended before anything could interrupt it"
-        time.sleep(0.005)
-    process.send_signal(number)
-    return process.wait(300)
+    words = ("export", "--run", str(run), "--out", str(out))
+    return cut_off(words, number, out.parent, "proof.npz")
 
 
 def test_asked_to_end_it_leaves_nothing_behind(stars_finetuned: Path, tmp_path: Path) -> None:

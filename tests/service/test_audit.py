@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from service.api.keys import new_key
 from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
+from tests.servers import wait_for
 
 
 def read(file: Path) -> list[dict]:
@@ -37,14 +37,6 @@ def small_files(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def wait_for(done):
-    for _ in range(100):
-        if done():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not happen")
 
 
 def test_every_prediction_is_on_record_and_no_payload(start_server, tmp_path, stay):

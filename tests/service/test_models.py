@@ -4,9 +4,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from lanistr.bundle import Bundle
 from lanistr.manifest import MANIFEST
 from service.settings import DEMO_BUNDLES
+from tests.servers import wait_for
 
 CASE = {"tabular": {"age": 71}}
 OFTEN = ("--watch-seconds", "0.1")
@@ -38,14 +37,6 @@ def put(bundle: Path, place: Path) -> None:
     draft = place.with_name(f".{place.name}")
     shutil.copytree(bundle, draft)
     draft.rename(place)
-
-
-def wait_for(found: Callable[[], Any], what: str) -> None:
-    for _ in range(600):
-        if found():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"waited in vain for {what}")
 
 
 def answered_by(url: str, **params: str) -> str:

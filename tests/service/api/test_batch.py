@@ -5,7 +5,7 @@ import json
 
 from service.app import create_app
 from service.settings import Settings
-from tests.servers import plain
+from tests.servers import leave, plain
 
 
 def batch(client, records, **query):
@@ -65,23 +65,7 @@ async def test_a_client_that_leaves_takes_its_list_along():
 
     scheduler.submit = never
     body = json.dumps([{"text": f"note {k}"} for k in range(100)]).encode()
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-    sent = []
-
-    async def receive():
-        if messages:
-            return messages.pop()
-        await full.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http", "method": "POST", "path": "/predict/mortality/batch", "app": app,
-        "headers": [(b"content-type", b"application/json")], "query_string": b"",
-    }  # fmt: skip
-    await asyncio.wait_for(app(scope, receive, send), timeout=30)
+    sent = await leave(app, "/predict/mortality/batch", b"application/json", body, full.wait())
     assert sent[0]["status"] == 499
     assert scheduler._inside == 0
     await asyncio.sleep(0.1)

@@ -5,6 +5,7 @@ import json
 
 from service.app import create_app
 from service.settings import Settings
+from tests.servers import leave
 
 
 async def test_a_client_that_leaves_is_answered_by_nobody():
@@ -12,7 +13,6 @@ async def test_a_client_that_leaves_is_answered_by_nobody():
     app = create_app(Settings())
     predictor = app.state.models["mortality"]
     submitted = asyncio.Event()
-    sent = []
 
     async def never(job):
         submitted.set()
@@ -20,21 +20,6 @@ async def test_a_client_that_leaves_is_answered_by_nobody():
 
     predictor.scheduler.submit = never
     body = json.dumps({"text": "a"}).encode()
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive():
-        if messages:
-            return messages.pop()
-        await submitted.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http", "method": "POST", "path": "/predict/mortality", "query_string": b"",
-        "headers": [(b"content-type", b"application/json")], "app": app,
-    }  # fmt: skip
-    await asyncio.wait_for(app(scope, receive, send), timeout=30)
+    sent = await leave(app, "/predict/mortality", b"application/json", body, submitted.wait())
     assert sent[0]["status"] == 499
     assert predictor.scheduler._inside == 0

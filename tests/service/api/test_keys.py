@@ -15,6 +15,7 @@ from service.api import keys as keys_module
 from service.api.keys import Bucket, Keys, new_key
 from service.app import create_app
 from service.settings import Settings
+from tests.servers import wait_for
 
 OPEN = {
     "/healthz", "/readyz", "/", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect",
@@ -207,14 +208,6 @@ def test_without_its_file_the_service_does_not_start(tmp_path):
 def test_without_keys_the_log_says_that_everyone_is_answered(server, guarded):
     assert "open: everyone" in server.log()
     assert "open: everyone" not in guarded.log()
-
-
-def wait_for(done):
-    for _ in range(100):
-        if done():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not happen")
 
 
 def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from service.app import create_app
 from service.settings import Settings
-from tests.servers import plain
+from tests.servers import leave, plain
 
 HEADERS = {"Content-Type": "application/x-ndjson"}
 
@@ -186,22 +186,6 @@ async def test_a_client_that_leaves_stops_the_work():
 
     scheduler.submit = never
     body = b"".join(b'{"text": "note %d"}\n' % k for k in range(5))
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-    sent = []
-
-    async def receive():
-        if messages:
-            return messages.pop()
-        await full.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http", "method": "POST", "path": "/predict/mortality/stream", "app": app,
-        "headers": [(b"content-type", b"application/x-ndjson")], "query_string": b"",
-    }  # fmt: skip
-    await asyncio.wait_for(app(scope, receive, send), timeout=30)
+    sent = await leave(app, "/predict/mortality/stream", b"application/x-ndjson", body, full.wait())
     assert (len(submitted), len(dropped), scheduler._inside) == (5, 5, 0)
     assert [each["type"] for each in sent] == ["http.response.start"]

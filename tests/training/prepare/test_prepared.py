@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
+from tests.servers import cut_off
 from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.prepared import SplitOptions, assign_splits, prepare
@@ -218,20 +218,8 @@ SMALL = ("--samples", "80", "--vocabulary-size", "300", "--image-size", "16")
 
 def interrupted_by(number: signal.Signals, out: Path) -> int:
     """Start a preparation, send it a signal while it writes cases, and return its exit code."""
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "training.prepare", "synthetic", "--task", "mortality"),
-            *("--out", str(out), *SMALL),
-        ],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
-    while not any(out.parent.glob(".*/tabular.arrow")):
-        assert process.poll() is None, "it ended before anything could interrupt it"
-        time.sleep(0.005)
-    process.send_signal(number)
-    return process.wait(60)
+    words = ("training.prepare", "synthetic", "--task", "mortality", "--out", str(out), *SMALL)
+    return cut_off(words, number, out.parent, "tabular.arrow")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
