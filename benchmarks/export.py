@@ -17,7 +17,6 @@ work, where a second call finds them. Prints tables, then one line of JSON.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -31,33 +30,26 @@ import numpy as np
 import onnxruntime
 import torch
 
-from benchmarks.commands import Spent, call, overrides
+from benchmarks.bundles import exported, made_run, verified
+from benchmarks.commands import Spent
 from benchmarks.made import Mix
 from benchmarks.pace import by_turns
 from benchmarks.pretraining_step import NOTES
-from benchmarks.records import make_records, prepare_records
-from benchmarks.sizes import SIZES, Size
+from benchmarks.records import make_records
+from benchmarks.sizes import SIZES
 from benchmarks.ways import PLAIN, Way, model_sources, open_ways
+from benchmarks.workload import COMPLETE
 from lanistr.batch import RAGGED, Arrays, Features, stack
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
-from lanistr.tasks import find_task
 from service.engine.cost import Cost
-from training.recipe import FinetuneRecipe, load_recipe
 from training.settings import add_overrides
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 512)
-COMPLETE = 0.4
-"""Share of the cases of the workload that lack nothing."""
-
-_RECORDS, _LABELS = 100, 8
-_VOCABULARY = 30522
-"""Words of BERT's vocabulary, which the paper's sizes have."""
-
 _LEAST_SECONDS = 0.02
 """What is quicker is run several times at once."""
 
@@ -81,7 +73,11 @@ def main() -> None:
         run, place = arguments.run, arguments.bundle
         if place is None:
             run, place = made_run(work, size, arguments.overrides), work / "bundle"
-            spent = exported(run, place)
+            formats = ("onnx", "torchscript")
+            spent = {
+                "export": exported(run, place, formats, ("fp32", "int8", "fp16", "bf16")),
+                "verify": verified(place, formats),
+            }
             found["commands"] = {name: asdict(each) for name, each in spent.items()}
             _print_commands(spent)
         bundle = Bundle.open(place)
@@ -106,48 +102,6 @@ def main() -> None:
         found["workload"] = {"cases": len(cases), "seconds": total}
         _print_workload(len(cases), total)
     print(json.dumps(found))
-
-
-# ---- a model, exported and verified -------------------------------------------------------------
-
-
-def made_run(work: Path, size: Size, settings: Sequence[str]) -> Path:
-    """Return a run of one epoch over a handful of made-up stays; made if it is not there.
-
-    Args:
-        work: the folder for data and run.
-        size: of the model.
-        settings: of the recipe.
-    """
-    data, run = work / "data", work / "run"
-    if not data.exists():
-        words = int(str(size.model.get("model.text.vocab_size", _VOCABULARY)))
-        prepare_records(data, find_task("mortality"), size, _RECORDS, NOTES, vocabulary=words)
-    if not (run / "calibration.json").exists():
-        parts = load_recipe("mortality", "finetune", FinetuneRecipe, ()).model
-        short = (f"labels={_LABELS}", f"optim.batch_size={_LABELS}", "optim.epochs=1")
-        call(
-            *("training.finetune", "--recipe", "mortality", "--data", data, "--out", run),
-            *overrides([*size.overrides({*parts, *Modality}), *short, "runtime.workers=0"]),
-            *overrides(["freeze_encoders=false", *settings]),
-        )
-    return run
-
-
-def exported(run: Path, place: Path) -> dict[str, Spent]:
-    """Export and verify by the ordinary commands, all builds, on all cores; say what each took.
-
-    Args:
-        run: a fine-tuned run.
-        place: of the bundle.
-    """
-    cores = os.cpu_count() or 1
-    everything = ("--precision", "fp32", "int8", "fp16", "bf16", "--most-fall", "1000")
-    formats = ("--formats", "onnx", "torchscript")
-    return {
-        "export": call("export", "--run", run, "--out", place, *everything, threads=cores),
-        "verify": call("export", "verify", place, *formats, threads=cores),
-    }
 
 
 # ---- every way to run it ------------------------------------------------------------------------
