@@ -40,8 +40,8 @@ def main() -> None:
     if arguments.url:
         compare(arguments.url, arguments.seconds)
     else:
-        with running(["service"], arguments.port) as port:
-            compare(f"http://{HOST}:{port}", arguments.seconds)
+        with running(["service"], arguments.port) as server:
+            compare(f"http://{HOST}:{server.port}", arguments.seconds)
 
 
 def compare(url: str, seconds: float) -> None:

@@ -1,20 +1,49 @@
-"""The service and what it is measured beside, each in a process of its own."""
+"""The service and what it is measured beside, each in processes of its own."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
 HOST = "127.0.0.1"
 
 
+@dataclass(frozen=True)
+class Server:
+    """One that listens.
+
+    Attributes:
+        port: of it.
+        pid: of its first process.
+    """
+
+    port: int
+    pid: int
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that its processes had, each at its own worst moment."""
+        return sum(_peak(each) for each in self.processes())
+
+    def processes(self) -> list[int]:
+        """Return its processes: the first one, and what came of it."""
+        parents = {each: _said(each, "PPid") for each in _all()}
+        found = [self.pid]
+        for parent in found:  # which grows meanwhile
+            found += [each for each, of in parents.items() if of == parent]
+        return found
+
+
 @contextmanager
-def running(words: Sequence[str], port: int | None = None) -> Iterator[int]:
-    """Start a server; yield its port once it is ready.
+def running(words: Sequence[str], port: int | None = None) -> Iterator[Server]:
+    """Start a server; yield it once it is ready.
 
     Args:
         words: module and options.
@@ -25,16 +54,23 @@ def running(words: Sequence[str], port: int | None = None) -> Iterator[int]:
             free.bind((HOST, 0))
             port = int(free.getsockname()[1])
     process = subprocess.Popen(
-        [sys.executable, "-m", *words, "--port", str(port)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", *words, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
+    server = Server(port, process.pid)
     try:
         while not _ready(port):
             assert process.poll() is None, f"{words[0]} did not start"
             time.sleep(0.2)
-        yield port
+        yield server
     finally:
+        started = server.processes()
         process.terminate()
         process.wait()
+        for each in started[1:]:  # left behind by some
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
 
 
 def _ready(port: int) -> bool:
@@ -42,3 +78,21 @@ def _ready(port: int) -> bool:
         return httpx.get(f"http://{HOST}:{port}/readyz").is_success
     except httpx.TransportError:
         return False
+
+
+def _all() -> list[int]:
+    return [int(each.name) for each in Path("/proc").glob("[0-9]*")]
+
+
+def _peak(process: int) -> int:
+    return _said(process, "VmHWM") * 1024
+
+
+def _said(process: int, field: str) -> int:
+    """Return a number that the system says of a process; 0 where it has gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value.split()[0])
+    return 0
