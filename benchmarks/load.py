@@ -83,11 +83,14 @@ async def send(
             which = number % len(bodies)
             started = time.perf_counter()
             writer.write(heads[which] + bodies[which])
-            status, answer = await _read(reader)
+            status, answer, kept = await _read(reader)
             load.latencies.append(time.perf_counter() - started)
             load.statuses.append(status)
             load.sent.append(which)
             load.answers.append(answer)
+            if not kept:
+                writer.close()
+                reader, writer = await asyncio.open_connection(host, port)
         writer.close()
 
     started = time.perf_counter()
@@ -96,7 +99,8 @@ async def send(
     return load
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
+    """Return status and body of an answer, and whether the connection is kept."""
     answer = _Answer()
     parser: Any = httptools.HttpResponseParser(answer)
     while not answer.done:
@@ -104,4 +108,4 @@ async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         if not data:
             raise ConnectionResetError("the server closed the connection")
         parser.feed_data(data)
-    return parser.get_status_code(), b"".join(answer.body)
+    return parser.get_status_code(), b"".join(answer.body), parser.should_keep_alive()

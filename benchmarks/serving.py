@@ -1,261 +1,385 @@
-"""How fast the service answers, beside the graphs alone and a server made by hand.
+"""How fast the service answers, beside the graphs alone and every other server there is.
 
-    python -m benchmarks.serving                                     # the demo stays
-    python -m benchmarks.serving --bundle build/export/bundle        # the paper's sizes
+    python -m benchmarks.bundles --size paper --work build/paper
+    python -m benchmarks.serving --paper build/paper/bundle
+    python -m benchmarks.serving                                  # the demo stays alone
 
-One fixed workload: two cases in five are complete, the others lack one part or two; notes of 60 to
-400 words, JPEGs of some 40 kB, series of 48 hours. It is sent by 1, 8 and 32 clients at a time to
+One fixed workload (`benchmarks.workload`) is sent by 1, 8 and 32 clients at a time to
 
-    raw         the same rows through onnxruntime in-process, one by one, two threads: no HTTP, no
-                preprocessing, no padding
-    naive       `benchmarks.servers.naive`
-    lanistr     the service, in the precision asked for, without its cache
-    cached      the service with its cache, when notes and pictures have come before and only the
-                series is new
+    raw         the graphs alone (`benchmarks.raw`), the limit
+    naive       FastAPI, one case after another
+    bare        an ASGI function and a thread a core, with nothing around
+    litserve    LitServe, batching
+    ray         Ray Serve, batching
+    bentoml     BentoML, batching
+    lanistr     the service, its cache switched off
 
-all in one run and by turns, so that a busy moment of the machine falls on all alike. Prints a
-table, then one line of JSON.
+all in one run and by turns, each alone on the machine while it is its turn. What each was told is
+written in its module under `benchmarks/servers`. The batching servers are the extra
+`peers`; those that are not installed are left out. The same is done with a bundle that has no model
+in it and the smallest case: what is left is the server. Beside good requests some bring a broken
+picture: how many of the good ones fail? And to the service, with and without its cache, cases come
+again an hour later. Every answer is held against that of the graphs alone.
+
+Prints tables, what came of the targets, then one line of JSON.
 """
 
 import argparse
 import asyncio
-import base64
-import io
 import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import platform
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from benchmarks.bundles import without_model
 from benchmarks.load import Load, send
-from benchmarks.servers import HOST, running
+from benchmarks.pace import Figure, figure
+from benchmarks.raw import Raw
+from benchmarks.servers import HOST, Server, running
+from benchmarks.targets import Target, judge
+from benchmarks.workload import an_hour_later, broken, workload
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
-from lanistr.issues import IssueLog
-from lanistr.modalities import Modality
-from lanistr.preprocess import read_record
-from lanistr.sample import Quantity, Sample
-from service.engine.backends.onnx import OnnxBackend
-from service.engine.cache import RowKeys, TokenCache
-from service.engine.cost import Cost
-from service.engine.runner import Job, Runner
+from lanistr.errors import LanistrError
+from lanistr.manifest import Precision
 from service.settings import DEMO_BUNDLES
-from training.prepare.synthetic import SyntheticOptions, draw
 
-COMPLETE = 0.4
 CLIENTS = (1, 8, 32)
+
+PARTS = ("nothing", "tiny", "paper")
+"""What is served: no model at all, the bundle `--tiny`, the bundle `--paper` where it is given."""
+
+OTHERS: Mapping[str, tuple[str, str]] = {
+    "naive": ("benchmarks.servers.naive", "fastapi"),
+    "bare": ("benchmarks.servers.bare", "uvicorn"),
+    "litserve": ("benchmarks.servers.lit", "litserve"),
+    "ray": ("benchmarks.servers.ray_serve", "ray"),
+    "bentoml": ("benchmarks.servers.bento", "bentoml"),
+}
+"""Module of each other server, and the package that it is made of."""
+
+_OURS, _CACHED = "lanistr", "lanistr, cached"
+_CACHE_BYTES = 64 << 20
+"""Bound of the cache where there is one: so little that the workload fills it."""
+
+_WARM = 16
+"""Requests before anything is measured."""
+
+_FEW = 8
+"""Clients where their number is not what is asked about; and of so many pictures one is broken."""
+
+_CLOSE = 1e-4
+"""How far a probability may be off that of the graphs alone."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is served, and how much is asked of it.
+
+    Attributes:
+        name: one of `PARTS`.
+        bundle: that is served.
+        precision: of its graphs.
+        cases: of the workload; 0: the smallest case alone.
+        requests: for each figure.
+    """
+
+    name: str
+    bundle: Bundle
+    precision: Precision
+    cases: int
+    requests: int
+
+    @property
+    def labels(self) -> Row:
+        """What every row of it begins with."""
+        return {"bundle": self.name, "precision": self.precision}
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the cases as they are sent."""
+        return workload(self.bundle, self.cases, seed=0)
+
+    def commands(self) -> dict[str, tuple[str, ...]]:
+        """Return how the servers that there are are started, by name."""
+        place = (str(self.bundle.folder), "--precision", self.precision)
+        others = {
+            name: (OTHERS[name][0], "--bundle", *place) for name in OTHERS if name in installed()
+        }
+        return others | {
+            name: ("service", "--bundles", *place, "--cache-bytes", str(cache))
+            for name, cache in ((_OURS, 0), (_CACHED, _CACHE_BYTES))
+        }
+
+    def send(
+        self,
+        name: str,
+        server: Server,
+        records: Sequence[Mapping[str, Any]],
+        clients: int,
+        requests: int,
+    ) -> Load:
+        """Send so many requests, the records in turn, to the server of that name."""
+        lists = name == "bentoml"  # a method that batches takes lists
+        bodies = [json.dumps([each] if lists else each).encode() for each in records]
+        path = f"/predict/{self.bundle.task.name}"
+        return asyncio.run(send(HOST, server.port, path, bodies, clients, requests))
 
 
 def main() -> None:
     """Measure as the command line says."""
     arguments = _parser().parse_args()
-    bundle = Bundle.open(arguments.bundle)
-    if arguments.raw:
-        raw(bundle, arguments.raw, arguments.cases)
-        return
-    records = workload(bundle, arguments.cases, seed=0)
-    bodies = [json.dumps(each).encode() for each in records]
-    rows: list[dict[str, Any]] = []
-    print(f"{'server':16} {'clients':>7} {'a second':>9} {'of raw':>7} {'p50 ms':>8} {'p99 ms':>8}")
-    for precision in arguments.precision:
-        found, limit = compare(bundle, precision, records, bodies, arguments)
-        for name, clients, load in found:
-            rows.append(_row(name, precision, clients, load))
-            _print(f"{name} {precision}", clients, load, limit)
-    print(json.dumps({"cases": len(records), "cores": _cores(), "rows": rows}))
+    about = {"versions": _versions(), "cores": os.cpu_count()}
+    print(platform.platform(), about)
+    for name in sorted(OTHERS.keys() - installed()):
+        print(f"{name} is left out: {OTHERS[name][1]} is not installed (the extra `peers`)")
+    found: dict[str, list[Row]] = {each: [] for each in ("rates", "again", "memory", "neighbours")}
+    with tempfile.TemporaryDirectory() as folder:
+        for setting in _settings(arguments, Path(folder)):
+            with closing(Raw(setting.bundle.folder, setting.precision, setting.cases)) as raw:
+                beside(setting, raw, arguments, found)
+                if setting.cases:
+                    again(setting, raw, arguments, found)
+    judged = judge(found)
+    _print_targets(judged)
+    targets = [asdict(each) | {"met": each.met} for each in judged]
+    print(json.dumps(about | found | {"targets": targets}))
 
 
-def compare(
-    bundle: Bundle,
-    precision: str,
-    records: Sequence[Mapping[str, Any]],
-    bodies: Sequence[bytes],
-    arguments: argparse.Namespace,
-) -> tuple[list[tuple[str, int, Load]], float]:
-    """Send the workload to every server; return what came of it, and the rate of the raw limit."""
-    path = f"/predict/{bundle.task.name}"
-    place, chosen = str(bundle.folder), ("--precision", precision)
-    commands = {
-        "naive": ("benchmarks.servers.naive", "--bundle", place, *chosen),
-        "lanistr": ("service", "--bundles", place, *chosen, "--cache-bytes", "0"),
-        "cached": ("service", "--bundles", place, *chosen),
-    }
-    found: list[tuple[str, int, Load]] = []
-    with ExitStack() as stack:
-        ports = {name: stack.enter_context(running(words)) for name, words in commands.items()}
-        raw = Raw(bundle, precision, records)
-        stack.callback(raw.close)
-        asyncio.run(send(HOST, ports["cached"], path, bodies, 4, len(bodies)))
-        for clients in arguments.clients:
-            found.append(("raw", clients, raw.run(arguments.requests)))
-            for name, port in ports.items():
-                sent = bodies
-                if name == "cached":
-                    numbers = range(clients * 10_000, clients * 10_000 + arguments.requests)
-                    sent = [
-                        json.dumps(an_hour_later(records[k % len(records)], k)).encode()
-                        for k in numbers
-                    ]
-                load = asyncio.run(send(HOST, port, path, sent, clients, arguments.requests))
-                found.append((name, clients, load))
-    limit = max(load.rate for name, _, load in found if name == "raw")
-    return found, limit
+def installed() -> set[str]:
+    """Return the other servers that there are."""
+    return {name for name, (_, package) in OTHERS.items() if find_spec(package)}
 
 
-# ---- what is sent -------------------------------------------------------------------------------
-
-
-def workload(bundle: Bundle, count: int, seed: int) -> list[dict[str, Any]]:
-    """Return records as they are sent, always the same for a seed."""
-    rng = np.random.default_rng(seed)
-    stays = list(draw("mortality", SyntheticOptions(samples=count, missing=0)))
-    notes = [note for stay in stays for note in stay.parts[Modality.TEXT]]
-    words = sorted({word for note in notes for word in note.split()})
-    records: list[dict[str, Any]] = []
-    for stay in stays:
-        whole = as_sent(stay) | {
-            "text": " ".join(rng.choice(words, int(rng.integers(60, 401)))),
-            "image": base64.b64encode(picture(rng)).decode(),
+def beside(
+    setting: Setting, raw: Raw, arguments: argparse.Namespace, found: Mapping[str, list[Row]]
+) -> None:
+    """Send the workload to every server by turns; add to rates, memory and neighbours."""
+    records = setting.records()
+    order = [(number % len(records), None) for number in range(setting.requests)]
+    loads: dict[tuple[str, int], list[Load]] = defaultdict(list)
+    for turn in range(arguments.repetitions):
+        truth = raw.run(order)
+        loads["raw", 1].append(truth)
+        for name, words in setting.commands().items():
+            if name == _CACHED:
+                continue
+            with running(words) as server:
+                setting.send(name, server, records, _FEW, _WARM)
+                for clients in arguments.clients:
+                    load = setting.send(name, server, records, clients, setting.requests)
+                    loads[name, clients].append(load)
+                if turn == 0:
+                    found["memory"].append(_memory(setting, name, server))
+                if turn == 0 and setting.name == "tiny":
+                    found["neighbours"].append(_neighbours(setting, name, server, records))
+    rows = [
+        setting.labels
+        | {
+            "server": name,
+            "clients": clients,
+            "requests": setting.requests,
+            "rate": figure(each.rate for each in taken),
+            "p50": figure(each.percentile(50) for each in taken),
+            "p99": figure(each.percentile(99) for each in taken),
+            "failed": sum(len(each.statuses) - each.statuses.count(200) for each in taken),
+            "differs": max(_differs(each, truth) for each in taken),
         }
-        whole = {name: part for name, part in whole.items() if name in bundle.task.modalities}
-        lost = 0 if rng.random() < COMPLETE else int(rng.integers(1, 3))
-        kept = set(rng.permutation(list(whole))[min(lost, len(whole) - 1) :])
-        records.append({name: part for name, part in whole.items() if name in kept})
-    return records
+        for (name, clients), taken in sorted(loads.items(), key=lambda item: item[0][1])
+    ]
+    found["rates"].extend(rows)
+    _print_rates(setting, rows)
+    _print_rest(setting, found)
+    _refuse_wrong(_OURS, max(row["differs"] for row in rows if row["server"] == _OURS))
 
 
-def as_sent(stay: Sample) -> dict[str, Any]:
-    """Return row and series of a case as JSON has them."""
-    return {
-        "tabular": {name: _plain(value) for name, value in stay.parts[Modality.TABULAR].items()},
-        "timeseries": [
-            {"hours": each.hours, **{name: _plain(value) for name, value in each.values.items()}}
-            for each in stay.parts[Modality.TIMESERIES]
-        ],
+def again(
+    setting: Setting, raw: Raw, arguments: argparse.Namespace, found: Mapping[str, list[Row]]
+) -> None:
+    """Send cases again, an hour later each time, to the service with and without its cache."""
+    records = setting.records()
+    whole = [i for i, each in enumerate(records) if {"text", "image", "timeseries"} <= {*each}]
+    rates: dict[str, list[float]] = {_OURS: [], _CACHED: []}
+    differs = 0.0
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(running(setting.commands()[name])) for name in rates}
+        # All of the workload first, so that the cache is full; what is to come again last.
+        for first in (records, [records[i] for i in whole]):
+            setting.send(_CACHED, servers[_CACHED], first, _FEW, len(first))
+        for turn in range(arguments.repetitions):
+            numbers = range(turn * setting.requests, (turn + 1) * setting.requests)
+            asked = [(whole[number % len(whole)], number) for number in numbers]
+            bodies = [an_hour_later(records[which], number) for which, number in asked]
+            truth = raw.run(asked[: len(whole)])
+            for name, server in servers.items():
+                load = setting.send(name, server, bodies, _FEW, len(bodies))
+                rates[name].append(load.rate)
+                differs = max(differs, _differs(load, truth))
+        found["memory"].append(_memory(setting, _CACHED, servers[_CACHED]))
+    row = setting.labels | {
+        "uncached": figure(rates[_OURS]),
+        "cached": figure(rates[_CACHED]),
+        "ratio": figure(b / a for a, b in zip(*rates.values(), strict=True)),
+        "differs": differs,
+    }
+    found["again"].append(row)
+    said = (f"{name} {_said(row[name])}" for name in ("uncached", "cached", "ratio"))
+    print(f"an hour later, a second: {', '.join(said)}", flush=True)
+    _refuse_wrong(_CACHED, differs)
+
+
+def _memory(setting: Setting, name: str, server: Server) -> Row:
+    """Return the most memory that a server had, and the bytes of graphs and cache."""
+    build = setting.bundle.build("onnx", setting.precision)
+    files = setting.bundle.manifest.files
+    return setting.labels | {
+        "server": name,
+        "peak": server.peak_bytes(),
+        "graphs": sum(files[each].bytes for each in {g.file for g in build.graphs.values()}),
+        "cache": _CACHE_BYTES if name == _CACHED else 0,
     }
 
 
-def an_hour_later(record: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Return the same case with a measurement more, another for each number."""
-    if series := record.get("timeseries"):
-        more = {"hours": 47.9, "heart_rate": round(60 + number / 10_000, 4)}
-        return {**record, "timeseries": [*series, more]}
-    return dict(record)
+def _neighbours(
+    setting: Setting, name: str, server: Server, records: Sequence[Mapping[str, Any]]
+) -> Row:
+    """Send cases with pictures, some of them broken; return how many of the others failed."""
+    pictured = [each for each in records if "image" in each]
+    mixed = [broken(r) if k % _FEW == 0 else r for k, r in enumerate(pictured)]
+    load = setting.send(name, server, mixed, _FEW, len(mixed))
+    good, bad = [], set()
+    for which, status in zip(load.sent, load.statuses, strict=True):
+        if which % _FEW == 0:
+            bad.add(status)
+        else:
+            good.append(status)
+    failed = len(good) - good.count(200)
+    return setting.labels | {
+        "server": name,
+        "good": len(good),
+        "failed": failed,
+        "bad": sorted(bad),
+    }
 
 
-def picture(rng: np.random.Generator) -> bytes:
-    """Draw blurred noise as dear to decode as a photograph of 500 x 400 pixels."""
-    coarse = rng.integers(0, 256, (50, 62, 3), dtype=np.uint8)
-    drawn = Image.fromarray(coarse).resize((500, 400), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    drawn.save(file, "JPEG", quality=80)
-    return file.getvalue()
+# ---- what is asked ------------------------------------------------------------------------------
 
 
-def _plain(value: Any) -> Any:
-    return {"value": value.value, "unit": value.unit} if isinstance(value, Quantity) else value
-
-
-# ---- who is asked -------------------------------------------------------------------------------
-
-
-class Raw:
-    """The rows of the workload through onnxruntime, in a process of its own."""
-
-    def __init__(
-        self, bundle: Bundle, precision: str, records: Sequence[Mapping[str, Any]]
-    ) -> None:
-        words = (sys.executable, "-m", "benchmarks.serving", "--raw", precision)
-        self._process = subprocess.Popen(
-            [*words, "--bundle", str(bundle.folder), "--cases", str(len(records))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, requests: int) -> Load:
-        """Run so many cases, one after another."""
-        assert self._process.stdin
-        assert self._process.stdout
-        print(requests, file=self._process.stdin, flush=True)
-        latencies: list[float] = json.loads(self._process.stdout.readline())
-        return Load(sum(latencies), latencies, [200] * requests)
-
-    def close(self) -> None:
-        """End the process."""
-        with self._process:  # which waits for it and closes its pipes
-            self._process.terminate()
-
-
-def raw(bundle: Bundle, precision: Any, cases: int) -> None:
-    """Time cases for whoever writes how many to standard input."""
-    backend = OnnxBackend(bundle, "cpu", precision, _cores())
-    keys = RowKeys(bundle.manifest.version, backend.build.name)
-    runner = Runner(
-        backend,
-        Cost(backend.build.graphs),
-        TokenCache(0),
-        width=bundle.manifest.width,
-        budget=1,
-        together=(),
-    )
-    jobs = []
-    for record in workload(bundle, cases, seed=0):
-        if "image" in record:
-            record["image"] = base64.b64decode(record["image"])
-        log = IssueLog()
-        features = bundle.preprocessor.apply(read_record(record, bundle.task, log), log)
-        jobs.append(Job(features, keys.of(features)))
-    for line in sys.stdin:
-        latencies = []
-        for number in range(int(line)):
-            started = time.perf_counter()
-            runner([jobs[number % len(jobs)]])
-            latencies.append(time.perf_counter() - started)
-        print(json.dumps(latencies), flush=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[Setting]:
+    tiny, paper = Bundle.open(arguments.tiny), arguments.paper and Bundle.open(arguments.paper)
+    if "nothing" in arguments.parts:
+        nothing = without_model(tiny, folder / "nothing")
+        yield Setting("nothing", nothing, "fp32", 0, 4 * arguments.requests)
+    for name, bundle, requests in (
+        ("tiny", tiny, arguments.requests),
+        ("paper", paper, arguments.paper_requests),
+    ):
+        for precision in arguments.precision if bundle and name in arguments.parts else ():
+            yield Setting(name, bundle, precision, arguments.cases, requests)
 
 
 # ---- what came of it ----------------------------------------------------------------------------
 
 
-def _row(name: str, precision: str, clients: int, load: Load) -> dict[str, Any]:
-    return {
-        "server": name,
-        "precision": precision,
-        "clients": clients,
-        "rate": load.rate,
-        "p50": load.percentile(50),
-        "p99": load.percentile(99),
-        "failed": len(load.statuses) - load.statuses.count(200),
-    }
+def _differs(load: Load, truth: Load) -> float:
+    """Return the largest difference of a good answer's probability from the graphs' own."""
+    right = dict(zip(truth.sent, map(_probabilities, truth.answers), strict=True))
+    differences = [0.0]
+    for which, status, answer in zip(load.sent, load.statuses, load.answers, strict=True):
+        if status == 200 and which in right:
+            said = _probabilities(answer)
+            differences += [abs(said[each] - p) for each, p in right[which].items()]
+    return max(differences)
 
 
-def _print(name: str, clients: int, load: Load, limit: float) -> None:
-    p50, p99 = (1e3 * load.percentile(share) for share in (50, 99))
-    shown = f"{name:16} {clients:7} {load.rate:9.2f} {load.rate / limit:7.2f} {p50:8.0f} {p99:8.0f}"
-    print(shown, flush=True)
+def _probabilities(answer: bytes) -> Mapping[str, float]:
+    parsed = json.loads(answer)
+    (said,) = parsed if isinstance(parsed, list) else (parsed,)
+    probabilities: Mapping[str, float] = said.get("prediction", said)["probabilities"]
+    return probabilities
+
+
+def _refuse_wrong(server: str, differs: float) -> None:
+    if differs > _CLOSE:
+        raise LanistrError(
+            "a server's answers are not the graphs' own",
+            code="wrong_answers",
+            field=server,
+            seen=f"a probability that is off by {differs:.1e}",
+            accepted=f"at most {_CLOSE:.0e}",
+        )
+
+
+def _print_rates(setting: Setting, rows: Sequence[Row]) -> None:
+    limit = next(row["rate"]["median"] for row in rows if row["server"] == "raw")
+    print(f"\n{setting.name}, {setting.precision}, {setting.requests} requests")
+    columns = f"{'a second':>24} {'of raw':>7} {'p50 ms':>8} {'p99 ms':>8} off by"
+    print(f"{'':10} {'clients':>7} {columns}")
+    for row in rows:
+        p50, p99 = (1e3 * row[each]["median"] for each in ("p50", "p99"))
+        rest = f"{row['differs']:.0e}" + (f", {row['failed']} FAILED" if row["failed"] else "")
+        print(
+            f"{row['server']:10} {row['clients']:7} {_said(row['rate']):>24} "
+            f"{row['rate']['median'] / limit:7.2f} {p50:8.1f} {p99:8.1f} {rest}",
+            flush=True,
+        )
+
+
+def _print_rest(setting: Setting, found: Mapping[str, Sequence[Row]]) -> None:
+    memory, neighbours = (
+        [row for row in found[each] if row.items() >= setting.labels.items()]
+        for each in ("memory", "neighbours")
+    )
+    peaks = ", ".join(f"{row['server']} {row['peak'] / 2**20:.0f}" for row in memory)
+    print(f"peak MiB ({memory[0]['graphs'] / 2**20:.0f} of graphs): {peaks}")
+    if neighbours:
+        failed = ", ".join(f"{r['server']} {r['failed']} ({r['bad']})" for r in neighbours)
+        print(f"of {neighbours[0]['good']} beside broken ones failed (those got): {failed}")
+
+
+def _print_targets(targets: Sequence[Target]) -> None:
+    print(f"\n{'target':52} {'found':>8}")
+    for each in targets:
+        print(f"{each.what:52} {each.found:8.2f} {each.wanted():9} {'' if each.met else 'MISSED'}")
+
+
+def _said(found: Figure) -> str:
+    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def _versions() -> dict[str, str]:
+    packages = ["onnxruntime", *sorted({package for _, package in OTHERS.values()})]
+    found = {"python": platform.python_version()}
+    for each in packages:
+        try:
+            found[each] = version(each)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m benchmarks.serving",
-        description="Measure the service beside the graphs alone and a server made by hand.",
-        epilog="example:\n  python -m benchmarks.serving --bundle build/export/bundle",
+        description="Measure the service beside the graphs alone and every other server there is.",
+        epilog="example:\n  python -m benchmarks.serving --paper build/paper/bundle",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--bundle", type=Path, default=DEMO_BUNDLES / "mortality", help="of stays (the demo)"
+        "--tiny", type=Path, default=DEMO_BUNDLES / "mortality", help="bundle of stays (the demo)"
+    )
+    parser.add_argument("--paper", type=Path, help="one of the paper's sizes")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), help=f"({' '.join(PARTS)})"
     )
     parser.add_argument(
         "--precision", nargs="+", default=["fp32", "int8"], help="of the graphs (fp32 int8)"
@@ -263,7 +387,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS), help="(1 8 32)")
     parser.add_argument("--cases", type=int, default=64, help="of the workload (64)")
     parser.add_argument("--requests", type=int, default=320, help="for each figure (320)")
-    parser.add_argument("--raw", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--paper-requests", type=int, default=96, help="the same at the paper's sizes (96)"
+    )
+    parser.add_argument("--repetitions", type=int, default=3, help="of every figure (3)")
     return parser
 
 

@@ -1,13 +1,19 @@
-"""The benchmark of serving: its workload is as said, and every figure is there; none is judged."""
+"""The benchmark of serving: workload and answers are as said, every figure is there."""
 
 import base64
+import io
 import json
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks.serving import an_hour_later, main, picture, workload
+from benchmarks.bundles import without_model
+from benchmarks.servers.model import Model
+from benchmarks.serving import OTHERS, main
+from benchmarks.targets import judge
+from benchmarks.workload import SMALLEST, an_hour_later, broken, picture, workload
 from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
 from service.settings import DEMO_BUNDLES
@@ -41,16 +47,107 @@ def test_a_case_an_hour_later_differs_in_its_series_alone(bundle):
     assert {name: each for name, each in later[0].items() if name != "timeseries"} == {
         name: each for name, each in record.items() if name != "timeseries"
     }
-    assert an_hour_later({"text": "a"}, 1) == {"text": "a"}
 
 
-def test_every_server_answers_everything(monkeypatch, capsys):
-    words = ["--precision", "int8", "--clients", "2", "--cases", "4", "--requests", "8"]
-    monkeypatch.setattr(sys, "argv", ["benchmarks.serving", *words])
+def test_a_broken_picture_is_a_picture_cut_off(bundle):
+    record = next(each for each in workload(bundle, 20, seed=0) if "image" in each)
+    cut = Image.open(io.BytesIO(base64.b64decode(broken(record)["image"])))
+    with pytest.raises(OSError, match="truncated"):
+        cut.load()
+
+
+# ---- what answers -------------------------------------------------------------------------------
+
+
+def test_a_padded_batch_is_answered_as_its_cases_alone(bundle):
+    model = Model(bundle.folder, "fp32", threads=1)
+    cases = [model.read(each) for each in workload(bundle, 8, seed=0)]
+    assert len({frozenset(each.rows) for each in cases}) > 1
+    for alone, together in zip(map(model.alone, cases), model.together(cases), strict=True):
+        assert together["label"] == alone["label"]
+        assert together["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-5)
+
+
+def test_a_bundle_without_a_model_answers_every_case_alike(bundle, tmp_path):
+    nothing = without_model(bundle, tmp_path / "nothing")
+    model = Model(nothing.folder, "fp32", threads=1)
+    records = [*workload(bundle, 4, seed=0), dict(SMALLEST)]
+    answers = model.together([model.read(each) for each in records])
+    assert all(each["probabilities"] == answers[0]["probabilities"] for each in answers)
+    assert model.alone(model.read(dict(SMALLEST))) == answers[0]
+
+
+def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
+    words = ["--precision", "int8", "--clients", "2", "--cases", "24", "--requests", "8"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks.serving", *words, "--repetitions", "2"])
     main()
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [row["server"] for row in found["rows"]] == ["raw", "naive", "lanistr", "cached"]
-    for row in found["rows"]:
+    printed = capsys.readouterr().out
+    found = json.loads(printed.splitlines()[-1])
+    servers = {row["server"] for row in found["rates"]}
+    assert servers >= {"raw", "naive", "bare", "lanistr"}
+    for each in OTHERS.keys() - servers:
+        assert f"{each} is left out" in printed
+    assert {row["bundle"] for row in found["rates"]} == {"nothing", "tiny"}
+    for row in found["rates"]:
         assert row["failed"] == 0
-        assert row["rate"] > 0
-        assert 0 < row["p50"] <= row["p99"]
+        assert 0 < row["rate"]["low"] <= row["rate"]["median"] <= row["rate"]["high"]
+        assert 0 < row["p50"]["low"] <= row["p99"]["high"]
+    assert all(row["differs"] == 0 for row in found["rates"] if row["server"] == "lanistr")
+    assert [row["differs"] for row in found["again"]] == [0]
+    assert all(row["peak"] > 50e6 for row in found["memory"])
+    assert {row["server"]: row["bad"] for row in found["neighbours"]}["lanistr"] == [422]
+    failing = "tiny int8: good ones failed, lanistr"
+    assert {each["what"]: each["met"] for each in found["targets"]} == {failing: True}
+
+
+# ---- what is made of it -------------------------------------------------------------------------
+
+
+def test_targets_compare_what_they_say():
+    def row(bundle, precision, server, rate, clients=32):
+        figures = {"rate": rate, "p50": 1.0, "p99": 1.5}
+        return {
+            **{"bundle": bundle, "precision": precision, "server": server, "clients": clients},
+            **{name: {"median": each} for name, each in figures.items()},
+        }
+
+    paper = {"raw": 2.0, "naive": 1.8, "litserve": 1.0, "lanistr": 1.6}
+    found = {
+        "rates": [
+            *(row("paper", "fp32", name, rate, 1) for name, rate in paper.items() if name == "raw"),
+            *(row("paper", "fp32", name, rate) for name, rate in paper.items() if name != "raw"),
+            row("paper", "fp32", "lanistr", 9.0, clients=8),
+            row("paper", "int8", "lanistr", 4.5),
+            row("nothing", "fp32", "litserve", 100.0),
+            row("nothing", "fp32", "lanistr", 300.0),
+            row("tiny", "int8", "naive", 50.0),
+            row("tiny", "int8", "lanistr", 40.0),
+        ],
+        "again": [
+            {"bundle": bundle, "precision": "fp32", "ratio": {"median": 9.0}}
+            for bundle in ("tiny", "paper")
+        ],
+        "memory": [
+            {**{"bundle": "paper", "precision": "int8"}, "peak": 360, "graphs": 200, "cache": cache}
+            for cache in (0, 100)
+        ],
+        "neighbours": [
+            {**{"bundle": "tiny", "precision": "int8"}, "server": name, "failed": 3}
+            for name in ("litserve", "lanistr")
+        ],
+    }
+    assert {
+        each.what: (round(each.found, 3), each.wanted(), each.met) for each in judge(found)
+    } == {
+        "nothing fp32: rate / litserve": (3.0, ">= 2", True),
+        "tiny int8: rate / naive": (0.8, ">= 1", False),
+        "paper fp32: rate / raw": (0.8, ">= 0.95", False),
+        "paper fp32: rate / litserve": (1.6, ">= 1.5", True),
+        "paper int8: rate / litserve fp32": (4.5, ">= 3", True),
+        "paper int8: rate / naive fp32": (2.5, ">= 2", True),
+        "paper fp32: p99 / p50": (1.5, "<= 1.3", False),
+        "paper int8: p99 / p50": (1.5, "<= 1.3", False),
+        "paper fp32: an hour later, cached / uncached": (9.0, ">= 8", True),
+        "paper int8: peak memory / (graphs + cache)": (1.2, "<= 1.3", True),
+        "tiny int8: good ones failed, lanistr": (3, "<= 0", False),
+    }
