@@ -242,7 +242,7 @@ class Metrics:
         if FOLDER not in os.environ:
             return self._registry
         together = CollectorRegistry()
-        MultiProcessCollector(together)
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return together
 
     def task(self, name: str) -> TaskMetrics:

@@ -109,22 +109,24 @@ class _Process:
         self._child = child
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
-        self._let_go = False
+        self._leaving = asyncio.Event()
+        self._hears = False
         self.up = asyncio.Event()
         """Whether it was ever ready."""
 
     async def keep(self) -> int:
         """Keep it alive; return its exit code where it was never up, 0 where it was let go."""
         pause = _PAUSE
-        while not self._let_go:
+        while not self._leaving.is_set():
             code, lasted = await self._live()
-            if self._let_go:
+            if self._leaving.is_set():
                 break
             if not self.up.is_set():
-                return code or 1
+                return code if code > 0 else 1
             _log.error("the %s ended with %d and is started again", self._name, code)
             pause = _PAUSE if lasted > _LASTS else min(2 * pause, _LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), pause)
         return 0
 
     async def _live(self) -> tuple[int, float]:
@@ -141,16 +143,26 @@ class _Process:
             )
             its.close()
             self._process, self._channel = process, ours
+            if self._leaving.is_set():
+                self.let_go()
             hearing = asyncio.create_task(self._hear(ours))
             code = await process.wait()
             hearing.cancel()
         self._process = self._channel = None
-        mark_process_dead(process.pid, variables[FOLDER])
+        self._hears = False
+        mark_process_dead(process.pid, variables[FOLDER])  # type: ignore[no-untyped-call]
         return code, monotonic() - started
 
     async def _hear(self, channel: socket.socket) -> None:
-        if await asyncio.get_running_loop().sock_recv(channel, 1):
-            self.up.set()
+        with suppress(ConnectionError):
+            if await asyncio.get_running_loop().sock_recv(channel, 1):
+                self._hears = True
+                self.up.set()
+
+    def look(self) -> None:
+        """Have it read again what may have changed; one that is starting will read it anyway."""
+        if self._hears:
+            self.send(signal.SIGHUP)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it lives."""
@@ -158,14 +170,9 @@ class _Process:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    def ask_to_leave(self) -> None:
-        """Let it go, in its own time."""
-        self._let_go = True
-        self.send(signal.SIGTERM)
-
-    def hang_up(self) -> None:
-        """Let it go at once."""
-        self._let_go = True
+    def let_go(self) -> None:
+        """Let it go: a front end finishes what is under way, a runner leaves at once."""
+        self._leaving.set()
         if self._channel is not None:
             self._channel.shutdown(socket.SHUT_RDWR)
 
@@ -184,12 +191,11 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
 
     def pass_on() -> None:
         for each in front_ends:
-            each.send(signal.SIGHUP)
+            each.look()
 
     loop.add_signal_handler(signal.SIGHUP, pass_on)
     stop = asyncio.create_task(stopping.wait())
     kept: list[asyncio.Task[int]] = []
-    code = 0
     for each in (*runners, *front_ends):
         kept.append(asyncio.create_task(each.keep()))
         up = asyncio.create_task(each.up.wait())
@@ -203,7 +209,7 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
     stop.cancel()
     leaving = kept[len(runners) :]
     for each in front_ends:
-        each.ask_to_leave()
+        each.let_go()
     if leaving:
         _, late = await asyncio.wait(leaving, timeout=patience)
         if late:
@@ -211,6 +217,6 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
             for each in front_ends:
                 each.send(signal.SIGKILL)
     for each in runners:
-        each.hang_up()
+        each.let_go()
     await asyncio.wait(kept)
     return code

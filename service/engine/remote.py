@@ -10,11 +10,11 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -65,9 +65,14 @@ class RemoteEngine:
     """
 
     def __init__(self, bundle: Bundle, addresses: Sequence[Path]) -> None:
-        self._links = [_Link(each, bundle) for each in addresses]
+        with ExitStack() as opened:
+            self._links = [opened.enter_context(_Link(each, bundle)) for each in addresses]
+            self._refuse_mixed()
+            opened.pop_all()
         self.build = self._links[0].build
         self.device = " and ".join(dict.fromkeys(each.device for each in self._links))
+
+    def _refuse_mixed(self) -> None:
         builds = dict.fromkeys(each.build.name for each in self._links)
         if len(builds) > 1:
             raise ConfigError(
@@ -144,6 +149,12 @@ class _Link:
         self.build: Build = bundle.build(runtime, precision)
         self.device: str = said["device"]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._socket.close()
+
     def start(self) -> None:
         """Begin to listen to the runner."""
         self._task = asyncio.create_task(self._live())
@@ -195,6 +206,8 @@ class _Link:
             offset = await blocks.take(size)
         except ConnectionResetError:
             raise RunnerLostError from None
+        if writer.is_closing():  # its death is known, and about to be told to those who wait
+            raise RunnerLostError
         number = next(self._numbers)
         message = {"job": number} | write_job(job, *self._shape, memory, offset)
         writer.write(line(message))
@@ -203,7 +216,7 @@ class _Link:
         try:
             return await waiter
         finally:
-            if waiter.cancelled():
+            if waiter.cancelled() and not writer.is_closing():
                 writer.write(line({"drop": number}))
 
     async def _live(self) -> None:
@@ -266,6 +279,7 @@ class _Link:
             if said is None:
                 continue
             if "error" in said:
+                self._socket.close()
                 raise BundleError(said["error"].pop("message"), **said["error"])
             return said
         raise BundleError(
