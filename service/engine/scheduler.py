@@ -185,7 +185,7 @@ class Scheduler(Generic[JobT, ResultT]):
         Raises:
             Exception: whatever `run` raised.
         """
-        idle = self._task is not None and not self._waiting
+        idle = self._task is not None and not self._waiting and self._inside <= 1
         if not (idle and self._turn.acquire(blocking=False)):
             return None
         try:
