@@ -5,7 +5,7 @@ held back to fill a batch: alone, a job runs at once. And nobody waits long for 
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
 much together as one by one, that leaves large models one job at a time.
 
-Where nobody is before it, a job is run by the thread that made it ready: to wake another, and the
+Where nobody else is inside, a job is run by the thread that made it ready: to wake another, and the
 loop after it, takes as long as a tiny model, and longer on a busy machine.
 """
 
@@ -180,7 +180,7 @@ class Scheduler(Generic[JobT, ResultT]):
         return await future
 
     def run_at_once(self, job: JobT) -> Outcome[ResultT] | None:
-        """Run a job in the thread that asks, which is none of the loop's; None: it has to wait.
+        """Run a job in the thread that asks, which is not the loop's, if it is alone; else None.
 
         Raises:
             Exception: whatever `run` raised.
