@@ -17,13 +17,14 @@ from lanistr.issues import InputIssue, IssueLog
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import read_record
 from service.drift import Drift
-from service.engine.backends import Backend, Floats
-from service.engine.batching import paying
-from service.engine.cache import RowKeys, TokenCache
+from service.engine.admission import Admission
+from service.engine.backends import Floats
+from service.engine.cache import RowKeys
 from service.engine.cost import Cost
+from service.engine.engine import Engine
 from service.engine.lanes import Lanes
-from service.engine.runner import Job, Result, Runner
-from service.engine.scheduler import Outcome, Scheduler
+from service.engine.runner import Job, Result
+from service.engine.scheduler import Outcome
 from service.metrics import Metrics, TaskMetrics
 from service.telemetry import tell_stages
 
@@ -99,14 +100,12 @@ class Embedded:
 
 
 class Predictor:
-    """Preprocessing, queue and runner of one bundle.
+    """Preprocessing of one bundle, and the engine that runs it.
 
     Args:
         bundle: what is served.
-        backend: its graphs.
+        engine: runs its graphs.
         lanes: threads that read and preprocess, shared by all bundles.
-        cache: of what encoders return, shared too.
-        budget: tokens of one run.
         places: requests inside at once.
         longest: seconds of work before which nobody else is let in.
         most_tokens: of one case, encoded and fused; None for no limit.
@@ -117,11 +116,9 @@ class Predictor:
     def __init__(
         self,
         bundle: Bundle,
-        backend: Backend,
+        engine: Engine,
         lanes: Lanes,
-        cache: TokenCache,
         *,
-        budget: int,
         places: int,
         longest: float = math.inf,
         most_tokens: int | None = None,
@@ -135,34 +132,15 @@ class Predictor:
         self.bundle = bundle
         self.card = bundle.card()  # its folder may hold another bundle later
         self._most_tokens = most_tokens
-        self.backend = backend
+        self.engine = engine
+        self.admission = Admission(places, longest, engine.wait)
         self.lanes = lanes
-        self._graphs = backend.build.graphs
-        self._cost = Cost(self._graphs)
-        self._keys = RowKeys(bundle.manifest.version, backend.build.name)
-        width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
-        words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
-        runner = Runner(
-            backend,
-            self._cost,
-            cache,
-            width=width,
-            budget=budget,
-            together=paying(backend, width, words),
-            metrics=self._metrics,
-        )
-        self.scheduler: Scheduler[Job, Result] = Scheduler(
-            runner,
-            runner.cost,
-            budget=budget,
-            places=places,
-            longest=longest,
-            metrics=self._metrics,
-        )
+        self._cost = Cost(engine.build.graphs)
+        self._keys = RowKeys(bundle.manifest.version, engine.build.name)
 
     async def close(self) -> None:
         """Finish what is waiting and stop."""
-        await self.scheduler.close()
+        await self.engine.close()
 
     async def predict(
         self,
@@ -220,7 +198,7 @@ class Predictor:
         return Case(name, used, features.issues, spent), outcome or job
 
     async def _run(self, case: Case, ready: Job | Outcome[Result]) -> tuple[Case, Result]:
-        outcome = await self.scheduler.submit(ready) if isinstance(ready, Job) else ready
+        outcome = await self.engine.submit(ready) if isinstance(ready, Job) else ready
         if not np.isfinite(outcome.result.output).all():
             raise FloatingPointError("the head's output is not finite")
         spent = {"queue": outcome.queue_ms, "inference": outcome.inference_ms}
@@ -244,8 +222,9 @@ class Predictor:
             raise UnusableRecordError(exc, log.issues) from None
         job = Job(features, self._keys.of(features), explain)
         self._refuse_too_dear(job)
-        suffices = self.bundle.task.suffices(features.rows)
-        return sample.id, job, self.scheduler.run_at_once(job) if suffices else None
+        # Several run together if they can, so only who is alone inside is run here and now.
+        now = self.admission.inside <= 1 and self.bundle.task.suffices(features.rows)
+        return sample.id, job, self.engine.run_at_once(job) if now else None
 
     def _refuse_uncommon_rows(self, features: Features) -> None:
         """Rows of one case are averaged token by token, which needs tokens of one number."""

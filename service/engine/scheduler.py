@@ -5,42 +5,26 @@ held back to fill a batch: alone, a job runs at once. And nobody waits long for 
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
 much together as one by one, that leaves large models one job at a time.
 
-Where nobody else is inside, a job is run by the thread that made it ready: to wake another, and the
-loop after it, takes as long as a tiny model, and longer on a busy machine.
+A job that is alone may be run by the thread that made it ready: to wake another, and the loop after
+it, takes as long as a tiny model, and longer on a busy machine.
 """
 
 import asyncio
 import logging
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from lanistr.errors import LanistrError
 from service.metrics import Metrics, TaskMetrics
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 _log = logging.getLogger(__name__)
-
-
-class TooBusyError(LanistrError):
-    """No place is free; one should be after `retry_after` seconds."""
-
-    def __init__(self, retry_after: int, inside: int) -> None:
-        super().__init__(
-            "too many requests are waiting",
-            code="too_busy",
-            seen=f"{inside} inside",
-            accepted=f"the same request in {retry_after} s",
-        )
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +68,6 @@ class Scheduler(Generic[JobT, ResultT]):
         run: takes jobs, returns as many results in order; is called by one thread at a time.
         cost: of a job, in the unit of the budget.
         budget: what one call of `run` takes at most, a single dearer job aside.
-        places: requests that may be inside at once, see `place`.
-        longest: seconds that those inside may have before them, as far as can be told, for a
-            further one to be let in.
         moment: seconds that a batch may take, as far as can be told from those before.
         metrics: where queue and batches are noted.
     """
@@ -97,8 +78,6 @@ class Scheduler(Generic[JobT, ResultT]):
         cost: Callable[[JobT], int],
         *,
         budget: int,
-        places: int,
-        longest: float = math.inf,
         moment: float = 0.05,
         metrics: TaskMetrics | None = None,
     ) -> None:
@@ -106,9 +85,6 @@ class Scheduler(Generic[JobT, ResultT]):
         self._run = run
         self._cost = cost
         self._budget = budget
-        self._places = places
-        self._longest = longest
-        self._inside = 0
         self._waiting = 0
         self._owed = 0
         self._moment = moment
@@ -116,8 +92,6 @@ class Scheduler(Generic[JobT, ResultT]):
         self._seconds_a_unit = RunningMean()
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._closing = False
         self._turn = threading.Lock()  # of whoever runs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
@@ -135,33 +109,19 @@ class Scheduler(Generic[JobT, ResultT]):
             await self._task
         self._thread.shutdown()
 
-    async def left(self) -> None:
-        """Wait until nobody is inside."""
-        await self._empty.wait()
+    def wait(self, inside: int) -> float:
+        """Return how many seconds those inside will take, by what others took before them.
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places, from the body of a request to its answer.
-
-        Raises:
-            TooBusyError: none is free, or those inside have too much before them.
+        Args:
+            inside: how many there are, whether or not their job is known yet.
         """
-        wait = self._wait()
-        if self._inside >= self._places or wait > self._longest:
-            raise TooBusyError(max(1, math.ceil(wait)), self._inside)
-        self._inside += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
-
-    def _wait(self) -> float:
-        """Return how many seconds those inside will take, by what others took before them."""
-        coming = max(0, self._inside - self._waiting)  # whose cost is not known yet
+        coming = max(0, inside - self._waiting)
         return self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
+
+    @property
+    def pace(self) -> float:
+        """Seconds that a job took lately; 0 before the first."""
+        return self._seconds_a_job.value
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.
@@ -180,12 +140,12 @@ class Scheduler(Generic[JobT, ResultT]):
         return await future
 
     def run_at_once(self, job: JobT) -> Outcome[ResultT] | None:
-        """Run a job in the thread that asks, which is not the loop's, if it is alone; else None.
+        """Run a job in the thread that asks, not the loop's, if nobody is before it; else None.
 
         Raises:
             Exception: whatever `run` raised.
         """
-        idle = self._task is not None and not self._waiting and self._inside <= 1
+        idle = self._task is not None and not self._waiting
         if not (idle and self._turn.acquire(blocking=False)):
             return None
         try:
