@@ -1,6 +1,7 @@
 """The limit of any server: the same cases through onnxruntime, one by one, with nothing around it.
 
-No HTTP, no preprocessing in the time, no padding, no cache; one process, a thread a core.
+No HTTP, no preprocessing in the time, no padding, no cache; one process, with as many threads as
+the service gives a graph.
 """
 
 import argparse
