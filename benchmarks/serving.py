@@ -13,6 +13,7 @@ One fixed workload (`benchmarks.workload`) is sent by 1, 8 and 32 clients at a t
     ray         Ray Serve, batching
     bentoml     BentoML, batching
     lanistr     the service, its cache switched off
+    lanistr x n the same with a front-end process a core (`--workers`)
 
 all in one run and by turns, each alone on the machine while it is its turn. What each was told is
 written in its module under `benchmarks/servers`. The batching servers are the extra
@@ -27,7 +28,6 @@ Prints tables, what came of the targets, then one line of JSON.
 import argparse
 import asyncio
 import json
-import os
 import platform
 import tempfile
 from collections import defaultdict
@@ -44,6 +44,7 @@ from benchmarks.load import Load, send
 from benchmarks.pace import Figure, figure
 from benchmarks.raw import Raw
 from benchmarks.servers import HOST, Server, running
+from benchmarks.servers.model import CORES
 from benchmarks.targets import Target, judge
 from benchmarks.workload import an_hour_later, broken, workload
 from lanistr.bundle import Bundle
@@ -66,7 +67,7 @@ OTHERS: Mapping[str, tuple[str, str]] = {
 }
 """Module of each other server, and the package that it is made of."""
 
-_OURS, _CACHED = "lanistr", "lanistr, cached"
+_OURS, _SPREAD, _CACHED = "lanistr", "lanistr x n", "lanistr, cached"
 _CACHE_BYTES = 16 << 20
 """Bound of the cache where there is one: so little that the workload fills it."""
 
@@ -118,9 +119,11 @@ class Setting:
         others = {
             name: (OTHERS[name][0], "--bundle", *place) for name in OTHERS if name in installed()
         }
+        ours = ("service", "--bundles", *place, "--cache-bytes")
         return others | {
-            name: ("service", "--bundles", *place, "--cache-bytes", str(cache))
-            for name, cache in ((_OURS, 0), (_CACHED, _CACHE_BYTES))
+            _OURS: (*ours, "0"),
+            _SPREAD: (*ours, "0", "--workers", str(CORES)),
+            _CACHED: (*ours, str(_CACHE_BYTES)),
         }
 
     def send(
@@ -141,7 +144,7 @@ class Setting:
 def main() -> None:
     """Measure as the command line says."""
     arguments = _parser().parse_args()
-    about = {"versions": _versions(), "cores": os.cpu_count()}
+    about = {"versions": _versions(), "cores": CORES}
     print(platform.platform(), about)
     for name in sorted(OTHERS.keys() - installed()):
         print(f"{name} is left out: {OTHERS[name][1]} is not installed (the extra `peers`)")
@@ -202,7 +205,9 @@ def beside(
     found["rates"].extend(rows)
     _print_rates(setting, rows)
     _print_rest(setting, found)
-    _refuse_wrong(_OURS, max(row["differs"] for row in rows if row["server"] == _OURS))
+    for row in rows:
+        if row["server"] in (_OURS, _SPREAD):
+            _refuse_wrong(row["server"], row["differs"])
 
 
 def again(
@@ -327,12 +332,12 @@ def _print_rates(setting: Setting, rows: Sequence[Row]) -> None:
     limit = next(row["rate"]["median"] for row in rows if row["server"] == "raw")
     print(f"\n{setting.name}, {setting.precision}, {setting.requests} requests")
     columns = f"{'a second':>24} {'of raw':>7} {'p50 ms':>8} {'p99 ms':>8} off by"
-    print(f"{'':10} {'clients':>7} {columns}")
+    print(f"{'':11} {'clients':>7} {columns}")
     for row in rows:
         p50, p99 = (1e3 * row[each]["median"] for each in ("p50", "p99"))
         rest = f"{row['differs']:.0e}" + (f", {row['failed']} FAILED" if row["failed"] else "")
         print(
-            f"{row['server']:10} {row['clients']:7} {_said(row['rate']):>24} "
+            f"{row['server']:11} {row['clients']:7} {_said(row['rate']):>24} "
             f"{row['rate']['median'] / limit:7.2f} {p50:8.1f} {p99:8.1f} {rest}",
             flush=True,
         )
