@@ -4,6 +4,7 @@ Table rows and time series share these two cleaners. Each returns None for a val
 missing, and reports whatever it changed or dropped.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,10 @@ from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit
 _ANY = (-1e30, 1e30)
 """Range of a field that names none: what lies beyond would overflow the model's float32."""
 
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+# No group of thousands starts with a zero: "0,375" has a decimal comma.
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*(\D.*)")
 
 
 class NumberCleaner:
@@ -89,7 +93,7 @@ class NumberCleaner:
                 code="wrong_type",
                 field=path,
                 seen=value_seen(value),
-                accepted=self.spec.accepted(),
+                accepted=self.spec.accepted() + self._instead(value),
             )
         if not math.isfinite(number):
             raise InputError(
@@ -100,6 +104,17 @@ class NumberCleaner:
                 accepted=self.spec.accepted() + "; leave a missing value out, or send null",
             )
         return number
+
+    def _instead(self, value: Value) -> str:
+        """Say how to write what a text most likely means, which is never guessed."""
+        text = value.strip() if isinstance(value, str) else ""
+        if _DECIMAL_COMMA.fullmatch(text):
+            return "; decimals after a point, not a comma"
+        united = _WITH_UNIT.fullmatch(text)
+        if united and _fold(united[2]) in self._units:
+            quantity = {"value": float(united[1]), "unit": united[2]}
+            return f"; or {json.dumps(quantity, ensure_ascii=False)}"
+        return ""
 
     def _convert(
         self, number: float, unit: str, path: str, log: IssueLog, code: str = "unit_converted"

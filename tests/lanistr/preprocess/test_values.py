@@ -216,6 +216,26 @@ def test_a_comma_elsewhere_or_a_word_is_not_guessed_at(text: str):
     assert (error.code, error.seen) == ("wrong_type", text)
 
 
+@pytest.mark.parametrize("text", ["0,375", "-0,375", "37,5", "0,375,000"])
+def test_a_decimal_comma_is_refused_with_the_way_to_write_it(text: str):
+    error = fails("fio2", text)
+    assert (error.code, error.seen) == ("wrong_type", text)
+    assert ("point, not a comma" in error.accepted) == (text.count(",") == 1)
+
+
+@pytest.mark.parametrize("text", ["101.3 degF", "101.3degF", " 101.3 DEGF "])
+def test_a_unit_in_the_text_is_refused_with_the_way_to_write_it(text: str):
+    unit = text.strip()[5:].strip()
+    assert fails("temperature", text).accepted.endswith(
+        f'; or {{"value": 101.3, "unit": "{unit}"}}'
+    )
+
+
+def test_no_way_to_write_it_is_made_up():
+    for text in ("101.3 furlongs", "1.2.3", "high", "0x20", "36.6.C"):
+        assert "value" not in fails("temperature", text).accepted
+
+
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, "nan", "inf", "-Infinity", "1e999"]
 )
