@@ -217,13 +217,11 @@ def read_value(value: Any, path: str) -> Value:
                     accepted=unknown_name(key, ("value", "unit")),
                 )
         inner, unit = value.get("value"), value.get("unit")
-        if inner is None:
-            return None
-        if isinstance(inner, str | int | float):
-            if unit is None:
-                return inner
-            if isinstance(unit, str):
-                return Quantity(inner, unit)
+        if "value" in value and (unit is None or isinstance(unit, str)):
+            if inner is None:
+                return None
+            if isinstance(inner, str | int | float):
+                return inner if unit is None else Quantity(inner, unit)
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
 
 

@@ -321,7 +321,6 @@ def test_what_cannot_be_a_word_is_refused(value: Value, code: str):
         ({"value": 3}, 3),
         ({"value": 3, "unit": None}, 3),
         ({"value": None, "unit": "kg"}, None),
-        ({}, None),
     ],
 )
 def test_a_value_stands_alone_or_with_its_unit(given: Any, value: Value):
@@ -330,7 +329,18 @@ def test_a_value_stands_alone_or_with_its_unit(given: Any, value: Value):
 
 @pytest.mark.parametrize(
     "given",
-    [[], [3], b"3", {"value": [3]}, {"value": {"value": 3}}, {"value": 3, "unit": 3}, object()],
+    [
+        [],
+        [3],
+        b"3",
+        {"value": [3]},
+        {"value": {"value": 3}},
+        {"value": 3, "unit": 3},
+        {"value": None, "unit": 3},
+        {},
+        {"unit": "kg"},
+        object(),
+    ],
 )
 def test_anything_else_is_no_value(given: Any):
     with pytest.raises(InputError) as caught:
