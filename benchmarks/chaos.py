@@ -39,6 +39,7 @@ from service.settings import DEMO_BUNDLES
 
 PLACES = 8
 CLIENTS = 4
+CASES = 24
 
 
 @dataclass
@@ -90,7 +91,7 @@ def chaos(work: Path, seconds: float, seed: int, options: Sequence[str] = ()) ->
     words += ["--audit", str(audit), "--body-seconds", str(BODY_SECONDS), *options]
     with (work / "log.txt").open("wb") as log, started(words, log=log) as (port, process):
         url = f"http://{HOST}:{port}"
-        known = Known(url, asks(Bundle.open(bundles / versions[0]), 40, seed), versions)
+        known = Known(url, asks(Bundle.open(bundles / versions[0]), CASES, seed), versions)
         assert known.told_apart(versions), "the versions answer alike"
         quiet = _requests(url)
         scene = Scene(work, port, process, known, versions, random.Random(seed), PLACES)
