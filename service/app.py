@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,10 +21,12 @@ from service.api.metrics import router as metrics_router
 from service.api.openapi import document
 from service.api.record import Record
 from service.audit import AuditLog
-from service.engine.backends.onnx import OnnxBackend
+from service.child import Child
 from service.engine.cache import TokenCache
+from service.engine.engine import Engine
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
+from service.engine.remote import RemoteEngine
 from service.hangup import on_hangup
 from service.metrics import Metrics
 from service.models import Models
@@ -39,28 +42,31 @@ For research and local validation. **Not a medical device.**
 _log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     """Open the bundles and return the application that serves them.
+
+    Args:
+        settings: of the service.
+        child: which of its processes this is, where it is several: then runners run the graphs.
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
         ConfigError: the file of keys cannot be read, or the audit log not written.
     """
-    keys = None if settings.keys is None else Keys(settings.keys)
-    lanes = Lanes(settings.threads, settings.large_bytes)
-    cache = TokenCache(settings.cache_bytes)
+    keys = None
+    if settings.keys is not None:
+        keys = Keys(settings.keys, None if child is None else child.folder)
+    processes = max(1, settings.workers)
+    lanes = Lanes(math.ceil(settings.threads / processes), settings.large_bytes)
     metrics = Metrics()
-    metrics.watch(cache)
+    open_engine = _local(settings, metrics) if child is None else _remote(child)
 
     def open_predictor(bundle: Bundle) -> Predictor:
-        backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
         return Predictor(
             bundle,
-            backend,
+            open_engine(bundle),
             lanes,
-            cache,
-            budget=settings.batch_tokens,
-            places=settings.queue,
+            places=math.ceil(settings.queue / processes),
             longest=settings.queue_seconds,
             most_tokens=settings.case_tokens,
             most_pixels=settings.pixels,
@@ -119,6 +125,19 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics_router)  # asks for a key of its own
     app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for
     return app
+
+
+def _local(settings: Settings, metrics: Metrics) -> Callable[[Bundle], Engine]:
+    """Return what opens engines of this process, which share a cache."""
+    from service.engine.local import LocalEngine  # a front end needs no runtime
+
+    cache = TokenCache(settings.cache_bytes, metrics)
+    return lambda bundle: LocalEngine(bundle, settings, cache, metrics)
+
+
+def _remote(child: Child) -> Callable[[Bundle], Engine]:
+    """Return what opens engines that run in processes of their own."""
+    return lambda bundle: RemoteEngine(bundle, child.runners)
 
 
 async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:

@@ -1,15 +1,24 @@
 """What the service is told when it starts. Every field is an option of the command line."""
 
+import argparse
 import os
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
+from lanistr.command import CommandParser
+from lanistr.errors import ConfigError
 from lanistr.schema import Schema
 from service.inputs.limits import Limits
 
 DEMO_BUNDLES = Path(__file__).resolve().parent / "demo"
+
+
+_EXAMPLE = """example:
+  python -m service --bundles bundles/ --port 8000
+  curl -s http://127.0.0.1:8000/tasks
+"""
 
 
 def _cores() -> int:
@@ -32,6 +41,13 @@ class Settings(Schema):
     precision: Literal["auto", "fp32", "int8", "fp16"] = Field(
         default="auto",
         description="of the graphs; auto: int8 on a CPU, fp16 on a GPU, where the metric holds",
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="processes that read and preprocess, beside one process a device that "
+        "computes; 0: one process does it all",
     )
     threads: int = Field(
         default_factory=_cores,
@@ -135,3 +151,26 @@ class Settings(Schema):
             timeseries_items=self.series_rows,
             timeseries_hours=self.series_hours,
         )
+
+
+def read_settings(arguments: list[str] | None = None) -> Settings:
+    """Read the command line; every field of `Settings` is an option.
+
+    Raises:
+        ConfigError: a value is not what its option takes.
+    """
+    parser = CommandParser(
+        prog="python -m service",
+        description="Serve exported bundles over HTTP.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or not field.default else f" ({field.default})"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=name.split("_")[-1].upper(),
+            default=argparse.SUPPRESS,
+            help=f"{field.description}{default}",
+        )
+    return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")

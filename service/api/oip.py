@@ -116,7 +116,7 @@ async def model(request: Request, predictor: Named) -> schemas.ModelMetadata:
     return schemas.ModelMetadata(
         name=bundle.task.name,
         versions=list(models.versions(bundle.task.name)),
-        platform=_PLATFORMS[predictor.backend.build.runtime],
+        platform=_PLATFORMS[predictor.engine.build.runtime],
         inputs=[
             schemas.TensorMetadata(name=each, datatype=tensors.DATATYPE, shape=[-1])
             for each in tensors.input_names(bundle.task)
@@ -163,7 +163,7 @@ async def infer(request: Request, predictor: Named) -> Response:
         settings.limits(),
         request.headers.get(tensors.HEADER),
     )
-    with predictor.scheduler.place():
+    with predictor.admission.place():
         body = await receive_body(request)
         asked = await predictor.lanes.run(
             len(body), tensors.read, body, head, task, limits, settings.batch

@@ -8,35 +8,19 @@ much together as one by one, that leaves large models one job at a time.
 
 import asyncio
 import logging
-import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from lanistr.errors import LanistrError
 from service.metrics import Metrics, TaskMetrics
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 _log = logging.getLogger(__name__)
-
-
-class TooBusyError(LanistrError):
-    """No place is free; one should be after `retry_after` seconds."""
-
-    def __init__(self, retry_after: int, inside: int) -> None:
-        super().__init__(
-            "too many requests are waiting",
-            code="too_busy",
-            seen=f"{inside} inside",
-            accepted=f"the same request in {retry_after} s",
-        )
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +64,6 @@ class Scheduler(Generic[JobT, ResultT]):
         run: takes jobs, returns as many results in order; is called in a thread of its own.
         cost: of a job, in the unit of the budget.
         budget: what one call of `run` takes at most, a single dearer job aside.
-        places: requests that may be inside at once, see `place`.
-        longest: seconds that those inside may have before them, as far as can be told, for a
-            further one to be let in.
         moment: seconds that a batch may take, as far as can be told from those before.
         metrics: where queue and batches are noted.
     """
@@ -93,8 +74,6 @@ class Scheduler(Generic[JobT, ResultT]):
         cost: Callable[[JobT], int],
         *,
         budget: int,
-        places: int,
-        longest: float = math.inf,
         moment: float = 0.05,
         metrics: TaskMetrics | None = None,
     ) -> None:
@@ -102,9 +81,6 @@ class Scheduler(Generic[JobT, ResultT]):
         self._run = run
         self._cost = cost
         self._budget = budget
-        self._places = places
-        self._longest = longest
-        self._inside = 0
         self._waiting = 0
         self._owed = 0
         self._moment = moment
@@ -112,8 +88,6 @@ class Scheduler(Generic[JobT, ResultT]):
         self._seconds_a_unit = RunningMean()
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
         self._task: asyncio.Task[None] | None = None
@@ -130,33 +104,19 @@ class Scheduler(Generic[JobT, ResultT]):
             await self._task
         self._thread.shutdown()
 
-    async def left(self) -> None:
-        """Wait until nobody is inside."""
-        await self._empty.wait()
+    def wait(self, inside: int) -> float:
+        """Return how many seconds those inside will take, by what others took before them.
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places, from the body of a request to its answer.
-
-        Raises:
-            TooBusyError: none is free, or those inside have too much before them.
+        Args:
+            inside: how many there are, whether or not their job is known yet.
         """
-        wait = self._wait()
-        if self._inside >= self._places or wait > self._longest:
-            raise TooBusyError(max(1, math.ceil(wait)), self._inside)
-        self._inside += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
-
-    def _wait(self) -> float:
-        """Return how many seconds those inside will take, by what others took before them."""
-        coming = max(0, self._inside - self._waiting)  # whose cost is not known yet
+        coming = max(0, inside - self._waiting)
         return self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
+
+    @property
+    def pace(self) -> float:
+        """Seconds that a job took lately; 0 before the first."""
+        return self._seconds_a_job.value
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.
