@@ -89,6 +89,7 @@ def chaos(work: Path, seconds: float, seed: int, options: Sequence[str] = ()) ->
         shutil.copytree(work / "kept" / version, bundles / version)
     words = ["service", "--bundles", str(bundles), "--watch-seconds", "0", "--queue", str(PLACES)]
     words += ["--audit", str(audit), "--body-seconds", str(BODY_SECONDS), *options]
+    words += ["--idle-seconds", "60"]  # far more than clients keep a connection: none is lost so
     with (work / "log.txt").open("wb") as log, started(words, log=log) as (port, process):
         url = f"http://{HOST}:{port}"
         known = Known(url, asks(Bundle.open(bundles / versions[0]), CASES, seed), versions)
@@ -102,6 +103,8 @@ def chaos(work: Path, seconds: float, seed: int, options: Sequence[str] = ()) ->
         code = process.wait(60)
         if code:
             report.faults.append(f"left with {code}")
+        if "do not leave are killed" in scene.log():
+            report.faults.append("a process of the service did not leave by itself")
     _check_replies(scene, report)
     _check_audit(scene, audit, report)
     return report

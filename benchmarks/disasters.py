@@ -148,13 +148,15 @@ class Scene:
         body = ask.body(name)
         began, size = time.monotonic(), -(-len(body) // 5)
         reader, writer = await asyncio.open_connection(HOST, self.port)
+        reply = asyncio.create_task(_reply(reader, which, began))
         try:
-            writer.write(_head(ask, name, len(body)))
-            for at in range(0, len(body), size):
-                await asyncio.sleep(pause)
-                writer.write(body[at : at + size])
-                await writer.drain()
-            self.note(name, await _reply(reader, which, began))
+            with suppress(ConnectionError):  # refused by now, and the answer read
+                writer.write(_head(ask, name, len(body)))
+                for at in range(0, len(body), size):
+                    await asyncio.sleep(pause)
+                    writer.write(body[at : at + size])
+                    await writer.drain()
+            self.note(name, await reply)
         except (ConnectionError, EOFError) as exc:
             self.faults.append(f"{name}: lost: {exc!r}")
         finally:
@@ -296,9 +298,6 @@ async def broken_bundle(scene: Scene, client: httpx.AsyncClient) -> str:
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 1
     graph.write_bytes(data)
-    # Of another version to the service, which otherwise would not even open it.
-    manifest = json.loads((draft / "manifest.json").read_text())
-    (draft / "manifest.json").write_text(json.dumps(manifest | {"version": "0" * 12}))
     told = scene.log().count("not taken into service")
     draft.rename(bundles / "broken")
     os.kill(scene.process.pid, signal.SIGHUP)
