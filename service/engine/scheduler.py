@@ -4,10 +4,14 @@ Whenever the runner is free it takes what is waiting, first in first out, up to 
 held back to fill a batch: alone, a job runs at once. And nobody waits long for the others of a
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
 much together as one by one, that leaves large models one job at a time.
+
+A job that is alone may be run by the thread that made it ready: to wake another, and the loop after
+it, takes as long as a tiny model, and longer on a busy machine.
 """
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +65,7 @@ class Scheduler(Generic[JobT, ResultT]):
     """A queue and the one thread that works on it.
 
     Args:
-        run: takes jobs, returns as many results in order; is called in a thread of its own.
+        run: takes jobs, returns as many results in order; is called by one thread at a time.
         cost: of a job, in the unit of the budget.
         budget: what one call of `run` takes at most, a single dearer job aside.
         moment: seconds that a batch may take, as far as can be told from those before.
@@ -89,6 +93,7 @@ class Scheduler(Generic[JobT, ResultT]):
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
+        self._turn = threading.Lock()  # of whoever runs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
         self._task: asyncio.Task[None] | None = None
 
@@ -134,6 +139,25 @@ class Scheduler(Generic[JobT, ResultT]):
         self._arrived.set()
         return await future
 
+    def run_at_once(self, job: JobT) -> Outcome[ResultT] | None:
+        """Run a job in the thread that asks, not the loop's, if nobody is before it; else None.
+
+        Raises:
+            Exception: whatever `run` raised.
+        """
+        idle = self._task is not None and not self._waiting
+        if not (idle and self._turn.acquire(blocking=False)):
+            return None
+        try:
+            (result,), seconds = self._timed([job], self._cost(job))
+        finally:
+            self._turn.release()
+        self._metrics.batch(1)
+        self._metrics.spent("queue", 0.0)
+        if isinstance(result, Exception):
+            raise result
+        return Outcome(result, 0.0, 1e3 * seconds)
+
     async def _work(self) -> None:
         while not (self._closing and not self._queue):
             await self._arrived.wait()
@@ -169,12 +193,10 @@ class Scheduler(Generic[JobT, ResultT]):
         self._metrics.batch(len(batch))
         for waiter in batch:
             self._metrics.spent("queue", started - waiter.since)
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._attempt, [waiter.job for waiter in batch]
+        jobs, cost = [waiter.job for waiter in batch], sum(waiter.cost for waiter in batch)
+        results, seconds = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._in_turn, jobs, cost
         )
-        seconds = perf_counter() - started
-        self._seconds_a_job.add(seconds / len(batch))
-        self._seconds_a_unit.add(seconds / sum(waiter.cost for waiter in batch))
         for waiter, result in zip(batch, results, strict=True):
             self._settle(waiter)
             if waiter.future.done():  # left while it ran
@@ -184,6 +206,19 @@ class Scheduler(Generic[JobT, ResultT]):
             else:
                 queued = started - waiter.since
                 waiter.future.set_result(Outcome(result, 1e3 * queued, 1e3 * seconds))
+
+    def _in_turn(self, jobs: list[JobT], cost: int) -> tuple[list[ResultT | Exception], float]:
+        with self._turn:
+            return self._timed(jobs, cost)
+
+    def _timed(self, jobs: list[JobT], cost: int) -> tuple[list[ResultT | Exception], float]:
+        """Run jobs, whose turn it is; also return the seconds, which tell of the next."""
+        started = perf_counter()
+        results = self._attempt(jobs)
+        seconds = perf_counter() - started
+        self._seconds_a_job.add(seconds / len(jobs))
+        self._seconds_a_unit.add(seconds / cost)
+        return results, seconds
 
     def _attempt(self, jobs: list[JobT]) -> list[ResultT | Exception]:
         """Run jobs together; where that fails, one by one, so that each fails for itself alone."""

@@ -152,8 +152,8 @@ def _containers(value: Any, most: int, field: str) -> list[list[Any] | dict[str,
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, list | dict)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is list or type(inner) is dict  # twice as quick as isinstance
         ]
         if not level:
             return found
@@ -179,13 +179,11 @@ def _repeats(data: bytes, containers: list[list[Any] | dict[str, Any]]) -> bool:
     hide a repetition, never feign one.)
     """
     lost = data.count(b":") - sum(len(each) for each in containers if isinstance(each, dict))
-    if lost > 0:
-        lost -= sum(
-            text.count(":")
-            for each in containers
-            for text in ((*each, *each.values()) if isinstance(each, dict) else each)
-            if isinstance(text, str)
-        )
+    for each in containers:  # the outer ones first, where the notes stand
+        if lost <= 0:
+            break
+        texts = (*each, *each.values()) if isinstance(each, dict) else each
+        lost -= sum(text.count(":") for text in texts if isinstance(text, str))
     return lost > 0
 
 

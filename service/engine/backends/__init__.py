@@ -1,5 +1,7 @@
 """What runs the graphs of a bundle. One module a backend; only the chosen one is imported."""
 
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,6 +37,22 @@ class Backend(Protocol):
         Returns:
             the head's outputs (B, C) and the embeddings (B, D).
         """
+
+
+TRIED_LENGTH = 128
+"""Words, or fused tokens, of a row that is tried, unless the model takes fewer."""
+
+_TURNS = 3
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Return how long something takes when nothing comes between."""
+    spent = []
+    for _ in range(_TURNS):
+        started = perf_counter()
+        run()
+        spent.append(perf_counter() - started)
+    return min(spent)
 
 
 def ones(graph: Graph, rows: int, length: int) -> dict[str, NDArray[Any]]:

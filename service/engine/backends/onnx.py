@@ -2,11 +2,13 @@
 
 Threads that wait by spinning, as onnxruntime's do unless told otherwise, take the cores from those
 that read the next request: a quarter of the rate was left of tiny models. The one pool that all
-sessions could share cannot be told. docs/log.md has the figures.
+sessions could share cannot be told. And a graph that is done in a moment has one thread, unless
+more are measured to be worth waking. docs/log.md has the figures.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +20,7 @@ from lanistr.bundle import Bundle
 from lanistr.manifest import FUSION, MOST_FALL, Graph, Precision
 from lanistr.modalities import Modality
 from lanistr.session import blamed, open_session, unfit
-from service.engine.backends import Floats, ones
+from service.engine.backends import TRIED_LENGTH, Floats, ones, seconds_of
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +30,12 @@ _FASTEST: Mapping[str, tuple[Precision, ...]] = {
     _CPU: ("int8", "fp32", "fp16"),
 }
 _FAILS = "it does not compute"
+_MOMENT = 0.005
+"""Seconds of a run from which on more threads than one are not put in question."""
+
+_WORTH = 0.8
+"""Share of one thread's time below which more are worth it: they take as many cores from others."""
+
 _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
@@ -58,7 +66,7 @@ class OnnxBackend:
         precision: auto takes int8 on a CPU and fp16 on a GPU, where the bundle has it and says
             that it costs no more of the task's metric than `MOST_FALL` points. Else fp32, else
             whatever there is. Asked for by name, it is taken whatever it costs.
-        threads: of a graph; one graph of a bundle runs at a time.
+        threads: of a graph at most; one graph of a bundle runs at a time.
 
     Raises:
         BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
@@ -102,8 +110,23 @@ class OnnxBackend:
         return np.asarray(output, np.float32), np.asarray(embedding, np.float32)
 
     def _load(self, graph: Graph) -> Any:
+        """Open a graph with all threads, or with one where they gain little."""
+        session = self._open(graph, self._threads)
+        if self._threads == 1 or self._providers != [_CPU]:
+            return session
+        words = self._bundle.preprocessor.dimensions().get(Modality.TEXT, {})
+        tried = ones(graph, 1, min(TRIED_LENGTH, words.get("max_tokens", TRIED_LENGTH)))
+        with blamed(self._source(graph), _FAILS):
+            seconds = seconds_of(partial(session.run, None, tried))
+            if seconds >= _MOMENT:
+                return session
+            alone = self._open(graph, 1)
+            worth = seconds < _WORTH * seconds_of(partial(alone.run, None, tried))
+        return session if worth else alone
+
+    def _open(self, graph: Graph, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         data = self._bundle.read(graph.file)

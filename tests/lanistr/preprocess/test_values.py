@@ -35,6 +35,54 @@ IMPLIED = ("unit_implied", "converted")
 DROPPED = ("out_of_range", "dropped")
 CLIPPED = ("out_of_range", "clipped")
 
+WORDS = [
+    word
+    for field in FIELDS.values()
+    if isinstance(field, CategoryField)
+    for word in (*field.categories, *field.synonyms)
+]
+
+
+@given(
+    st.sampled_from(list(FIELDS)),
+    st.floats()
+    | st.floats(0, 200)
+    | st.integers(0, 200)
+    | st.integers()
+    | st.booleans()
+    | st.none()
+    | st.sampled_from(WORDS)
+    | st.sampled_from(WORDS).map(str.upper)
+    | st.text(max_size=3)
+    | st.builds(Quantity, st.integers(0, 200), st.sampled_from(["degF", "%", "lb"])),
+)
+def test_a_plain_value_is_one_that_is_taken_without_a_word(name: str, value: Value):
+    plain = cleaner(FIELDS[name]).plain(value)
+    if plain is not None:
+        cleaned, said = vital(name, value)
+        assert (cleaned, type(cleaned), said) == (plain, type(plain), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "plain"),
+    [
+        ("heart_rate", 80, 80.0),
+        ("temperature", 36.5, 36.5),
+        ("gcs_eye", 4, "4"),
+        ("gcs_eye", "Spontaneously", "4"),
+        ("heart_rate", True, None),
+        ("heart_rate", "80", None),
+        ("temperature", 98.6, None),  # out of range
+        ("oxygen_saturation", 0.9, None),  # a fraction
+        ("gcs_eye", "spontaneously ", None),
+    ],
+)
+def test_plain_are_numbers_in_range_and_words_as_the_task_spells_them(
+    name: str, value: Value, plain: Any
+):
+    assert cleaner(FIELDS[name]).plain(value) == plain
+
+
 # ---- units --------------------------------------------------------------------------------------
 
 
