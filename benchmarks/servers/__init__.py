@@ -7,9 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+<<<<<<< HEAD
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+=======
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+>>>>>>> main
 
 import httpx
 
@@ -49,21 +55,44 @@ def running(words: Sequence[str], port: int | None = None) -> Iterator[Server]:
         words: module and options.
         port: to listen on; None: any that is free.
     """
+    with started(words, port) as (port, _):
+        yield port
+
+
+@contextmanager
+def started(
+    words: Sequence[str], port: int | None = None, log: int | IO[bytes] = subprocess.DEVNULL
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Start a server; yield its port and its process once it is ready.
+
+    Args:
+        words: module and options.
+        port: to listen on; None: any that is free.
+        log: where it writes its log.
+    """
     if port is None:
         with socket.socket() as free:
             free.bind((HOST, 0))
             port = int(free.getsockname()[1])
+<<<<<<< HEAD
     process = subprocess.Popen(
         [sys.executable, "-m", *words, "--port", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     server = Server(port, process.pid)
+=======
+    process = subprocess.Popen([sys.executable, "-m", *words, "--port", str(port)], stderr=log)
+>>>>>>> main
     try:
         while not _ready(port):
             assert process.poll() is None, f"{words[0]} did not start"
             time.sleep(0.2)
+<<<<<<< HEAD
         yield server
+=======
+        yield port, process
+>>>>>>> main
     finally:
         started = server.processes()
         process.terminate()
@@ -71,6 +100,18 @@ def running(words: Sequence[str], port: int | None = None) -> Iterator[Server]:
         for each in started[1:]:  # left behind by some
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
+
+
+def family(process: int) -> list[int]:
+    """Return a process and all that it began, and they in turn, by their ids."""
+    found = [process]
+    for each in found:
+        try:
+            children = Path(f"/proc/{each}/task/{each}/children").read_text()
+        except FileNotFoundError:  # it has ended meanwhile
+            continue
+        found += map(int, children.split())
+    return found
 
 
 def _ready(port: int) -> bool:

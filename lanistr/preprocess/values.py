@@ -4,6 +4,7 @@ Table rows and time series share these two cleaners. Each returns None for a val
 missing, and reports whatever it changed or dropped.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,10 @@ _ANY = (-1e30, 1e30)
 SCALARS = frozenset((str, bool, int, float, type(None)))
 """Types of what `read_value` takes as it comes, for those who read many."""
 
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+# No group of thousands starts with a zero: "0,375" has a decimal comma.
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*(\D.*)")
 
 
 class NumberCleaner:
@@ -105,7 +109,7 @@ class NumberCleaner:
                 code="wrong_type",
                 field=path,
                 seen=value_seen(value),
-                accepted=self.spec.accepted(),
+                accepted=self.spec.accepted() + self._instead(value),
             )
         if not math.isfinite(number):
             raise InputError(
@@ -116,6 +120,17 @@ class NumberCleaner:
                 accepted=self.spec.accepted() + "; leave a missing value out, or send null",
             )
         return number
+
+    def _instead(self, value: Value) -> str:
+        """Say how to write what a text most likely means, which is never guessed."""
+        text = value.strip() if isinstance(value, str) else ""
+        if _DECIMAL_COMMA.fullmatch(text):
+            return "; decimals after a point, not a comma"
+        united = _WITH_UNIT.fullmatch(text)
+        if united and _fold(united[2]) in self._units:
+            quantity = {"value": float(united[1]), "unit": united[2]}
+            return f"; or {json.dumps(quantity, ensure_ascii=False)}"
+        return ""
 
     def _convert(
         self, number: float, unit: str, path: str, log: IssueLog, code: str = "unit_converted"
@@ -225,13 +240,11 @@ def read_value(value: Any, path: str) -> Value:
                     accepted=unknown_name(key, ("value", "unit")),
                 )
         inner, unit = value.get("value"), value.get("unit")
-        if inner is None:
-            return None
-        if isinstance(inner, str | int | float):
-            if unit is None:
-                return inner
-            if isinstance(unit, str):
-                return Quantity(inner, unit)
+        if "value" in value and (unit is None or isinstance(unit, str)):
+            if inner is None:
+                return None
+            if isinstance(inner, str | int | float):
+                return inner if unit is None else Quantity(inner, unit)
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
 
 

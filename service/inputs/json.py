@@ -49,7 +49,9 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
         if exc.msg.startswith("depth limit"):  # orjson's own, 1024
             raise _too_deep(limits.json_depth, field) from None
         # None of them holds on to the exception: it has the whole body.
-        raise _not_finite(exc, data, field) or _not_json(exc, field) from None
+        raise (
+            _not_text(data, field) or _not_finite(exc, data, field) or _not_json(exc, field)
+        ) from None
     containers = _containers(value, limits.json_depth, field)
     if _repeats(data, containers):
         raise _repeated(data, field)
@@ -57,6 +59,21 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
 
 
 # ---- no JSON, or nearly -------------------------------------------------------------------------
+
+
+def _not_text(data: bytes, field: str) -> InputError | None:
+    """Say where the data are no UTF-8, of which the parser names no place."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as exc:
+        return InputError(
+            f"not JSON: not UTF-8: {exc.reason} at byte {exc.start}",
+            code="not_json",
+            field=field or "body",
+            seen=data[exc.start : exc.start + 8],
+            accepted="JSON in UTF-8",
+        )
+    return None
 
 
 def _not_json(exc: orjson.JSONDecodeError, field: str) -> InputError:

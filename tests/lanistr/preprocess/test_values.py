@@ -264,6 +264,26 @@ def test_a_comma_elsewhere_or_a_word_is_not_guessed_at(text: str):
     assert (error.code, error.seen) == ("wrong_type", text)
 
 
+@pytest.mark.parametrize("text", ["0,375", "-0,375", "37,5", "0,375,000"])
+def test_a_decimal_comma_is_refused_with_the_way_to_write_it(text: str):
+    error = fails("fio2", text)
+    assert (error.code, error.seen) == ("wrong_type", text)
+    assert ("point, not a comma" in error.accepted) == (text.count(",") == 1)
+
+
+@pytest.mark.parametrize("text", ["101.3 degF", "101.3degF", " 101.3 DEGF "])
+def test_a_unit_in_the_text_is_refused_with_the_way_to_write_it(text: str):
+    unit = text.strip()[5:].strip()
+    assert fails("temperature", text).accepted.endswith(
+        f'; or {{"value": 101.3, "unit": "{unit}"}}'
+    )
+
+
+def test_no_way_to_write_it_is_made_up():
+    for text in ("101.3 furlongs", "1.2.3", "high", "0x20", "36.6.C"):
+        assert "value" not in fails("temperature", text).accepted
+
+
 @pytest.mark.parametrize(
     "value", [math.nan, math.inf, -math.inf, "nan", "inf", "-Infinity", "1e999"]
 )
@@ -349,7 +369,6 @@ def test_what_cannot_be_a_word_is_refused(value: Value, code: str):
         ({"value": 3}, 3),
         ({"value": 3, "unit": None}, 3),
         ({"value": None, "unit": "kg"}, None),
-        ({}, None),
     ],
 )
 def test_a_value_stands_alone_or_with_its_unit(given: Any, value: Value):
@@ -358,7 +377,18 @@ def test_a_value_stands_alone_or_with_its_unit(given: Any, value: Value):
 
 @pytest.mark.parametrize(
     "given",
-    [[], [3], b"3", {"value": [3]}, {"value": {"value": 3}}, {"value": 3, "unit": 3}, object()],
+    [
+        [],
+        [3],
+        b"3",
+        {"value": [3]},
+        {"value": {"value": 3}},
+        {"value": 3, "unit": 3},
+        {"value": None, "unit": 3},
+        {},
+        {"unit": "kg"},
+        object(),
+    ],
 )
 def test_anything_else_is_no_value(given: Any):
     with pytest.raises(InputError) as caught:
