@@ -159,9 +159,9 @@ def announce(app: FastAPI, host: str, port: int) -> None:
     models: Models = app.state.models
     for task in models:
         for each in models.versions(task).values():
-            build = each.backend.build.precision
-            place = each.bundle.folder
-            _log.info("%s, %s, on %s, from %s", named(each), build, each.backend.device, place)
+            precision, place = each.build.precision, each.bundle.folder
+            devices = " and ".join(each.devices)
+            _log.info("%s, %s, on %s, from %s", named(each), precision, devices, place)
             if each.bundle.manifest.demo:
                 _log.warning("%s: DEMO WEIGHTS, PREDICTIONS MEAN NOTHING", task)
     settings: Settings = app.state.settings

@@ -20,7 +20,7 @@ from service.api.metrics import router as metrics_router
 from service.api.openapi import document
 from service.api.record import Record
 from service.audit import AuditLog
-from service.engine.backends.onnx import OnnxBackend
+from service.engine.backends import Backend, open_backend
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
@@ -44,7 +44,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
-        ConfigError: the file of keys cannot be read, or the audit log not written.
+        ConfigError: the file of keys cannot be read, the audit log not written, or a device not
+            used.
     """
     keys = None if settings.keys is None else Keys(settings.keys)
     lanes = Lanes(settings.threads, settings.large_bytes)
@@ -53,10 +54,9 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch(cache)
 
     def open_predictor(bundle: Bundle) -> Predictor:
-        backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
         return Predictor(
             bundle,
-            backend,
+            _open_backends(bundle, settings),
             lanes,
             cache,
             budget=settings.batch_tokens,
@@ -119,6 +119,17 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(metrics_router)  # asks for a key of its own
     app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for
     return app
+
+
+def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:
+    """Load a bundle's graphs onto each device; all take the build that the first one has chosen."""
+    devices, precision = settings.devices(), settings.precision
+    threads = max(1, settings.threads // len(devices))
+    backends: list[Backend] = []
+    for device in devices:
+        backends.append(open_backend(bundle, settings.backend, device, precision, threads))
+        precision = backends[0].build.precision
+    return backends
 
 
 async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:

@@ -117,7 +117,7 @@ async def model(request: Request, predictor: Named) -> schemas.ModelMetadata:
     return schemas.ModelMetadata(
         name=bundle.task.name,
         versions=list(models.versions(bundle.task.name)),
-        platform=_PLATFORMS[predictor.backend.build.runtime],
+        platform=_PLATFORMS[predictor.build.runtime],
         inputs=[
             schemas.TensorMetadata(name=each, datatype=tensors.DATATYPE, shape=[-1])
             for each in tensors.input_names(bundle.task)

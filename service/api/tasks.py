@@ -66,7 +66,7 @@ async def describe_task(
         minimum=[list(parts) for parts in task.minimum],
         examples=[Example(title=each.title, record=each.record) for each in examples(task)],
         created=manifest.created,
-        precision=predictor.backend.build.precision,
+        precision=predictor.build.precision,
         calibration=_calibration(bundle.calibration),
         metrics=manifest.metrics,
         card=predictor.card,

@@ -12,7 +12,7 @@ import numpy as np
 
 from lanistr.manifest import FUSION, Graph
 from lanistr.modalities import Modality
-from service.engine.backends import Backend, ones
+from service.engine.backends.backend import Backend, ones
 
 _ROWS = 4
 _LENGTH = 128

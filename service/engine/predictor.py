@@ -99,11 +99,15 @@ class Embedded:
 
 
 class Predictor:
-    """Preprocessing, queue and runner of one bundle.
+    """Preprocessing, queue and runners of one bundle.
+
+    Equal rows that are on their way on two devices at once are encoded on both; one after the
+    other, the second finds them in the cache.
 
     Args:
         bundle: what is served.
-        backend: its graphs.
+        backends: its graphs, one a device, all of the same build: an answer must not hang on who
+            gives it.
         lanes: threads that read and preprocess, shared by all bundles.
         cache: of what encoders return, shared too.
         budget: tokens of one run.
@@ -117,7 +121,7 @@ class Predictor:
     def __init__(
         self,
         bundle: Bundle,
-        backend: Backend,
+        backends: Sequence[Backend],
         lanes: Lanes,
         cache: TokenCache,
         *,
@@ -135,25 +139,29 @@ class Predictor:
         self.bundle = bundle
         self.card = bundle.card()  # its folder may hold another bundle later
         self._most_tokens = most_tokens
-        self.backend = backend
+        self.build = backends[0].build
+        assert all(each.build == self.build for each in backends)
+        self.devices = [each.device for each in backends]
         self.lanes = lanes
-        self._graphs = backend.build.graphs
-        self._cost = Cost(self._graphs)
-        self._keys = RowKeys(bundle.manifest.version, backend.build.name)
+        self._cost = Cost(self.build.graphs)
+        self._keys = RowKeys(bundle.manifest.version, self.build.name)
         width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
         words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
-        runner = Runner(
-            backend,
-            self._cost,
-            cache,
-            width=width,
-            budget=budget,
-            together=paying(backend, width, words),
-            metrics=self._metrics,
-        )
+        runners = [
+            Runner(
+                each,
+                self._cost,
+                cache,
+                width=width,
+                budget=budget,
+                together=paying(each, width, words),
+                metrics=self._metrics,
+            )
+            for each in backends
+        ]
         self.scheduler: Scheduler[Job, Result] = Scheduler(
-            runner,
-            runner.cost,
+            runners,
+            runners[0].cost,
             budget=budget,
             places=places,
             longest=longest,

@@ -1,9 +1,11 @@
 """Who is next: jobs wait in one queue a bundle, and what waits together runs together.
 
-Whenever the runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
+Whenever a runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
 held back to fill a batch: alone, a job runs at once. And nobody waits long for the others of a
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
-much together as one by one, that leaves large models one job at a time.
+much together as one by one, that leaves large models one job at a time. Several runners, one a
+device, work on the same queue: whichever is free takes the next batch, and those that are free at
+the same time share what waits.
 """
 
 import asyncio
@@ -22,6 +24,8 @@ from service.metrics import Metrics, TaskMetrics
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
+
+Run = Callable[[Sequence[JobT]], Sequence[ResultT]]
 
 _log = logging.getLogger(__name__)
 
@@ -74,12 +78,12 @@ class _Waiter(Generic[JobT, ResultT]):
 
 
 class Scheduler(Generic[JobT, ResultT]):
-    """A queue and the one thread that works on it.
+    """A queue and the threads that work on it, one a runner.
 
     Args:
-        run: takes jobs, returns as many results in order; is called in a thread of its own.
+        runners: each takes jobs and returns as many results in order, in a thread of its own.
         cost: of a job, in the unit of the budget.
-        budget: what one call of `run` takes at most, a single dearer job aside.
+        budget: what one call of a runner takes at most, a single dearer job aside.
         places: requests that may be inside at once, see `place`.
         longest: seconds that those inside may have before them, as far as can be told, for a
             further one to be let in.
@@ -89,7 +93,7 @@ class Scheduler(Generic[JobT, ResultT]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[JobT]], Sequence[ResultT]],
+        runners: Sequence[Run[JobT, ResultT]],
         cost: Callable[[JobT], int],
         *,
         budget: int,
@@ -99,7 +103,8 @@ class Scheduler(Generic[JobT, ResultT]):
         metrics: TaskMetrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics().task("")
-        self._run = run
+        self._runners = runners
+        self._free = 0
         self._cost = cost
         self._budget = budget
         self._places = places
@@ -115,20 +120,17 @@ class Scheduler(Generic[JobT, ResultT]):
         self._empty = asyncio.Event()
         self._empty.set()
         self._closing = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to work, on the running event loop."""
-        self._task = asyncio.create_task(self._work())
+        self._tasks = [asyncio.create_task(self._work(each)) for each in self._runners]
 
     async def close(self) -> None:
         """Finish what is waiting and stop."""
         self._closing = True
         self._arrived.set()
-        if self._task is not None:
-            await self._task
-        self._thread.shutdown()
+        await asyncio.gather(*self._tasks)
 
     async def left(self) -> None:
         """Wait until nobody is inside."""
@@ -156,15 +158,16 @@ class Scheduler(Generic[JobT, ResultT]):
     def _wait(self) -> float:
         """Return how many seconds those inside will take, by what others took before them."""
         coming = max(0, self._inside - self._waiting)  # whose cost is not known yet
-        return self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
+        seconds = self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
+        return seconds / len(self._runners)
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.
 
         Raises:
-            Exception: whatever `run` raised on this job alone.
+            Exception: whatever a runner raised on this job alone.
         """
-        assert self._task is not None, "not started"
+        assert self._tasks, "not started"
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(job, self._cost(job), future)
         self._queue.append(waiter)
@@ -174,20 +177,28 @@ class Scheduler(Generic[JobT, ResultT]):
         self._arrived.set()
         return await future
 
-    async def _work(self) -> None:
-        while not (self._closing and not self._queue):
-            await self._arrived.wait()
-            self._arrived.clear()
-            while batch := self._take():
-                await self._serve(batch)
+    async def _work(self, run: Run[JobT, ResultT]) -> None:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner") as thread:
+            self._free += 1
+            while not (self._closing and not self._queue):
+                await self._arrived.wait()
+                self._arrived.clear()
+                while batch := self._take():
+                    self._free -= 1
+                    await self._serve(batch, run, thread)
+                    self._free += 1
 
     def _take(self) -> list[_Waiter[JobT, ResultT]]:
-        """Take what is waiting, at least one, up to the budget; who left is passed over."""
+        """Take what is waiting, at least one, up to the budget; who left is passed over.
+
+        No more than the share of one of those that are free, who ask in turn.
+        """
         batch: list[_Waiter[JobT, ResultT]] = []
         spent = 0
         pace = self._seconds_a_unit.value
         budget = min(self._budget, self._moment / pace) if pace else self._budget
-        while self._queue:
+        share = math.ceil(len(self._queue) / self._free)
+        while self._queue and len(batch) < share:
             first = self._queue[0]
             if not first.future.done():
                 if batch and spent + first.cost > budget:
@@ -204,13 +215,18 @@ class Scheduler(Generic[JobT, ResultT]):
         self._waiting -= 1
         self._owed -= waiter.cost
 
-    async def _serve(self, batch: list[_Waiter[JobT, ResultT]]) -> None:
+    async def _serve(
+        self,
+        batch: list[_Waiter[JobT, ResultT]],
+        run: Run[JobT, ResultT],
+        thread: ThreadPoolExecutor,
+    ) -> None:
         started = perf_counter()
         self._metrics.batch(len(batch))
         for waiter in batch:
             self._metrics.spent("queue", started - waiter.since)
         results = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._attempt, [waiter.job for waiter in batch]
+            thread, _attempt, run, [waiter.job for waiter in batch]
         )
         seconds = perf_counter() - started
         self._seconds_a_job.add(seconds / len(batch))
@@ -225,14 +241,15 @@ class Scheduler(Generic[JobT, ResultT]):
                 queued = started - waiter.since
                 waiter.future.set_result(Outcome(result, 1e3 * queued, 1e3 * seconds))
 
-    def _attempt(self, jobs: list[JobT]) -> list[ResultT | Exception]:
-        """Run jobs together; where that fails, one by one, so that each fails for itself alone."""
-        try:
-            results = self._run(jobs)
-            assert len(results) == len(jobs), "one result a job"
-            return list(results)
-        except Exception as exc:
-            if len(jobs) == 1:
-                return [exc]
-            _log.warning("a batch of %d failed (%s): one by one", len(jobs), type(exc).__name__)
-            return [result for job in jobs for result in self._attempt([job])]
+
+def _attempt(run: Run[JobT, ResultT], jobs: list[JobT]) -> list[ResultT | Exception]:
+    """Run jobs together; where that fails, one by one, so that each fails for itself alone."""
+    try:
+        results = run(jobs)
+        assert len(results) == len(jobs), "one result a job"
+        return list(results)
+    except Exception as exc:
+        if len(jobs) == 1:
+            return [exc]
+        _log.warning("a batch of %d failed (%s): one by one", len(jobs), type(exc).__name__)
+        return [result for job in jobs for result in _attempt(run, [job])]

@@ -18,7 +18,7 @@ from service.settings import Settings
 async def at_work(bundle, precision="auto"):
     backend = OnnxBackend(bundle, "cpu", precision, Settings().threads)
     lanes = Lanes(1, large=1000)
-    predictor = Predictor(bundle, backend, lanes, TokenCache(0), budget=8192, places=40)
+    predictor = Predictor(bundle, [backend], lanes, TokenCache(0), budget=8192, places=40)
     predictor.scheduler.start()
     yield predictor
     await predictor.scheduler.close()
