@@ -4,7 +4,8 @@
 
 The way of a request: `api.predict` reads the body; `inputs` turns it into a record; the shared core
 checks and preprocesses it in a pool of threads; `engine.scheduler` queues it; `engine.runner` runs
-whatever waits together; the answer says what was used, what was missing, and what was mended.
+whatever waits together; the answer says what was used, what was missing, and what was mended. With
+`--workers`, front ends do all before the queue, and `engine.process` the rest for all of them.
 
 Imports no torch: graphs run on onnxruntime.
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,10 +21,12 @@ from service.api.metrics import router as metrics_router
 from service.api.openapi import document
 from service.api.record import Record
 from service.audit import AuditLog
-from service.engine.backends import Backend, open_backend
+from service.child import Child
 from service.engine.cache import TokenCache
+from service.engine.engine import Engine
 from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
+from service.engine.remote import RemoteEngine
 from service.hangup import on_hangup
 from service.metrics import Metrics
 from service.models import Models
@@ -39,28 +42,31 @@ For research and local validation. **Not a medical device.**
 _log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     """Open the bundles and return the application that serves them.
+
+    Args:
+        settings: of the service.
+        child: which of its processes this is, where it is several: then runners run the graphs.
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
-        ConfigError: the file of keys cannot be read, the audit log not written, or a device not
-            used.
+        ConfigError: the file of keys cannot be read, or the audit log not written.
     """
-    keys = None if settings.keys is None else Keys(settings.keys)
-    lanes = Lanes(settings.threads, settings.large_bytes)
-    cache = TokenCache(settings.cache_bytes)
+    keys = None
+    if settings.keys is not None:
+        keys = Keys(settings.keys, None if child is None else child.folder)
+    processes = max(1, settings.workers)
+    lanes = Lanes(math.ceil(settings.threads / processes), settings.large_bytes)
     metrics = Metrics()
-    metrics.watch(cache)
+    open_engine = _local(settings, metrics) if child is None else _remote(child)
 
     def open_predictor(bundle: Bundle) -> Predictor:
         return Predictor(
             bundle,
-            _open_backends(bundle, settings),
+            open_engine(bundle),
             lanes,
-            cache,
-            budget=settings.batch_tokens,
-            places=settings.queue,
+            places=math.ceil(settings.queue / processes),
             longest=settings.queue_seconds,
             most_tokens=settings.case_tokens,
             most_pixels=settings.pixels,
@@ -121,15 +127,17 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:
-    """Load a bundle's graphs onto each device; all take the build that the first one has chosen."""
-    devices, precision = settings.devices(), settings.precision
-    threads = max(1, settings.threads // len(devices))
-    backends: list[Backend] = []
-    for device in devices:
-        backends.append(open_backend(bundle, settings.backend, device, precision, threads))
-        precision = backends[0].build.precision
-    return backends
+def _local(settings: Settings, metrics: Metrics) -> Callable[[Bundle], Engine]:
+    """Return what opens engines of this process, which share a cache."""
+    from service.engine.local import LocalEngine  # a front end needs no runtime
+
+    cache = TokenCache(settings.cache_bytes, metrics)
+    return lambda bundle: LocalEngine(bundle, settings, cache, metrics)
+
+
+def _remote(child: Child) -> Callable[[Bundle], Engine]:
+    """Return what opens engines that run in processes of their own."""
+    return lambda bundle: RemoteEngine(bundle, child.runners)
 
 
 async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:

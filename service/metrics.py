@@ -2,22 +2,26 @@
 
 `Metrics` is one service's; the engine of a task is handed its `TaskMetrics`. Labels take few
 values: tasks served, codes of the table of problems, parts, fields of a task file. All metrics
-stand in a registry of their own, so that two services in one process do not mix.
+stand in a registry of their own, so that two services in one process do not mix. Where a service is
+several processes, each keeps its values in a file of the folder that the environment names, and
+whichever is asked adds them up.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
-from lanistr.modalities import Modality
 from service.api.schemas import PredictionAnswer
-from service.engine.cache import TokenCache
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""Names, in the environment, the folder that several processes share; `prometheus_client` reads it
+when it is imported."""
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TOGETHER = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -109,8 +113,9 @@ class Metrics:
     """The metrics of one service."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        self._registry = registry = CollectorRegistry()
+        if FOLDER not in os.environ:
+            ProcessCollector(registry=registry)
         self.requests = Counter(
             "lanistr_requests",
             "Requests answered, by what was used: parts joined by +, or several for many cases",
@@ -132,12 +137,17 @@ class Metrics:
             registry=registry,
         )
         self.queue_jobs = Gauge(
-            "lanistr_queue_jobs", "Cases that wait for their turn", ("task",), registry=registry
+            "lanistr_queue_jobs",
+            "Cases that wait for their turn",
+            ("task",),
+            multiprocess_mode="livesum",
+            registry=registry,
         )
         self.queue_tokens = Gauge(
             "lanistr_queue_cost_tokens",
             "What the waiting cases cost, in tokens encoded and fused",
             ("task",),
+            multiprocess_mode="livesum",
             registry=registry,
         )
         self.batch_jobs = Histogram(
@@ -158,6 +168,24 @@ class Metrics:
             "lanistr_batch_tokens",
             "Tokens that graphs were given: used, or padding",
             ("task", "graph", "kind"),
+            registry=registry,
+        )
+        self.cache_bytes = Gauge(
+            "lanistr_cache_bytes",
+            "Bytes of encoders' outputs that are held",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.cache_limit_bytes = Gauge(
+            "lanistr_cache_limit_bytes",
+            "Bytes that may be held",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.cache_rows = Counter(
+            "lanistr_cache_rows",
+            "Rows looked for in the cache: hit, or miss",
+            ("modality", "outcome"),
             registry=registry,
         )
         self.probability = Histogram(
@@ -209,13 +237,17 @@ class Metrics:
             "lanistr_audit_lost", "Records that could not be written", registry=registry
         )
 
+    def registry(self) -> CollectorRegistry:
+        """Return what Prometheus is to be shown: of all processes, where there are several."""
+        if FOLDER not in os.environ:
+            return self._registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return together
+
     def task(self, name: str) -> TaskMetrics:
         """Return the metrics of a task."""
         return TaskMetrics(self, name)
-
-    def watch(self, cache: TokenCache) -> None:
-        """Show a cache."""
-        self.registry.register(_CacheCollector(cache))
 
     def answered(self, answer: PredictionAnswer) -> None:
         """Note what was said of a case."""
@@ -249,28 +281,3 @@ class Metrics:
         self.requests.labels(task, str(status), code, parts).inc()
         if task:
             self.request_seconds.labels(task).observe(seconds)
-
-
-class _CacheCollector(Collector):
-    """Reads a cache when it is asked."""
-
-    def __init__(self, cache: TokenCache) -> None:
-        self._cache = cache
-
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        state = self._cache.state()
-        for name, value, meaning in (
-            ("bytes", state.bytes, "Bytes of encoders' outputs that are held"),
-            ("limit_bytes", state.limit, "Bytes that may be held"),
-        ):
-            yield GaugeMetricFamily(f"lanistr_cache_{name}", meaning, value)
-        rows = CounterMetricFamily(
-            "lanistr_cache_rows",
-            "Rows looked for in the cache: hit, or miss",
-            labels=("modality", "outcome"),
-        )
-        outcomes: Mapping[str, Mapping[Modality, int]] = {"hit": state.hits, "miss": state.misses}
-        for outcome, counts in outcomes.items():
-            for modality, count in counts.items():
-                rows.add_metric((modality, outcome), count)
-        yield rows

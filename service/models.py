@@ -18,9 +18,12 @@ from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
 from lanistr.manifest import MANIFEST, read_manifest
 from service.api.examples import example
 from service.engine.predictor import Predictor
+from service.engine.remote import RunnerLostError
 
 _GRACE = 2.0
 """Seconds that a model stays after it was replaced: who was handed it has come in by then."""
+
+_AGAIN_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,11 @@ class Models(Mapping[str, Predictor]):
         """Return all models of a task by version, the newest first."""
         return self._by_task.get(task, {})
 
+    @property
+    def available(self) -> bool:
+        """Whether all of them can compute."""
+        return all(each.engine.available for each in self._held.values())
+
     def find(self, task: str, version: str | None = None) -> Predictor:
         """Return what answers a task.
 
@@ -101,16 +109,21 @@ class Models(Mapping[str, Predictor]):
     def start(self) -> None:
         """Let what was opened begin to work, on the running event loop."""
         for each in self._held.values():
-            each.scheduler.start()
+            each.engine.start()
 
     async def warm_up(self) -> None:
-        """Send each task's example down the whole way once.
+        """Send each task's example down the whole way once; again where a runner died of others.
 
         Raises:
             Exception: whatever went wrong.
         """
         for each in self._held.values():
-            await _try(each)
+            while True:
+                try:
+                    await _try(each)
+                    break
+                except RunnerLostError:
+                    await asyncio.sleep(_AGAIN_SECONDS)
 
     async def close(self) -> None:
         """Finish what is waiting."""
@@ -173,7 +186,7 @@ class Models(Mapping[str, Predictor]):
             return before
         bundle = await asyncio.to_thread(Bundle.open, place)
         found = await asyncio.to_thread(self._open, bundle)
-        found.scheduler.start()
+        found.engine.start()
         try:
             await _try(found)
         except BaseException as exc:
@@ -260,7 +273,7 @@ async def _try(predictor: Predictor) -> None:
 async def _retire(predictor: Predictor) -> None:
     """Close a model that gets no more requests once those inside are answered."""
     await asyncio.sleep(_GRACE)
-    await predictor.scheduler.left()
+    await predictor.admission.left()
     await predictor.close()
 
 

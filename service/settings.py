@@ -1,5 +1,6 @@
 """What the service is told when it starts. Every field is an option of the command line."""
 
+import argparse
 import os
 import re
 from pathlib import Path
@@ -7,11 +8,19 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from lanistr.command import CommandParser
+from lanistr.errors import ConfigError
 from lanistr.schema import Schema
 from service.engine.backends import BackendName
 from service.inputs.limits import Limits
 
 DEMO_BUNDLES = Path(__file__).resolve().parent / "demo"
+
+
+_EXAMPLE = """example:
+  python -m service --bundles bundles/ --port 8000
+  curl -s http://127.0.0.1:8000/tasks
+"""
 
 
 def _cores() -> int:
@@ -40,6 +49,13 @@ class Settings(Schema):
         default="auto",
         description="of the graphs; auto, where the metric holds: int8 on a CPU, fp16 on a GPU; "
         "of torch bf16 on a GPU; else fp32",
+    )
+    workers: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="processes that read and preprocess, beside one process a device that "
+        "computes; 0: one process does it all",
     )
     threads: int = Field(
         default_factory=_cores,
@@ -141,9 +157,11 @@ class Settings(Schema):
             )
         return device
 
-    def devices(self) -> tuple[str, ...]:
-        """Return the devices that share the work."""
-        return tuple(self.device.split(","))
+    def shares(self) -> "list[Settings]":
+        """Return the settings of each of the devices that share the work."""
+        devices = self.device.split(",")
+        threads = max(1, self.threads // len(devices))
+        return [self.model_copy(update={"device": each, "threads": threads}) for each in devices]
 
     def limits(self) -> Limits:
         """Return how much one request may bring."""
@@ -156,3 +174,26 @@ class Settings(Schema):
             timeseries_items=self.series_rows,
             timeseries_hours=self.series_hours,
         )
+
+
+def read_settings(arguments: list[str] | None = None) -> Settings:
+    """Read the command line; every field of `Settings` is an option.
+
+    Raises:
+        ConfigError: a value is not what its option takes.
+    """
+    parser = CommandParser(
+        prog="python -m service",
+        description="Serve exported bundles over HTTP.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or not field.default else f" ({field.default})"
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=name.split("_")[-1].upper(),
+            default=argparse.SUPPRESS,
+            help=f"{field.description}{default}",
+        )
+    return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")

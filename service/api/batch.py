@@ -36,7 +36,7 @@ async def predict_batch(
     settings: Settings = request.app.state.settings
     check_type(request.headers, ["application/json"])
     limits, name = settings.limits(), request_id(request)
-    with predictor.scheduler.place():
+    with predictor.admission.place():
         body = await receive_body(request)
         records = await predictor.lanes.run(len(body), _records, body, limits, settings.batch)
         reads = [_checked(each, limits) for each in records]

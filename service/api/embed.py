@@ -23,7 +23,7 @@ async def embed(
 ) -> Response:
     """Return the fused embedding of one case, whichever parts it brings."""
     bundle = predictor.bundle
-    with predictor.scheduler.place():
+    with predictor.admission.place():
         record, size = await receive_record(request, bundle.task)
         embedded = await while_connected(request.receive, predictor.embed(record, size=size))
     answer = schemas.EmbeddingAnswer(

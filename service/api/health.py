@@ -26,6 +26,8 @@ async def readyz(request: Request) -> JSONResponse:
     """Say whether the models are loaded and warm."""
     status: str = request.app.state.status
     audit: AuditLog | None = request.app.state.audit
+    if status == "ready" and not request.app.state.models.available:
+        status = "runner_lost"
     if status == "ready" and audit is not None and not audit.available:
         status = "audit_unavailable"
     readiness = Readiness(status=status, tasks=list(request.app.state.models))

@@ -8,12 +8,15 @@ SHA-256 protects it; the slow hashes that passwords need would only slow every r
 """
 
 import asyncio
+import fcntl
 import hmac
 import logging
 import math
+import os
 import secrets
+import struct
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -91,7 +94,7 @@ class _File(Schema):
     keys: tuple[Key, ...] = Field(min_length=1)
 
 
-@dataclass(slots=True)
+@dataclass
 class Bucket:
     """Requests that a key has left; they grow back with time.
 
@@ -122,15 +125,58 @@ class Bucket:
         self.left -= 1
 
 
+class SharedBucket(Bucket):
+    """One of which several processes take; what is left stands in a file.
+
+    Args:
+        path: of the file.
+        rate: see `Bucket`.
+        size: likewise.
+    """
+
+    _STATE = struct.Struct("dd")
+
+    def __init__(self, path: Path, rate: float, size: float) -> None:
+        super().__init__(rate, size, size)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take(self) -> float:
+        """See `Bucket`."""
+        with self._turn():
+            return super().take()
+
+    def owe(self) -> None:
+        """See `Bucket`."""
+        with self._turn():
+            super().owe()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold what is left, while the others wait."""
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            if found := os.pread(self._file, self._STATE.size, 0):
+                self.left, self.since = self._STATE.unpack(found)
+            yield
+            os.pwrite(self._file, self._STATE.pack(self.left, self.since), 0)
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
 class Keys:
     """The keys of a file, which is read again when it changes.
+
+    Args:
+        path: of the file.
+        shared: a folder through which several processes count requests together.
 
     Raises:
         ConfigError: the file cannot be read, is no list of keys, or names one twice.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shared: Path | None = None) -> None:
         self._path = path
+        self._shared = shared
         self._mark = _mark(path)
         self._keys = _read(path)
         self._buckets: dict[str, Bucket] = {}
@@ -157,12 +203,17 @@ class Keys:
         if key.per_minute is None:
             return None
         bucket = self._buckets.get(key.name)
-        size = float(key.burst or max(1, key.per_minute))
-        if bucket is None or (bucket.rate, bucket.size) != (key.per_minute / 60, size):
-            bucket = self._buckets[key.name] = Bucket(key.per_minute / 60, size, size)
+        rate, size = key.per_minute / 60, float(key.burst or max(1, key.per_minute))
+        if bucket is None or (bucket.rate, bucket.size) != (rate, size):
+            bucket = self._buckets[key.name] = self._bucket(key.name, rate, size)
         if wait := bucket.take():
             raise TooFastError(key, math.ceil(wait))
         return bucket
+
+    def _bucket(self, name: str, rate: float, size: float) -> Bucket:
+        if self._shared is None:
+            return Bucket(rate, size, size)
+        return SharedBucket(self._shared / f"key {name} {rate:g} {size:g}", rate, size)
 
     def reload(self) -> None:
         """Read the file again; if it is bad, keep what was read before and say so."""

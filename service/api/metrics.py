@@ -17,5 +17,5 @@ async def metrics(request: Request) -> Response:
     """Say what was counted and measured; in Prometheus' text format, or OpenMetrics if asked."""
     found: Metrics = request.app.state.metrics
     encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
-    said = await asyncio.to_thread(encode, found.registry)
+    said = await asyncio.to_thread(lambda: encode(found.registry()))
     return Response(said, headers={"Content-Type": content_type})

@@ -117,7 +117,7 @@ async def model(request: Request, predictor: Named) -> schemas.ModelMetadata:
     return schemas.ModelMetadata(
         name=bundle.task.name,
         versions=list(models.versions(bundle.task.name)),
-        platform=_PLATFORMS[predictor.build.runtime],
+        platform=_PLATFORMS[predictor.engine.build.runtime],
         inputs=[
             schemas.TensorMetadata(name=each, datatype=tensors.DATATYPE, shape=[-1])
             for each in tensors.input_names(bundle.task)
@@ -169,7 +169,7 @@ async def infer(request: Request, predictor: Named) -> Response:
     settings: Settings = request.app.state.settings
     check_plain(request.headers)
     task, limits, head = predictor.bundle.task, settings.limits(), request.headers.get(_BINARY)
-    with predictor.scheduler.place():
+    with predictor.admission.place():
         body = await receive_body(request)
         asked = await predictor.lanes.run(
             len(body), tensors.read, body, head, task, limits, settings.batch

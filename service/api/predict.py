@@ -31,7 +31,7 @@ async def predict(
     request: Request, predictor: Chosen, options: Annotated[Options, Query()]
 ) -> Response:
     """Predict one case from whichever parts it brings."""
-    with predictor.scheduler.place():
+    with predictor.admission.place():
         record, size = await receive_record(request, predictor.bundle.task)
         predicted = await while_connected(
             request.receive,

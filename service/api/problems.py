@@ -25,8 +25,9 @@ from service.api.access import request_id
 from service.api.exchange import exchange_of
 from service.api.keys import NoKeyError, TooFastError
 from service.api.options import Options, accepted
+from service.engine.admission import TooBusyError
 from service.engine.predictor import UnusableRecordError
-from service.engine.scheduler import TooBusyError
+from service.engine.remote import RunnerLostError
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -77,6 +78,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "internal": (500, "The service failed"),
     "audit_unavailable": (503, "The audit log cannot be written"),
     "deadline_exceeded": (504, "There was no answer in time"),
+    "runner_lost": (503, "What computes is being started again"),
     "too_busy": (503, "Too many requests are waiting"),
 }
 """Status and title by code."""
@@ -149,7 +151,7 @@ def respond_to(request: Request, error: Exception) -> Response:
 
 def headers_of(error: Exception) -> Mapping[str, str]:
     """Return what stands in the head of an answer to an error."""
-    if isinstance(error, TooBusyError | TooFastError):
+    if isinstance(error, TooBusyError | TooFastError | RunnerLostError):
         return {"Retry-After": str(error.retry_after)}
     if isinstance(error, NoKeyError):
         unknown = ', error="invalid_token"' if error.code == "unknown_key" else ""

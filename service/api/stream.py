@@ -65,7 +65,7 @@ class Stream(Response):
             TooBusyError: no place is free.
             InputError: not even a first line arrived in time.
         """
-        with self._predictor.scheduler.place():
+        with self._predictor.admission.place():
             coming = lines(receive, self._most, self._seconds)
             try:
                 # Not before: who waits to be told to go on would take this for the whole answer.

@@ -66,7 +66,7 @@ async def describe_task(
         minimum=[list(parts) for parts in task.minimum],
         examples=[Example(title=each.title, record=each.record) for each in examples(task)],
         created=manifest.created,
-        precision=predictor.build.precision,
+        precision=predictor.engine.build.precision,
         calibration=_calibration(bundle.calibration),
         metrics=manifest.metrics,
         card=predictor.card,

@@ -4,9 +4,7 @@ A stay scored again with one more hour of vitals costs the small encoder and the
 """
 
 import threading
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from cachetools import LRUCache
@@ -14,6 +12,7 @@ from cachetools import LRUCache
 from lanistr.batch import Arrays, Features
 from lanistr.modalities import Modality
 from service.engine.backends import Floats
+from service.metrics import Metrics
 
 Key = bytes
 """Digest of everything that an encoder's output hangs on."""
@@ -45,23 +44,6 @@ class RowKeys:
         return digest.digest()
 
 
-@dataclass(frozen=True, slots=True)
-class CacheState:
-    """What a cache holds and how often it helped.
-
-    Attributes:
-        bytes: of the tokens held.
-        limit: bytes that it may hold.
-        hits: rows found, by modality.
-        misses: rows that had to be encoded, by modality.
-    """
-
-    bytes: int
-    limit: int
-    hits: Mapping[Modality, int]
-    misses: Mapping[Modality, int]
-
-
 class TokenCache:
     """Tokens by key; where room is wanting, those go that were not asked for for longest.
 
@@ -69,12 +51,13 @@ class TokenCache:
 
     Args:
         limit: bytes of tokens that are held at most; 0: none are.
+        metrics: where it is noted what is held and how often that helped.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, metrics: Metrics | None = None) -> None:
         self._held: LRUCache[Key, Floats] = LRUCache(limit, getsizeof=lambda each: each.nbytes)
-        self._hits: Counter[Modality] = Counter()
-        self._misses: Counter[Modality] = Counter()
+        self._metrics = metrics or Metrics()
+        self._metrics.cache_limit_bytes.set(limit)
         self._lock = threading.Lock()
 
     def __contains__(self, key: Key) -> bool:
@@ -86,7 +69,7 @@ class TokenCache:
         """Return tokens (N, D), which must not be changed; None if they are not there."""
         with self._lock:
             found = self._held.get(key)
-            (self._misses if found is None else self._hits)[modality] += 1
+        self._metrics.cache_rows.labels(modality, "miss" if found is None else "hit").inc()
         return found
 
     def put(self, key: Key, tokens: Floats) -> None:
@@ -96,13 +79,4 @@ class TokenCache:
         with self._lock:
             if own.nbytes <= self._held.maxsize:
                 self._held[key] = own
-
-    def state(self) -> CacheState:
-        """Return what there is to say of it now."""
-        with self._lock:
-            return CacheState(
-                bytes=int(self._held.currsize),
-                limit=int(self._held.maxsize),
-                hits=dict(self._hits),
-                misses=dict(self._misses),
-            )
+                self._metrics.cache_bytes.set(self._held.currsize)

@@ -17,13 +17,13 @@ from lanistr.issues import InputIssue, IssueLog
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import read_record
 from service.drift import Drift
-from service.engine.backends import Backend, Floats
-from service.engine.batching import paying
-from service.engine.cache import Key, RowKeys, TokenCache
+from service.engine.admission import Admission
+from service.engine.backends import Floats
+from service.engine.cache import Key, RowKeys
 from service.engine.cost import Cost
+from service.engine.engine import Engine
 from service.engine.lanes import Lanes
-from service.engine.runner import Job, Result, Runner
-from service.engine.scheduler import Scheduler
+from service.engine.runner import Job, Result
 from service.metrics import Metrics, TaskMetrics
 from service.telemetry import tell_stages
 
@@ -99,18 +99,12 @@ class Embedded:
 
 
 class Predictor:
-    """Preprocessing, queue and runners of one bundle.
-
-    Equal rows that are on their way on two devices at once are encoded on both; one after the
-    other, the second finds them in the cache.
+    """Preprocessing of one bundle, and the engine that runs it.
 
     Args:
         bundle: what is served.
-        backends: its graphs, one a device, all of the same build: an answer must not hang on who
-            gives it.
+        engine: runs its graphs.
         lanes: threads that read and preprocess, shared by all bundles.
-        cache: of what encoders return, shared too.
-        budget: tokens of one run.
         places: requests inside at once.
         longest: seconds of work before which nobody else is let in.
         most_tokens: of one case, encoded and fused; None for no limit.
@@ -121,11 +115,9 @@ class Predictor:
     def __init__(
         self,
         bundle: Bundle,
-        backends: Sequence[Backend],
+        engine: Engine,
         lanes: Lanes,
-        cache: TokenCache,
         *,
-        budget: int,
         places: int,
         longest: float = math.inf,
         most_tokens: int | None = None,
@@ -139,38 +131,15 @@ class Predictor:
         self.bundle = bundle
         self.card = bundle.card()  # its folder may hold another bundle later
         self._most_tokens = most_tokens
-        self.build = backends[0].build
-        assert all(each.build == self.build for each in backends)
-        self.devices = [each.device for each in backends]
+        self.engine = engine
+        self.admission = Admission(places, longest, engine.wait)
         self.lanes = lanes
-        self._cost = Cost(self.build.graphs)
-        self._keys = RowKeys(bundle.manifest.version, self.build.name)
-        width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
-        words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
-        runners = [
-            Runner(
-                each,
-                self._cost,
-                cache,
-                width=width,
-                budget=budget,
-                together=paying(each, width, words),
-                metrics=self._metrics,
-            )
-            for each in backends
-        ]
-        self.scheduler: Scheduler[Job, Result] = Scheduler(
-            runners,
-            runners[0].cost,
-            budget=budget,
-            places=places,
-            longest=longest,
-            metrics=self._metrics,
-        )
+        self._cost = Cost(engine.build.graphs)
+        self._keys = RowKeys(bundle.manifest.version, engine.build.name)
 
     async def close(self) -> None:
         """Finish what is waiting and stop."""
-        await self.scheduler.close()
+        await self.engine.close()
 
     async def predict(
         self,
@@ -226,7 +195,7 @@ class Predictor:
         return Case(name, used, features.issues, spent), job
 
     async def _run(self, case: Case, job: Job) -> tuple[Case, Result]:
-        outcome = await self.scheduler.submit(job)
+        outcome = await self.engine.submit(job)
         if not np.isfinite(outcome.result.output).all():
             raise FloatingPointError("the head's output is not finite")
         spent = {"queue": outcome.queue_ms, "inference": outcome.inference_ms}

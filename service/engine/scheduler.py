@@ -12,14 +12,12 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, TypeVar
 
-from lanistr.errors import LanistrError
 from service.metrics import Metrics, TaskMetrics
 
 JobT = TypeVar("JobT")
@@ -28,19 +26,6 @@ ResultT = TypeVar("ResultT")
 Run = Callable[[Sequence[JobT]], Sequence[ResultT]]
 
 _log = logging.getLogger(__name__)
-
-
-class TooBusyError(LanistrError):
-    """No place is free; one should be after `retry_after` seconds."""
-
-    def __init__(self, retry_after: int, inside: int) -> None:
-        super().__init__(
-            "too many requests are waiting",
-            code="too_busy",
-            seen=f"{inside} inside",
-            accepted=f"the same request in {retry_after} s",
-        )
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +69,6 @@ class Scheduler(Generic[JobT, ResultT]):
         runners: each takes jobs and returns as many results in order, in a thread of its own.
         cost: of a job, in the unit of the budget.
         budget: what one call of a runner takes at most, a single dearer job aside.
-        places: requests that may be inside at once, see `place`.
-        longest: seconds that those inside may have before them, as far as can be told, for a
-            further one to be let in.
         moment: seconds that a batch may take, as far as can be told from those before.
         metrics: where queue and batches are noted.
     """
@@ -97,8 +79,6 @@ class Scheduler(Generic[JobT, ResultT]):
         cost: Callable[[JobT], int],
         *,
         budget: int,
-        places: int,
-        longest: float = math.inf,
         moment: float = 0.05,
         metrics: TaskMetrics | None = None,
     ) -> None:
@@ -107,9 +87,6 @@ class Scheduler(Generic[JobT, ResultT]):
         self._free = 0
         self._cost = cost
         self._budget = budget
-        self._places = places
-        self._longest = longest
-        self._inside = 0
         self._waiting = 0
         self._owed = 0
         self._moment = moment
@@ -117,8 +94,6 @@ class Scheduler(Generic[JobT, ResultT]):
         self._seconds_a_unit = RunningMean()
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
         self._closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -132,34 +107,20 @@ class Scheduler(Generic[JobT, ResultT]):
         self._arrived.set()
         await asyncio.gather(*self._tasks)
 
-    async def left(self) -> None:
-        """Wait until nobody is inside."""
-        await self._empty.wait()
+    def wait(self, inside: int) -> float:
+        """Return how many seconds those inside will take, by what others took before them.
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold one of the places, from the body of a request to its answer.
-
-        Raises:
-            TooBusyError: none is free, or those inside have too much before them.
+        Args:
+            inside: how many there are, whether or not their job is known yet.
         """
-        wait = self._wait()
-        if self._inside >= self._places or wait > self._longest:
-            raise TooBusyError(max(1, math.ceil(wait)), self._inside)
-        self._inside += 1
-        self._empty.clear()
-        try:
-            yield
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._empty.set()
+        coming = max(0, inside - self._waiting)
+        known = self._owed * self._seconds_a_unit.value / len(self._runners)
+        return known + coming * self.pace
 
-    def _wait(self) -> float:
-        """Return how many seconds those inside will take, by what others took before them."""
-        coming = max(0, self._inside - self._waiting)  # whose cost is not known yet
-        seconds = self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
-        return seconds / len(self._runners)
+    @property
+    def pace(self) -> float:
+        """Seconds that a job took lately, as all runners work; 0 before the first."""
+        return self._seconds_a_job.value / len(self._runners)
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.

@@ -54,7 +54,7 @@ def test_a_record_may_be_nested_as_deep_in_a_list_as_alone(client):
 
 async def test_a_client_that_leaves_takes_its_list_along():
     app = create_app(Settings())
-    scheduler = app.state.models["mortality"].scheduler
+    predictor = app.state.models["mortality"]
     submitted, full = [], asyncio.Event()
 
     async def never(job):
@@ -63,10 +63,10 @@ async def test_a_client_that_leaves_takes_its_list_along():
             full.set()
         await asyncio.Event().wait()
 
-    scheduler.submit = never
+    predictor.engine.submit = never
     body = json.dumps([{"text": f"note {k}"} for k in range(100)]).encode()
     sent = await leave(app, "/predict/mortality/batch", b"application/json", body, full.wait())
     assert sent[0]["status"] == 499
-    assert scheduler._inside == 0
+    assert predictor.admission.inside == 0
     await asyncio.sleep(0.1)
     assert len(submitted) == 8  # no more of them than were inside

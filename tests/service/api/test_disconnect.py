@@ -18,8 +18,8 @@ async def test_a_client_that_leaves_is_answered_by_nobody():
         submitted.set()
         await asyncio.Event().wait()
 
-    predictor.scheduler.submit = never
+    predictor.engine.submit = never
     body = json.dumps({"text": "a"}).encode()
     sent = await leave(app, "/predict/mortality", b"application/json", body, submitted.wait())
     assert sent[0]["status"] == 499
-    assert predictor.scheduler._inside == 0
+    assert predictor.admission.inside == 0

@@ -172,7 +172,7 @@ def test_a_client_that_leaves_frees_its_place(narrow):
 
 async def test_a_client_that_leaves_stops_the_work():
     app = create_app(Settings())
-    scheduler = app.state.models["mortality"].scheduler
+    predictor = app.state.models["mortality"]
     submitted, dropped, full = [], [], asyncio.Event()
 
     async def never(job):
@@ -184,8 +184,8 @@ async def test_a_client_that_leaves_stops_the_work():
         finally:
             dropped.append(job)
 
-    scheduler.submit = never
+    predictor.engine.submit = never
     body = b"".join(b'{"text": "note %d"}\n' % k for k in range(5))
     sent = await leave(app, "/predict/mortality/stream", b"application/x-ndjson", body, full.wait())
-    assert (len(submitted), len(dropped), scheduler._inside) == (5, 5, 0)
+    assert (len(submitted), len(dropped), predictor.admission.inside) == (5, 5, 0)
     assert [each["type"] for each in sent] == ["http.response.start"]

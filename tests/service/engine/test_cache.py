@@ -6,6 +6,7 @@ import pytest
 from lanistr.batch import Features
 from lanistr.modalities import Modality
 from service.engine.cache import RowKeys, TokenCache
+from service.metrics import Metrics
 
 TEXT = Modality.TEXT
 TOKENS = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -51,19 +52,28 @@ def test_tokens_that_alone_are_too_many_are_not_held_and_push_nothing_out():
     cache.put(b"b", np.zeros((3, 4), np.float32))
     assert b"a" in cache
     assert b"b" not in cache
-    assert TokenCache(0).state().limit == 0
 
 
-def test_its_state_counts_bytes_and_use_by_modality():
-    cache = TokenCache(1000)
+def test_it_notes_bytes_and_use_by_modality():
+    metrics = Metrics()
+    cache = TokenCache(1000, metrics)
     cache.get(TEXT, b"a")
     cache.put(b"a", TOKENS)
     cache.get(TEXT, b"a")
     cache.get(Modality.IMAGE, b"b")
-    state = cache.state()
-    assert (state.bytes, state.limit) == (TOKENS.nbytes, 1000)
-    assert state.hits == {TEXT: 1}
-    assert state.misses == {TEXT: 1, Modality.IMAGE: 1}
+
+    def noted(name, **labels):
+        return metrics.registry().get_sample_value(f"lanistr_cache_{name}", labels)
+
+    assert (noted("bytes"), noted("limit_bytes")) == (TOKENS.nbytes, 1000)
+    found = {
+        (modality, outcome): noted("rows_total", modality=modality, outcome=outcome)
+        for modality in ("text", "image")
+        for outcome in ("hit", "miss")
+    }
+    assert found == {
+        ("text", "hit"): 1, ("text", "miss"): 1, ("image", "hit"): None, ("image", "miss"): 1
+    }  # fmt: skip
 
 
 def test_a_row_of_a_batch_is_held_without_its_batch_and_cannot_be_changed():

@@ -7,21 +7,23 @@ from functools import partial
 
 import pytest
 
-from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
+from service.engine.local import LocalEngine
 from service.engine.predictor import Predictor, UnusableRecordError
+from service.metrics import Metrics
 from service.settings import Settings
 
 
 @asynccontextmanager
 async def at_work(bundle, precision="auto"):
-    backend = OnnxBackend(bundle, "cpu", precision, Settings().threads)
+    metrics = Metrics()
+    engine = LocalEngine(bundle, Settings(precision=precision), TokenCache(0), metrics)
     lanes = Lanes(1, large=1000)
-    predictor = Predictor(bundle, [backend], lanes, TokenCache(0), budget=8192, places=40)
-    predictor.scheduler.start()
+    predictor = Predictor(bundle, engine, lanes, places=40)
+    engine.start()
     yield predictor
-    await predictor.scheduler.close()
+    await predictor.close()
     lanes.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""The queue: what runs together, who fails, who is dropped, who is sent away."""
+"""The queue: what runs together, who fails, who is dropped."""
 
 import asyncio
 import math
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from service.engine.scheduler import Scheduler, TooBusyError
+from service.engine.scheduler import Scheduler
 
 
 class Runner:
@@ -39,7 +39,7 @@ def runner() -> Runner:
 
 @pytest.fixture
 async def scheduler(runner: Runner) -> AsyncIterator[Scheduler[int, int]]:
-    scheduler = Scheduler([runner], lambda job: job, budget=100, places=3, moment=math.inf)
+    scheduler = Scheduler([runner], lambda job: job, budget=100, moment=math.inf)
     scheduler.start()
     yield scheduler
     runner.gate.set()
@@ -84,7 +84,7 @@ async def test_a_batch_keeps_to_the_budget_and_to_the_order(scheduler, runner):
 async def test_a_batch_takes_no_more_than_a_moment(runner, monkeypatch):
     ticks = iter(range(0, 1000, 1))
     monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
-    scheduler = Scheduler([runner], lambda job: 1, budget=100, places=9, moment=2.5)
+    scheduler = Scheduler([runner], lambda job: 1, budget=100, moment=2.5)
     scheduler.start()
     await scheduler.submit(1)  # a second a job by that clock
     runner.entered.clear()
@@ -131,55 +131,35 @@ async def test_whoever_leaves_while_it_runs_harms_nobody(scheduler, runner):
     assert (await scheduler.submit(2)).result == 4
 
 
-async def test_a_full_house_says_when_to_come_back(scheduler, runner):
-    with scheduler.place(), scheduler.place(), scheduler.place():
-        with pytest.raises(TooBusyError) as caught, scheduler.place():
-            pass
-        assert caught.value.retry_after >= 1
-        assert caught.value.code == "too_busy"
-    with scheduler.place():  # the others left
-        pass
-
-
 async def test_the_time_to_wait_comes_from_what_jobs_took(scheduler, runner, monkeypatch):
     ticks = iter(range(0, 1000, 5))
     monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
+    assert scheduler.wait(3) == 0  # nobody knows yet
     await scheduler.submit(2)  # 5 seconds by that clock
-    with scheduler.place(), scheduler.place(), scheduler.place():
-        with pytest.raises(TooBusyError) as caught, scheduler.place():
-            pass
-        assert caught.value.retry_after == 15
+    assert scheduler.wait(3) == 15
 
 
-async def test_nobody_is_let_in_before_whom_there_is_too_much_work(runner, monkeypatch):
+async def test_the_time_to_wait_counts_what_waits_by_its_cost(scheduler, runner, monkeypatch):
     ticks = iter(range(0, 10_000, 10))
     monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
-    scheduler = Scheduler([runner], lambda job: job, budget=100, places=99, longest=60)
-    scheduler.start()
     await scheduler.submit(1)  # 10 seconds a unit by that clock
     runner.gate.clear()
     runner.entered.clear()
-    with scheduler.place(), scheduler.place():
-        first = asyncio.create_task(scheduler.submit(2))
-        await runner.busy()
-        with scheduler.place():  # 20 seconds before it, and 10 for the other who has a place
-            pass
-        second = asyncio.create_task(scheduler.submit(5))
-        await asyncio.sleep(0)
-        with pytest.raises(TooBusyError) as caught, scheduler.place():
-            pass
-        assert caught.value.retry_after == 70
-        second.cancel()
-        runner.gate.set()
-        await first
-        await asyncio.sleep(0.01)
-        with scheduler.place():  # whoever left owes nothing
-            pass
-    await scheduler.close()
+    first = asyncio.create_task(scheduler.submit(2))
+    await runner.busy()
+    assert scheduler.wait(2) == 30  # 20 seconds of work, and 10 for another whose job is not known
+    second = asyncio.create_task(scheduler.submit(5))
+    await asyncio.sleep(0)
+    assert scheduler.wait(2) == 70
+    second.cancel()
+    runner.gate.set()
+    await first
+    await asyncio.sleep(0.01)
+    assert scheduler.wait(0) == 0  # whoever left owes nothing
 
 
 async def test_closing_finishes_what_waits(runner):
-    scheduler = Scheduler([runner], lambda job: job, budget=100, places=9)
+    scheduler = Scheduler([runner], lambda job: job, budget=100)
     scheduler.start()
     first = await hold(scheduler, runner)
     later = asyncio.create_task(scheduler.submit(2))
@@ -198,7 +178,7 @@ async def test_closing_finishes_what_waits(runner):
 async def pair() -> AsyncIterator[tuple[Scheduler[int, int], list[Runner]]]:
     """Two runners at one queue."""
     runners = [Runner(), Runner()]
-    scheduler = Scheduler(runners, lambda job: job, budget=100, places=9, moment=math.inf)
+    scheduler = Scheduler(runners, lambda job: job, budget=100, moment=math.inf)
     scheduler.start()
     await asyncio.sleep(0)  # until both wait
     yield scheduler, runners
@@ -235,13 +215,10 @@ async def test_what_fails_on_one_runner_fails_alone(pair):
 async def test_two_runners_halve_the_time_to_wait(monkeypatch):
     ticks = iter(range(0, 10_000, 10))
     monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
-    scheduler = Scheduler([Runner(), Runner()], lambda job: job, budget=100, places=3)
+    scheduler = Scheduler([Runner(), Runner()], lambda job: job, budget=100)
     scheduler.start()
     await scheduler.submit(1)  # 10 seconds by that clock
-    with scheduler.place(), scheduler.place(), scheduler.place():
-        with pytest.raises(TooBusyError) as caught, scheduler.place():
-            pass
-        assert caught.value.retry_after == 15
+    assert (scheduler.pace, scheduler.wait(3)) == (5, 15)
     await scheduler.close()
 
 

@@ -44,8 +44,8 @@ def asked(stays_bundle, picture):
 def answers(start_server, stays_bundle, asked):
     """Ask a server of so and so for predictions, all at once, and for embeddings in a list."""
 
-    def ask(backend, device):
-        options = ("--bundles", str(stays_bundle), "--precision", "fp32", "--threads", "2")
+    def ask(backend, device, *more):
+        options = ("--bundles", str(stays_bundle), "--precision", "fp32", "--threads", "2", *more)
         with start_server(*options, "--backend", backend, "--device", device) as server:
 
             async def all_at_once():
@@ -82,12 +82,17 @@ def close(found, wanted):
 
 
 @pytest.mark.parametrize(
-    "way", [("torch", "cpu"), ("torch", "cpu,cpu"), ("onnx", "cpu,cpu"), *ON_GPUS]
+    "way",
+    [
+        ("torch", "cpu"),
+        ("torch", "cpu,cpu"),
+        ("onnx", "cpu,cpu"),
+        ("torch", "cpu,cpu", "--workers", "1"),
+        *ON_GPUS,
+    ],
 )
 def test_whatever_computes_the_answers_are_the_same(reference, answers, way):
     found, embedding, log = answers(*way)
     assert all(map(close, found, reference[0]))
     assert close(embedding, reference[1])
-    count = way[1].count(",") + 1
-    place = "CPU" if way[1].startswith("cpu") else "GPU 0"
-    assert f", fp32, on {' and '.join([place] * count)}, from " in log
+    assert f", fp32, on {'CPU' if way[1].startswith('cpu') else 'GPU 0'}, from " in log

@@ -1,0 +1,60 @@
+"""A process of a service that is several: what it is told, and how it lives with the others."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from lanistr.schema import Schema
+
+_VARIABLE = "LANISTR_CHILD"
+
+
+class Child(Schema):
+    """What `service.supervisor` tells a process that it starts, besides the service's options.
+
+    Attributes:
+        channel: descriptor of a socket to the supervisor, which ends with it.
+        listener: descriptor of the socket to listen on.
+        folder: that all processes share, and nobody else.
+        runners: sockets of the runners.
+        runner: a runner's place among them, which chooses its device.
+        announces: a front end's, whether it says in the log what is served.
+    """
+
+    channel: int = -1
+    listener: int = -1
+    folder: Path
+    runners: tuple[Path, ...] = ()
+    runner: int = 0
+    announces: bool = False
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which the process is told."""
+        return {_VARIABLE: self.model_dump_json()}
+
+    @classmethod
+    def told(cls) -> Self:
+        """Return what this process was told."""
+        return cls.model_validate_json(os.environ[_VARIABLE])
+
+    def socket(self) -> socket.socket:
+        """Return the socket to listen on."""
+        return socket.socket(fileno=self.listener)
+
+    def live(self, orphaned: Callable[[], None]) -> Callable[[], None]:
+        """Begin to watch the supervisor; return a function that tells it that all is set up.
+
+        Args:
+            orphaned: called, in a thread of its own, when the supervisor is no more.
+        """
+        channel = socket.socket(fileno=self.channel)
+
+        def watch() -> None:
+            channel.recv(1)
+            orphaned()
+
+        threading.Thread(target=watch, name="supervisor", daemon=True).start()
+        return lambda: channel.sendall(b"\n")

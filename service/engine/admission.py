@@ -1,0 +1,64 @@
+"""Who is let in: so many requests of one bundle, with so much work before them at most."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from lanistr.errors import LanistrError
+
+
+class TooBusyError(LanistrError):
+    """No place is free; one should be after `retry_after` seconds."""
+
+    def __init__(self, retry_after: int, inside: int) -> None:
+        super().__init__(
+            "too many requests are waiting",
+            code="too_busy",
+            seen=f"{inside} inside",
+            accepted=f"the same request in {retry_after} s",
+        )
+        self.retry_after = retry_after
+
+
+class Admission:
+    """The places of one bundle.
+
+    Args:
+        places: requests that may be inside at once.
+        longest: seconds that those inside may have before them, as far as can be told, for a
+            further one to be let in.
+        wait: tells, of how many are inside, how many seconds they will take.
+    """
+
+    def __init__(self, places: int, longest: float, wait: Callable[[int], float]) -> None:
+        self._places = places
+        self._longest = longest
+        self._wait = wait
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.inside = 0
+        """Requests that hold a place."""
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places, from the body of a request to its answer.
+
+        Raises:
+            TooBusyError: none is free, or those inside have too much before them.
+        """
+        wait = self._wait(self.inside)
+        if self.inside >= self._places or wait > self._longest:
+            raise TooBusyError(max(1, math.ceil(wait)), self.inside)
+        self.inside += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self.inside -= 1
+            if not self.inside:
+                self._empty.set()
+
+    async def left(self) -> None:
+        """Wait until nobody is inside."""
+        await self._empty.wait()

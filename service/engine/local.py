@@ -1,0 +1,67 @@
+"""The graphs of one bundle, run by threads of this process, one a device."""
+
+from lanistr.bundle import Bundle
+from lanistr.modalities import Modality
+from service.engine.backends import Backend, open_backend
+from service.engine.batching import paying
+from service.engine.cache import TokenCache
+from service.engine.cost import Cost
+from service.engine.runner import Job, Result, Runner
+from service.engine.scheduler import Scheduler
+from service.metrics import Metrics
+from service.settings import Settings
+
+
+class LocalEngine(Scheduler[Job, Result]):
+    """See `service.engine.engine.Engine`.
+
+    Equal rows that are on their way on two devices at once are encoded on both; one after the
+    other, the second finds them in the cache.
+
+    Args:
+        bundle: whose graphs.
+        settings: where and how they are run.
+        cache: of what encoders return.
+        metrics: where queue, batches and runs are noted.
+
+    Raises:
+        BundleError: see `open_backend`.
+        ConfigError: likewise.
+    """
+
+    available = True
+
+    def __init__(
+        self, bundle: Bundle, settings: Settings, cache: TokenCache, metrics: Metrics
+    ) -> None:
+        backends = _open_backends(bundle, settings)
+        self.build = backends[0].build
+        self.device = " and ".join(dict.fromkeys(each.device for each in backends))
+        width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
+        words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
+        noted, budget = metrics.task(bundle.task.name), settings.batch_tokens
+        runners = [
+            Runner(
+                each,
+                Cost(self.build.graphs),
+                cache,
+                width=width,
+                budget=budget,
+                together=paying(each, width, words),
+                metrics=noted,
+            )
+            for each in backends
+        ]
+        super().__init__(runners, runners[0].cost, budget=budget, metrics=noted)
+
+
+def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:
+    """Load a bundle's graphs onto each device.
+
+    All take the build that the first one chose: an answer must not hang on who gives it.
+    """
+    backends: list[Backend] = []
+    for share in settings.shares():
+        precision = backends[0].build.precision if backends else share.precision
+        backends.append(open_backend(bundle, share.backend, share.device, precision, share.threads))
+    return backends

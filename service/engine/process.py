@@ -1,0 +1,193 @@
+"""A runner: a process that runs the graphs of all bundles on one device, for every front end.
+
+    python -m service.engine.process        started by `service.supervisor`
+
+Each connection is a front end's, about one bundle; see `service.engine.wire`. A bundle that several
+ask for is loaded once, and let go when the last of them leaves.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from lanistr.bundle import Bundle
+from lanistr.command import run_command
+from lanistr.errors import BundleError, LanistrError
+from service import logs
+from service.child import Child
+from service.engine.arena import Memory
+from service.engine.cache import TokenCache
+from service.engine.local import LocalEngine
+from service.engine.wire import line, read_job, write_result
+from service.metrics import Metrics
+from service.settings import Settings, read_settings
+
+_HELLO = 65_536
+"""Bytes of a hello, at most: it holds a path."""
+
+_log = logging.getLogger(__name__)
+
+
+class RunnerProcess:
+    """The bundles that are open here, and who uses them.
+
+    Args:
+        settings: where and how graphs are run.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._metrics = Metrics()
+        self._cache = TokenCache(settings.cache_bytes, self._metrics)
+        self._open: dict[tuple[str, str], LocalEngine] = {}
+        self._users: dict[tuple[str, str], int] = {}
+        self._turn = asyncio.Lock()
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Take connections until cancelled."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                connection, _ = await loop.sock_accept(listener)
+                connection.setblocking(True)  # until its hello is read, in a thread
+                group.create_task(self._attend(connection))
+
+    async def _attend(self, connection: socket.socket) -> None:
+        """Work for one front end until it leaves."""
+        try:
+            hello, memory = await asyncio.to_thread(_receive, connection)
+            reader, writer = await asyncio.open_connection(sock=connection, limit=2**24)
+            try:
+                async with self._engine(hello["folder"], hello["version"]) as engine:
+                    said = {"build": engine.build.name, "device": engine.device}
+                    writer.write(line(said))
+                    await _Session(engine, memory, writer).run(reader)
+            except LanistrError as exc:
+                error = {name: getattr(exc, name) for name in _ERROR}
+                writer.write(line({"error": error}))
+            finally:
+                writer.close()
+        except ConnectionError:
+            pass  # it died
+
+    @asynccontextmanager
+    async def _engine(self, folder: str, version: str) -> AsyncIterator[LocalEngine]:
+        """Hold the engine of a bundle.
+
+        Raises:
+            BundleError: it cannot be opened, or is another by now.
+        """
+        name = folder, version
+        async with self._turn:
+            if name not in self._open:
+                self._open[name] = await asyncio.to_thread(self._load, *name)
+                self._open[name].start()
+                self._users[name] = 0
+            self._users[name] += 1
+        try:
+            yield self._open[name]
+        finally:
+            self._users[name] -= 1
+            if not self._users[name]:
+                del self._users[name]
+                await self._open.pop(name).close()
+
+    def _load(self, folder: str, version: str) -> LocalEngine:
+        bundle = Bundle.open(Path(folder))
+        if bundle.manifest.version != version:
+            raise BundleError(
+                "another version stands here by now",
+                code="bad_bundle",
+                field=folder,
+                seen=bundle.manifest.version,
+                accepted=version,
+            )
+        return LocalEngine(bundle, self._settings, self._cache, self._metrics)
+
+
+class _Session:
+    """The jobs of one front end."""
+
+    def __init__(self, engine: LocalEngine, memory: Memory, writer: asyncio.StreamWriter) -> None:
+        self._engine = engine
+        self._memory = memory
+        self._writer = writer
+        self._jobs: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self, reader: asyncio.StreamReader) -> None:
+        """Take jobs until the front end leaves, and drop those that it left behind."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while said := await reader.readline():
+                    message = orjson.loads(said)
+                    if (dropped := message.get("drop")) is not None:
+                        if dropped in self._jobs:
+                            self._jobs[dropped].cancel()
+                    else:
+                        task = group.create_task(self._answer(message))
+                        self._jobs[message["job"]] = task
+                for task in self._jobs.values():
+                    task.cancel()
+        except* ConnectionError:
+            pass
+
+    async def _answer(self, message: dict[str, Any]) -> None:
+        number = message["job"]
+        answer: dict[str, Any] = {"job": number}
+        try:
+            outcome = await self._engine.submit(read_job(message, self._memory))
+        except asyncio.CancelledError:
+            answer |= {"error": "dropped"}
+            raise
+        except Exception as exc:
+            # The message of an exception may quote what was sent; its type and place do not.
+            frames = traceback.extract_tb(exc.__traceback__)
+            places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
+            _log.error("a case failed: %s at %s", type(exc).__name__, places)
+            answer |= {"error": type(exc).__name__}
+        else:
+            write_result(outcome.result, message, self._memory)
+            spent = {"queue_ms": outcome.queue_ms, "inference_ms": outcome.inference_ms}
+            answer |= spent | {"wait": self._engine.wait(0), "pace": self._engine.pace}
+        finally:
+            del self._jobs[number]
+            self._writer.write(line(answer))
+
+
+_ERROR = ("message", "code", "field", "seen", "accepted")
+
+
+def _receive(connection: socket.socket) -> tuple[dict[str, Any], Memory]:
+    """Return a front end's hello and the memory that it shares."""
+    said, files, _, _ = socket.recv_fds(connection, _HELLO, 1)
+    if not files:
+        raise ConnectionResetError
+    memory = Memory(files[0])
+    os.close(files[0])
+    return orjson.loads(said), memory
+
+
+def main() -> None:
+    """Run until the supervisor ends."""
+    child, settings = Child.told(), read_settings()
+    logs.set_up(settings.log_format)
+    # Front ends finish what is under way; who is told to stop with them must outlive them.
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
+    child.live(lambda: os._exit(0))()
+    share = settings.shares()[child.runner]
+    asyncio.run(RunnerProcess(share).serve(child.socket()))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,33 @@
+"""A front end: a process that answers HTTP, reads and preprocesses, and has runners compute.
+
+python -m service.frontend              started by `service.supervisor`
+"""
+
+import os
+import signal
+
+from lanistr.command import run_command
+from service import logs
+from service.app import create_app
+from service.child import Child
+from service.server import announce, serve
+from service.settings import read_settings
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    child, settings = Child.told(), read_settings()
+    logs.set_up(settings.log_format)
+    ready = child.live(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with child.socket() as listener:
+        app = create_app(settings, child)
+        listener.listen()
+        if child.announces:
+            announce(app, settings.host, listener.getsockname()[1])
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from here on it may come
+        ready()
+        serve(app, listener, settings)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,105 @@
+"""One process that answers HTTP: its socket, its server, and what it says of itself."""
+
+import json
+import logging
+import shlex
+import signal
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from lanistr.errors import ConfigError
+from service.api.examples import example
+from service.models import Models, named
+from service.protocol import bounded
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the port, so that nobody else does while the bundles are read.
+
+    Raises:
+        ConfigError: the address is none of this machine, or the port is in use.
+    """
+    return _bound(host, port)
+
+
+def listen_together(host: str, port: int, processes: int) -> list[socket.socket]:
+    """Take the port for several processes, a socket each: the system deals connections out.
+
+    Raises:
+        ConfigError: see `listen`.
+    """
+    with _bound(host, port) as alone:  # which fails if anyone is there, also if they would share
+        port = alone.getsockname()[1]
+    return [_bound(host, port, shared=True) for _ in range(processes)]
+
+
+def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    listener = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+    except OSError as exc:
+        if listener is not None:
+            listener.close()
+        raise ConfigError(
+            f"cannot listen: {exc.strerror}",
+            code="no_port",
+            field="port",
+            seen=f"{host}:{port}",
+            accepted="an address of this machine and a free port, such as --port 8001",
+        ) from exc
+    return listener
+
+
+def announce(app: FastAPI, host: str, port: int) -> None:
+    """Log what is served, where, and a request to try."""
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    models: Models = app.state.models
+    for task in models:
+        for each in models.versions(task).values():
+            build = each.engine.build.precision
+            place = each.bundle.folder
+            _log.info("%s, %s, on %s, from %s", named(each), build, each.engine.device, place)
+            if each.bundle.manifest.demo:
+                _log.warning("%s: DEMO WEIGHTS, PREDICTIONS MEAN NOTHING", task)
+    settings: Settings = app.state.settings
+    if settings.keys is None:
+        _log.warning("open: everyone who reaches this address is answered (--keys)")
+    first = next(iter(models.values())).bundle.task
+    body = shlex.quote(json.dumps(example(first)))
+    _log.info("listening on %s, documentation on %s/docs, for example:", url, url)
+    _log.info(
+        "curl -s %s/predict/%s -H 'Content-Type: application/json' -d %s", url, first.name, body
+    )
+
+
+def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
+    """Serve until SIGTERM or an interrupt, then finish what is under way."""
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            http=bounded(settings.header_seconds, settings.header_bytes, settings.body_seconds),
+            ws="none",
+            timeout_keep_alive=settings.idle_seconds,
+            timeout_graceful_shutdown=settings.drain_seconds,
+        )
+    )
+    # uvicorn finishes, then raises the signal again: by now there is nothing left to end.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, lambda *_: None)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before and after the application listens to it
+    server.run(sockets=[listener])

@@ -1,0 +1,222 @@
+"""A service of several processes: front ends that read, runners that compute, one that minds them.
+
+    python -m service --workers 2
+
+    supervisor
+    ├── service.frontend          one a worker, each with a socket on the same port
+    └── service.engine.process    one a device, for all front ends
+
+A process that dies is started again, the sockets outlive it. On SIGTERM the front ends finish what
+is under way, then the runners go; SIGHUP is passed on to the front ends.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from time import monotonic
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from service.child import Child
+from service.metrics import FOLDER
+from service.server import listen_together
+from service.settings import Settings
+
+METRICS = "metrics"
+"""Folder of the files of `service.metrics`, in the one that all processes share."""
+
+_FRONT_END, _RUNNER = "service.frontend", "service.engine.process"
+
+_BACKLOG = 128
+
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds before a process that died is started again: doubled each time that it did not last."""
+
+_LASTS = 10.0
+_PATIENCE = 10.0
+"""Seconds that a process has to leave beyond what requests under way may take."""
+
+_log = logging.getLogger(__name__)
+
+
+def supervise(settings: Settings, arguments: Sequence[str]) -> None:
+    """Serve with several processes until told to stop.
+
+    Args:
+        settings: of the service.
+        arguments: of the command line, from which each process reads the same settings.
+
+    Raises:
+        ConfigError: the port cannot be taken.
+        SystemExit: a process could not start; it has said why.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lanistr-")))
+        (folder / METRICS).mkdir()
+        sockets = [
+            stack.enter_context(each)
+            for each in listen_together(settings.host, settings.port, settings.workers)
+        ]
+        addresses, runners = [], []
+        for i in range(len(settings.shares())):
+            addresses.append(folder / f"runner-{i}")
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(addresses[-1]))
+            listener.listen(_BACKLOG)
+            told = Child(folder=folder, runner=i)
+            runners.append(_Process(_RUNNER, f"runner {i}", listener, arguments, told))
+        front_ends = []
+        for i, each in enumerate(sockets):
+            told = Child(folder=folder, runners=tuple(addresses), announces=not i)
+            front_ends.append(_Process(_FRONT_END, f"front end {i}", each, arguments, told))
+        code = asyncio.run(_run(runners, front_ends, settings.drain_seconds + _PATIENCE))
+    if code:
+        sys.exit(code)
+    _log.info("left")
+
+
+class _Process:
+    """A child that is started again whenever it dies, until it is let go.
+
+    Args:
+        module: that it runs.
+        name: for the log.
+        listener: the socket that it listens on, which outlives it.
+        arguments: of its command line.
+        child: what it is told besides; its descriptors are filled in here.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        listener: socket.socket,
+        arguments: Sequence[str],
+        child: Child,
+    ) -> None:
+        self._command = [
+            sys.executable, *(f"-W{each}" for each in sys.warnoptions), "-m", module, *arguments
+        ]  # fmt: skip
+        self._name = name
+        self._listener = listener
+        self._child = child
+        self._process: asyncio.subprocess.Process | None = None
+        self._channel: socket.socket | None = None
+        self._leaving = asyncio.Event()
+        self._hears = False
+        self.up = asyncio.Event()
+        """Whether it was ever ready."""
+
+    async def keep(self) -> int:
+        """Keep it alive; return its exit code where it was never up, 0 where it was let go."""
+        pause = _PAUSE
+        while not self._leaving.is_set():
+            code, lasted = await self._live()
+            if self._leaving.is_set():
+                break
+            if not self.up.is_set():
+                return code if code > 0 else 1
+            _log.error("the %s ended with %d and is started again", self._name, code)
+            pause = _PAUSE if lasted > _LASTS else min(2 * pause, _LONGEST_PAUSE)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), pause)
+        return 0
+
+    async def _live(self) -> tuple[int, float]:
+        """Start it and wait for its end; return exit code and seconds."""
+        started = monotonic()
+        ours, its = socket.socketpair()
+        ours.setblocking(False)
+        descriptors = {"channel": its.fileno(), "listener": self._listener.fileno()}
+        told = self._child.model_copy(update=descriptors)
+        variables = {FOLDER: str(told.folder / METRICS)} | told.environment()
+        with ours, its:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, pass_fds=tuple(descriptors.values()), env=os.environ | variables
+            )
+            its.close()
+            self._process, self._channel = process, ours
+            if self._leaving.is_set():
+                self.let_go()
+            hearing = asyncio.create_task(self._hear(ours))
+            code = await process.wait()
+            hearing.cancel()
+        self._process = self._channel = None
+        self._hears = False
+        mark_process_dead(process.pid, variables[FOLDER])  # type: ignore[no-untyped-call]
+        return code, monotonic() - started
+
+    async def _hear(self, channel: socket.socket) -> None:
+        with suppress(ConnectionError):
+            if await asyncio.get_running_loop().sock_recv(channel, 1):
+                self._hears = True
+                self.up.set()
+
+    def look(self) -> None:
+        """Have it read again what may have changed; one that is starting will read it anyway."""
+        if self._hears:
+            self.send(signal.SIGHUP)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it lives."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    def let_go(self) -> None:
+        """Let it go: a front end finishes what is under way, a runner leaves at once."""
+        self._leaving.set()
+        if self._channel is not None:
+            self._channel.shutdown(socket.SHUT_RDWR)
+
+
+async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], patience: float) -> int:
+    """Keep all processes alive until a signal; return the exit code.
+
+    Args:
+        runners: that front ends need.
+        front_ends: of which the first is up before the others begin: what is wrong is said once.
+        patience: seconds that front ends have to leave.
+    """
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+
+    def pass_on() -> None:
+        for each in front_ends:
+            each.look()
+
+    loop.add_signal_handler(signal.SIGHUP, pass_on)
+    stop = asyncio.create_task(stopping.wait())
+    kept: list[asyncio.Task[int]] = []
+    for each in (*runners, *front_ends):
+        kept.append(asyncio.create_task(each.keep()))
+        up = asyncio.create_task(each.up.wait())
+        await asyncio.wait((stop, up, *kept), return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if stopping.is_set() or any(each.done() for each in kept):
+            break
+    else:
+        await asyncio.wait((stop, *kept), return_when=asyncio.FIRST_COMPLETED)
+    code = max((each.result() for each in kept if each.done()), default=0)
+    stop.cancel()
+    leaving = kept[len(runners) :]
+    for each in front_ends:
+        each.let_go()
+    if leaving:
+        _, late = await asyncio.wait(leaving, timeout=patience)
+        if late:
+            _log.error("front ends that do not leave are killed")
+            for each in front_ends:
+                each.send(signal.SIGKILL)
+    for each in runners:
+        each.let_go()
+    await asyncio.wait(kept)
+    return code

@@ -1,0 +1,244 @@
+"""A service of several processes, as whoever runs it sees it."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.api.keys import SharedBucket, new_key
+from service.settings import DEMO_BUNDLES
+from tests.servers import plain, wait_for
+from tests.service.test_command_line import fails
+
+TWO = ("--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def several(start_server):
+    with start_server(*TWO) as started:
+        yield started
+
+
+def children(parent: int) -> dict[int, str]:
+    """Return the processes below one, with their command lines."""
+    pids = [
+        int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    ]
+    return {pid: Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in pids}
+
+
+def one(server, module: str) -> int:
+    """Return a process that runs a module."""
+    return next(pid for pid, words in children(server.process.pid).items() if module in words)
+
+
+def lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def ready(server) -> bool:
+    return httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
+
+
+def test_two_front_ends_and_a_runner(several):
+    words = list(children(several.process.pid).values())
+    assert sum("-m service.frontend" in each for each in words) == 2
+    assert sum("-m service.engine.process" in each for each in words) == 1
+
+
+def test_answers_are_those_of_one_process(several, server, records, picture, stay):
+    def ask(url):
+        query = {"explain": True}
+        lists = httpx.post(f"{url}/predict/mortality/batch", json=records, params=query, timeout=60)
+        alone = [
+            httpx.post(f"{url}/predict/mortality", json=each, params=query, timeout=60).json()
+            for each in records
+        ]
+        embedded = httpx.post(f"{url}/embed/mortality", json=stay, timeout=60).json()
+        parts = [("image", (f"{k}.png", picture(seed=k), "image/png")) for k in range(3)]
+        seen = httpx.post(f"{url}/predict/mortality", files=parts, timeout=60).json()
+        items = [each.get("answer") or each["problem"] for each in lists.json()["items"]]
+        return [plain(each) for each in (*alone, *items, embedded, seen)]
+
+    assert ask(several.url) == ask(server.url)
+
+
+def test_connections_go_to_both_and_counts_are_summed(several, stay):
+    def counted():
+        text = httpx.get(f"{several.url}/metrics").text
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        return dict(line.rsplit(" ", 1) for line in lines)
+
+    case = 'lanistr_cases_total{parts="text",task="mortality"}'
+    row = 'lanistr_cache_rows_total{modality="text",outcome="%s"}'
+    before = counted()
+    for _ in range(20):  # a connection each
+        httpx.post(f"{several.url}/predict/mortality", json={"text": "the same note for all"})
+    after = counted()
+
+    def grown(name):
+        return float(after[name]) - float(before.get(name, 0))
+
+    assert grown(case) == 20
+    assert grown(row % "miss") == 1  # one cache, whichever front end asks
+    assert grown(row % "hit") == 19
+
+
+def test_a_key_is_counted_by_all_processes_together(start_server, tmp_path):
+    key, words = new_key("slow", per_minute=1, burst=7)
+    file = tmp_path / "keys.yaml"
+    file.write_text(words)
+    with start_server(*TWO, "--keys", str(file)) as server:
+        head = {"Authorization": f"Bearer {key}"}
+        said = [httpx.get(f"{server.url}/tasks", headers=head).status_code for _ in range(20)]
+    assert said == [200] * 7 + [429] * 13
+
+
+def test_what_a_process_took_is_gone_for_the_others(tmp_path):
+    mine, yours = (SharedBucket(tmp_path / "key", rate=1e-6, size=3) for _ in range(2))
+    assert (mine.take(), yours.take()) == (0, 0)
+    yours.owe()
+    yours.owe()
+    assert mine.take() == pytest.approx(2e6, rel=0.01)
+    assert SharedBucket(tmp_path / "other", rate=1, size=3).take() == 0
+
+
+def test_a_runner_that_dies_is_told_of_and_started_again(start_server, stay):
+    with start_server(*TWO) as server, ThreadPoolExecutor(16) as threads:
+        url = f"{server.url}/predict/mortality"
+
+        def ask(number):
+            record = stay | {"id": str(number), "text": f"note {number} " * 50}
+            return httpx.post(url, json=record, timeout=60)
+
+        expected = {ask(k).json()["id"]: ask(k).json()["prediction"] for k in range(8)}
+        before = one(server, "service.engine.process")
+        asked = [threads.submit(ask, k % 8) for k in range(200)]
+        wait_for(lambda: sum(each.done() for each in asked) > 40, "the first answers")
+        os.kill(before, signal.SIGKILL)
+        statuses = set()
+        for answer in (each.result() for each in asked):
+            statuses.add(answer.status_code)
+            said = answer.json()
+            if answer.status_code == 200:
+                assert said["prediction"] == expected[said["id"]]
+            else:
+                assert (answer.status_code, said["code"]) == (503, "runner_lost")
+                assert answer.headers["retry-after"] == "1"
+        assert statuses == {200, 503}
+        wait_for(lambda: ready(server), "the next runner")
+        assert one(server, "service.engine.process") != before
+        assert ask(3).json()["prediction"] == expected["3"]
+        assert server.says("the runner 0 ended with -9 and is started again")
+        assert server.says("a runner is lost")
+        assert server.says("the runner is back")
+
+
+def test_readyz_says_that_there_is_no_runner(start_server):
+    with start_server(*TWO) as server:
+        runner = one(server, "service.engine.process")
+        os.kill(runner, signal.SIGKILL)
+        said = []
+        wait_for(
+            lambda: said.append(httpx.get(f"{server.url}/readyz")) or said[-1].status_code == 503,
+            "the loss",
+        )
+        assert said[-1].json()["status"] == "runner_lost"
+        assert httpx.get(f"{server.url}/healthz").status_code == 200
+        wait_for(lambda: ready(server), "the next runner")
+
+
+def test_a_front_end_that_dies_is_started_again(start_server):
+    with start_server(*TWO) as server:
+        fronts = [pid for pid, words in children(server.process.pid).items() if "frontend" in words]
+        os.kill(fronts[0], signal.SIGKILL)
+        wait_for(lambda: "ended with -9 and is started again" in server.log(), "the death")
+        for _ in range(10):  # those connections that it would get wait for the next
+            answer = httpx.post(f"{server.url}/predict/rating", json={"text": "good"}, timeout=60)
+            assert answer.status_code == 200
+
+
+def test_all_processes_take_up_a_new_version(start_server, tmp_path, another_version):
+    folder = tmp_path / "bundles"
+    shutil.copytree(DEMO_BUNDLES / "mortality", folder / "first")
+    with start_server(*TWO, "--bundles", str(folder), "--watch-seconds", "0") as server:
+
+        def versions():
+            answers = [
+                httpx.post(f"{server.url}/predict/mortality", json={"tabular": {"age": 71}})
+                for _ in range(12)
+            ]
+            return {each.json()["model"]["version"] for each in answers}
+
+        (first,) = versions()
+        shutil.copytree(another_version, folder / ".second")
+        (folder / ".second").rename(folder / "second")
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(found := versions()) == 1 and found != {first}, "the second version")
+        shutil.copytree(another_version, folder / ".third")
+        (folder / ".third/onnx/fp32/fusion.onnx").write_bytes(b"broken")
+        (folder / ".third").rename(folder / "third")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.says("not taken into service")
+        assert len(versions()) == 1
+
+
+def test_what_keeps_it_from_starting_is_said_once(tmp_path):
+    assert "no bundle here" in fails(*TWO, "--bundles", str(tmp_path))
+    assert "no such graphs" in fails(*TWO, "--precision", "fp16")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert "cannot listen" in fails(*TWO, "--port", str(taken.getsockname()[1]))
+
+
+def test_the_port_of_a_service_of_several_processes_is_in_use_too(several):
+    port = str(urlsplit(several.url).port)
+    assert "cannot listen" in fails(*TWO, "--port", port)
+    assert "cannot listen" in fails("--port", port)
+
+
+def test_sigterm_finishes_what_is_under_way_in_every_process(start_server, stay):
+    body = json.dumps(stay).encode()
+    head = (
+        b"POST /predict/mortality HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    with start_server(*TWO) as server:
+        address = urlsplit(server.url)
+        below = children(server.process.pid)
+        open_ = [
+            socket.create_connection((address.hostname, address.port), timeout=60) for _ in range(8)
+        ]
+        for each in open_:
+            each.sendall(head + body[:10])
+        time.sleep(1)  # until the service has begun to read
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        for each in open_:
+            each.sendall(body[10:])
+        for each in open_:
+            with each:
+                answer = b"".join(iter(lambda each=each: each.recv(65536), b""))
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert server.process.wait(timeout=60) == 0
+        assert server.log().rstrip().endswith("left")
+        assert "ERROR" not in server.log()
+        assert not any(lives(each) for each in below)
+
+
+def test_nobody_outlives_a_supervisor_that_is_killed(start_server):
+    with start_server(*TWO) as server:
+        below = children(server.process.pid)
+        assert len(below) == 3
+        server.process.kill()
+        wait_for(lambda: not any(lives(each) for each in below), "the end of all")
