@@ -44,8 +44,11 @@ class OnnxBackend:
         self._bundle = bundle
         self._threads = threads
         kind, _, number = device.partition(":")
+        offered = _GPU in onnxruntime.get_available_providers()
         if kind == "auto":
-            kind = "cuda" if _GPU in onnxruntime.get_available_providers() else "cpu"
+            kind = "cuda" if offered else "cpu"
+        elif kind == "cuda" and not offered:
+            raise no_device(device, ["cpu; a GPU with onnxruntime-gpu"])
         self._kind, self._number = kind, int(number or 0)
         self.build = choose_build(bundle, "onnx", precision, _FASTEST[kind])
         graphs = self.build.graphs
@@ -55,7 +58,7 @@ class OnnxBackend:
         # onnxruntime falls back silently from a GPU to the CPU.
         if kind != "cpu" and not self._on_gpu:
             if device != "auto":
-                raise no_device(device, ["cpu: this onnxruntime reaches no such GPU"])
+                raise no_device(device, ["cpu", "a GPU that onnxruntime reaches"])
             self._kind = "cpu"
         try_graphs(self, bundle)
 
