@@ -6,8 +6,8 @@
 One fixed workload: two cases in five are complete, the others lack one part or two; notes of 60 to
 400 words, JPEGs of some 40 kB, series of 48 hours. It is sent by 1, 8 and 32 clients at a time to
 
-    raw         the same rows through onnxruntime in-process, one by one, two threads: no HTTP, no
-                preprocessing, no padding
+    raw         the same rows through onnxruntime in-process, one by one, with as many threads as
+                the service gives a graph: no HTTP, no preprocessing, no padding
     naive       `benchmarks.servers.naive`
     lanistr     the service, in the precision asked for, without its cache
     cached      the service with its cache, when notes and pictures have come before and only the

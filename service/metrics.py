@@ -39,12 +39,16 @@ class TaskMetrics:
         self._queue_jobs = metrics.queue_jobs.labels(task)
         self._queue_tokens = metrics.queue_tokens.labels(task)
         self._fields: dict[str, tuple[Counter, Counter, Histogram]] = {}
+        self._stages: dict[str, Histogram] = {}
+        self._graphs: dict[str, tuple[Histogram, Counter, Counter]] = {}
 
     # ---- the engine's ---------------------------------------------------------------------------
 
     def spent(self, stage: str, seconds: float) -> None:
         """Note what a stage took: parse, preprocess, queue, encode_text, ..., fusion."""
-        self._metrics.stage_seconds.labels(self._task, stage).observe(seconds)
+        if stage not in self._stages:
+            self._stages[stage] = self._metrics.stage_seconds.labels(self._task, stage)
+        self._stages[stage].observe(seconds)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -65,9 +69,17 @@ class TaskMetrics:
         """
         with self.stage(name if name == "fusion" else f"encode_{name}"):
             yield
-        self._metrics.graph_rows.labels(self._task, name).observe(rows)
-        self._metrics.graph_tokens.labels(self._task, name, "used").inc(tokens)
-        self._metrics.graph_tokens.labels(self._task, name, "padding").inc(padding)
+        if name not in self._graphs:
+            counter = self._metrics.graph_tokens
+            self._graphs[name] = (
+                self._metrics.graph_rows.labels(self._task, name),
+                counter.labels(self._task, name, "used"),
+                counter.labels(self._task, name, "padding"),
+            )
+        together, used, padded = self._graphs[name]
+        together.observe(rows)
+        used.inc(tokens)
+        padded.inc(padding)
 
     def queued(self, tokens: int) -> None:
         """Note that a job has joined the queue."""

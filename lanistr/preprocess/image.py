@@ -134,8 +134,8 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
                 log.add("first_frame", path, f"{frames} frames", Action.KEPT, "the first")
             if roughly:
                 picture.draft(None, (1, 1))
-            picture.load()
-            return _to_rgb(ImageOps.exif_transpose(picture), path, log)
+            ImageOps.exif_transpose(picture, in_place=True)  # which loads it
+            return _to_rgb(picture, path, log)
         except Exception as exc:  # as above: OSError, SyntaxError, struct.error, ...
             raise InputError(
                 f"the image is broken: {exc}",
@@ -240,7 +240,7 @@ def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
             log.add("transparent_image", path, picture.mode, Action.CONVERTED, "on white")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _eight_bit(grey: np.ndarray[Any, Any], path: str, log: IssueLog) -> Image.Image:

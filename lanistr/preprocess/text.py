@@ -36,8 +36,9 @@ _UNKNOWN = 0.1
 """Share of a note's tokens from which on it is said that the vocabulary lacks them: a rare sign
 stands in many a text, while a note in another script is not read at all."""
 
-_PIECE = 4096
-"""Characters that are tokenised at once, and on to the end of the word."""
+_PIECE = 6
+"""Characters for each token wanted that are tokenised at once, and on to the end of the word: a few
+more than tokens mostly have, so that one piece will do."""
 
 # What BERT's tokenizer takes for no letter wherever it stands: white space, punctuation of ASCII,
 # and ideographs, each of which is a word of its own. No rule of it reaches across one of these.
@@ -163,12 +164,12 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         A piece ends where a word ends whatever follows, so that the ids are those of the whole.
         """
         ids: list[int] = []
-        start = 0
+        start, size = 0, _PIECE * most
         while start < len(text) and len(ids) <= most:
-            found = _BETWEEN_WORDS.search(text, start + _PIECE)
+            found = _BETWEEN_WORDS.search(text, start + size)
             end = found.start() if found else len(text)
             piece = text[start:end]
-            if len(piece) > 2 * _PIECE:
+            if len(piece) > 2 * size:
                 piece = _LONG_WORD.sub(r"\1", piece)
             # Unlike `encode`, this lets other threads run meanwhile.
             (encoding,) = self.tokenizer.encode_batch_fast([piece], add_special_tokens=False)

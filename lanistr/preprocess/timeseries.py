@@ -9,9 +9,9 @@ Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ from lanistr.modalities import Modality
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
 from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.values import (
+    SCALARS,
     CategoryCleaner,
     NumberCleaner,
     cleaner,
@@ -38,6 +39,10 @@ from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
 Series = tuple[Measurements, ...]
+
+
+_Way = tuple[int, Callable[[Value], Any], Callable[[Any], float] | None]
+"""Of a variable: its column in the grid, what knows plain values, what makes numbers of them."""
 
 
 class TimeseriesOptions(Schema):
@@ -56,10 +61,16 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         self.scales = scales
         self.cleaners = {name: cleaner(spec) for name, spec in self.spec.variables.items()}
         self._index = {name: i for i, name in enumerate(self.cleaners)}
+        self._numeric = [n for n, each in self.cleaners.items() if isinstance(each, NumberCleaner)]
         self._codes = {
             name: {word: i for i, word in enumerate(clean.spec.categories or ())}
             for name, clean in self.cleaners.items()
             if isinstance(clean, CategoryCleaner)
+        }
+        # Looked up once: most of what a series takes is spent on going over its values.
+        self._ways: dict[str, _Way] = {
+            name: (self._index[name], clean.plain, self._then(name))
+            for name, clean in self.cleaners.items()
         }
 
     @staticmethod
@@ -77,6 +88,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                 seen=value,
                 accepted=shape,
             )
+        variables = task.timeseries.variables
         rows: list[Measurements] = []
         for i, raw in enumerate(value):
             path = f"timeseries[{i}]"
@@ -84,7 +96,8 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                 raise InputError(
                     "not a row", code="wrong_type", field=path, seen=raw, accepted=shape
                 )
-            rows.append(Measurements(_hours(raw.get("hours"), path), _values(raw, path, task)))
+            hours = _hours(raw.get("hours"), path)
+            rows.append(Measurements(hours, _values(raw, path, variables)))
         return tuple(rows) or None
 
     @classmethod
@@ -119,27 +132,38 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                 "at least one usable measurement within the horizon",
             )
             return ()
-        filled = _carry_forward(grid, self._normal())
-        columns: list[NDArray[np.float64]] = []
-        for name in self._numeric:
-            scale = self.scales[name]
-            columns.append((filled[:, self._index[name], None] - scale.mean) / scale.std)
-        for name, codes in self._codes.items():
-            # The code behind the last is the unknown word's: a row of zeros.
-            one_hot = np.eye(len(codes) + 1, len(codes))
-            columns.append(one_hot[filled[:, self._index[name]].astype(np.int64)])
-        values = np.concatenate([*columns, measured], axis=1).astype(np.float32)
+        filled = _carry_forward(grid, self._normal)
+        column, mean, std = self._numbers
+        numbers = (filled[:, column] - mean) / std
+        column, code = self._words
+        words = filled[:, column] == code  # an unknown word is none of them
+        values = np.concatenate([numbers, words, measured], axis=1).astype(np.float32)
         return ({"values": values},)
 
-    @property
-    def _numeric(self) -> list[str]:
-        return [name for name in self.cleaners if name not in self._codes]
+    @cached_property
+    def _numbers(self) -> tuple[list[int], NDArray[np.float64], NDArray[np.float64]]:
+        """Of every numeric variable: its column in the grid, mean, standard deviation."""
+        scales = [self.scales[name] for name in self._numeric]
+        return (
+            [self._index[name] for name in self._numeric],
+            np.array([each.mean for each in scales]),
+            np.array([each.std for each in scales]),
+        )
+
+    @cached_property
+    def _words(self) -> tuple[list[int], NDArray[np.int64]]:
+        """Of every category: its variable's column in the grid, its code."""
+        words = [
+            (self._index[n], code) for n, codes in self._codes.items() for code in codes.values()
+        ]
+        return [column for column, _ in words], np.array([code for _, code in words], np.int64)
 
     @property
     def _by_kind(self) -> list[str]:
         """The variables in the order of their columns; their flags stand in the task's."""
         return [*self._numeric, *self._codes]
 
+    @cached_property
     def _normal(self) -> NDArray[np.float64]:
         """Return (V,): what stands before a variable's first measurement, in its own unit."""
         normal = np.empty(len(self.cleaners))
@@ -158,32 +182,37 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         A numeric variable stands in its own unit, a categorical one as its code, an unknown word as
         the number of codes.
         """
-        grid = np.full((self.spec.steps, len(self.cleaners)), np.nan)
-        latest: dict[tuple[int, int], tuple[float, float]] = {}  # cell -> (hours, value)
+        steps, width, step_hours = self.spec.steps, len(self.cleaners), self.spec.step_hours
+        cells = [math.nan] * (steps * width)
+        since: dict[int, float] = {}  # cell -> the hours of its value
         earlier = 0
         for position in sorted(range(len(part)), key=lambda i: part[i].hours):
-            row, path = part[position], f"timeseries[{position}]"
-            if not self._within(row.hours, f"{path}.hours", log):
+            hours = part[position].hours
+            if not self._within(hours, position, log):
                 continue
-            step = min(int(row.hours / self.spec.step_hours), self.spec.steps - 1)
-            for name, raw in row.values.items():
-                value = self._clean(name, raw, f"{path}.{name}", log)
-                if value is None:
-                    continue
-                cell = (step, self._index[name])
-                before = latest.get(cell)
-                if before is not None and before[0] != row.hours:
+            start = width * min(int(hours / step_hours), steps - 1)
+            for name, raw in part[position].values.items():
+                column, plain, then = self._ways[name]
+                value = plain(raw)
+                if value is None:  # missing, or there is something to say of it
+                    value = self._clean(name, raw, f"timeseries[{position}].{name}", log)
+                    if value is None:
+                        continue
+                elif then is not None:
+                    value = then(value)
+                cell = start + column
+                before = since.get(cell)
+                if before is not None and before != hours:
                     earlier += 1
-                elif before is not None and before[1] != value:
+                elif before is not None and cells[cell] != value:
                     log.add(
                         "repeated_time",
-                        f"{path}.{name}",
+                        f"timeseries[{position}].{name}",
                         value_seen(raw),
                         Action.KEPT,
-                        partial(_said_before, row.hours),
+                        partial(_said_before, hours),
                     )
-                latest[cell] = (row.hours, value)
-                grid[cell] = value
+                since[cell], cells[cell] = hours, value
         if earlier:
             log.add(
                 "several_in_step",
@@ -192,14 +221,16 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                 Action.DROPPED,
                 lambda: f"of each variable the last value of {self.spec.step_hours:g} h",
             )
+        grid = np.array(cells, np.float64).reshape(steps, width)
         self._add_sums(grid)
         return grid
 
-    def _within(self, hours: float, path: str, log: IssueLog) -> bool:
+    def _within(self, hours: float, position: int, log: IssueLog) -> bool:
         horizon = self.spec.horizon_hours
         if 0 <= hours <= horizon:
             return True
         code = "before_start" if hours < 0 else "beyond_horizon"
+        path = f"timeseries[{position}].hours"
         log.add(code, path, hours, Action.DROPPED, lambda: f"hours from 0 to {horizon:g}")
         return False
 
@@ -216,6 +247,13 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         if code == len(codes):
             log_unknown(log, path, raw, word, codes)
         return code
+
+    def _then(self, name: str) -> Callable[[Any], float] | None:
+        """Return what is left to do with a value that was plain."""
+        clean = self.cleaners[name]
+        if isinstance(clean, CategoryCleaner):
+            return self._codes[name].__getitem__
+        return partial(self._scaled, clean) if clean.spec.log else None
 
     @staticmethod
     def _scaled(clean: NumberCleaner, number: float) -> float:
@@ -341,22 +379,21 @@ def _hours(raw: Any, path: str) -> float:
     return hours
 
 
-def _values(raw: Mapping[str, Any], path: str, task: TaskSpec) -> dict[str, Value]:
+def _values(raw: Mapping[str, Any], path: str, known: Collection[str]) -> dict[str, Value]:
     """Read the variables of a row."""
-    assert task.timeseries is not None
     values: dict[str, Value] = {}
     for name, cell in raw.items():
         if name == "hours":
             continue
-        if name not in task.timeseries.variables:
+        if name not in known:
             raise InputError(
                 "unknown variable",
                 code="unknown_field",
                 field=f"{path}.{name}",
                 seen=shorten(name),
-                accepted=unknown_name(name, ("hours", *task.timeseries.variables)),
+                accepted=unknown_name(name, ("hours", *known)),
             )
-        value = read_value(cell, f"{path}.{name}")
+        value = cell if type(cell) in SCALARS else read_value(cell, f"{path}.{name}")
         if value is not None and value != "":
             values[name] = value
     return values

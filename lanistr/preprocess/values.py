@@ -4,6 +4,7 @@ Table rows and time series share these two cleaners. Each returns None for a val
 missing, and reports whatever it changed or dropped.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,13 @@ from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit
 _ANY = (-1e30, 1e30)
 """Range of a field that names none: what lies beyond would overflow the model's float32."""
 
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+SCALARS = frozenset((str, bool, int, float, type(None)))
+"""Types of what `read_value` takes as it comes, for those who read many."""
+
+# No group of thousands starts with a zero: "0,375" has a decimal comma.
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*(\D.*)")
 
 
 class NumberCleaner:
@@ -26,9 +33,22 @@ class NumberCleaner:
 
     def __init__(self, spec: NumberField) -> None:
         self.spec = spec
+        self._range = spec.range or _ANY
+        self._limits = spec.limits or self._range
         self._units = {_fold(name): unit for name, unit in spec.units.items()}
         if spec.unit:
             self._units.setdefault(_fold(spec.unit), Unit())
+
+    def plain(self, value: Value) -> float | None:
+        """Return what the cleaner would, if there is nothing to say of the value; else None.
+
+        Most values are such, and spare their reader to make the path that a message would need.
+        """
+        low, high = self._range
+        if not (type(value) is float or type(value) is int) or not low <= value <= high:
+            return None
+        number, implied = float(value), self.spec.implied
+        return None if implied and implied.low <= number <= implied.high else number
 
     def __call__(self, value: Value, path: str, log: IssueLog) -> float | None:
         """Return the value in the field's unit and range, or None where it counts as missing.
@@ -46,8 +66,8 @@ class NumberCleaner:
             implied = spec.implied
             if implied and implied.low <= number <= implied.high:
                 number = self._convert(number, implied.unit, path, log, code="unit_implied")
-        low, high = spec.range or _ANY
-        lowest, highest = spec.limits or (low, high)
+        low, high = self._range
+        lowest, highest = self._limits
         if not lowest <= number <= highest:
             log.add("out_of_range", path, value_seen(value), Action.DROPPED, spec.accepted)
             return None
@@ -89,7 +109,7 @@ class NumberCleaner:
                 code="wrong_type",
                 field=path,
                 seen=value_seen(value),
-                accepted=self.spec.accepted(),
+                accepted=self.spec.accepted() + self._instead(value),
             )
         if not math.isfinite(number):
             raise InputError(
@@ -100,6 +120,17 @@ class NumberCleaner:
                 accepted=self.spec.accepted() + "; leave a missing value out, or send null",
             )
         return number
+
+    def _instead(self, value: Value) -> str:
+        """Say how to write what a text most likely means, which is never guessed."""
+        text = value.strip() if isinstance(value, str) else ""
+        if _DECIMAL_COMMA.fullmatch(text):
+            return "; decimals after a point, not a comma"
+        united = _WITH_UNIT.fullmatch(text)
+        if united and _fold(united[2]) in self._units:
+            quantity = {"value": float(united[1]), "unit": united[2]}
+            return f"; or {json.dumps(quantity, ensure_ascii=False)}"
+        return ""
 
     def _convert(
         self, number: float, unit: str, path: str, log: IssueLog, code: str = "unit_converted"
@@ -116,7 +147,7 @@ class NumberCleaner:
                 accepted=unknown_name(unit, known) if known else "no unit: the field has none",
             )
         converted = number * conversion.scale + conversion.offset
-        if conversion != Unit():
+        if (conversion.scale, conversion.offset) != (1, 0):
             log.add(
                 code,
                 path,
@@ -135,6 +166,13 @@ class CategoryCleaner:
         self._spellings = {_fold(word): word for word in spec.categories or ()}
         for spelling, meaning in spec.synonyms.items():
             self._spellings.setdefault(_fold(spelling), meaning)
+        known = (*(spec.categories or ()), *spec.synonyms)
+        self._plain = {each: self(each, "", IssueLog()) for each in known}
+
+    def plain(self, value: Value) -> str | None:
+        """Return what the cleaner would, if the task spells the word so; else None."""
+        word = str(value) if type(value) is int else value
+        return self._plain.get(word) if type(word) is str else None
 
     def __call__(self, value: Value, path: str, log: IssueLog) -> str | None:
         """Return the category, the word itself where it is none, or None for missing.
@@ -202,13 +240,11 @@ def read_value(value: Any, path: str) -> Value:
                     accepted=unknown_name(key, ("value", "unit")),
                 )
         inner, unit = value.get("value"), value.get("unit")
-        if inner is None:
-            return None
-        if isinstance(inner, str | int | float):
-            if unit is None:
-                return inner
-            if isinstance(unit, str):
-                return Quantity(inner, unit)
+        if "value" in value and (unit is None or isinstance(unit, str)):
+            if inner is None:
+                return None
+            if isinstance(inner, str | int | float):
+                return inner if unit is None else Quantity(inner, unit)
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
 
 

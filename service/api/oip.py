@@ -34,7 +34,6 @@ from service.inputs import check_plain, tensors
 from service.models import Models
 from service.settings import Settings
 
-_BINARY = "Inference-Header-Content-Length"
 _BINARY_OUTPUT = "binary_data_output"
 
 
@@ -153,22 +152,17 @@ _PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript"}
 
 # ---- inference ----------------------------------------------------------------------------------
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": "#/components/schemas/InferRequest"}},
-        },
-    }
-}
 
-
-@router.post("/models/{name}/infer", response_model=schemas.InferResponse, openapi_extra=_BODY)
+@router.post("/models/{name}/infer", response_model=schemas.InferResponse)
 async def infer(request: Request, predictor: Named) -> Response:
     """Predict the cases of a request."""
     settings: Settings = request.app.state.settings
     check_plain(request.headers)
-    task, limits, head = predictor.bundle.task, settings.limits(), request.headers.get(_BINARY)
+    task, limits, head = (
+        predictor.bundle.task,
+        settings.limits(),
+        request.headers.get(tensors.HEADER),
+    )
     with predictor.admission.place():
         body = await receive_body(request)
         asked = await predictor.lanes.run(
@@ -197,11 +191,7 @@ async def infer(request: Request, predictor: Named) -> Response:
     return _reply(said, items, columns, asked)
 
 
-@router.post(
-    "/models/{name}/versions/{version}/infer",
-    response_model=schemas.InferResponse,
-    openapi_extra=_BODY,
-)
+@router.post("/models/{name}/versions/{version}/infer", response_model=schemas.InferResponse)
 async def infer_version(request: Request, predictor: Versioned) -> Response:
     """Predict the cases of a request, by a version of a model."""
     return await infer(request, predictor)
@@ -351,7 +341,7 @@ def _reply(
     head = JSONResponse(said)
     if not behind:
         return head
-    length = {_BINARY: str(len(head.body))}
+    length = {tensors.HEADER: str(len(head.body))}
     return Response(bytes(head.body) + b"".join(behind), 200, length, "application/octet-stream")
 
 

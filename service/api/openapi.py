@@ -22,11 +22,13 @@ from service.api.schemas import (
     Batch,
     EmbeddingAnswer,
     InferRequest,
+    InferResponse,
     Item,
     PredictionAnswer,
     Problem,
 )
 from service.api.stream import MEDIA_TYPE as NDJSON
+from service.inputs import tensors
 
 _REFERENCE = "#/components/schemas/{model}"
 _ANSWERS = (PredictionAnswer, EmbeddingAnswer, Item, Batch)
@@ -53,14 +55,46 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
     for task in (each.task for each in bundles.values()):
         schemas |= {_record_name(task): _record(task), _form_name(task): _form(task)}
     answering: Schema = {}
-    for task in (each.task for each in bundles.values()):
-        answering |= _addresses(task)
+    for name, bundle in bundles.items():
+        own = _addresses(bundle.task)
+        _name_what_is_served(own, {name: bundle})
+        answering |= own
+    _name_what_is_served(found["paths"], bundles)
+    for path in found["paths"]:
+        if path.endswith("/infer"):
+            _complete_inference(found["paths"][path]["post"], bundles)
     found["paths"] = answering | found["paths"]
     if app.state.keys is not None:
         scheme = {"type": "http", "scheme": "bearer", "description": "a key of this service"}
         found["components"]["securitySchemes"] = {"key": scheme}
         found["security"] = [{"key": []}]
     return found
+
+
+def _name_what_is_served(paths: Schema, bundles: Mapping[str, Bundle]) -> None:
+    """Let parameters say which tasks there are, and show a version."""
+    version = next(iter(bundles.values())).manifest.version
+    operations = (each for operations in paths.values() for each in operations.values())
+    for parameter in (each for one in operations for each in one.get("parameters", ())):
+        if parameter["name"] == "version":
+            parameter["example"] = version
+        elif parameter["in"] == "path":
+            parameter["schema"]["enum"] = list(bundles)
+
+
+def _complete_inference(operation: Schema, bundles: Mapping[str, Bundle]) -> None:
+    """Say of an operation of the Open Inference Protocol what FastAPI cannot know."""
+    record = json.dumps(example(next(iter(bundles.values())).task))
+    tensor = {"name": tensors.RECORD, "shape": [1], "datatype": tensors.DATATYPE, "data": [record]}
+    takes = {"schema": _of(InferRequest), "example": {"inputs": [tensor]}}
+    operation["parameters"] += [_HEAD, _TIMEOUT]
+    operation["requestBody"] = {"required": True, "content": {"application/json": takes}}
+    operation["responses"] = _responses(
+        {
+            "application/json": {"schema": _of(InferResponse)},
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        }
+    )
 
 
 def _addresses(task: TaskSpec) -> Schema:
@@ -134,7 +168,16 @@ _TIMEOUT: Schema = {
     "in": "header",
     "required": False,
     "schema": {"type": "integer", "minimum": 1},
+    "example": 10_000,
     "description": "after so many milliseconds the request is dropped and answered with 504",
+}
+
+_HEAD: Schema = {
+    "name": tensors.HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "how many bytes of the body are JSON, where the tensors' bytes follow it",
 }
 
 
@@ -219,7 +262,7 @@ def _image(task: TaskSpec) -> Schema:
     return {
         "description": f"{task.image.description} Base64 or a data URL of a JPEG, PNG, WebP, TIFF "
         "or BMP; one or a list of them. Addresses are not fetched.",
-        "anyOf": [one, {"type": "array", "items": one}],
+        "anyOf": [one, {"type": "array", "items": one | {"type": ["string", "null"]}}],
     }
 
 
@@ -298,7 +341,7 @@ def _field(spec: FieldSpec) -> Schema:
         "type": "object",
         "properties": {
             "value": {"type": ["number", "string", "null"]},
-            "unit": {"type": "string", "enum": units},
+            "unit": {"type": ["string", "null"], "enum": [*units, None]},
         },
         "required": ["value"],
         "additionalProperties": False,

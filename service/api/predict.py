@@ -1,7 +1,7 @@
 """POST /predict/{task}: one case in, one prediction out."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -99,11 +99,12 @@ def noticed(case: Case, request: str) -> dict[str, Any]:
 
 
 def _prediction(said: Prediction) -> schemas.Prediction:
-    fields = {name: each for name, each in asdict(said).items() if each is not None}
-    basis = fields.pop("basis", None)
+    found = {each.name: getattr(said, each.name) for each in fields(said)}
+    basis = found.pop("basis")
     if basis is not None:
-        pattern = basis["pattern"]
-        fields["conformal"] = schemas.Conformal(
-            **basis | {"pattern": None if pattern is None else pattern.split("+")}
+        found["conformal"] = schemas.Conformal(
+            coverage=basis.coverage,
+            cases=basis.cases,
+            pattern=None if basis.pattern is None else basis.pattern.split("+"),
         )
-    return schemas.Prediction(**fields)
+    return schemas.Prediction(**{n: each for n, each in found.items() if each is not None})

@@ -301,13 +301,24 @@ class ModelReady(Answer):
 
 
 class Tensor(Answer):
-    """A tensor; in a request one of `data` and `parameters.binary_data_size` is there."""
+    """A tensor; one of `data` and `parameters.binary_data_size` is there."""
 
     name: str
     datatype: str
     shape: list[int]
     data: list[Any] | None = None
     parameters: dict[str, Any] | None = None
+
+
+class InputTensor(Tensor):
+    """A tensor with an element a case."""
+
+    name: str = Field(description="record, or the parts: text, image, tabular, timeseries, id")
+    datatype: Literal["BYTES"]
+    shape: list[int] = Field(min_length=1, max_length=2, description="[cases] or [cases, 1]")
+    data: list[str | list[str]] | None = Field(
+        default=None, description="text as it is, a picture in base64, all else as JSON"
+    )
 
 
 class WantedOutput(Answer):
@@ -321,7 +332,7 @@ class InferRequest(Answer):
     """Cases as tensors."""
 
     id: str | None = None
-    inputs: list[Tensor]
+    inputs: list[InputTensor]
     outputs: list[WantedOutput] | None = None
     parameters: dict[str, Any] | None = Field(
         default=None, description="explain, coverage, binary_data_output"

@@ -6,19 +6,14 @@ gain. Source: spec/export_and_serving.md, "onnxruntime in a server".
 
 from collections.abc import Callable
 from functools import partial
-from time import perf_counter
 
 import numpy as np
 
 from lanistr.manifest import FUSION, Graph
 from lanistr.modalities import Modality
-from service.engine.backends.backend import Backend, ones
+from service.engine.backends.backend import TRIED_LENGTH, Backend, ones, seconds_of
 
 _ROWS = 4
-_LENGTH = 128
-"""Words, or fused tokens, of a row that is tried, unless the model takes fewer."""
-
-_TURNS = 3
 _GAIN = 0.9
 """Share of the time one by one below which company pays: less is noise."""
 
@@ -34,7 +29,7 @@ def paying(backend: Backend, width: int, longest: int) -> frozenset[str]:
     graphs = backend.build.graphs
     if backend.build.alone:
         return frozenset()
-    length = min(_LENGTH, longest)
+    length = min(TRIED_LENGTH, longest)
     return frozenset(
         name for name, graph in graphs.items() if _pays(backend, name, graph, width, length)
     )
@@ -50,11 +45,5 @@ def _pays(backend: Backend, name: str, graph: Graph, width: int, length: int) ->
             run = partial(backend.fuse, tokens, np.ones(shape[:2], np.bool_))
         else:
             run = partial(backend.encode, Modality(name), ones(graph, rows, length))
-        seconds[rows] = min(_timed(run) for _ in range(_TURNS))
+        seconds[rows] = seconds_of(run)
     return seconds[_ROWS] < _GAIN * _ROWS * seconds[1]
-
-
-def _timed(run: Callable[[], object]) -> float:
-    started = perf_counter()
-    run()
-    return perf_counter() - started

@@ -74,9 +74,10 @@ class TokenCache:
 
     def put(self, key: Key, tokens: Floats) -> None:
         """Hold tokens (N, D), unless they alone are more than all that may be held."""
+        if tokens.nbytes > self._held.maxsize:
+            return
         own = tokens if tokens.base is None else tokens.copy()  # not the batch that they are of
         own.flags.writeable = False
         with self._lock:
-            if own.nbytes <= self._held.maxsize:
-                self._held[key] = own
-                self._metrics.cache_bytes.set(self._held.currsize)
+            self._held[key] = own
+            self._metrics.cache_bytes.set(self._held.currsize)

@@ -36,5 +36,12 @@ class Engine(Protocol):
             Exception: whatever running this job alone raised.
         """
 
+    def run_at_once(self, job: Job) -> Outcome[Result] | None:
+        """Run a job in the thread that asks, not the loop's, if nobody is before it; else None.
+
+        Raises:
+            Exception: whatever running this job raised.
+        """
+
     def wait(self, inside: int) -> float:
         """Return how many seconds so many requests will take, of those that are inside."""

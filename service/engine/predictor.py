@@ -1,7 +1,7 @@
 """One bundle at work: from the record of a request to a prediction or an embedding."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -19,11 +19,12 @@ from lanistr.preprocess import read_record
 from service.drift import Drift
 from service.engine.admission import Admission
 from service.engine.backends import Floats
-from service.engine.cache import Key, RowKeys
+from service.engine.cache import RowKeys
 from service.engine.cost import Cost
 from service.engine.engine import Engine
 from service.engine.lanes import Lanes
 from service.engine.runner import Job, Result
+from service.engine.scheduler import Outcome
 from service.metrics import Metrics, TaskMetrics
 from service.telemetry import tell_stages
 
@@ -160,10 +161,10 @@ class Predictor:
         Raises:
             UnusableRecordError: the record cannot be used.
         """
-        case, job = await self._prepare(read, size, explain)
+        case, ready = await self._prepare(read, size, explain)
         if not self.bundle.task.suffices(case.used):
             return Predicted(case)
-        case, result = await self._run(case, job)
+        case, result = await self._run(case, ready)
         calibration, label = self.bundle.calibration, self.bundle.task.label
         return Predicted(
             case,
@@ -185,17 +186,19 @@ class Predictor:
 
     async def _prepare(
         self, read: Callable[[], Any], size: int, explain: bool = False
-    ) -> tuple[Case, Job]:
+    ) -> tuple[Case, Job | Outcome[Result]]:
+        """Return what a case brings, and its job, or what came of it already."""
         started = perf_counter()
-        name, features, keys = await self.lanes.run(size, self._read, read)
+        name, job, outcome = await self.lanes.run(size, self._read, read, explain)
+        seconds = perf_counter() - started
+        features = job.features
         used = tuple(each for each in Modality if each in features.rows)
-        spent = {"preprocess": 1e3 * (perf_counter() - started), "queue": 0.0, "inference": 0.0}
-        job = Job(features, keys, explain)
-        self._refuse_too_dear(job)
-        return Case(name, used, features.issues, spent), job
+        inference = outcome.inference_ms if outcome else 0.0
+        spent = {"preprocess": 1e3 * seconds - inference, "queue": 0.0, "inference": 0.0}
+        return Case(name, used, features.issues, spent), outcome or job
 
-    async def _run(self, case: Case, job: Job) -> tuple[Case, Result]:
-        outcome = await self.engine.submit(job)
+    async def _run(self, case: Case, ready: Job | Outcome[Result]) -> tuple[Case, Result]:
+        outcome = await self.engine.submit(ready) if isinstance(ready, Job) else ready
         if not np.isfinite(outcome.result.output).all():
             raise FloatingPointError("the head's output is not finite")
         spent = {"queue": outcome.queue_ms, "inference": outcome.inference_ms}
@@ -204,8 +207,8 @@ class Predictor:
         return replace(case, timing_ms=timing_ms), outcome.result
 
     def _read(
-        self, read: Callable[[], Any]
-    ) -> tuple[str | None, Features, Mapping[Modality, Sequence[Key]]]:
+        self, read: Callable[[], Any], explain: bool
+    ) -> tuple[str | None, Job, Outcome[Result] | None]:
         log = IssueLog()
         try:
             with self._metrics.stage("parse"):
@@ -217,7 +220,11 @@ class Predictor:
             self._drift.note(features)
         except InputError as exc:
             raise UnusableRecordError(exc, log.issues) from None
-        return sample.id, features, self._keys.of(features)
+        job = Job(features, self._keys.of(features), explain)
+        self._refuse_too_dear(job)
+        # Several run together if they can, so only who is alone inside is run here and now.
+        now = self.admission.inside <= 1 and self.bundle.task.suffices(features.rows)
+        return sample.id, job, self.engine.run_at_once(job) if now else None
 
     def _refuse_uncommon_rows(self, features: Features) -> None:
         """Rows of one case are averaged token by token, which needs tokens of one number."""

@@ -125,6 +125,8 @@ class Runner:
                     job.keys.get(modality, ()), job.features.rows.get(modality, ()), strict=True
                 )
             }
+            if not rows:
+                continue
             tokens = self._tokens(modality, rows)
             for job, own in zip(jobs, encoded, strict=True):
                 if keys := job.keys.get(modality, ()):

@@ -6,15 +6,20 @@ batch: it takes no more than what was measured to be done in a moment. On a CPU,
 much together as one by one, that leaves large models one job at a time. Several runners, one a
 device, work on the same queue: whichever is free takes the next batch, and those that are free at
 the same time share what waits.
+
+A job that is alone may be run by the thread that made it ready: to wake another, and the loop after
+it, takes as long as a tiny model, and longer on a busy machine.
 """
 
 import asyncio
 import logging
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -62,11 +67,21 @@ class _Waiter(Generic[JobT, ResultT]):
     since: float = field(default_factory=perf_counter)
 
 
+@dataclass(frozen=True, slots=True)
+class _Runner(Generic[JobT, ResultT]):
+    run: Run[JobT, ResultT]
+    turn: threading.Lock = field(default_factory=threading.Lock)  # of whoever runs
+    thread: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="runner")
+    )
+
+
 class Scheduler(Generic[JobT, ResultT]):
     """A queue and the threads that work on it, one a runner.
 
     Args:
-        runners: each takes jobs and returns as many results in order, in a thread of its own.
+        runners: each takes jobs and returns as many results in order; each is called by one thread
+            at a time.
         cost: of a job, in the unit of the budget.
         budget: what one call of a runner takes at most, a single dearer job aside.
         moment: seconds that a batch may take, as far as can be told from those before.
@@ -83,7 +98,7 @@ class Scheduler(Generic[JobT, ResultT]):
         metrics: TaskMetrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics().task("")
-        self._runners = runners
+        self._runners = [_Runner(each) for each in runners]
         self._free = 0
         self._cost = cost
         self._budget = budget
@@ -106,6 +121,8 @@ class Scheduler(Generic[JobT, ResultT]):
         self._closing = True
         self._arrived.set()
         await asyncio.gather(*self._tasks)
+        for each in self._runners:
+            each.thread.shutdown()
 
     def wait(self, inside: int) -> float:
         """Return how many seconds those inside will take, by what others took before them.
@@ -138,16 +155,36 @@ class Scheduler(Generic[JobT, ResultT]):
         self._arrived.set()
         return await future
 
-    async def _work(self, run: Run[JobT, ResultT]) -> None:
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner") as thread:
-            self._free += 1
-            while not (self._closing and not self._queue):
-                await self._arrived.wait()
-                self._arrived.clear()
-                while batch := self._take():
-                    self._free -= 1
-                    await self._serve(batch, run, thread)
-                    self._free += 1
+    def run_at_once(self, job: JobT) -> Outcome[ResultT] | None:
+        """Run a job in the thread that asks, not the loop's, if nobody is before it; else None.
+
+        Raises:
+            Exception: whatever a runner raised.
+        """
+        if self._waiting or not self._tasks:
+            return None
+        free = (each for each in self._runners if each.turn.acquire(blocking=False))
+        if (runner := next(free, None)) is None:
+            return None
+        try:
+            (result,), seconds = self._timed(runner.run, [job], self._cost(job))
+        finally:
+            runner.turn.release()
+        self._metrics.batch(1)
+        self._metrics.spent("queue", 0.0)
+        if isinstance(result, Exception):
+            raise result
+        return Outcome(result, 0.0, 1e3 * seconds)
+
+    async def _work(self, runner: _Runner[JobT, ResultT]) -> None:
+        self._free += 1
+        while not (self._closing and not self._queue):
+            await self._arrived.wait()
+            self._arrived.clear()
+            while batch := self._take():
+                self._free -= 1
+                await self._serve(batch, runner)
+                self._free += 1
 
     def _take(self) -> list[_Waiter[JobT, ResultT]]:
         """Take what is waiting, at least one, up to the budget; who left is passed over.
@@ -177,21 +214,16 @@ class Scheduler(Generic[JobT, ResultT]):
         self._owed -= waiter.cost
 
     async def _serve(
-        self,
-        batch: list[_Waiter[JobT, ResultT]],
-        run: Run[JobT, ResultT],
-        thread: ThreadPoolExecutor,
+        self, batch: list[_Waiter[JobT, ResultT]], runner: _Runner[JobT, ResultT]
     ) -> None:
         started = perf_counter()
         self._metrics.batch(len(batch))
         for waiter in batch:
             self._metrics.spent("queue", started - waiter.since)
-        results = await asyncio.get_running_loop().run_in_executor(
-            thread, _attempt, run, [waiter.job for waiter in batch]
+        jobs, cost = [waiter.job for waiter in batch], sum(waiter.cost for waiter in batch)
+        results, seconds = await asyncio.get_running_loop().run_in_executor(
+            runner.thread, self._in_turn, runner, jobs, cost
         )
-        seconds = perf_counter() - started
-        self._seconds_a_job.add(seconds / len(batch))
-        self._seconds_a_unit.add(seconds / sum(waiter.cost for waiter in batch))
         for waiter, result in zip(batch, results, strict=True):
             self._settle(waiter)
             if waiter.future.done():  # left while it ran
@@ -201,6 +233,23 @@ class Scheduler(Generic[JobT, ResultT]):
             else:
                 queued = started - waiter.since
                 waiter.future.set_result(Outcome(result, 1e3 * queued, 1e3 * seconds))
+
+    def _in_turn(
+        self, runner: _Runner[JobT, ResultT], jobs: list[JobT], cost: int
+    ) -> tuple[list[ResultT | Exception], float]:
+        with runner.turn:
+            return self._timed(runner.run, jobs, cost)
+
+    def _timed(
+        self, run: Run[JobT, ResultT], jobs: list[JobT], cost: int
+    ) -> tuple[list[ResultT | Exception], float]:
+        """Run jobs, whose turn it is; also return the seconds, which tell of the next."""
+        started = perf_counter()
+        results = _attempt(run, jobs)
+        seconds = perf_counter() - started
+        self._seconds_a_job.add(seconds / len(jobs))
+        self._seconds_a_unit.add(seconds / cost)
+        return results, seconds
 
 
 def _attempt(run: Run[JobT, ResultT], jobs: list[JobT]) -> list[ResultT | Exception]:

@@ -49,7 +49,9 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
         if exc.msg.startswith("depth limit"):  # orjson's own, 1024
             raise _too_deep(limits.json_depth, field) from None
         # None of them holds on to the exception: it has the whole body.
-        raise _not_finite(exc, data, field) or _not_json(exc, field) from None
+        raise (
+            _not_text(data, field) or _not_finite(exc, data, field) or _not_json(exc, field)
+        ) from None
     containers = _containers(value, limits.json_depth, field)
     if _repeats(data, containers):
         raise _repeated(data, field)
@@ -57,6 +59,21 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
 
 
 # ---- no JSON, or nearly -------------------------------------------------------------------------
+
+
+def _not_text(data: bytes, field: str) -> InputError | None:
+    """Say where the data are no UTF-8, of which the parser names no place."""
+    try:
+        data.decode()
+    except UnicodeDecodeError as exc:
+        return InputError(
+            f"not JSON: not UTF-8: {exc.reason} at byte {exc.start}",
+            code="not_json",
+            field=field or "body",
+            seen=data[exc.start : exc.start + 8],
+            accepted="JSON in UTF-8",
+        )
+    return None
 
 
 def _not_json(exc: orjson.JSONDecodeError, field: str) -> InputError:
@@ -135,8 +152,8 @@ def _containers(value: Any, most: int, field: str) -> list[list[Any] | dict[str,
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, list | dict)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) is list or type(inner) is dict  # twice as quick as isinstance
         ]
         if not level:
             return found
@@ -162,13 +179,11 @@ def _repeats(data: bytes, containers: list[list[Any] | dict[str, Any]]) -> bool:
     hide a repetition, never feign one.)
     """
     lost = data.count(b":") - sum(len(each) for each in containers if isinstance(each, dict))
-    if lost > 0:
-        lost -= sum(
-            text.count(":")
-            for each in containers
-            for text in ((*each, *each.values()) if isinstance(each, dict) else each)
-            if isinstance(text, str)
-        )
+    for each in containers:  # the outer ones first, where the notes stand
+        if lost <= 0:
+            break
+        texts = (*each, *each.values()) if isinstance(each, dict) else each
+        lost -= sum(text.count(":") for text in texts if isinstance(text, str))
     return lost > 0
 
 

@@ -48,13 +48,14 @@ class Limits:
             longest: int | None = getattr(self, f"{modality}_characters", None)
             farthest: float | None = getattr(self, f"{modality}_hours", None)
             for i, item in enumerate(part if isinstance(part, list) else [part]):
-                path = f"{modality}[{i}]" if isinstance(part, list) else modality
                 if longest is not None and isinstance(item, str) and len(item) > longest:
+                    path = f"{modality}[{i}]" if isinstance(part, list) else modality
                     seen = f"{len(item):,} characters"
                     raise _over("too_long", path, seen, f"{longest:,} characters")
                 if farthest is not None and isinstance(item, Mapping):
                     hours = item.get("hours")
                     if isinstance(hours, int | float) and abs(hours) > farthest:
+                        path = f"{modality}[{i}]" if isinstance(part, list) else modality
                         most_hours = f"{farthest:,.10g} hours from the start, before or after"
                         raise _over("too_many_hours", f"{path}.hours", f"{hours:g}", most_hours)
         return record

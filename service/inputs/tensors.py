@@ -22,6 +22,9 @@ from lanistr.tasks import TaskSpec
 from service.inputs import json, multipart
 from service.inputs.limits import Limits
 
+HEADER = "Inference-Header-Content-Length"
+"""How many bytes of a body are JSON, where tensors stand behind it as bytes."""
+
 RECORD = "record"
 DATATYPE = "BYTES"
 _LENGTH = struct.Struct("<I")
@@ -57,7 +60,7 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
 
     Args:
         body: JSON, and bytes behind it if `head` says so.
-        head: `Inference-Header-Content-Length`, how many bytes of the body are JSON.
+        head: the value of `HEADER`.
         task: says which parts there are.
         limits: of a record.
         most: cases.
@@ -212,7 +215,7 @@ def _header_length(head: str | None, size: int) -> int:
         return size
     digits = head.isascii() and head.isdecimal() and len(head) < 16
     if not (digits and int(head) <= size):
-        raise _wrong("Inference-Header-Content-Length", head, f"a number of bytes up to {size}")
+        raise _wrong(HEADER, head, f"a number of bytes up to {size}")
     return int(head)
 
 

@@ -1,6 +1,7 @@
 """What the engine asks of a backend, and what is asked of each before it serves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from lanistr.modalities import Modality
 
 Floats = NDArray[np.float32]
 
-_FAILS = "it does not compute"
+FAILS = "it does not compute"
 _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
@@ -44,6 +45,22 @@ class Backend(Protocol):
         """
 
 
+TRIED_LENGTH = 128
+"""Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
+
+_TURNS = 3
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Return how long something takes when nothing comes between."""
+    spent = []
+    for _ in range(_TURNS):
+        started = perf_counter()
+        run()
+        spent.append(perf_counter() - started)
+    return min(spent)
+
+
 def ones(graph: Graph, rows: int, length: int) -> dict[str, NDArray[Any]]:
     """Make inputs of an encoder to try it: all ones, so many of what an axis leaves open."""
     return {
@@ -65,14 +82,14 @@ def try_graphs(backend: Backend, bundle: Bundle) -> None:
     for modality in bundle.task.modalities:
         source = str(bundle.folder / graphs[modality].file)
         for length in _TRIED_LENGTHS:
-            with blamed(source, _FAILS):
+            with blamed(source, FAILS):
                 tokens = backend.encode(modality, ones(graphs[modality], 1, length))
             if tokens.ndim != 3 or tokens.shape[2] != width or not np.isfinite(tokens).all():
                 raise unfit(source, "tokens", tokens.shape, f"(R, N, {width})")
     source = str(bundle.folder / graphs[FUSION].file)
     wanted = (1, bundle.task.label.outputs)
     for n in (0, *_TRIED_LENGTHS):
-        with blamed(source, _FAILS):
+        with blamed(source, FAILS):
             output, _ = backend.fuse(np.ones((1, n, width), np.float32), np.ones((1, n), np.bool_))
         if output.shape != wanted or not np.isfinite(output).all():
             raise unfit(source, f"output of {n} tokens", output.shape, wanted)

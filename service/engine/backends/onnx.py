@@ -2,10 +2,12 @@
 
 Threads that wait by spinning, as onnxruntime's do unless told otherwise, take the cores from those
 that read the next request: a quarter of the rate was left of tiny models. The one pool that all
-sessions could share cannot be told. docs/log.md has the figures.
+sessions could share cannot be told. And a graph that is done in a moment has one thread, unless
+more are measured to be worth waking. docs/log.md has the figures.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +16,18 @@ from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Graph, Precision
+from lanistr.manifest import FUSION, Graph, Precision, blamed
 from lanistr.modalities import Modality
 from lanistr.session import open_session
-from service.engine.backends.backend import Floats, no_device, try_graphs
+from service.engine.backends.backend import (
+    FAILS,
+    TRIED_LENGTH,
+    Floats,
+    no_device,
+    ones,
+    seconds_of,
+    try_graphs,
+)
 from service.engine.backends.choice import choose_build
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -25,6 +35,12 @@ _FASTEST: Mapping[str, Sequence[Precision]] = {
     "cuda": ("fp16", "fp32", "int8"),
     "cpu": ("int8", "fp32", "fp16"),
 }
+
+_MOMENT = 0.005
+"""Seconds of a run from which on more threads than one are not put in question."""
+
+_WORTH = 0.8
+"""Share of one thread's time below which more are worth it: they take as many cores from others."""
 
 
 class OnnxBackend:
@@ -90,8 +106,23 @@ class OnnxBackend:
         return run_bound(session, inputs, outputs, self._kind, self._number)
 
     def _load(self, graph: Graph) -> Any:
+        """Open a graph with all threads, or with one where they gain little."""
+        session = self._open(graph, self._threads)
+        if self._threads == 1 or self._kind != "cpu":
+            return session
+        words = self._bundle.preprocessor.dimensions().get(Modality.TEXT, {})
+        tried = ones(graph, 1, min(TRIED_LENGTH, words.get("max_tokens", TRIED_LENGTH)))
+        with blamed(str(self._bundle.folder / graph.file), FAILS):
+            seconds = seconds_of(partial(session.run, None, tried))
+            if seconds >= _MOMENT:
+                return session
+            alone = self._open(graph, 1)
+            worth = seconds < _WORTH * seconds_of(partial(alone.run, None, tried))
+        return session if worth else alone
+
+    def _open(self, graph: Graph, threads: int) -> Any:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         data, source = self._bundle.read(graph.file), str(self._bundle.folder / graph.file)

@@ -120,7 +120,7 @@ texts = st.lists(st.text(letters, max_size=12) | long_words, max_size=12).map(""
 def test_a_text_tokenised_piece_by_piece_has_the_ids_of_the_whole(
     mortality: TaskSpec, open_data: Path, monkeypatch: pytest.MonkeyPatch, lowercase: bool
 ):
-    monkeypatch.setattr(text_module, "_PIECE", 5)
+    monkeypatch.setattr(text_module, "_PIECE", 1)
     vocabulary = open_data / "bert_base_uncased_vocab" / "vocab.txt"
     options = TextOptions(vocabulary=vocabulary, lowercase=lowercase, max_tokens=16)
     fitted = TextPreprocessor.fit([], mortality, options)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lanistr.errors import InputError
@@ -340,6 +340,45 @@ def test_any_measurements_give_a_finite_grid_or_none_or_a_refusal(part: Series):
         indicators = values[:, -len(VARIABLES) :]
         assert set(np.unique(indicators)) <= {0.0, 1.0}
         assert indicators.any()
+
+
+measurement = st.sampled_from(VARIABLES).flatmap(
+    lambda name: st.tuples(
+        st.just(name),
+        st.sampled_from([*CATEGORIES[name], "x"])
+        if name in CATEGORIES
+        else st.floats(-20, 400) | st.integers(0, 200),
+    )
+)
+usable_rows = st.lists(
+    st.builds(
+        Measurements,
+        st.floats(-1, 49) | st.integers(0, 48),
+        st.lists(measurement, min_size=1, max_size=8).map(dict),
+    ),
+    max_size=12,
+).map(tuple)
+
+
+@given(usable_rows)
+def test_a_step_shows_what_was_measured_last_in_it(part: Series):
+    last: dict[str, dict[int, Any]] = {name: {} for name in VARIABLES}
+    for row in sorted(part, key=lambda row: row.hours):
+        for name, raw in row.values.items() if 0 <= row.hours <= 48 else ():
+            value = FITTED.cleaners[name](raw, "", IssueLog())
+            if value is not None:
+                last[name][min(int(row.hours), 47)] = value
+    assume(any(last.values()))
+    grid = Grid(part)
+    for name, shown in last.items():
+        if name != "gcs_total":  # a sum is also filled where its parts are
+            assert grid.measured(name) == sorted(shown)
+        for step, value in shown.items():
+            if name in CATEGORIES:
+                assert grid.category(name)[step] == (value if value in CATEGORIES[name] else "")
+            else:
+                scale, column = FITTED.scales[name], grid.values[:, NUMBERS.index(name)]
+                assert column[step] == np.float32((value - scale.mean) / scale.std)
 
 
 numeric_rows = st.lists(

@@ -71,3 +71,26 @@ def test_fields_stand_with_units_and_ranges(document):
     assert "degF" in temperature["x-units"]
     assert "26 to 45" in temperature["description"]
     assert series["required"] == ["hours"]
+
+
+def test_what_only_a_running_service_knows_is_told(document, client):
+    versions = {each["model"]["version"] for each in client.get("/tasks").json()["tasks"]}
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            asked = {each["name"]: each for each in operation.get("parameters", ())}
+            if "{" in path:
+                name = asked.get("name") or asked["task"]
+                assert name["schema"]["enum"] == ["mortality", "rating"]
+            if "version" in asked:
+                assert asked["version"]["example"] in versions
+
+
+def test_inference_by_the_protocol_is_told_as_fully_as_by_our_own_addresses(document, client):
+    ours = document["paths"]["/predict/mortality"]["post"]
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+        operation = document["paths"][path]["post"]
+        assert set(operation["responses"]) == set(ours["responses"])
+        asked = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
+        assert asked == {"X-Request-Timeout-Ms", "Inference-Header-Content-Length"}
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/v2/models/mortality/infer", json=example).status_code == 200

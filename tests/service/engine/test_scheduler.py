@@ -62,6 +62,38 @@ async def test_alone_a_job_runs_at_once(scheduler, runner):
     assert runner.batches == [[5]]
 
 
+async def test_where_nobody_is_before_it_a_job_is_run_by_the_thread_that_asks(scheduler, runner):
+    outcome = await asyncio.to_thread(scheduler.run_at_once, 5)
+    assert (outcome.result, outcome.queue_ms) == (10, 0)
+    assert (await scheduler.submit(6)).result == 12
+    assert runner.batches == [[5], [6]]
+
+
+async def test_nobody_is_run_before_those_who_wait_nor_beside_who_runs(scheduler, runner):
+    first = await hold(scheduler, runner)
+    later = asyncio.create_task(scheduler.submit(2))
+    await asyncio.sleep(0)
+    assert scheduler.run_at_once(3) is None
+    runner.gate.set()
+    await asyncio.gather(first, later)
+    runner.gate.clear()
+    runner.entered.clear()
+    alone = asyncio.create_task(asyncio.to_thread(scheduler.run_at_once, 4))
+    await runner.busy()
+    assert scheduler.run_at_once(5) is None
+    waiting = asyncio.create_task(scheduler.submit(6))
+    await asyncio.sleep(0.05)
+    assert runner.batches == [[1], [2], [4]]
+    runner.gate.set()
+    assert ((await alone).result, (await waiting).result) == (8, 12)
+
+
+async def test_a_poisoned_job_that_is_run_at_once_fails_for_itself_alone(scheduler):
+    with pytest.raises(ValueError, match="13"):
+        scheduler.run_at_once(13)
+    assert scheduler.run_at_once(4).result == 8
+
+
 async def test_what_waits_together_runs_together(scheduler, runner):
     first = await hold(scheduler, runner)
     later = [asyncio.create_task(scheduler.submit(job)) for job in (2, 3, 4)]
@@ -233,3 +265,14 @@ async def test_closing_finishes_what_every_runner_has(pair):
         each.gate.set()
     await closing
     assert [(await each).result for each in (*held, *waiting)] == [2, 2, 4, 6]
+
+
+async def test_a_job_that_is_alone_is_run_at_once_by_whichever_runner_is_free(pair):
+    scheduler, (first, second) = pair
+    first.gate.clear()
+    alone = asyncio.create_task(asyncio.to_thread(scheduler.run_at_once, 1))
+    await first.busy()
+    assert scheduler.run_at_once(2).result == 4
+    assert second.batches == [[2]]
+    first.gate.set()
+    assert (await alone).result == 2

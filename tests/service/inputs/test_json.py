@@ -28,6 +28,15 @@ def test_the_place_of_a_fault_is_named():
     assert error.__cause__ is None
 
 
+def test_the_place_of_what_is_no_utf8_is_named():
+    error = fault(b'{"text": "caf\xe9 au lait"}')
+    assert (error.code, error.field) == ("not_json", "body")
+    assert error.message == "not JSON: not UTF-8: invalid continuation byte at byte 13"
+    assert error.seen == "8 bytes starting e9 20 61 75 20 6c 61 69"
+    assert fault('{"text": "a"}'.encode("utf-16"), "tabular").field == "tabular"
+    assert "UTF-8" in fault(b'{"hours": NaN, "text": "\xff"}').message
+
+
 def test_the_path_of_a_number_that_is_not_finite_is_named():
     assert fault(b'{"a": [{}, {"b": -Infinity}]}').field == "a[1].b"
     assert fault(b'[{"b": 1e999}]', "timeseries").field == "timeseries[0].b"

@@ -1,5 +1,6 @@
 """The graphs of a bundle: which are run, and that those which are not as said are refused."""
 
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, ConfigError
 from lanistr.manifest import FUSION
+from service.engine.backends import onnx as onnx_backend
 from service.engine.backends.onnx import OnnxBackend, run_bound
 from service.settings import DEMO_BUNDLES, Settings
 from tests.damaged import OUTSIDE, change_build, change_manifest, put, put_weights_outside
@@ -54,6 +56,26 @@ def test_the_demo_graphs_compute(bundles, task):
     output, embedding = backend.fuse(np.ones((3, 5, width), np.float32), np.ones((3, 5), np.bool_))
     assert output.shape == (3, bundles[task].task.label.outputs)
     assert embedding.shape == (3, width)
+
+
+@pytest.mark.parametrize(("worth", "threads"), [(0.0, 1), (math.inf, 2)])
+def test_more_threads_than_one_are_kept_where_they_are_worth_it(
+    bundles, monkeypatch: pytest.MonkeyPatch, worth: float, threads: int
+):
+    monkeypatch.setattr(onnx_backend, "_WORTH", worth)
+    monkeypatch.setattr(onnx_backend, "_MOMENT", math.inf)
+    backend = OnnxBackend(bundles["mortality"], "cpu", "fp32", 2)
+    options = [each.get_session_options() for each in backend._sessions.values()]
+    assert {each.intra_op_num_threads for each in options} == {threads}
+
+
+def test_a_graph_that_takes_longer_than_a_moment_keeps_its_threads(
+    bundles, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(onnx_backend, "_WORTH", 0.0)
+    monkeypatch.setattr(onnx_backend, "_MOMENT", 0.0)
+    backend = OnnxBackend(bundles["mortality"], "cpu", "fp32", 2)
+    assert backend._sessions[FUSION].get_session_options().intra_op_num_threads == 2
 
 
 # ---- which build --------------------------------------------------------------------------------

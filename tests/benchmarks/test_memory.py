@@ -1,0 +1,37 @@
+"""Memory under load: the command ends with figures and a curve, and the slope is the slope."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.memory import Reading, main, slope_of
+
+
+def readings(mb):
+    return [Reading(seconds=2.0 * i, mb={1: each}, cache_mb=0, requests=i) for i, each in mb]
+
+
+def test_a_slope_is_found_within_its_interval_and_noise_has_none():
+    noise = np.random.default_rng(0).normal(0, 2, 900)
+    slope, reach = slope_of(readings((i, 200 + noise[i]) for i in range(900)))
+    assert abs(slope) < reach < 2
+    slope, reach = slope_of(readings((i, 200 + 10 * i / 1800 + noise[i]) for i in range(900)))
+    assert slope == pytest.approx(10, abs=2 * reach)
+    assert slope > reach
+
+
+def test_the_command_prints_figures_and_draws_the_curve(monkeypatch, capsys, tmp_path):
+    words = ["--minutes", "0.05", "--warm-minutes", "0.02", "--every", "0.5"]
+    monkeypatch.setattr(sys, "argv", ["memory", *words, "--out", str(tmp_path)])
+    main()
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["requests"] > 0
+    assert said["statuses"].keys() <= {"200", "422"}
+    assert len(said["interval"]) == 2
+    whole = json.loads((tmp_path / "memory.json").read_text())
+    assert all(each["mb"] for each in whole["readings"])
+    with Image.open(tmp_path / "memory.png") as curve:
+        assert curve.size == (1080, 540)
