@@ -14,6 +14,7 @@ import socket
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class _Session:
         self._engine = engine
         self._memory = memory
         self._writer = writer
-        self._jobs: dict[int, asyncio.Task[None]] = {}
+        self._jobs: dict[int, asyncio.Task[dict[str, Any]]] = {}
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Take jobs until the front end leaves, and drop those that it left behind."""
@@ -130,38 +131,37 @@ class _Session:
             async with asyncio.TaskGroup() as group:
                 while said := await reader.readline():
                     message = orjson.loads(said)
-                    if (dropped := message.get("drop")) is not None:
-                        if dropped in self._jobs:
-                            self._jobs[dropped].cancel()
+                    if (number := message.get("drop")) is not None:
+                        if number in self._jobs:
+                            self._jobs[number].cancel()
                     else:
-                        task = group.create_task(self._answer(message))
-                        self._jobs[message["job"]] = task
+                        number = message["job"]
+                        self._jobs[number] = task = group.create_task(self._answer(message))
+                        task.add_done_callback(partial(self._tell, number))
                 for task in self._jobs.values():
                     task.cancel()
         except* ConnectionError:
             pass
 
-    async def _answer(self, message: dict[str, Any]) -> None:
-        number = message["job"]
-        answer: dict[str, Any] = {"job": number}
+    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
         try:
             outcome = await self._engine.submit(read_job(message, self._memory))
-        except asyncio.CancelledError:
-            answer |= {"error": "dropped"}
-            raise
         except Exception as exc:
             # The message of an exception may quote what was sent; its type and place do not.
             frames = traceback.extract_tb(exc.__traceback__)
             places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
             _log.error("a case failed: %s at %s", type(exc).__name__, places)
-            answer |= {"error": type(exc).__name__}
-        else:
-            write_result(outcome.result, message, self._memory)
-            spent = {"queue_ms": outcome.queue_ms, "inference_ms": outcome.inference_ms}
-            answer |= spent | {"wait": self._engine.wait(0), "pace": self._engine.pace}
-        finally:
-            del self._jobs[number]
-            self._writer.write(line(answer))
+            return {"error": type(exc).__name__}
+        write_result(outcome.result, message, self._memory)
+        spent = {"queue_ms": outcome.queue_ms, "inference_ms": outcome.inference_ms}
+        return spent | {"wait": self._engine.wait(0), "pace": self._engine.pace}
+
+    def _tell(self, number: int, task: asyncio.Task[dict[str, Any]]) -> None:
+        """Answer a job, also one that was dropped before it began."""
+        del self._jobs[number]
+        answer = {"error": "dropped"} if task.cancelled() else task.result()
+        if not self._writer.is_closing():
+            self._writer.write(line({"job": number} | answer))
 
 
 _ERROR = ("message", "code", "field", "seen", "accepted")

@@ -90,6 +90,15 @@ async def test_who_leaves_is_dropped_before_it_costs(remote, runner, bundles, st
     assert remote._links[0].inside == 0
 
 
+async def test_who_leaves_at_once_is_answered_too_and_gives_its_block_back(remote, bundles, stay):
+    job = job_of(bundles["mortality"], stay)
+    for _ in range(20):
+        asking = asyncio.create_task(remote.submit(job))
+        await asyncio.sleep(0)
+        asking.cancel()
+    await until(lambda: not remote._links[0].inside)
+
+
 async def test_a_job_that_fails_fails_alone(remote, runner, bundles, stay, monkeypatch):
     here = await local_of(runner)
     submit = here.submit
