@@ -10,11 +10,11 @@ from torch.nn.utils.rnn import pad_sequence
 from export.graphs import by_name
 from export.torchscript import load_torchscript
 from lanistr.batch import PADDED
-from lanistr.manifest import FUSION, Build, Graph, Precision
+from lanistr.manifest import FUSION, Build, Graph, Precision, blamed
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import Lanistr, Output
 from lanistr.model.tensors import TensorBatch, TensorPart
-from lanistr.session import blamed, open_session
+from lanistr.session import open_session
 
 Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 """A graph: inputs by name to outputs by name."""
@@ -117,7 +117,11 @@ def _open_torchscript(data: bytes, graph: Graph, precision: Precision) -> Run:
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         narrow = precision == "bf16"
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+        with (
+            torch.no_grad(),
+            torch.jit.optimized_execution(False),  # type: ignore[attr-defined]  # as served
+            torch.autocast("cpu", torch.bfloat16, enabled=narrow),
+        ):
             outputs = module(*(inputs[name] for name in graph.inputs))
         return {name: each.float() for name, each in by_name(graph.outputs, outputs).items()}
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -263,6 +264,32 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
 def misfit(path: Path, fault: str, seen: str | None, accepted: str) -> BundleError:
     """Return the error of parts that do not fit one another."""
     return BundleError(fault, code="bad_bundle", field=str(path), seen=seen, accepted=accepted)
+
+
+@contextmanager
+def blamed(source: str, fault: str) -> Iterator[None]:
+    """Say of which file it is that a runtime could not do what it was asked for.
+
+    Raises:
+        BundleError: whatever was raised inside; the runtimes' own errors share no base.
+    """
+    try:
+        yield
+    except Exception as exc:
+        raise BundleError(
+            f"{fault}: {' '.join(str(exc).split())}", code="bad_graph", field=source
+        ) from exc
+
+
+def unfit(source: str, fault: str, seen: object, accepted: object) -> BundleError:
+    """Return the error of a graph that is not what its manifest says."""
+    return BundleError(
+        f"not what the manifest says: {fault}",
+        code="bad_graph",
+        field=source,
+        seen=str(seen),
+        accepted=str(accepted),
+    )
 
 
 def _words(tensors: Mapping[str, Tensor]) -> str:

@@ -1,14 +1,12 @@
 """ONNX graphs of a bundle on onnxruntime, held against the manifest before they are run."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnxruntime
 
-from lanistr.errors import BundleError
-from lanistr.manifest import Graph, Tensor
+from lanistr.manifest import Graph, Tensor, blamed, unfit
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 """ONNX names of types that numpy calls otherwise."""
@@ -18,7 +16,7 @@ _SILENT = 4  # what it would print stands in the errors that it raises
 
 
 def open_session(
-    data: bytes, graph: Graph, source: str, options: Any, providers: Sequence[str]
+    data: bytes, graph: Graph, source: str, options: Any, providers: Sequence[Any]
 ) -> Any:
     """Load a graph.
 
@@ -27,7 +25,7 @@ def open_session(
         graph: what the manifest says of it.
         source: the file, for errors.
         options: `onnxruntime.SessionOptions` to load it with.
-        providers: of onnxruntime, the first that is there is taken.
+        providers: of onnxruntime, with their options or without; the first that is there is taken.
 
     Raises:
         BundleError: onnxruntime cannot load it, or it is not what the manifest says.
@@ -41,32 +39,6 @@ def open_session(
     _compare(source, graph.inputs, {each.name: each for each in session.get_inputs()})
     _compare(source, graph.outputs, {each.name: each for each in session.get_outputs()})
     return session
-
-
-@contextmanager
-def blamed(source: str, fault: str) -> Iterator[None]:
-    """Say of which file it is that a runtime could not do what it was asked for.
-
-    Raises:
-        BundleError: whatever was raised inside; the runtimes' own errors share no base.
-    """
-    try:
-        yield
-    except Exception as exc:
-        raise BundleError(
-            f"{fault}: {' '.join(str(exc).split())}", code="bad_graph", field=source
-        ) from exc
-
-
-def unfit(source: str, fault: str, seen: object, accepted: object) -> BundleError:
-    """Return the error of a graph that is not what its manifest says."""
-    return BundleError(
-        f"not what the manifest says: {fault}",
-        code="bad_graph",
-        field=source,
-        seen=str(seen),
-        accepted=str(accepted),
-    )
 
 
 def _compare(source: str, said: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ class Child(Schema):
         listener: descriptor of the socket to listen on.
         folder: that all processes share, and nobody else.
         runners: sockets of the runners.
-        device: what a runner computes on.
+        runner: a runner's place among them, which chooses its device.
         announces: a front end's, whether it says in the log what is served.
     """
 
@@ -28,7 +28,7 @@ class Child(Schema):
     listener: int = -1
     folder: Path
     runners: tuple[Path, ...] = ()
-    device: str = ""
+    runner: int = 0
     announces: bool = False
 
     def environment(self) -> dict[str, str]:

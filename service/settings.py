@@ -2,14 +2,16 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lanistr.command import CommandParser
 from lanistr.errors import ConfigError
 from lanistr.schema import Schema
+from service.engine.backends import BackendName
 from service.inputs.limits import Limits
 
 DEMO_BUNDLES = Path(__file__).resolve().parent / "demo"
@@ -33,14 +35,20 @@ class Settings(Schema):
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free")
-    device: Literal["auto", "cpu"] = Field(
+    device: str = Field(
         default="auto",
-        description="where graphs run, auto or cpu; auto takes a GPU if onnxruntime has one",
+        description="where graphs run: cpu, a GPU (cuda, cuda:1), or several of a kind that share "
+        "the work (cuda:0,cuda:1; cpu,cpu); auto takes a GPU if the backend finds one",
     )
-    backend: Literal["onnx"] = Field(default="onnx", description="what runs the graphs")
-    precision: Literal["auto", "fp32", "int8", "fp16"] = Field(
+    backend: BackendName = Field(
+        default="onnx",
+        description="what runs the graphs: onnx, or torch (TorchScript, which is a program: for "
+        "bundles of people you trust)",
+    )
+    precision: Literal["auto", "fp32", "int8", "fp16", "bf16"] = Field(
         default="auto",
-        description="of the graphs; auto: int8 on a CPU, fp16 on a GPU, where the metric holds",
+        description="of the graphs; auto, where the metric holds: int8 on a CPU, fp16 on a GPU; "
+        "of torch bf16 on a GPU; else fp32",
     )
     workers: int = Field(
         default=0,
@@ -139,6 +147,21 @@ class Settings(Schema):
     log_format: Literal["text", "json"] = Field(
         default="text", description="of the log: text, or json, an object a line"
     )
+
+    @field_validator("device")
+    @classmethod
+    def _devices_of_a_kind(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu(,cpu)*|cuda(:\d{1,3})?(,cuda(:\d{1,3})?)*", device):
+            raise ValueError(
+                "accepted: auto; cpu; cuda or cuda:N; or several of a kind, such as cuda:0,cuda:1"
+            )
+        return device
+
+    def shares(self) -> "list[Settings]":
+        """Return the settings of each of the devices that share the work."""
+        devices = self.device.split(",")
+        threads = max(1, self.threads // len(devices))
+        return [self.model_copy(update={"device": each, "threads": threads}) for each in devices]
 
     def limits(self) -> Limits:
         """Return how much one request may bring."""

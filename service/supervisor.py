@@ -65,12 +65,12 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
             for each in listen_together(settings.host, settings.port, settings.workers)
         ]
         addresses, runners = [], []
-        for i, device in enumerate([settings.device]):
+        for i in range(len(settings.shares())):
             addresses.append(folder / f"runner-{i}")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             listener.bind(str(addresses[-1]))
             listener.listen(_BACKLOG)
-            told = Child(folder=folder, device=device)
+            told = Child(folder=folder, runner=i)
             runners.append(_Process(_RUNNER, f"runner {i}", listener, arguments, told))
         front_ends = []
         for i, each in enumerate(sockets):

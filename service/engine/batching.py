@@ -11,7 +11,7 @@ import numpy as np
 
 from lanistr.manifest import FUSION, Graph
 from lanistr.modalities import Modality
-from service.engine.backends import TRIED_LENGTH, Backend, ones, seconds_of
+from service.engine.backends.backend import TRIED_LENGTH, Backend, ones, seconds_of
 
 _ROWS = 4
 _GAIN = 0.9

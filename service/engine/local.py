@@ -1,8 +1,8 @@
-"""The graphs of one bundle, run by a thread of this process."""
+"""The graphs of one bundle, run by threads of this process, one a device."""
 
 from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
-from service.engine.backends.onnx import OnnxBackend
+from service.engine.backends import Backend, open_backend
 from service.engine.batching import paying
 from service.engine.cache import TokenCache
 from service.engine.cost import Cost
@@ -15,6 +15,9 @@ from service.settings import Settings
 class LocalEngine(Scheduler[Job, Result]):
     """See `service.engine.engine.Engine`.
 
+    Equal rows that are on their way on two devices at once are encoded on both; one after the
+    other, the second finds them in the cache.
+
     Args:
         bundle: whose graphs.
         settings: where and how they are run.
@@ -22,7 +25,8 @@ class LocalEngine(Scheduler[Job, Result]):
         metrics: where queue, batches and runs are noted.
 
     Raises:
-        BundleError: see `OnnxBackend`.
+        BundleError: see `open_backend`.
+        ConfigError: likewise.
     """
 
     available = True
@@ -30,18 +34,34 @@ class LocalEngine(Scheduler[Job, Result]):
     def __init__(
         self, bundle: Bundle, settings: Settings, cache: TokenCache, metrics: Metrics
     ) -> None:
-        backend = OnnxBackend(bundle, settings.device, settings.precision, settings.threads)
-        self.build, self.device = backend.build, backend.device
+        backends = _open_backends(bundle, settings)
+        self.build = backends[0].build
+        self.device = " and ".join(dict.fromkeys(each.device for each in backends))
         width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
         words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
         noted, budget = metrics.task(bundle.task.name), settings.batch_tokens
-        runner = Runner(
-            backend,
-            Cost(backend.build.graphs),
-            cache,
-            width=width,
-            budget=budget,
-            together=paying(backend, width, words),
-            metrics=noted,
-        )
-        super().__init__(runner, runner.cost, budget=budget, metrics=noted)
+        runners = [
+            Runner(
+                each,
+                Cost(self.build.graphs),
+                cache,
+                width=width,
+                budget=budget,
+                together=paying(each, width, words),
+                metrics=noted,
+            )
+            for each in backends
+        ]
+        super().__init__(runners, runners[0].cost, budget=budget, metrics=noted)
+
+
+def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:
+    """Load a bundle's graphs onto each device.
+
+    All take the build that the first one chose: an answer must not hang on who gives it.
+    """
+    backends: list[Backend] = []
+    for share in settings.shares():
+        precision = backends[0].build.precision if backends else share.precision
+        backends.append(open_backend(bundle, share.backend, share.device, precision, share.threads))
+    return backends

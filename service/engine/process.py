@@ -185,7 +185,8 @@ def main() -> None:
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     child.live(lambda: os._exit(0))()
-    asyncio.run(RunnerProcess(settings).serve(child.socket()))
+    share = settings.shares()[child.runner]
+    asyncio.run(RunnerProcess(share).serve(child.socket()))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Who is next: jobs wait in one queue a bundle, and what waits together runs together.
 
-Whenever the runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
+Whenever a runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
 held back to fill a batch: alone, a job runs at once. And nobody waits long for the others of a
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
-much together as one by one, that leaves large models one job at a time.
+much together as one by one, that leaves large models one job at a time. Several runners, one a
+device, work on the same queue: whichever is free takes the next batch, and those that are free at
+the same time share what waits.
 
 A job that is alone may be run by the thread that made it ready: to wake another, and the loop after
 it, takes as long as a tiny model, and longer on a busy machine.
@@ -11,11 +13,13 @@ it, takes as long as a tiny model, and longer on a busy machine.
 
 import asyncio
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Generic, TypeVar
 
@@ -23,6 +27,8 @@ from service.metrics import Metrics, TaskMetrics
 
 JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
+
+Run = Callable[[Sequence[JobT]], Sequence[ResultT]]
 
 _log = logging.getLogger(__name__)
 
@@ -61,20 +67,30 @@ class _Waiter(Generic[JobT, ResultT]):
     since: float = field(default_factory=perf_counter)
 
 
+@dataclass(frozen=True, slots=True)
+class _Runner(Generic[JobT, ResultT]):
+    run: Run[JobT, ResultT]
+    turn: threading.Lock = field(default_factory=threading.Lock)  # of whoever runs
+    thread: ThreadPoolExecutor = field(
+        default_factory=partial(ThreadPoolExecutor, 1, thread_name_prefix="runner")
+    )
+
+
 class Scheduler(Generic[JobT, ResultT]):
-    """A queue and the one thread that works on it.
+    """A queue and the threads that work on it, one a runner.
 
     Args:
-        run: takes jobs, returns as many results in order; is called by one thread at a time.
+        runners: each takes jobs and returns as many results in order; each is called by one thread
+            at a time.
         cost: of a job, in the unit of the budget.
-        budget: what one call of `run` takes at most, a single dearer job aside.
+        budget: what one call of a runner takes at most, a single dearer job aside.
         moment: seconds that a batch may take, as far as can be told from those before.
         metrics: where queue and batches are noted.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[JobT]], Sequence[ResultT]],
+        runners: Sequence[Run[JobT, ResultT]],
         cost: Callable[[JobT], int],
         *,
         budget: int,
@@ -82,7 +98,8 @@ class Scheduler(Generic[JobT, ResultT]):
         metrics: TaskMetrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics().task("")
-        self._run = run
+        self._runners = [_Runner(each) for each in runners]
+        self._free = 0
         self._cost = cost
         self._budget = budget
         self._waiting = 0
@@ -93,21 +110,19 @@ class Scheduler(Generic[JobT, ResultT]):
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
         self._arrived = asyncio.Event()
         self._closing = False
-        self._turn = threading.Lock()  # of whoever runs
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to work, on the running event loop."""
-        self._task = asyncio.create_task(self._work())
+        self._tasks = [asyncio.create_task(self._work(each)) for each in self._runners]
 
     async def close(self) -> None:
         """Finish what is waiting and stop."""
         self._closing = True
         self._arrived.set()
-        if self._task is not None:
-            await self._task
-        self._thread.shutdown()
+        await asyncio.gather(*self._tasks)
+        for each in self._runners:
+            each.thread.shutdown()
 
     def wait(self, inside: int) -> float:
         """Return how many seconds those inside will take, by what others took before them.
@@ -116,20 +131,21 @@ class Scheduler(Generic[JobT, ResultT]):
             inside: how many there are, whether or not their job is known yet.
         """
         coming = max(0, inside - self._waiting)
-        return self._owed * self._seconds_a_unit.value + coming * self._seconds_a_job.value
+        known = self._owed * self._seconds_a_unit.value / len(self._runners)
+        return known + coming * self.pace
 
     @property
     def pace(self) -> float:
-        """Seconds that a job took lately; 0 before the first."""
-        return self._seconds_a_job.value
+        """Seconds that a job took lately, as all runners work; 0 before the first."""
+        return self._seconds_a_job.value / len(self._runners)
 
     async def submit(self, job: JobT) -> Outcome[ResultT]:
         """Wait for the result of a job. Cancelled before its turn, the job is never run.
 
         Raises:
-            Exception: whatever `run` raised on this job alone.
+            Exception: whatever a runner raised on this job alone.
         """
-        assert self._task is not None, "not started"
+        assert self._tasks, "not started"
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(job, self._cost(job), future)
         self._queue.append(waiter)
@@ -143,35 +159,44 @@ class Scheduler(Generic[JobT, ResultT]):
         """Run a job in the thread that asks, not the loop's, if nobody is before it; else None.
 
         Raises:
-            Exception: whatever `run` raised.
+            Exception: whatever a runner raised.
         """
-        idle = self._task is not None and not self._waiting
-        if not (idle and self._turn.acquire(blocking=False)):
+        if self._waiting or not self._tasks:
+            return None
+        free = (each for each in self._runners if each.turn.acquire(blocking=False))
+        if (runner := next(free, None)) is None:
             return None
         try:
-            (result,), seconds = self._timed([job], self._cost(job))
+            (result,), seconds = self._timed(runner.run, [job], self._cost(job))
         finally:
-            self._turn.release()
+            runner.turn.release()
         self._metrics.batch(1)
         self._metrics.spent("queue", 0.0)
         if isinstance(result, Exception):
             raise result
         return Outcome(result, 0.0, 1e3 * seconds)
 
-    async def _work(self) -> None:
+    async def _work(self, runner: _Runner[JobT, ResultT]) -> None:
+        self._free += 1
         while not (self._closing and not self._queue):
             await self._arrived.wait()
             self._arrived.clear()
             while batch := self._take():
-                await self._serve(batch)
+                self._free -= 1
+                await self._serve(batch, runner)
+                self._free += 1
 
     def _take(self) -> list[_Waiter[JobT, ResultT]]:
-        """Take what is waiting, at least one, up to the budget; who left is passed over."""
+        """Take what is waiting, at least one, up to the budget; who left is passed over.
+
+        No more than the share of one of those that are free, who ask in turn.
+        """
         batch: list[_Waiter[JobT, ResultT]] = []
         spent = 0
         pace = self._seconds_a_unit.value
         budget = min(self._budget, self._moment / pace) if pace else self._budget
-        while self._queue:
+        share = math.ceil(len(self._queue) / self._free)
+        while self._queue and len(batch) < share:
             first = self._queue[0]
             if not first.future.done():
                 if batch and spent + first.cost > budget:
@@ -188,14 +213,16 @@ class Scheduler(Generic[JobT, ResultT]):
         self._waiting -= 1
         self._owed -= waiter.cost
 
-    async def _serve(self, batch: list[_Waiter[JobT, ResultT]]) -> None:
+    async def _serve(
+        self, batch: list[_Waiter[JobT, ResultT]], runner: _Runner[JobT, ResultT]
+    ) -> None:
         started = perf_counter()
         self._metrics.batch(len(batch))
         for waiter in batch:
             self._metrics.spent("queue", started - waiter.since)
         jobs, cost = [waiter.job for waiter in batch], sum(waiter.cost for waiter in batch)
         results, seconds = await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._in_turn, jobs, cost
+            runner.thread, self._in_turn, runner, jobs, cost
         )
         for waiter, result in zip(batch, results, strict=True):
             self._settle(waiter)
@@ -207,27 +234,32 @@ class Scheduler(Generic[JobT, ResultT]):
                 queued = started - waiter.since
                 waiter.future.set_result(Outcome(result, 1e3 * queued, 1e3 * seconds))
 
-    def _in_turn(self, jobs: list[JobT], cost: int) -> tuple[list[ResultT | Exception], float]:
-        with self._turn:
-            return self._timed(jobs, cost)
+    def _in_turn(
+        self, runner: _Runner[JobT, ResultT], jobs: list[JobT], cost: int
+    ) -> tuple[list[ResultT | Exception], float]:
+        with runner.turn:
+            return self._timed(runner.run, jobs, cost)
 
-    def _timed(self, jobs: list[JobT], cost: int) -> tuple[list[ResultT | Exception], float]:
+    def _timed(
+        self, run: Run[JobT, ResultT], jobs: list[JobT], cost: int
+    ) -> tuple[list[ResultT | Exception], float]:
         """Run jobs, whose turn it is; also return the seconds, which tell of the next."""
         started = perf_counter()
-        results = self._attempt(jobs)
+        results = _attempt(run, jobs)
         seconds = perf_counter() - started
         self._seconds_a_job.add(seconds / len(jobs))
         self._seconds_a_unit.add(seconds / cost)
         return results, seconds
 
-    def _attempt(self, jobs: list[JobT]) -> list[ResultT | Exception]:
-        """Run jobs together; where that fails, one by one, so that each fails for itself alone."""
-        try:
-            results = self._run(jobs)
-            assert len(results) == len(jobs), "one result a job"
-            return list(results)
-        except Exception as exc:
-            if len(jobs) == 1:
-                return [exc]
-            _log.warning("a batch of %d failed (%s): one by one", len(jobs), type(exc).__name__)
-            return [result for job in jobs for result in self._attempt([job])]
+
+def _attempt(run: Run[JobT, ResultT], jobs: list[JobT]) -> list[ResultT | Exception]:
+    """Run jobs together; where that fails, one by one, so that each fails for itself alone."""
+    try:
+        results = run(jobs)
+        assert len(results) == len(jobs), "one result a job"
+        return list(results)
+    except Exception as exc:
+        if len(jobs) == 1:
+            return [exc]
+        _log.warning("a batch of %d failed (%s): one by one", len(jobs), type(exc).__name__)
+        return [result for job in jobs for result in _attempt(run, [job])]

@@ -171,7 +171,7 @@ CARE_UNITS = {1: "coronary", 2: "cardiac_surgery", 3: "medical", 4: "surgical"}
 
 
 @pytest.fixture(scope="session")
-def stays(open_data: Path) -> list[dict[str, Any]]:
+def real_stays(open_data: Path) -> list[dict[str, Any]]:
     """Ten stays of PhysioNet 2012 as records, under our names."""
     with (open_data / "physionet2012" / "stays_a.csv").open() as file:
         rows = [row for row, _ in zip(csv.DictReader(file), range(10), strict=False)]

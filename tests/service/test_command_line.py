@@ -86,7 +86,18 @@ def test_a_setting_that_is_none_is_refused():
     assert "device" in fails("--device", "abacus")
     line = fails("--precision", "fp8")
     assert "precision" in line
-    assert "'auto', 'fp32', 'int8' or 'fp16'" in line
+    assert "'auto', 'fp32', 'int8', 'fp16' or 'bf16'" in line
+
+
+@pytest.mark.parametrize("device", ["cpu,cuda:0", "auto,auto", "cuda:0,", "cuda:x", ""])
+def test_devices_that_are_none_or_of_two_kinds_are_refused(device):
+    line = fails("--device", device)
+    assert "several of a kind, such as cuda:0,cuda:1" in line
+
+
+def test_a_device_that_is_not_there_is_refused():
+    line = fails("--device", "cuda:99")
+    assert "device: no such device here; seen 'cuda:99'; accepted: cpu" in line
 
 
 def test_a_port_in_use_is_refused():

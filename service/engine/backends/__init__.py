@@ -1,66 +1,59 @@
 """What runs the graphs of a bundle. One module a backend; only the chosen one is imported."""
 
 from collections.abc import Callable
-from time import perf_counter
-from typing import Any, Protocol
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from lanistr.bundle import Bundle
+from lanistr.errors import ConfigError
+from lanistr.manifest import Precision
+from service.engine.backends.backend import Backend, Floats
 
-from lanistr.batch import Arrays
-from lanistr.manifest import Build, Graph
-from lanistr.modalities import Modality
+__all__ = ["Backend", "BackendName", "Floats", "open_backend"]
 
-Floats = NDArray[np.float32]
-
-
-class Backend(Protocol):
-    """The graphs of one bundle, ready to run from any thread."""
-
-    build: Build
-    """The graphs as the bundle's manifest has them."""
-
-    @property
-    def device(self) -> str:
-        """Where the graphs run, for people."""
-
-    def encode(self, modality: Modality, arrays: Arrays) -> Floats:
-        """Return the projected tokens (R, N, D) of R rows, see `lanistr.batch` for the arrays."""
-
-    def fuse(self, tokens: Floats, mask: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Fuse cases.
-
-        Args:
-            tokens: (B, N, D) float32; N may be 0.
-            mask: (B, N) bool, true for a token that is there.
-
-        Returns:
-            the head's outputs (B, C) and the embeddings (B, D).
-        """
+BackendName = Literal["onnx", "torch"]
 
 
-TRIED_LENGTH = 128
-"""Words, or fused tokens, of a row that is tried, unless the model takes fewer."""
+def open_backend(
+    bundle: Bundle,
+    backend: BackendName,
+    device: str,
+    precision: Literal["auto"] | Precision,
+    threads: int,
+) -> Backend:
+    """Load the graphs of a bundle onto one device, and try them.
 
-_TURNS = 3
+    Args:
+        bundle: whose graphs.
+        backend: onnx, by onnxruntime; torch, by TorchScript, whose graphs are programs.
+        device: cpu; cuda or cuda:N, a GPU; auto, the first GPU that the backend finds, else the
+            CPU.
+        precision: auto, the fastest on that device that keeps the task's metric.
+        threads: of a graph on the CPU; one graph of a bundle runs at a time.
+
+    Raises:
+        BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
+            manifest says, or does not compute.
+        ConfigError: the backend's library is not installed, or there is no such device.
+    """
+    try:
+        load = _loader(backend)
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"{exc.name} is not installed",
+            code="no_backend",
+            field="backend",
+            seen=backend,
+            accepted="onnx with onnxruntime (extra `cpu` or `gpu`), torch with torch "
+            "(extra `torch`)",
+        ) from exc
+    return load(bundle, device, precision, threads)
 
 
-def seconds_of(run: Callable[[], object]) -> float:
-    """Return how long something takes when nothing comes between."""
-    spent = []
-    for _ in range(_TURNS):
-        started = perf_counter()
-        run()
-        spent.append(perf_counter() - started)
-    return min(spent)
+def _loader(backend: BackendName) -> Callable[..., Backend]:
+    if backend == "torch":
+        from service.engine.backends.torch import TorchBackend
 
+        return TorchBackend
+    from service.engine.backends.onnx import OnnxBackend
 
-def ones(graph: Graph, rows: int, length: int) -> dict[str, NDArray[Any]]:
-    """Make inputs of an encoder to try it: all ones, so many of what an axis leaves open."""
-    return {
-        name: np.ones(
-            (rows, *(length if isinstance(size, str) else size for size in tensor.shape[1:])),
-            dtype=tensor.dtype,
-        )
-        for name, tensor in graph.inputs.items()
-    }
+    return OnnxBackend

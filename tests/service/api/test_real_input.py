@@ -15,21 +15,21 @@ def codes(answer):
     return {each["code"] for each in answer["issues"]}
 
 
-def test_a_stay_of_physionet_as_a_series_alone(client, stays):
-    for record in stays:
+def test_a_stay_of_physionet_as_a_series_alone(client, real_stays):
+    for record in real_stays:
         answer = predict(client, {"timeseries": record["timeseries"]})
         assert answer["modalities"]["used"] == ["timeseries"]
 
 
-def test_a_stay_of_physionet_with_its_row(client, stays):
-    for record in stays:
+def test_a_stay_of_physionet_with_its_row(client, real_stays):
+    for record in real_stays:
         answer = predict(client, record)
         assert answer["id"] == record["id"]
         assert answer["modalities"]["used"] == ["tabular", "timeseries"]
 
 
-def test_a_stay_with_an_x_ray_and_its_note(client, stays, x_rays):
-    for record, (note, x_ray) in zip(stays, x_rays, strict=False):
+def test_a_stay_with_an_x_ray_and_its_note(client, real_stays, x_rays):
+    for record, (note, x_ray) in zip(real_stays, x_rays, strict=False):
         full = record | {"text": note, "image": base64.b64encode(x_ray).decode()}
         answer = predict(client, full)
         assert answer["modalities"]["missing"] == []

@@ -34,7 +34,7 @@ def test_company_pays_where_a_call_costs_and_not_where_each_row_does(bundles, mo
     calls = {"text": 0.01, "fusion": 0.01}
     rows = {"image": 0.01, "tabular": 0.01, "timeseries": 0.01}
     backend = Paced(build, calls, rows)
-    monkeypatch.setattr("service.engine.backends.perf_counter", lambda: backend.now)
+    monkeypatch.setattr("service.engine.backends.backend.perf_counter", lambda: backend.now)
     assert paying(backend, width=64, longest=20) == {"text", "fusion"}
     assert backend.longest == 20
 

@@ -39,7 +39,7 @@ def runner() -> Runner:
 
 @pytest.fixture
 async def scheduler(runner: Runner) -> AsyncIterator[Scheduler[int, int]]:
-    scheduler = Scheduler(runner, lambda job: job, budget=100, moment=math.inf)
+    scheduler = Scheduler([runner], lambda job: job, budget=100, moment=math.inf)
     scheduler.start()
     yield scheduler
     runner.gate.set()
@@ -116,7 +116,7 @@ async def test_a_batch_keeps_to_the_budget_and_to_the_order(scheduler, runner):
 async def test_a_batch_takes_no_more_than_a_moment(runner, monkeypatch):
     ticks = iter(range(0, 1000, 1))
     monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
-    scheduler = Scheduler(runner, lambda job: 1, budget=100, moment=2.5)
+    scheduler = Scheduler([runner], lambda job: 1, budget=100, moment=2.5)
     scheduler.start()
     await scheduler.submit(1)  # a second a job by that clock
     runner.entered.clear()
@@ -191,7 +191,7 @@ async def test_the_time_to_wait_counts_what_waits_by_its_cost(scheduler, runner,
 
 
 async def test_closing_finishes_what_waits(runner):
-    scheduler = Scheduler(runner, lambda job: job, budget=100)
+    scheduler = Scheduler([runner], lambda job: job, budget=100)
     scheduler.start()
     first = await hold(scheduler, runner)
     later = asyncio.create_task(scheduler.submit(2))
@@ -201,3 +201,78 @@ async def test_closing_finishes_what_waits(runner):
     runner.gate.set()
     await closing
     assert [(await each).result for each in (first, later)] == [2, 4]
+
+
+# ---- several runners ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[Scheduler[int, int], list[Runner]]]:
+    """Two runners at one queue."""
+    runners = [Runner(), Runner()]
+    scheduler = Scheduler(runners, lambda job: job, budget=100, moment=math.inf)
+    scheduler.start()
+    await asyncio.sleep(0)  # until both wait
+    yield scheduler, runners
+    for each in runners:
+        each.gate.set()
+    await scheduler.close()
+
+
+async def test_while_one_runner_is_busy_the_other_takes_the_next(pair):
+    scheduler, (first, second) = pair
+    held = await hold(scheduler, first)
+    assert (await scheduler.submit(2)).result == 4
+    assert (await scheduler.submit(3)).result == 6
+    assert second.batches == [[2], [3]]
+    first.gate.set()
+    assert (await held).result == 2
+
+
+async def test_runners_that_are_free_share_what_waits(pair):
+    scheduler, runners = pair
+    outcomes = await asyncio.gather(*(scheduler.submit(job) for job in (1, 2, 3, 4, 5)))
+    assert [each.result for each in outcomes] == [2, 4, 6, 8, 10]
+    assert [each.batches for each in runners] == [[[1, 2, 3]], [[4, 5]]]
+
+
+async def test_what_fails_on_one_runner_fails_alone(pair):
+    scheduler, _ = pair
+    jobs = (scheduler.submit(job) for job in (1, 13, 3, 4))
+    found = await asyncio.gather(*jobs, return_exceptions=True)
+    assert isinstance(found.pop(1), ValueError)
+    assert [each.result for each in found] == [2, 6, 8]
+
+
+async def test_two_runners_halve_the_time_to_wait(monkeypatch):
+    ticks = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(ticks)))
+    scheduler = Scheduler([Runner(), Runner()], lambda job: job, budget=100)
+    scheduler.start()
+    await scheduler.submit(1)  # 10 seconds by that clock
+    assert (scheduler.pace, scheduler.wait(3)) == (5, 15)
+    await scheduler.close()
+
+
+async def test_closing_finishes_what_every_runner_has(pair):
+    scheduler, runners = pair
+    held = [await hold(scheduler, each) for each in runners]
+    waiting = [asyncio.create_task(scheduler.submit(job)) for job in (2, 3)]
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(scheduler.close())
+    await asyncio.sleep(0)
+    for each in runners:
+        each.gate.set()
+    await closing
+    assert [(await each).result for each in (*held, *waiting)] == [2, 2, 4, 6]
+
+
+async def test_a_job_that_is_alone_is_run_at_once_by_whichever_runner_is_free(pair):
+    scheduler, (first, second) = pair
+    first.gate.clear()
+    alone = asyncio.create_task(asyncio.to_thread(scheduler.run_at_once, 1))
+    await first.busy()
+    assert scheduler.run_at_once(2).result == 4
+    assert second.batches == [[2]]
+    first.gate.set()
+    assert (await alone).result == 2

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lanistr.bundle import Bundle
-from lanistr.errors import BundleError
+from lanistr.errors import BundleError, ConfigError
 from lanistr.manifest import FUSION
 from service.engine.backends import onnx as onnx_backend
-from service.engine.backends.onnx import OnnxBackend
+from service.engine.backends.onnx import OnnxBackend, run_bound
 from service.settings import DEMO_BUNDLES, Settings
 from tests.damaged import OUTSIDE, change_build, change_manifest, put, put_weights_outside
 
@@ -64,9 +65,7 @@ def test_more_threads_than_one_are_kept_where_they_are_worth_it(
     monkeypatch.setattr(onnx_backend, "_WORTH", worth)
     monkeypatch.setattr(onnx_backend, "_MOMENT", math.inf)
     backend = OnnxBackend(bundles["mortality"], "cpu", "fp32", 2)
-    options = [
-        each.get_session_options() for each in (backend._fusion, *backend._encoders.values())
-    ]
+    options = [each.get_session_options() for each in backend._sessions.values()]
     assert {each.intra_op_num_threads for each in options} == {threads}
 
 
@@ -76,7 +75,7 @@ def test_a_graph_that_takes_longer_than_a_moment_keeps_its_threads(
     monkeypatch.setattr(onnx_backend, "_WORTH", 0.0)
     monkeypatch.setattr(onnx_backend, "_MOMENT", 0.0)
     backend = OnnxBackend(bundles["mortality"], "cpu", "fp32", 2)
-    assert backend._fusion.get_session_options().intra_op_num_threads == 2
+    assert backend._sessions[FUSION].get_session_options().intra_op_num_threads == 2
 
 
 # ---- which build --------------------------------------------------------------------------------
@@ -126,6 +125,45 @@ def test_both_builds_say_nearly_the_same():
     mask = np.ones((3, 5), np.bool_)
     outputs = [each.fuse(tokens, mask)[0] for each in (whole, reduced)]
     assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.2
+
+
+# ---- where they run -----------------------------------------------------------------------------
+
+
+def test_a_gpu_that_onnxruntime_does_not_reach_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        OnnxBackend(Bundle.open(DEMO), "cuda:99", "auto", 1)
+    assert (caught.value.code, caught.value.seen) == ("no_device", "cuda:99")
+
+
+@pytest.mark.parametrize("length", [0, 1, 7])
+def test_bound_to_a_device_a_graph_returns_what_it_returns_from_the_host(length):
+    backend = load(DEMO, "fp32")
+    tokens = np.random.default_rng(0).normal(size=(2, length, 64)).astype(np.float32)
+    inputs = {"tokens": tokens, "mask": np.ones((2, length), np.bool_)}
+    session = backend._sessions[FUSION]
+    found = run_bound(session, inputs, ["embedding", "output"], "cpu", 0)
+    for each, wanted in zip(found, session.run(["embedding", "output"], inputs), strict=True):
+        np.testing.assert_array_equal(each, wanted)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(),
+    reason="this onnxruntime is for the CPU",
+)
+def test_a_gpu_computes_what_the_cpu_does():
+    bundle = Bundle.open(DEMO)
+    on_gpu, on_cpu = OnnxBackend(bundle, "cuda:0", "fp32", 1), load(DEMO, "fp32")
+    assert (on_gpu.device, on_cpu.device) == ("GPU 0", "CPU")
+    proof = bundle.proof()
+    for modality in bundle.task.modalities:
+        start = f"{modality}/inputs/"
+        inputs = {k.removeprefix(start): a for k, a in proof.items() if k.startswith(start)}
+        found, wanted = (each.encode(modality, inputs) for each in (on_gpu, on_cpu))
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
+    tokens, mask = proof["fusion/inputs/tokens"], proof["fusion/inputs/mask"]
+    for found, wanted in zip(on_gpu.fuse(tokens, mask), on_cpu.fuse(tokens, mask), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
 
 
 # ---- graphs that are not what their manifest says -----------------------------------------------

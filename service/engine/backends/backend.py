@@ -1,0 +1,106 @@
+"""What the engine asks of a backend, and what is asked of each before it serves."""
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.batch import Arrays
+from lanistr.bundle import Bundle
+from lanistr.errors import ConfigError
+from lanistr.manifest import FUSION, Build, Graph, blamed, unfit
+from lanistr.modalities import Modality
+
+Floats = NDArray[np.float32]
+
+FAILS = "it does not compute"
+_TRIED_LENGTHS = (16, 1)
+"""Sizes of the axes that a graph leaves open, tried when it is loaded."""
+
+
+class Backend(Protocol):
+    """The graphs of one bundle on one device, ready to run from any thread."""
+
+    build: Build
+    """The graphs as the bundle's manifest has them."""
+
+    @property
+    def device(self) -> str:
+        """Where the graphs run, for people."""
+
+    def encode(self, modality: Modality, arrays: Arrays) -> Floats:
+        """Return the projected tokens (R, N, D) of R rows, see `lanistr.batch` for the arrays."""
+
+    def fuse(self, tokens: Floats, mask: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Fuse cases.
+
+        Args:
+            tokens: (B, N, D) float32; N may be 0.
+            mask: (B, N) bool, true for a token that is there.
+
+        Returns:
+            the head's outputs (B, C) and the embeddings (B, D).
+        """
+
+
+TRIED_LENGTH = 128
+"""Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
+
+_TURNS = 3
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """Return how long something takes when nothing comes between."""
+    spent = []
+    for _ in range(_TURNS):
+        started = perf_counter()
+        run()
+        spent.append(perf_counter() - started)
+    return min(spent)
+
+
+def ones(graph: Graph, rows: int, length: int) -> dict[str, NDArray[Any]]:
+    """Make inputs of an encoder to try it: all ones, so many of what an axis leaves open."""
+    return {
+        name: np.ones(
+            (rows, *(length if isinstance(size, str) else size for size in tensor.shape[1:])),
+            dtype=tensor.dtype,
+        )
+        for name, tensor in graph.inputs.items()
+    }
+
+
+def try_graphs(backend: Backend, bundle: Bundle) -> None:
+    """Run every graph once: better now than in the first request.
+
+    Raises:
+        BundleError: one does not compute, or not what the manifest says.
+    """
+    width, graphs = bundle.manifest.width, backend.build.graphs
+    for modality in bundle.task.modalities:
+        source = str(bundle.folder / graphs[modality].file)
+        for length in _TRIED_LENGTHS:
+            with blamed(source, FAILS):
+                tokens = backend.encode(modality, ones(graphs[modality], 1, length))
+            if tokens.ndim != 3 or tokens.shape[2] != width or not np.isfinite(tokens).all():
+                raise unfit(source, "tokens", tokens.shape, f"(R, N, {width})")
+    source = str(bundle.folder / graphs[FUSION].file)
+    wanted = (1, bundle.task.label.outputs)
+    for n in (0, *_TRIED_LENGTHS):
+        with blamed(source, FAILS):
+            output, _ = backend.fuse(np.ones((1, n, width), np.float32), np.ones((1, n), np.bool_))
+        if output.shape != wanted or not np.isfinite(output).all():
+            raise unfit(source, f"output of {n} tokens", output.shape, wanted)
+
+
+def no_device(device: str, accepted: Sequence[str]) -> ConfigError:
+    """Return the error of a device that is not there, with those that are."""
+    return ConfigError(
+        "no such device here",
+        code="no_device",
+        field="device",
+        seen=device,
+        accepted=", ".join(accepted),
+    )
