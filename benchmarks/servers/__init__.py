@@ -7,15 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-<<<<<<< HEAD
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-=======
-from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
->>>>>>> main
 
 import httpx
 
@@ -28,42 +23,22 @@ class Server:
 
     Attributes:
         port: of it.
-        pid: of its first process.
+        process: the first of its processes.
     """
 
     port: int
-    pid: int
+    process: subprocess.Popen[bytes]
 
     def peak_bytes(self) -> int:
         """Return the most memory that its processes had, each at its own worst moment."""
-        return sum(_peak(each) for each in self.processes())
-
-    def processes(self) -> list[int]:
-        """Return its processes: the first one, and what came of it."""
-        parents = {each: _said(each, "PPid") for each in _all()}
-        found = [self.pid]
-        for parent in found:  # which grows meanwhile
-            found += [each for each, of in parents.items() if of == parent]
-        return found
+        return sum(_peak(each) for each in family(self.process.pid))
 
 
 @contextmanager
-def running(words: Sequence[str], port: int | None = None) -> Iterator[Server]:
-    """Start a server; yield it once it is ready.
-
-    Args:
-        words: module and options.
-        port: to listen on; None: any that is free.
-    """
-    with started(words, port) as (port, _):
-        yield port
-
-
-@contextmanager
-def started(
+def running(
     words: Sequence[str], port: int | None = None, log: int | IO[bytes] = subprocess.DEVNULL
-) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Start a server; yield its port and its process once it is ready.
+) -> Iterator[Server]:
+    """Start a server; yield it once it is ready.
 
     Args:
         words: module and options.
@@ -74,27 +49,16 @@ def started(
         with socket.socket() as free:
             free.bind((HOST, 0))
             port = int(free.getsockname()[1])
-<<<<<<< HEAD
     process = subprocess.Popen(
-        [sys.executable, "-m", *words, "--port", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", *words, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=log
     )
-    server = Server(port, process.pid)
-=======
-    process = subprocess.Popen([sys.executable, "-m", *words, "--port", str(port)], stderr=log)
->>>>>>> main
     try:
         while not _ready(port):
             assert process.poll() is None, f"{words[0]} did not start"
             time.sleep(0.2)
-<<<<<<< HEAD
-        yield server
-=======
-        yield port, process
->>>>>>> main
+        yield Server(port, process)
     finally:
-        started = server.processes()
+        started = family(process.pid)
         process.terminate()
         process.wait()
         for each in started[1:]:  # left behind by some
@@ -104,13 +68,10 @@ def started(
 
 def family(process: int) -> list[int]:
     """Return a process and all that it began, and they in turn, by their ids."""
+    parents = {each: _said(each, "PPid") for each in _all()}
     found = [process]
-    for each in found:
-        try:
-            children = Path(f"/proc/{each}/task/{each}/children").read_text()
-        except FileNotFoundError:  # it has ended meanwhile
-            continue
-        found += map(int, children.split())
+    for parent in found:  # which grows meanwhile
+        found += [each for each, of in parents.items() if of == parent]
     return found
 
 
