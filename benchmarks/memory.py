@@ -36,7 +36,7 @@ from scipy.stats import t as student
 
 from benchmarks.mixed import Ask, asks
 from benchmarks.servers import HOST, family, running
-from benchmarks.serving import an_hour_later
+from benchmarks.workload import an_hour_later
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from service.settings import DEMO_BUNDLES

@@ -59,7 +59,7 @@ def as_sent(stay: Sample) -> dict[str, Any]:
 def an_hour_later(record: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Return the same case with a measurement more, another for each number."""
     more = {"hours": 47.9, "heart_rate": round(60 + number / 10_000, 4)}
-    return {**record, "timeseries": [*record["timeseries"], more]}
+    return {**record, "timeseries": [*record.get("timeseries", []), more]}
 
 
 def broken(record: Mapping[str, Any]) -> dict[str, Any]:
