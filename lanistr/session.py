@@ -36,6 +36,9 @@ def open_session(
     options.add_session_config_entry(_WEIGHTS_BESIDE, os.devnull)
     with blamed(source, "onnxruntime cannot load it"):
         session = onnxruntime.InferenceSession(data, options, providers=list(providers))
+    # It would keep the bytes for as long as it lives, to begin again on the CPU if a GPU fails.
+    session.disable_fallback()
+    session._model_bytes = None
     _compare(source, graph.inputs, {each.name: each for each in session.get_inputs()})
     _compare(source, graph.outputs, {each.name: each for each in session.get_outputs()})
     return session

@@ -160,8 +160,11 @@ class Settings(Schema):
     def shares(self) -> "list[Settings]":
         """Return the settings of each of the devices that share the work."""
         devices = self.device.split(",")
-        threads = max(1, self.threads // len(devices))
-        return [self.model_copy(update={"device": each, "threads": threads}) for each in devices]
+        share = {
+            "threads": max(1, self.threads // len(devices)),
+            "cache_bytes": self.cache_bytes // len(devices),
+        }
+        return [self.model_copy(update={"device": each} | share) for each in devices]
 
     def limits(self) -> Limits:
         """Return how much one request may bring."""

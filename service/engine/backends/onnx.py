@@ -68,9 +68,10 @@ class OnnxBackend:
         self._kind, self._number = kind, int(number or 0)
         self.build = choose_build(bundle, "onnx", precision, _FASTEST[kind])
         graphs = self.build.graphs
-        self._sessions = {
-            each: self._load(graphs[each]) for each in (*bundle.task.modalities, FUSION)
-        }
+        # The largest first: a graph takes more memory while it is loaded than afterwards.
+        sizes = {name: bundle.manifest.files[graph.file].bytes for name, graph in graphs.items()}
+        names = sorted((*bundle.task.modalities, FUSION), key=lambda each: -sizes[each])
+        self._sessions = {each: self._load(graphs[each]) for each in names}
         # onnxruntime falls back silently from a GPU to the CPU.
         if kind != "cpu" and not self._on_gpu:
             if device != "auto":

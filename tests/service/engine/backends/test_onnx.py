@@ -274,3 +274,10 @@ def test_the_same_weights_inside_are_read(copy, tmp_path):
     outside.raw_data = (tmp_path / "secret.bin").read_bytes()
     put(copy, fusion, proto.SerializeToString())
     assert load(copy, "fp32").build.precision == "fp32"
+
+
+def test_a_loaded_graph_keeps_no_copy_of_its_file(bundles):
+    backend = OnnxBackend(bundles["mortality"], "cpu", "fp32", 1)
+    for session in backend._sessions.values():
+        held = [each for each in vars(session).values() if isinstance(each, bytes)]
+        assert held == []
