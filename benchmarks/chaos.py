@@ -31,7 +31,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.disasters import BODY_SECONDS, DISASTERS, Scene
 from benchmarks.mixed import Known, asks, versions_in
-from benchmarks.servers import HOST, started
+from benchmarks.servers import HOST, running
 from lanistr.bundle import Bundle, write_bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.manifest import MANIFEST, read_manifest
@@ -90,17 +90,19 @@ def chaos(work: Path, seconds: float, seed: int, options: Sequence[str] = ()) ->
     words = ["service", "--bundles", str(bundles), "--watch-seconds", "0", "--queue", str(PLACES)]
     words += ["--audit", str(audit), "--body-seconds", str(BODY_SECONDS), *options]
     words += ["--idle-seconds", "60"]  # far more than clients keep a connection: none is lost so
-    with (work / "log.txt").open("wb") as log, started(words, log=log) as (port, process):
-        url = f"http://{HOST}:{port}"
+    with (work / "log.txt").open("wb") as log, running(words, log=log) as server:
+        url = f"http://{HOST}:{server.port}"
         known = Known(url, asks(Bundle.open(bundles / versions[0]), CASES, seed), versions)
         assert known.told_apart(versions), "the versions answer alike"
         quiet = _requests(url)
-        scene = Scene(work, port, process, known, versions, random.Random(seed), PLACES)
+        scene = Scene(
+            work, server.port, server.process, known, versions, random.Random(seed), PLACES
+        )
         report = Report()
         asyncio.run(_everything(scene, seconds, report))
         _check_metrics(scene, _requests(url) - quiet, report)
         asyncio.run(_leave(scene, report))
-        code = process.wait(60)
+        code = server.process.wait(60)
         if code:
             report.faults.append(f"left with {code}")
         if "do not leave are killed" in scene.log():

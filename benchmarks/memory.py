@@ -35,8 +35,8 @@ from scipy.stats import linregress  # type: ignore[import-untyped]
 from scipy.stats import t as student
 
 from benchmarks.mixed import Ask, asks
-from benchmarks.servers import HOST, family, started
-from benchmarks.serving import an_hour_later
+from benchmarks.servers import HOST, family, running
+from benchmarks.workload import an_hour_later
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from service.settings import DEMO_BUNDLES
@@ -108,9 +108,9 @@ def main() -> None:
     if arguments.workers is not None:
         words += ["--workers", str(arguments.workers)]
     what = asks(Bundle.open(arguments.bundle), CASES, seed=0)
-    with started(words) as (port, process):
-        load = Load(port, what, random.Random(0), Counter(), count())
-        readings, warm = asyncio.run(_measure(load, process.pid, arguments))
+    with running(words) as server:
+        load = Load(server.port, what, random.Random(0), Counter(), count())
+        readings, warm = asyncio.run(_measure(load, server.process.pid, arguments))
     slope, reach = slope_of(readings[warm:])
     held = np.mean([each.total for each in readings[warm:]])
     said = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.serving import workload
+from benchmarks.workload import workload
 from lanistr.bundle import Bundle
 
 TOLERANCE = 1e-4
