@@ -91,18 +91,17 @@ def chaos(work: Path, seconds: float, seed: int, options: Sequence[str] = ()) ->
     words += ["--audit", str(audit), "--body-seconds", str(BODY_SECONDS), *options]
     words += ["--idle-seconds", "60"]  # far more than clients keep a connection: none is lost so
     with (work / "log.txt").open("wb") as log, running(words, log=log) as server:
-        url = f"http://{HOST}:{server.port}"
+        port, process = server.port, server.process
+        url = f"http://{HOST}:{port}"
         known = Known(url, asks(Bundle.open(bundles / versions[0]), CASES, seed), versions)
         assert known.told_apart(versions), "the versions answer alike"
         quiet = _requests(url)
-        scene = Scene(
-            work, server.port, server.process, known, versions, random.Random(seed), PLACES
-        )
+        scene = Scene(work, port, process, known, versions, random.Random(seed), PLACES)
         report = Report()
         asyncio.run(_everything(scene, seconds, report))
         _check_metrics(scene, _requests(url) - quiet, report)
         asyncio.run(_leave(scene, report))
-        code = server.process.wait(60)
+        code = process.wait(60)
         if code:
             report.faults.append(f"left with {code}")
         if "do not leave are killed" in scene.log():

@@ -23,7 +23,7 @@ class Server:
 
     Attributes:
         port: of it.
-        process: its first one.
+        process: the first of its processes.
     """
 
     port: int
@@ -31,7 +31,7 @@ class Server:
 
     def peak_bytes(self) -> int:
         """Return the most memory that its processes had, each at its own worst moment."""
-        return sum(map(_peak, family(self.process.pid)))
+        return sum(_peak(each) for each in family(self.process.pid))
 
 
 @contextmanager
@@ -58,21 +58,20 @@ def running(
             time.sleep(0.2)
         yield Server(port, process)
     finally:
-        begun = family(process.pid)
+        started = family(process.pid)
         process.terminate()
         process.wait()
-        for each in begun[1:]:  # some leave them behind
+        for each in started[1:]:  # left behind by some
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
 
 
 def family(process: int) -> list[int]:
     """Return a process and all that it began, and they in turn, by their ids."""
+    parents = {each: _said(each, "PPid") for each in _all()}
     found = [process]
-    for each in found:
-        for thread in Path(f"/proc/{each}/task").glob("*"):
-            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
-                found += map(int, (thread / "children").read_text().split())
+    for parent in found:  # which grows meanwhile
+        found += [each for each, of in parents.items() if of == parent]
     return found
 
 
@@ -83,9 +82,19 @@ def _ready(port: int) -> bool:
         return False
 
 
+def _all() -> list[int]:
+    return [int(each.name) for each in Path("/proc").glob("[0-9]*")]
+
+
 def _peak(process: int) -> int:
-    with suppress(FileNotFoundError, ProcessLookupError):
+    return _said(process, "VmHWM") * 1024
+
+
+def _said(process: int, field: str) -> int:
+    """Return a number that the system says of a process; 0 where it has gone."""
+    with suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value.split()[0])
     return 0
