@@ -57,11 +57,9 @@ def as_sent(stay: Sample) -> dict[str, Any]:
 
 
 def an_hour_later(record: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """Return the same case with a measurement more, another for each number, if it has a series."""
-    if series := record.get("timeseries"):
-        more = {"hours": 47.9, "heart_rate": round(60 + number / 10_000, 4)}
-        return {**record, "timeseries": [*series, more]}
-    return dict(record)
+    """Return the same case with a measurement more, another for each number."""
+    more = {"hours": 47.9, "heart_rate": round(60 + number / 10_000, 4)}
+    return {**record, "timeseries": [*record.get("timeseries", []), more]}
 
 
 def broken(record: Mapping[str, Any]) -> dict[str, Any]:
