@@ -47,6 +47,7 @@ def test_a_case_an_hour_later_differs_in_its_series_alone(bundle):
     assert {name: each for name, each in later[0].items() if name != "timeseries"} == {
         name: each for name, each in record.items() if name != "timeseries"
     }
+    assert len(an_hour_later({"text": "a"}, 1)["timeseries"]) == 1
 
 
 def test_a_broken_picture_is_a_picture_cut_off(bundle):
