@@ -151,7 +151,7 @@ def test_a_number_in_words_that_is_not_finite(refused):
     refused(422, "not_finite", json={"tabular": {"age": "nan"}})
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b'{"text": "a"', b"\xff", b'{"a": 1,}', b"text=a"])
+@pytest.mark.parametrize("body", [b"", b"{", b'{"text": "a"', b'{"a": 1,}', b"text=a"])
 def test_a_body_that_is_not_json(refused, body):
     problem = refused(400, "not_json", content=body, headers=JSON)
     assert "line 1, column" in problem["detail"]
