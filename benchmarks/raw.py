@@ -4,7 +4,6 @@ No HTTP, no preprocessing in the time, no padding, no cache; one process, with a
 the service gives a graph.
 """
 
-import argparse
 import base64
 import json
 import subprocess
@@ -19,6 +18,7 @@ from benchmarks.load import Load
 from benchmarks.servers.model import CORES
 from benchmarks.workload import an_hour_later, workload
 from lanistr.bundle import Bundle
+from lanistr.command import CommandParser
 from lanistr.issues import IssueLog
 from lanistr.preprocess import read_record
 from service.engine.backends.onnx import OnnxBackend
@@ -66,7 +66,9 @@ class Raw:
 
 def main() -> None:
     """Run the cases that standard input names, a list of `Asked` a line."""
-    parser = argparse.ArgumentParser()
+    parser = CommandParser(
+        prog="python -m benchmarks.raw", description="Run cases that others name."
+    )
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--precision")
     parser.add_argument("--cases", type=int)
