@@ -71,11 +71,15 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
             listener.bind(str(addresses[-1]))
             listener.listen(_BACKLOG)
             told = Child(folder=folder, runner=i)
-            runners.append(_Process(_RUNNER, f"runner {i}", listener, arguments, told))
+            runners.append(
+                _Process(_RUNNER, f"runner {i}", listener, arguments, told, decisive=True)
+            )
         front_ends = []
         for i, each in enumerate(sockets):
             told = Child(folder=folder, runners=tuple(addresses), announces=not i)
-            front_ends.append(_Process(_FRONT_END, f"front end {i}", each, arguments, told))
+            front_ends.append(
+                _Process(_FRONT_END, f"front end {i}", each, arguments, told, decisive=not i)
+            )
         code = asyncio.run(_run(runners, front_ends, settings.drain_seconds + _PATIENCE))
     if code:
         sys.exit(code)
@@ -91,6 +95,7 @@ class _Process:
         listener: the socket that it listens on, which outlives it.
         arguments: of its command line.
         child: what it is told besides; its descriptors are filled in here.
+        decisive: whether there is no service if it never was up.
     """
 
     def __init__(
@@ -100,6 +105,8 @@ class _Process:
         listener: socket.socket,
         arguments: Sequence[str],
         child: Child,
+        *,
+        decisive: bool,
     ) -> None:
         self._command = [
             sys.executable, *(f"-W{each}" for each in sys.warnoptions), "-m", module, *arguments
@@ -107,6 +114,7 @@ class _Process:
         self._name = name
         self._listener = listener
         self._child = child
+        self._decisive = decisive
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
         self._leaving = asyncio.Event()
@@ -115,13 +123,13 @@ class _Process:
         """Whether it was ever ready."""
 
     async def keep(self) -> int:
-        """Keep it alive; return its exit code where it was never up, 0 where it was let go."""
+        """Keep it alive; return 0 when let go, its exit code where that decides the start."""
         pause = _PAUSE
         while not self._leaving.is_set():
             code, lasted = await self._live()
             if self._leaving.is_set():
                 break
-            if not self.up.is_set():
+            if self._decisive and not self.up.is_set():
                 return code if code > 0 else 1
             _log.error("the %s ended with %d and is started again", self._name, code)
             pause = _PAUSE if lasted > _LASTS else min(2 * pause, _LONGEST_PAUSE)
@@ -196,7 +204,7 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
     loop.add_signal_handler(signal.SIGHUP, pass_on)
     stop = asyncio.create_task(stopping.wait())
     kept: list[asyncio.Task[int]] = []
-    for each in (*runners, *front_ends):
+    for each in (*runners, front_ends[0]):
         kept.append(asyncio.create_task(each.keep()))
         up = asyncio.create_task(each.up.wait())
         await asyncio.wait((stop, up, *kept), return_when=asyncio.FIRST_COMPLETED)
@@ -204,6 +212,7 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
         if stopping.is_set() or any(each.done() for each in kept):
             break
     else:
+        kept += [asyncio.create_task(each.keep()) for each in front_ends[1:]]
         await asyncio.wait((stop, *kept), return_when=asyncio.FIRST_COMPLETED)
     code = max((each.result() for each in kept if each.done()), default=0)
     stop.cancel()
