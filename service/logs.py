@@ -1,6 +1,7 @@
 """Lines of the log: for people, or one JSON object a line."""
 
 import logging
+import traceback
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -22,6 +23,16 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             said["exception"] = self.formatException(record.exc_info)
         return orjson.dumps(said, default=str).decode()
+
+
+def place_of(error: Exception) -> str:
+    """Say of which type an error is, and where it was raised.
+
+    Its message may quote what was sent; type and place do not.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
+    return f"{type(error).__name__} at {places}"
 
 
 def set_up(form: Literal["text", "json"]) -> None:

@@ -6,7 +6,6 @@ Source: RFC 9457.
 
 import logging
 import math
-import traceback
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +27,7 @@ from service.api.options import Options, accepted
 from service.engine.admission import TooBusyError
 from service.engine.predictor import UnusableRecordError
 from service.engine.remote import RunnerLostError
+from service.logs import place_of
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -136,10 +136,7 @@ def of_error(name: str, error: Exception) -> schemas.Problem:
         return _of(name, error.error, error.issues)
     if isinstance(error, LanistrError):
         return _of(name, error)
-    # The message of an exception may quote what was sent; its type and place do not.
-    frames = traceback.extract_tb(error.__traceback__)
-    places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
-    _log.error("request %s: %s at %s", name, type(error).__name__, places)
+    _log.error("request %s: %s", name, place_of(error))
     detail = "this is a fault of the service; its log says more under the request's id"
     return describe(name, "internal", detail)
 

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -147,10 +146,7 @@ class _Session:
         try:
             outcome = await self._engine.submit(read_job(message, self._memory))
         except Exception as exc:
-            # The message of an exception may quote what was sent; its type and place do not.
-            frames = traceback.extract_tb(exc.__traceback__)
-            places = " < ".join(f"{each.filename}:{each.lineno}" for each in reversed(frames))
-            _log.error("a case failed: %s at %s", type(exc).__name__, places)
+            _log.error("a case failed: %s", logs.place_of(exc))
             return {"error": type(exc).__name__}
         write_result(outcome.result, message, self._memory)
         spent = {"queue_ms": outcome.queue_ms, "inference_ms": outcome.inference_ms}
