@@ -1,6 +1,6 @@
 """Whether the service lives and whether it takes requests."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import JSONResponse
 
 from service.api.keys import OPEN
@@ -24,11 +24,17 @@ async def healthz() -> Health:
 )
 async def readyz(request: Request) -> JSONResponse:
     """Say whether the models are loaded and warm."""
-    status: str = request.app.state.status
-    audit: AuditLog | None = request.app.state.audit
-    if status == "ready" and not request.app.state.models.available:
-        status = "runner_lost"
-    if status == "ready" and audit is not None and not audit.available:
-        status = "audit_unavailable"
+    status = status_of(request.app)
     readiness = Readiness(status=status, tasks=list(request.app.state.models))
     return JSONResponse(readiness.model_dump(), 200 if status == "ready" else 503)
+
+
+def status_of(app: FastAPI) -> str:
+    """Return "ready", or what keeps an application from answering."""
+    status: str = app.state.status
+    audit: AuditLog | None = app.state.audit
+    if status == "ready" and not app.state.models.available:
+        return "runner_lost"
+    if status == "ready" and audit is not None and not audit.available:
+        return "audit_unavailable"
+    return status

@@ -26,6 +26,7 @@ from service.api.access import request_id
 from service.api.batch import answer_all
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
+from service.api.health import status_of
 from service.api.keys import OPEN
 from service.api.options import Options, accepted
 from service.api.problems import IN_DOCUMENT, ClientLeftError, headers_of, of_error, respond
@@ -79,7 +80,7 @@ async def live() -> schemas.Live:
 )
 async def ready(request: Request) -> JSONResponse:
     """Say whether the models are loaded and warm."""
-    now = request.app.state.status == "ready"
+    now = status_of(request.app) == "ready"
     return JSONResponse({"ready": now}, 200 if now else 503)
 
 
@@ -137,7 +138,7 @@ async def model_version(request: Request, predictor: Versioned) -> schemas.Model
 @router.get("/models/{name}/ready", response_model=schemas.ModelReady)
 async def model_ready(request: Request, predictor: Named) -> JSONResponse:
     """Say whether a model answers."""
-    now = request.app.state.status == "ready"
+    now = status_of(request.app) == "ready"
     return JSONResponse({"name": predictor.bundle.task.name, "ready": now}, 200 if now else 503)
 
 

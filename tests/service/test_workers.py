@@ -155,6 +155,7 @@ def test_readyz_says_that_there_is_no_runner(start_server):
             "the loss",
         )
         assert said[-1].json()["status"] == "runner_lost"
+        assert httpx.get(f"{server.url}/v2/health/ready").json() == {"ready": False}
         assert httpx.get(f"{server.url}/healthz").status_code == 200
         wait_for(lambda: ready(server), "the next runner")
 
