@@ -78,9 +78,7 @@ def main() -> None:
     backend = OnnxBackend(bundle, "cpu", arguments.precision, CORES)
     keys = RowKeys(bundle.manifest.version, backend.build.name)
     cost = Cost(backend.build.graphs)
-    runner = Runner(
-        backend, cost, TokenCache(0), width=bundle.manifest.width, budget=1, together=()
-    )
+    runner = Runner(backend, cost, TokenCache(0), budget=1, paces={})
 
     @cache
     def job(which: int, number: int | None) -> Job:

@@ -1,49 +1,124 @@
-"""Whether a graph does several rows quicker together than one by one: measured, not assumed.
+"""What is run together: what was measured to be done sooner so, padded where padding is cheaper.
 
-On a CPU a large model gains nothing from company, and a tiny one much of its time; on a GPU both
-gain. Source: spec/export_and_serving.md, "onnxruntime in a server".
+A run of a graph takes some time for being run at all, and some for every token, that stand for
+nothing included. On a CPU a large model gains nothing from company, and a tiny one much of its
+time; on a GPU both gain, so much that a short note may well stand beside a longer one. Source:
+spec/export_and_serving.md, "onnxruntime in a server".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 
-from lanistr.manifest import FUSION, Graph
+from lanistr.batch import Arrays
+from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
-from service.engine.backends.backend import TRIED_LENGTH, Backend, ones, seconds_of
+from service.engine.backends.backend import TRIED_LENGTH, Backend, Tokens, ones, seconds_of
+from service.engine.cost import Cost
 
 _ROWS = 4
+"""Rows that are tried at first, and times as many after that."""
+
 _GAIN = 0.9
 """Share of the time one by one below which company pays: less is noise."""
 
+_SEEN = 2
+"""Times the seconds of one row that so many must take for what a row costs to be seen."""
 
-def paying(backend: Backend, width: int, longest: int) -> frozenset[str]:
-    """Return the graphs that several rows are to be given to at once: modalities, and `fusion`.
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a graph takes.
+
+    Attributes:
+        call: seconds for being run at all.
+        token: seconds for every token of every row, padding included.
+    """
+
+    call: float
+    token: float
+
+    def batches(self, lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+        """Yield the positions of rows to be run together, all of them in the shortest time.
+
+        Args:
+            lengths: tokens of each row; those run together are padded to the longest of them.
+            most: tokens of a run, but for a single longer row.
+        """
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
+        alike = [list(rows) for _, rows in groupby(order, key=lengths.__getitem__)]
+        # The shortest times of the lengths up to each, and where the last of their batches begins.
+        seconds, begins = [0.0], [0]
+        for end in range(1, len(alike) + 1):
+            longest, rows = lengths[alike[end - 1][0]], 0
+            ways = []
+            for begin in reversed(range(end)):
+                rows += len(alike[begin])
+                ways.append((seconds[begin] + self.call + self.token * rows * longest, begin))
+            shortest, begin = min(ways)
+            seconds.append(shortest)
+            begins.append(begin)
+        end = len(alike)
+        while end:
+            batch = [i for rows in alike[begins[end] : end] for i in rows]
+            size = max(1, most // max(1, lengths[batch[-1]]))
+            yield from (batch[start : start + size] for start in range(0, len(batch), size))
+            end = begins[end]
+
+
+def measure(
+    backend: Backend, cost: Cost, *, width: int, longest: int, most: int
+) -> Mapping[str, Pace]:
+    """Return the pace of the graphs that do several rows sooner together: modalities and `fusion`.
 
     Args:
         backend: ready to run; not used otherwise meanwhile.
+        cost: of rows, in tokens.
         width: D.
         longest: words that the model takes at most.
+        most: tokens of a run.
     """
-    graphs = backend.build.graphs
     if backend.build.alone:
-        return frozenset()
-    length = min(TRIED_LENGTH, longest)
-    return frozenset(
-        name for name, graph in graphs.items() if _pays(backend, name, graph, width, length)
-    )
-
-
-def _pays(backend: Backend, name: str, graph: Graph, width: int, length: int) -> bool:
-    seconds: dict[int, float] = {}
-    run: Callable[[], object]
-    for rows in (1, _ROWS):
+        return {}
+    found: dict[str, Pace] = {}
+    for name, graph in backend.build.graphs.items():
+        length = min(TRIED_LENGTH, longest)
+        run: Callable[[int], object]
         if name == FUSION:
-            shape = (rows, length, width)
-            tokens = np.zeros(shape, np.float32)
-            run = partial(backend.fuse, tokens, np.ones(shape[:2], np.bool_))
+            case = [backend.place(np.zeros((length, width), np.float32))]
+            run = partial(_fuse, backend, case)
         else:
-            run = partial(backend.encode, Modality(name), ones(graph, rows, length))
-        seconds[rows] = seconds_of(run)
-    return seconds[_ROWS] < _GAIN * _ROWS * seconds[1]
+            modality, row = Modality(name), ones(graph, 1, length)
+            run = partial(_encode, backend, modality, row)
+            length = cost.row(modality, {each: array[0] for each, array in row.items()})
+        if pace := _pace(run, length, most):
+            found[name] = pace
+    return found
+
+
+def _fuse(backend: Backend, case: Sequence[Tokens], rows: int) -> object:
+    return backend.fuse([case] * rows)
+
+
+def _encode(backend: Backend, modality: Modality, row: Arrays, rows: int) -> object:
+    return backend.encode(modality, {name: each.repeat(rows, axis=0) for name, each in row.items()})
+
+
+def _pace(run: Callable[[int], object], length: int, most: int) -> Pace | None:
+    """Return the pace of a graph, that so many rows can be given to; None: company does not pay."""
+
+    def seconds(rows: int) -> float:
+        return seconds_of(partial(run, rows))
+
+    alone, rows = seconds(1), _ROWS
+    together = seconds(rows)
+    if together >= _GAIN * rows * alone:
+        return None
+    while together < _SEEN * alone and rows * _ROWS * length <= most:
+        rows *= _ROWS
+        together = seconds(rows)
+    a_row = max(0.0, together - alone) / (rows - 1)
+    return Pace(call=max(0.0, alone - a_row), token=a_row / length)

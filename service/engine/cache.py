@@ -1,5 +1,7 @@
 """What encoders returned, kept for the next case that brings the same note, picture, row or series.
 
+It stays where the graphs run: what a GPU encoded takes of the GPU's memory.
+
 A stay scored again with one more hour of vitals costs the small encoder and the fusion only.
 """
 
@@ -11,7 +13,7 @@ from cachetools import LRUCache
 
 from lanistr.batch import Arrays, Features
 from lanistr.modalities import Modality
-from service.engine.backends import Floats
+from service.engine.backends import Tokens
 from service.metrics import Metrics
 
 Key = bytes
@@ -55,7 +57,7 @@ class TokenCache:
     """
 
     def __init__(self, limit: int, metrics: Metrics | None = None) -> None:
-        self._held: LRUCache[Key, Floats] = LRUCache(limit, getsizeof=lambda each: each.nbytes)
+        self._held: LRUCache[Key, Tokens] = LRUCache(limit, getsizeof=lambda each: each.nbytes)
         self._metrics = metrics or Metrics()
         self._metrics.cache_limit_bytes.set(limit)
         self._lock = threading.Lock()
@@ -65,19 +67,17 @@ class TokenCache:
         with self._lock:
             return key in self._held
 
-    def get(self, modality: Modality, key: Key) -> Floats | None:
+    def get(self, modality: Modality, key: Key) -> Tokens | None:
         """Return tokens (N, D), which must not be changed; None if they are not there."""
         with self._lock:
             found = self._held.get(key)
         self._metrics.cache_rows.labels(modality, "miss" if found is None else "hit").inc()
         return found
 
-    def put(self, key: Key, tokens: Floats) -> None:
+    def put(self, key: Key, tokens: Tokens) -> None:
         """Hold tokens (N, D), unless they alone are more than all that may be held."""
         if tokens.nbytes > self._held.maxsize:
             return
-        own = tokens if tokens.base is None else tokens.copy()  # not the batch that they are of
-        own.flags.writeable = False
         with self._lock:
-            self._held[key] = own
+            self._held[key] = tokens
             self._metrics.cache_bytes.set(self._held.currsize)

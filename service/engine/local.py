@@ -3,7 +3,7 @@
 from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
 from service.engine.backends import Backend, open_backend
-from service.engine.batching import paying
+from service.engine.batching import measure
 from service.engine.cache import TokenCache
 from service.engine.cost import Cost
 from service.engine.runner import Job, Result, Runner
@@ -39,20 +39,20 @@ class LocalEngine(Scheduler[Job, Result]):
         self.device = " and ".join(dict.fromkeys(each.device for each in backends))
         width, sizes = bundle.manifest.width, bundle.preprocessor.dimensions()
         words = sizes.get(Modality.TEXT, {}).get("max_tokens", 1)
-        noted, budget = metrics.task(bundle.task.name), settings.batch_tokens
-        runners = [
-            Runner(
-                each,
-                Cost(self.build.graphs),
-                cache,
-                width=width,
-                budget=budget,
-                together=paying(each, width, words),
-                metrics=noted,
-            )
-            for each in backends
-        ]
-        super().__init__(runners, runners[0].cost, budget=budget, metrics=noted)
+        cost, noted, budget = (
+            Cost(self.build.graphs),
+            metrics.task(bundle.task.name),
+            settings.batch_tokens,
+        )
+        runners = []
+        for each in backends:
+            paces = measure(each, cost, width=width, longest=words, most=budget)
+            runner = Runner(each, cost, cache, budget=budget, paces=paces, metrics=noted)
+            runners += [runner] * each.ahead
+        # Its tokens are spread over all graphs, each of which is run with so many.
+        super().__init__(
+            runners, runner.cost, budget=budget * len(self.build.graphs), metrics=noted
+        )
 
 
 def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:

@@ -1,22 +1,22 @@
 """Several cases at once through the graphs: only what is present, only what is alike together.
 
-Shapes: R row of one modality, N token, D width, B case or coalition, C output of the head.
+Shapes: N token, D width, C output of the head.
 
-Padding is paid for, so rows are run together where their shapes are equal and cases where their
-tokens are equally many: nothing is padded. Equal rows are encoded once, and not at all where the
-cache has their tokens.
+Padding is paid for: rows, and the cases that are fused, are padded only where that was measured to
+cost less than another run (`service.engine.batching`). Equal rows are encoded once, and not at all
+where the cache has their tokens.
 """
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-
-import numpy as np
 
 from lanistr.batch import Arrays, Features, stack
 from lanistr.importance import Subset, subsets
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
-from service.engine.backends import Backend, Floats
+from service.engine.backends import Backend, Floats, Tokens
+from service.engine.batching import Pace
 from service.engine.cache import Key, TokenCache
 from service.engine.cost import Cost
 from service.metrics import Metrics, TaskMetrics
@@ -64,9 +64,8 @@ class Runner:
         backend: the graphs.
         cost: of rows, in tokens.
         cache: of what was encoded.
-        width: D.
         budget: tokens that one run of a graph may take.
-        together: the graphs that are given several rows at once; the others get one by one.
+        paces: of the graphs that are given several rows at once; the others get one by one.
         metrics: where runs of graphs are noted.
     """
 
@@ -76,18 +75,16 @@ class Runner:
         cost: Cost,
         cache: TokenCache,
         *,
-        width: int,
         budget: int,
-        together: Collection[str],
+        paces: Mapping[str, Pace],
         metrics: TaskMetrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics().task("")
         self._backend = backend
         self._cost = cost
         self._cache = cache
-        self._width = width
         self._budget = budget
-        self._together = together
+        self._paces = paces
 
     def cost(self, job: Job) -> int:
         """Return what a job costs now, in tokens encoded and fused; those held cost nothing."""
@@ -101,7 +98,7 @@ class Runner:
         fused = iter(
             self._fuse(
                 [
-                    self._sequence(case, subset)
+                    [case[each] for each in Modality if each in subset]
                     for case, subsets_ in zip(cases, wanted, strict=True)
                     for subset in subsets_
                 ]
@@ -114,9 +111,9 @@ class Runner:
             results.append(Result(output, embedding, {s: out for s, (out, _) in each.items()}))
         return results
 
-    def _encode(self, jobs: Sequence[Job]) -> list[dict[Modality, Floats]]:
+    def _encode(self, jobs: Sequence[Job]) -> list[dict[Modality, Tokens]]:
         """Return by job and modality the tokens (N, D), averaged over the rows of a case."""
-        encoded: list[dict[Modality, Floats]] = [{} for _ in jobs]
+        encoded: list[dict[Modality, Tokens]] = [{} for _ in jobs]
         for modality in Modality:
             rows = {
                 key: row
@@ -131,51 +128,41 @@ class Runner:
             for job, own in zip(jobs, encoded, strict=True):
                 if keys := job.keys.get(modality, ()):
                     found = [tokens[key] for key in keys]
-                    own[modality] = found[0] if len(found) == 1 else np.mean(found, axis=0)
+                    own[modality] = found[0] if len(found) == 1 else self._backend.average(found)
         return encoded
 
-    def _tokens(self, modality: Modality, rows: Mapping[Key, Arrays]) -> dict[Key, Floats]:
+    def _tokens(self, modality: Modality, rows: Mapping[Key, Arrays]) -> dict[Key, Tokens]:
         """Return the tokens (N, D) of each row."""
         held = {key: self._cache.get(modality, key) for key in rows}
         tokens = {key: found for key, found in held.items() if found is not None}
         wanted = [key for key in rows if key not in tokens]
-        shapes = [tuple(array.shape for array in rows[key].values()) for key in wanted]
-        costs = [self._cost.row(modality, rows[key]) for key in wanted]
-        for positions in self._alike(modality, shapes, costs):
-            keys = [wanted[i] for i in positions]
-            tokens_run = sum(costs[i] for i in positions)
-            with self._metrics.graph(modality, len(keys), tokens_run):
+        lengths = [self._cost.row(modality, rows[key]) for key in wanted]
+        for batch in self._batches(modality, lengths):
+            keys = [wanted[i] for i in batch]
+            with self._noted(modality, [lengths[i] for i in batch]):
                 encoded = self._backend.encode(modality, stack([rows[key] for key in keys]))
             for key, found in zip(keys, encoded, strict=True):
                 tokens[key] = found
                 self._cache.put(key, found)
         return tokens
 
-    def _sequence(self, case: Mapping[Modality, Floats], subset: Subset) -> Floats:
-        """Lay the tokens of the chosen modalities side by side, in canonical order: (N, D)."""
-        chosen = [case[each] for each in Modality if each in subset]
-        return np.concatenate([np.empty((0, self._width), np.float32), *chosen])
-
-    def _fuse(self, sequences: Sequence[Floats]) -> list[tuple[Floats, Floats]]:
-        """Return output (C,) and embedding (D,) of each sequence (N, D)."""
+    def _fuse(self, cases: Sequence[Sequence[Tokens]]) -> list[tuple[Floats, Floats]]:
+        """Return output (C,) and embedding (D,) of each case, whose tokens stand in pieces."""
         fused: dict[int, tuple[Floats, Floats]] = {}
-        lengths = [len(each) for each in sequences]
-        for alike in self._alike(FUSION, lengths, lengths):
-            tokens = np.stack([sequences[i] for i in alike])
-            with self._metrics.graph(FUSION, len(alike), sum(lengths[i] for i in alike)):
-                outputs = self._backend.fuse(tokens, np.ones(tokens.shape[:2], np.bool_))
-            fused.update(zip(alike, zip(*outputs, strict=True), strict=True))
-        return [fused[i] for i in range(len(sequences))]
+        lengths = [sum(map(len, case)) for case in cases]
+        for batch in self._batches(FUSION, lengths):
+            with self._noted(FUSION, [lengths[i] for i in batch]):
+                outputs = self._backend.fuse([cases[i] for i in batch])
+            fused.update(zip(batch, zip(*outputs, strict=True), strict=True))
+        return [fused[i] for i in range(len(cases))]
 
-    def _alike(
-        self, graph: str, kinds: Sequence[Hashable], costs: Sequence[int]
-    ) -> Iterator[list[int]]:
-        """Yield positions of one kind, no more at once than pays and the budget allows."""
-        groups: dict[Hashable, list[int]] = {}
-        for i, kind in enumerate(kinds):
-            groups.setdefault(kind, []).append(i)
-        for group in groups.values():
-            size = max(1, self._budget // max(1, *(costs[i] for i in group)))
-            size = size if graph in self._together else 1
-            for start in range(0, len(group), size):
-                yield group[start : start + size]
+    def _batches(self, graph: str, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Yield positions of what is run together."""
+        if pace := self._paces.get(graph):
+            return pace.batches(lengths, self._budget)
+        return iter([i] for i in range(len(lengths)))
+
+    def _noted(self, graph: str, lengths: Sequence[int]) -> AbstractContextManager[None]:
+        tokens = sum(lengths)
+        padding = len(lengths) * max(lengths) - tokens
+        return self._metrics.graph(graph, len(lengths), tokens, padding)

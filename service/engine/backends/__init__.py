@@ -6,9 +6,9 @@ from typing import Literal
 from lanistr.bundle import Bundle
 from lanistr.errors import ConfigError
 from lanistr.manifest import Precision
-from service.engine.backends.backend import Backend, Floats
+from service.engine.backends.backend import Backend, Floats, Tokens
 
-__all__ = ["Backend", "BackendName", "Floats", "open_backend"]
+__all__ = ["Backend", "BackendName", "Floats", "Tokens", "open_backend"]
 
 BackendName = Literal["onnx", "torch"]
 

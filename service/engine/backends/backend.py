@@ -1,6 +1,7 @@
 """What the engine asks of a backend, and what is asked of each before it serves."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -20,6 +21,13 @@ _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
 
+Tokens = Any
+"""What an encoder makes of a row, (N, D) float32: an array that has `nbytes`, where the graphs run.
+
+Nobody but its backend looks into it; whoever holds it holds no other row's memory.
+"""
+
+
 class Backend(Protocol):
     """The graphs of one bundle on one device, ready to run from any thread."""
 
@@ -27,28 +35,38 @@ class Backend(Protocol):
     """The graphs as the bundle's manifest has them."""
 
     @property
+    def ahead(self) -> int:
+        """Threads that may well call it at once: one makes inputs ready while another's run."""
+
+    @property
     def device(self) -> str:
         """Where the graphs run, for people."""
 
-    def encode(self, modality: Modality, arrays: Arrays) -> Floats:
-        """Return the projected tokens (R, N, D) of R rows, see `lanistr.batch` for the arrays."""
+    def encode(self, modality: Modality, arrays: Arrays) -> list[Tokens]:
+        """Return the projected tokens of R rows, see `lanistr.batch` for the arrays."""
 
-    def fuse(self, tokens: Floats, mask: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Fuse cases.
+    def average(self, rows: Sequence[Tokens]) -> Tokens:
+        """Return the mean of several rows' tokens, of which all have equally many."""
+
+    def fuse(self, cases: Sequence[Sequence[Tokens]]) -> tuple[Floats, Floats]:
+        """Fuse cases, padded to the longest of them.
 
         Args:
-            tokens: (B, N, D) float32; N may be 0.
-            mask: (B, N) bool, true for a token that is there.
+            cases: B of them, each of any number of tokens, also none, in pieces.
 
         Returns:
             the head's outputs (B, C) and the embeddings (B, D).
         """
 
+    def place(self, tokens: Floats) -> Tokens:
+        """Return tokens (N, D) as an encoder would have made them."""
+
 
 TRIED_LENGTH = 128
 """Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
 
-_TURNS = 3
+_TURNS = 5
+"""So many that a GPU has recorded what it is asked for before the last of them."""
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -72,6 +90,20 @@ def ones(graph: Graph, rows: int, length: int) -> dict[str, NDArray[Any]]:
     }
 
 
+def words_of(graph: Graph, arrays: Arrays) -> list[int]:
+    """Return how many of the tokens that an encoder returns of each row stand for something.
+
+    Args:
+        graph: the encoder.
+        arrays: what it is given.
+    """
+    tokens, rows = graph.outputs["tokens"].shape[1], len(next(iter(arrays.values())))
+    if isinstance(tokens, int):
+        return [tokens] * rows
+    words: list[int] = arrays["attention_mask"].sum(axis=1).tolist()
+    return words
+
+
 def try_graphs(backend: Backend, bundle: Bundle) -> None:
     """Run every graph once: better now than in the first request.
 
@@ -83,14 +115,15 @@ def try_graphs(backend: Backend, bundle: Bundle) -> None:
         source = str(bundle.folder / graphs[modality].file)
         for length in _TRIED_LENGTHS:
             with blamed(source, FAILS):
-                tokens = backend.encode(modality, ones(graphs[modality], 1, length))
-            if tokens.ndim != 3 or tokens.shape[2] != width or not np.isfinite(tokens).all():
-                raise unfit(source, "tokens", tokens.shape, f"(R, N, {width})")
+                (tokens,) = backend.encode(modality, ones(graphs[modality], 1, length))
+            shape = tuple(tokens.shape)
+            if len(shape) != 2 or shape[1] != width or not isfinite(tokens.sum()):
+                raise unfit(source, "tokens", shape, f"(N, {width})")
     source = str(bundle.folder / graphs[FUSION].file)
     wanted = (1, bundle.task.label.outputs)
     for n in (0, *_TRIED_LENGTHS):
         with blamed(source, FAILS):
-            output, _ = backend.fuse(np.ones((1, n, width), np.float32), np.ones((1, n), np.bool_))
+            output, _ = backend.fuse([[backend.place(np.ones((n, width), np.float32))]])
         if output.shape != wanted or not np.isfinite(output).all():
             raise unfit(source, f"output of {n} tokens", output.shape, wanted)
 

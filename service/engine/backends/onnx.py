@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
@@ -23,10 +22,12 @@ from service.engine.backends.backend import (
     FAILS,
     TRIED_LENGTH,
     Floats,
+    Tokens,
     no_device,
     ones,
     seconds_of,
     try_graphs,
+    words_of,
 )
 from service.engine.backends.choice import choose_build
 
@@ -80,6 +81,11 @@ class OnnxBackend:
         try_graphs(self, bundle)
 
     @property
+    def ahead(self) -> int:
+        """See `Backend.ahead`."""
+        return 2 if self._kind == "cuda" else 1
+
+    @property
     def _on_gpu(self) -> bool:
         return all(each.get_providers()[0] == _GPU for each in self._sessions.values())
 
@@ -88,16 +94,33 @@ class OnnxBackend:
         """See `Backend.device`."""
         return f"GPU {self._number}" if self._kind == "cuda" else "CPU"
 
-    def encode(self, modality: Modality, arrays: Arrays) -> Floats:
+    def encode(self, modality: Modality, arrays: Arrays) -> list[Tokens]:
         """See `Backend.encode`."""
         (tokens,) = self._run(modality, arrays, ["tokens"])
-        return np.asarray(tokens, dtype=np.float32)
+        words = words_of(self.build.graphs[modality], arrays)
+        return [each[:n].copy() for each, n in zip(tokens, words, strict=True)]
 
-    def fuse(self, tokens: Floats, mask: NDArray[Any]) -> tuple[Floats, Floats]:
+    def average(self, rows: Sequence[Tokens]) -> Tokens:
+        """See `Backend.average`."""
+        return np.mean(rows, axis=0)
+
+    def fuse(self, cases: Sequence[Sequence[Tokens]]) -> tuple[Floats, Floats]:
         """See `Backend.fuse`."""
+        lengths = [sum(map(len, pieces)) for pieces in cases]
+        tokens = np.zeros((len(cases), max(lengths), self._bundle.manifest.width), np.float32)
+        mask = np.arange(max(lengths)) < np.array(lengths)[:, None]
+        for case, pieces in zip(tokens, cases, strict=True):
+            end = 0
+            for each in pieces:
+                case[end : end + len(each)] = each
+                end += len(each)
         inputs = {"tokens": tokens, "mask": mask}
         output, embedding = self._run(FUSION, inputs, ["output", "embedding"])
         return np.asarray(output, np.float32), np.asarray(embedding, np.float32)
+
+    def place(self, tokens: Floats) -> Tokens:
+        """See `Backend.place`."""
+        return tokens
 
     def _run(self, name: str, inputs: Arrays, outputs: Sequence[str]) -> Sequence[Any]:
         session = self._sessions[name]

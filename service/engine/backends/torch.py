@@ -7,26 +7,31 @@ Both are set right once, when it is loaded. Sizes, which it reckons with in tens
 stay on the host: read from a GPU they would make it wait, and could not be recorded.
 
 On a GPU a small model spends its time asking for one operation after the other. A shape of inputs
-that comes again is therefore recorded as a CUDA graph, and asked for as a whole from then on.
+that comes again is therefore recorded as a CUDA graph, and asked for as a whole from then on. What
+encoders make stays on the GPU until it is fused.
 """
 
 import io
 import logging
+import sys
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Precision, blamed
+from lanistr.manifest import FUSION, Graph, Precision, blamed
 from lanistr.modalities import Modality
-from service.engine.backends.backend import Floats, no_device, try_graphs
+from service.engine.backends.backend import Floats, Tokens, no_device, try_graphs, words_of
 from service.engine.backends.choice import choose_build
 
 Compute = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
@@ -38,8 +43,11 @@ _WEIGHED = frozenset({"aten::linear", "aten::matmul"})
 _COMES_AGAIN = 3
 """Times that a shape comes before it is recorded: recording takes as long as some runs."""
 
-_MOST_RECORDED = 32
+_MOST_RECORDED = 256
 """Shapes that are recorded of a graph; each holds memory for its inputs and outputs."""
+
+_WORDS = 16
+"""Words, or fused tokens, that recorded lengths are apart at the least."""
 
 _RECORDING = threading.Lock()
 """One thread at a time records: it empties caches, and waits for the whole GPU."""
@@ -69,14 +77,15 @@ class TorchBackend:
         self.build = choose_build(bundle, "torchscript", precision, fastest)
         graphs = self.build.graphs
         self._names = {name: tuple(graph.inputs) for name, graph in graphs.items()}
+        self._nothing = torch.empty((0, bundle.manifest.width), device=self._device)
         computes: dict[str, Compute] = {}
         for name, graph in graphs.items():
             whole = self.build.precision == "fp32" or name in self.build.whole
             with blamed(str(bundle.folder / graph.file), "torch cannot load it"):
                 module = load_graph(bundle.read(graph.file), self._device, narrow=not whole)
             computes[name] = _computing(module, self._device, narrow=not whole)
-        self._run: Callable[[str, Sequence[Tensor]], tuple[Floats, ...]] = (
-            _OnGpu(self._device, computes) if on_gpu else _OnCpu(threads, computes)
+        self._graphs: _OnCpu | _OnGpu = (
+            _OnGpu(self._device, bundle, graphs, computes) if on_gpu else _OnCpu(threads, computes)
         )
         try_graphs(self, bundle)
 
@@ -85,20 +94,39 @@ class TorchBackend:
         """See `Backend.device`."""
         return f"GPU {self._device.index}" if self._device.type == "cuda" else "CPU"
 
-    def encode(self, modality: Modality, arrays: Arrays) -> Floats:
-        """See `Backend.encode`."""
-        (tokens,) = self._run(modality, self._ordered(modality, arrays))
-        return tokens
+    @property
+    def ahead(self) -> int:
+        """See `Backend.ahead`."""
+        return 2 if self._device.type == "cuda" else 1
 
-    def fuse(self, tokens: Floats, mask: NDArray[Any]) -> tuple[Floats, Floats]:
+    def encode(self, modality: Modality, arrays: Arrays) -> list[Tokens]:
+        """See `Backend.encode`."""
+        words = words_of(self.build.graphs[modality], arrays)
+        inputs = [self._graphs.ready(arrays[name]) for name in self._names[modality]]
+        with self._graphs.turn():
+            (tokens,) = self._graphs.run(modality, inputs)
+            return [each[:n].clone() for each, n in zip(tokens[: len(words)], words, strict=True)]
+
+    def average(self, rows: Sequence[Tokens]) -> Tokens:
+        """See `Backend.average`."""
+        with self._graphs.turn():
+            return torch.stack([each.to(self._device) for each in rows]).mean(dim=0)
+
+    def fuse(self, cases: Sequence[Sequence[Tokens]]) -> tuple[Floats, Floats]:
         """See `Backend.fuse`."""
-        output, embedding = self._run(
-            FUSION, self._ordered(FUSION, {"tokens": tokens, "mask": mask})
-        )
+        lengths = np.array([sum(map(len, pieces)) for pieces in cases])
+        mask = self._graphs.ready(np.arange(lengths.max()) < lengths[:, None])
+        with self._graphs.turn():
+            # Another device may have encoded some of it.
+            joined = [torch.cat([self._nothing, *(e.to(self._device) for e in c)]) for c in cases]
+            given = {"tokens": pad_sequence(joined, batch_first=True), "mask": mask}
+            found = self._graphs.run(FUSION, [given[name] for name in self._names[FUSION]])
+            output, embedding = (each[: len(cases)].cpu().numpy() for each in found)
         return output, embedding
 
-    def _ordered(self, name: str, arrays: Arrays) -> list[Tensor]:
-        return [torch.from_numpy(arrays[each]) for each in self._names[name]]
+    def place(self, tokens: Floats) -> Tokens:
+        """See `Backend.place`."""
+        return torch.from_numpy(tokens).to(self._device)
 
 
 # ---- graphs -------------------------------------------------------------------------------------
@@ -169,32 +197,58 @@ class _OnCpu:
         torch.set_num_threads(threads)  # of each thread that calls
         self._computes = computes
 
-    def __call__(self, name: str, inputs: Sequence[Tensor]) -> tuple[Floats, ...]:
-        return tuple(each.numpy() for each in self._computes[name](inputs))
+    def ready(self, array: NDArray[Any]) -> Tensor:
+        """Return an input as graphs are given it."""
+        return torch.from_numpy(array)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return what is to be entered by whoever runs something."""
+        return torch.inference_mode()
+
+    def run(self, name: str, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the outputs of a graph."""
+        return self._computes[name](inputs)
 
 
 class _OnGpu:
-    """Runs graphs on a GPU, one at a time, in a stream of their own.
+    """Runs graphs on a GPU, one at a time, in a stream of their own."""
 
-    Copies from and to memory that is pinned, which the GPU reads by itself.
-    """
-
-    def __init__(self, device: torch.device, computes: Mapping[str, Compute]) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        bundle: Bundle,
+        graphs: Mapping[str, Graph],
+        computes: Mapping[str, Compute],
+    ) -> None:
         torch.backends.cudnn.allow_tf32 = False  # which is no fp32
-        self._device = device
         self._stream = torch.cuda.Stream(device)
         pool = torch.cuda.graph_pool_handle()
+        words = bundle.preprocessor.dimensions().get(Modality.TEXT, {}).get("max_tokens")
+        longest: Mapping[str, int | None] = {Modality.TEXT: words}
         self._recorders = {
-            name: Recorder(name, compute, self._stream, pool) for name, compute in computes.items()
+            name: Recorder(graph, computes[name], self._stream, pool, longest.get(name))
+            for name, graph in graphs.items()
         }
         self._one = threading.Lock()
 
-    def __call__(self, name: str, inputs: Sequence[Tensor]) -> tuple[Floats, ...]:
+    def ready(self, array: NDArray[Any]) -> Tensor:
+        """Return an input in memory that is pinned, which the GPU reads by itself."""
+        return torch.from_numpy(array).pin_memory()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for one's turn, and at its end for the GPU: what it made may be used anywhere."""
         with self._one, torch.inference_mode(), torch.cuda.stream(self._stream):
-            outputs = self._recorders[name]([each.pin_memory() for each in inputs])
-            copies = [each.to("cpu", non_blocking=True) for each in outputs]
+            yield
             self._stream.synchronize()
-        return tuple(each.numpy() for each in copies)
+
+    def run(self, name: str, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the outputs of a graph, which may have more rows, good until it runs again."""
+        return self._recorders[name](inputs)
+
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of the inputs of a graph."""
 
 
 class Recording(NamedTuple):
@@ -208,34 +262,54 @@ class Recording(NamedTuple):
 class Recorder:
     """Runs one graph, and records the shapes that come again.
 
+    So that few shapes come, and often, inputs are widened to sizes that are a little apart: by rows
+    that nobody asked for, and by words that the mask beside them hides.
+
     Called in the stream that it is for, under inference mode, by one thread at a time.
 
     Args:
-        name: of the graph.
+        graph: as the manifest has it.
         compute: the graph.
         stream: of the GPU.
         pool: of memory for what lies between inputs and outputs, shared by all that never run at
             the same time.
+        longest: words that it takes at most; None for any number.
     """
 
-    def __init__(self, name: str, compute: Compute, stream: torch.cuda.Stream, pool: Any) -> None:
-        self._name = name
+    def __init__(
+        self,
+        graph: Graph,
+        compute: Compute,
+        stream: torch.cuda.Stream,
+        pool: Any,
+        longest: int | None = None,
+    ) -> None:
+        self._file = graph.file
+        self._shapes = [each.shape for each in graph.inputs.values()]
+        self._longest = longest or sys.maxsize
         self._compute = compute
         self._stream = stream
         self._pool = pool
         self._most = _MOST_RECORDED
-        self._seen: Counter[tuple[torch.Size, ...]] = Counter()
-        self.recordings: dict[tuple[torch.Size, ...], Recording] = {}
+        self._seen: Counter[Shapes] = Counter()
+        self.recordings: dict[Shapes, Recording] = {}
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return outputs on the GPU, good until the next call; inputs stand in pinned memory."""
-        shapes = tuple(each.shape for each in inputs)
+        """Return outputs on the GPU, good until the next call.
+
+        Args:
+            inputs: in pinned memory, or on the GPU.
+        """
+        shapes = tuple(map(self._widen, inputs, self._shapes))
         if recording := self.recordings.get(shapes):
-            for place, each in zip(recording.inputs, inputs, strict=True):
-                place.copy_(each, non_blocking=True)
+            _fill(recording.inputs, inputs)
             recording.graph.replay()
             return recording.outputs
-        moved = [each.to(self._stream.device, non_blocking=True) for each in inputs]
+        moved = [
+            torch.zeros(shape, dtype=each.dtype, device=self._stream.device)
+            for shape, each in zip(shapes, inputs, strict=True)
+        ]
+        _fill(moved, inputs)
         outputs = self._compute(moved)  # before it is recorded, as libraries prepare themselves
         if len(self.recordings) < self._most:
             self._seen[shapes] += 1
@@ -243,7 +317,16 @@ class Recorder:
                 self._record(shapes, moved)
         return outputs
 
-    def _record(self, shapes: tuple[torch.Size, ...], inputs: Sequence[Tensor]) -> None:
+    def _widen(self, given: Tensor, shape: Sequence[int | str]) -> tuple[int, ...]:
+        """Return the shape that an input is widened to, along the axes that are open."""
+        sizes = list(given.shape)
+        for axis, size in enumerate(shape):
+            if isinstance(size, str):
+                wide = widened(sizes[axis], _WORDS if axis else 1)
+                sizes[axis] = min(wide, max(sizes[axis], self._longest)) if axis else wide
+        return tuple(sizes)
+
+    def _record(self, shapes: Shapes, inputs: Sequence[Tensor]) -> None:
         graph = torch.cuda.CUDAGraph()
         recording = torch.cuda.graph(
             graph, self._pool, self._stream, capture_error_mode="thread_local"
@@ -253,6 +336,26 @@ class Recorder:
                 outputs = self._compute(inputs)
         except RuntimeError as exc:  # no memory is left, or it waits for the GPU somewhere
             self._most = 0
-            _log.warning("%s: no more shapes are recorded: %s", self._name, exc)
+            _log.warning("%s: no more shapes are recorded: %s", self._file, exc)
         else:
             self.recordings[shapes] = Recording(graph, inputs, outputs)
+
+
+def widened(size: int, least: int) -> int:
+    """Return the next size up that is a multiple of an eighth to a quarter of it.
+
+    Args:
+        size: from 0.
+        least: that sizes are apart.
+    """
+    step = max(least, 1 << max(0, size.bit_length() - 3))
+    return -(-size // step) * step
+
+
+def _fill(places: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+    """Copy inputs to the beginning of their places, and hide what was there before beside them."""
+    for place, each in zip(places, inputs, strict=True):
+        rows = place[: len(each)]
+        rows[tuple(map(slice, each.shape))].copy_(each, non_blocking=True)
+        if rows.shape != each.shape:
+            rows[:, each.shape[1] :].zero_()

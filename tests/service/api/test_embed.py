@@ -42,7 +42,7 @@ def test_it_is_what_fusion_returns(client, bundles):
     backend = OnnxBackend(bundle, "cpu", "auto", Settings().threads)
     (row,) = features.rows["tabular"]
     tokens = backend.encode("tabular", {name: array[None] for name, array in row.items()})
-    _, (expected,) = backend.fuse(tokens, np.ones(tokens.shape[:2], np.bool_))
+    _, (expected,) = backend.fuse([tokens])
     found = np.array(embed(client, json={"tabular": {"age": 71}})["embedding"])
     assert found == pytest.approx(expected / np.linalg.norm(expected), abs=1e-6)
 

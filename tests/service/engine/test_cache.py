@@ -1,7 +1,6 @@
 """What encoders returned is found again by what they were given, and by nothing else."""
 
 import numpy as np
-import pytest
 
 from lanistr.batch import Features
 from lanistr.modalities import Modality
@@ -74,13 +73,3 @@ def test_it_notes_bytes_and_use_by_modality():
     assert found == {
         ("text", "hit"): 1, ("text", "miss"): 1, ("image", "hit"): None, ("image", "miss"): 1
     }  # fmt: skip
-
-
-def test_a_row_of_a_batch_is_held_without_its_batch_and_cannot_be_changed():
-    batch = np.zeros((100, 2, 4), np.float32)
-    cache = TokenCache(10_000)
-    cache.put(b"a", batch[3])
-    held = cache.get(TEXT, b"a")
-    assert held.base is None
-    with pytest.raises(ValueError, match="read-only"):
-        held[0, 0] = 1

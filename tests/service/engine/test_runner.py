@@ -12,6 +12,7 @@ from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
 from service.api.examples import example
 from service.engine.backends.onnx import OnnxBackend
+from service.engine.batching import Pace
 from service.engine.cache import RowKeys, TokenCache
 from service.engine.cost import Cost
 from service.engine.runner import Job, Runner
@@ -37,9 +38,12 @@ class Counting:
         self.encoded.append((str(modality), len(next(iter(arrays.values())))))
         return self.backend.encode(modality, arrays)
 
-    def fuse(self, tokens, mask):
-        self.fused.append(tokens.shape[:2])
-        return self.backend.fuse(tokens, mask)
+    def average(self, rows):
+        return self.backend.average(rows)
+
+    def fuse(self, cases):
+        self.fused.append([sum(map(len, pieces)) for pieces in cases])
+        return self.backend.fuse(cases)
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +56,14 @@ def counting(backend):
     return Counting(backend)
 
 
-def make_runner(bundle, backend, budget=8192, cache=0, together=(*Modality, FUSION)):
+UNPADDED, PADDED = Pace(call=0.1, token=1.0), Pace(call=1000.0, token=1.0)
+"""How long graphs might take, so that alike are run together, and all are."""
+
+
+def make_runner(bundle, backend, budget=8192, cache=0, paces=None):
     cost = Cost(bundle.manifest.builds[0].graphs)
-    return Runner(
-        backend,
-        cost,
-        TokenCache(cache),
-        width=bundle.manifest.width,
-        budget=budget,
-        together=together,
-    )
+    paces = dict.fromkeys((*Modality, FUSION), UNPADDED) if paces is None else paces
+    return Runner(backend, cost, TokenCache(cache), budget=budget, paces=paces)
 
 
 def job(features, explain=False):
@@ -98,7 +100,7 @@ def by_masks(backend, cases):
     batch = collate(cases)
     blocks, masks = [], []
     for part_of, part in batch.parts.items():
-        tokens = backend.encode(part_of, part.arrays)
+        tokens = np.stack(backend.encode(part_of, part.arrays))
         block = np.zeros((batch.size, *tokens.shape[1:]), np.float32)
         mask = np.zeros(block.shape[:2], np.bool_)
         for case in set(part.sample.tolist()):
@@ -106,12 +108,16 @@ def by_masks(backend, cases):
             mask[case] = True
         blocks.append(block)
         masks.append(mask)
-    return backend.fuse(np.concatenate(blocks, 1), np.concatenate(masks, 1))
+    fusion = backend._sessions[FUSION]
+    inputs = {"tokens": np.concatenate(blocks, 1), "mask": np.concatenate(masks, 1)}
+    return fusion.run(["output", "embedding"], inputs)
 
 
-def test_grouped_equals_padded_and_masked(runner, backend, features):
+@pytest.mark.parametrize("pace", [None, UNPADDED, PADDED])
+def test_alone_grouped_or_padded_equals_all_laid_out_and_masked(bundle, backend, features, pace):
     outputs, embeddings = by_masks(backend, features)
-    results = runner([job(each) for each in features])
+    paces = dict.fromkeys((*Modality, FUSION), pace) if pace else {}
+    results = make_runner(bundle, backend, paces=paces)([job(each) for each in features])
     np.testing.assert_allclose([each.output for each in results], outputs, atol=1e-4)
     np.testing.assert_allclose([each.embedding for each in results], embeddings, atol=1e-4)
 
@@ -123,7 +129,7 @@ def test_together_equals_alone(runner, features):
         np.testing.assert_allclose(alone.output, result.output, atol=1e-5)
 
 
-def test_only_what_is_present_is_encoded_and_like_goes_with_like(runner, counting, bundle):
+def test_only_what_is_present_is_encoded_and_together_what_is_sooner_so(runner, counting, bundle):
     cases = [
         prepare(bundle, {"text": "a note"}),
         prepare(bundle, {"text": "b note", "tabular": {"age": 50}}),
@@ -131,8 +137,14 @@ def test_only_what_is_present_is_encoded_and_like_goes_with_like(runner, countin
         prepare(bundle, {"tabular": {"age": 60}}),
     ]
     runner([job(each) for each in cases])
-    assert counting.encoded == [("text", 2), ("text", 1), ("tabular", 2)]
-    assert sorted(counting.fused) == [(1, 2), (3, 1)]
+    assert counting.encoded == [("text", 1), ("text", 2), ("tabular", 2)]
+    assert sorted(counting.fused) == [[1, 1, 1], [2]]
+    counting.encoded.clear()
+    counting.fused.clear()
+    paces = dict.fromkeys((*Modality, FUSION), PADDED)
+    make_runner(bundle, counting, paces=paces)([job(each) for each in cases])
+    assert counting.encoded == [("text", 3), ("tabular", 2)]
+    assert [sorted(lengths) for lengths in counting.fused] == [[1, 1, 1, 2]]
 
 
 def test_the_budget_bounds_one_run(bundle, counting):
@@ -151,13 +163,12 @@ def test_rows_of_one_case_are_averaged(runner, bundle, backend):
     np.testing.assert_allclose(result.output, outputs[0], atol=1e-4)
 
 
-def test_explaining_runs_every_coalition_and_nothing(runner, backend, bundle, features):
+def test_explaining_runs_every_coalition_and_nothing(runner, backend, features):
     full = max(features, key=lambda each: len(each.rows))
     result = runner([job(full, explain=True)])[0]
     assert len(result.coalitions) == 16
     np.testing.assert_array_equal(result.coalitions[frozenset(Modality)], result.output)
-    width = bundle.manifest.width
-    nothing, _ = backend.fuse(np.zeros((1, 0, width), np.float32), np.zeros((1, 0), np.bool_))
+    nothing, _ = backend.fuse([[]])
     np.testing.assert_allclose(result.coalitions[frozenset()], nothing[0], atol=1e-6)
     for subset, output in result.coalitions.items():
         if subset:
@@ -210,8 +221,8 @@ def test_what_is_held_costs_only_its_fusion(bundle, counting):
 
 
 def test_what_gains_nothing_from_company_runs_alone(bundle, counting):
-    runner = make_runner(bundle, counting, together=("tabular",))
+    runner = make_runner(bundle, counting, paces={"tabular": UNPADDED})
     cases = [prepare(bundle, {"text": n, "tabular": {"age": len(n) + 50}}) for n in ("a b", "cc d")]
     runner([job(each) for each in cases])
     assert counting.encoded == [("text", 1), ("text", 1), ("tabular", 2)]
-    assert [size for size, _ in counting.fused] == [1, 1]
+    assert [len(each) for each in counting.fused] == [1, 1]

@@ -14,7 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, ConfigError
 from lanistr.manifest import FUSION
+from lanistr.modalities import Modality
 from service.engine.backends import onnx as onnx_backend
+from service.engine.backends.backend import ones
 from service.engine.backends.onnx import OnnxBackend, run_bound
 from service.settings import DEMO_BUNDLES, Settings
 from tests.damaged import OUTSIDE, change_build, change_manifest, put, put_weights_outside
@@ -53,9 +55,17 @@ def test_the_demo_graphs_compute(bundles, task):
     backend = load(bundles[task])
     assert backend.device == "CPU"
     width = bundles[task].manifest.width
-    output, embedding = backend.fuse(np.ones((3, 5, width), np.float32), np.ones((3, 5), np.bool_))
+    output, embedding = backend.fuse([[np.ones((5, width), np.float32)]] * 3)
     assert output.shape == (3, bundles[task].task.label.outputs)
     assert embedding.shape == (3, width)
+
+
+def test_whoever_holds_a_row_holds_not_the_batch_that_it_was_of(bundles):
+    backend = load(bundles["mortality"])
+    image = ones(backend.build.graphs["image"], 3, 1)
+    for tokens in backend.encode(Modality.IMAGE, image):
+        assert tokens.base is None
+        np.testing.assert_allclose(tokens, backend.encode(Modality.IMAGE, image)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize(("worth", "threads"), [(0.0, 1), (math.inf, 2)])
@@ -122,8 +132,7 @@ def test_a_precision_that_the_bundle_has_not_is_refused_with_those_it_has():
 def test_both_builds_say_nearly_the_same():
     whole, reduced = (load(DEMO, each) for each in ("fp32", "int8"))
     tokens = np.random.default_rng(0).normal(size=(3, 5, 64)).astype(np.float32)
-    mask = np.ones((3, 5), np.bool_)
-    outputs = [each.fuse(tokens, mask)[0] for each in (whole, reduced)]
+    outputs = [each.fuse([[case] for case in tokens])[0] for each in (whole, reduced)]
     assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.2
 
 
@@ -162,7 +171,8 @@ def test_a_gpu_computes_what_the_cpu_does():
         found, wanted = (each.encode(modality, inputs) for each in (on_gpu, on_cpu))
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
     tokens, mask = proof["fusion/inputs/tokens"], proof["fusion/inputs/mask"]
-    for found, wanted in zip(on_gpu.fuse(tokens, mask), on_cpu.fuse(tokens, mask), strict=True):
+    cases = [[case[there]] for case, there in zip(tokens, mask, strict=True)]
+    for found, wanted in zip(on_gpu.fuse(cases), on_cpu.fuse(cases), strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
 
 

@@ -11,13 +11,15 @@ import pytest
 import torch
 
 from export.parity import BOUND
+from lanistr.batch import stack
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, ConfigError
 from lanistr.manifest import FUSION, MOST_FALL
 from lanistr.modalities import Modality
 from service.engine.backends.backend import ones
-from service.engine.backends.torch import TorchBackend, load_graph
-from service.engine.batching import paying
+from service.engine.backends.torch import TorchBackend, load_graph, widened
+from service.engine.batching import measure
+from service.engine.cost import Cost
 from service.settings import DEMO_BUNDLES
 from tests.damaged import change_build, put
 
@@ -67,15 +69,24 @@ def inputs_of(proof, name):
     return {key.removeprefix(start): a for key, a in proof.items() if key.startswith(start)}
 
 
+def on_host(rows):
+    """Tokens of rows of one length, where numpy can look at them: (R, N, D)."""
+    return np.stack([np.asarray(torch.as_tensor(each).cpu()) for each in rows])
+
+
 def differences(backend, proof):
     """By graph, from what the model made of the same inputs, as a share of its scale."""
     found = {}
     for name in backend.build.graphs:
         inputs = inputs_of(proof, name)
         if name == FUSION:
-            outputs = dict(zip(("output", "embedding"), backend.fuse(**inputs), strict=True))
+            cases = [
+                [backend.place(tokens[there])]
+                for tokens, there in zip(inputs["tokens"], inputs["mask"], strict=True)
+            ]
+            outputs = dict(zip(("output", "embedding"), backend.fuse(cases), strict=True))
         else:
-            outputs = {"tokens": backend.encode(Modality(name), inputs)}
+            outputs = {"tokens": on_host(backend.encode(Modality(name), inputs))}
         for output, array in outputs.items():
             wanted = proof[f"{name}/outputs/{output}"]
             assert array.dtype == np.float32
@@ -171,15 +182,22 @@ def test_no_graph_names_the_processor_that_it_was_recorded_on_or_waits_for_anoth
                 assert each.shape[0] == rows
 
 
+def test_whoever_holds_a_row_holds_not_the_batch_that_it_was_of(bundle, proof):
+    inputs = inputs_of(proof, "image")
+    for tokens in load(bundle).encode(Modality.IMAGE, inputs):
+        assert tokens.untyped_storage().nbytes() == tokens.nbytes
+
+
 def test_threads_may_call_at_once(bundle, proof):
     backend = load(bundle)
     inputs = inputs_of(proof, "text")
-    wanted = backend.encode(Modality("text"), inputs)
     found = []
-    threads = [
-        threading.Thread(target=lambda: found.append(backend.encode(Modality("text"), inputs)))
-        for _ in range(4)
-    ]
+
+    def encode():
+        return on_host(backend.encode(Modality("text"), inputs))
+
+    wanted = encode()
+    threads = [threading.Thread(target=lambda: found.append(encode())) for _ in range(4)]
     for each in threads:
         each.start()
     for each in threads:
@@ -233,6 +251,15 @@ def test_without_onnxruntime_the_service_runs_on_torch(stays_bundle):
     assert "ConfigError: backend: onnxruntime is not installed; seen 'onnx'" in ends["onnx"].stderr
 
 
+def test_sizes_are_widened_by_little_to_few_that_come_again():
+    assert [widened(n, 1) for n in range(10)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]
+    assert len({widened(n, 1) for n in range(1, 257)}) < 30
+    assert len({widened(n, 16) for n in range(1, 513)}) < 20
+    for n in range(1, 1000):
+        assert n <= widened(n, 1) <= max(n, 1.25 * n)
+        assert widened(n, 16) < n + max(16, n / 4)
+
+
 # ---- on a GPU -----------------------------------------------------------------------------------
 
 
@@ -259,30 +286,43 @@ def test_auto_takes_the_gpu_and_bf16_where_the_metric_holds(copy):
 
 @gpu
 def test_a_shape_that_comes_again_is_recorded_and_others_run_as_they_are(bundle):
-    backend = load(bundle, "fp32", "cuda:0")
-    recorder = backend._run._recorders[FUSION]
-    before = dict(recorder.recordings)
+    backend, on_cpu = load(bundle, "fp32", "cuda:0"), load(bundle, "fp32")
+    recorder = backend._graphs._recorders[FUSION]
+    before = {*recorder.recordings}
     rng = np.random.default_rng(0)
 
-    def fuse(length):
-        tokens = rng.normal(size=(2, length, bundle.manifest.width)).astype(np.float32)
-        mask = np.ones((2, length), np.bool_)
-        cpu = on_cpu.fuse(tokens, mask)
-        for found, wanted in zip(backend.fuse(tokens, mask), cpu, strict=True):
-            np.testing.assert_allclose(found, wanted, atol=BOUND, rtol=BOUND)
+    def fuse(*lengths):
+        width = bundle.manifest.width
+        cases = [rng.normal(size=(n, width)).astype(np.float32) for n in lengths]
+        found, wanted = (
+            each.fuse([[each.place(case)] for case in cases]) for each in (backend, on_cpu)
+        )
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(one, other, atol=BOUND, rtol=BOUND)
 
-    on_cpu = load(bundle, "fp32")
-    for length in (11, 12, 11, 13, 11, 12, 11, 13, 11):
-        fuse(length)
-    new = [shapes for shapes in recorder.recordings if shapes not in before]
-    assert [shapes[0][1] for shapes in new] == [11]
-    for length in range(40, 140):
-        for _ in range(3):
-            fuse(length)
-    recorded = len(recorder.recordings)
-    assert 10 < recorded < 100
-    fuse(139)
-    fuse(11)
+    # Of one recorded shape, (2, 16): what stood there before must not show.
+    for lengths in ((11, 16), (40, 3), (16, 12), (3, 11), (2, 1), (14, 15), (1, 1)):
+        fuse(*lengths)
+    assert [shapes[0][:2] for shapes in recorder.recordings if shapes not in before] == [(2, 16)]
+    for rows in range(1, 8):
+        for length in range(40, 140, 9):
+            for _ in range(3):
+                fuse(*[length] * rows)
+    assert len(recorder.recordings) > 20
+    fuse(139, 40, 1)
+
+
+@gpu
+def test_notes_of_many_lengths_are_encoded_as_on_a_cpu(bundle):
+    backend, on_cpu = load(bundle, "fp32", "cuda:0"), load(bundle, "fp32")
+    longest = bundle.preprocessor.dimensions()[Modality.TEXT]["max_tokens"]
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        rows = [
+            {"token_ids": rng.integers(5, 40, int(rng.integers(2, longest + 1)))} for _ in range(3)
+        ]
+        found, wanted = (on_host(e.encode(Modality.TEXT, stack(rows))) for e in (backend, on_cpu))
+        np.testing.assert_allclose(found, wanted, atol=BOUND, rtol=BOUND)
 
 
 @gpu
@@ -306,6 +346,18 @@ def test_two_backends_on_one_gpu_record_and_run_beside_one_another(bundle, proof
 
 
 @gpu
-def test_on_a_gpu_company_is_tried_too(bundle):
+def test_on_a_gpu_company_pays_for_every_graph(bundle):
     backend = load(bundle, "fp32", "cuda:0")
-    assert paying(backend, bundle.manifest.width, 64) <= {*Modality, FUSION}
+    cost = Cost(backend.build.graphs)
+    paces = measure(backend, cost, width=bundle.manifest.width, longest=64, most=8192)
+    assert paces.keys() == {*bundle.task.modalities, FUSION}
+
+
+@gpu
+def test_what_a_gpu_encoded_stays_there_and_is_averaged_there(bundle, proof):
+    backend = load(bundle, "fp32", "cuda:0")
+    rows = backend.encode(Modality.TABULAR, inputs_of(proof, "tabular"))
+    assert {each.device.type for each in rows} == {"cuda"}
+    mean = backend.average(rows)
+    np.testing.assert_allclose(mean.cpu(), on_host(rows).mean(0), atol=BOUND)
+    assert rows[0].untyped_storage().nbytes() == rows[0].nbytes
