@@ -22,7 +22,7 @@ def forward_flops(model: Lanistr) -> int:
         for modality in model.config.modalities:
             parts[modality] = TensorPart(sample, _encoder(model, modality).example(1))
     batch = TensorBatch(1, {m: parts[m] for m in model.config.modalities})
-    return _encode(model, batch) + _fuse(model, batch)
+    return _encode(model, batch) + _fuse(model, batch, cls_only=True)
 
 
 def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> int:
@@ -34,7 +34,7 @@ def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> in
     if isinstance(model, Lanistr):
         trained = next(model.encoders.parameters()).requires_grad
         encode = _encode(model, batch) * (1 + BACKWARD * trained)
-        return encode + (1 + BACKWARD) * (_fuse(model, batch) + _head(model, batch))
+        return encode + (1 + BACKWARD) * (_fuse(model, batch, cls_only=True) + _head(model, batch))
     core = model.core
     views = 2 if model.projector is not None else 1
     forward = views * _encode(core, batch)
@@ -43,9 +43,10 @@ def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> in
         assert isinstance(pretext, Pretext)
         forward += pretext.flops(part.arrays)
     if model.projector is not None:
-        forward += 2 * (_fuse(core, batch) + _compare(model, batch))
+        forward += 2 * (_fuse(core, batch, cls_only=False) + _compare(model, batch))
     if len(model.summaries):
-        forward += _fuse(core, batch) + 2 * batch.size * _matrices(model.summaries)
+        fused = _fuse(core, batch, cls_only=True)
+        forward += fused + 2 * batch.size * _matrices(model.summaries)
     return (1 + BACKWARD) * forward
 
 
@@ -83,7 +84,7 @@ def _encode(model: Lanistr, batch: TensorBatch) -> int:
     )
 
 
-def _fuse(model: Lanistr, batch: TensorBatch) -> int:
+def _fuse(model: Lanistr, batch: TensorBatch, *, cls_only: bool) -> int:
     """Count projections and fusion."""
     fusion = model.config.fusion
     tokens_B = torch.ones(batch.size, dtype=torch.int64)
@@ -94,7 +95,11 @@ def _fuse(model: Lanistr, batch: TensorBatch) -> int:
         most_B = torch.zeros_like(tokens_B)  # several rows of a case share their places
         tokens_B += most_B.scatter_reduce(0, part.sample, rows_R, "amax")
     return project + transformer_flops(
-        tokens_B, width=fusion.width, feedforward=fusion.feedforward, layers=fusion.layers
+        tokens_B,
+        width=fusion.width,
+        feedforward=fusion.feedforward,
+        layers=fusion.layers,
+        cls_only=cls_only,
     )
 
 

@@ -7,13 +7,19 @@ not count: it is no work that the case asks for.
 from torch import Tensor
 
 
-def transformer_flops(tokens_R: Tensor, *, width: int, feedforward: int, layers: int) -> int:
+def transformer_flops(
+    tokens_R: Tensor, *, width: int, feedforward: int, layers: int, cls_only: bool = False
+) -> int:
     """Count a forward pass over rows of so many tokens each.
 
     Four square matrices and two of the feed-forward part by token, and two products of all tokens
-    with all.
+    with all. With `cls_only` the last layer is computed for one token of each row, of which all
+    others need their key and value.
     """
-    tokens = int(tokens_R.sum())
-    pairs = int((tokens_R * tokens_R).sum())
-    matrices = 2 * tokens * (4 * width * width + 2 * width * feedforward)
-    return layers * (matrices + 4 * pairs * width)
+    tokens, pairs = int(tokens_R.sum()), int((tokens_R * tokens_R).sum())
+    pair, square, feed = 4 * width, 2 * width * width, 4 * width * feedforward
+    layer = tokens * (4 * square + feed) + pairs * pair
+    if not cls_only:
+        return layers * layer
+    last = tokens * (2 * square + pair) + len(tokens_R) * (2 * square + feed)
+    return (layers - 1) * layer + last

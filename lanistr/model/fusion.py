@@ -90,12 +90,34 @@ class Fusion(nn.Module):
 
         Source: LANISTR paper, section 3.2.
         """
+        return self.flava(*self._laid_out(tokens, mask)).last_hidden_state
+
+    def cls(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the CLS token of each case, (B, D); arguments as in `forward`.
+
+        The last layer is computed for this token alone, which looks at all.
+        """
+        hidden_BSD, visible_B1SS = self._laid_out(tokens, mask)
+        flava = self.flava
+        hidden_BSD = torch.cat([flava.cls_token.expand(len(mask), -1, -1), hidden_BSD], dim=1)
+        *layers, last = flava.encoder.layer
+        for layer in layers:
+            (hidden_BSD,) = layer(hidden_BSD, visible_B1SS)
+        cls_B1D = hidden_BSD[:, :1]
+        context_B1D = last.attention.attention.attend(
+            last.layernorm_before(hidden_BSD), visible_B1SS[:, :, :1], queries=1
+        )
+        cls_B1D = last.attention.output(context_B1D, cls_B1D) + cls_B1D
+        cls_B1D = last.output(last.intermediate(last.layernorm_after(cls_B1D)), cls_B1D)
+        return flava.layernorm(cls_B1D)[:, 0]
+
+    def _laid_out(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the normalised tokens (B, N, D), and who sees whom with CLS, (B, 1, S, S)."""
         tokens_BND = functional.normalize(torch.where(mask[..., None], tokens, 0.0), dim=-1)
         visible_BS = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
         # Expanded, since onnxruntime's CPU attention takes no mask that it has to broadcast.
         size = visible_BS.shape[1]
-        visible_B1SS = visible_BS[:, None, None, :].expand(-1, 1, size, -1)
-        return self.flava(tokens_BND, attention_mask=visible_B1SS).last_hidden_state
+        return tokens_BND, visible_BS[:, None, None, :].expand(-1, 1, size, -1)
 
 
 class FusedAttention(FlavaSelfAttention):
@@ -115,16 +137,23 @@ class FusedAttention(FlavaSelfAttention):
             output_attentions: not to be had: the weights are never formed.
         """
         assert not output_attentions
-        split = (*hidden_states.shape[:-1], self.num_attention_heads, self.attention_head_size)
-        query_BHSE, key_BHSE, value_BHSE = (
-            project(hidden_states).view(split).transpose(1, 2)
-            for project in (self.query, self.key, self.value)
-        )
-        context_BHSE = functional.scaled_dot_product_attention(
-            query_BHSE,
+        return (self.attend(hidden_states, attention_mask),)
+
+    def attend(
+        self, hidden_BSD: Tensor, visible_B1QS: Tensor | None, queries: int | None = None
+    ) -> Tensor:
+        """Return (B, Q, D), what the first `queries` of the tokens, or all, find in all of them."""
+        query_BHQE = self._heads(self.query(hidden_BSD[:, :queries]))
+        key_BHSE, value_BHSE = (self._heads(each(hidden_BSD)) for each in (self.key, self.value))
+        context_BHQE = functional.scaled_dot_product_attention(
+            query_BHQE,
             key_BHSE,
             value_BHSE,
-            attn_mask=attention_mask,
+            attn_mask=visible_B1QS,
             dropout_p=self.dropout.p if self.training else 0.0,
         )
-        return (context_BHSE.transpose(1, 2).flatten(2),)
+        return context_BHQE.transpose(1, 2).flatten(2)
+
+    def _heads(self, given_BSD: Tensor) -> Tensor:
+        split = (*given_BSD.shape[:-1], self.num_attention_heads, self.attention_head_size)
+        return given_BSD.view(split).transpose(1, 2)

@@ -181,6 +181,10 @@ class ReleaseFusion(Fusion):
         """Fuse (B, N, D) to (B, 1 + N, D); the mask is not looked at."""
         return self.flava(tokens).last_hidden_state
 
+    def cls(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the CLS token (B, D)."""
+        return self(tokens, mask)[:, 0]
+
 
 class ReleaseProjector(Projector):
     """Three layers, the last of them without a ReLU."""

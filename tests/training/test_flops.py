@@ -45,7 +45,10 @@ def test_the_count_is_that_of_the_matrix_products_of_one_complete_case() -> None
         + 2 * 12 * 7 * 8
         + transformer(12, 8, 16, layers=3)
         + 2 * (1 * 16 + (patches + 1) * 24 + 12 * 8) * 20
-        + transformer(fused, 20, 48, layers=2)
+        + transformer(fused, 20, 48, layers=1)
+        + 2 * fused * 2 * 20 * 20  # keys and values of the last layer, where one token asks
+        + 2 * (2 * 20 * 20 + 2 * 20 * 48)
+        + 2 * 2 * fused * 20
     )
 
 

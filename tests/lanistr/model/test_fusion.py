@@ -21,6 +21,21 @@ def test_it_computes_what_flavas_multimodal_encoder_computes() -> None:
     torch.testing.assert_close(fusion(tokens, torch.ones(3, 5, dtype=torch.bool)), want)
 
 
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_cls_token_alone_is_the_one_of_all(layers: int) -> None:
+    fusion = Fusion(SMALL.model_copy(update={"layers": layers})).double().eval()
+    for count in (0, 1, 7):
+        tokens = torch.randn(3, count, 24, dtype=torch.float64)
+        mask = torch.rand(3, count) < 0.7
+        torch.testing.assert_close(fusion.cls(tokens, mask), fusion(tokens, mask)[:, 0])
+    fusion(tokens, mask)[:, 0, :5].sum().backward()
+    wanted = {name: each.grad.clone() for name, each in fusion.named_parameters()}
+    fusion.zero_grad()
+    fusion.cls(tokens, mask)[:, :5].sum().backward()
+    for name, each in fusion.named_parameters():
+        torch.testing.assert_close(each.grad, wanted[name])
+
+
 @pytest.mark.parametrize("rubbish", [0.0, 1e6, float("nan"), float("inf")])
 def test_what_stands_at_masked_places_changes_nothing(rubbish: float) -> None:
     fusion = Fusion(SMALL).eval()
