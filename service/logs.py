@@ -25,7 +25,7 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(said, default=str).decode()
 
 
-def place_of(error: Exception) -> str:
+def place_of(error: BaseException) -> str:
     """Say of which type an error is, and where it was raised.
 
     Its message may quote what was sent; type and place do not.

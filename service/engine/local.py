@@ -23,6 +23,7 @@ class LocalEngine(Scheduler[Job, Result]):
         settings: where and how they are run.
         cache: of what encoders return.
         metrics: where queue, batches and runs are noted.
+        inline: graphs may run in the event loop's own thread, see `Scheduler`.
 
     Raises:
         BundleError: see `open_backend`.
@@ -32,7 +33,13 @@ class LocalEngine(Scheduler[Job, Result]):
     available = True
 
     def __init__(
-        self, bundle: Bundle, settings: Settings, cache: TokenCache, metrics: Metrics
+        self,
+        bundle: Bundle,
+        settings: Settings,
+        cache: TokenCache,
+        metrics: Metrics,
+        *,
+        inline: bool = False,
     ) -> None:
         backends = _open_backends(bundle, settings)
         self.build = backends[0].build

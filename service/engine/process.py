@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from uvicorn.loops.auto import auto_loop_factory
 
 from lanistr.bundle import Bundle
 from lanistr.command import run_command
@@ -27,6 +28,8 @@ from service.child import Child
 from service.engine.arena import Memory
 from service.engine.cache import TokenCache
 from service.engine.local import LocalEngine
+from service.engine.runner import Result
+from service.engine.scheduler import Outcome
 from service.engine.wire import line, read_job, write_result
 from service.metrics import Metrics
 from service.settings import Settings, read_settings
@@ -112,7 +115,7 @@ class RunnerProcess:
                 seen=bundle.manifest.version,
                 accepted=version,
             )
-        return LocalEngine(bundle, self._settings, self._cache, self._metrics)
+        return LocalEngine(bundle, self._settings, self._cache, self._metrics, inline=True)
 
 
 class _Session:
@@ -122,42 +125,54 @@ class _Session:
         self._engine = engine
         self._memory = memory
         self._writer = writer
-        self._jobs: dict[int, asyncio.Task[dict[str, Any]]] = {}
+        self._jobs: dict[int, asyncio.Future[Outcome[Result]]] = {}
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Take jobs until the front end leaves, and drop those that it left behind."""
         try:
-            async with asyncio.TaskGroup() as group:
-                while said := await reader.readline():
-                    message = orjson.loads(said)
-                    if (number := message.get("drop")) is not None:
-                        if number in self._jobs:
-                            self._jobs[number].cancel()
-                    else:
-                        number = message["job"]
-                        self._jobs[number] = task = group.create_task(self._answer(message))
-                        task.add_done_callback(partial(self._tell, number))
-                for task in self._jobs.values():
-                    task.cancel()
-        except* ConnectionError:
+            while said := await reader.readline():
+                message = orjson.loads(said)
+                if (number := message.get("drop")) is None:
+                    self._take(message)
+                elif number in self._jobs:
+                    self._jobs[number].cancel()
+        except ConnectionError:
             pass
+        finally:
+            for job in [*self._jobs.values()]:
+                job.cancel()
 
-    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _take(self, message: dict[str, Any]) -> None:
         try:
-            outcome = await self._engine.submit(read_job(message, self._memory))
+            job = self._engine.enqueue(read_job(message, self._memory))
         except Exception as exc:
-            _log.error("a case failed: %s", logs.place_of(exc))
-            return {"error": type(exc).__name__}
-        write_result(outcome.result, message, self._memory)
-        spent = {"queue_ms": outcome.queue_ms, "inference_ms": outcome.inference_ms}
-        return spent | {"wait": self._engine.wait(0), "pace": self._engine.pace}
+            self._tell(message, _failed(exc))
+            return
+        self._jobs[message["job"]] = job
+        job.add_done_callback(partial(self._answer, message))
 
-    def _tell(self, number: int, task: asyncio.Task[dict[str, Any]]) -> None:
-        """Answer a job, also one that was dropped before it began."""
-        del self._jobs[number]
-        answer = {"error": "dropped"} if task.cancelled() else task.result()
+    def _answer(self, message: dict[str, Any], job: asyncio.Future[Outcome[Result]]) -> None:
+        """Answer a job, also one that was dropped before its turn."""
+        del self._jobs[message["job"]]
+        if job.cancelled():
+            self._tell(message, {"error": "dropped"})
+        elif exc := job.exception():
+            self._tell(message, _failed(exc))
+        else:
+            outcome = job.result()
+            write_result(outcome.result, message, self._memory)
+            spent = {"queue_ms": outcome.queue_ms, "inference_ms": outcome.inference_ms}
+            told = {"wait": self._engine.wait(0), "pace": self._engine.pace}
+            self._tell(message, spent | told)
+
+    def _tell(self, message: dict[str, Any], answer: dict[str, Any]) -> None:
         if not self._writer.is_closing():
-            self._writer.write(line({"job": number} | answer))
+            self._writer.write(line({"job": message["job"]} | answer))
+
+
+def _failed(exc: BaseException) -> dict[str, Any]:
+    _log.error("a case failed: %s", logs.place_of(exc))
+    return {"error": type(exc).__name__}
 
 
 _ERROR = ("message", "code", "field", "seen", "accepted")
@@ -182,7 +197,8 @@ def main() -> None:
         signal.signal(each, signal.SIG_IGN)
     child.live(lambda: os._exit(0))()
     share = settings.shares()[child.runner]
-    asyncio.run(RunnerProcess(share).serve(child.socket()))
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(RunnerProcess(share).serve(child.socket()))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,8 @@ class Scheduler(Generic[JobT, ResultT]):
         budget: what one call of a runner takes at most, a single dearer job aside.
         moment: seconds that a batch may take, as far as can be told from those before.
         metrics: where queue and batches are noted.
+        inline: run in the event loop's own thread, which has nothing else to do meanwhile; only
+            where one runner is.
     """
 
     def __init__(
@@ -96,7 +98,10 @@ class Scheduler(Generic[JobT, ResultT]):
         budget: int,
         moment: float = 0.05,
         metrics: TaskMetrics | None = None,
+        inline: bool = False,
     ) -> None:
+        assert len(runners) == 1 or not inline, "the second would never have its turn"
+        self._inline = inline
         self._metrics = metrics or Metrics().task("")
         self._runners = [_Runner(each) for each in runners]
         self._free = 0
@@ -145,6 +150,10 @@ class Scheduler(Generic[JobT, ResultT]):
         Raises:
             Exception: whatever a runner raised on this job alone.
         """
+        return await self.enqueue(job)
+
+    def enqueue(self, job: JobT) -> asyncio.Future[Outcome[ResultT]]:
+        """Return what a job's result will be; as `submit`."""
         assert self._tasks, "not started"
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(job, self._cost(job), future)
@@ -153,7 +162,7 @@ class Scheduler(Generic[JobT, ResultT]):
         self._owed += waiter.cost
         self._metrics.queued(waiter.cost)
         self._arrived.set()
-        return await future
+        return future
 
     def run_at_once(self, job: JobT) -> Outcome[ResultT] | None:
         """Run a job in the thread that asks, not the loop's, if nobody is before it; else None.
@@ -185,6 +194,8 @@ class Scheduler(Generic[JobT, ResultT]):
                 self._free -= 1
                 await self._serve(batch, runner)
                 self._free += 1
+                if self._inline:  # those answered are told, and those that came meanwhile join
+                    await asyncio.sleep(0)
 
     def _take(self) -> list[_Waiter[JobT, ResultT]]:
         """Take what is waiting, at least one, up to the budget; who left is passed over.
@@ -221,9 +232,12 @@ class Scheduler(Generic[JobT, ResultT]):
         for waiter in batch:
             self._metrics.spent("queue", started - waiter.since)
         jobs, cost = [waiter.job for waiter in batch], sum(waiter.cost for waiter in batch)
-        results, seconds = await asyncio.get_running_loop().run_in_executor(
-            runner.thread, self._in_turn, runner, jobs, cost
-        )
+        run = partial(self._in_turn, runner, jobs, cost)
+        if self._inline:
+            results, seconds = run()
+        else:
+            loop = asyncio.get_running_loop()
+            results, seconds = await loop.run_in_executor(runner.thread, run)
         for waiter, result in zip(batch, results, strict=True):
             self._settle(waiter)
             if waiter.future.done():  # left while it ran
