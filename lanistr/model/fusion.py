@@ -99,7 +99,7 @@ class Fusion(nn.Module):
         """
         hidden_BSD, visible_B1SS = self._laid_out(tokens, mask)
         flava = self.flava
-        hidden_BSD = torch.cat([flava.cls_token.expand(len(mask), -1, -1), hidden_BSD], dim=1)
+        hidden_BSD = torch.cat([flava.cls_token.expand(mask.shape[0], -1, -1), hidden_BSD], dim=1)
         *layers, last = flava.encoder.layer
         for layer in layers:
             (hidden_BSD,) = layer(hidden_BSD, visible_B1SS)
