@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Graph, Precision, blamed
+from lanistr.manifest import FUSION, Build, Graph, Precision, blamed
 from lanistr.modalities import Modality
 from service.engine.backends.backend import Floats, Tokens, no_device, try_graphs, words_of
 from service.engine.backends.choice import choose_build
@@ -78,12 +78,7 @@ class TorchBackend:
         graphs = self.build.graphs
         self._names = {name: tuple(graph.inputs) for name, graph in graphs.items()}
         self._nothing = torch.empty((0, bundle.manifest.width), device=self._device)
-        computes: dict[str, Compute] = {}
-        for name, graph in graphs.items():
-            whole = self.build.precision == "fp32" or name in self.build.whole
-            with blamed(str(bundle.folder / graph.file), "torch cannot load it"):
-                module = load_graph(bundle.read(graph.file), self._device, narrow=not whole)
-            computes[name] = _computing(module, self._device, narrow=not whole)
+        computes = load_graphs(bundle, self.build, self._device)
         self._graphs: _OnCpu | _OnGpu = (
             _OnGpu(self._device, bundle, graphs, computes) if on_gpu else _OnCpu(threads, computes)
         )
@@ -130,6 +125,22 @@ class TorchBackend:
 
 
 # ---- graphs -------------------------------------------------------------------------------------
+
+
+def load_graphs(bundle: Bundle, build: Build, device: torch.device) -> dict[str, Compute]:
+    """Read the graphs of a build onto a device, by name.
+
+    Raises:
+        BundleError: torch cannot load one.
+    """
+    torch.backends.cudnn.allow_tf32 = False  # which is no fp32
+    computes: dict[str, Compute] = {}
+    for name, graph in build.graphs.items():
+        whole = build.precision == "fp32" or name in build.whole
+        with blamed(str(bundle.folder / graph.file), "torch cannot load it"):
+            module = load_graph(bundle.read(graph.file), device, narrow=not whole)
+        computes[name] = _computing(module, device, narrow=not whole)
+    return computes
 
 
 def load_graph(data: bytes, device: torch.device, *, narrow: bool) -> torch.jit.ScriptModule:
@@ -220,7 +231,6 @@ class _OnGpu:
         graphs: Mapping[str, Graph],
         computes: Mapping[str, Compute],
     ) -> None:
-        torch.backends.cudnn.allow_tf32 = False  # which is no fp32
         self._stream = torch.cuda.Stream(device)
         pool = torch.cuda.graph_pool_handle()
         words = bundle.preprocessor.dimensions().get(Modality.TEXT, {}).get("max_tokens")
