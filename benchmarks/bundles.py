@@ -2,7 +2,7 @@
 
     python -m benchmarks.bundles --size paper --work build/paper
 
-writes `build/paper/bundle`.
+writes `build/paper/bundle`; for a GPU, `--formats torchscript --precision fp32 bf16`.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from benchmarks.commands import Spent, call, overrides
 from benchmarks.pretraining_step import NOTES
 from benchmarks.records import prepare_records
 from benchmarks.sizes import SIZES, Size
+from export.builds import OFFERED, PRECISIONS
 from lanistr.bundle import Bundle, write_bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.manifest import Graph
@@ -36,7 +37,7 @@ def main() -> None:
     """Make a bundle as the command line says."""
     arguments = _parser().parse_args()
     run = made_run(arguments.work, SIZES[arguments.size], ())
-    exported(run, arguments.work / "bundle", ("onnx",), ("fp32", "int8"))
+    exported(run, arguments.work / "bundle", arguments.formats, arguments.precision)
 
 
 def made_run(work: Path, size: Size, settings: Sequence[str]) -> Path:
@@ -152,6 +153,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", choices=tuple(SIZES), default="paper", help="(the paper's)")
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for data, run and bundle, kept"
+    )
+    parser.add_argument(
+        "--formats", nargs="+", choices=tuple(OFFERED), default=["onnx"], help="of graphs (onnx)"
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=PRECISIONS,
+        default=["fp32", "int8"],
+        help="of them (fp32 int8); with torchscript: fp32 bf16",
     )
     return parser
 
