@@ -1,6 +1,7 @@
 """What is to be compared runs by turns, so that a busy moment of the machine falls on all alike."""
 
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,19 @@ def figure(values: Iterable[float]) -> Figure:
     """Return the median of repetitions and how far they spread."""
     found = sorted(values)
     return {"median": statistics.median(found), "low": found[0], "high": found[-1]}
+
+
+def spread(found: Figure, digits: int = 2) -> str:
+    """Return a figure in words."""
+    median, low, high = (f"{found[each]:.{digits}f}" for each in ("median", "low", "high"))
+    return f"{median} ({low} to {high})"
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def by_turns(

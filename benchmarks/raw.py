@@ -4,7 +4,6 @@ No HTTP, no preprocessing in the time, no padding, no cache; one process, with a
 the service gives a graph.
 """
 
-import base64
 import json
 import subprocess
 import sys
@@ -16,11 +15,9 @@ from typing import Any
 
 from benchmarks.load import Load
 from benchmarks.servers.model import CORES
-from benchmarks.workload import an_hour_later, workload
+from benchmarks.workload import an_hour_later, as_features, workload
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser
-from lanistr.issues import IssueLog
-from lanistr.preprocess import read_record
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import RowKeys, TokenCache
 from service.engine.cost import Cost
@@ -85,10 +82,7 @@ def main() -> None:
         record: Mapping[str, Any] = records[which]
         if number is not None:
             record = an_hour_later(record, number)
-        if "image" in record:
-            record = {**record, "image": base64.b64decode(record["image"])}
-        log = IssueLog()
-        features = bundle.preprocessor.apply(read_record(record, bundle.task, log), log)
+        features = as_features(record, bundle)
         return Job(features, keys.of(features))
 
     for line in sys.stdin:

@@ -39,9 +39,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.answers import HEAD, Row, answered, furthest, in_words, refuse_wrong, summary
 from benchmarks.bundles import without_model
-from benchmarks.load import Load, send
-from benchmarks.pace import Figure, figure
+from benchmarks.load import Load, in_turn, send
+from benchmarks.pace import figure, spread
 from benchmarks.raw import Raw
 from benchmarks.servers import HOST, Server, running
 from benchmarks.servers.model import CORES
@@ -49,7 +50,6 @@ from benchmarks.targets import Target, judge
 from benchmarks.workload import an_hour_later, broken, workload
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
-from lanistr.errors import LanistrError
 from lanistr.manifest import Precision
 from service.settings import DEMO_BUNDLES
 
@@ -82,8 +82,6 @@ _FEW = 8
 
 _CLOSE = 1e-4
 """How far a probability may be off that of the graphs alone."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,8 @@ class Setting:
         lists = name == "bentoml"  # a method that batches takes lists
         bodies = [json.dumps([each] if lists else each).encode() for each in records]
         path = f"/predict/{self.bundle.task.name}"
-        return asyncio.run(send(HOST, server.port, path, bodies, clients, requests))
+        asked = in_turn(len(bodies), requests)
+        return asyncio.run(send(HOST, server.port, path, bodies, clients, asked))
 
 
 def main() -> None:
@@ -188,18 +187,9 @@ def beside(
                     found["memory"].append(_memory(setting, name, server))
                 if turn == 0 and setting.name == "tiny":
                     found["neighbours"].append(_neighbours(setting, name, server, records))
+    right = answered(truth)
     rows = [
-        setting.labels
-        | {
-            "server": name,
-            "clients": clients,
-            "requests": setting.requests,
-            "rate": figure(each.rate for each in taken),
-            "p50": figure(each.percentile(50) for each in taken),
-            "p99": figure(each.percentile(99) for each in taken),
-            "failed": sum(len(each.statuses) - each.statuses.count(200) for each in taken),
-            "differs": max(_differs(each, truth) for each in taken),
-        }
+        setting.labels | {"server": name, "clients": clients} | summary(taken, right)
         for (name, clients), taken in sorted(loads.items(), key=lambda item: item[0][1])
     ]
     found["rates"].extend(rows)
@@ -207,7 +197,7 @@ def beside(
     _print_rest(setting, found)
     for row in rows:
         if row["server"] in (_OURS, _SPREAD):
-            _refuse_wrong(row["server"], row["differs"])
+            refuse_wrong(row["server"], row["differs"], _CLOSE)
 
 
 def again(
@@ -232,7 +222,7 @@ def again(
             for name, server in servers.items():
                 load = setting.send(name, server, bodies, _FEW, len(bodies))
                 rates[name].append(load.rate)
-                differs = max(differs, _differs(load, truth))
+                differs = max(differs, furthest(load, answered(truth)))
         found["memory"].append(_memory(setting, _CACHED, servers[_CACHED]))
     row = setting.labels | {
         "uncached": figure(rates[_OURS]),
@@ -241,9 +231,9 @@ def again(
         "differs": differs,
     }
     found["again"].append(row)
-    said = (f"{name} {_said(row[name])}" for name in ("uncached", "cached", "ratio"))
+    said = (f"{name} {spread(row[name])}" for name in ("uncached", "cached", "ratio"))
     print(f"an hour later, a second: {', '.join(said)}", flush=True)
-    _refuse_wrong(_CACHED, differs)
+    refuse_wrong(_CACHED, differs, _CLOSE)
 
 
 def _memory(setting: Setting, name: str, server: Server) -> Row:
@@ -299,48 +289,12 @@ def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[Setting]:
 # ---- what came of it ----------------------------------------------------------------------------
 
 
-def _differs(load: Load, truth: Load) -> float:
-    """Return the largest difference of a good answer's probability from the graphs' own."""
-    right = dict(zip(truth.sent, map(_probabilities, truth.answers), strict=True))
-    differences = [0.0]
-    for which, status, answer in zip(load.sent, load.statuses, load.answers, strict=True):
-        if status == 200 and which in right:
-            said = _probabilities(answer)
-            differences += [abs(said[each] - p) for each, p in right[which].items()]
-    return max(differences)
-
-
-def _probabilities(answer: bytes) -> Mapping[str, float]:
-    parsed = json.loads(answer)
-    (said,) = parsed if isinstance(parsed, list) else (parsed,)
-    probabilities: Mapping[str, float] = said.get("prediction", said)["probabilities"]
-    return probabilities
-
-
-def _refuse_wrong(server: str, differs: float) -> None:
-    if differs > _CLOSE:
-        raise LanistrError(
-            "a server's answers are not the graphs' own",
-            code="wrong_answers",
-            field=server,
-            seen=f"a probability that is off by {differs:.1e}",
-            accepted=f"at most {_CLOSE:.0e}",
-        )
-
-
 def _print_rates(setting: Setting, rows: Sequence[Row]) -> None:
     limit = next(row["rate"]["median"] for row in rows if row["server"] == "raw")
     print(f"\n{setting.name}, {setting.precision}, {setting.requests} requests")
-    columns = f"{'a second':>24} {'of raw':>7} {'p50 ms':>8} {'p99 ms':>8} off by"
-    print(f"{'':11} {'clients':>7} {columns}")
+    print(HEAD)
     for row in rows:
-        p50, p99 = (1e3 * row[each]["median"] for each in ("p50", "p99"))
-        rest = f"{row['differs']:.0e}" + (f", {row['failed']} FAILED" if row["failed"] else "")
-        print(
-            f"{row['server']:11} {row['clients']:7} {_said(row['rate']):>24} "
-            f"{row['rate']['median'] / limit:7.2f} {p50:8.1f} {p99:8.1f} {rest}",
-            flush=True,
-        )
+        print(in_words(row, limit), flush=True)
 
 
 def _print_rest(setting: Setting, found: Mapping[str, Sequence[Row]]) -> None:
@@ -359,10 +313,6 @@ def _print_targets(targets: Sequence[Target]) -> None:
     print(f"\n{'target':52} {'found':>8}")
     for each in targets:
         print(f"{each.what:52} {each.found:8.2f} {each.wanted():9} {'' if each.met else 'MISSED'}")
-
-
-def _said(found: Figure) -> str:
-    return f"{found['median']:.2f} ({found['low']:.2f} to {found['high']:.2f})"
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,6 @@ table, then one line of JSON.
 
 import argparse
 import json
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import torch
 
 from benchmarks.feature_cache import measure_cache
 from benchmarks.loader import measure_loader
-from benchmarks.pace import Figure
+from benchmarks.pace import Figure, device_name, spread
 from benchmarks.pretraining_step import WAYS, measure_steps
 from benchmarks.sizes import SIZES
 from lanistr.command import CommandParser, run_command
@@ -41,7 +40,7 @@ def main() -> None:
     repetitions = 2 if arguments.quick else arguments.repetitions
     found: dict[str, Any] = {
         "size": next(each for each, known in SIZES.items() if known is size),
-        "device": _device(device),
+        "device": device_name(device),
         "torch": torch.__version__,
         "repetitions": repetitions,
         "overrides": arguments.overrides,
@@ -73,12 +72,12 @@ def _print_steps(found: list[dict[str, Any]]) -> None:
     print("{:20} {:6} {:>26} {:>26} {:>22} {:>8} {:>8}".format(*head, "x FLOPs", "x paper"))
     for row in found:
         for way in WAYS:
-            cells = f"{row['case']:20} {way:6} {_cell(row[way]['samples_per_second'], 2):>26} "
-            cells += f"{_cell(row[way]['mfu'], 3):>26}"
+            cells = f"{row['case']:20} {way:6} {spread(row[way]['samples_per_second'], 2):>26} "
+            cells += f"{spread(row[way]['mfu'], 3):>26}"
             if way == "lean":
                 paper = f"{row['times_paper']:.1f}" if "times_paper" in row else "-"
                 ratio = f"{row['flops_ratio']:.2f}"
-                cells += f" {_cell(row['speedup'], 2):>22} {ratio:>8} {paper:>8}"
+                cells += f" {spread(row['speedup'], 2):>22} {ratio:>8} {paper:>8}"
             print(cells)
 
 
@@ -88,9 +87,9 @@ def _print_cache(found: list[dict[str, Any]]) -> None:
     print("{:20} {:>26} {:>26} {:>22} {:>8}".format(*head))
     for row in found:
         cached, uncached = (
-            _cell(row[way]["epochs_per_second"], 3) for way in ("cached", "uncached")
+            spread(row[way]["epochs_per_second"], 3) for way in ("cached", "uncached")
         )
-        speedup, ratio = _cell(row["speedup"], 2), f"{row['flops_ratio']:.2f}"
+        speedup, ratio = spread(row["speedup"], 2), f"{row['flops_ratio']:.2f}"
         print(f"{row['case']:20} {cached:>26} {uncached:>26} {speedup:>22} {ratio:>8}")
 
 
@@ -98,7 +97,7 @@ def _print_loader(found: dict[str, Any]) -> None:
     print("\nthe loader alone")
     for workers, rate in found["samples_per_second"].items():
         need = f", {found['times_need'][workers]:.1f} x the model's need" if "need" in found else ""
-        print(f"{workers} workers: {_cell(rate, 1)} samples/s{need}")
+        print(f"{workers} workers: {spread(rate, 1)} samples/s{need}")
     memory = " ".join(f"{each:.1f}" for each in found["worker_mb"])
     print(f"a worker's own memory, MB, by quarter: {memory or 'not to be had here'}")
 
@@ -110,17 +109,6 @@ def _need(read: dict[str, Figure], steps: list[dict[str, Any]] | None) -> dict[s
     same = next(row for row in steps if row["case"] == "realistic lengths")
     need = same["lean"]["samples_per_second"]["median"]
     return {"need": need, "times_need": {w: each["median"] / need for w, each in read.items()}}
-
-
-def _cell(figure: Figure, digits: int) -> str:
-    median, low, high = (f"{figure[each]:.{digits}f}" for each in ("median", "low", "high"))
-    return f"{median} ({low} to {high})"
-
-
-def _device(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 def _parser() -> argparse.ArgumentParser:

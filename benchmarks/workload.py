@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lanistr.batch import Features
 from lanistr.bundle import Bundle
+from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
+from lanistr.preprocess import read_record
 from lanistr.sample import Quantity, Sample
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -54,6 +57,14 @@ def as_sent(stay: Sample) -> dict[str, Any]:
             for each in stay.parts[Modality.TIMESERIES]
         ],
     }
+
+
+def as_features(record: Mapping[str, Any], bundle: Bundle) -> Features:
+    """Return a record, as it was sent in JSON, as arrays; raises whatever is wrong with it."""
+    if "image" in record:
+        record = {**record, "image": base64.b64decode(record["image"])}
+    log = IssueLog()
+    return bundle.preprocessor.apply(read_record(record, bundle.task, log), log)
 
 
 def an_hour_later(record: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Every note is padded to the longest, a part that a case lacks is a row of zeros 
 like the others, and a mask keeps from fusion what is not there.
 """
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +15,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from benchmarks.workload import as_features
 from lanistr.batch import RAGGED, Arrays, Features, stack
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser
-from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION, Graph
 from lanistr.modalities import Modality
-from lanistr.preprocess import read_record
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -50,11 +48,7 @@ class Model:
 
     def read(self, record: Mapping[str, Any]) -> Features:
         """Return a record, as it was sent in JSON, as arrays; raises whatever is wrong with it."""
-        if "image" in record:
-            record = {**record, "image": base64.b64decode(record["image"])}
-        log = IssueLog()
-        sample = read_record(record, self.bundle.task, log)
-        return self.bundle.preprocessor.apply(sample, log)
+        return as_features(record, self.bundle)
 
     def alone(self, case: Features) -> Answer:
         """Return the prediction of one case."""

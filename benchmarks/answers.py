@@ -1,0 +1,101 @@
+"""What servers answered: how fast, how late, and how far off what is right."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.load import Load
+from benchmarks.pace import figure, spread
+from lanistr.errors import LanistrError
+
+Probabilities = Mapping[str, float]
+"""By class."""
+
+
+Row = dict[str, Any]
+"""Figures of a server, with `server` and `clients`."""
+
+HEAD = f"{'clients':>20} {'a second':>26} {'of limit':>8} {'p50 ms':>8} {'p99 ms':>8} off by"
+"""Over lines of `in_words`."""
+
+
+def summary(taken: Sequence[Load], right: Mapping[int, Probabilities]) -> Row:
+    """Return the figures of repetitions of a load.
+
+    Args:
+        taken: the repetitions.
+        right: see `furthest`.
+    """
+    return {
+        "requests": sum(len(each.statuses) for each in taken),
+        "rate": figure(each.rate for each in taken),
+        "p50": figure(each.percentile(50) for each in taken),
+        "p99": figure(each.percentile(99) for each in taken),
+        "failed": sum(len(each.statuses) - each.statuses.count(200) for each in taken),
+        "differs": max(furthest(each, right) for each in taken),
+    }
+
+
+def in_words(row: Row, limit: float) -> str:
+    """Return a line of a table.
+
+    Args:
+        row: the figures.
+        limit: predictions a second that the graphs alone make.
+    """
+    p50, p99 = (1e3 * row[each]["median"] for each in ("p50", "p99"))
+    return (
+        f"{row['server']:12} {row['clients']:7} {spread(row['rate']):>26} "
+        f"{row['rate']['median'] / limit:8.2f} {p50:8.1f} {p99:8.1f} {row['differs']:.0e}"
+        + (f", {row['failed']} FAILED" if row["failed"] else "")
+    )
+
+
+def answered(load: Load) -> dict[int, Probabilities]:
+    """Return the probabilities in good answers of any of the servers, by what was sent."""
+    answers = zip(load.sent, load.statuses, load.answers, strict=True)
+    return {which: _read(answer) for which, status, answer in answers if status == 200}
+
+
+def furthest(load: Load, right: Mapping[int, Probabilities]) -> float:
+    """Return the largest difference of a good answer's probability from what is right.
+
+    Args:
+        load: what was answered.
+        right: by the number of the body that was sent; of others nothing is known.
+    """
+    return off_by(
+        (_read(answer), right[which])
+        for which, status, answer in zip(load.sent, load.statuses, load.answers, strict=True)
+        if status == 200 and which in right
+    )
+
+
+def off_by(pairs: Iterable[tuple[Probabilities, Probabilities]]) -> float:
+    """Return the largest difference of a probability from what is right, the second of a pair."""
+    return max(
+        (abs(said[each] - p) for said, right in pairs for each, p in right.items()), default=0.0
+    )
+
+
+def refuse_wrong(server: str, found: float, bound: float) -> None:
+    """Check how far a server's probabilities are off.
+
+    Raises:
+        LanistrError: by more than the bound.
+    """
+    if not found <= bound:
+        raise LanistrError(
+            "a server's answers are not the graphs' own",
+            code="wrong_answers",
+            field=server,
+            seen=f"a probability that is off by {found:.1e}",
+            accepted=f"at most {bound:.0e}",
+        )
+
+
+def _read(answer: bytes) -> Probabilities:
+    parsed = json.loads(answer)
+    (said,) = parsed if isinstance(parsed, list) else (parsed,)
+    probabilities: Probabilities = said.get("prediction", said)["probabilities"]
+    return probabilities
