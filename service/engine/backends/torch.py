@@ -46,11 +46,14 @@ _COMES_AGAIN = 3
 _MOST_RECORDED = 256
 """Shapes that are recorded of a graph; each holds memory for its inputs and outputs."""
 
+_MOST_ROWS = 8
+"""Rows of a shape that is recorded."""
+
 _WORDS = 16
 """Words, or fused tokens, that recorded lengths are apart at the least."""
 
 _RECORDING = threading.Lock()
-"""One thread at a time records: it empties caches, and waits for the whole GPU."""
+"""One thread at a time records."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ class TorchBackend:
         inputs = [self._graphs.ready(arrays[name]) for name in self._names[modality]]
         with self._graphs.turn():
             (tokens,) = self._graphs.run(modality, inputs)
-            return [each[:n].clone() for each, n in zip(tokens[: len(words)], words, strict=True)]
+            return [each[:n].clone() for each, n in zip(tokens, words, strict=True)]
 
     def average(self, rows: Sequence[Tokens]) -> Tokens:
         """See `Backend.average`."""
@@ -116,7 +119,7 @@ class TorchBackend:
             joined = [torch.cat([self._nothing, *(e.to(self._device) for e in c)]) for c in cases]
             given = {"tokens": pad_sequence(joined, batch_first=True), "mask": mask}
             found = self._graphs.run(FUSION, [given[name] for name in self._names[FUSION]])
-            output, embedding = (each[: len(cases)].cpu().numpy() for each in found)
+            output, embedding = (each.cpu().numpy() for each in found)
         return output, embedding
 
     def place(self, tokens: Floats) -> Tokens:
@@ -253,7 +256,7 @@ class _OnGpu:
             self._stream.synchronize()
 
     def run(self, name: str, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the outputs of a graph, which may have more rows, good until it runs again."""
+        """Return the outputs of a graph, good until it runs again."""
         return self._recorders[name](inputs)
 
 
@@ -272,8 +275,9 @@ class Recording(NamedTuple):
 class Recorder:
     """Runs one graph, and records the shapes that come again.
 
-    So that few shapes come, and often, inputs are widened to sizes that are a little apart: by rows
-    that nobody asked for, and by words that the mask beside them hides.
+    So that few shapes come, and often, rows are widened to lengths that are a little apart, by
+    words that the mask beside them hides. Many rows run as they are: each operation takes longer
+    then than to ask for the next.
 
     Called in the stream that it is for, under inference mode, by one thread at a time.
 
@@ -310,6 +314,10 @@ class Recorder:
         Args:
             inputs: in pinned memory, or on the GPU.
         """
+        if len(inputs[0]) > _MOST_ROWS:
+            return self._compute(
+                [each.to(self._stream.device, non_blocking=True) for each in inputs]
+            )
         shapes = tuple(map(self._widen, inputs, self._shapes))
         if recording := self.recordings.get(shapes):
             _fill(recording.inputs, inputs)
@@ -328,22 +336,22 @@ class Recorder:
         return outputs
 
     def _widen(self, given: Tensor, shape: Sequence[int | str]) -> tuple[int, ...]:
-        """Return the shape that an input is widened to, along the axes that are open."""
-        sizes = list(given.shape)
-        for axis, size in enumerate(shape):
-            if isinstance(size, str):
-                wide = widened(sizes[axis], _WORDS if axis else 1)
-                sizes[axis] = min(wide, max(sizes[axis], self._longest)) if axis else wide
-        return tuple(sizes)
+        """Return the shape that an input is widened to, where its length is open."""
+        rows, *sizes = given.shape
+        if sizes and isinstance(shape[1], str):
+            sizes[0] = min(widened(sizes[0]), max(sizes[0], self._longest))
+        return rows, *sizes
 
     def _record(self, shapes: Shapes, inputs: Sequence[Tensor]) -> None:
         graph = torch.cuda.CUDAGraph()
-        recording = torch.cuda.graph(
-            graph, self._pool, self._stream, capture_error_mode="thread_local"
-        )
         try:
-            with _RECORDING, recording:
-                outputs = self._compute(inputs)
+            # `torch.cuda.graph` would give all free memory back before, to be asked for again.
+            with _RECORDING:
+                graph.capture_begin(self._pool, capture_error_mode="thread_local")
+                try:
+                    outputs = self._compute(inputs)
+                finally:
+                    graph.capture_end()
         except RuntimeError as exc:  # no memory is left, or it waits for the GPU somewhere
             self._most = 0
             _log.warning("%s: no more shapes are recorded: %s", self._file, exc)
@@ -351,21 +359,15 @@ class Recorder:
             self.recordings[shapes] = Recording(graph, inputs, outputs)
 
 
-def widened(size: int, least: int) -> int:
-    """Return the next size up that is a multiple of an eighth to a quarter of it.
-
-    Args:
-        size: from 0.
-        least: that sizes are apart.
-    """
-    step = max(least, 1 << max(0, size.bit_length() - 3))
-    return -(-size // step) * step
+def widened(length: int) -> int:
+    """Return the next length up that is a multiple of an eighth to a quarter of it."""
+    step = max(_WORDS, 1 << max(0, length.bit_length() - 3))
+    return -(-length // step) * step
 
 
 def _fill(places: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
-    """Copy inputs to the beginning of their places, and hide what was there before beside them."""
+    """Copy inputs to the beginning of their places, and hide what was there before behind them."""
     for place, each in zip(places, inputs, strict=True):
-        rows = place[: len(each)]
-        rows[tuple(map(slice, each.shape))].copy_(each, non_blocking=True)
-        if rows.shape != each.shape:
-            rows[:, each.shape[1] :].zero_()
+        place[tuple(map(slice, each.shape))].copy_(each, non_blocking=True)
+        if place.shape != each.shape:
+            place[:, each.shape[1] :].zero_()

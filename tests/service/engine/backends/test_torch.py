@@ -251,13 +251,11 @@ def test_without_onnxruntime_the_service_runs_on_torch(stays_bundle):
     assert "ConfigError: backend: onnxruntime is not installed; seen 'onnx'" in ends["onnx"].stderr
 
 
-def test_sizes_are_widened_by_little_to_few_that_come_again():
-    assert [widened(n, 1) for n in range(10)] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]
-    assert len({widened(n, 1) for n in range(1, 257)}) < 30
-    assert len({widened(n, 16) for n in range(1, 513)}) < 20
+def test_lengths_are_widened_by_little_to_few_that_come_again():
+    assert [widened(n) for n in (0, 1, 16, 17, 128, 129, 512)] == [0, 16, 16, 32, 128, 160, 512]
+    assert len({widened(n) for n in range(1, 513)}) < 20
     for n in range(1, 1000):
-        assert n <= widened(n, 1) <= max(n, 1.25 * n)
-        assert widened(n, 16) < n + max(16, n / 4)
+        assert n <= widened(n) < n + max(16, n / 4 + 1)
 
 
 # ---- on a GPU -----------------------------------------------------------------------------------
@@ -303,6 +301,9 @@ def test_a_shape_that_comes_again_is_recorded_and_others_run_as_they_are(bundle)
     # Of one recorded shape, (2, 16): what stood there before must not show.
     for lengths in ((11, 16), (40, 3), (16, 12), (3, 11), (2, 1), (14, 15), (1, 1)):
         fuse(*lengths)
+    assert [shapes[0][:2] for shapes in recorder.recordings if shapes not in before] == [(2, 16)]
+    for _ in range(4):
+        fuse(*range(1, 20))
     assert [shapes[0][:2] for shapes in recorder.recordings if shapes not in before] == [(2, 16)]
     for rows in range(1, 8):
         for length in range(40, 140, 9):
