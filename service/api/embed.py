@@ -1,26 +1,17 @@
 """POST /embed/{task}: one case in, a point out, near the points of cases that are alike."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import while_connected
-from service.api.options import VERSION
 from service.api.predict import modalities_of, named, noticed, receive_record
-from service.api.tasks import Chosen
+from service.api.route import case_route
+from service.engine.predictor import Predictor
 
-router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
 
-
-@router.post("/embed/{task}")
-async def embed(
-    request: Request,
-    predictor: Chosen,
-    version: Annotated[str | None, Query(description=VERSION)] = None,
-) -> Response:
+async def embed(request: Request, predictor: Predictor) -> Response:
     """Return the fused embedding of one case, whichever parts it brings."""
     bundle = predictor.bundle
     with predictor.admission.place():
@@ -33,3 +24,6 @@ async def embed(
         **noticed(embedded.case, request_id(request)),
     )
     return Response(answer.json_bytes(), media_type="application/json")
+
+
+route = case_route("/embed/{task}", embed)

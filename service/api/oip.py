@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
 from lanistr import __version__
@@ -28,7 +27,7 @@ from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
 from service.api.health import status_of
 from service.api.keys import OPEN
-from service.api.options import Options, accepted
+from service.api.options import Options, read_options
 from service.api.problems import IN_DOCUMENT, ClientLeftError, headers_of, of_error, respond
 from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
@@ -276,18 +275,8 @@ def _options(parameters: Mapping[str, Any]) -> Options:
                 seen=name,
                 accepted=unknown_name(name, known),
             )
-    try:
-        return Options(**{n: each for n, each in parameters.items() if n != _BINARY_OUTPUT})
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        name = str(first["loc"][-1])
-        raise InputError(
-            first["msg"],
-            code="bad_parameter",
-            field=f"parameters.{name}",
-            seen=first["input"],
-            accepted=accepted(name),
-        ) from None
+    ours = {name: each for name, each in parameters.items() if name != _BINARY_OUTPUT}
+    return read_options(ours, "parameters.")
 
 
 def _refuse_missing(item: schemas.Item) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from lanistr.bundle import Bundle
@@ -14,23 +14,18 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
-from service.api.options import Options
+from service.api.options import read_options
 from service.api.problems import to_issues
-from service.api.tasks import Chosen, model_of
-from service.engine.predictor import Case, Predicted
+from service.api.route import case_route
+from service.api.tasks import model_of
+from service.engine.predictor import Case, Predicted, Predictor
 from service.inputs import find_reader
 from service.settings import Settings
 
-# Left out of the generated document: `service.api.openapi` shows one address a task instead, with
-# that task's own fields.
-router = APIRouter(include_in_schema=False)
 
-
-@router.post("/predict/{task}")
-async def predict(
-    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
-) -> Response:
+async def predict(request: Request, predictor: Predictor) -> Response:
     """Predict one case from whichever parts it brings."""
+    options = read_options(request.query_params)
     with predictor.admission.place():
         record, size = await receive_record(request, predictor.bundle.task)
         predicted = await while_connected(
@@ -42,6 +37,9 @@ async def predict(
     answer = to_answer(predictor.bundle, predicted, request_id(request))
     exchange_of(request).add(answer)
     return Response(answer.json_bytes(), media_type="application/json")
+
+
+route = case_route("/predict/{task}", predict)
 
 
 async def receive_record(request: Request, task: TaskSpec) -> tuple[Callable[[], Any], int]:

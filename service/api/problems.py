@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +22,6 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.exchange import exchange_of
 from service.api.keys import NoKeyError, TooFastError
-from service.api.options import Options, accepted
 from service.engine.admission import TooBusyError
 from service.engine.predictor import UnusableRecordError
 from service.engine.remote import RunnerLostError
@@ -105,7 +103,6 @@ def install(app: FastAPI) -> None:
     """Let every error of an application end as a problem."""
     app.add_exception_handler(LanistrError, _known)
     app.add_exception_handler(UnusableRecordError, _known)
-    app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientLeftError, _left)
     app.add_middleware(_Unexpected)
@@ -223,23 +220,6 @@ def _seen(value: Any) -> Any:
 
 async def _known(request: Request, error: Exception) -> Response:
     return respond_to(request, error)
-
-
-async def _parameters(request: Request, error: Exception) -> Response:
-    """Only query parameters are declared to FastAPI; bodies are read by `service.inputs`."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    unknown = first["type"] == "extra_forbidden"
-    problem = describe(
-        request_id(request),
-        "bad_parameter",
-        "unknown query parameter" if unknown else first["msg"],
-        field=name,
-        seen=name if unknown else first["input"],
-        accepted=unknown_name(name, Options.model_fields) if unknown else accepted(name),
-    )
-    return respond(request, problem)
 
 
 async def _http(request: Request, error: Exception) -> Response:

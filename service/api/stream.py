@@ -7,10 +7,9 @@ not read any further: nothing piles up, however long the list.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -19,9 +18,9 @@ from service.api import schemas
 from service.api.batch import IN_FLIGHT, answer_one
 from service.api.connection import while_connected
 from service.api.exchange import Exchange, exchange_of
-from service.api.options import Options
+from service.api.options import Options, read_options
 from service.api.problems import ClientLeftError, of_error
-from service.api.tasks import Chosen
+from service.api.route import case_route
 from service.audit import AuditUnavailableError
 from service.engine.predictor import Predictor
 from service.inputs import check_type, json
@@ -30,16 +29,15 @@ from service.settings import Settings
 
 MEDIA_TYPE = "application/x-ndjson"
 
-router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
 
-
-@router.post("/predict/{task}/stream")
-async def predict_stream(
-    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
-) -> Response:
+async def predict_stream(request: Request, predictor: Predictor) -> Response:
     """Predict a case a line; one that cannot be used fails for itself alone."""
+    options = read_options(request.query_params)
     check_type(request.headers, [MEDIA_TYPE])
     return Stream(predictor, options, request.app.state.settings, exchange_of(request))
+
+
+route = case_route("/predict/{task}/stream", predict_stream)
 
 
 class Stream(Response):
