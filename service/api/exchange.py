@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from service.api.schemas import Item, PredictionAnswer
 from service.api.trace import Trace
@@ -72,5 +73,13 @@ class Exchange:
 
 def exchange_of(request: HTTPConnection) -> Exchange:
     """Return the exchange that a request is of."""
-    found: Exchange = request.state.exchange
+    found: Exchange = request.scope["state"]["exchange"]
     return found
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the first header of a name, in lower case; starlette would encode it each time."""
+    for each, value in scope["headers"]:
+        if each == name:
+            return str(value, "latin-1")
+    return None
