@@ -117,7 +117,8 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Deadline, longest=settings.answer_seconds)
-    app.add_middleware(Record)
+    if audit is not None:
+        app.add_middleware(Record, audit=audit)
     app.add_middleware(Access)
     app.add_middleware(Security)
     app.router.routes[:0] = [each.route for each in (predict, batch, stream, embed)]
