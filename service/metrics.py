@@ -273,20 +273,20 @@ class Metrics:
 
     def answered(self, answer: PredictionAnswer) -> None:
         """Note what was said of a case."""
-        task, said = answer.task, answer.prediction
-        self._cases(task, "+".join(answer.modalities.used)).inc()
-        for code, action in {(each.code, str(each.action)) for each in answer.issues}:
+        task, said = answer["task"], answer["prediction"]
+        parts = "+".join(answer["modalities"]["used"])
+        self._cases(task, parts).inc()
+        for code, action in {(each["code"], str(each["action"])) for each in answer["issues"]}:
             self._issues(task, code, action).inc()
         if said is None:
-            self._abstained(task, "+".join(answer.modalities.used)).inc()
+            self._abstained(task, parts).inc()
             return
-        if said.label is not None:
-            self._labels(task, said.label).inc()
-        if said.probabilities:
-            likeliest = max(said.probabilities.values())
-            probability = likeliest if said.probability is None else said.probability
-            self._probability(task).observe(probability)
-        value = said.value if said.expected is None else said.expected
+        if "label" in said:
+            self._labels(task, said["label"]).inc()
+        if "probabilities" in said:
+            likeliest = max(said["probabilities"].values())
+            self._probability(task).observe(said.get("probability", likeliest))
+        value = said.get("expected", said.get("value"))
         if value is not None:
             self._value(task).observe(value)
 

@@ -41,8 +41,8 @@ async def predict_batch(request: Request, predictor: Predictor) -> Response:
             request.receive, answer_all(predictor, reads, size, options, name)
         )
     exchange_of(request).add_all(items)
-    answer = schemas.Batch(items=items, request_id=name)
-    return Response(answer.json_bytes(), media_type="application/json")
+    answer: schemas.Batch = {"items": items, "request_id": name}
+    return Response(schemas.encode(answer), media_type="application/json")
 
 
 route = case_route("/predict/{task}/batch", predict_batch)
@@ -88,9 +88,9 @@ async def answer_one(
         predicted = await predictor.predict(
             read, size=size, explain=options.explain, coverage=options.coverage
         )
-        return schemas.Item(index=index, answer=to_answer(predictor.bundle, predicted, request))
+        return {"index": index, "answer": to_answer(predictor.bundle, predicted, request)}
     except Exception as exc:
-        return schemas.Item(index=index, problem=of_error(request, exc))
+        return {"index": index, "problem": of_error(request, exc)}
 
 
 def _records(body: bytes, limits: Limits, most: int) -> list[Any]:

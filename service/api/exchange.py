@@ -44,7 +44,7 @@ class Exchange:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
         if self.cases != 1 or not self.answers:
             return "several" if self.cases else ""
-        return "+".join(self.answers[0].modalities.used)
+        return "+".join(self.answers[0]["modalities"]["used"])
 
     def add(self, answer: PredictionAnswer) -> None:
         """Take in the answer to a case."""
@@ -57,8 +57,8 @@ class Exchange:
     def add_all(self, items: Iterable[Item]) -> None:
         """Take in the answers among the cases of a list."""
         for item in items:
-            if item.answer is not None:
-                self.add(item.answer)
+            if "answer" in item:
+                self.add(item["answer"])
 
     async def put_on_record(self) -> None:
         """Put the answers to some cases of a stream on record, before they leave.

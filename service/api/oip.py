@@ -50,9 +50,9 @@ class _Route(APIRoute):
                 raise
             except Exception as exc:
                 problem = of_error(request_id(request), exc)
-                place = f"{problem.field}: " if problem.field else ""
-                said = problem.model_dump(mode="json") | {"error": place + problem.detail}
-                return respond(request, problem, headers_of(exc), bytes(JSONResponse(said).body))
+                place = f"{problem['field']}: " if problem["field"] else ""
+                said = {**problem, "error": place + problem["detail"]}
+                return respond(request, problem, headers_of(exc), schemas.encode(said))
 
         return answer
 
@@ -214,8 +214,9 @@ class _Column:
 
 def _of(name: str) -> Callable[[schemas.Item], Any]:
     def value(item: schemas.Item) -> Any:
-        assert item.answer is not None
-        return getattr(item.answer.prediction, name)
+        said = item["answer"]["prediction"]
+        assert said is not None
+        return said.get(name)
 
     return value
 
@@ -225,9 +226,7 @@ def _shares(item: schemas.Item) -> list[float]:
 
 
 def _whole(item: schemas.Item) -> str:
-    said = item.answer or item.problem
-    assert said is not None
-    return said.json_bytes().decode()
+    return schemas.encode(item.get("answer") or item["problem"]).decode()
 
 
 def _outputs(label: LabelSpec) -> dict[str, _Column]:
@@ -285,22 +284,22 @@ def _refuse_missing(item: schemas.Item) -> None:
     Raises:
         InputError: this one has none.
     """
-    if item.problem is not None:
-        problem = item.problem
+    if "problem" in item:
+        problem = item["problem"]
         raise InputError(
-            f"case {item.index}: {problem.detail}",
-            code=problem.code,
-            field=problem.field or "",
-            seen=problem.seen,
-            accepted=problem.accepted or "",
+            f"case {item['index']}: {problem['detail']}",
+            code=problem["code"],
+            field=problem["field"] or "",
+            seen=problem["seen"],
+            accepted=problem["accepted"] or "",
         )
-    assert item.answer is not None
-    if item.answer.prediction is None:
+    answer = item["answer"]
+    if answer["prediction"] is None:
         raise InputError(
-            f"case {item.index}: the model abstains: {item.answer.reason}",
+            f"case {item['index']}: the model abstains: {answer['reason']}",
             code="abstained",
             field="inputs",
-            seen=", ".join(item.answer.modalities.used),
+            seen=", ".join(answer["modalities"]["used"]),
             accepted="what the task asks for at the least; or the output `answer` alone",
         )
 

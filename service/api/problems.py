@@ -89,6 +89,9 @@ IN_DOCUMENT: dict[int | str, dict[str, Any]] = {
 }
 """For the OpenAPI document, where FastAPI would promise its own form of errors."""
 
+_BITS = 53
+"""Of a whole number that every reader of JSON takes as it is."""
+
 _LEFT = 499
 """The client went away; nobody reads the answer. nginx's number, for the log."""
 
@@ -111,13 +114,13 @@ def install(app: FastAPI) -> None:
 def to_issues(issues: Iterable[InputIssue]) -> list[schemas.Issue]:
     """Return issues as they stand in an answer."""
     return [
-        schemas.Issue(
-            code=each.code,
-            field=each.field,
-            seen=_seen(each.seen),
-            action=each.action,
-            detail=each.detail,
-        )
+        {
+            "code": each.code,
+            "field": each.field,
+            "seen": _seen(each.seen),
+            "action": each.action,
+            "detail": each.detail,
+        }
         for each in issues
     ]
 
@@ -167,8 +170,8 @@ def respond(
         headers: further ones.
         body: the problem as JSON, if it is to hold more than that.
     """
-    exchange_of(request).code = problem.code if problem.code in STATUS else "other"
-    return Response(body or problem.json_bytes(), problem.status, headers, MEDIA_TYPE)
+    exchange_of(request).code = problem["code"] if problem["code"] in STATUS else "other"
+    return Response(body or schemas.encode(problem), problem["status"], headers, MEDIA_TYPE)
 
 
 def _of(name: str, error: LanistrError, issues: Iterable[InputIssue] = ()) -> schemas.Problem:
@@ -195,24 +198,26 @@ def describe(
 ) -> schemas.Problem:
     """Describe a problem; one that the table does not know is an unusable request."""
     status, title = STATUS.get(code, (422, "The request is not usable"))
-    return schemas.Problem(
-        type=f"urn:lanistr:problem:{code}",
-        title=title,
-        status=status,
-        code=code,
-        detail=detail,
-        field=field or None,
-        seen=_seen(seen),
-        accepted=accepted or None,
-        request_id=name,
-        issues=to_issues(issues),
-    )
+    return {
+        "type": f"urn:lanistr:problem:{code}",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "field": field or None,
+        "seen": _seen(seen),
+        "accepted": accepted or None,
+        "request_id": name,
+        "issues": to_issues(issues),
+    }
 
 
 def _seen(value: Any) -> Any:
-    """Make a value fit for JSON, which has no NaN and no infinity."""
+    """Make a value fit for JSON, which has no NaN, no infinity, and few know of longer numbers."""
     short = shorten(value)
-    return str(short) if isinstance(short, float) and not math.isfinite(short) else short
+    if isinstance(short, float):
+        return short if math.isfinite(short) else str(short)
+    return str(short) if isinstance(short, int) and short.bit_length() > _BITS else short
 
 
 # ---- what is raised on the way ------------------------------------------------------------------

@@ -77,12 +77,11 @@ def _line(exchange: Exchange, status: int, input_sha256: str | None) -> dict[str
 
 def _case(answer: PredictionAnswer) -> dict[str, Any]:
     return {
-        "version": answer.model.version,
-        "used": answer.modalities.used,
-        "output": answer.prediction
-        and answer.prediction.model_dump(mode="json", exclude_unset=True),
+        "version": answer["model"]["version"],
+        "used": answer["modalities"]["used"],
+        "output": answer["prediction"],
         "issues": [
-            each.model_dump(mode="json", include={"code", "field", "action"})
-            for each in answer.issues
+            {"code": each["code"], "field": each["field"], "action": each["action"]}
+            for each in answer["issues"]
         ],
     }

@@ -94,7 +94,7 @@ class Stream(Response):
             try:
                 async with sending, asyncio.timeout(self._seconds):
                     recorded = await self._recorded(item)
-                    line = {"type": "http.response.body", "body": recorded.json_bytes() + b"\n"}
+                    line = {"type": "http.response.body", "body": schemas.encode(recorded) + b"\n"}
                     await send({**line, "more_body": True})
             except TimeoutError:  # it reads no more
                 raise ClientLeftError from None
@@ -121,7 +121,7 @@ class Stream(Response):
                     index += 1
                     line = await anext(coming, None)
             except InputError as exc:  # the list breaks off, the answers do not
-                await say(schemas.Item(index=index, problem=of_error(self._exchange.id, exc)))
+                await say({"index": index, "problem": of_error(self._exchange.id, exc)})
                 await all_said()
             else:
                 await while_connected(receive, all_said())
@@ -132,7 +132,7 @@ class Stream(Response):
         try:
             await self._exchange.put_on_record()
         except AuditUnavailableError as exc:
-            return schemas.Item(index=item.index, problem=of_error(self._exchange.id, exc))
+            return {"index": item["index"], "problem": of_error(self._exchange.id, exc)}
         return item
 
     def _reader(self, line: bytes | InputError) -> Callable[[], Any]:

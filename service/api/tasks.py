@@ -92,7 +92,7 @@ def _calibration(found: Calibration) -> CalibrationSummary:
 def model_of(bundle: Bundle) -> Model:
     """Name the model of a bundle."""
     manifest = bundle.manifest
-    return Model(name=manifest.name, version=manifest.version, demo=manifest.demo)
+    return {"name": manifest.name, "version": manifest.version, "demo": manifest.demo}
 
 
 def _summary(models: Models, bundle: Bundle) -> TaskSummary:
