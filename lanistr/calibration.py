@@ -250,7 +250,7 @@ def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[
     Never none, and no gaps in an order.
     """
     inside = 1 - p <= threshold
-    np.put_along_axis(inside, p.argmax(axis=1)[:, None], True, axis=1)
+    inside[np.arange(len(p)), p.argmax(axis=1)] = True
     if label.kind == "ordinal":
         up = np.logical_or.accumulate(inside, axis=1)
         down = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]

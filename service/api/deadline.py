@@ -56,7 +56,8 @@ class Deadline:
         deadline = asyncio.timeout(seconds)
 
         async def answer(message: Message) -> None:
-            deadline.reschedule(None)
+            if message["type"] == "http.response.start":
+                deadline.reschedule(None)
             await send(message)
 
         try:
