@@ -46,7 +46,8 @@ class Access:
             Trace.below([each.decode("latin-1") for n, each in scope["headers"] if n == _TRACE]),
         )
         scope.setdefault("state", {})["exchange"] = exchange
-        hide_query()
+        if scope["query_string"]:
+            hide_query()
         started, status = perf_counter(), 0
 
         async def answer(message: Message) -> None:

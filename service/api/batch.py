@@ -12,7 +12,7 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
-from service.api.options import Options, read_options
+from service.api.options import Options, query_of, read_options
 from service.api.predict import to_answer
 from service.api.problems import of_error
 from service.api.route import case_route
@@ -28,7 +28,7 @@ make others wait."""
 
 async def predict_batch(request: Request, predictor: Predictor) -> Response:
     """Predict every case of a list; one that cannot be used fails for itself alone."""
-    options = read_options(request.query_params)
+    options = read_options(query_of(request))
     settings: Settings = request.app.state.settings
     check_type(request.headers, ["application/json"])
     limits, name = settings.limits(), request_id(request)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
 
 from lanistr.errors import InputError, unknown_name
 
@@ -25,6 +26,11 @@ class Options(BaseModel):
 
 
 _USUAL = Options()
+
+
+def query_of(request: Request) -> Mapping[str, str]:
+    """Return the query of a request; most have none, and need no parser."""
+    return request.query_params if request.scope["query_string"] else {}
 
 
 def read_options(parameters: Mapping[str, Any], place: str = "") -> Options:

@@ -16,7 +16,7 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
-from service.api.options import read_options
+from service.api.options import query_of, read_options
 from service.api.problems import to_issues
 from service.api.route import case_route
 from service.api.tasks import model_of
@@ -27,7 +27,7 @@ from service.settings import Settings
 
 async def predict(request: Request, predictor: Predictor) -> Response:
     """Predict one case from whichever parts it brings."""
-    options = read_options(request.query_params)
+    options = read_options(query_of(request))
     with predictor.admission.place():
         record, size = await receive_record(request, predictor.bundle.task)
         predicted = await while_connected(

@@ -18,7 +18,7 @@ from service.api import schemas
 from service.api.batch import IN_FLIGHT, answer_one
 from service.api.connection import while_connected
 from service.api.exchange import Exchange, exchange_of
-from service.api.options import Options, read_options
+from service.api.options import Options, query_of, read_options
 from service.api.problems import ClientLeftError, of_error
 from service.api.route import case_route
 from service.audit import AuditUnavailableError
@@ -32,7 +32,7 @@ MEDIA_TYPE = "application/x-ndjson"
 
 async def predict_stream(request: Request, predictor: Predictor) -> Response:
     """Predict a case a line; one that cannot be used fails for itself alone."""
-    options = read_options(request.query_params)
+    options = read_options(query_of(request))
     check_type(request.headers, [MEDIA_TYPE])
     return Stream(predictor, options, request.app.state.settings, exchange_of(request))
 
