@@ -51,12 +51,15 @@ class _Answer:
     def __init__(self) -> None:
         self.body: list[bytes] = []
         self.done = False
+        self.kept = False
+        self.parser: Any = httptools.HttpResponseParser(self)
 
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
 
     def on_message_complete(self) -> None:
         self.done = True
+        self.kept = self.parser.should_keep_alive()  # once it is through, it no longer knows
 
 
 async def send(
@@ -176,10 +179,11 @@ def _send_a_share(task: tuple[int, int, int, float]) -> Load:
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes, bool]:
     """Return status and body of an answer, and whether the connection is kept."""
     answer = _Answer()
-    parser: Any = httptools.HttpResponseParser(answer)
     while not answer.done:
         data = await reader.read(1 << 16)
         if not data:
             raise ConnectionResetError("the server closed the connection")
-        parser.feed_data(data)
-    return parser.get_status_code(), b"".join(answer.body), parser.should_keep_alive()
+        answer.parser.feed_data(data)
+    status: int = answer.parser.get_status_code()
+    answer.parser = None  # which holds the answer: neither would go by itself
+    return status, b"".join(answer.body), answer.kept

@@ -123,22 +123,20 @@ class Calibration(Schema):
             interval = (value - threshold, value + threshold)
             return Prediction(value=value, interval=interval, basis=basis)
         p = softmax(output / self.temperature)
-        best = int(p.argmax())
+        shares, ordinal = p.tolist(), label.kind == "ordinal"
         said = Prediction(
-            label=label.classes[best],
-            probabilities={name: float(each) for name, each in zip(label.classes, p, strict=True)},
-            probability=float(p[1]) if label.kind == "binary" else None,
-            expected=float(p @ np.asarray(label.values)) if label.kind == "ordinal" else None,
+            label=label.classes[int(p.argmax())],
+            probabilities=dict(zip(label.classes, shares, strict=True)),
+            probability=shares[1] if label.kind == "binary" else None,
+            expected=float(p @ np.asarray(label.values)) if ordinal else None,
         )
         if threshold is None:
             return said
-        members = np.flatnonzero(_members(p[None], threshold, label)[0])
+        members = np.flatnonzero(_members(p[None], threshold, label)[0]).tolist()
         return replace(
             said,
             set=tuple(label.classes[each] for each in members),
-            interval=(label.values[members[0]], label.values[members[-1]])
-            if label.kind == "ordinal"
-            else None,
+            interval=(label.values[members[0]], label.values[members[-1]]) if ordinal else None,
             basis=basis,
         )
 
@@ -250,7 +248,7 @@ def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[
     Never none, and no gaps in an order.
     """
     inside = 1 - p <= threshold
-    np.put_along_axis(inside, p.argmax(axis=1)[:, None], True, axis=1)
+    inside[np.arange(len(p)), p.argmax(axis=1)] = True
     if label.kind == "ordinal":
         up = np.logical_or.accumulate(inside, axis=1)
         down = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]

@@ -117,10 +117,12 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
     app.add_middleware(Deadline, longest=settings.answer_seconds)
-    app.add_middleware(Record)
+    if audit is not None:
+        app.add_middleware(Record, audit=audit)
     app.add_middleware(Access)
     app.add_middleware(Security)
-    for each in (predict, batch, stream, embed, tasks, health, oip):
+    app.router.routes[:0] = [each.route for each in (predict, batch, stream, embed)]
+    for each in (tasks, health, oip):
         app.include_router(each.router, dependencies=[Depends(authorize)])
     app.include_router(metrics_router)  # asks for a key of its own
     app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -128,13 +129,13 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         if FOLDER not in os.environ:
             ProcessCollector(registry=registry)
-        self.requests = Counter(
+        requests = Counter(
             "lanistr_requests",
             "Requests answered, by what was used: parts joined by +, or several for many cases",
             ("task", "status", "code", "parts"),
             registry=registry,
         )
-        self.request_seconds = Histogram(
+        request_seconds = Histogram(
             "lanistr_request_seconds",
             "From the headers of a request to the end of its answer",
             ("task",),
@@ -200,33 +201,33 @@ class Metrics:
             ("modality", "outcome"),
             registry=registry,
         )
-        self.probability = Histogram(
+        probability = Histogram(
             "lanistr_predicted_probability",
             "Probability of the second class (binary labels) or of the most likely one",
             ("task",),
             buckets=_PROBABILITIES,
             registry=registry,
         )
-        self.labels = Counter(
+        labels = Counter(
             "lanistr_predicted_label", "Cases by most likely class", ("task", "label"),
             registry=registry,
         )  # fmt: skip
-        self.value = Summary(
+        value = Summary(
             "lanistr_predicted_value",
             "Expected value (ordered classes) or predicted value (regression)",
             ("task",),
             registry=registry,
         )
-        self.cases = Counter(
+        cases = Counter(
             "lanistr_cases", "Cases answered, by parts used", ("task", "parts"), registry=registry
         )
-        self.abstained = Counter(
+        abstained = Counter(
             "lanistr_cases_abstained",
             "Cases among them that lacked what the task needs",
             ("task", "parts"),
             registry=registry,
         )
-        self.issues = Counter(
+        issues = Counter(
             "lanistr_case_issues",
             "Cases with an issue of this kind",
             ("task", "code", "action"),
@@ -248,6 +249,15 @@ class Metrics:
         self.audit_lost = Counter(
             "lanistr_audit_lost", "Records that could not be written", registry=registry
         )
+        # What every request asks for is looked up once, by labels that take few values.
+        self._requests = cache(requests.labels)
+        self._request_seconds = cache(request_seconds.labels)
+        self._cases = cache(cases.labels)
+        self._abstained = cache(abstained.labels)
+        self._issues = cache(issues.labels)
+        self._labels = cache(labels.labels)
+        self._probability = cache(probability.labels)
+        self._value = cache(value.labels)
 
     def registry(self) -> CollectorRegistry:
         """Return what Prometheus is to be shown: of all processes, where there are several."""
@@ -263,22 +273,22 @@ class Metrics:
 
     def answered(self, answer: PredictionAnswer) -> None:
         """Note what was said of a case."""
-        task, said = answer.task, answer.prediction
-        self.cases.labels(task, "+".join(answer.modalities.used)).inc()
-        for code, action in {(each.code, str(each.action)) for each in answer.issues}:
-            self.issues.labels(task, code, action).inc()
+        task, said = answer["task"], answer["prediction"]
+        parts = "+".join(answer["modalities"]["used"])
+        self._cases(task, parts).inc()
+        for code, action in {(each["code"], str(each["action"])) for each in answer["issues"]}:
+            self._issues(task, code, action).inc()
         if said is None:
-            self.abstained.labels(task, "+".join(answer.modalities.used)).inc()
+            self._abstained(task, parts).inc()
             return
-        if said.label is not None:
-            self.labels.labels(task, said.label).inc()
-        if said.probabilities:
-            likeliest = max(said.probabilities.values())
-            probability = likeliest if said.probability is None else said.probability
-            self.probability.labels(task).observe(probability)
-        value = said.value if said.expected is None else said.expected
+        if "label" in said:
+            self._labels(task, said["label"]).inc()
+        if "probabilities" in said:
+            likeliest = max(said["probabilities"].values())
+            self._probability(task).observe(said.get("probability", likeliest))
+        value = said.get("expected", said.get("value"))
         if value is not None:
-            self.value.labels(task).observe(value)
+            self._value(task).observe(value)
 
     def exchanged(self, task: str, status: int, code: str, parts: str, seconds: float) -> None:
         """Note the end of an exchange.
@@ -290,6 +300,6 @@ class Metrics:
             parts: that were used.
             seconds: that it took.
         """
-        self.requests.labels(task, str(status), code, parts).inc()
+        self._requests(task, str(status), code, parts).inc()
         if task:
-            self.request_seconds.labels(task).observe(seconds)
+            self._request_seconds(task).observe(seconds)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.problems import MEDIA_TYPE, STATUS, describe
+from service.api.schemas import encode
 from service.security import HEADERS
 
 
@@ -92,7 +93,7 @@ class PatientProtocol(HttpToolsProtocol):
             return
         _, title = STATUS[code]
         problem = describe("", code, title, accepted=accepted)
-        body = problem.json_bytes()
+        body = encode(problem)
         headers: Mapping[str, str] = {
             "content-type": MEDIA_TYPE,
             "content-length": str(len(body)),
@@ -100,7 +101,7 @@ class PatientProtocol(HttpToolsProtocol):
             **HEADERS,
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(STATUS_LINE[problem.status] + head.encode() + b"\r\n" + body)
+        self.transport.write(STATUS_LINE[problem["status"]] + head.encode() + b"\r\n" + body)
         self.transport.close()
 
 

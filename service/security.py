@@ -7,7 +7,6 @@ Source: the OWASP REST security and HTTP headers cheat sheets.
 
 from collections.abc import Mapping
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADERS: Mapping[str, str] = {
@@ -26,7 +25,16 @@ _DOCUMENTATION = (
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src blob:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_POLICIES: Mapping[str, str] = {"/docs": _DOCUMENTATION, "/redoc": _DOCUMENTATION}
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+_USUAL = _encoded(HEADERS)
+_ITS_OWN = _encoded({**HEADERS, "Content-Security-Policy": _DOCUMENTATION})
+_BY_PATH = {"/docs": _ITS_OWN, "/redoc": _ITS_OWN}
+_NOT_STORED = _encoded({"Cache-Control": "no-store"})
 
 
 class Security:
@@ -43,13 +51,12 @@ class Security:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if scope["path"] in _POLICIES:
-                    headers.setdefault("Content-Security-Policy", _POLICIES[scope["path"]])
-                if "json" in headers.get("content-type", ""):
-                    headers.setdefault("Cache-Control", "no-store")
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                said = dict(message["headers"])
+                wanted = _BY_PATH.get(scope["path"], _USUAL)
+                if b"json" in said.get(b"content-type", b""):
+                    wanted = [*_NOT_STORED, *wanted]
+                missing = [each for each in wanted if each[0] not in said]
+                message = {**message, "headers": [*message["headers"], *missing]}
             await send(message)
 
         await self.app(scope, receive, answer)

@@ -5,19 +5,19 @@ The line holds no query, no header and no body: they may be about a patient.
 
 import logging
 import re
+import secrets
 from time import perf_counter
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import trace
-from service.api.exchange import Exchange, exchange_of
+from service.api.exchange import Exchange, exchange_of, header
 from service.api.trace import Trace
 from service.telemetry import hide_query
 
 HEADER = "X-Request-ID"
+_NAME, _TRACE = HEADER.lower().encode(), trace.HEADER.encode()
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _log = logging.getLogger(__name__)
@@ -39,25 +39,25 @@ class Access:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        sent = headers.get(HEADER, "")
+        sent = header(scope, _NAME) or ""
         exchange = Exchange(
-            sent if _VALID.fullmatch(sent) else uuid4().hex,
+            sent if _VALID.fullmatch(sent) else secrets.token_hex(16),
             scope["app"].state.metrics,
-            Trace.below(headers.getlist(trace.HEADER)),
+            Trace.below([each.decode("latin-1") for n, each in scope["headers"] if n == _TRACE]),
         )
         scope.setdefault("state", {})["exchange"] = exchange
-        hide_query()
+        if scope["query_string"]:
+            hide_query()
         started, status = perf_counter(), 0
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                said = MutableHeaders(scope=message)
-                said[HEADER] = exchange.id
+                said = [(_NAME, exchange.id.encode())]
                 if exchange.trace is not None:
-                    said[trace.HEADER] = str(exchange.trace)
+                    said.append((_TRACE, str(exchange.trace).encode()))
+                message = {**message, "headers": [*message["headers"], *said]}
             await send(message)
 
         try:
@@ -69,19 +69,16 @@ class Access:
 def _tell(scope: Scope, exchange: Exchange, status: int, seconds: float) -> None:
     """Count the exchange and write its line, with the facts for `service.logs.JsonLines`."""
     exchange.metrics.exchanged(exchange.task or "", status, exchange.code, exchange.parts, seconds)
-    facts = {
-        "method": scope["method"],
-        "path": scope["path"],
-        "status": status,
-        "ms": round(1e3 * seconds, 1),
-        "request": exchange.id,
-    }
+    method, path, ms = scope["method"], scope["path"], round(1e3 * seconds, 1)
+    facts = {"method": method, "path": path, "status": status, "ms": ms, "request": exchange.id}
+    line = f"{method} {path!r} {status} {ms} ms request {exchange.id}"
     more = {
         "key": exchange.key,
         "code": None if exchange.code == "ok" else exchange.code,
         "trace": exchange.trace and exchange.trace.id,
     }
-    facts |= {name: each for name, each in more.items() if each is not None}
-    line = "%(method)s %(path)r %(status)d %(ms).1f ms request %(request)s"
-    line += "".join(f" {name} %({name})s" for name in more if name in facts)
-    _log.info(line, facts, extra={"facts": facts})
+    for name, each in more.items():
+        if each is not None:
+            facts[name] = each
+            line += f" {name} {each}"
+    _log.info(line, extra={"facts": facts})

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from lanistr.errors import InputError
@@ -12,10 +12,10 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
-from service.api.options import Options
+from service.api.options import Options, query_of, read_options
 from service.api.predict import to_answer
 from service.api.problems import of_error
-from service.api.tasks import Chosen
+from service.api.route import case_route
 from service.engine.predictor import Predictor
 from service.inputs import check_type, json
 from service.inputs.limits import Limits
@@ -25,14 +25,10 @@ IN_FLIGHT = 8
 """Cases of one list that are inside at a time: enough to keep threads and runner busy, too few to
 make others wait."""
 
-router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
 
-
-@router.post("/predict/{task}/batch")
-async def predict_batch(
-    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
-) -> Response:
+async def predict_batch(request: Request, predictor: Predictor) -> Response:
     """Predict every case of a list; one that cannot be used fails for itself alone."""
+    options = read_options(query_of(request))
     settings: Settings = request.app.state.settings
     check_type(request.headers, ["application/json"])
     limits, name = settings.limits(), request_id(request)
@@ -45,8 +41,11 @@ async def predict_batch(
             request.receive, answer_all(predictor, reads, size, options, name)
         )
     exchange_of(request).add_all(items)
-    answer = schemas.Batch(items=items, request_id=name)
-    return Response(answer.json_bytes(), media_type="application/json")
+    answer: schemas.Batch = {"items": items, "request_id": name}
+    return Response(schemas.encode(answer), media_type="application/json")
+
+
+route = case_route("/predict/{task}/batch", predict_batch)
 
 
 async def answer_all(
@@ -89,9 +88,9 @@ async def answer_one(
         predicted = await predictor.predict(
             read, size=size, explain=options.explain, coverage=options.coverage
         )
-        return schemas.Item(index=index, answer=to_answer(predictor.bundle, predicted, request))
+        return {"index": index, "answer": to_answer(predictor.bundle, predicted, request)}
     except Exception as exc:
-        return schemas.Item(index=index, problem=of_error(request, exc))
+        return {"index": index, "problem": of_error(request, exc)}
 
 
 def _records(body: bytes, limits: Limits, most: int) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from service.api.exchange import header
 from service.api.problems import ClientLeftError
 from service.inputs.body import read_body
 from service.settings import Settings
@@ -22,8 +23,11 @@ async def receive_body(request: Request) -> bytes:
         ClientLeftError: the client left before its end.
     """
     settings: Settings = request.app.state.settings
+    declared = int(header(request.scope, b"content-length") or 0)
     try:
-        return await read_body(request, settings.body_bytes, settings.body_seconds)
+        return await read_body(
+            request.receive, declared, settings.body_bytes, settings.body_seconds
+        )
     except ClientDisconnect:
         raise ClientLeftError from None
 
@@ -38,13 +42,24 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientLeftError: the client left.
     """
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(receive())
-    try:
-        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeftError
-        return working.result()
-    finally:
+    working = asyncio.current_task()
+    assert working is not None
+    left = False
+
+    def leave(_: object) -> None:
+        nonlocal left
+        left = True
         working.cancel()
+
+    leaving = asyncio.ensure_future(receive())
+    leaving.add_done_callback(leave)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        working.uncancel()
+        raise ClientLeftError from None
+    finally:
+        leaving.remove_done_callback(leave)
         leaving.cancel()

@@ -5,15 +5,17 @@ has one until its first line has come.
 """
 
 import asyncio
+import math
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lanistr.errors import InputError, LanistrError
+from service.api.exchange import header
 from service.api.problems import respond_to
 
 HEADER = "X-Request-Timeout-Ms"
+_NAME = HEADER.lower().encode()
 
 
 class DeadlineError(LanistrError):
@@ -47,14 +49,15 @@ class Deadline:
             await self.app(scope, receive, send)
             return
         try:
-            seconds = min(self._longest, _asked(Headers(scope=scope)))
+            seconds = min(self._longest, _asked(scope))
         except InputError as exc:
             await respond_to(Request(scope), exc)(scope, receive, send)
             return
         deadline = asyncio.timeout(seconds)
 
         async def answer(message: Message) -> None:
-            deadline.reschedule(None)
+            if message["type"] == "http.response.start":
+                deadline.reschedule(None)
             await send(message)
 
         try:
@@ -66,15 +69,15 @@ class Deadline:
             await respond_to(Request(scope), DeadlineError(seconds))(scope, receive, send)
 
 
-def _asked(headers: Headers) -> float:
+def _asked(scope: Scope) -> float:
     """Return how many seconds the client gives.
 
     Raises:
         InputError: it is no number of milliseconds.
     """
-    said = headers.get(HEADER)
+    said = header(scope, _NAME)
     if said is None:
-        return float("inf")
+        return math.inf
     if not (said.isascii() and said.isdecimal() and int(said[:12]) > 0):
         raise InputError(
             "not a time",

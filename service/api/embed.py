@@ -1,35 +1,36 @@
 """POST /embed/{task}: one case in, a point out, near the points of cases that are alike."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import while_connected
-from service.api.options import VERSION
-from service.api.predict import modalities_of, named, noticed, receive_record
-from service.api.tasks import Chosen
+from service.api.predict import parts_of, receive_record, timing_of
+from service.api.problems import to_issues
+from service.api.route import case_route
+from service.api.tasks import model_of
+from service.engine.predictor import Predictor
 
-router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
 
-
-@router.post("/embed/{task}")
-async def embed(
-    request: Request,
-    predictor: Chosen,
-    version: Annotated[str | None, Query(description=VERSION)] = None,
-) -> Response:
+async def embed(request: Request, predictor: Predictor) -> Response:
     """Return the fused embedding of one case, whichever parts it brings."""
     bundle = predictor.bundle
     with predictor.admission.place():
         record, size = await receive_record(request, bundle.task)
         embedded = await while_connected(request.receive, predictor.embed(record, size=size))
-    answer = schemas.EmbeddingAnswer(
-        **named(bundle, embedded.case),
-        embedding=embedded.embedding.tolist(),
-        modalities=schemas.Parts(**modalities_of(bundle, embedded.case)),
-        **noticed(embedded.case, request_id(request)),
-    )
-    return Response(answer.json_bytes(), media_type="application/json")
+    case = embedded.case
+    answer: schemas.EmbeddingAnswer = {
+        "id": case.id,
+        "task": bundle.task.name,
+        "model": model_of(bundle),
+        "embedding": embedded.embedding.tolist(),
+        "modalities": parts_of(bundle, case),
+        "issues": to_issues(case.issues),
+        "request_id": request_id(request),
+        "timing_ms": timing_of(case),
+    }
+    return Response(schemas.encode(answer), media_type="application/json")
+
+
+route = case_route("/embed/{task}", embed)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
+from starlette.types import Scope
 
 from service.api.schemas import Item, PredictionAnswer
 from service.api.trace import Trace
@@ -43,7 +44,7 @@ class Exchange:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
         if self.cases != 1 or not self.answers:
             return "several" if self.cases else ""
-        return "+".join(self.answers[0].modalities.used)
+        return "+".join(self.answers[0]["modalities"]["used"])
 
     def add(self, answer: PredictionAnswer) -> None:
         """Take in the answer to a case."""
@@ -56,8 +57,8 @@ class Exchange:
     def add_all(self, items: Iterable[Item]) -> None:
         """Take in the answers among the cases of a list."""
         for item in items:
-            if item.answer is not None:
-                self.add(item.answer)
+            if "answer" in item:
+                self.add(item["answer"])
 
     async def put_on_record(self) -> None:
         """Put the answers to some cases of a stream on record, before they leave.
@@ -72,5 +73,13 @@ class Exchange:
 
 def exchange_of(request: HTTPConnection) -> Exchange:
     """Return the exchange that a request is of."""
-    found: Exchange = request.state.exchange
+    found: Exchange = request.scope["state"]["exchange"]
     return found
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the first header of a name, in lower case; starlette would encode it each time."""
+    for each, value in scope["headers"]:
+        if each == name:
+            return str(value, "latin-1")
+    return None

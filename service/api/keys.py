@@ -261,14 +261,22 @@ async def authorize(request: Request) -> None:
     """Let a request pass, or not; a dependency of every router. A route that is `OPEN` says so.
 
     Raises:
+        LanistrError: see `check_key`.
+    """
+    if (getattr(request.scope["route"], "openapi_extra", None) or {}).get("security") != []:
+        check_key(request)
+
+
+def check_key(request: Request) -> None:
+    """Let a request pass, if its key allows it and its answer could be put on record.
+
+    Raises:
         NoKeyError: no key was shown, or none that is known.
         OutOfScopeError: the key is not for the task.
         TooFastError: the key was used too often.
         AuditUnavailableError: the answer could not be put on record.
     """
     state, exchange = request.app.state, exchange_of(request)
-    if (getattr(request.scope["route"], "openapi_extra", None) or {}).get("security") == []:
-        return
     task = request.path_params.get("task", request.path_params.get("name"))
     keys: Keys | None = state.keys
     request.state.key = None

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
 from lanistr import __version__
@@ -28,7 +27,7 @@ from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
 from service.api.health import status_of
 from service.api.keys import OPEN
-from service.api.options import Options, accepted
+from service.api.options import Options, read_options
 from service.api.problems import IN_DOCUMENT, ClientLeftError, headers_of, of_error, respond
 from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
@@ -51,9 +50,9 @@ class _Route(APIRoute):
                 raise
             except Exception as exc:
                 problem = of_error(request_id(request), exc)
-                place = f"{problem.field}: " if problem.field else ""
-                said = problem.model_dump(mode="json") | {"error": place + problem.detail}
-                return respond(request, problem, headers_of(exc), bytes(JSONResponse(said).body))
+                place = f"{problem['field']}: " if problem["field"] else ""
+                said = {**problem, "error": place + problem["detail"]}
+                return respond(request, problem, headers_of(exc), schemas.encode(said))
 
         return answer
 
@@ -215,8 +214,9 @@ class _Column:
 
 def _of(name: str) -> Callable[[schemas.Item], Any]:
     def value(item: schemas.Item) -> Any:
-        assert item.answer is not None
-        return getattr(item.answer.prediction, name)
+        said = item["answer"]["prediction"]
+        assert said is not None
+        return said.get(name)
 
     return value
 
@@ -226,9 +226,7 @@ def _shares(item: schemas.Item) -> list[float]:
 
 
 def _whole(item: schemas.Item) -> str:
-    said = item.answer or item.problem
-    assert said is not None
-    return said.json_bytes().decode()
+    return schemas.encode(item.get("answer") or item["problem"]).decode()
 
 
 def _outputs(label: LabelSpec) -> dict[str, _Column]:
@@ -276,18 +274,8 @@ def _options(parameters: Mapping[str, Any]) -> Options:
                 seen=name,
                 accepted=unknown_name(name, known),
             )
-    try:
-        return Options(**{n: each for n, each in parameters.items() if n != _BINARY_OUTPUT})
-    except ValidationError as exc:
-        first = exc.errors(include_url=False)[0]
-        name = str(first["loc"][-1])
-        raise InputError(
-            first["msg"],
-            code="bad_parameter",
-            field=f"parameters.{name}",
-            seen=first["input"],
-            accepted=accepted(name),
-        ) from None
+    ours = {name: each for name, each in parameters.items() if name != _BINARY_OUTPUT}
+    return read_options(ours, "parameters.")
 
 
 def _refuse_missing(item: schemas.Item) -> None:
@@ -296,22 +284,22 @@ def _refuse_missing(item: schemas.Item) -> None:
     Raises:
         InputError: this one has none.
     """
-    if item.problem is not None:
-        problem = item.problem
+    if "problem" in item:
+        problem = item["problem"]
         raise InputError(
-            f"case {item.index}: {problem.detail}",
-            code=problem.code,
-            field=problem.field or "",
-            seen=problem.seen,
-            accepted=problem.accepted or "",
+            f"case {item['index']}: {problem['detail']}",
+            code=problem["code"],
+            field=problem["field"] or "",
+            seen=problem["seen"],
+            accepted=problem["accepted"] or "",
         )
-    assert item.answer is not None
-    if item.answer.prediction is None:
+    answer = item["answer"]
+    if answer["prediction"] is None:
         raise InputError(
-            f"case {item.index}: the model abstains: {item.answer.reason}",
+            f"case {item['index']}: the model abstains: {answer['reason']}",
             code="abstained",
             field="inputs",
-            seen=", ".join(item.answer.modalities.used),
+            seen=", ".join(answer["modalities"]["used"]),
             accepted="what the task asks for at the least; or the output `answer` alone",
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
 from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
@@ -46,8 +46,9 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
         routes=app.routes,
         tags=[{"name": each} for each in _TAGS],
     )
-    _, models = models_json_schema(
-        [(each, "serialization") for each in (*_ANSWERS, InferRequest, Problem)],
+    types = (*_ANSWERS, InferRequest, Problem)
+    _, models = TypeAdapter.json_schemas(
+        [(each, "serialization", TypeAdapter[Any](each)) for each in types],
         ref_template=_REFERENCE,
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})

@@ -1,6 +1,12 @@
 """What may stand behind the question mark of /predict/{task}."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+
+from lanistr.errors import InputError, unknown_name
 
 VERSION = "of the model, if not the newest"
 
@@ -19,7 +25,42 @@ class Options(BaseModel):
     version: str | None = Field(default=None, description=VERSION)
 
 
-def accepted(name: str) -> str:
+_USUAL = Options()
+
+
+def query_of(request: Request) -> Mapping[str, str]:
+    """Return the query of a request; most have none, and need no parser."""
+    return request.query_params if request.scope["query_string"] else {}
+
+
+def read_options(parameters: Mapping[str, Any], place: str = "") -> Options:
+    """Return the options that parameters are.
+
+    Args:
+        parameters: by name.
+        place: where they stand, in front of their names.
+
+    Raises:
+        InputError: a parameter is not known, or not usable.
+    """
+    if not parameters:
+        return _USUAL
+    try:
+        return Options.model_validate(dict(parameters))
+    except ValidationError as exc:
+        first = exc.errors(include_url=False)[0]
+    name = str(first["loc"][-1])
+    unknown = first["type"] == "extra_forbidden"
+    raise InputError(
+        "unknown parameter" if unknown else first["msg"],
+        code="bad_parameter",
+        field=place + name,
+        seen=name if unknown else first["input"],
+        accepted=unknown_name(name, Options.model_fields) if unknown else _accepted(name),
+    )
+
+
+def _accepted(name: str) -> str:
     """Say what a parameter takes, in words."""
     schema = Options.model_json_schema()["properties"][name]
     if schema["type"] == "boolean":

@@ -1,36 +1,33 @@
 """POST /predict/{task}: one case in, one prediction out."""
 
+import math
 from collections.abc import Callable
-from dataclasses import asdict, fields
-from typing import Annotated, Any
+from dataclasses import fields
+from typing import Any, cast
 
-from fastapi import APIRouter, Query, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from lanistr.bundle import Bundle
 from lanistr.calibration import Prediction
+from lanistr.modalities import Modality
 from lanistr.tasks import TaskSpec
 from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
-from service.api.options import Options
+from service.api.options import query_of, read_options
 from service.api.problems import to_issues
-from service.api.tasks import Chosen, model_of
-from service.engine.predictor import Case, Predicted
+from service.api.route import case_route
+from service.api.tasks import model_of
+from service.engine.predictor import Case, Predicted, Predictor
 from service.inputs import find_reader
 from service.settings import Settings
 
-# Left out of the generated document: `service.api.openapi` shows one address a task instead, with
-# that task's own fields.
-router = APIRouter(include_in_schema=False)
 
-
-@router.post("/predict/{task}")
-async def predict(
-    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
-) -> Response:
+async def predict(request: Request, predictor: Predictor) -> Response:
     """Predict one case from whichever parts it brings."""
+    options = read_options(query_of(request))
     with predictor.admission.place():
         record, size = await receive_record(request, predictor.bundle.task)
         predicted = await while_connected(
@@ -41,7 +38,12 @@ async def predict(
         )
     answer = to_answer(predictor.bundle, predicted, request_id(request))
     exchange_of(request).add(answer)
-    return Response(answer.json_bytes(), media_type="application/json")
+    return Response(schemas.encode(answer), media_type="application/json")
+
+
+route = case_route("/predict/{task}", predict)
+
+_SAID = tuple(each.name for each in fields(Prediction) if each.name != "basis")
 
 
 async def receive_record(request: Request, task: TaskSpec) -> tuple[Callable[[], Any], int]:
@@ -59,52 +61,54 @@ async def receive_record(request: Request, task: TaskSpec) -> tuple[Callable[[],
 
 def to_answer(bundle: Bundle, predicted: Predicted, request: str) -> schemas.PredictionAnswer:
     """Put a prediction into the words of the contract."""
-    case, task = predicted.case, bundle.task
-    parts = modalities_of(bundle, case)
+    case, task, said = predicted.case, bundle.task, predicted.prediction
+    modalities = parts_of(bundle, case)
     if predicted.explanation is not None:
-        parts |= asdict(predicted.explanation)
-    outcome: dict[str, Any] = {"status": "predicted", "prediction": None}
-    if predicted.prediction is None:
-        outcome["status"] = "abstained"
-        outcome["reason"] = f"{task.name} wants {task.wanted()}; usable are {', '.join(case.used)}"
-    else:
-        outcome["prediction"] = _prediction(predicted.prediction)
-    return schemas.PredictionAnswer(
-        **named(bundle, case),
-        **outcome,
-        modalities=schemas.Modalities(**parts),
-        **noticed(case, request),
-    )
-
-
-def named(bundle: Bundle, case: Case) -> dict[str, Any]:
-    """Return which case an answer is about, and whose it is."""
-    return {"id": case.id, "task": bundle.task.name, "model": model_of(bundle)}
-
-
-def modalities_of(bundle: Bundle, case: Case) -> dict[str, Any]:
-    """Return which parts of its task a case brought, and which not."""
-    missing = [each for each in bundle.task.modalities if each not in case.used]
-    return {"used": list(case.used), "missing": missing}
-
-
-def noticed(case: Case, request: str) -> dict[str, Any]:
-    """Return the issues of a case, and what it took."""
-    spent = {name: round(ms, 3) for name, ms in case.timing_ms.items()}
-    return {
+        shares, baseline = predicted.explanation.contributions, predicted.explanation.baseline
+        if not all(map(math.isfinite, (baseline, *shares.values()))):
+            raise FloatingPointError("an explanation is not finite")  # JSON would have it null
+        modalities["contributions"] = dict(shares)
+        modalities["baseline"] = baseline
+    answer: schemas.PredictionAnswer = {
+        "id": case.id,
+        "task": task.name,
+        "model": model_of(bundle),
+        "status": "abstained" if said is None else "predicted",
+        "prediction": None if said is None else _prediction(said),
+        "modalities": modalities,
         "issues": to_issues(case.issues),
         "request_id": request,
-        "timing_ms": schemas.Timing(**spent),
+        "timing_ms": timing_of(case),
+    }
+    if said is None:
+        used = ", ".join(case.used)
+        answer["reason"] = f"{task.name} wants {task.wanted()}; usable are {used}"
+    return answer
+
+
+def parts_of(bundle: Bundle, case: Case) -> schemas.Modalities:
+    """Return which parts of its task a case brought, and which not."""
+    missing = tuple(each for each in bundle.task.modalities if each not in case.used)
+    return {"used": case.used, "missing": missing}
+
+
+def timing_of(case: Case) -> schemas.Timing:
+    """Return what a case took."""
+    spent = case.timing_ms
+    return {
+        "preprocess": round(spent["preprocess"], 3),
+        "queue": round(spent["queue"], 3),
+        "inference": round(spent["inference"], 3),
     }
 
 
 def _prediction(said: Prediction) -> schemas.Prediction:
-    found = {each.name: getattr(said, each.name) for each in fields(said)}
-    basis = found.pop("basis")
-    if basis is not None:
-        found["conformal"] = schemas.Conformal(
-            coverage=basis.coverage,
-            cases=basis.cases,
-            pattern=None if basis.pattern is None else basis.pattern.split("+"),
-        )
-    return schemas.Prediction(**{n: each for n, each in found.items() if each is not None})
+    found = {name: each for name in _SAID if (each := getattr(said, name)) is not None}
+    if said.basis is not None:
+        pattern = said.basis.pattern
+        found["conformal"] = {
+            "coverage": said.basis.coverage,
+            "cases": said.basis.cases,
+            "pattern": None if pattern is None else list(map(Modality, pattern.split("+"))),
+        }
+    return cast(schemas.Prediction, found)

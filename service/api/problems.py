@@ -11,7 +11,6 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +22,6 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.exchange import exchange_of
 from service.api.keys import NoKeyError, TooFastError
-from service.api.options import Options, accepted
 from service.engine.admission import TooBusyError
 from service.engine.predictor import UnusableRecordError
 from service.engine.remote import RunnerLostError
@@ -91,6 +89,9 @@ IN_DOCUMENT: dict[int | str, dict[str, Any]] = {
 }
 """For the OpenAPI document, where FastAPI would promise its own form of errors."""
 
+_BITS = 53
+"""Of a whole number that every reader of JSON takes as it is."""
+
 _LEFT = 499
 """The client went away; nobody reads the answer. nginx's number, for the log."""
 
@@ -105,7 +106,6 @@ def install(app: FastAPI) -> None:
     """Let every error of an application end as a problem."""
     app.add_exception_handler(LanistrError, _known)
     app.add_exception_handler(UnusableRecordError, _known)
-    app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientLeftError, _left)
     app.add_middleware(_Unexpected)
@@ -114,13 +114,13 @@ def install(app: FastAPI) -> None:
 def to_issues(issues: Iterable[InputIssue]) -> list[schemas.Issue]:
     """Return issues as they stand in an answer."""
     return [
-        schemas.Issue(
-            code=each.code,
-            field=each.field,
-            seen=_seen(each.seen),
-            action=each.action,
-            detail=each.detail,
-        )
+        {
+            "code": each.code,
+            "field": each.field,
+            "seen": _seen(each.seen),
+            "action": each.action,
+            "detail": each.detail,
+        }
         for each in issues
     ]
 
@@ -170,8 +170,8 @@ def respond(
         headers: further ones.
         body: the problem as JSON, if it is to hold more than that.
     """
-    exchange_of(request).code = problem.code if problem.code in STATUS else "other"
-    return Response(body or problem.json_bytes(), problem.status, headers, MEDIA_TYPE)
+    exchange_of(request).code = problem["code"] if problem["code"] in STATUS else "other"
+    return Response(body or schemas.encode(problem), problem["status"], headers, MEDIA_TYPE)
 
 
 def _of(name: str, error: LanistrError, issues: Iterable[InputIssue] = ()) -> schemas.Problem:
@@ -198,24 +198,26 @@ def describe(
 ) -> schemas.Problem:
     """Describe a problem; one that the table does not know is an unusable request."""
     status, title = STATUS.get(code, (422, "The request is not usable"))
-    return schemas.Problem(
-        type=f"urn:lanistr:problem:{code}",
-        title=title,
-        status=status,
-        code=code,
-        detail=detail,
-        field=field or None,
-        seen=_seen(seen),
-        accepted=accepted or None,
-        request_id=name,
-        issues=to_issues(issues),
-    )
+    return {
+        "type": f"urn:lanistr:problem:{code}",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "field": field or None,
+        "seen": _seen(seen),
+        "accepted": accepted or None,
+        "request_id": name,
+        "issues": to_issues(issues),
+    }
 
 
 def _seen(value: Any) -> Any:
-    """Make a value fit for JSON, which has no NaN and no infinity."""
+    """Make a value fit for JSON, which has no NaN, no infinity, and few know of longer numbers."""
     short = shorten(value)
-    return str(short) if isinstance(short, float) and not math.isfinite(short) else short
+    if isinstance(short, float):
+        return short if math.isfinite(short) else str(short)
+    return str(short) if isinstance(short, int) and short.bit_length() > _BITS else short
 
 
 # ---- what is raised on the way ------------------------------------------------------------------
@@ -223,23 +225,6 @@ def _seen(value: Any) -> Any:
 
 async def _known(request: Request, error: Exception) -> Response:
     return respond_to(request, error)
-
-
-async def _parameters(request: Request, error: Exception) -> Response:
-    """Only query parameters are declared to FastAPI; bodies are read by `service.inputs`."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = str(first["loc"][-1])
-    unknown = first["type"] == "extra_forbidden"
-    problem = describe(
-        request_id(request),
-        "bad_parameter",
-        "unknown query parameter" if unknown else first["msg"],
-        field=name,
-        seen=name if unknown else first["input"],
-        accepted=unknown_name(name, Options.model_fields) if unknown else accepted(name),
-    )
-    return respond(request, problem)
 
 
 async def _http(request: Request, error: Exception) -> Response:

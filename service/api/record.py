@@ -16,17 +16,19 @@ class Record:
     """ASGI middleware. Recorded is every POST to a task that is served, if its key allows it.
 
     Of a stream, its beginning is recorded, without cases, then each piece: `put_on_record`.
+
+    Args:
+        app: what answers.
+        audit: where it is recorded.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, audit: AuditLog) -> None:
         self.app = app
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one exchange on, and put it on record before its answer leaves."""
-        audit: AuditLog | None = None
-        if scope["type"] == "http" and scope["method"] == "POST":
-            audit = scope["app"].state.audit
-        if audit is None:
+        if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
         request = Request(scope)
@@ -43,7 +45,7 @@ class Record:
             return message
 
         async def put() -> None:
-            await audit.write(_line(exchange, status, digest.hexdigest() if whole else None))
+            await self._audit.write(_line(exchange, status, digest.hexdigest() if whole else None))
 
         async def answer(message: Message) -> None:
             nonlocal refused, status
@@ -75,12 +77,11 @@ def _line(exchange: Exchange, status: int, input_sha256: str | None) -> dict[str
 
 def _case(answer: PredictionAnswer) -> dict[str, Any]:
     return {
-        "version": answer.model.version,
-        "used": answer.modalities.used,
-        "output": answer.prediction
-        and answer.prediction.model_dump(mode="json", exclude_unset=True),
+        "version": answer["model"]["version"],
+        "used": answer["modalities"]["used"],
+        "output": answer["prediction"],
         "issues": [
-            each.model_dump(mode="json", include={"code", "field", "action"})
-            for each in answer.issues
+            {"code": each["code"], "field": each["field"], "action": each["action"]}
+            for each in answer["issues"]
         ],
     }

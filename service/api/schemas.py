@@ -1,106 +1,121 @@
-"""What the service answers: these models are the contract, and stand in the OpenAPI document."""
+"""What the service answers: these types are the contract, and stand in the OpenAPI document.
 
-from typing import Any, Literal
+What is answered to a case is a plain dictionary, of a type that names what is in it: many are made
+a second, and nothing is gained by looking at each of them again. The rest are models.
+"""
 
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired
+
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
 from lanistr.issues import Action
 from lanistr.modalities import Modality
 from lanistr.tasks import ImageSpec, LabelSpec, TabularSpec, TextSpec, TimeseriesSpec
 
 
-class Answer(BaseModel):
-    """A frozen answer; what was not set is left out of the JSON."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    def json_bytes(self) -> bytes:
-        """Return the answer as JSON."""
-        return self.model_dump_json(exclude_unset=True).encode()
+def encode(answer: Mapping[str, Any]) -> bytes:
+    """Return an answer as JSON."""
+    return orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS)  # modalities
 
 
 # ---- predictions --------------------------------------------------------------------------------
 
 
-class Model(Answer):
+class Model(TypedDict):
     """The model that answered."""
 
     name: str
-    version: str = Field(description="first digits of the hash over the bundle's files")
-    demo: bool = Field(description="true: the weights come from made-up records and mean nothing")
+    version: Annotated[str, Field(description="first digits of the hash over the bundle's files")]
+    demo: Annotated[
+        bool, Field(description="true: the weights come from made-up records and mean nothing")
+    ]
 
 
-class Conformal(Answer):
+class Conformal(TypedDict):
     """What a conformal set or interval rests on."""
 
-    coverage: float = Field(description="share of new cases whose truth such sets hold")
-    cases: int = Field(description="held-out cases whose scores were used")
-    pattern: list[Modality] | None = Field(
-        description="the parts that these cases bring, as this one does; null: too few do, so that "
-        "the scores are those of all cases, and the promise holds over all of them together"
-    )
+    coverage: Annotated[float, Field(description="share of new cases whose truth such sets hold")]
+    cases: Annotated[int, Field(description="held-out cases whose scores were used")]
+    pattern: Annotated[
+        list[Modality] | None,
+        Field(
+            description="the parts that these cases bring, as this one does; null: too few do, so "
+            "that the scores are those of all cases, and the promise holds over all together"
+        ),
+    ]
 
 
-class Prediction(Answer):
+class Prediction(TypedDict, total=False):
     """What the model says; which fields there are depends on the task's label."""
 
-    label: str | None = Field(default=None, description="most likely class")
-    probability: float | None = Field(
-        default=None, description="of the second class; binary labels only"
-    )
-    probabilities: dict[str, float] | None = Field(default=None, description="by class")
-    expected: float | None = Field(
-        default=None, description="mean of the classes' values; ordinal labels only"
-    )
-    value: float | None = Field(default=None, description="regression only")
-    set: list[str] | None = Field(
-        default=None,
-        description="classes that hold the truth at the coverage asked for (conformal); not there "
-        "if the model was exported without held-out scores",
-    )
-    interval: tuple[float, float] | None = Field(
-        default=None,
-        description="the same as lowest and highest value; ordinal labels and regression only",
-    )
-    conformal: Conformal | None = Field(
-        default=None, description="what set and interval rest on; there where they are"
-    )
+    label: Annotated[str, Field(description="most likely class")]
+    probability: Annotated[float, Field(description="of the second class; binary labels only")]
+    probabilities: Annotated[dict[str, float], Field(description="by class")]
+    expected: Annotated[
+        float, Field(description="mean of the classes' values; ordinal labels only")
+    ]
+    value: Annotated[float, Field(description="regression only")]
+    set: Annotated[
+        tuple[str, ...],
+        Field(
+            description="classes that hold the truth at the coverage asked for (conformal); not "
+            "there if the model was exported without held-out scores"
+        ),
+    ]
+    interval: Annotated[
+        tuple[float, float],
+        Field(
+            description="the same as lowest and highest value; ordinal labels and regression only"
+        ),
+    ]
+    conformal: Annotated[Conformal, Field(description="what set and interval rest on")]
 
 
-class Parts(Answer):
+class Parts(TypedDict):
     """Which parts of the record were usable."""
 
-    used: list[Modality]
-    missing: list[Modality]
+    used: tuple[Modality, ...]
+    missing: tuple[Modality, ...]
 
 
 class Modalities(Parts):
     """Which parts of the record the prediction rests on."""
 
-    contributions: dict[Modality, float] | None = Field(
-        default=None,
-        description="with explain=true: exact Shapley value of each part (0 for one that is "
-        "missing), in log-odds (binary and multi-class labels), the label's values (ordinal) or "
-        "its unit (regression)",
-    )
-    baseline: float | None = Field(
-        default=None,
-        description="with explain=true: what is predicted from nothing, in the same unit; with the "
-        "contributions it adds up to the prediction",
-    )
+    contributions: NotRequired[
+        Annotated[
+            dict[Modality, float],
+            Field(
+                description="with explain=true: exact Shapley value of each part (0 for one that "
+                "is missing), in log-odds (binary and multi-class labels), the label's values "
+                "(ordinal) or its unit (regression)"
+            ),
+        ]
+    ]
+    baseline: NotRequired[
+        Annotated[
+            float,
+            Field(
+                description="with explain=true: what is predicted from nothing, in the same unit; "
+                "with the contributions it adds up to the prediction"
+            ),
+        ]
+    ]
 
 
-class Issue(Answer):
+class Issue(TypedDict):
     """A value that was not used as it came."""
 
-    code: str = Field(description="stable short name, such as out_of_range")
-    field: str = Field(description="path of the value, such as timeseries[3].heart_rate")
-    seen: Any = Field(description="the value, shortened")
+    code: Annotated[str, Field(description="stable short name, such as out_of_range")]
+    field: Annotated[str, Field(description="path of the value, such as timeseries[3].heart_rate")]
+    seen: Annotated[Any, Field(description="the value, shortened")]
     action: Action
-    detail: str = Field(description="what is accepted, or what the value became")
+    detail: Annotated[str, Field(description="what is accepted, or what the value became")]
 
 
-class Timing(Answer):
+class Timing(TypedDict):
     """What the request took, in milliseconds, from the last byte of its body."""
 
     preprocess: float
@@ -108,64 +123,80 @@ class Timing(Answer):
     inference: float
 
 
-class PredictionAnswer(Answer):
+_Id = Annotated[str | None, Field(description="the name that the request gave the case")]
+
+
+class PredictionAnswer(TypedDict):
     """The answer to one case."""
 
-    id: str | None = Field(description="the name that the request gave the case")
+    id: _Id
     task: str
     model: Model
-    status: Literal["predicted", "abstained"] = Field(
-        description="abstained: the record lacks the parts that the task asks for at the least"
-    )
-    reason: str | None = Field(default=None, description="why there is no prediction")
-    prediction: Prediction | None = Field(description="null if the model abstained")
+    status: Annotated[
+        Literal["predicted", "abstained"],
+        Field(
+            description="abstained: the record lacks the parts that the task asks for at the least"
+        ),
+    ]
+    reason: NotRequired[Annotated[str, Field(description="why there is no prediction")]]
+    prediction: Annotated[Prediction | None, Field(description="null if the model abstained")]
     modalities: Modalities
     issues: list[Issue]
     request_id: str
     timing_ms: Timing
 
 
-class EmbeddingAnswer(Answer):
+class EmbeddingAnswer(TypedDict):
     """One case as a point; the more alike two cases, the larger the product of their points."""
 
-    id: str | None = Field(description="the name that the request gave the case")
+    id: _Id
     task: str
     model: Model
-    embedding: list[float] = Field(description="of length 1")
+    embedding: Annotated[list[float], Field(description="of length 1")]
     modalities: Parts
     issues: list[Issue]
     request_id: str
     timing_ms: Timing
 
 
-class Problem(Answer):
+class Problem(TypedDict):
     """What went wrong, as RFC 9457 has it."""
 
     type: str
     title: str
     status: int
-    code: str = Field(description="stable short name, for programs")
+    code: Annotated[str, Field(description="stable short name, for programs")]
     detail: str
-    field: str | None = Field(description="path of the offending value")
-    seen: Any = Field(description="what stood there, shortened")
-    accepted: str | None = Field(description="what would have been taken")
+    field: Annotated[str | None, Field(description="path of the offending value")]
+    seen: Annotated[Any, Field(description="what stood there, shortened")]
+    accepted: Annotated[str | None, Field(description="what would have been taken")]
     request_id: str
-    issues: list[Issue] = Field(description="what else was noticed in the record before that")
+    issues: Annotated[
+        list[Issue], Field(description="what else was noticed in the record before that")
+    ]
 
 
-class Item(Answer):
+class Item(TypedDict):
     """What became of one case of a list: one of `answer` and `problem` is there."""
 
-    index: int = Field(description="place in the list, from 0; of a stream, blank lines aside")
-    answer: PredictionAnswer | None = None
-    problem: Problem | None = None
+    index: Annotated[
+        int, Field(description="place in the list, from 0; of a stream, blank lines aside")
+    ]
+    answer: NotRequired[PredictionAnswer]
+    problem: NotRequired[Problem]
 
 
-class Batch(Answer):
+class Batch(TypedDict):
     """What became of the cases of a list, in their order."""
 
     items: list[Item]
     request_id: str
+
+
+class Answer(BaseModel):
+    """A frozen answer."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 # ---- tasks --------------------------------------------------------------------------------------

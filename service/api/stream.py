@@ -7,10 +7,9 @@ not read any further: nothing piles up, however long the list.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -19,9 +18,9 @@ from service.api import schemas
 from service.api.batch import IN_FLIGHT, answer_one
 from service.api.connection import while_connected
 from service.api.exchange import Exchange, exchange_of
-from service.api.options import Options
+from service.api.options import Options, query_of, read_options
 from service.api.problems import ClientLeftError, of_error
-from service.api.tasks import Chosen
+from service.api.route import case_route
 from service.audit import AuditUnavailableError
 from service.engine.predictor import Predictor
 from service.inputs import check_type, json
@@ -30,16 +29,15 @@ from service.settings import Settings
 
 MEDIA_TYPE = "application/x-ndjson"
 
-router = APIRouter(include_in_schema=False)  # as in `service.api.predict`
 
-
-@router.post("/predict/{task}/stream")
-async def predict_stream(
-    request: Request, predictor: Chosen, options: Annotated[Options, Query()]
-) -> Response:
+async def predict_stream(request: Request, predictor: Predictor) -> Response:
     """Predict a case a line; one that cannot be used fails for itself alone."""
+    options = read_options(query_of(request))
     check_type(request.headers, [MEDIA_TYPE])
     return Stream(predictor, options, request.app.state.settings, exchange_of(request))
+
+
+route = case_route("/predict/{task}/stream", predict_stream)
 
 
 class Stream(Response):
@@ -96,7 +94,7 @@ class Stream(Response):
             try:
                 async with sending, asyncio.timeout(self._seconds):
                     recorded = await self._recorded(item)
-                    line = {"type": "http.response.body", "body": recorded.json_bytes() + b"\n"}
+                    line = {"type": "http.response.body", "body": schemas.encode(recorded) + b"\n"}
                     await send({**line, "more_body": True})
             except TimeoutError:  # it reads no more
                 raise ClientLeftError from None
@@ -123,7 +121,7 @@ class Stream(Response):
                     index += 1
                     line = await anext(coming, None)
             except InputError as exc:  # the list breaks off, the answers do not
-                await say(schemas.Item(index=index, problem=of_error(self._exchange.id, exc)))
+                await say({"index": index, "problem": of_error(self._exchange.id, exc)})
                 await all_said()
             else:
                 await while_connected(receive, all_said())
@@ -134,7 +132,7 @@ class Stream(Response):
         try:
             await self._exchange.put_on_record()
         except AuditUnavailableError as exc:
-            return schemas.Item(index=item.index, problem=of_error(self._exchange.id, exc))
+            return {"index": item["index"], "problem": of_error(self._exchange.id, exc)}
         return item
 
     def _reader(self, line: bytes | InputError) -> Callable[[], Any]:

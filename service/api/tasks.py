@@ -10,7 +10,7 @@ from lanistr.calibration import Calibration
 from lanistr.modalities import Modality
 from service.api.examples import examples
 from service.api.keys import Key
-from service.api.options import VERSION
+from service.api.options import VERSION, query_of
 from service.api.problems import IN_DOCUMENT
 from service.api.schemas import (
     CalibrationSummary,
@@ -34,7 +34,7 @@ async def find_predictor(request: Request, task: str) -> Predictor:
         InputError: the task, or the version asked for, is not served.
     """
     models: Models = request.app.state.models
-    return models.find(task, request.query_params.get("version"))
+    return models.find(task, query_of(request).get("version"))
 
 
 Chosen = Annotated[Predictor, Depends(find_predictor)]
@@ -92,7 +92,7 @@ def _calibration(found: Calibration) -> CalibrationSummary:
 def model_of(bundle: Bundle) -> Model:
     """Name the model of a bundle."""
     manifest = bundle.manifest
-    return Model(name=manifest.name, version=manifest.version, demo=manifest.demo)
+    return {"name": manifest.name, "version": manifest.version, "demo": manifest.demo}
 
 
 def _summary(models: Models, bundle: Bundle) -> TaskSummary:

@@ -1,7 +1,10 @@
 """The documentation: a page that needs no internet, and a valid document."""
 
+import json
 import re
 
+import httpx
+import jsonschema_rs
 import pytest
 from fastapi.openapi.models import OpenAPI
 
@@ -94,3 +97,50 @@ def test_inference_by_the_protocol_is_told_as_fully_as_by_our_own_addresses(docu
         assert asked == {"X-Request-Timeout-Ms", "Inference-Header-Content-Length"}
     example = operation["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/v2/models/mortality/infer", json=example).status_code == 200
+
+
+@pytest.fixture
+def documented(document):
+    """Check an answer: nothing is missing, nothing is there of which the document knows nothing."""
+    schemas = document["components"]["schemas"]
+    closed = {
+        name: schema | ({"additionalProperties": False} if "properties" in schema else {})
+        for name, schema in schemas.items()
+    }
+
+    def check(path: str, answer: httpx.Response, media_type: str) -> None:
+        said = document["paths"][path]["post"]["responses"][str(answer.status_code)]["content"]
+        assert answer.headers["content-type"] == media_type
+        schema = said[media_type]["schema"] | {"components": {"schemas": closed}}
+        for line in answer.text.splitlines():
+            jsonschema_rs.validate(schema, json.loads(line))
+
+    return check
+
+
+@pytest.mark.parametrize("query", ["", "?explain=true&coverage=0.5"])
+@pytest.mark.parametrize("task", ["mortality", "rating"])
+def test_what_is_answered_is_as_documented(client, documented, stay, task, query):
+    odd = {"tabular": {"age": 700, "care_unit": "nowhere"}, "timeseries": stay["timeseries"]}
+    records = {"mortality": [stay, odd, {}], "rating": [{"id": "r", "text": "good"}, {"text": 1}]}
+    for record in records[task]:
+        answer = client.post(f"/predict/{task}{query}", json=record)
+        good = answer.status_code == 200
+        media_type = "application/json" if good else "application/problem+json"
+        documented(f"/predict/{task}", answer, media_type)
+    answer = client.post(f"/predict/{task}/batch{query}", json=records[task])
+    documented(f"/predict/{task}/batch", answer, "application/json")
+    answer = client.post(
+        f"/predict/{task}/stream{query}",
+        content="\n".join(map(json.dumps, records[task])),
+        headers={"Content-Type": "application/x-ndjson"},
+    )
+    documented(f"/predict/{task}/stream", answer, "application/x-ndjson")
+    answer = client.post(f"/embed/{task}", json=records[task][0])
+    documented(f"/embed/{task}", answer, "application/json")
+
+
+def test_an_abstention_is_as_documented(strict, documented):
+    answer = strict.post("/predict/mortality", json={"tabular": {"age": 71}})
+    assert answer.json()["status"] == "abstained"
+    documented("/predict/mortality", answer, "application/json")

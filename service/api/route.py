@@ -1,0 +1,30 @@
+"""Where cases come in: routes that are asked again and again, so that little stands in their way.
+
+FastAPI would look through the parameters of a function anew for each request, which takes longer
+than to read a small case. So these are starlette's own routes, and what each of them needs is done
+here: the key is asked for, then the model is found. `service.api.openapi` documents them, one
+address a task, with that task's own fields.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.api.keys import check_key
+from service.api.tasks import find_predictor
+from service.engine.predictor import Predictor
+
+Answer = Callable[[Request, Predictor], Awaitable[Response]]
+"""Takes a request whose body has not been read, and what answers its task."""
+
+
+def case_route(path: str, answer: Answer) -> Route:
+    """Return the route of an address with `{task}` in it."""
+
+    async def endpoint(request: Request) -> Response:
+        check_key(request)
+        return await answer(request, await find_predictor(request, request.path_params["task"]))
+
+    return Route(path, endpoint, methods=["POST"], include_in_schema=False)
