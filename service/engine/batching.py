@@ -48,6 +48,9 @@ class Pace:
             lengths: tokens of each row; those run together are padded to the longest of them.
             most: tokens of a run, but for a single longer row.
         """
+        if len(lengths) == 1:  # as most often
+            yield [0]
+            return
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
         alike = [list(rows) for _, rows in groupby(order, key=lengths.__getitem__)]
         # The shortest times of the lengths up to each, and where the last of their batches begins.

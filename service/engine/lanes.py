@@ -12,16 +12,21 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+_MOST = 4
+"""Threads of a pool at most. Half of what they do is Python, which one thread runs at a time: more
+get no more done, and whoever runs graphs waits for each of them, again and again."""
+
 
 class Lanes:
     """Two pools of threads.
 
     Args:
-        threads: that small requests share; large ones share half as many others.
+        threads: that small requests share, up to `_MOST`; large ones share half as many others.
         large: bytes from which on a request is large.
     """
 
     def __init__(self, threads: int, large: int) -> None:
+        threads = min(threads, _MOST)
         self._from = large
         self._small = ThreadPoolExecutor(threads, thread_name_prefix="preprocess")
         self._large = ThreadPoolExecutor(
