@@ -35,8 +35,9 @@ endef
 serve: $(VENV)/service.stamp  ## the service with both demo bundles
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
 
+# Where Python may not keep what it compiled, each command that a test starts compiles torch anew.
 test: install  ## the whole test suite, in two processes
-	@export OMP_NUM_THREADS=1; \
+	@export OMP_NUM_THREADS=1; unset PYTHONDONTWRITEBYTECODE; \
 	printf '%s\n' $(SHARES) | xargs -P 2 -I '{}' $(SHELL) -c \
 		'echo "testing {}"; found=$$($(BIN)/python -m pytest {} 2>&1); failed=$$?; echo "$$found"; exit $$failed'
 
