@@ -15,8 +15,8 @@ COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version
 # Shares of the test suite, dealt out to whoever is free, the longest first.
 RESUME := tests/training/test_resume.py
 DEALT := tests/training tests/service tests/clients tests/export tests/benchmarks
-SHARES := '$(RESUME)' 'tests/training --ignore=$(RESUME)' 'tests/service tests/clients' \
-	'tests/export tests/benchmarks' 'tests $(DEALT:%=--ignore=%)'
+SHARES := 'tests/training --ignore=$(RESUME)' 'tests/service tests/clients' \
+	'tests/export tests/benchmarks' 'tests $(DEALT:%=--ignore=%)' '$(RESUME)'
 
 define train_demo
 	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 4000 --seed 1 \
