@@ -49,7 +49,8 @@ def test_two_processes_lose_what_one_loses_over_the_same_steps(
 ) -> None:
     out = tmp_path / "run"
     settings = (*SETTINGS, f"runtime.strategy={strategy}")
-    said = torchrun(arguments("pretrain", stays, out, *settings))
+    start = torchrun if strategy == "ddp" else run_twice
+    said = start(arguments("pretrain", stays, out, *settings))
     assert said.count("steps over") == 1  # one of them speaks
     expected, found = entries(alone), entries(out)
     assert len(expected) == len(found) == 4
@@ -204,7 +205,7 @@ def test_processes_of_different_batch_statistics_decide_by_the_same_predictions(
 
 
 def test_processes_end_well_while_threads_hold_what_they_exchanged() -> None:
-    words = [sys.executable, "-m", "tests.training.leaving", "10"]
+    words = [sys.executable, "-m", "tests.training.leaving", "3"]
     said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said == "codes: [0]\n"
 
