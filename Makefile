@@ -12,11 +12,15 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
-# Shares of the test suite, dealt out to whoever is free, the longest first.
+# Shares of the test suite, dealt out to whoever is free, the longest first. What asks the bundle
+# with every build is in one of them: to make it takes longer than to ask.
 RESUME := tests/training/test_resume.py
-DEALT := tests/training tests/service tests/clients tests/export tests/benchmarks
-SHARES := 'tests/training --ignore=$(RESUME)' 'tests/service tests/clients' \
-	'tests/export tests/benchmarks' 'tests $(DEALT:%=--ignore=%)' '$(RESUME)'
+BACKENDS := tests/service/engine/backends
+BUNDLE := tests/export $(BACKENDS) tests/test_way_of_one_case.py
+OTHERS := tests/service tests/clients tests/benchmarks
+DEALT := tests/training $(BUNDLE) $(OTHERS)
+SHARES := 'tests/training --ignore=$(RESUME)' '$(OTHERS) --ignore=$(BACKENDS)' '$(BUNDLE)' \
+	'tests $(DEALT:%=--ignore=%)' '$(RESUME)'
 
 define train_demo
 	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 4000 --seed 1 \
