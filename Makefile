@@ -12,11 +12,15 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --require-hashes -r
 COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
 
-# Shares of the test suite, dealt out to whoever is free, the longest first.
+# Shares of the test suite, dealt out to whoever is free, the longest first. What asks the bundle
+# with every build is in one of them: to make it takes longer than to ask.
 RESUME := tests/training/test_resume.py
-DEALT := tests/training tests/service tests/clients tests/export tests/benchmarks
-SHARES := '$(RESUME)' 'tests/training --ignore=$(RESUME)' 'tests/service tests/clients' \
-	'tests/export tests/benchmarks' 'tests $(DEALT:%=--ignore=%)'
+BACKENDS := tests/service/engine/backends
+BUNDLE := tests/export $(BACKENDS) tests/test_way_of_one_case.py
+OTHERS := tests/service tests/clients tests/benchmarks
+DEALT := tests/training $(BUNDLE) $(OTHERS)
+SHARES := 'tests/training --ignore=$(RESUME)' '$(OTHERS) --ignore=$(BACKENDS)' '$(BUNDLE)' \
+	'tests $(DEALT:%=--ignore=%)' '$(RESUME)'
 
 define train_demo
 	$(BIN)/python -m training.prepare synthetic --task $(1) --samples 4000 --seed 1 \
@@ -35,8 +39,9 @@ endef
 serve: $(VENV)/service.stamp  ## the service with both demo bundles
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
 
+# Where Python may not keep what it compiled, each command that a test starts compiles torch anew.
 test: install  ## the whole test suite, in two processes
-	@export OMP_NUM_THREADS=1; \
+	@export OMP_NUM_THREADS=1; unset PYTHONDONTWRITEBYTECODE; \
 	printf '%s\n' $(SHARES) | xargs -P 2 -I '{}' $(SHELL) -c \
 		'echo "testing {}"; found=$$($(BIN)/python -m pytest {} 2>&1); failed=$$?; echo "$$found"; exit $$failed'
 

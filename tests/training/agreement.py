@@ -1,4 +1,4 @@
-"""Run by torchrun: do processes whose batch statistics differ predict what the first one would?
+"""Run twice at once: do processes whose batch statistics differ predict what the first one would?
 
 python -m torch.distributed.run --nproc-per-node 2 -m tests.training.agreement RUN DATA STRATEGY
 """

@@ -2,15 +2,27 @@
 
 import json
 import os
+import resource
+import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
+import torch
+from torch.distributed import TCPStore
+
 ROOT = Path(__file__).resolve().parents[2]
+
+FORKED = get_context("forkserver")
+"""Starts processes that find imported what takes longer to import than they train for."""
+FORKED.set_forkserver_preload(["training.loop", "training.objectives", "training.predict"])
 
 
 def arguments(stage: str, data: Path, out: Path, *overrides: str, init: Path | None = None) -> Any:
@@ -21,45 +33,121 @@ def arguments(stage: str, data: Path, out: Path, *overrides: str, init: Path | N
     return words + [word for each in overrides for word in ("--set", each)]
 
 
-def start(words: list[str], processes: int = 1, **options: Any) -> "subprocess.Popen[str]":
-    """Start a command, under torchrun for more processes than one."""
-    launcher = []
-    if processes > 1:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        launcher.append(str(processes))
-    return subprocess.Popen(
+# ---- forked processes ---------------------------------------------------------------------------
+
+
+@contextmanager
+def started(
+    words: list[str], file_bytes: int | None = None, **environment: str
+) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """Start a command; yield its process and a function that returns what it has newly said.
+
+    Args:
+        words: the command line after the interpreter.
+        file_bytes: no file may grow past so many: the system refuses to write more.
+        environment: variables of the process.
+    """
+    with NamedTemporaryFile("r") as told:
+        made_of = (words, told.name, file_bytes, environment)
+        process = FORKED.Process(target=_become, args=made_of)
+        process.start()
+        try:
+            yield process, told.read
+        finally:
+            process.kill()
+            process.join()
+
+
+def _become(
+    words: list[str], told: str, file_bytes: int | None, environment: dict[str, str]
+) -> None:
+    """Be the command, in a process that has been forked for it."""
+    with Path(told).open("wb") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+    _, module, *sys.argv[1:] = words
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def run(words: list[str], code: int = 0, file_bytes: int | None = None) -> str:
+    """Run a command to its end, check its exit code and return what it said."""
+    with started(words, file_bytes) as (process, said):
+        return _end(process, said, code)
+
+
+def run_twice(words: list[str], code: int = 0) -> str:
+    """Run a command in two processes that work together, each to its end, as torchrun would."""
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    world = {
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is here, not in the first process
+        "WORLD_SIZE": "2",
+    }
+    with (
+        started(words, **world, RANK="0", LOCAL_RANK="0") as first,
+        started(words, **world, RANK="1", LOCAL_RANK="1") as second,
+    ):
+        return "".join(_end(*each, code) for each in (first, second))
+
+
+def run_until(words: list[str], reached: Callable[[], bool], number: signal.Signals) -> str:
+    """Start a command, send it a signal as soon as something is reached, return what it said."""
+    with started(words) as (process, said):
+        _wait(reached, process.is_alive, said)
+        os.kill(process.pid, number)
+        return _end(process, said, None)
+
+
+def _end(process: Any, said: Callable[[], str], code: int | None) -> str:
+    """Wait for the end; None is any code but 0."""
+    process.join(600)
+    printed = said()
+    assert process.exitcode if code is None else process.exitcode == code, printed
+    return printed
+
+
+def _wait(reached: Callable[[], bool], alive: Callable[[], bool], said: Callable[[], str]) -> None:
+    limit = time.monotonic() + 300
+    while not reached():
+        assert alive(), said()
+        assert time.monotonic() < limit, "it never got there"
+        time.sleep(0.002)
+
+
+# ---- torchrun -----------------------------------------------------------------------------------
+
+
+def torchrun(words: list[str], code: int = 0, until: Callable[[], bool] | None = None) -> str:
+    """Have torchrun start a command in two processes; check its exit code, return what it said.
+
+    Args:
+        words: the command line after the interpreter.
+        code: with which it has to leave.
+        until: when this is reached, ask it to end.
+    """
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen(
         [sys.executable, *launcher, *words],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **options,
     )
-
-
-def run(words: list[str], processes: int = 1, code: int = 0, **options: Any) -> str:
-    """Run a command to its end, check its exit code and return what it said."""
-    process = start(words, processes, **options)
+    if until:
+        _wait(until, lambda: process.poll() is None, lambda: process.communicate()[0])
+        process.terminate()
     said, _ = process.communicate(timeout=600)
     assert process.returncode == code, said
     return said
 
 
-def run_until(
-    words: list[str], reached: Callable[[], bool], number: signal.Signals, processes: int = 1
-) -> str:
-    """Start a command, send it a signal as soon as something is reached, return what it said."""
-    process = start(words, processes)
-    limit = time.monotonic() + 300
-    while not reached():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < limit, "it never got there"
-        time.sleep(0.002)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode != 0, said
-    return said
+# ---- what is left -------------------------------------------------------------------------------
 
 
 def entries(run: Path) -> list[dict[str, Any]]:

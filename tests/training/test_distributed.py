@@ -1,7 +1,8 @@
-"""Several processes train one model: two real ones, which torchrun starts."""
+"""Several processes train one model: two real ones, which torchrun starts or would."""
 
 import shutil
-import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.tasks import find_task
 from tests.fixtures_runs import SMALL
-from tests.training.processes import arguments, entries, run, run_until
+from tests.training.processes import ROOT, arguments, entries, run, run_twice, torchrun
 from training.data.sampler import Curriculum
 from training.data.store import Dataset
 from training.distributed import World, blocks, parallelize
@@ -48,7 +49,8 @@ def test_two_processes_lose_what_one_loses_over_the_same_steps(
 ) -> None:
     out = tmp_path / "run"
     settings = (*SETTINGS, f"runtime.strategy={strategy}")
-    said = run(arguments("pretrain", stays, out, *settings), processes=2)
+    start = torchrun if strategy == "ddp" else run_twice
+    said = start(arguments("pretrain", stays, out, *settings))
     assert said.count("steps over") == 1  # one of them speaks
     expected, found = entries(alone), entries(out)
     assert len(expected) == len(found) == 4
@@ -83,7 +85,7 @@ def test_what_two_processes_lose_otherwise_is_rounding(
     strategy: str, stays: Path, exact: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    run(in_double(stays, out, f"runtime.strategy={strategy}"), processes=2)
+    run_twice(in_double(stays, out, f"runtime.strategy={strategy}"))
     expected, found = entries(exact), entries(out)
     assert len(expected) == len(found) == 12
     for ours, theirs in zip(expected, found, strict=True):
@@ -96,7 +98,7 @@ def test_two_processes_asked_to_end_store_their_state_and_one_goes_on_from_there
     out = tmp_path / "run"
     words = arguments("pretrain", stays, out, *SETTINGS)
     # The signal goes to torchrun, which hands it on, as on a cluster whose time is up.
-    run_until(words, lambda: len(entries(out)) >= 1, signal.SIGTERM, processes=2)
+    torchrun(words, code=1, until=lambda: len(entries(out)) >= 1)
     taken = len(entries(out))
     assert 0 < taken < 4
     assert [each.name for each in (out / "checkpoints").iterdir()] == [f"step-{taken:08d}"]
@@ -154,7 +156,7 @@ def test_a_process_that_never_sees_a_picture_does_not_hang_the_other(
 
     out = tmp_path / "run"
     settings = (*SMALL, "optim.epochs=1", "optim.batch_size=4", f"runtime.strategy={strategy}")
-    run(arguments("pretrain", one_picture, out, *settings), processes=2)
+    run_twice(arguments("pretrain", one_picture, out, *settings))
     steps = entries(out)
     assert len(steps) == 3
     with_mim = [each for each in steps if "mim" in each["losses"]]
@@ -178,7 +180,7 @@ def test_two_processes_fine_tune_and_leave_one_whole_run(
             "optim.lr=1e-4", f"freeze_encoders={frozen}", f"runtime.strategy={strategy}",
         )  # fmt: skip
         words = arguments("finetune", stays, out, *settings, init=stays_pretrained)
-        run(words, processes=processes)
+        (run_twice if processes == 2 else run)(words)
         found.append(entries(out))
         assert (out / "calibration.json").is_file()
         from_pretrained(out / "model", Lanistr)
@@ -196,14 +198,16 @@ def test_processes_of_different_batch_statistics_decide_by_the_same_predictions(
     strategy: str, stays: Path, stays_finetuned: Path
 ) -> None:
     words = ["-m", "tests.training.agreement", str(stays_finetuned), str(stays), strategy]
-    said = run(words, processes=2)
+    said = run_twice(words)
     for each in ("statistics count", "agree", "as the first", "left alike", "cases"):
         assert f"{each}: True" in said
     assert "finite: True" in said
 
 
 def test_processes_end_well_while_threads_hold_what_they_exchanged() -> None:
-    assert run(["-m", "tests.training.leaving", "10"]).endswith("codes: [0]\n")
+    words = [sys.executable, "-m", "tests.training.leaving", "3"]
+    said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said == "codes: [0]\n"
 
 
 def test_a_checkpoint_that_the_first_process_cannot_write_stops_both(
@@ -213,7 +217,7 @@ def test_a_checkpoint_that_the_first_process_cannot_write_stops_both(
     shutil.copytree(alone, out)  # as if it had been cut off before its end
     shutil.rmtree(out / "model")
     (out / "checkpoints").write_text("in the way")
-    said = run(arguments("pretrain", stays, out, *SETTINGS), processes=2, code=1)
+    said = run_twice(arguments("pretrain", stays, out, *SETTINGS), code=2)
     assert "the state after step 4 cannot be stored" in said
     assert (out / "checkpoints").read_text() == "in the way"
 

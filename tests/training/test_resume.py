@@ -1,7 +1,6 @@
 """A run that was cut off goes on as if it had not been, to the last bit."""
 
 import json
-import resource
 import shutil
 import signal
 from collections.abc import Callable
@@ -109,10 +108,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     run_until(words, lambda: len(entries(out)) >= 6, signal.SIGKILL)
     assert checkpoints(out) == ["step-00000004"]
 
-    def small_disk() -> None:  # no file may grow past 100 kB: the system refuses to write more
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    said = run(words, code=2, preexec_fn=small_disk)
+    said = run(words, code=2, file_bytes=100_000)
     (line,) = [each for each in said.splitlines() if each.startswith("error:")]
     assert "the state after step 8 cannot be stored" in line
     assert "goes on from step 4" in line

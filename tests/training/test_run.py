@@ -2,9 +2,8 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,11 @@ import pytest
 from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from tests.training.processes import FORKED
 from training import finetune, pretrain
 from training.data.store import Dataset
 from training.recipe import FinetuneRecipe, load_recipe
-from training.run import Run, check_fits, check_predicts, data_hash
+from training.run import Run, _lock, check_fits, check_predicts, data_hash
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -110,14 +110,11 @@ def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
 # ---- one command at a time ----------------------------------------------------------------------
 
 
-HOLDER = """
-import sys
-from pathlib import Path
-from training import run
-run._lock(Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
-"""
+def hold(folder: Path, line: Connection) -> None:
+    """Be at work on a run until told that it is enough."""
+    _lock(folder)
+    line.send("held")
+    line.recv()
 
 
 def test_a_run_that_another_process_is_at_work_on_is_left_alone(
@@ -126,20 +123,16 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
     out = tmp_path / "run"
     words = ("--recipe", "demo", "--data", stars, "--out", out, "--set", "optim.epochs=1")
     out.mkdir()
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(out)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holder:
-        assert holder.stdin is not None
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        (out / "config.json").write_text("{}")  # as one that has begun
-        with pytest.raises(ConfigError, match="another command is at work on this run"):
-            command(finetune.main, *words)
-        assert sorted(each.name for each in out.iterdir()) == [".lock", "config.json"]
-        holder.stdin.close()
+    here, there = FORKED.Pipe()
+    holder = FORKED.Process(target=hold, args=(out, there))
+    holder.start()
+    assert here.recv() == "held"
+    (out / "config.json").write_text("{}")  # as one that has begun
+    with pytest.raises(ConfigError, match="another command is at work on this run"):
+        command(finetune.main, *words)
+    assert sorted(each.name for each in out.iterdir()) == [".lock", "config.json"]
+    here.send("enough")
+    holder.join()
     command(finetune.main, *words)  # nothing was learned in it: it begins anew
     assert Run.open(out).finished
     assert not (out / ".lock").exists()
