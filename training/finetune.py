@@ -1,6 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
 from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
+from training.teachers import teach
 
 EXAMPLE = (
     "python -m training.finetune --recipe small --data data/stays --init runs/stays"
@@ -37,11 +39,21 @@ EXAMPLE = (
 def main() -> None:
     """Fine-tune as the command line says."""
     parser = training_parser("finetune", "Learn a task from labelled cases.", EXAMPLE)
+    parser.add_argument(
+        "--teachers",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="fine-tuned runs: learn also from the training cases without a label (or beyond "
+        "`labels`), as what these say of them on average",
+    )
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
 
     refuse_two_starts(recipe, arguments.init)
     init = Run.open(arguments.init) if arguments.init else None
+    teachers = [Run.open(each) for each in arguments.teachers]
     if init:
         _refuse_sizes(arguments.overrides)
 
@@ -58,13 +70,14 @@ def main() -> None:
         world.share(dataset.verify)
         label = dataset.task.label
         _check(recipe, dataset, init)
-        positions = dataset.rows("train", labelled=True)
+        labelled = dataset.rows("train", labelled=True)
         if recipe.labels is not None:
             rng = np.random.default_rng(recipe.seed)
-            positions = np.sort(rng.permutation(positions)[: recipe.labels])
+            labelled = np.sort(rng.permutation(labelled)[: recipe.labels])
+        positions = dataset.rows("train") if teachers else labelled
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
-        class_weights = weigh_classes(recipe, label, dataset.labels[positions])
+        class_weights = weigh_classes(recipe, label, dataset.labels[labelled])
 
         # ---- model -----------------------------------------------------------------------------
         torch.manual_seed(recipe.seed)
@@ -75,7 +88,7 @@ def main() -> None:
         if recipe.freeze_encoders:
             model.freeze_encoders()
         if model.head and isinstance(model.head.link, Units):
-            model.head.link.fit(torch.from_numpy(dataset.labels[positions])[:, None])
+            model.head.link.fit(torch.from_numpy(dataset.labels[labelled])[:, None])
         run = world.share(
             lambda: Run.begin(
                 arguments.out,
@@ -84,9 +97,22 @@ def main() -> None:
                 dataset=dataset,
                 init=arguments.init,
                 model=model,
+                teachers=teachers,
             )
         )
         model.to(world.device)
+        targets = None
+        if teachers:
+            targets = world.share(
+                lambda: teach(
+                    teachers,
+                    dataset,
+                    positions,
+                    labelled,
+                    device=world.device,
+                    workers=recipe.runtime.workers,
+                )
+            )
         encoded = None
         if recipe.freeze_encoders and recipe.cache_features:
             cases = np.union1d(positions, validation)
@@ -107,6 +133,7 @@ def main() -> None:
             model,
             modality_dropout=recipe.modality_dropout,
             class_weights=class_weights,
+            targets=targets,
             run=parallelize(model, recipe.runtime, world),
         )
         trainer = Trainer(
@@ -150,7 +177,7 @@ def main() -> None:
             run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
-                f"{abs(best['score']):.4f}, {len(positions)} labelled cases"
+                f"{abs(best['score']):.4f}, {len(labelled)} labelled cases"
             )
         trainer.close()
 

@@ -9,7 +9,9 @@ mean, and no process has to wait for the others' masks.
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -91,7 +93,7 @@ class Pretraining:
 
 
 class Task:
-    """The task's loss over labelled cases: cross-entropy, or squared error for regression.
+    """The task's loss: cross-entropy, or squared error for regression.
 
     Squared errors are in units of the training labels' variance, so that the same learning rates
     suit labels of any size.
@@ -100,6 +102,8 @@ class Task:
         model: what is trained.
         modality_dropout: chance that a present modality of a case is hidden.
         class_weights: (C,) weight of each class, 1 on average over the cases; None for all 1.
+        targets: what every case of the data set is to be learned as, where that is not its label:
+            (N, C) probabilities of classes or (N,) numbers.
         run: the model as it runs, where it is wrapped for several processes.
     """
 
@@ -111,6 +115,7 @@ class Task:
         *,
         modality_dropout: float,
         class_weights: Sequence[float] | None = None,
+        targets: NDArray[np.float32] | None = None,
         run: nn.Module | None = None,
     ) -> None:
         self.model = model
@@ -118,6 +123,7 @@ class Task:
         self.link = model.head.link
         self.modality_dropout = modality_dropout
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
+        self.targets = None if targets is None else torch.from_numpy(targets)
         self.run = run or model
 
     def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
@@ -127,20 +133,24 @@ class Task:
     def __call__(
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what a micro-batch, of labelled cases alone, adds to the step's loss."""
-        assert batch.labels is not None
-        loss = part.weight * self.loss(self.run(batch, part.company).logits, batch.labels)
+        """Return what a micro-batch, of cases that have a label or target, adds to the loss."""
+        labels = batch.labels
+        assert labels is not None
+        if self.targets is not None:
+            labels = self.targets[part.positions].to(labels.device)
+        loss = part.weight * self.loss(self.run(batch, part.company).logits, labels)
         return loss, {"task": loss.detach()}
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean loss of outputs (B, C) against labels (B,)."""
+        """Return the mean loss of outputs (B, C) against labels (B,), or probabilities (B, C)."""
         if isinstance(self.link, Units):
             unit = self.link.deviation
             return functional.mse_loss(logits.float() / unit, labels[:, None] / unit)
-        each = functional.cross_entropy(logits.float(), labels.long(), reduction="none")
-        if self.class_weights is not None:
-            each = each * self.class_weights.to(each)[labels.long()]
-        return each.mean()
+        logits = logits.float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits)
+        target = labels if labels.ndim == 2 else labels.long()
+        # Not its own mean, which would be over the weights.
+        return functional.cross_entropy(logits, target, weights, reduction="none").mean()
 
 
 def drop_modalities(batch: TensorBatch, share: float, generator: Generator) -> TensorBatch:

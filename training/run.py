@@ -16,6 +16,7 @@ import fcntl
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -60,6 +61,7 @@ class RunConfig(Schema):
         data_hash: of its `dataset.json`, which holds the hashes of all its files.
         init: run whose weights it started from; None for random ones.
         init_hash: sha256 of these weights; None where there are none, or nobody took it yet.
+        teachers: by run that said what to learn of cases without a label, sha256 of its weights.
         parameters: count by module.
         synthetic: the data were made by chance: what is learned from them means nothing.
     """
@@ -70,6 +72,7 @@ class RunConfig(Schema):
     data_hash: str
     init: str | None
     init_hash: str | None = None
+    teachers: dict[str, str] = {}
     parameters: dict[str, int]
     synthetic: bool
     versions: dict[str, str]
@@ -93,6 +96,7 @@ class Run:
         dataset: Dataset,
         init: Path | None,
         model: nn.Module,
+        teachers: Sequence[Self] = (),
     ) -> Self:
         """Make the folder and write down what was decided, or go on with a run that was cut off.
 
@@ -108,6 +112,7 @@ class Run:
             data_hash=data_hash(dataset),
             init=str(init) if init else None,
             init_hash=file_hash(init / MODEL / WEIGHTS_NAME) if init else None,
+            teachers={str(t.folder): file_hash(t.model_folder / WEIGHTS_NAME) for t in teachers},
             parameters=count_parameters(model),
             synthetic=dataset.synthetic,
             versions=versions(),

@@ -193,6 +193,25 @@ def test_classes_weigh_in_the_loss_what_they_are_given(stays_finetuned) -> None:
     assert float(task.loss(logits, labels)) == pytest.approx(expected)
 
 
+def test_a_certain_target_teaches_what_the_label_does_and_an_unsure_one_something_between(
+    stays_finetuned, batch: TensorBatch, generator: torch.Generator
+) -> None:
+    model = from_pretrained(stays_finetuned / "model", Lanistr).eval()
+    assert batch.labels is not None
+
+    def learned(targets: np.ndarray | None, labels: torch.Tensor | None = batch.labels) -> float:
+        task = Task(model, modality_dropout=0, class_weights=(0.5, 3.0), targets=targets)
+        loss, _ = task(replace(batch, labels=labels), part(batch), generator)
+        return float(loss.detach())
+
+    certain = np.eye(2, dtype=np.float32)[batch.labels.long().numpy()]
+    nothing = torch.full_like(batch.labels, torch.nan)
+    assert learned(certain, nothing) == pytest.approx(learned(None))
+    opposite = learned(None, 1 - batch.labels)
+    unsure = learned(0.75 * certain + 0.25 * (1 - certain), nothing)
+    assert unsure == pytest.approx(0.75 * learned(None) + 0.25 * opposite)
+
+
 # ---- company ------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,82 @@
+"""Learning from what fine-tuned runs say of cases without a label."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lanistr.calibration import softmax
+from lanistr.errors import DataError
+from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.lanistr import Lanistr
+from training.data.store import Dataset
+from training.finetune import main
+from training.predict import predict
+from training.run import Run
+from training.teachers import teach
+
+CPU = torch.device("cpu")
+
+
+def test_a_label_counts_where_there_is_one_and_elsewhere_the_mean_of_the_teachers(
+    stays: Path, stays_pretrained: Path, stays_finetuned: Path, make_finetuned: Callable[..., Path]
+) -> None:
+    other = make_finetuned(stays, "other-teacher", stays_pretrained, "optim.epochs=1", "seed=9")
+    runs = [Run.open(stays_finetuned), Run.open(other)]
+    dataset = Dataset.open(stays)
+    positions, labelled = dataset.rows("train"), dataset.rows("train", labelled=True)[:7]
+    targets = teach(runs, dataset, positions, labelled, device=CPU, workers=0)
+    assert targets.shape == (len(dataset), 2)
+    assert np.array_equal(targets[labelled].argmax(1), dataset.labels[labelled])
+    assert set(targets[labelled].ravel()) == {0, 1}
+    assert np.isnan(targets[dataset.rows("test")]).all()
+    others = np.setdiff1d(positions, labelled)
+    said = [
+        softmax(
+            predict(from_pretrained(run.model_folder, Lanistr), dataset, others, CPU)
+            / run.calibration().temperature
+        )
+        for run in runs
+    ]
+    np.testing.assert_allclose(targets[others], np.mean(said, axis=0), atol=1e-6)
+
+
+def test_numbers_are_learned_in_their_own_units(stars: Path, stars_finetuned: Path) -> None:
+    dataset = Dataset.open(stars)
+    positions, labelled = dataset.rows("train"), dataset.rows("train", labelled=True)[:7]
+    run = Run.open(stars_finetuned)
+    targets = teach([run], dataset, positions, labelled, device=CPU, workers=0)
+    assert targets.shape == (len(dataset),)
+    assert np.array_equal(targets[labelled], dataset.labels[labelled])
+    others = np.setdiff1d(positions, labelled)
+    said = predict(from_pretrained(run.model_folder, Lanistr), dataset, others, CPU)[:, 0]
+    np.testing.assert_allclose(targets[others], said, rtol=1e-5)
+
+
+def test_a_student_learns_of_every_training_case_and_says_who_taught_it(
+    stars: Path, stars_finetuned: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    said = command(
+        *(main, "--recipe", "demo", "--data", stars, "--out", shop / "student"),
+        *("--teachers", stars_finetuned),
+        overrides=("optim.epochs=1", "optim.batch_size=4", "labels=10"),
+    )
+    assert "10 labelled cases" in said
+    student = Run.open(shop / "student")
+    lines = (student.folder / "log.jsonl").read_text().splitlines()
+    steps = [each for each in map(json.loads, lines) if "loss" in each]
+    assert len(steps) == -(-len(Dataset.open(stars).rows("train")) // 4)
+    assert list(student.config.teachers) == [str(stars_finetuned)]
+
+
+def test_who_learned_something_else_does_not_teach(
+    stars: Path, ranks_finetuned: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(DataError, match="other labels"):
+        command(
+            *(main, "--recipe", "demo", "--data", stars, "--out", shop / "untaught"),
+            *("--teachers", ranks_finetuned),
+        )
