@@ -13,7 +13,7 @@ from lanistr.preprocess import read_record
 from service.engine.cache import RowKeys
 from service.engine.process import RunnerProcess
 from service.engine.remote import RemoteEngine, RunnerError
-from service.engine.runner import Job
+from service.engine.runner import Job, Runner
 from service.settings import Settings
 from tests.servers import wait_for
 
@@ -69,23 +69,24 @@ async def test_a_job_comes_back_as_from_here(remote, runner, bundles, stay):
 
 async def test_who_leaves_is_dropped_before_it_costs(remote, runner, bundles, stay, monkeypatch):
     here = await local_of(runner)
-    gate, given = asyncio.Event(), []
-    submit = here.submit
+    ran, call = [], Runner.__call__
 
-    async def gated(job):
-        given.append(job)
-        await gate.wait()
-        return await submit(job)
+    def noted(self, jobs):
+        ran.extend(jobs)
+        return call(self, jobs)
 
-    monkeypatch.setattr(here, "submit", gated)
     job = job_of(bundles["mortality"], stay)
-    asking = [asyncio.create_task(remote.submit(job)) for _ in range(3)]
-    await until(lambda: len(given) == 3)
-    asking[1].cancel()
-    await until(lambda: remote._links[0].inside == 2)
-    gate.set()
+    with monkeypatch.context() as held:
+        held.setattr(here, "_take", list)
+        asking = [asyncio.create_task(remote.submit(job)) for _ in range(3)]
+        await until(lambda: len(here._queue) == 3)
+        asking[1].cancel()
+        await until(lambda: remote._links[0].inside == 2)
+    monkeypatch.setattr(Runner, "__call__", noted)
+    here._arrived.set()
     outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert isinstance(outcomes[1], asyncio.CancelledError)
+    assert len(ran) == 2
     np.testing.assert_array_equal(outcomes[0].result.output, outcomes[2].result.output)
     assert remote._links[0].inside == 0
 
@@ -99,16 +100,15 @@ async def test_who_leaves_at_once_is_answered_too_and_gives_its_block_back(remot
     await until(lambda: not remote._links[0].inside)
 
 
-async def test_a_job_that_fails_fails_alone(remote, runner, bundles, stay, monkeypatch):
-    here = await local_of(runner)
-    submit = here.submit
+async def test_a_job_that_fails_fails_alone(remote, bundles, stay, monkeypatch):
+    call = Runner.__call__
 
-    async def poisoned(job):
-        if job.explain:
+    def poisoned(self, jobs):
+        if any(job.explain for job in jobs):
             raise RuntimeError("a message that may quote what was sent")
-        return await submit(job)
+        return call(self, jobs)
 
-    monkeypatch.setattr(here, "submit", poisoned)
+    monkeypatch.setattr(Runner, "__call__", poisoned)
     jobs = [job_of(bundles["mortality"], stay, explain) for explain in (False, True, False)]
     good, bad, other = await asyncio.gather(
         *(remote.submit(each) for each in jobs), return_exceptions=True
