@@ -43,7 +43,7 @@ class FusionGraph(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Take (B, N, D) and (B, N) bool."""
         assert self.head is not None
-        cls = self.fusion.cls(tokens, mask)
+        cls = self.fusion(tokens, mask, cls_only=True)[:, 0]
         return self.head(cls), functional.normalize(cls, dim=-1)
 
 

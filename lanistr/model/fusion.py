@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import FlavaMultimodalConfig, FlavaMultimodalModel
-from transformers.models.flava.modeling_flava import FlavaSelfAttention
+from transformers.models.flava.modeling_flava import FlavaLayer, FlavaSelfAttention
 
 from lanistr.schema import Schema
 
@@ -70,13 +70,14 @@ class Fusion(nn.Module):
             fused = FusedAttention(flava)
             fused.load_state_dict(layer.attention.attention.state_dict())
             layer.attention.attention = fused
+            layer.__class__ = FusionLayer  # with the weights that the library gave it
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
         """The Transformer layers, as `Encoder.blocks`."""
         return list(self.flava.encoder.layer)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, mask: Tensor, *, cls_only: bool = False) -> Tensor:
         """Fuse the tokens of each case.
 
         Args:
@@ -84,32 +85,24 @@ class Fusion(nn.Module):
                 each is L2-normalised over its D features here.
             mask: (B, N) bool, True for a token that is there. What stands at other places
                 changes nothing.
+            cls_only: compute the last layer for the CLS token alone.
 
         Returns:
-            (B, 1 + N, D): CLS, then the tokens; what stands at masked places means nothing.
+            (B, 1 + N, D): CLS, then the tokens; what stands at masked places means nothing. With
+            `cls_only` (B, 1, D).
 
         Source: LANISTR paper, section 3.2.
         """
-        return self.flava(*self._laid_out(tokens, mask)).last_hidden_state
-
-    def cls(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return the CLS token of each case, (B, D); arguments as in `forward`.
-
-        The last layer is computed for this token alone, which looks at all.
-        """
         hidden_BSD, visible_B1SS = self._laid_out(tokens, mask)
+        if not cls_only:
+            return self.flava(hidden_BSD, attention_mask=visible_B1SS).last_hidden_state
         flava = self.flava
         hidden_BSD = torch.cat([flava.cls_token.expand(mask.shape[0], -1, -1), hidden_BSD], dim=1)
         *layers, last = flava.encoder.layer
         for layer in layers:
             (hidden_BSD,) = layer(hidden_BSD, visible_B1SS)
-        cls_B1D = hidden_BSD[:, :1]
-        context_B1D = last.attention.attention.attend(
-            last.layernorm_before(hidden_BSD), visible_B1SS[:, :, :1], queries=1
-        )
-        cls_B1D = last.attention.output(context_B1D, cls_B1D) + cls_B1D
-        cls_B1D = last.output(last.intermediate(last.layernorm_after(cls_B1D)), cls_B1D)
-        return flava.layernorm(cls_B1D)[:, 0]
+        (cls_B1D,) = last(hidden_BSD, visible_B1SS, cls_only=True)
+        return flava.layernorm(cls_B1D)
 
     def _laid_out(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the normalised tokens (B, N, D), and who sees whom with CLS, (B, 1, S, S)."""
@@ -118,6 +111,30 @@ class Fusion(nn.Module):
         # Expanded, since onnxruntime's CPU attention takes no mask that it has to broadcast.
         size = visible_BS.shape[1]
         return tokens_BND, visible_BS[:, None, None, :].expand(-1, 1, size, -1)
+
+
+class FusionLayer(FlavaLayer):
+    """A layer of FLAVA that can be computed for the CLS token alone."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        output_attentions: bool = False,
+        *,
+        cls_only: bool = False,
+    ) -> tuple[Tensor]:
+        """Return (B, S, D), or (B, 1, D) for `cls_only`; arguments as in `FusedAttention`."""
+        if not cls_only:
+            (hidden_BSD,) = super().forward(hidden_states, attention_mask, output_attentions)
+            return (hidden_BSD,)
+        visible_B11S = None if attention_mask is None else attention_mask[:, :, :1]
+        cls_B1D = hidden_states[:, :1]
+        context_B1D = self.attention.attention.attend(
+            self.layernorm_before(hidden_states), visible_B11S, queries=1
+        )
+        cls_B1D = self.attention.output(context_B1D, cls_B1D) + cls_B1D
+        return (self.output(self.intermediate(self.layernorm_after(cls_B1D)), cls_B1D),)
 
 
 class FusedAttention(FlavaSelfAttention):

@@ -160,7 +160,7 @@ class Lanistr(nn.Module):
     def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
         """Predict from the projected tokens (R, N, D) of a batch's rows, by modality."""
         assert self.head is not None, "a model without a head predicts nothing"
-        cls_BD = self.fusion.cls(*self.assemble(batch, projected))
+        cls_BD = self.fusion(*self.assemble(batch, projected), cls_only=True)[:, 0]
         return Output(self.head(cls_BD), functional.normalize(cls_BD, dim=-1))
 
     def empty_rows(
@@ -314,7 +314,7 @@ class LanistrForPretraining(nn.Module):
         if len(self.summaries):
             projected = core.project(masked)
             idle = nothing(projected[each] for each in empty)
-            cls_BD = core.fusion.cls(*core.assemble(batch, projected))
+            cls_BD = core.fusion(*core.assemble(batch, projected), cls_only=True)[:, 0]
             for name, loss in self.sum_up(parts, empty, cls_BD):
                 named[name] = idle + loss
         return named

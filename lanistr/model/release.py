@@ -177,13 +177,9 @@ class ReleaseTimeseriesPretext(TimeseriesPretext):
 class ReleaseFusion(Fusion):
     """FLAVA over every token, normalised before."""
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Fuse (B, N, D) to (B, 1 + N, D); the mask is not looked at."""
+    def forward(self, tokens: Tensor, mask: Tensor, *, cls_only: bool = False) -> Tensor:
+        """Fuse (B, N, D) to (B, 1 + N, D), whatever is asked for; the mask is not looked at."""
         return self.flava(tokens).last_hidden_state
-
-    def cls(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Return the CLS token (B, D)."""
-        return self(tokens, mask)[:, 0]
 
 
 class ReleaseProjector(Projector):

@@ -7,8 +7,13 @@ import pytest
 from benchmarks.load import send
 
 
-@pytest.mark.parametrize(("said", "connections"), [("keep-alive", 2), ("close", 8)])
-async def test_a_connection_is_kept_while_the_server_keeps_it(said: str, connections: int):
+@pytest.mark.parametrize(
+    ("said", "done", "connections"),
+    [("keep-alive", "keep-alive", 2), ("close", "close", 8), ("keep-alive", "close", 6)],
+)
+async def test_a_connection_is_kept_while_the_server_keeps_it(
+    said: str, done: str, connections: int
+):
     opened = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -17,12 +22,12 @@ async def test_a_connection_is_kept_while_the_server_keeps_it(said: str, connect
         while await reader.read(1 << 16):
             head = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: {said}\r\n\r\n"
             writer.write(head.encode() + b"{}")
-            if said == "close":
+            if done == "close":
                 break
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        load = await send("127.0.0.1", port, "/", [b"{}"], clients=2, requests=6)
+        load = await send("127.0.0.1", port, "/", [b"{}"], clients=2, asked=[0] * 6)
     assert (load.statuses, load.answers) == ([200] * 6, [b"{}"] * 6)
     assert opened == connections

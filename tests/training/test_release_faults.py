@@ -72,15 +72,22 @@ def batch(*, without: tuple[Modality, ...] = ()) -> TensorBatch:
     return TensorBatch(6, parts)
 
 
+def note_fused(model: Lanistr, entering: list[Tensor]) -> None:
+    """Keep the tokens (B, N, D) that enter fusion's first layer behind the CLS token."""
+    model.fusion.blocks[0].register_forward_pre_hook(
+        lambda _m, given: entering.append(given[0][:, 1:])
+    )
+
+
 # ---- pretraining --------------------------------------------------------------------------------
 
 
 def test_pretraining_does_not_stop_over_two_names_of_the_image_mask() -> None:
     """The drawn mask reaches ViT, and what it hides cannot be seen there."""
     model = LanistrForPretraining(WHOLE).eval()
-    vit = model.core.encoders["image"].vit
+    embeddings = model.core.encoders["image"].vit.embeddings
     asked: list[Tensor | None] = []
-    vit.register_forward_pre_hook(
+    embeddings.register_forward_pre_hook(
         lambda _m, _a, named: asked.append(named["bool_masked_pos"]), with_kwargs=True
     )
     losses = model(batch(), Generator().manual_seed(1))
@@ -110,7 +117,7 @@ def test_pretraining_of_table_rows_sums_the_tensors_of_the_steps_not_a_list() ->
 def test_text_features_in_fine_tuning_are_not_all_0_or_1_and_have_a_gradient() -> None:
     model = Lanistr(PREDICTING).eval()
     entering: list[Tensor] = []
-    model.fusion.flava.register_forward_pre_hook(lambda _m, given: entering.append(given[0]))
+    note_fused(model, entering)
     model(batch()).logits.square().sum().backward()
     text_BD = entering[0][:, 0]
     assert len(text_BD[text_BD > 0].unique()) > 20
@@ -122,7 +129,7 @@ def test_text_features_in_fine_tuning_are_not_all_0_or_1_and_have_a_gradient() -
 def test_every_token_of_every_modality_is_normalised_over_its_features() -> None:
     model = Lanistr(PREDICTING).eval()
     entering: list[Tensor] = []
-    model.fusion.flava.register_forward_pre_hook(lambda _m, given: entering.append(given[0]))
+    note_fused(model, entering)
     model(batch())
     lengths = entering[0].norm(dim=-1)
     assert lengths.shape == (6, 1 + 17 + 1 + 10)
