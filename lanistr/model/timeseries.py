@@ -32,12 +32,6 @@ class TimeseriesConfig(Schema):
             does.
         mask_ratio: share of each variable's steps that pretraining hides.
         mask_run: mean length of a hidden run, in steps.
-        mask_variables: share of the variables that pretraining hides from the first step to the
-            last, with the columns that say where they were measured, so that the others must tell
-            what they were. The paper has none.
-        figures: width of the layers that make a further token of what sums a series up (see
-            `Figures`), which few labels teach to read sooner than steps; None for no such token,
-            as in the paper.
 
     Source: Zerveas et al. 2021; LANISTR paper, section 4 and Table 5.
     """
@@ -53,8 +47,6 @@ class TimeseriesConfig(Schema):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     mask_ratio: float = Field(default=0.15, ge=0, lt=1)
     mask_run: float = Field(default=3.0, ge=1)
-    mask_variables: float = Field(default=0.0, ge=0, lt=1)
-    figures: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -71,8 +63,6 @@ class TimeseriesConfig(Schema):
             )
         if self.measured and not 0 <= min(self.measured) <= max(self.measured) < self.features:
             raise ValueError(f"measured names columns outside 0 to {self.features - 1}")
-        if self.figures and not self.measured:
-            raise ValueError("figures need columns that say what was measured")
         stay, enter = masking.run_probabilities(self.mask_ratio, self.mask_run)
         if enter > stay and self.mask_ratio > 0:
             raise ValueError(
@@ -96,7 +86,7 @@ class TimeseriesEncoder(Encoder):
         super().__init__()
         self.config = config
         self.width = config.width
-        self.handed_on = config.steps + (config.figures is not None)
+        self.handed_on = config.steps
         self.project_inp = nn.Linear(config.features, config.width)
         self.positions = nn.Parameter(torch.empty(config.steps, config.width).normal_(std=0.02))
         # Steps first: with rows first, torch takes a fused path in eval that does not export.
@@ -113,7 +103,6 @@ class TimeseriesEncoder(Encoder):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output_layer = nn.Linear(config.width, config.features)
-        self.figures = FiguresToken(config) if config.figures else None
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -136,24 +125,18 @@ class TimeseriesEncoder(Encoder):
             values: (R, T, F) float32, as `lanistr.preprocess.timeseries` makes them.
 
         Returns:
-            (R, T, W): one token a step; (R, T + 1, W) with that of the figures, the last.
+            (R, T, W): one token a step.
         """
         hidden_RTW = self.project_inp(values) * math.sqrt(self.config.width) + self.positions
         hidden_TRW = self.dropout(hidden_RTW).transpose(0, 1)
         for layer in self.layers:
             hidden_TRW = layer(hidden_TRW)
-        tokens_RTW = hidden_TRW.transpose(0, 1)
-        if self.figures is None:
-            return tokens_RTW
-        figures_RW = self.figures(values)
-        return torch.cat([tokens_RTW, figures_RW[:, None].to(tokens_RTW.dtype)], dim=1)
+        return hidden_TRW.transpose(0, 1)
 
     def flops(self, arrays: Arrays) -> int:
         """See `Encoder.flops`."""
         config, rows = self.config, len(arrays["values"])
         entry = 2 * rows * config.steps * config.features * config.width
-        if self.figures is not None:
-            entry += 2 * rows * self.figures.flops
         return entry + transformer_flops(
             torch.full((rows,), config.steps),
             width=config.width,
@@ -162,93 +145,18 @@ class TimeseriesEncoder(Encoder):
         )
 
     def reconstruct(self, tokens_RTW: Tensor) -> Tensor:
-        """Return the values (R, T, F) that the tokens of the steps stand for."""
-        steps_RTW = tokens_RTW[:, : self.config.steps]
-        return self.output_layer(self.dropout(functional.gelu(steps_RTW)))
+        """Return the values (R, T, F) that the tokens stand for."""
+        return self.output_layer(self.dropout(functional.gelu(tokens_RTW)))
 
 
-# ---- what sums a series up ----------------------------------------------------------------------
-
-
-class Figures(nn.Module):
-    """Each column's first, last, least, largest and mean value, and how often it was measured.
-
-    Attributes:
-        number: K of the figures, six for each column of a variable; 0 where no column says what was
-            measured.
-    """
-
-    columns: Tensor
-
-    def __init__(self, config: TimeseriesConfig) -> None:
-        super().__init__()
-        # Each column of the groups, with the one that says where it was measured.
-        pairs = [
-            (column, flag)
-            for columns, flag in zip(config.groups, config.measured, strict=False)
-            for column in columns
-        ]
-        self.number = 6 * len(pairs)
-        columns_2C = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
-        self.register_buffer("columns", columns_2C, persistent=False)
-
-    def forward(self, values_RTF: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum series up.
-
-        Returns:
-            (R, K) float32, the figures of a column side by side, and where they are known (R, K):
-            of a variable that was never measured only the number is, 0.
-        """
-        values_RTC, flags_RTC = (values_RTF.index_select(2, each) for each in self.columns)
-        measured_RTC = flags_RTC > 0
-        steps_RC = measured_RTC.sum(dim=1)
-        known_RC = steps_RC > 0
-        first_RC = measured_RTC.int().argmax(dim=1)
-        figures = (
-            values_RTC.gather(1, first_RC[:, None])[:, 0],
-            values_RTC[:, -1],  # carried forward from the last measurement
-            values_RTC.masked_fill(~measured_RTC, math.inf).amin(dim=1),
-            values_RTC.masked_fill(~measured_RTC, -math.inf).amax(dim=1),
-            (values_RTC * measured_RTC).sum(dim=1) / steps_RC.clamp(min=1),
-            torch.log1p(steps_RC.float()),
-        )
-        known_RCK = torch.stack([*[known_RC] * 5, torch.ones_like(known_RC)], dim=2)
-        figures_RCK = torch.stack(figures, dim=2).masked_fill(~known_RCK, 0.0)
-        return figures_RCK.flatten(1), known_RCK.flatten(1)
-
-
-class FiguresToken(nn.Module):
-    """A token of a series' figures and of which of them are known."""
-
-    def __init__(self, config: TimeseriesConfig) -> None:
-        super().__init__()
-        assert config.figures is not None
-        self.figures = Figures(config)
-        entries, width = 2 * self.figures.number, config.figures
-        self.mlp = nn.Sequential(
-            nn.Linear(entries, width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.GELU(),
-            nn.Linear(width, config.width),
-        )
-        self.flops = width * (entries + width + config.width)
-
-    def forward(self, values_RTF: Tensor) -> Tensor:
-        """Return (R, W); what is further than 4 deviations off counts as if it were that far."""
-        figures_RK, known_RK = self.figures(values_RTF)
-        entries_RE = torch.cat([figures_RK.clamp(-4, 4), known_RK.to(figures_RK.dtype)], dim=1)
-        return self.mlp(entries_RE)
-
-
-# ---- pretraining --------------------------------------------------------------------------------
+_FIGURES = ("first", "last", "least", "largest", "mean", "number")
 
 
 class TimeseriesPretext(Pretext):
     """Masked time-series modelling: fill in the runs that were hidden."""
 
     membership: Tensor
-    whole: Tensor
+    summed_up: Tensor
 
     def __init__(self, config: TimeseriesConfig) -> None:
         super().__init__()
@@ -257,12 +165,15 @@ class TimeseriesPretext(Pretext):
         for group, columns in enumerate(config.groups):
             membership_GF[group, list(columns)] = 1
         self.register_buffer("membership", membership_GF, persistent=False)
-        whole_GF = membership_GF.clone()
-        for whole_F, flag in zip(whole_GF, config.measured, strict=False):
-            whole_F[flag] = 1
-        self.register_buffer("whole", whole_GF, persistent=False)
-        self.figures = Figures(config)
-        self.summaries = self.figures.number
+        # Each column of the groups, with the one that says where it was measured.
+        pairs = [
+            (column, flag)
+            for columns, flag in zip(config.groups, config.measured, strict=False)
+            for column in columns
+        ]
+        self.summaries = len(pairs) * len(_FIGURES)
+        columns_2C = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
+        self.register_buffer("summed_up", columns_2C, persistent=False)
 
     def flops(self, arrays: Arrays) -> int:
         """Count the floating-point operations of reading values from tokens."""
@@ -284,8 +195,28 @@ class TimeseriesPretext(Pretext):
         return loss, tokens_RTW
 
     def summarise(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
-        """Return the figures of each series (R, K) and where they are known, see `Figures`."""
-        return self.figures(arrays["values"])
+        """Return each variable's first, last, least, largest and mean value, and their number.
+
+        Returns:
+            (R, K) float32, the figures of a column side by side, and where they are known (R, K):
+            of a variable that was never measured only the number is, 0.
+        """
+        values_RTC, flags_RTC = (arrays["values"].index_select(2, each) for each in self.summed_up)
+        measured_RTC = flags_RTC > 0
+        steps_RC = measured_RTC.sum(dim=1)
+        known_RC = steps_RC > 0
+        first_RC = measured_RTC.int().argmax(dim=1)
+        figures = (
+            values_RTC.gather(1, first_RC[:, None])[:, 0],
+            values_RTC[:, -1],  # carried forward from the last measurement
+            values_RTC.masked_fill(~measured_RTC, math.inf).amin(dim=1),
+            values_RTC.masked_fill(~measured_RTC, -math.inf).amax(dim=1),
+            (values_RTC * measured_RTC).sum(dim=1) / steps_RC.clamp(min=1),
+            torch.log1p(steps_RC.float()),
+        )
+        known_RCK = torch.stack([*[known_RC] * 5, torch.ones_like(known_RC)], dim=2)
+        figures_RCK = torch.stack(figures, dim=2).masked_fill(~known_RCK, 0.0)
+        return figures_RCK.flatten(1), known_RCK.flatten(1)
 
     def hide(self, values_RTF: Tensor, generator: Generator) -> Tensor:
         """Return (R, T, F) bool, True for what is hidden."""
@@ -298,10 +229,4 @@ class TimeseriesPretext(Pretext):
             mean_run=config.mask_run,
             generator=generator,
         ).to(values_RTF.device)
-        hidden_RTF = (hidden_RTG.float() @ self.membership).bool()
-        if not config.mask_variables:
-            return hidden_RTF
-        whole_RG = masking.draw_columns(
-            *(len(values_RTF), len(config.groups)), ratio=config.mask_variables, generator=generator
-        ).to(values_RTF.device)
-        return hidden_RTF | (whole_RG.float() @ self.whole).bool()[:, None]
+        return (hidden_RTG.float() @ self.membership).bool()

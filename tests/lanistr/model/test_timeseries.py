@@ -35,17 +35,6 @@ def test_the_columns_of_a_variable_are_hidden_together_and_indicators_never(
     assert not hidden[..., 5:].any()
 
 
-def test_a_variable_that_is_hidden_altogether_takes_its_indicator_along(
-    pretraining: LanistrConfig, generator: Generator
-) -> None:
-    config = config_of(pretraining, mask_ratio=0.0, mask_variables=0.4, measured=(5, 7, 6))
-    hidden = hidden_values(config, generator)
-    assert torch.equal(hidden, hidden[:, :1].expand_as(hidden))  # from the first step to the last
-    for columns in ((0, 5), (1, 7), (2, 3, 4, 6)):
-        assert all(torch.equal(hidden[..., columns[0]], hidden[..., each]) for each in columns)
-    assert hidden[:, 0, :3].float().mean() == pytest.approx(0.4, abs=0.07)
-
-
 def test_the_loss_looks_at_hidden_entries_alone(
     pretraining: LanistrConfig, generator: Generator
 ) -> None:
@@ -137,33 +126,6 @@ def test_a_series_is_summed_up_by_what_was_measured_alone() -> None:
 def test_flags_that_fit_no_columns_are_refused(measured: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"measured|what was measured"):
         TimeseriesConfig(features=5, steps=4, groups=((0,), (1, 2)), measured=measured)
-
-
-def test_figures_are_a_further_token_that_changes_no_other(pretraining: LanistrConfig) -> None:
-    config = config_of(pretraining, figures=16)
-    encoder = TimeseriesEncoder(config).eval()
-    assert encoder.handed_on == config.steps + 1
-    first, second = torch.randn(2, 3, config.steps, config.features)
-    tokens = encoder(first)
-    assert tokens.shape == (3, config.steps + 1, config.width)
-    assert encoder.reconstruct(tokens).shape == first.shape
-    assert encoder.figures is not None
-    torch.testing.assert_close(tokens[:, -1], encoder.figures(first))
-    assert not torch.allclose(tokens[:, -1], encoder(second)[:, -1])
-    encoder.figures = None
-    torch.testing.assert_close(encoder(first), tokens[:, :-1])
-
-
-def test_the_figures_of_a_series_without_measurements_are_finite(
-    pretraining: LanistrConfig,
-) -> None:
-    encoder = TimeseriesEncoder(config_of(pretraining, figures=16)).eval()
-    assert bool(encoder(torch.zeros(2, 10, 8)).isfinite().all())
-
-
-def test_without_flags_there_are_no_figures() -> None:
-    with pytest.raises(ValueError, match="what was measured"):
-        TimeseriesConfig(features=5, steps=4, groups=((0,), (1, 2)), figures=8)
 
 
 def test_without_flags_nothing_is_summed_up() -> None:
