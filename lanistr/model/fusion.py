@@ -93,24 +93,17 @@ class Fusion(nn.Module):
 
         Source: LANISTR paper, section 3.2.
         """
-        hidden_BSD, visible_B1SS = self._laid_out(tokens, mask)
-        if not cls_only:
-            return self.flava(hidden_BSD, attention_mask=visible_B1SS).last_hidden_state
-        flava = self.flava
-        hidden_BSD = torch.cat([flava.cls_token.expand(mask.shape[0], -1, -1), hidden_BSD], dim=1)
-        *layers, last = flava.encoder.layer
-        for layer in layers:
-            (hidden_BSD,) = layer(hidden_BSD, visible_B1SS)
-        (cls_B1D,) = last(hidden_BSD, visible_B1SS, cls_only=True)
-        return flava.layernorm(cls_B1D)
-
-    def _laid_out(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the normalised tokens (B, N, D), and who sees whom with CLS, (B, 1, S, S)."""
         tokens_BND = functional.normalize(torch.where(mask[..., None], tokens, 0.0), dim=-1)
+        cls_B1D = self.flava.cls_token.expand(mask.shape[0], -1, -1)
+        hidden_BSD = torch.cat([cls_B1D, tokens_BND], dim=1)
         visible_BS = torch.cat([mask.new_ones(mask.shape[0], 1), mask], dim=1)
         # Expanded, since onnxruntime's CPU attention takes no mask that it has to broadcast.
-        size = visible_BS.shape[1]
-        return tokens_BND, visible_BS[:, None, None, :].expand(-1, 1, size, -1)
+        visible_B1SS = visible_BS[:, None, None, :].expand(-1, 1, visible_BS.shape[1], -1)
+        *layers, last = self.flava.encoder.layer
+        for layer in layers:
+            (hidden_BSD,) = layer(hidden_BSD, visible_B1SS)
+        (hidden_BSD,) = last(hidden_BSD, visible_B1SS, cls_only=cls_only)
+        return self.flava.layernorm(hidden_BSD)
 
 
 class FusionLayer(FlavaLayer):
