@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
-from service.api.exchange import header
 from service.api.problems import ClientLeftError
 from service.inputs.body import read_body
 from service.settings import Settings
@@ -23,11 +22,8 @@ async def receive_body(request: Request) -> bytes:
         ClientLeftError: the client left before its end.
     """
     settings: Settings = request.app.state.settings
-    declared = int(header(request.scope, b"content-length") or 0)
     try:
-        return await read_body(
-            request.receive, declared, settings.body_bytes, settings.body_seconds
-        )
+        return await read_body(request, settings.body_bytes, settings.body_seconds)
     except ClientDisconnect:
         raise ClientLeftError from None
 

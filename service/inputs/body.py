@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
 from lanistr.errors import InputError
 
 
-async def read_body(receive: Receive, declared: int, most: int, seconds: float) -> bytes:
+async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """Return the body.
 
     Args:
-        receive: of a request whose body has not been read.
-        declared: its Content-Length; 0 if it has none.
+        request: whose body has not been read.
         most: bytes.
         seconds: how long the whole body may take.
 
@@ -22,18 +21,14 @@ async def read_body(receive: Receive, declared: int, most: int, seconds: float) 
         InputError: the body is larger, by its Content-Length or as it comes, or too slow.
         ClientDisconnect: the client left before the end.
     """
+    declared = int(request.headers.get("content-length", 0))
     if declared > most:
         raise _too_large(f"{declared:,} bytes", most)
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                body += message.get("body", b"")
-                more = message.get("more_body", False)
+            async for chunk in request.stream():
+                body += chunk
                 if len(body) > most:
                     raise _too_large(f"{len(body):,} bytes and more", most)
     except TimeoutError:
