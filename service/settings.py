@@ -60,7 +60,8 @@ class Settings(Schema):
     threads: int = Field(
         default_factory=_cores,
         ge=1,
-        description="threads of preprocessing, and at most of a graph (default: one a core)",
+        description="threads of preprocessing, 4 at most, and of a graph at most (default: one a "
+        "core)",
     )
     queue: int = Field(
         default=256,
