@@ -64,7 +64,7 @@ class Epochs:
     def take(self) -> None:
         """Take one epoch, with all that a step of training does, up to its last operation."""
         for step in self._walk:
-            if self.trainer.ends_epoch(step):
+            if self.trainer.passes(step, every=1):
                 break
         if self.trainer.world.device.type == "cuda":
             torch.cuda.synchronize(self.trainer.world.device)

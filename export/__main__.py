@@ -138,7 +138,7 @@ def _fill(
         "name": arguments.name or arguments.run.name,
         "source_run": str(arguments.run),
         "license": arguments.license,
-        "width": model.config.fusion.width,
+        "width": model.fusion.width,
         "demo": run.config.synthetic,
         "builds": builds,
         "extent": reference.extent(len(few)),

@@ -1,6 +1,6 @@
 """The parts of a model that become graphs, with the inputs and outputs that a bundle promises.
 
-Shapes: R row of one modality, B case, N token, D width of fusion, C output.
+Shapes: R row of one modality, B case, N token, D width of a token, E of the embedding, C output.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ class EncoderGraph(nn.Module):
 
 
 class FusionGraph(nn.Module):
-    """Fusion with the head: `tokens`, `mask` to `output` (B, C) and `embedding` (B, D)."""
+    """Fusion with the head: `tokens`, `mask` to `output` (B, C) and `embedding` (B, E)."""
 
     def __init__(self, model: Lanistr) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class FusionGraph(nn.Module):
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Take (B, N, D) and (B, N) bool."""
         assert self.head is not None
-        cls = self.fusion(tokens, mask, cls_only=True)[:, 0]
-        return self.head(cls), functional.normalize(cls, dim=-1)
+        gathered = self.fusion.gather(tokens, mask)
+        return self.head(gathered), functional.normalize(gathered, dim=-1)
 
 
 @dataclass(frozen=True)

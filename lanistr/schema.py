@@ -1,9 +1,9 @@
 """The strict base of everything that is read from YAML or JSON: tasks, recipes, manifests."""
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from lanistr.errors import LanistrError, unknown_name
 
@@ -26,16 +26,31 @@ class Schema(BaseModel):
             return cls.model_validate(data)
         except ValidationError as exc:
             first = exc.errors(include_url=False)[0]
-            path = ".".join(str(step) for step in (*within, *first["loc"]))
+            steps, keys = _place(cls, first["loc"])
+            path = ".".join(str(step) for step in (*within, *steps))
             if first["type"] == "extra_forbidden":
                 message = f"{source}: unknown key"
-                accepted = unknown_name(first["loc"][-1], _keys_at(cls, first["loc"][:-1]))
+                accepted = unknown_name(str(steps[-1]), keys)
             else:
                 message, accepted = f"{source}: {first['msg']}", ""
             seen = None if first["type"] == "missing" else first["input"]
+            if first["type"] == "union_tag_invalid":
+                seen, kinds = (first["ctx"][each] for each in ("tag", "expected_tags"))
+                message, path = f"{source}: no such kind", f"{path}.kind"
+                accepted = unknown_name(seen, kinds.strip("'").split("', '"))
             raise error(
                 message, code="bad_schema", field=path, seen=seen, accepted=accepted
             ) from exc
+
+
+def usual_kind(kind: str) -> BeforeValidator:
+    """Return what says which of several schemas is meant where a record does not, by its `kind`.
+
+    Stands behind `Field(discriminator="kind")` in the annotation of a field.
+    """
+    return BeforeValidator(
+        lambda given: {"kind": kind, **given} if isinstance(given, dict) else given
+    )
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -47,16 +62,33 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the nested model that pydantic's error location points into."""
+def _place(
+    model: type[BaseModel], location: tuple[int | str, ...]
+) -> tuple[list[int | str], list[str]]:
+    """Return the path that pydantic's error location means, and the keys known where it leads.
+
+    Pydantic names the `kind` of a record on the way into it, which no path in a file does.
+    """
     found: list[type[BaseModel]] = [model]
+    steps: list[int | str] = []
     for step in location:
+        kinds = [each for each in found if step in _kinds(each)]
+        if kinds and step not in found[0].model_fields:
+            found = kinds
+            continue
+        steps.append(step)
         inner: list[type[BaseModel]] = []
         for each in found:
             if step in each.model_fields:
                 inner += _models_in(each.model_fields[str(step)].annotation)
         found = inner or found
-    return sorted({name for each in found for name in each.model_fields})
+    return steps, sorted({name for each in found for name in each.model_fields})
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Return what the `kind` of a record may be, where that tells the record from others."""
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lanistr.calibration import Calibration
 from lanistr.command import run_command
-from lanistr.errors import ConfigError
+from lanistr.errors import ConfigError, DataError
+from lanistr.modalities import presence
 from lanistr.model.checkpoint import from_pretrained, load_core, read_config
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
@@ -19,7 +20,12 @@ from lanistr.tasks import LabelSpec, TaskSpec, find_task
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
-from training.initial import initial_model, refuse_frozen_at_random, refuse_two_starts
+from training.initial import (
+    initial_model,
+    refuse_frozen_at_random,
+    refuse_other_system,
+    refuse_two_starts,
+)
 from training.loop import Trainer
 from training.metrics import check_metric, higher_is_better, known, measure
 from training.objectives import Task
@@ -28,6 +34,7 @@ from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
 from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
+from training.soup import Candidates
 from training.teachers import teach
 
 EXAMPLE = (
@@ -56,6 +63,7 @@ def main() -> None:
     teachers = [Run.open(each) for each in arguments.teachers]
     if init:
         _refuse_sizes(arguments.overrides)
+        refuse_other_system(recipe, init)
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
@@ -71,6 +79,8 @@ def main() -> None:
         label = dataset.task.label
         _check(recipe, dataset, init)
         labelled = dataset.rows("train", labelled=True)
+        if recipe.complete:
+            labelled = _complete(dataset, labelled)
         if recipe.labels is not None:
             rng = np.random.default_rng(recipe.seed)
             labelled = np.sort(rng.permutation(labelled)[: recipe.labels])
@@ -87,8 +97,9 @@ def main() -> None:
             load_core(model, init.model_folder)
         if recipe.freeze_encoders:
             model.freeze_encoders()
-        if model.head and isinstance(model.head.link, Units):
-            model.head.link.fit(torch.from_numpy(dataset.labels[labelled])[:, None])
+        for link in model.modules():
+            if isinstance(link, Units):
+                link.fit(torch.from_numpy(dataset.labels[labelled])[:, None])
         run = world.share(
             lambda: Run.begin(
                 arguments.out,
@@ -128,10 +139,11 @@ def main() -> None:
                 )
             )
 
-        # ---- steps, keeping the best epoch on the validation split -------------------------------
+        # ---- steps, keeping what is best on the validation split ---------------------------------
         objective = Task(
             model,
             modality_dropout=recipe.modality_dropout,
+            unimodal=recipe.unimodal,
             class_weights=class_weights,
             targets=targets,
             run=parallelize(model, recipe.runtime, world),
@@ -147,13 +159,11 @@ def main() -> None:
         )
         metric = dataset.task.metric
         best = trainer.progress
+        candidates = Candidates(run, recipe.average, best.setdefault("candidates", []))
         for step in trainer.walk():
-            if not trainer.ends_epoch(step):
+            if not trainer.passes(step, recipe.validate_every):
                 continue
-            epoch = trainer.epoch(step)
-            last = epoch + 1 == recipe.optim.epochs
-            if (epoch + 1) % recipe.validate_every and not last:
-                continue
+            epoch = trainer.epochs_after(step) - 1
             outputs = _outputs(model, dataset, validation, recipe, world, encoded)
             if class_weights is not None:
                 outputs = outputs - np.log(class_weights, dtype=np.float32)
@@ -162,22 +172,34 @@ def main() -> None:
                 epoch=epoch, validation={name: known(each) for name, each in found.items()}
             )
             score = found[metric] if higher_is_better(metric) else -found[metric]
-            if not best or score > best["score"]:
+            learned = _unweighted(model, class_weights)
+            if recipe.average > 1 and candidates.admit(score, step):
+                save_whole(learned, model, candidates.folder(step), world)
+            if "score" not in best or score > best["score"]:
                 best |= {"score": score, "epoch": epoch}
-                save_whole(_unweighted(model, class_weights), model, run.model_folder, world)
+                save_whole(learned, model, run.model_folder, world)
             elif epoch - best["epoch"] >= recipe.patience:
                 break
 
         # ---- calibration -----------------------------------------------------------------------
         if world.leads:
             # Not from stored features: what is served does not round the encoders' tokens.
-            learned = from_pretrained(run.model_folder, Lanistr).to(world.device)
-            outputs = predict(learned, dataset, validation, world.device)
+            final = from_pretrained(run.model_folder, Lanistr).to(world.device)
             truth, patterns = dataset.labels[validation], dataset.patterns(validation)
+            mixed = ""
+            if recipe.average > 1:
+
+                def goodness(tried: Lanistr) -> float:
+                    found = measure(predict(tried, dataset, validation, world.device), truth, label)
+                    return found[metric] if higher_is_better(metric) else -found[metric]
+
+                mixed = f", mean of {candidates.mix(final, goodness)}"
+            outputs = predict(final, dataset, validation, world.device)
             run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
+            candidates.remove()
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
-                f"{abs(best['score']):.4f}, {len(labelled)} labelled cases"
+                f"{abs(best['score']):.4f}{mixed}, {len(labelled)} labelled cases"
             )
         trainer.close()
 
@@ -270,6 +292,23 @@ def _check(recipe: FinetuneRecipe, dataset: Dataset, init: Run | None) -> None:
         refuse_frozen_at_random(recipe.init, dataset.task.modalities)
 
 
+def _complete(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the cases that bring every modality of the task.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
+    if not len(found):
+        raise DataError(
+            "no labelled case of the train split brings every modality",
+            field=str(dataset.folder),
+            seen=f"0 of {len(rows)}",
+            accepted="--set complete=false, to learn from cases as they are",
+        )
+    return found
+
+
 def _refuse_sizes(overrides: list[str]) -> None:
     """With initial weights the body is the initial run's; only the head can be chosen.
 
@@ -302,7 +341,8 @@ def _config(
         sizes = body | {"head": recipe.model.get("head")}
     sizes = initial_model(sizes, published, dataset.preprocessor if dataset else None)
     dimensions = dataset.preprocessor.dimensions() if dataset else None
-    return model_config(sizes, dimensions, head_config(task.label, recipe))
+    head = head_config(task.label, recipe)
+    return model_config(sizes, dimensions, head, unimodal=recipe.unimodal > 0)
 
 
 def _planned(recipe: FinetuneRecipe, dataset: Dataset | None, init: Run | None) -> Lanistr:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lanistr.model.encoder import Encoder, Pretext
-from lanistr.model.flops import transformer_flops
+from lanistr.model.fusion import Fusion
 from lanistr.model.lanistr import Lanistr, LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
 
@@ -22,7 +22,7 @@ def forward_flops(model: Lanistr) -> int:
         for modality in model.config.modalities:
             parts[modality] = TensorPart(sample, _encoder(model, modality).example(1))
     batch = TensorBatch(1, {m: parts[m] for m in model.config.modalities})
-    return _encode(model, batch) + _fuse(model, batch, cls_only=True)
+    return _encode(model, batch) + _fuse(model, batch)
 
 
 def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> int:
@@ -34,7 +34,7 @@ def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> in
     if isinstance(model, Lanistr):
         trained = next(model.encoders.parameters()).requires_grad
         encode = _encode(model, batch) * (1 + BACKWARD * trained)
-        return encode + (1 + BACKWARD) * (_fuse(model, batch, cls_only=True) + _head(model, batch))
+        return encode + (1 + BACKWARD) * (_fuse(model, batch) + _head(model, batch))
     core = model.core
     views = 2 if model.projector is not None else 1
     forward = views * _encode(core, batch)
@@ -43,10 +43,9 @@ def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> in
         assert isinstance(pretext, Pretext)
         forward += pretext.flops(part.arrays)
     if model.projector is not None:
-        forward += 2 * (_fuse(core, batch, cls_only=False) + _compare(model, batch))
+        forward += 2 * (_fuse_all(core, batch) + _compare(model, batch))
     if len(model.summaries):
-        fused = _fuse(core, batch, cls_only=True)
-        forward += fused + 2 * batch.size * _matrices(model.summaries)
+        forward += _fuse(core, batch) + 2 * batch.size * _matrices(model.summaries)
     return (1 + BACKWARD) * forward
 
 
@@ -84,28 +83,40 @@ def _encode(model: Lanistr, batch: TensorBatch) -> int:
     )
 
 
-def _fuse(model: Lanistr, batch: TensorBatch, *, cls_only: bool) -> int:
-    """Count projections and fusion."""
-    fusion = model.config.fusion
-    tokens_B = torch.ones(batch.size, dtype=torch.int64)
-    project = 0
+def _fuse(model: Lanistr, batch: TensorBatch) -> int:
+    """Count projections, and fusion as far as it is needed to gather all tokens."""
+    return _project(model, batch) + model.fusion.flops(_by_case(model, batch))
+
+
+def _fuse_all(model: Lanistr, batch: TensorBatch) -> int:
+    """Count projections, and fusion of all tokens."""
+    assert isinstance(model.fusion, Fusion)
+    return _project(model, batch) + model.fusion.flops(_by_case(model, batch), cls_only=False)
+
+
+def _project(model: Lanistr, batch: TensorBatch) -> int:
+    count = 0
     for modality, part in batch.parts.items():
-        rows_R = _tokens(model, modality, part)
-        project += 2 * int(rows_R.sum()) * _encoder(model, modality).width * fusion.width
+        pooled = model.fusion.pooled
+        tokens = len(part.sample) if pooled else int(_tokens(model, modality, part).sum())
+        count += 2 * tokens * _matrices(model.projections[modality])
+    return count
+
+
+def _by_case(model: Lanistr, batch: TensorBatch) -> Tensor:
+    """Return (B,) how many tokens of each case fusion takes."""
+    tokens_B = torch.zeros(batch.size, dtype=torch.int64)
+    for modality, part in batch.parts.items():
         most_B = torch.zeros_like(tokens_B)  # several rows of a case share their places
-        tokens_B += most_B.scatter_reduce(0, part.sample, rows_R, "amax")
-    return project + transformer_flops(
-        tokens_B,
-        width=fusion.width,
-        feedforward=fusion.feedforward,
-        layers=fusion.layers,
-        cls_only=cls_only,
-    )
+        tokens_B += most_B.scatter_reduce(0, part.sample, _tokens(model, modality, part), "amax")
+    return tokens_B
 
 
 def _tokens(model: Lanistr, modality: str, part: TensorPart) -> Tensor:
     """Return (R,) how many tokens each row hands on to fusion."""
     encoder, rows = _encoder(model, modality), len(part.sample)
+    if model.fusion.pooled:
+        return torch.full((rows,), len(encoder.vectors) or 1)
     if "encoded" not in part.arrays:
         mask_RN = encoder.token_mask(**part.arrays)
         return torch.full((rows,), encoder.handed_on) if mask_RN is None else mask_RN.sum(dim=1)

@@ -13,6 +13,7 @@ from lanistr.model.vocabulary import check_vocabulary
 from lanistr.preprocess import Preprocessor
 from lanistr.preprocess.text import TextPreprocessor
 from training.recipe import Recipe
+from training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,22 @@ def refuse_two_starts(recipe: Recipe, run: Path | None) -> None:
             field="--init",
             seen=str(run),
             accepted="one of them: no --init, or --set init={}",
+        )
+
+
+def refuse_other_system(recipe: Recipe, run: Run) -> None:
+    """Refuse to go on from a run of another system, whose parts mean something else.
+
+    Raises:
+        ConfigError: the run is of another one than the recipe.
+    """
+    theirs = run.config.recipe.get("system")
+    if theirs != recipe.system:
+        raise ConfigError(
+            f"the recipe trains {recipe.system or 'LANISTR'}, and that run is of another system",
+            field="--init",
+            seen=theirs or "LANISTR",
+            accepted=f"a run of {recipe.system or 'LANISTR'}, or --set system={theirs or 'null'}",
         )
 
 
@@ -70,6 +87,13 @@ def initial_model(
         check_vocabulary(init.text, text.tokenizer)
     for part, found in initial_sizes(init).items():
         chosen = merged.get(part, {})
+        if chosen and "kind" in chosen:
+            raise ConfigError(
+                "weights are named for a part that is of another kind",
+                field=f"init.{part}",
+                seen=init.named()[part],
+                accepted=f"null, as model.{part}.kind is {chosen['kind']}",
+            )
         if chosen is None:
             raise ConfigError(
                 "weights are named for what the model is to do without",

@@ -143,9 +143,17 @@ class Trainer:
         if world.leads:
             self.log = StepLog(run.folder, stored.get("log", 0), self.step)
 
-    def ends_epoch(self, step: int) -> bool:
-        """Whether a step is the last of its epoch."""
-        return (step + 1) % self.curriculum.steps_per_epoch == 0
+    def passes(self, step: int, every: float) -> bool:
+        """Whether so many epochs, or a share of one, are over once more with a step, or all are."""
+        interval = every * self.curriculum.steps_per_epoch
+        # A third of nine steps is 3 but for rounding.
+        before, now = (math.floor(taken / interval + 1e-9) for taken in (step, step + 1))
+        return now > before or step + 1 == self.steps
+
+    def epochs_after(self, step: int) -> float:
+        """Return how many epochs are over with a step; whole ones as an int."""
+        epochs, rest = divmod(step + 1, self.curriculum.steps_per_epoch)
+        return epochs + round(rest / self.curriculum.steps_per_epoch, 3) if rest else epochs
 
     def epoch(self, step: int) -> int:
         """Return the epoch of a step."""

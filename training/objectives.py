@@ -17,9 +17,8 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model.heads import Units
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining, summary_loss
+from lanistr.model.lanistr import Lanistr, LanistrForPretraining, nothing, summary_loss
 from lanistr.model.tensors import TensorBatch, TensorPart, places
-from lanistr.model.variant import FAMILIES
 from training.data.sampler import MicroBatch
 from training.recipe import LossWeights
 
@@ -67,7 +66,7 @@ class Pretraining:
     ) -> None:
         self.model = model
         self.run = run or model
-        self._shares = {FAMILIES[each].loss: each for each in model.config.modalities}
+        self._shares = {family.loss: each for each, family in model.core.families.items()}
         self._weights = {loss: float(getattr(weights, loss)) for loss in self._shares}
         if model.config.simmmm:
             self._weights["simmmm"] = weights.simmmm
@@ -101,19 +100,19 @@ class Task:
     Args:
         model: what is trained.
         modality_dropout: chance that a present modality of a case is hidden.
+        unimodal: weight of the same loss of each modality's own head.
         class_weights: (C,) weight of each class, 1 on average over the cases; None for all 1.
         targets: what every case of the data set is to be learned as, where that is not its label:
             (N, C) probabilities of classes or (N,) numbers.
         run: the model as it runs, where it is wrapped for several processes.
     """
 
-    losses = ("task",)
-
     def __init__(
         self,
         model: Lanistr,
         *,
         modality_dropout: float,
+        unimodal: float = 0.0,
         class_weights: Sequence[float] | None = None,
         targets: NDArray[np.float32] | None = None,
         run: nn.Module | None = None,
@@ -122,6 +121,9 @@ class Task:
         assert model.head is not None, "a task is learned with a head"
         self.link = model.head.link
         self.modality_dropout = modality_dropout
+        self.unimodal = unimodal
+        self._alone = {name: Modality(m) for m in model.unimodal for name in model.heads(m)}
+        self.losses = ("task", *self._alone)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
         self.targets = None if targets is None else torch.from_numpy(targets)
         self.run = run or model
@@ -138,8 +140,19 @@ class Task:
         assert labels is not None
         if self.targets is not None:
             labels = self.targets[part.positions].to(labels.device)
-        loss = part.weight * self.loss(self.run(batch, part.company).logits, labels)
-        return loss, {"task": loss.detach()}
+        said = self.run(batch, part.company)
+        total = part.weight * self.loss(said.logits, labels)
+        named = {"task": total.detach()}
+        for name, logits_RC in said.unimodal.items():
+            modality = self._alone[name]
+            if modality in batch.parts:
+                own = self.loss(logits_RC, labels[batch.parts[modality].sample])
+                own = part.shares.get(modality, 0.0) * own
+                named[name] = own.detach()
+            else:
+                own = nothing([logits_RC])
+            total = total + self.unimodal * own
+        return total, named
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of outputs (B, C) against labels (B,), or probabilities (B, C)."""

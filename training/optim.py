@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import AdamW
 
 from lanistr.errors import ConfigError, unknown_name
+from lanistr.model.encoder import Encoder
 from training.recipe import OptimConfig
 
 
@@ -17,10 +18,11 @@ def make_optimizer(model: nn.Module, config: OptimConfig) -> AdamW:
         ConfigError: a rate is given for a part that the model has not, or that is not trained.
     """
     check_rates(model, config)
-    trained = _trained(model)
+    trained, layers = _trained(model), _layers_behind(model)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in trained.items():
-        groups.setdefault((_rate(name, config), parameter.ndim > 1), []).append(parameter)
+        rate = _rate(name, config) * config.layer_decay ** layers.get(parameter, 0)
+        groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
     optimizer = AdamW(
         [
             {
@@ -85,6 +87,29 @@ def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, each in model.named_parameters()
         if each.requires_grad
     }
+
+
+def _layers_behind(model: nn.Module) -> dict[nn.Parameter, int]:
+    """Return how many layers of its encoder a parameter is away from the encoder's end.
+
+    The last Transformer layer is 1 away. Those that stand behind it are left out.
+    """
+    away: dict[nn.Parameter, int] = {}
+    for encoder in model.modules():
+        if not isinstance(encoder, Encoder) or not encoder.blocks:
+            continue
+        number = len(encoder.blocks)
+        inside = {
+            parameter: number - place
+            for place, block in enumerate(encoder.blocks)
+            for parameter in block.parameters()
+        }
+        for parameter in encoder.parameters():  # in the order in which the modules stand
+            if parameter in inside:
+                break
+            away[parameter] = number + 1
+        away |= inside
+    return away
 
 
 def _rate(name: str, config: OptimConfig) -> float:

@@ -10,7 +10,7 @@ from lanistr.model.hub import load_initial
 from lanistr.model.lanistr import LanistrForPretraining
 from training.data.store import Dataset
 from training.distributed import joined, parallelize, save_whole, whole_weights
-from training.initial import initial_model, refuse_two_starts
+from training.initial import initial_model, refuse_other_system, refuse_two_starts
 from training.loop import Trainer
 from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
@@ -56,6 +56,7 @@ def main() -> None:
         load_initial(model.core, recipe.init)
         if arguments.init:
             start = Run.open(arguments.init)
+            refuse_other_system(recipe, start)
             check_fits(start, dataset)
             load_core(model.core, start.model_folder)
         run = world.share(

@@ -3,6 +3,9 @@
 `recipes/pretrain/NAME.yaml` and `recipes/finetune/NAME.yaml` name a model of
 `recipes/model/NAME.yaml`; any single value can be overridden by its path, such as `optim.lr=1e-4`
 or `model.text.layers=2`. Another model by name takes a recipe of one's own.
+
+`recipes/system/NAME.yaml` says, by stage, what makes a recipe one of a system that LANISTR is
+compared with; `system=NAME` as an override has any recipe train that system at its own sizes.
 """
 
 import json
@@ -40,6 +43,9 @@ class OptimConfig(Schema):
         rates: factor of the learning rate by part of the model, such as
             ``{encoders: 0.1, encoders.text: 0.05}``; the longest name counts. 0 freezes nothing,
             but leaves the part where it is.
+        layer_decay: factor of the learning rate from each Transformer layer of an encoder to the
+            one before it, and from the first to what stands before it. What stands behind the last
+            layer has the full rate, and so has an encoder without such layers.
         batch_size: cases a step, over all processes.
         warmup: share of all steps over which the learning rate rises; the first step is not at 0.
         clip: largest norm of the gradient.
@@ -47,6 +53,7 @@ class OptimConfig(Schema):
 
     lr: float = Field(gt=0)
     rates: dict[str, Annotated[float, Field(ge=0)]] = {}
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
     weight_decay: float = Field(ge=0)
     betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     epochs: int = Field(ge=1)
@@ -110,6 +117,7 @@ class Recipe(Schema):
 
     Attributes:
         task: whose data the recipe is made for; None for any.
+        system: what is trained, a name in `recipes/system`; None for LANISTR.
         model: sizes by part, as in `LanistrConfig`; what the data decide may be left out. None
             for a part that the model is to do without.
         init: published weights to start from, whose sizes go before those of `model`.
@@ -118,6 +126,7 @@ class Recipe(Schema):
     """
 
     task: str | None = None
+    system: str | None = None
     model: dict[str, dict[str, Any] | None]
     init: InitialWeights = InitialWeights()
     optim: OptimConfig
@@ -156,10 +165,17 @@ class FinetuneRecipe(Recipe):
         class_weights: weight of each class in the loss: all 1, "balanced" (as rare as a class is,
             so heavy), or a number for each. Probabilities stay those of the data: what the
             weights shift is taken back from the head after training.
-        validate_every: epochs between validations; the last epoch is always validated. With few
-            labels an epoch is a handful of steps, and validating costs more than it.
+        validate_every: epochs between validations, or a share of one; the last epoch is always
+            validated. With few labels an epoch is a handful of steps, and validating costs more
+            than it.
         patience: epochs without a better validation metric before training stops.
         labels: learn from so many labelled cases only, drawn with the seed. None: all.
+        complete: learn only from labelled cases that bring every modality. All that are labelled
+            are validated and tested.
+        unimodal: weight of the loss of one head a modality, which learns the task from that
+            modality alone and is of no use afterwards; 0 for none.
+        average: keep the weights of so many of the best validations, and hand out their mean as
+            far as it is no worse on the validation split; see `training.soup`.
     """
 
     freeze_encoders: bool = True
@@ -169,9 +185,12 @@ class FinetuneRecipe(Recipe):
         Literal["equal", "balanced"] | tuple[float, ...], BeforeValidator(_class_weights)
     ] = "equal"
     ordinal: Literal["score", "classes"] = "score"
-    validate_every: int = Field(default=1, ge=1)
+    validate_every: float = Field(default=1, gt=0)
     patience: int = Field(default=10, ge=1)
     labels: int | None = Field(default=None, ge=1)
+    complete: bool = False
+    unimodal: float = Field(default=0.0, ge=0)
+    average: int = Field(default=1, ge=1)
 
 
 RecipeT = TypeVar("RecipeT", bound=Recipe)
@@ -183,7 +202,7 @@ def load_recipe(
     """Read a recipe by name (or path of a file) and apply overrides.
 
     Raises:
-        ConfigError: no such recipe, or a key or value of it is wrong.
+        ConfigError: no such recipe or system, or a key or value of it is wrong.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / stage / f"{name}.yaml"
     if not path.is_file():
@@ -196,8 +215,14 @@ def load_recipe(
         )
     data = read_settings(path, "recipe", ConfigError)
     data["model"] = _sizes(data.get("model"))
-    for each in overrides:
+    systems = [each for each in overrides if each.startswith("system=")]
+    for each in systems:
         override(data, each)
+    if data.get("system") is not None:
+        data = _merged(data, _system(data["system"], stage))
+    for each in overrides:
+        if each not in systems:
+            override(data, each)
     return kind.parse(data, ConfigError, path.name)
 
 
@@ -205,6 +230,8 @@ def model_config(
     sizes: Mapping[str, Any],
     dimensions: Mapping[Modality, Mapping[str, Any]] | None,
     head: HeadConfig | None = None,
+    *,
+    unimodal: bool = False,
 ) -> LanistrConfig:
     """Bring a recipe's sizes and what the data decide together.
 
@@ -213,6 +240,7 @@ def model_config(
         dimensions: `Preprocessor.dimensions`; modalities it lacks are left out of the model. None
             takes the recipe's word for everything.
         head: the task's head.
+        unimodal: whether each modality has a head of its own, too.
 
     Raises:
         ConfigError: a size is missing, unknown or impossible, or is a head's where there is none.
@@ -241,6 +269,7 @@ def model_config(
                     )
             merged[modality] = {**chosen, **dimensions[modality]}
     if head is not None:
+        merged["unimodal"] = unimodal
         merged["head"] = head.model_dump() | (merged.get("head") or {})
     elif merged.get("head") is not None:
         raise ConfigError(
@@ -268,12 +297,41 @@ def _sizes(model: Any) -> Any:
         return _model(model)
     if not isinstance(model, dict) or "like" not in model:
         return model
-    sizes = _model(model["like"])
-    for part, changes in model.items():
-        if part != "like":
-            grouped = isinstance(changes, dict)
-            sizes[part] = {**sizes.get(part, {}), **changes} if grouped else changes
-    return sizes
+    changes = {part: each for part, each in model.items() if part != "like"}
+    return _merged(_model(model["like"]), changes)
+
+
+def _merged(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with changes, group by group; one of another `kind` takes a group's place."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        before = merged.get(name)
+        grouped = isinstance(value, dict) and isinstance(before, dict) and "kind" not in value
+        merged[name] = _merged(before or {}, value) if grouped else value
+    return merged
+
+
+def _system(name: Any, stage: str) -> dict[str, Any]:
+    """Return what makes a recipe of a stage one of a system.
+
+    Raises:
+        ConfigError: there is no such system, or it has no such stage.
+    """
+    path = RECIPES / "system" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(each.stem for each in path.parent.glob("*.yaml"))
+        raise ConfigError(
+            "no such system", field="system", seen=name, accepted=unknown_name(name, known)
+        )
+    stages = read_settings(path, "system", ConfigError)
+    if stage not in stages:
+        raise ConfigError(
+            f"{name} has no such stage",
+            field="system",
+            seen=f"training.{stage}",
+            accepted=" or ".join(f"training.{each}" for each in stages),
+        )
+    return stages[stage]
 
 
 def _model(name: str) -> dict[str, Any]:

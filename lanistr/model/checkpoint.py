@@ -152,7 +152,7 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
     """
     stored = read_weights(folder)
     tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
-    new = {"head", *(f"{group}.{each}" for group in _BY_MODALITY for each in fresh)}
+    new = {"head", "unimodal", *(f"{group}.{each}" for group in _BY_MODALITY for each in fresh)}
     own = weights(model)
     wanted = {name: each for name, each in own.items() if _part_of(name) not in new}
     taken = {name: each for name, each in wanted.items() if name in tensors}

@@ -1,12 +1,15 @@
-"""What encoders and pretexts have in common, so that nobody else needs to know which one it is.
+"""What encoders, pretexts and fusers have in common, so that nobody else needs to know which it is.
 
-Shapes: R row of the modality, N token, W width of the encoder.
+Shapes: R row of the modality, N token, W width of the encoder, B case, D width of a fuser's tokens,
+E width of what it makes of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Generator, Tensor, nn
 
+from lanistr.modalities import Modality
 from lanistr.model.tensors import Arrays
 
 
@@ -22,10 +25,12 @@ class Encoder(nn.Module):
         averages: whether the tokens of several rows of a case are averaged; else a case can have
             one row.
         unused: names of modules that no output depends on, where a config keeps them.
+        vectors: widths of the vectors that a pooled token is made of, side by side; empty for one.
     """
 
     width: int
     handed_on: int = 1
+    vectors: tuple[int, ...] = ()
     averages: bool = True
     unused: tuple[str, ...] = ()
 
@@ -40,6 +45,14 @@ class Encoder(nn.Module):
     def flops(self, arrays: Arrays) -> int:
         """Count the floating-point operations of a forward pass; see `lanistr.model.flops`."""
         raise NotImplementedError
+
+    @staticmethod
+    def pool(tokens: Tensor) -> Tensor:
+        """Return (R, 1, W): the one of the tokens (R, N, W), or mean of them, that stands for all.
+
+        The first token, unless the encoder has none that gathers what the others say.
+        """
+        return tokens[:, :1]
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -70,3 +83,45 @@ class Pretext(nn.Module):
     def flops(self, arrays: Arrays) -> int:
         """Count the operations of a forward pass, without the encoder's own."""
         raise NotImplementedError
+
+
+class Fuser(nn.Module):
+    """From the tokens of a case, of whichever modalities it brings, to one vector.
+
+    It is made from its config and the encoders by modality, whose tokens `projection` brings to it.
+
+    Attributes:
+        width: D of the tokens that it takes.
+        gathered: E of the vector.
+        pooled: whether it takes each encoder's pooled token alone.
+        unused: as `Encoder.unused`.
+    """
+
+    width: int
+    gathered: int
+    pooled: bool = False
+    unused: tuple[str, ...] = ()
+
+    @staticmethod
+    def projection(config: Any, encoders: Mapping[str, Encoder], modality: Modality) -> nn.Module:
+        """Return the module from a modality's tokens (R, N, W) to the fuser's (R, N, D)."""
+        raise NotImplementedError
+
+    def gather(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, E), what the tokens of each case say together.
+
+        Args:
+            tokens: (B, N, D) in canonical order of modality; N may be 0.
+            mask: (B, N) bool, True for a token that is there. What stands at other places changes
+                nothing.
+        """
+        raise NotImplementedError
+
+    def flops(self, tokens: Tensor) -> int:
+        """Count the operations of gathering so many tokens (B,) a case."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """See `Encoder.blocks`."""
+        return ()

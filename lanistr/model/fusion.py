@@ -6,8 +6,8 @@ attention put in: the library's builds a B x heads x S x S matrix in every layer
 Shapes: B case, N token, S = 1 + N (CLS in front), D width, H head, E = D / H.
 """
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -16,6 +16,10 @@ from torch.nn import functional
 from transformers import FlavaMultimodalConfig, FlavaMultimodalModel
 from transformers.models.flava.modeling_flava import FlavaLayer, FlavaSelfAttention
 
+from lanistr.modalities import Modality
+from lanistr.model.encoder import Encoder, Fuser
+from lanistr.model.flops import transformer_flops
+from lanistr.model.heads import Projection
 from lanistr.schema import Schema
 
 
@@ -29,6 +33,7 @@ class FusionConfig(Schema):
     Source: LANISTR paper, section 4.
     """
 
+    kind: Literal["transformer"] = "transformer"
     width: int = Field(default=768, ge=1)
     layers: int = Field(default=6, ge=1)
     heads: int = Field(default=12, ge=1)
@@ -43,17 +48,15 @@ class FusionConfig(Schema):
         return self
 
 
-class Fusion(nn.Module):
-    """Lets the tokens of a case see one another and gathers them in a CLS token.
-
-    Attributes:
-        unused: names of modules that no output depends on, where the config keeps them.
-    """
+class Fusion(Fuser):
+    """Lets the tokens of a case see one another and gathers them in a CLS token."""
 
     unused = ("flava.pooler",)
 
-    def __init__(self, config: FusionConfig) -> None:
+    def __init__(self, config: FusionConfig, encoders: Mapping[str, Encoder] = {}) -> None:
         super().__init__()
+        self.config = config
+        self.width = self.gathered = config.width
         flava = FlavaMultimodalConfig(
             hidden_size=config.width,
             num_hidden_layers=config.layers,
@@ -72,10 +75,32 @@ class Fusion(nn.Module):
             layer.attention.attention = fused
             layer.__class__ = FusionLayer  # with the weights that the library gave it
 
+    @staticmethod
+    def projection(
+        config: FusionConfig, encoders: Mapping[str, Encoder], modality: Modality
+    ) -> nn.Module:
+        """See `Fuser.projection`."""
+        return Projection(encoders[modality].width, config.width)
+
     @property
     def blocks(self) -> Sequence[nn.Module]:
         """The Transformer layers, as `Encoder.blocks`."""
         return list(self.flava.encoder.layer)
+
+    def gather(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """See `Fuser.gather`: the CLS token (B, D)."""
+        return self(tokens, mask, cls_only=True)[:, 0]
+
+    def flops(self, tokens: Tensor, *, cls_only: bool = True) -> int:
+        """See `Fuser.flops`; without `cls_only` the last layer is computed for all tokens."""
+        config = self.config
+        return transformer_flops(
+            1 + tokens,
+            width=config.width,
+            feedforward=config.feedforward,
+            layers=config.layers,
+            cls_only=cls_only,
+        )
 
     def forward(self, tokens: Tensor, mask: Tensor, *, cls_only: bool = False) -> Tensor:
         """Fuse the tokens of each case.

@@ -1,6 +1,6 @@
 """The small networks around fusion: projections, task heads, SimMMM's projector and predictor.
 
-Shapes: B case, D width, C output (class).
+Shapes: B case, D width, E width of what fusion gathers, C output (class).
 """
 
 from collections.abc import Callable, Mapping
@@ -33,13 +33,15 @@ class HeadConfig(Schema):
     Attributes:
         kind: classes without order, classes in order (ratings), or numbers.
         outputs: number of classes, or of numbers.
-        hidden: width of the two hidden layers; None for fusion's width.
+        layers: number of hidden layers; the paper's two.
+        hidden: their width; None for that of what fusion gathers.
 
     Source: LANISTR paper, section 4 (classifier); dropout as in the release.
     """
 
     kind: Literal["classes", "ordinal", "regression"]
     outputs: int = Field(ge=1)
+    layers: int = Field(default=2, ge=0)
     hidden: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.5, ge=0, lt=1)
 
@@ -51,29 +53,25 @@ class HeadConfig(Schema):
 
 
 class Head(nn.Module):
-    """From fusion's CLS token to a task's outputs."""
+    """From what fusion gathers of a case to a task's outputs."""
 
     def __init__(self, config: HeadConfig, width: int) -> None:
         super().__init__()
-        hidden = config.hidden or width
         scores = 1 if config.kind == "ordinal" else config.outputs
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(hidden, scores),
-        )
+        layers: list[nn.Module] = []
+        for _ in range(config.layers):
+            hidden = config.hidden or width
+            layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
+            width = hidden
+        self.mlp = nn.Sequential(*layers, nn.Linear(width, scores))
         self.link = LINKS[config.kind](config.outputs)
 
-    def forward(self, cls_BD: Tensor) -> Tensor:
+    def forward(self, gathered_BE: Tensor) -> Tensor:
         """Return (B, C): logits of classes (for ordinal, log-probabilities), or numbers.
 
         Numbers are in the label's own units, once `Units` has been fitted.
         """
-        return self.link(self.mlp(cls_BD))
+        return self.link(self.mlp(gathered_BE))
 
 
 class CumulativeLink(nn.Module):

@@ -1,28 +1,28 @@
 """LANISTR: encoders, projections, fusion and head as one module, and its pretraining form.
 
 Shapes: B case, R row of one modality, N token (in all, or of one modality), D width of fusion,
-C output, n compared token.
+E width of what fusion gathers, C output, n compared token.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, Self
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
+from lanistr.model.baselines.late_fusion import LateFusionConfig
 from lanistr.model.encoder import Encoder, Pretext
-from lanistr.model.fusion import FusionConfig
+from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import (
     Head,
     HeadConfig,
     Predictor,
-    Projection,
     SimMMMConfig,
     Summary,
     SummaryConfig,
@@ -33,8 +33,8 @@ from lanistr.model.tabular import TabularConfig
 from lanistr.model.tensors import TensorBatch, TensorPart, places, take
 from lanistr.model.text import TextConfig
 from lanistr.model.timeseries import TimeseriesConfig
-from lanistr.model.variant import FAMILIES, Variant
-from lanistr.schema import Schema
+from lanistr.model.variant import Family, Variant
+from lanistr.schema import Schema, usual_kind
 
 
 class LanistrConfig(Schema):
@@ -42,7 +42,11 @@ class LanistrConfig(Schema):
 
     Attributes:
         text, image, tabular, timeseries: sizes of the encoders; None where the model has none.
+        fusion: of what joins them. The baselines of the paper have kinds of their own, here and
+            among the encoders; where no `kind` is said it is LANISTR's.
         head: None for a model that is pretrained or only embeds.
+        unimodal: whether each encoder has a linear head of its own, which learns the task from its
+            pooled token alone.
         simmmm: None for pretraining without it, which spares the unmasked pass.
         summary: None for pretraining without summary modelling, as in the paper.
         compat: "release" computes as the research release did, see `lanistr.model.release`; for
@@ -53,8 +57,11 @@ class LanistrConfig(Schema):
     image: ImageConfig | None = None
     tabular: TabularConfig | None = None
     timeseries: TimeseriesConfig | None = None
-    fusion: FusionConfig = FusionConfig()
+    fusion: Annotated[
+        FusionConfig | LateFusionConfig, Field(discriminator="kind"), usual_kind("transformer")
+    ] = FusionConfig()
     head: HeadConfig | None = None
+    unimodal: bool = False
     simmmm: SimMMMConfig | None = SimMMMConfig()
     summary: SummaryConfig | None = None
     compat: Literal["release"] | None = None
@@ -68,6 +75,8 @@ class LanistrConfig(Schema):
     @model_validator(mode="after")
     def _is_what_the_release_had(self) -> Self:
         if self.compat == "release":
+            if not isinstance(self.fusion, FusionConfig):
+                raise ValueError("the release fuses with a Transformer")
             if self.text and self.text.tokens != "cls":
                 raise ValueError("the release fuses the [CLS] of a note alone")
             simmmm = self.simmmm
@@ -88,11 +97,15 @@ class Output:
 
     Attributes:
         logits: (B, C), see `lanistr.model.heads.Head`.
-        embedding: (B, D), fusion's CLS token, L2-normalised: for retrieval.
+        embedding: (B, E), what fusion gathers, L2-normalised: for retrieval. E is D for LANISTR,
+            whose fusion gathers all in its CLS token.
+        unimodal: (R, C) by modality (or by vector of it, see `Encoder.vectors`), what heads of
+            their own say of its rows; empty where the model has none or does not learn.
     """
 
     logits: Tensor
     embedding: Tensor
+    unimodal: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Lanistr(nn.Module):
@@ -100,9 +113,11 @@ class Lanistr(nn.Module):
 
     Attributes:
         encoders: by modality, from arrays to tokens of the encoder's own width.
+        families: by modality, what the model knows of it.
         projections: by modality, from there to fusion's width.
         fusion: over the tokens of all modalities of a case.
-        head: from fusion's CLS token to the task's outputs; None if the config has none.
+        head: from what fusion gathers to the task's outputs; None if the config has none.
+        unimodal: by modality, the heads of the encoder's vectors, where the config asks for them.
 
     Source: LANISTR paper, section 3 and Figure 1.
     """
@@ -111,17 +126,26 @@ class Lanistr(nn.Module):
         super().__init__()
         self.config = config
         self.variant = _variant(config)
-        width = config.fusion.width
-        encoders: dict[str, Encoder] = {
-            each: self.variant.families[each].encoder(getattr(config, each))
-            for each in config.modalities
+        self.families: dict[Modality, Family] = {
+            each: self.variant.families[type(getattr(config, each))] for each in config.modalities
         }
+        encoders: dict[str, Encoder] = {
+            each: family.encoder(getattr(config, each)) for each, family in self.families.items()
+        }
+        fuser = self.variant.fusers[type(config.fusion)]
         self.encoders = nn.ModuleDict(encoders)
         self.projections = nn.ModuleDict(
-            {each: Projection(encoder.width, width) for each, encoder in encoders.items()}
+            {each: fuser.projection(config.fusion, encoders, each) for each in config.modalities}
         )
-        self.fusion = self.variant.fusion(config.fusion)
-        self.head = Head(config.head, width) if config.head else None
+        self.fusion = fuser(config.fusion, encoders)
+        self.head = Head(config.head, self.fusion.gathered) if config.head else None
+        self.unimodal = nn.ModuleDict()
+        if config.unimodal:
+            assert config.head is not None, "what each modality learns is the task"
+            linear = config.head.model_copy(update={"layers": 0})
+            for each, encoder in encoders.items():
+                heads = (Head(linear, width) for width in encoder.vectors or (encoder.width,))
+                self.unimodal[each] = nn.ModuleList(heads)
         self._encoders_frozen = False
 
     def forward(self, batch: TensorBatch, company: Collection[Modality] = ()) -> Output:
@@ -134,34 +158,60 @@ class Lanistr(nn.Module):
         """
         batch = self.complete(batch)
         empty = self.empty_rows(company, batch)
-        projected = self.encode(ordered(batch.parts, empty))
+        encoded = self.tokens(ordered(batch.parts, empty))
+        projected = self.project(encoded)
         output = self.fuse(batch, projected)
+        alone = self.alone(encoded) if self.training else {}
         idle = nothing(projected[each] for each in empty)
-        return Output(output.logits + idle, output.embedding)
+        return Output(output.logits + idle, output.embedding, alone)
 
     def complete(self, batch: TensorBatch) -> TensorBatch:
         """Return the batch to encode: as it is, but for `compat="release"`, which fills it up."""
         return self.variant.complete(batch, dict(self.encoders.items()))
 
     def encode(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
-        """Return the projected tokens (R, N, D) of each row, by modality.
+        """Return the projected tokens (R, N, D) of each row, by modality."""
+        return self.project(self.tokens(parts))
 
-        Rows that frozen encoders have seen before bring their tokens as `encoded`.
+    def tokens(self, parts: Mapping[Modality, TensorPart]) -> dict[Modality, Tensor]:
+        """Return the encoder's tokens (R, N, W) of each row, by modality.
+
+        Rows that frozen encoders have seen before bring theirs as `encoded`.
         """
-        return self.project(
-            {
-                each: part.arrays["encoded"].float()
-                if "encoded" in part.arrays
-                else self.encoders[each](**part.arrays)
-                for each, part in parts.items()
-            }
-        )
+        return {
+            each: part.arrays["encoded"].float()
+            if "encoded" in part.arrays
+            else self.encoders[each](**part.arrays)
+            for each, part in parts.items()
+        }
+
+    def alone(self, encoded: Mapping[Modality, Tensor]) -> dict[str, Tensor]:
+        """Return what the heads of single modalities say of tokens (R, N, W): (R, C) by name."""
+        said: dict[str, Tensor] = {}
+        for modality, heads in self.unimodal.items():
+            assert isinstance(heads, nn.ModuleList)
+            if modality not in encoded:
+                continue
+            encoder = self.encoders[modality]
+            assert isinstance(encoder, Encoder)
+            pooled_RW = encoder.pool(encoded[Modality(modality)])[:, 0]
+            vectors = pooled_RW.split(encoder.vectors or (encoder.width,), dim=-1)
+            for name, head, vector_RW in zip(self.heads(modality), heads, vectors, strict=True):
+                said[name] = head(vector_RW)
+        return said
+
+    def heads(self, modality: str) -> list[str]:
+        """Return the names of the heads of a modality: its own, numbered where it has several."""
+        heads = self.unimodal[modality]
+        assert isinstance(heads, nn.ModuleList)
+        several = len(heads) > 1
+        return [f"{modality}_{number}" if several else modality for number in range(len(heads))]
 
     def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
         """Predict from the projected tokens (R, N, D) of a batch's rows, by modality."""
         assert self.head is not None, "a model without a head predicts nothing"
-        cls_BD = self.fusion(*self.assemble(batch, projected), cls_only=True)[:, 0]
-        return Output(self.head(cls_BD), functional.normalize(cls_BD, dim=-1))
+        gathered_BE = self.fusion.gather(*self.assemble(batch, projected))
+        return Output(self.head(gathered_BE), functional.normalize(gathered_BE, dim=-1))
 
     def empty_rows(
         self, company: Collection[Modality], batch: TensorBatch
@@ -203,7 +253,7 @@ class Lanistr(nn.Module):
             tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
         """
         device = next(self.projections.parameters()).device
-        blocks = [torch.zeros(batch.size, 0, self.config.fusion.width, device=device)]
+        blocks = [torch.zeros(batch.size, 0, self.fusion.width, device=device)]
         masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
         for modality in Modality:
             if modality not in batch.parts:
@@ -218,7 +268,7 @@ class Lanistr(nn.Module):
             mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
             encoder = self.encoders[modality]
             assert isinstance(encoder, Encoder)
-            real_RN = encoder.token_mask(**part.arrays)
+            real_RN = None if self.fusion.pooled else encoder.token_mask(**part.arrays)
             if real_RN is not None:
                 assert bool((rows_B <= 1).all()), f"several {modality} rows have no common tokens"
                 mask_BN = torch.zeros_like(mask_BN).index_copy(0, part.sample, real_RN)
@@ -259,15 +309,18 @@ class LanistrForPretraining(nn.Module):
         assert config.head is None, "pretraining has no head"
         self.config = config
         self.core = Lanistr(config)
-        self.pretexts = nn.ModuleDict(
-            {
-                each: self.core.variant.families[each].pretext(getattr(config, each))
-                for each in config.modalities
-            }
-        )
+        fusion = self.core.fusion
+        if not isinstance(fusion, Fusion):
+            raise _not_pretrained("fusion", config.fusion.kind)
+        pretexts: dict[str, Pretext] = {}
+        for each, family in self.core.families.items():
+            if family.pretext is None:
+                raise _not_pretrained(each, getattr(config, each).kind)
+            pretexts[each] = family.pretext(getattr(config, each))
+        self.pretexts = nn.ModuleDict(pretexts)
         simmmm = config.simmmm
         projector = self.core.variant.projector
-        self.projector = projector(simmmm, config.fusion.width) if simmmm else None
+        self.projector = projector(simmmm, fusion.width) if simmmm else None
         self.predictor = Predictor(simmmm) if simmmm else None
         self.summaries = nn.ModuleDict()
         if config.summary:
@@ -282,7 +335,7 @@ class LanistrForPretraining(nn.Module):
                     field="model.summary",
                     accepted="null; or data with a time series",
                 )
-            width = config.fusion.width
+            width = fusion.width
             self.summaries.update(
                 {m: Summary(config.summary, width, n) for m, n in figures.items()}
             )
@@ -306,7 +359,7 @@ class LanistrForPretraining(nn.Module):
         for modality, part in parts.items():
             pretext, encoder = self.pretexts[modality], core.encoders[modality]
             loss, masked[modality] = pretext(encoder, part.arrays, generator)
-            named[FAMILIES[modality].loss] = nothing([loss]) if modality in empty else loss
+            named[core.families[modality].loss] = nothing([loss]) if modality in empty else loss
         if self.projector is not None:
             views = core.encode(parts), core.project(masked)
             idle = nothing(view[each] for view in views for each in empty)
@@ -314,7 +367,7 @@ class LanistrForPretraining(nn.Module):
         if len(self.summaries):
             projected = core.project(masked)
             idle = nothing(projected[each] for each in empty)
-            cls_BD = core.fusion(*core.assemble(batch, projected), cls_only=True)[:, 0]
+            cls_BD = core.fusion.gather(*core.assemble(batch, projected))
             for name, loss in self.sum_up(parts, empty, cls_BD):
                 named[name] = idle + loss
         return named
@@ -370,6 +423,15 @@ class LanistrForPretraining(nn.Module):
 def summary_loss(modality: Modality) -> str:
     """Return the name of the loss of a modality's summaries."""
     return f"summary_{modality}"
+
+
+def _not_pretrained(part: str, kind: str) -> ConfigError:
+    return ConfigError(
+        "a part of a baseline, which is not pretrained",
+        field=f"model.{part}.kind",
+        seen=kind,
+        accepted="LANISTR's own parts here; or `training.finetune`",
+    )
 
 
 def _variant(config: LanistrConfig) -> Variant:

@@ -29,12 +29,12 @@ from torch.nn import functional
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
 from lanistr.model.encoder import Encoder
-from lanistr.model.fusion import Fusion
+from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Projector, SimMMMConfig
-from lanistr.model.image import ImageEncoder
-from lanistr.model.tabular import TabularEncoder, TabularPretext
+from lanistr.model.image import ImageConfig, ImageEncoder
+from lanistr.model.tabular import TabularConfig, TabularEncoder, TabularPretext
 from lanistr.model.tensors import Arrays, TensorBatch, TensorPart
-from lanistr.model.text import TextEncoder, TextPretext
+from lanistr.model.text import TextConfig, TextEncoder, TextPretext
 from lanistr.model.timeseries import TimeseriesConfig, TimeseriesEncoder, TimeseriesPretext
 from lanistr.model.variant import FAMILIES, Variant
 
@@ -194,20 +194,20 @@ class Release(Variant):
     """The release's model: every case brings every modality, even if it is nothing."""
 
     families = {
-        Modality.TEXT: replace(
-            FAMILIES[Modality.TEXT], encoder=ReleaseTextEncoder, pretext=ReleaseTextPretext
+        TextConfig: replace(
+            FAMILIES[TextConfig], encoder=ReleaseTextEncoder, pretext=ReleaseTextPretext
         ),
-        Modality.IMAGE: replace(FAMILIES[Modality.IMAGE], encoder=ReleaseImageEncoder),
-        Modality.TABULAR: replace(
-            FAMILIES[Modality.TABULAR], encoder=ReleaseTabularEncoder, pretext=ReleaseTabularPretext
+        ImageConfig: replace(FAMILIES[ImageConfig], encoder=ReleaseImageEncoder),
+        TabularConfig: replace(
+            FAMILIES[TabularConfig], encoder=ReleaseTabularEncoder, pretext=ReleaseTabularPretext
         ),
-        Modality.TIMESERIES: replace(
-            FAMILIES[Modality.TIMESERIES],
+        TimeseriesConfig: replace(
+            FAMILIES[TimeseriesConfig],
             encoder=ReleaseTimeseriesEncoder,
             pretext=ReleaseTimeseriesPretext,
         ),
     }
-    fusion = ReleaseFusion
+    fusers = {FusionConfig: ReleaseFusion}
     projector = ReleaseProjector
 
     def complete(self, batch: TensorBatch, encoders: Mapping[str, nn.Module]) -> TensorBatch:

@@ -133,6 +133,11 @@ class TimeseriesEncoder(Encoder):
             hidden_TRW = layer(hidden_TRW)
         return hidden_TRW.transpose(0, 1)
 
+    @staticmethod
+    def pool(tokens: Tensor) -> Tensor:
+        """See `Encoder.pool`: the mean over the steps, none of which gathers the others."""
+        return tokens.mean(dim=1, keepdim=True)
+
     def flops(self, arrays: Arrays) -> int:
         """See `Encoder.flops`."""
         config, rows = self.config, len(arrays["values"])

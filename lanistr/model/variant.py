@@ -1,5 +1,7 @@
 """Where kinds of model differ: which parts they are made of, and how what the parts say is joined.
 
+A part is of the kind that its config is of: LANISTR's, or that of a system it is compared with.
+
 Shapes: B case, N token, D width of fusion.
 """
 
@@ -10,14 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from lanistr.modalities import Modality
-from lanistr.model.encoder import Encoder, Pretext
-from lanistr.model.fusion import Fusion
+from lanistr.model.baselines.late_fusion import LateFusion, LateFusionConfig
+from lanistr.model.encoder import Encoder, Fuser, Pretext
+from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Projector
-from lanistr.model.image import ImageEncoder, ImagePretext
-from lanistr.model.tabular import TabularEncoder, TabularPretext
+from lanistr.model.image import ImageConfig, ImageEncoder, ImagePretext
+from lanistr.model.tabular import TabularConfig, TabularEncoder, TabularPretext
 from lanistr.model.tensors import TensorBatch
-from lanistr.model.text import TextEncoder, TextPretext
-from lanistr.model.timeseries import TimeseriesEncoder, TimeseriesPretext
+from lanistr.model.text import TextConfig, TextEncoder, TextPretext
+from lanistr.model.timeseries import TimeseriesConfig, TimeseriesEncoder, TimeseriesPretext
+from lanistr.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +30,29 @@ class Family:
 
     Attributes:
         encoder: module from the modality's arrays to tokens.
-        pretext: module that hides part of the arrays and has the encoder fill it in.
+        pretext: module that hides part of the arrays and has the encoder fill it in; None for an
+            encoder that is not pretrained.
         loss: name of the pretext's loss.
     """
 
     encoder: Callable[[Any], Encoder]
-    pretext: Callable[[Any], Pretext]
-    loss: str
+    pretext: Callable[[Any], Pretext] | None = None
+    loss: str = ""
 
 
-FAMILIES: Mapping[Modality, Family] = {
-    Modality.TEXT: Family(TextEncoder, TextPretext, "mlm"),
-    Modality.IMAGE: Family(ImageEncoder, ImagePretext, "mim"),
-    Modality.TABULAR: Family(TabularEncoder, TabularPretext, "mfm"),
-    Modality.TIMESERIES: Family(TimeseriesEncoder, TimeseriesPretext, "mtm"),
+FAMILIES: Mapping[type[Schema], Family] = {
+    TextConfig: Family(TextEncoder, TextPretext, "mlm"),
+    ImageConfig: Family(ImageEncoder, ImagePretext, "mim"),
+    TabularConfig: Family(TabularEncoder, TabularPretext, "mfm"),
+    TimeseriesConfig: Family(TimeseriesEncoder, TimeseriesPretext, "mtm"),
 }
+"""By kind of config."""
+
+FUSERS: Mapping[type[Schema], type[Fuser]] = {
+    FusionConfig: Fusion,
+    LateFusionConfig: LateFusion,
+}
+"""By kind of config."""
 
 
 class Variant:
@@ -48,11 +60,11 @@ class Variant:
 
     Attributes:
         families: the parts of each modality.
-        fusion, projector: the parts that all modalities share.
+        fusers, projector: the parts that all modalities share.
     """
 
-    families: Mapping[Modality, Family] = FAMILIES
-    fusion: type[Fusion] = Fusion
+    families: Mapping[type[Schema], Family] = FAMILIES
+    fusers: Mapping[type[Schema], type[Fuser]] = FUSERS
     projector: type[Projector] = Projector
 
     def __init__(self, *, predicts: bool) -> None:

@@ -172,7 +172,9 @@ def _key(
     digest = hashlib.sha256(f"{data_hash(dataset)} {device.type} {__version__}".encode())
     digest.update(positions.tobytes())
     digest.update(
-        model.config.model_dump_json(exclude={"head", "simmmm", "summary", "fusion"}).encode()
+        model.config.model_dump_json(
+            exclude={"head", "unimodal", "simmmm", "summary", "fusion"}
+        ).encode()
     )
     for name, tensor in sorted(weights(model.encoders).items()):
         digest.update(name.encode())

@@ -31,12 +31,13 @@ class History:
     lr: Curve | None = None
     validation: dict[str, Curve] = field(default_factory=dict)
 
-    def best_epoch(self, metric: str) -> int | None:
+    def best_epoch(self, metric: str) -> float | None:
         """Return the epoch that was kept: the first with the best figure; None if none is known."""
         if metric not in self.validation:
             return None
         epochs, values = self.validation[metric]
-        return int(epochs[values.argmax() if higher_is_better(metric) else values.argmin()])
+        best = epochs[values.argmax() if higher_is_better(metric) else values.argmin()].item()
+        return int(best) if best == int(best) else best
 
 
 def read_history(run: Path) -> History | None:
@@ -44,9 +45,9 @@ def read_history(run: Path) -> History | None:
     path = run / LOG
     if not path.is_file():
         return None
-    losses: dict[str, dict[int, float]] = {}
-    lr: dict[int, float] = {}
-    validation: dict[str, dict[int, float]] = {}
+    losses: dict[str, dict[float, float]] = {}
+    lr: dict[float, float] = {}
+    validation: dict[str, dict[float, float]] = {}
     for entry in _lines(path):
         # A step that stands there twice was taken again after a resumption: the later one counts.
         step, epoch = entry.get("step"), entry.get("epoch")
@@ -54,7 +55,7 @@ def read_history(run: Path) -> History | None:
             for name, value in ({"loss": entry.get("loss")} | _part(entry, "losses")).items():
                 _note(losses.setdefault(name, {}), step, value)
             _note(lr, step, entry.get("lr"))
-        elif isinstance(epoch, int):
+        elif isinstance(epoch, int | float):
             for name, value in _part(entry, "validation").items():
                 _note(validation.setdefault(name, {}), epoch, value)
     found = History(
@@ -100,11 +101,11 @@ def _part(entry: dict[str, Any], key: str) -> dict[str, Any]:
     return {str(k): v for k, v in part.items()} if isinstance(part, dict) else {}
 
 
-def _note(points: dict[int, float], at: int, value: object) -> None:
+def _note(points: dict[float, float], at: float, value: object) -> None:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         points[at] = float(value)
 
 
-def _curve(points: dict[int, float]) -> Curve:
+def _curve(points: dict[float, float]) -> Curve:
     at = sorted(points)
     return np.array(at, dtype=np.float64), np.array([points[each] for each in at])

@@ -261,7 +261,7 @@ def rate_panel(key: str, curve: Curve) -> str:
     return panel.svg
 
 
-def validation_panel(key: str, name: str, curve: Curve, best: int | None) -> str:
+def validation_panel(key: str, name: str, curve: Curve, best: float | None) -> str:
     """Draw a figure on the validation split by epoch, the epoch that was kept marked."""
     epochs, values = curve
     kept = "" if best is None else f" Epoch {best} was kept."

@@ -1,0 +1,1 @@
+"""Parts of the systems that the paper compares LANISTR with, see `docs/baselines.md`."""
