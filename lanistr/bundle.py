@@ -12,7 +12,7 @@
 
 An encoder takes the arrays of `lanistr.batch` with R rows and returns `tokens` (R, N, D) float32.
 Fusion takes `tokens` (B, N, D) float32 and `mask` (B, N) bool, true for a token that is there, and
-returns `output` (B, C), the head's, and `embedding` (B, D), both float32. Several rows of one case
+returns `output` (B, C), the head's, and `embedding` (B, E), both float32. Several rows of one case
 are averaged before fusion; modalities stand in canonical order. TorchScript graphs take their
 inputs in the manifest's order.
 

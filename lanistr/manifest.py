@@ -167,6 +167,14 @@ class Manifest(Schema):
     measured_on: str = ""
     software: dict[str, str]
 
+    @property
+    def embedding(self) -> int:
+        """E, the width of the embedding: that of a token, unless the first build says another."""
+        fusion = self.builds[0].graphs.get(FUSION)
+        said = fusion.outputs.get("embedding") if fusion else None
+        width = said.shape[-1] if said and said.shape else self.width
+        return width if isinstance(width, int) else self.width
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a bundle, also of an older format.
@@ -253,7 +261,7 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
             fault = f"{build.name} leaves graphs whole that it has not"
             raise misfit(path, fault, ", ".join(build.whole), ", ".join(sorted(modalities)))
         for name, graph in build.graphs.items():
-            promised = _promised(name, manifest.width, task.label.outputs)
+            promised = _promised(name, manifest, task.label.outputs)
             for said, wanted in zip((graph.inputs, graph.outputs), promised, strict=True):
                 named = not wanted or said.keys() == wanted.keys()
                 if not named or not all(said[each].keeps(wanted[each]) for each in wanted):
@@ -296,12 +304,14 @@ def _words(tensors: Mapping[str, Tensor]) -> str:
     return ", ".join(f"{name} {each.dtype} {list(each.shape)}" for name, each in tensors.items())
 
 
-def _promised(name: str, width: int, outputs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _promised(
+    name: str, manifest: Manifest, outputs: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return what `lanistr.bundle` says of a graph's inputs, if they do, and outputs."""
-    tokens = Tensor(dtype="float32", shape=("any", "any", width))
+    tokens = Tensor(dtype="float32", shape=("any", "any", manifest.width))
     if name != FUSION:
         return {}, {"tokens": tokens}
     return {"tokens": tokens, "mask": Tensor(dtype="bool", shape=("any", "any"))}, {
         "output": Tensor(dtype="float32", shape=("any", outputs)),
-        "embedding": Tensor(dtype="float32", shape=("any", width)),
+        "embedding": Tensor(dtype="float32", shape=("any", manifest.embedding)),
     }

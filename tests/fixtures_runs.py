@@ -134,6 +134,22 @@ def make_finetuned(shop: Path, command: Command) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def make_baseline(shop: Path, command: Command) -> Callable[..., Path]:
+    """Return a function that trains a small baseline, each by its name once."""
+    from training.finetune import main
+
+    def make(system: str, data: Path, name: str) -> Path:
+        if not (shop / name).exists():
+            settings = (f"system={system}", "optim.epochs=3", "optim.batch_size=16")
+            command(
+                main, "--recipe", "demo", "--data", data, "--out", shop / name, overrides=settings
+            )
+        return shop / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def stays_pretrained(stays: Path, make_pretrained: Callable[..., Path]) -> Path:
     return make_pretrained(stays, "stays-pretrained", "optim.epochs=3")
 

@@ -163,7 +163,7 @@ def main() -> None:
         for step in trainer.walk():
             if not trainer.passes(step, recipe.validate_every):
                 continue
-            epoch = trainer.epochs_after(step) - 1
+            epoch = trainer.epoch_over(step)
             outputs = _outputs(model, dataset, validation, recipe, world, encoded)
             if class_weights is not None:
                 outputs = outputs - np.log(class_weights, dtype=np.float32)

@@ -85,15 +85,17 @@ def initial_model(
     text = fitted and fitted.parts.get(Modality.TEXT)
     if init.text and isinstance(text, TextPreprocessor):
         check_vocabulary(init.text, text.tokenizer)
-    for part, found in initial_sizes(init).items():
-        chosen = merged.get(part, {})
-        if chosen and "kind" in chosen:
+    for part, name in init.named().items():
+        kind = (merged.get(part) or {}).get("kind")
+        if kind is not None:
             raise ConfigError(
                 "weights are named for a part that is of another kind",
                 field=f"init.{part}",
-                seen=init.named()[part],
-                accepted=f"null, as model.{part}.kind is {chosen['kind']}",
+                seen=name,
+                accepted=f"null, as model.{part}.kind is {kind}",
             )
+    for part, found in initial_sizes(init).items():
+        chosen = merged.get(part, {})
         if chosen is None:
             raise ConfigError(
                 "weights are named for what the model is to do without",

@@ -150,10 +150,14 @@ class Trainer:
         before, now = (math.floor(taken / interval + 1e-9) for taken in (step, step + 1))
         return now > before or step + 1 == self.steps
 
-    def epochs_after(self, step: int) -> float:
-        """Return how many epochs are over with a step; whole ones as an int."""
+    def epoch_over(self, step: int) -> float:
+        """Return the number, from 0, of the epoch that is over with a step.
+
+        0.5 is half an epoch after the end of the first, and -0.5 half an epoch before it.
+        """
         epochs, rest = divmod(step + 1, self.curriculum.steps_per_epoch)
-        return epochs + round(rest / self.curriculum.steps_per_epoch, 3) if rest else epochs
+        over = round(epochs - 1 + rest / self.curriculum.steps_per_epoch, 3)
+        return over if rest else epochs - 1
 
     def epoch(self, step: int) -> int:
         """Return the epoch of a step."""

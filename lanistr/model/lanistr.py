@@ -16,6 +16,11 @@ from torch.nn import functional
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
+from lanistr.model.baselines.autogluon import (
+    ColumnsConfig,
+    GluonMLPConfig,
+    GluonTransformerConfig,
+)
 from lanistr.model.baselines.late_fusion import LateFusionConfig
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.fusion import Fusion, FusionConfig
@@ -55,10 +60,15 @@ class LanistrConfig(Schema):
 
     text: TextConfig | None = None
     image: ImageConfig | None = None
-    tabular: TabularConfig | None = None
+    tabular: (
+        Annotated[TabularConfig | ColumnsConfig, Field(discriminator="kind"), usual_kind("tabnet")]
+        | None
+    ) = None
     timeseries: TimeseriesConfig | None = None
     fusion: Annotated[
-        FusionConfig | LateFusionConfig, Field(discriminator="kind"), usual_kind("transformer")
+        FusionConfig | LateFusionConfig | GluonMLPConfig | GluonTransformerConfig,
+        Field(discriminator="kind"),
+        usual_kind("transformer"),
     ] = FusionConfig()
     head: HeadConfig | None = None
     unimodal: bool = False

@@ -9,7 +9,7 @@ Shapes: R row, K category column, M number column, E = category_width * K + M en
 embedding, W width.
 """
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Protocol, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -40,6 +40,7 @@ class TabularConfig(Schema):
     Source: Arik and Pfister 2021 (TabNet); LANISTR paper, Table 5.
     """
 
+    kind: Literal["tabnet"] = "tabnet"
     numbers: int = Field(ge=0)
     categories: tuple[Annotated[int, Field(ge=1)], ...] = ()
     category_width: int = Field(default=3, ge=1)
@@ -65,6 +66,38 @@ class TabularConfig(Schema):
     def entries(self) -> int:
         """Number E of inputs of TabNet: embedded categories, then numbers."""
         return self.category_width * len(self.categories) + self.numbers
+
+
+class Columns(Protocol):
+    """What configs of encoders of table rows say of the columns, see `TabularConfig`."""
+
+    @property
+    def numbers(self) -> int:
+        """Number columns M."""
+        ...
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """Codes of each category column."""
+        ...
+
+
+def empty_columns(columns: Columns, rows: int) -> Arrays:
+    """Return rows of these columns, all 0; see `Encoder.example`."""
+    return {
+        "numbers": torch.zeros(rows, columns.numbers),
+        "categories": torch.zeros(rows, len(columns.categories), dtype=torch.int64),
+    }
+
+
+def drawn_columns(columns: Columns, rows: int, generator: Generator) -> Arrays:
+    """Return rows of these columns, made by chance; see `Encoder.drawn`."""
+    codes = [torch.randint(n, (rows,), generator=generator) for n in columns.categories]
+    none = torch.zeros(rows, 0, dtype=torch.int64)
+    return {
+        "numbers": torch.randn(rows, columns.numbers, generator=generator),
+        "categories": torch.stack(codes, dim=1) if codes else none,
+    }
 
 
 class TabularEncoder(Encoder):
@@ -99,19 +132,11 @@ class TabularEncoder(Encoder):
 
     def example(self, rows: int) -> Arrays:
         """See `Encoder.example`."""
-        return {
-            "numbers": torch.zeros(rows, self.config.numbers),
-            "categories": torch.zeros(rows, len(self.config.categories), dtype=torch.int64),
-        }
+        return empty_columns(self.config, rows)
 
     def drawn(self, rows: int, generator: Generator) -> Arrays:
         """See `Encoder.drawn`."""
-        codes = [torch.randint(n, (rows,), generator=generator) for n in self.config.categories]
-        none = torch.zeros(rows, 0, dtype=torch.int64)
-        return {
-            "numbers": torch.randn(rows, self.config.numbers, generator=generator),
-            "categories": torch.stack(codes, dim=1) if codes else none,
-        }
+        return drawn_columns(self.config, rows, generator)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Encode table rows.

@@ -12,6 +12,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from lanistr.modalities import Modality
+from lanistr.model.baselines.autogluon import (
+    ColumnsConfig,
+    ColumnsEncoder,
+    GluonMLP,
+    GluonMLPConfig,
+    GluonTransformer,
+    GluonTransformerConfig,
+)
 from lanistr.model.baselines.late_fusion import LateFusion, LateFusionConfig
 from lanistr.model.encoder import Encoder, Fuser, Pretext
 from lanistr.model.fusion import Fusion, FusionConfig
@@ -45,12 +53,15 @@ FAMILIES: Mapping[type[Schema], Family] = {
     ImageConfig: Family(ImageEncoder, ImagePretext, "mim"),
     TabularConfig: Family(TabularEncoder, TabularPretext, "mfm"),
     TimeseriesConfig: Family(TimeseriesEncoder, TimeseriesPretext, "mtm"),
+    ColumnsConfig: Family(ColumnsEncoder),
 }
 """By kind of config."""
 
 FUSERS: Mapping[type[Schema], type[Fuser]] = {
     FusionConfig: Fusion,
     LateFusionConfig: LateFusion,
+    GluonMLPConfig: GluonMLP,
+    GluonTransformerConfig: GluonTransformer,
 }
 """By kind of config."""
 

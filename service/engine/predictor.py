@@ -92,7 +92,7 @@ class Embedded:
     """A case as a point.
 
     Attributes:
-        embedding: (D,) float32, of length 1.
+        embedding: (E,) float32, of length 1.
     """
 
     case: Case

@@ -140,7 +140,7 @@ class _Link:
     def __init__(self, address: Path, bundle: Bundle) -> None:
         self._address = address
         self._hello = {"folder": str(bundle.folder), "version": bundle.manifest.version}
-        self._shape = bundle.task.label.outputs, bundle.manifest.width
+        self._shape = bundle.task.label.outputs, bundle.manifest.embedding
         self._numbers = count()
         self._closing = False
         self._task: asyncio.Task[None] | None = None

@@ -48,7 +48,7 @@ class Result:
 
     Attributes:
         output: (C,), of the head.
-        embedding: (D,).
+        embedding: (E,).
         coalitions: output (C,) by subset of modalities, see `Job.coalitions`.
     """
 
@@ -147,7 +147,7 @@ class Runner:
         return tokens
 
     def _fuse(self, cases: Sequence[Sequence[Tokens]]) -> list[tuple[Floats, Floats]]:
-        """Return output (C,) and embedding (D,) of each case, whose tokens stand in pieces."""
+        """Return output (C,) and embedding (E,) of each case, whose tokens stand in pieces."""
         fused: dict[int, tuple[Floats, Floats]] = {}
         lengths = [sum(map(len, case)) for case in cases]
         for batch in self._batches(FUSION, lengths):

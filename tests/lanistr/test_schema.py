@@ -1,13 +1,14 @@
 """The strict base of what is read from files."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from lanistr.errors import ConfigError, TaskError
 from lanistr.preprocess import PreprocessOptions
 from lanistr.preprocess.image import ImageOptions
+from lanistr.schema import Schema, usual_kind
 
 
 def parse(data: Any) -> PreprocessOptions:
@@ -54,3 +55,42 @@ def test_a_record_cannot_be_changed_afterwards():
     options = ImageOptions()
     with pytest.raises(ValidationError, match="frozen"):
         options.size = 3
+
+
+# ---- records told apart by their kind -----------------------------------------------------------
+
+
+class Round(Schema):
+    kind: Literal["round"] = "round"
+    radius: float = 1
+
+
+class Square(Schema):
+    kind: Literal["square"]
+    side: float
+
+
+class Drawing(Schema):
+    shape: Annotated[Round | Square, Field(discriminator="kind"), usual_kind("round")] = Round()
+
+
+def test_a_record_without_a_kind_is_of_the_usual_one():
+    assert Drawing.parse({"shape": {"radius": 2}}, ConfigError, "file").shape == Round(radius=2)
+    square = {"kind": "square", "side": 2}
+    assert Drawing.parse({"shape": square}, ConfigError, "file").shape == Square(**square)
+
+
+@pytest.mark.parametrize(
+    ("shape", "field", "said"),
+    [
+        ({"kind": "squar", "side": 2}, "shape.kind", "did you mean 'square'"),
+        ({"kind": "square", "sied": 2}, "shape.side", "required"),
+        ({"kind": "square", "side": 2, "radius": 1}, "shape.radius", "one of kind, side"),
+        ({"side": 2}, "shape.side", "one of kind, radius"),
+        (3, "shape", "dictionary"),
+    ],
+)
+def test_what_is_wrong_with_it_is_told_by_its_path_in_the_file(shape: Any, field: str, said: str):
+    with pytest.raises(ConfigError, match=said) as caught:
+        Drawing.parse({"shape": shape}, ConfigError, "file")
+    assert caught.value.field == field

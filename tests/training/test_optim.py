@@ -8,6 +8,10 @@ import torch
 from torch import nn
 
 from lanistr.errors import ConfigError
+from lanistr.model.fusion import FusionConfig
+from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.tabular import TabularConfig
+from lanistr.model.text import TextConfig
 from training.optim import make_optimizer, rate_factor, set_rates
 from training.recipe import OptimConfig
 
@@ -110,3 +114,24 @@ def test_the_state_of_every_weight_is_there_before_its_first_gradient() -> None:
     assert torch.equal(model[1].weight, before)  # no gradient, no step
     assert float(optimizer.state[model[0].weight]["step"]) == 1
     assert float(optimizer.state[model[1].weight]["step"]) == 0
+
+
+def test_layers_of_an_encoder_move_the_less_the_further_they_are_from_its_end() -> None:
+    text = TextConfig(vocab_size=110, width=8, layers=3, heads=2, feedforward=8, pooler=True)
+    fusion = FusionConfig(width=8, layers=1, heads=2, feedforward=8)
+    table = TabularConfig(numbers=2, width=8, steps=1)
+    model = Lanistr(LanistrConfig(text=text, tabular=table, fusion=fusion))
+    optimizer = make_optimizer(model, config(layer_decay=0.5, rates={"encoders.text": 0.1}))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    found = {
+        names[parameter]: group["full_lr"] / 0.5
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    bert = "encoders.text.bert"
+    assert found[f"{bert}.embeddings.word_embeddings.weight"] == pytest.approx(0.1 * 0.5**4)
+    for layer, away in ((0, 3), (1, 2), (2, 1)):
+        name = f"{bert}.encoder.layer.{layer}.output.dense.weight"
+        assert found[name] == pytest.approx(0.1 * 0.5**away)
+    assert found[f"{bert}.pooler.dense.weight"] == pytest.approx(0.1)  # behind the last layer
+    assert {rate for name, rate in found.items() if not name.startswith(bert)} == {1.0}

@@ -85,6 +85,20 @@ def test_killed_fine_tuning_keeps_the_same_best_epoch_and_calibration(
     assert len([each for each in ends["cut"][0] if "validation" in each]) == 3
 
 
+def test_a_killed_run_that_averages_its_best_ends_with_the_same_weights_bit_by_bit(
+    stays: Path, make_baseline: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole, out = make_baseline("autogluon-tf", stays, "whole-autogluon-tf"), tmp_path / "run"
+    settings = ("system=autogluon-tf", "optim.epochs=3", "optim.batch_size=16")
+    words = arguments("finetune", stays, out, *settings, "checkpoints.every=3")
+    run_until(words, lambda: len(entries(out)) >= 14, signal.SIGKILL)
+    assert (out / "candidates").is_dir()
+    run(words)
+    assert entries(out) == entries(whole)
+    assert weights(out) == weights(whole)
+    assert not (out / "candidates").exists()
+
+
 def test_asked_to_end_a_run_stores_its_state_first(
     stays: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

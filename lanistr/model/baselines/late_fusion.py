@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lanistr.modalities import Modality
-from lanistr.model.baselines.pooled import Marked, MarkedFuser, widest
+from lanistr.model.baselines.pooled import Marked, MarkedFuser, vectors, widest
 from lanistr.model.encoder import Encoder
 from lanistr.model.heads import Projection
 from lanistr.schema import Schema
@@ -48,8 +48,9 @@ class LateFusion(MarkedFuser):
         config: LateFusionConfig, encoders: Mapping[str, Encoder], modality: Modality
     ) -> nn.Module:
         """See `Fuser.projection`: the same layer as LANISTR's, after pooling."""
-        width_D = config.width or widest(encoders)
-        return Marked(encoders, modality, lambda width: Projection(width, width_D))
+        width = config.width or widest(encoders)
+        maps = [Projection(each, width) for each in vectors(encoders[modality])]
+        return Marked(encoders, modality, maps)
 
     def gather(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See `Fuser.gather`."""

@@ -7,7 +7,7 @@ Shapes: R row of one modality, N token, W width of an encoder, V vector of an en
 vector (of all encoders), B case, D width of a projected vector.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,41 +39,49 @@ class MarkedFuser(Fuser):
         return marks_BNP.transpose(1, 2) @ vectors_BND
 
 
-class Marked(nn.Module):
-    """Pools an encoder's tokens, maps each of its vectors, and marks them with their places.
+class Pooled(nn.Module):
+    """Pools an encoder's tokens, and maps each of its vectors.
+
+    Args:
+        encoder: whose tokens these are.
+        maps: a module a vector.
+    """
+
+    def __init__(self, encoder: Encoder, maps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.pool = encoder.pool
+        self.widths = list(vectors(encoder))
+        self.maps = nn.ModuleList(maps)
+
+    def forward(self, tokens_RNW: Tensor) -> Tensor:
+        """Return (R, V, D)."""
+        parts = self.pool(tokens_RNW).split(self.widths, dim=-1)
+        return torch.cat([each(part) for each, part in zip(self.maps, parts, strict=True)], dim=1)
+
+
+class Marked(Pooled):
+    """The same, with the mark of its place behind each vector.
 
     Args:
         encoders: by modality.
         modality: whose tokens these are.
-        maps: makes a module of the width of a vector.
+        maps: a module a vector.
     """
 
     marks: Tensor
 
     def __init__(
-        self,
-        encoders: Mapping[str, Encoder],
-        modality: Modality,
-        maps: Callable[[int], nn.Module],
+        self, encoders: Mapping[str, Encoder], modality: Modality, maps: Sequence[nn.Module]
     ) -> None:
-        super().__init__()
-        before = 0
-        for name, encoder in encoders.items():
-            if name == modality:
-                break
-            before += len(vectors(encoder))
-        self.pool = encoders[modality].pool
-        self.widths = list(vectors(encoders[modality]))
-        self.maps = nn.ModuleList(maps(width) for width in self.widths)
-        places = sum(len(vectors(each)) for each in encoders.values())
-        marks_VP = torch.eye(places)[before : before + len(self.widths)]
+        super().__init__(encoders[modality], maps)
+        names = [name for name, each in encoders.items() for _ in vectors(each)]
+        first = names.index(modality)
+        marks_VP = torch.eye(len(names))[first : first + len(self.widths)]
         self.register_buffer("marks", marks_VP, persistent=False)
 
     def forward(self, tokens_RNW: Tensor) -> Tensor:
         """Return (R, V, D + P)."""
-        parts = self.pool(tokens_RNW).split(self.widths, dim=-1)
-        mapped = [each(part) for each, part in zip(self.maps, parts, strict=True)]
-        mapped_RVD = torch.cat(mapped, dim=1)
+        mapped_RVD = super().forward(tokens_RNW)
         marks_RVP = self.marks[None].expand(mapped_RVD.shape[0], -1, -1)
         return torch.cat([mapped_RVD, marks_RVP.to(mapped_RVD)], dim=-1)
 

@@ -55,7 +55,7 @@ class Backend(Protocol):
             cases: B of them, each of any number of tokens, also none, in pieces.
 
         Returns:
-            the head's outputs (B, C) and the embeddings (B, D).
+            the head's outputs (B, C) and the embeddings (B, E).
         """
 
     def place(self, tokens: Floats) -> Tokens:
