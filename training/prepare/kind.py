@@ -18,6 +18,7 @@ from training.prepare.fitted import take_fitted
 from training.prepare.prepared import SplitOptions, check_shares
 from training.prepare.problems import Problems, problems_path
 from training.prepare.report.survey import ReportOptions
+from training.prepare.tab2txt import Tab2Txt
 
 SchemaT = TypeVar("SchemaT", bound=Schema)
 
@@ -86,6 +87,11 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         " was pretrained with them needs; the four options above do not count then",
     )
     parser.add_argument(
+        "--tab2txt",
+        action="store_true",
+        help="put what a table row says as words in front of the notes, in the row's place",
+    )
+    parser.add_argument(
         "--most-problems",
         type=int,
         default=1000,
@@ -105,6 +111,7 @@ class Opening:
         splits: how the groups are dealt out.
         report: what the data report shows.
         fitted: preprocessing that was fitted elsewhere and is taken; None: it is fitted here.
+        tab2txt: puts table rows into words; None: they stay rows.
         problems: takes what is wrong with the raw files.
     """
 
@@ -112,6 +119,7 @@ class Opening:
     splits: SplitOptions
     report: ReportOptions
     fitted: Preprocessor | None
+    tab2txt: Tab2Txt | None
     problems: Problems
 
 
@@ -126,7 +134,7 @@ def begin(
         most_problems: with how many problems the run goes on; None: as the command line says.
 
     Raises:
-        ConfigError: an option is not what is accepted, or see `take_fitted`.
+        ConfigError: an option is not what is accepted, or see `take_fitted` and `Tab2Txt`.
         DataError: the folder to make is there already.
     """
     with _told_by_option():
@@ -135,7 +143,9 @@ def begin(
             read_vocabulary(options.text.vocabulary, options.text.lowercase)
         splits = split_options(arguments)
         check_shares(splits)
-    fitted = take_fitted(arguments.preprocessing, task) if arguments.preprocessing else None
+    tab2txt = Tab2Txt(task) if arguments.tab2txt else None
+    stored = tab2txt.task if tab2txt else task
+    fitted = take_fitted(arguments.preprocessing, stored) if arguments.preprocessing else None
     out: Path = arguments.out
     refuse_filled(out)
     make_parent(out)
@@ -145,6 +155,7 @@ def begin(
         splits=splits,
         report=ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions(),
         fitted=fitted,
+        tab2txt=tab2txt,
         problems=Problems(problems_path(out), limit),
     )
 

@@ -90,6 +90,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         place_of=lambda stay: (f"set {stay.subgroups['set']}, RecordID {stay.id}", None),
         split_of=deal(found.stays, opening.splits, arguments.test_set),
         fitted=opening.fitted,
+        tab2txt=opening.tab2txt,
         source={
             "from": "physionet2012",
             "version": __version__,

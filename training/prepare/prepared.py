@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lanistr.errors import ConfigError, DataError, InputError
+from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.sample import Sample
@@ -30,6 +32,7 @@ from training.prepare.problems import Problems
 from training.prepare.report.issues import CaseLog, field_of
 from training.prepare.report.page import write_report
 from training.prepare.report.survey import ReportOptions, Survey
+from training.prepare.tab2txt import Tab2Txt
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ def prepare(
     place_of: Callable[[Sample], Place] = lambda _: ("the cases", None),
     split_of: Mapping[str, Split] | None = None,
     fitted: Preprocessor | None = None,
+    tab2txt: Tab2Txt | None = None,
     report: ReportOptions = SHOWN,
 ) -> Dataset:
     """Prepare a data set from records, and report on it.
@@ -82,6 +86,7 @@ def prepare(
         place_of: tells where a case stands in the raw files.
         split_of: the split of every group, where it is settled already; None: drawn.
         fitted: preprocessing that is taken, instead of `options` and the training cases.
+        tab2txt: puts table rows into words; the data set is then of its task.
         report: what the report in the data set shows.
 
     Raises:
@@ -92,7 +97,11 @@ def prepare(
         split_of = assign_splits(sorted({_group(sample) for sample in samples()}), splits)
 
     def training() -> Iterable[Sample]:
-        return _each_once(s for s in samples() if split_of[_group(s)] == "train")
+        chosen = (s for s in samples() if split_of[_group(s)] == "train")
+        return _each_once(_in_words(chosen, tab2txt) if tab2txt else chosen)
+
+    if tab2txt:
+        task = tab2txt.task
 
     with new_folder(out) as draft:
         if fitted is None:
@@ -108,12 +117,14 @@ def prepare(
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found = CaseLog()
-            known = {
-                modality: shared[modality, part.key]
-                for modality, part in sample.parts.items()
-                if isinstance(part, Late) and (modality, part.key) in shared
-            }
             try:
+                if tab2txt:
+                    sample = tab2txt(sample, found)
+                known = {
+                    modality: shared[modality, part.key]
+                    for modality, part in sample.parts.items()
+                    if isinstance(part, Late) and (modality, part.key) in shared
+                }
                 records = {
                     modality: codecs[modality].write(part, found)
                     for modality, part in sample.parts.items()
@@ -159,6 +170,7 @@ def prepare(
             {
                 **source,
                 "preprocessing": "fitted elsewhere" if fitted else options.model_dump(mode="json"),
+                "tab2txt": tab2txt is not None,
                 "splits": splits.model_dump(),
             },
         )
@@ -196,6 +208,13 @@ def _tell_refused(
         column=", ".join(lost),
         seen=next(iter(lost.values())) if len(lost) == 1 else list(lost.values()) or None,
     )
+
+
+def _in_words(samples: Iterable[Sample], tab2txt: Tab2Txt) -> Iterator[Sample]:
+    """Put the rows of samples into words; one that cannot be used teaches nothing."""
+    for sample in samples:
+        with suppress(InputError):
+            yield tab2txt(sample, IssueLog())  # what is found is told when all are prepared
 
 
 def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:

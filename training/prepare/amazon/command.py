@@ -112,6 +112,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         place_of=_place_of,
         split_of=DealtGroups(found.splits),
         fitted=opening.fitted,
+        tab2txt=opening.tab2txt,
         source={
             "from": "amazon",
             "version": __version__,

@@ -112,6 +112,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             place_of=lambda case: (layout.stays, None),
             split_of=split_of,
             fitted=opening.fitted,
+            tab2txt=opening.tab2txt,
             source={
                 "from": "mimic-iv",
                 "version": __version__,

@@ -74,6 +74,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         splits=opening.splits,
         problems=opening.problems,
         fitted=opening.fitted,
+        tab2txt=opening.tab2txt,
         source={"from": "synthetic", "version": __version__, **wanted.model_dump(mode="json")},
     )
 

@@ -104,6 +104,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             problems=problems,
             place_of=cases.place_of,
             fitted=opening.fitted,
+            tab2txt=opening.tab2txt,
             split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), opening.splits),
         )
     if problems.counts:
