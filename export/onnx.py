@@ -42,6 +42,9 @@ def export_onnx(source: GraphSource, path: Path, *, fused: bool = True) -> Signa
     with warnings.catch_warnings():
         # torch.export copies its own deprecated tree nodes.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        # Of an LSTM it checks a size by a deprecated name, and finds the list of weights new.
+        warnings.filterwarnings("ignore", "_check_is_size will be removed", FutureWarning)
+        warnings.filterwarnings("ignore", r"The tensor attributes? .*\._flat_weights", UserWarning)
         program = torch.onnx.export(
             source.module,
             tuple(source.inputs.values()),

@@ -138,9 +138,9 @@ def make_baseline(shop: Path, command: Command) -> Callable[..., Path]:
     """Return a function that trains a small baseline, each by its name once."""
     from training.finetune import main
 
-    def make(system: str, data: Path, name: str) -> Path:
+    def make(system: str, data: Path, name: str, *overrides: str) -> Path:
         if not (shop / name).exists():
-            settings = (f"system={system}", "optim.epochs=3", "optim.batch_size=16")
+            settings = (f"system={system}", "optim.epochs=3", "optim.batch_size=16", *overrides)
             command(
                 main, "--recipe", "demo", "--data", data, "--out", shop / name, overrides=settings
             )

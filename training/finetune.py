@@ -1,6 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from torch import Tensor
 from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError, DataError
-from lanistr.modalities import presence
-from lanistr.model.checkpoint import from_pretrained, load_core, read_config
+from lanistr.modalities import Modality, presence
+from lanistr.model.checkpoint import from_pretrained, load_core, load_encoders, read_config
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
@@ -21,6 +22,7 @@ from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
 from training.initial import (
+    encoders_from,
     initial_model,
     refuse_frozen_at_random,
     refuse_other_system,
@@ -47,6 +49,15 @@ def main() -> None:
     """Fine-tune as the command line says."""
     parser = training_parser("finetune", "Learn a task from labelled cases.", EXAMPLE)
     parser.add_argument(
+        "--encoders",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs whose encoders to start from, of one modality or several each; the rest of the "
+        "model starts fresh",
+    )
+    parser.add_argument(
         "--teachers",
         type=Path,
         nargs="+",
@@ -58,8 +69,9 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
 
-    refuse_two_starts(recipe, arguments.init)
+    refuse_two_starts(recipe, arguments.init, arguments.encoders)
     init = Run.open(arguments.init) if arguments.init else None
+    sources = [Run.open(each) for each in arguments.encoders]
     teachers = [Run.open(each) for each in arguments.teachers]
     if init:
         _refuse_sizes(arguments.overrides)
@@ -77,7 +89,8 @@ def main() -> None:
         dataset = Dataset.open(arguments.data, recipe.augment)
         world.share(dataset.verify)
         label = dataset.task.label
-        _check(recipe, dataset, init)
+        taken = encoders_from(sources, dataset)
+        _check(recipe, dataset, init, [each for _, found in taken for each in found])
         labelled = dataset.rows("train", labelled=True)
         if recipe.complete:
             labelled = _complete(dataset, labelled)
@@ -95,6 +108,8 @@ def main() -> None:
         load_initial(model, recipe.init)
         if init:
             load_core(model, init.model_folder)
+        for source, modalities in taken:
+            load_encoders(model, source.model_folder, modalities)
         if recipe.freeze_encoders:
             model.freeze_encoders()
         for link in model.modules():
@@ -108,6 +123,7 @@ def main() -> None:
                 dataset=dataset,
                 init=arguments.init,
                 model=model,
+                encoders=sources,
                 teachers=teachers,
             )
         )
@@ -180,6 +196,10 @@ def main() -> None:
                 save_whole(learned, model, run.model_folder, world)
             elif epoch - best["epoch"] >= recipe.patience:
                 break
+            elif recipe.optim.plateau is not None:
+                since = max(best["epoch"], best.get("halved", -1))
+                if epoch - since > recipe.optim.plateau:
+                    best |= {"halved": epoch, "halvings": best.get("halvings", 0) + 1}
 
         # ---- calibration -----------------------------------------------------------------------
         if world.leads:
@@ -275,7 +295,9 @@ def _outputs(
     return outputs
 
 
-def _check(recipe: FinetuneRecipe, dataset: Dataset, init: Run | None) -> None:
+def _check(
+    recipe: FinetuneRecipe, dataset: Dataset, init: Run | None, given: Collection[Modality]
+) -> None:
     """Check that a recipe fits the data and the initial weights.
 
     Raises:
@@ -289,7 +311,7 @@ def _check(recipe: FinetuneRecipe, dataset: Dataset, init: Run | None) -> None:
             accepted=dataset.task.name,
         )
     if recipe.freeze_encoders and not init:
-        refuse_frozen_at_random(recipe.init, dataset.task.modalities)
+        refuse_frozen_at_random(recipe.init, dataset.task.modalities, given)
 
 
 def _complete(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:

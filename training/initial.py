@@ -2,28 +2,37 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
+from lanistr.model.checkpoint import read_config
 from lanistr.model.hub import InitialWeights, initial_sizes
 from lanistr.model.vocabulary import check_vocabulary
 from lanistr.preprocess import Preprocessor
 from lanistr.preprocess.text import TextPreprocessor
+from training.data.store import Dataset
 from training.recipe import Recipe
-from training.run import Run
+from training.run import Run, check_part_fits
 
 log = logging.getLogger(__name__)
 
 
-def refuse_two_starts(recipe: Recipe, run: Path | None) -> None:
-    """Refuse a run and published weights together: a model starts from one of them.
+def refuse_two_starts(recipe: Recipe, run: Path | None, encoders: Sequence[Path] = ()) -> None:
+    """Refuse a run together with other weights: a model starts from one of them.
 
     Raises:
         ConfigError: both are asked for.
     """
+    if run and encoders:
+        raise ConfigError(
+            "a whole model and single encoders are to come from runs",
+            field="--encoders",
+            seen=" ".join(map(str, encoders)),
+            accepted="either --init or --encoders",
+        )
     if run and recipe.init.named():
         raise ConfigError(
             "weights are to come from a run and, by the recipe's init, from "
@@ -50,13 +59,51 @@ def refuse_other_system(recipe: Recipe, run: Run) -> None:
         )
 
 
-def refuse_frozen_at_random(init: InitialWeights, modalities: Iterable[Modality]) -> None:
-    """Without a run to start from, encoders may be frozen only where `init` has them all.
+def encoders_from(runs: Sequence[Run], dataset: Dataset) -> list[tuple[Run, tuple[Modality, ...]]]:
+    """Say which encoders are taken from which run: those of the modalities that the data bring.
+
+    Raises:
+        ConfigError: a run has none of them, or two have the same one.
+        DataError: a modality was preprocessed otherwise for the run.
+    """
+    taken: dict[Modality, Run] = {}
+    for run in runs:
+        theirs = read_config(run.model_folder).config.modalities
+        found = [each for each in dataset.task.modalities if each in theirs]
+        for modality in found:
+            if modality in taken:
+                raise ConfigError(
+                    f"two runs have an encoder of {modality}",
+                    field="--encoders",
+                    seen=f"{taken[modality].folder} {run.folder}",
+                    accepted="one run a modality",
+                )
+            check_part_fits(run, dataset, modality)
+            taken[modality] = run
+        if not found:
+            raise ConfigError(
+                "the run has no encoder for these data",
+                field="--encoders",
+                seen=f"{run.folder}: {', '.join(theirs)}",
+                accepted="one of " + ", ".join(dataset.task.modalities),
+            )
+    return [(run, tuple(m for m in taken if taken[m] is run)) for run in runs]
+
+
+def refuse_frozen_at_random(
+    init: InitialWeights, modalities: Iterable[Modality], given: Collection[Modality] = ()
+) -> None:
+    """Without a run to start from, encoders may be frozen only where all have weights.
+
+    Args:
+        init: has some.
+        modalities: of the data.
+        given: whose encoders start from a run's.
 
     Raises:
         ConfigError: naming the modalities whose encoders would start at random.
     """
-    random = [each for each in modalities if each not in init.named()]
+    random = [each for each in modalities if each not in init.named() and each not in given]
     if random:
         raise ConfigError(
             "encoders with random weights would be frozen as they are: " + ", ".join(random),

@@ -226,7 +226,7 @@ class Trainer:
         """Take a step; return whether any process was asked to end."""
         started = time.perf_counter()
         optim, device, names = self.recipe.optim, self.world.device, self.objective.losses
-        factor = rate_factor(optim, self.step, self.steps)
+        factor = rate_factor(optim, self.step, self.steps, self.progress.get("halvings", 0))
         set_rates(self.optimizer, factor)
         if not self.objective.model.training:  # to say it walks through every module
             self.objective.model.train()

@@ -63,14 +63,17 @@ def check_rates(model: nn.Module, config: OptimConfig) -> None:
             )
 
 
-def rate_factor(config: OptimConfig, step: int, steps: int) -> float:
+def rate_factor(config: OptimConfig, step: int, steps: int, halvings: int = 0) -> float:
     """Return the share of the full learning rate that a step of a run of `steps` is taken with.
 
-    Warm-up and cosine: up to 1, then down to 0 after the last step.
+    Warm-up and cosine: up to 1, then down to 0 after the last step. With `plateau`, 1 after the
+    warm-up, halved as often as the run says.
     """
     warmup = max(1, round(config.warmup * steps))
     if step < warmup:
         return (step + 1) / warmup
+    if config.plateau is not None:
+        return 0.5**halvings
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 

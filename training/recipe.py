@@ -48,6 +48,8 @@ class OptimConfig(Schema):
             layer has the full rate, and so has an encoder without such layers.
         batch_size: cases a step, over all processes.
         warmup: share of all steps over which the learning rate rises; the first step is not at 0.
+        plateau: fine-tuning halves the learning rate after more than so many epochs without a
+            better validation metric; else, after the warm-up, it stays. None: it falls as a cosine.
         clip: largest norm of the gradient.
     """
 
@@ -59,6 +61,7 @@ class OptimConfig(Schema):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     warmup: float = Field(default=0.1, ge=0, le=1)
+    plateau: int | None = Field(default=None, ge=0)
     clip: float = Field(default=5.0, gt=0)
 
 

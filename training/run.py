@@ -29,6 +29,7 @@ from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_folder
 from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import STATE_FILE, Preprocessor
@@ -61,6 +62,7 @@ class RunConfig(Schema):
         data_hash: of its `dataset.json`, which holds the hashes of all its files.
         init: run whose weights it started from; None for random ones.
         init_hash: sha256 of these weights; None where there are none, or nobody took it yet.
+        encoders: by run whose encoders it started from, sha256 of its weights.
         teachers: by run that said what to learn of cases without a label, sha256 of its weights.
         parameters: count by module.
         synthetic: the data were made by chance: what is learned from them means nothing.
@@ -72,6 +74,7 @@ class RunConfig(Schema):
     data_hash: str
     init: str | None
     init_hash: str | None = None
+    encoders: dict[str, str] = {}
     teachers: dict[str, str] = {}
     parameters: dict[str, int]
     synthetic: bool
@@ -96,6 +99,7 @@ class Run:
         dataset: Dataset,
         init: Path | None,
         model: nn.Module,
+        encoders: Sequence[Self] = (),
         teachers: Sequence[Self] = (),
     ) -> Self:
         """Make the folder and write down what was decided, or go on with a run that was cut off.
@@ -112,7 +116,8 @@ class Run:
             data_hash=data_hash(dataset),
             init=str(init) if init else None,
             init_hash=file_hash(init / MODEL / WEIGHTS_NAME) if init else None,
-            teachers={str(t.folder): file_hash(t.model_folder / WEIGHTS_NAME) for t in teachers},
+            encoders=_weight_hashes(encoders),
+            teachers=_weight_hashes(teachers),
             parameters=count_parameters(model),
             synthetic=dataset.synthetic,
             versions=versions(),
@@ -200,6 +205,10 @@ class Run:
         return _read(self.folder / CALIBRATION, Calibration)
 
 
+def _weight_hashes(runs: Sequence[Run]) -> dict[str, str]:
+    return {str(each.folder): file_hash(each.model_folder / WEIGHTS_NAME) for each in runs}
+
+
 _LOCKS: dict[Path, list[int]] = {}
 """Handles of the lock files of every run that this process is at work on, by run folder."""
 
@@ -248,6 +257,30 @@ def check_fits(run: Run, dataset: Dataset) -> None:
                 field=str(dataset.folder),
                 accepted=f"data prepared with the preprocessing state of {run.folder}",
             )
+
+
+def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
+    """Check that an encoder can read a data set: its modality's fitted preprocessing is the same.
+
+    Raises:
+        DataError: the modality was preprocessed otherwise than the encoder expects.
+    """
+    expected, found = (_state(folder, modality) for folder in (run.folder, dataset.folder))
+    if expected != found:
+        raise DataError(
+            f"the data set's {modality} is not preprocessed as that of the run was: sizes, "
+            "vocabulary, means or codes differ",
+            code="bad_fit",
+            field=str(dataset.folder),
+            accepted=f"data prepared with what was fitted for {run.folder}",
+        )
+
+
+def _state(folder: Path, modality: Modality) -> tuple[object, bytes]:
+    """Return the fitted state of a modality: what is said of it, and the file that it may name."""
+    state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8")).get(modality)
+    named = isinstance(state, dict) and TOKENIZER_FILE in state.values()
+    return state, (folder / TOKENIZER_FILE).read_bytes() if named else b""
 
 
 def check_predicts(run: Run, dataset: Dataset) -> None:

@@ -3,6 +3,7 @@
 save_pretrained(model, folder)
 from_pretrained(folder, Lanistr)            the whole model, as it was saved
 load_core(model, folder)                    what pretraining learned, into a model with a head
+load_encoders(model, folder, modalities)    some encoders alone
 """
 
 import json
@@ -169,6 +170,25 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
         fresh=parts_of(own.keys() - taken.keys()),
         left=parts_of(tensors.keys() - taken.keys()),
     )
+
+
+def load_encoders(model: Lanistr, folder: Path, modalities: Collection[Modality]) -> None:
+    """Start some encoders of a model from those of a saved one.
+
+    Args:
+        model: changed in place.
+        folder: of a `Lanistr` or a `LanistrForPretraining` that has these encoders.
+        modalities: whose.
+
+    Raises:
+        CheckpointError: the weights cannot be read, or an encoder is another than the model's.
+    """
+    stored = read_weights(folder)
+    tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
+    wanted = tuple(f"encoders.{each}." for each in modalities)
+    own = {name: each for name, each in weights(model).items() if name.startswith(wanted)}
+    _refuse(own.keys() - tensors.keys(), f"weights are missing in {folder}")
+    _copy(tensors, own, folder)
 
 
 _BY_MODALITY = ("encoders", "projections")

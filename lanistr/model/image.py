@@ -5,7 +5,7 @@ n hidden patch, Q = 3 * patch * patch value of a patch (channel, row, column).
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -34,6 +34,7 @@ class ImageConfig(Schema):
     Source: LANISTR paper, section 4 and Table 5.
     """
 
+    kind: Literal["vit"] = "vit"
     size: int = Field(default=224, ge=1)
     patch: int = Field(default=16, ge=1)
     width: int = Field(default=768, ge=1)

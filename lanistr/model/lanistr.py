@@ -22,6 +22,7 @@ from lanistr.model.baselines.autogluon import (
     GluonTransformerConfig,
 )
 from lanistr.model.baselines.late_fusion import LateFusionConfig
+from lanistr.model.baselines.medfuse import LSTMConfig, MedFuseConfig, ResNetConfig
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import (
@@ -59,14 +60,21 @@ class LanistrConfig(Schema):
     """
 
     text: TextConfig | None = None
-    image: ImageConfig | None = None
+    image: (
+        Annotated[ImageConfig | ResNetConfig, Field(discriminator="kind"), usual_kind("vit")] | None
+    ) = None
     tabular: (
         Annotated[TabularConfig | ColumnsConfig, Field(discriminator="kind"), usual_kind("tabnet")]
         | None
     ) = None
-    timeseries: TimeseriesConfig | None = None
+    timeseries: (
+        Annotated[
+            TimeseriesConfig | LSTMConfig, Field(discriminator="kind"), usual_kind("transformer")
+        ]
+        | None
+    ) = None
     fusion: Annotated[
-        FusionConfig | LateFusionConfig | GluonMLPConfig | GluonTransformerConfig,
+        FusionConfig | LateFusionConfig | GluonMLPConfig | GluonTransformerConfig | MedFuseConfig,
         Field(discriminator="kind"),
         usual_kind("transformer"),
     ] = FusionConfig()

@@ -5,7 +5,7 @@ Shapes: R row (one series), T step, F column of values, G variable, W width.
 
 import math
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -36,6 +36,7 @@ class TimeseriesConfig(Schema):
     Source: Zerveas et al. 2021; LANISTR paper, section 4 and Table 5.
     """
 
+    kind: Literal["transformer"] = "transformer"
     features: int = Field(ge=1)
     steps: int = Field(ge=1)
     groups: tuple[tuple[int, ...], ...]

@@ -21,6 +21,14 @@ from lanistr.model.baselines.autogluon import (
     GluonTransformerConfig,
 )
 from lanistr.model.baselines.late_fusion import LateFusion, LateFusionConfig
+from lanistr.model.baselines.medfuse import (
+    LSTMConfig,
+    LSTMEncoder,
+    MedFuse,
+    MedFuseConfig,
+    ResNetConfig,
+    ResNetEncoder,
+)
 from lanistr.model.encoder import Encoder, Fuser, Pretext
 from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Projector
@@ -54,6 +62,8 @@ FAMILIES: Mapping[type[Schema], Family] = {
     TabularConfig: Family(TabularEncoder, TabularPretext, "mfm"),
     TimeseriesConfig: Family(TimeseriesEncoder, TimeseriesPretext, "mtm"),
     ColumnsConfig: Family(ColumnsEncoder),
+    ResNetConfig: Family(ResNetEncoder),
+    LSTMConfig: Family(LSTMEncoder),
 }
 """By kind of config."""
 
@@ -62,6 +72,7 @@ FUSERS: Mapping[type[Schema], type[Fuser]] = {
     LateFusionConfig: LateFusion,
     GluonMLPConfig: GluonMLP,
     GluonTransformerConfig: GluonTransformer,
+    MedFuseConfig: MedFuse,
 }
 """By kind of config."""
 

@@ -29,6 +29,7 @@ from training.run import Run
 
 Make = Callable[..., Path]
 
+KINDS = ("late-fusion", "autogluon-mlp", "autogluon-transformer", "medfuse")
 SMALL = {"vocab_size": 110, "width": 16, "layers": 1, "heads": 2, "feedforward": 16}
 SUBSETS = [subset for size in (1, 2, 4) for subset in combinations(Modality, size)]
 
@@ -75,7 +76,9 @@ def test_the_service_answers_what_late_fusion_computes(
         assert len(embedded["embedding"]) == model.fusion.gathered
 
 
-@pytest.mark.parametrize("kind", ["late-fusion", "autogluon-mlp", "autogluon-transformer"])
+@pytest.mark.parametrize(
+    "kind", ["late-fusion", "autogluon-mlp", "autogluon-transformer", "medfuse"]
+)
 def test_the_graph_of_a_fuser_takes_any_number_of_cases_and_tokens(
     kind: str, tmp_path: Path
 ) -> None:

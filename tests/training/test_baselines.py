@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lanistr.errors import ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from tests.fixtures_runs import SMALL
 from tests.training.processes import entries
 from training.data.store import Dataset
 from training.evaluate import main as evaluate
@@ -24,7 +26,13 @@ Make = Callable[..., Path]
 Command = Callable[..., str]
 CPU = torch.device("cpu")
 
-SYSTEMS = ("late-fusion", "autogluon-mlp", "autogluon-tf")
+SYSTEMS: dict[str, tuple[str, ...]] = {
+    "late-fusion": (),
+    "autogluon-mlp": (),
+    "autogluon-tf": (),
+    "medfuse": ("model.image.layers=[1,1,1,1]", "optim.epochs=2"),
+}
+"""With what makes them small."""
 
 
 def validations(folder: Path) -> list[tuple[float, float]]:
@@ -36,7 +44,7 @@ def validations(folder: Path) -> list[tuple[float, float]]:
 def test_a_baseline_is_trained_evaluated_and_found_again_by_the_same_commands(
     system: str, stays: Path, make_baseline: Make, command: Command
 ) -> None:
-    folder = make_baseline(system, stays, f"trained-{system}")
+    folder = make_baseline(system, stays, f"trained-{system}", *SYSTEMS[system])
     assert Run.open(folder).config.recipe["system"] == system
     command(evaluate, "--run", folder, "--data", stays)
     report = json.loads((folder / "report-test.json").read_text())
@@ -99,6 +107,52 @@ def test_what_is_handed_out_is_no_worse_than_the_best_of_the_validations(
     ]
     assert found >= max(score for _, score in seen) - 1e-9
     assert not (folder / "candidates").exists()
+
+
+def test_on_a_plateau_the_rate_is_halved_and_else_stays_as_it_is(
+    stars: Path, make_baseline: Make
+) -> None:
+    still = ("optim.plateau=1", "optim.lr=1e-30", "optim.epochs=8", "patience=9")
+    folder = make_baseline("medfuse", stars, "plateau", *still, "optim.batch_size=100")
+    rates = [each["lr"] for each in entries(folder) if "losses" in each]  # one step an epoch
+    errors = [each["validation"]["mae"] for each in entries(folder) if "validation" in each]
+    expected, worse, best = [1e-30], 0, np.inf
+    for error in errors[:-1]:
+        worse = 0 if error < best else worse + 1
+        best = min(best, error)
+        halved = worse > 1
+        expected.append(expected[-1] / (2 if halved else 1))
+        worse = 0 if halved else worse
+    assert rates == pytest.approx(expected, abs=0)
+    assert rates[-1] < 1e-30, "no plateau was met: this proves nothing"
+
+
+def test_encoders_may_start_from_runs_that_have_them_and_the_rest_is_fresh(
+    stays: Path, stays_pretrained: Path, other_stays: Path, shop: Path, command: Command
+) -> None:
+    def learn(name: str, data: Path, *runs: Path) -> Path:
+        still = ("system=late-fusion", "optim.epochs=1", "optim.lr=1e-30", "optim.weight_decay=0")
+        command(
+            finetune, "--recipe", "demo", "--data", data, "--out", shop / name, "--encoders", *runs,
+            overrides=(*SMALL[:3], *still),
+        )  # fmt: skip
+        return shop / name
+
+    run = Run.open(learn("with-encoders", stays, stays_pretrained))
+    assert list(run.config.encoders) == [str(stays_pretrained)]
+    before, after = (
+        load_file(each / "model" / "model.safetensors") for each in (stays_pretrained, run.folder)
+    )
+    moves = ("running_mean", "running_var", "num_batches_tracked")
+    parts = {name for name in after if name.startswith("encoders.") and not name.endswith(moves)}
+    assert {name.split(".")[1] for name in parts} == {"text", "image", "tabular", "timeseries"}
+    for name in parts:
+        torch.testing.assert_close(after[name], before[f"core.{name}"])
+
+    with pytest.raises(ConfigError, match="two runs have an encoder of text"):
+        learn("refused", stays, stays_pretrained, run.folder)
+    with pytest.raises(DataError, match="text is not preprocessed as that of the run"):
+        learn("refused", other_stays, stays_pretrained)
 
 
 # ---- what is refused ----------------------------------------------------------------------------

@@ -179,7 +179,8 @@ class GluonMLP(MarkedFuser):
 
     def gather(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See `Fuser.gather`."""
-        return self.unit(self.sort(tokens, mask).flatten(1))
+        vectors_BPD, _ = self.sort(tokens, mask)
+        return self.unit(vectors_BPD.flatten(1))
 
     def flops(self, tokens: Tensor) -> int:
         """See `Fuser.flops`."""

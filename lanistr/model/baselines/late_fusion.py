@@ -54,7 +54,8 @@ class LateFusion(MarkedFuser):
 
     def gather(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """See `Fuser.gather`."""
-        return self.layer(self.sort(tokens, mask).flatten(1))
+        vectors_BPD, _ = self.sort(tokens, mask)
+        return self.layer(vectors_BPD.flatten(1))
 
     def flops(self, tokens: Tensor) -> int:
         """See `Fuser.flops`."""

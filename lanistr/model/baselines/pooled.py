@@ -32,11 +32,11 @@ class MarkedFuser(Fuser):
         self.inner = width
         self.width = width + self.places
 
-    def sort(self, tokens_BND: Tensor, mask_BN: Tensor) -> Tensor:
-        """Return (B, P, D), the vector of each place, 0 where a case lacks it."""
+    def sort(self, tokens_BND: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors by place (B, P, D), 0 where there is none, and where one is (B, P)."""
         present_BND = torch.where(mask_BN[..., None], tokens_BND, 0.0)
         vectors_BND, marks_BNP = present_BND.split([self.inner, self.places], dim=-1)
-        return marks_BNP.transpose(1, 2) @ vectors_BND
+        return marks_BNP.transpose(1, 2) @ vectors_BND, marks_BNP.sum(dim=1) > 0.5
 
 
 class Pooled(nn.Module):

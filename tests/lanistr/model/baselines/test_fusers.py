@@ -5,6 +5,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from lanistr.batch import Features, collate
@@ -17,7 +18,7 @@ from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining,
 from lanistr.model.tensors import TensorBatch, to_tensors
 from lanistr.model.text import TextConfig
 
-KINDS = ("late-fusion", "autogluon-mlp", "autogluon-transformer")
+KINDS = ("late-fusion", "autogluon-mlp", "autogluon-transformer", "medfuse")
 SUBSETS = [tuple(s) for size in (0, 1, 2, 4) for s in combinations(Modality, size)]
 MakeBatch = Callable[..., TensorBatch]
 
@@ -78,6 +79,26 @@ def test_late_fusion_is_a_layer_over_the_pooled_vectors_one_after_another(
     )
     expected = functional.normalize(model.fusion.layer(side_by_side), dim=-1)
     torch.testing.assert_close(model(batch).embedding, expected)
+
+
+def test_medfuse_takes_the_series_first_and_as_many_steps_as_there_are_vectors(
+    finetuning: LanistrConfig, make_batch: MakeBatch
+) -> None:
+    parts = {"image": {"kind": "resnet", "size": 16, "layers": (1, 1, 1, 1)}}
+    parts |= {"timeseries": {"kind": "lstm", "features": 8, "steps": 10, "width": 24}}
+    model = of_kind("medfuse", finetuning, **parts, fusion={"kind": "medfuse", "width": 24})
+    lstm = nn.LSTM(24, 512, batch_first=True)  # torch's own, with the weights of ours
+    weights = model.fusion.cell.state_dict()
+    lstm.load_state_dict({f"{name}_l0": each for name, each in weights.items()})
+    batch = make_batch([Modality.IMAGE, Modality.TIMESERIES], [Modality.TIMESERIES])
+    series = model.encoders["timeseries"](**batch.parts[Modality.TIMESERIES].arrays)
+    picture = model.projections["image"](
+        model.encoders["image"](**batch.parts[Modality.IMAGE].arrays)
+    )[..., :24]
+    for place, steps in enumerate((torch.cat([series[:1], picture], dim=1), series[1:])):
+        _, (state, _) = lstm(steps)
+        expected = functional.normalize(state[0, 0], dim=-1)
+        torch.testing.assert_close(model(batch).embedding[place], expected)
 
 
 def test_what_cannot_be_is_refused_by_the_name_of_its_setting(finetuning: LanistrConfig) -> None:
@@ -171,3 +192,24 @@ def test_autogluon_has_the_published_sizes(kind: str, fusion: int, head: int) ->
     assert counts["encoders.tabular"] == TABLE
     assert {m: counts[f"projections.{m}"] for m in ADAPTERS} == ADAPTERS
     assert (counts["fusion"], counts["head"]) == (fusion, head)
+
+
+def test_medfuse_has_the_published_sizes() -> None:
+    config = LanistrConfig.model_validate(
+        {
+            "image": {"kind": "resnet"},
+            "timeseries": {"kind": "lstm", "features": 76, "steps": 48},
+            "fusion": {"kind": "medfuse"},
+            "head": HeadConfig(kind="regression", outputs=1, layers=0),  # one output, as published
+        }
+    )
+    with torch.device("meta"):
+        counts = count_parameters(Lanistr(config))
+    assert counts == {
+        "encoders.image": 21_284_672,
+        "encoders.timeseries": 868_352,
+        "projections.image": 131_328,
+        "projections.timeseries": 0,
+        "fusion": 1_576_960,
+        "head": 513,
+    }
