@@ -25,7 +25,7 @@ def open_run(folder: Path, data: Path | None = None) -> tuple[Run, Dataset, Lani
         DataError: the data cannot be, or do not fit, or the run has no head.
     """
     run = Run.open(folder)
-    dataset = Dataset.open(data or Path(run.config.data))
+    dataset = Dataset.open(data or Path(run.config.data)).only(run.task.modalities)
     check_predicts(run, dataset)
     check_fits(run, dataset)
     return run, dataset, from_pretrained(run.model_folder, Lanistr)

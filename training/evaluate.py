@@ -48,7 +48,8 @@ def main() -> None:
     split = arguments.split
 
     # ---- what the model says -------------------------------------------------------------------
-    run, dataset = Run.open(arguments.run), Dataset.open(arguments.data)
+    run = Run.open(arguments.run)
+    dataset = Dataset.open(arguments.data).only(run.task.modalities)
     check_predicts(run, dataset)
     check_fits(run, dataset)
     device, calibration = choose_device(arguments.device), run.calibration()

@@ -24,6 +24,7 @@ from training.distributed import World, joined, parallelize, save_whole, whole_w
 from training.initial import (
     encoders_from,
     initial_model,
+    open_data,
     refuse_frozen_at_random,
     refuse_other_system,
     refuse_two_starts,
@@ -79,14 +80,14 @@ def main() -> None:
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
-        planned_for = Dataset.open(arguments.data) if arguments.data else None
+        planned_for = open_data(arguments.data, recipe) if arguments.data else None
         print(json.dumps(plan(recipe, _planned(recipe, planned_for, init)), indent=1))
         return
 
     # ---- data ----------------------------------------------------------------------------------
     require_paths(arguments)
     with joined(arguments.device) as world:
-        dataset = Dataset.open(arguments.data, recipe.augment)
+        dataset = open_data(arguments.data, recipe)
         world.share(dataset.verify)
         label = dataset.task.label
         taken = encoders_from(sources, dataset)

@@ -1,4 +1,4 @@
-"""Starting from published weights: a recipe's `init`, checked against data and other wishes."""
+"""What a run starts from: its data, and weights checked against them and against one another."""
 
 import json
 import logging
@@ -18,6 +18,16 @@ from training.recipe import Recipe
 from training.run import Run, check_part_fits
 
 log = logging.getLogger(__name__)
+
+
+def open_data(folder: Path, recipe: Recipe) -> Dataset:
+    """Open prepared data, as much of them as a recipe reads.
+
+    Raises:
+        DataError: see `Dataset.open` and `Dataset.only`.
+    """
+    dataset = Dataset.open(folder, recipe.augment)
+    return dataset if recipe.modalities is None else dataset.only(recipe.modalities)
 
 
 def refuse_two_starts(recipe: Recipe, run: Path | None, encoders: Sequence[Path] = ()) -> None:

@@ -58,6 +58,8 @@ def sizes_without_data(
     known = Preprocessor.fit(list, task, PreprocessOptions()).dimensions()
     known.pop(Modality.TEXT, None)  # fitted on no notes; the encoder's own defaults are BERT's
     sizes = dict(recipe.model)
+    if recipe.modalities:
+        sizes |= {each: None for each in Modality if each not in recipe.modalities}
     for modality, dimensions in known.items():
         chosen = sizes.get(modality)
         if chosen is not None:

@@ -8,9 +8,8 @@ from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core
 from lanistr.model.hub import load_initial
 from lanistr.model.lanistr import LanistrForPretraining
-from training.data.store import Dataset
 from training.distributed import joined, parallelize, save_whole, whole_weights
-from training.initial import initial_model, refuse_other_system, refuse_two_starts
+from training.initial import initial_model, open_data, refuse_other_system, refuse_two_starts
 from training.loop import Trainer
 from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
@@ -32,7 +31,7 @@ def main() -> None:
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
         if arguments.data:
-            fitted = Dataset.open(arguments.data).preprocessor
+            fitted = open_data(arguments.data, recipe).preprocessor
             sizes = initial_model(recipe.model, recipe.init.local(), fitted)
             config = model_config(sizes, fitted.dimensions())
         else:
@@ -46,7 +45,7 @@ def main() -> None:
     # ---- data and model ------------------------------------------------------------------------
     require_paths(arguments)
     with joined(arguments.device) as world:
-        dataset = Dataset.open(arguments.data, recipe.augment)
+        dataset = open_data(arguments.data, recipe)
         world.share(dataset.verify)
         positions = dataset.rows("train")
         torch.manual_seed(recipe.seed)

@@ -121,6 +121,8 @@ class Recipe(Schema):
     Attributes:
         task: whose data the recipe is made for; None for any.
         system: what is trained, a name in `recipes/system`; None for LANISTR.
+        modalities: of the data that are read; those that a case brings besides are not looked at.
+            None: all.
         model: sizes by part, as in `LanistrConfig`; what the data decide may be left out. None
             for a part that the model is to do without.
         init: published weights to start from, whose sizes go before those of `model`.
@@ -130,6 +132,7 @@ class Recipe(Schema):
 
     task: str | None = None
     system: str | None = None
+    modalities: Annotated[tuple[Modality, ...], Field(min_length=1)] | None = None
     model: dict[str, dict[str, Any] | None]
     init: InitialWeights = InitialWeights()
     optim: OptimConfig

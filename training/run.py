@@ -246,17 +246,17 @@ def check_fits(run: Run, dataset: Dataset) -> None:
     Raises:
         DataError: the data set was preprocessed otherwise than the model expects.
     """
-    for name in (STATE_FILE, TOKENIZER_FILE):
-        files = [folder / name for folder in (run.folder, dataset.folder)]
-        expected, found = (each.read_bytes() if each.is_file() else b"" for each in files)
-        if expected != found:
+    ours, theirs = (set(each.task.modalities) for each in (run, dataset))
+    for modality in sorted(ours | theirs):
+        if modality not in ours & theirs:
             raise DataError(
-                f"the data set's {name} is not the one that the run was trained with: "
-                "vocabulary, means or codes differ",
+                f"{modality} is brought by the data and not known to the run, or the reverse",
                 code="bad_fit",
                 field=str(dataset.folder),
-                accepted=f"data prepared with the preprocessing state of {run.folder}",
+                seen=", ".join(dataset.task.modalities),
+                accepted=", ".join(run.task.modalities),
             )
+        check_part_fits(run, dataset, modality)
 
 
 def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
@@ -268,8 +268,8 @@ def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
     expected, found = (_state(folder, modality) for folder in (run.folder, dataset.folder))
     if expected != found:
         raise DataError(
-            f"the data set's {modality} is not preprocessed as that of the run was: sizes, "
-            "vocabulary, means or codes differ",
+            f"the data set's preprocessing of {modality} is not the one that the run was trained "
+            "with: sizes, vocabulary, means or codes differ",
             code="bad_fit",
             field=str(dataset.folder),
             accepted=f"data prepared with what was fitted for {run.folder}",

@@ -13,7 +13,7 @@ The Arrow files are memory-mapped: opening a data set reads nothing.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,7 @@ class Dataset:
     """A prepared data set, opened for reading.
 
     Attributes:
+        task: what its cases may bring, as far as it is read, and what is predicted.
         labels: (N,) float32, class index or number by case; NaN where unlabelled.
         tokens: (N,) tokens of text by case.
         amounts: by modality, (N,) how much of it each case brings: rows, or tokens where rows
@@ -97,16 +98,18 @@ class Dataset:
     ) -> None:
         self.folder = folder
         self.card = card
-        self.task = card.task
+        self.task = preprocessor.task
         self.preprocessor = preprocessor
+        self._augmentation = augmentation
         self._index = _open(folder / "index.arrow")
         self._tables = {m: _open(folder / f"{m}.arrow") for m in self.task.modalities}
         self._codecs = {m: codec(preprocessor.parts[m], augmentation) for m in self.task.modalities}
         self.labels = self._index["label"].to_numpy(zero_copy_only=False).astype(np.float32)
-        self.tokens = self._index["tokens"].to_numpy(zero_copy_only=False)
+        worded = [m for m in self.task.modalities if RAGGED & preprocessor.parts[m].layout().keys()]
+        tokens = self._index["tokens"].to_numpy(zero_copy_only=False)
+        self.tokens = tokens if worded else 0 * tokens
         self.amounts = {
-            m: self.tokens if RAGGED & preprocessor.parts[m].layout().keys() else self.row_counts(m)
-            for m in self.task.modalities
+            m: self.tokens if m in worded else self.row_counts(m) for m in self.task.modalities
         }
 
     @classmethod
@@ -143,6 +146,28 @@ class Dataset:
             )
         card = DatasetCard.parse(data, DataError, str(path))
         return cls(folder, card, Preprocessor.load(folder, card.task), augmentation)
+
+    def only(self, modalities: Collection[Modality]) -> Self:
+        """Return the same cases as if they brought these modalities alone.
+
+        Raises:
+            DataError: the data have none of them.
+        """
+        left = [each for each in self.task.modalities if each in modalities]
+        if len(left) == len(self.task.modalities):
+            return self
+        if not left:
+            raise DataError(
+                "the data bring nothing of what is to be read",
+                field=str(self.folder),
+                seen=", ".join(self.task.modalities),
+                accepted=" or ".join(modalities),
+            )
+        gone: dict[str, Any] = {m: None for m in self.task.modalities if m not in left}
+        minimum = tuple(each for each in self.task.minimum if set(each) <= set(left))
+        task = self.task.model_copy(update=gone | {"minimum": minimum})
+        parts = {each: self.preprocessor.parts[each] for each in left}
+        return type(self)(self.folder, self.card, Preprocessor(task, parts), self._augmentation)
 
     def __len__(self) -> int:
         return len(self.labels)
