@@ -239,7 +239,7 @@ class Lanistr(nn.Module):
         Processes that share a model must run the same trained modules in the same order. Frozen
         encoders are nobody's concern, so that their rows bring tokens of 0.
         """
-        device = next(self.projections.parameters()).device
+        device = next(self.fusion.parameters()).device
         rows: dict[Modality, TensorPart] = {}
         for modality in set(company) - batch.parts.keys():
             encoder = self.encoders[modality]
@@ -270,7 +270,7 @@ class Lanistr(nn.Module):
         Returns:
             tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
         """
-        device = next(self.projections.parameters()).device
+        device = next(self.fusion.parameters()).device
         blocks = [torch.zeros(batch.size, 0, self.fusion.width, device=device)]
         masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
         for modality in Modality:

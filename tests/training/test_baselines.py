@@ -158,20 +158,22 @@ def test_encoders_may_start_from_runs_that_have_them_and_the_rest_is_fresh(
 def test_any_system_may_read_some_modalities_of_the_data_alone(
     stays: Path, shop: Path, command: Command
 ) -> None:
-    for name, main, settings in (
-        ("series-pretrained", pretrain, SMALL[3:]),
-        ("series-late", finetune, ("system=late-fusion", "complete=false")),
+    both = ("image", "timeseries")
+    for name, main, settings, read in (
+        ("series-pretrained", pretrain, SMALL[3:], both),
+        ("series-late", finetune, ("system=late-fusion", "complete=false"), both),
+        ("series-alone", finetune, ("system=medfuse",), ("timeseries",)),  # nothing is projected
     ):
         folder = shop / name
         command(
             main, "--recipe", "demo", "--data", stays, "--out", folder,
-            overrides=(*settings, "modalities=[timeseries, image]", "optim.epochs=1"),
+            overrides=(*settings, f"modalities=[{', '.join(read)}]", "optim.epochs=1"),
         )  # fmt: skip
         opened = Run.open(folder)
-        assert opened.task.modalities == ("image", "timeseries")
+        assert opened.task.modalities == read
         assert not (folder / "tokenizer.json").exists()
-        counts = {each.split(".")[-1] for each in opened.config.parameters if "encoders." in each}
-        assert counts == {"image", "timeseries"}
+        parts = [each for each in opened.config.parameters if "encoders." in each]
+        assert [each.split(".")[-1] for each in parts] == [*read]
     command(evaluate, "--run", shop / "series-late", "--data", stays)
     report = json.loads((shop / "series-late" / "report-test.json").read_text())
     assert report["all"]["cases"] == len(Dataset.open(stays).rows("test", labelled=True))
