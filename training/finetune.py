@@ -1,7 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -188,13 +188,17 @@ def main() -> None:
             trainer.note(
                 epoch=epoch, validation={name: known(each) for name, each in found.items()}
             )
-            score = found[metric] if higher_is_better(metric) else -found[metric]
-            learned = _unweighted(model, class_weights)
+            score = _score(found, metric)
+            better = "score" not in best or score > best["score"]
+            folders = [run.model_folder] if better else []
             if recipe.average > 1 and candidates.admit(score, step):
-                save_whole(learned, model, candidates.folder(step), world)
-            if "score" not in best or score > best["score"]:
+                folders.append(candidates.folder(step))
+            if folders:
+                learned = _unweighted(model, class_weights)
+                for each in folders:
+                    save_whole(learned, model, each, world)
+            if better:
                 best |= {"score": score, "epoch": epoch}
-                save_whole(learned, model, run.model_folder, world)
             elif epoch - best["epoch"] >= recipe.patience:
                 break
             elif recipe.optim.plateau is not None:
@@ -211,8 +215,8 @@ def main() -> None:
             if recipe.average > 1:
 
                 def goodness(tried: Lanistr) -> float:
-                    found = measure(predict(tried, dataset, validation, world.device), truth, label)
-                    return found[metric] if higher_is_better(metric) else -found[metric]
+                    outputs = predict(tried, dataset, validation, world.device)
+                    return _score(measure(outputs, truth, label), metric)
 
                 mixed = f", mean of {candidates.mix(final, goodness)}"
             outputs = predict(final, dataset, validation, world.device)
@@ -254,6 +258,11 @@ def weigh_classes(
     counts = np.bincount(targets.astype(np.int64), minlength=label.outputs)
     weights = 1 / np.maximum(counts, 1) if wanted == "balanced" else np.asarray(wanted)
     return tuple(float(each) for each in weights * counts.sum() / (weights @ counts))
+
+
+def _score(found: Mapping[str, float], metric: str) -> float:
+    """Return how good a model is by the metric: more is better."""
+    return found[metric] if higher_is_better(metric) else -found[metric]
 
 
 def _unweighted(model: Lanistr, class_weights: tuple[float, ...] | None) -> dict[str, Tensor]:
