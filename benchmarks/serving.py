@@ -237,12 +237,13 @@ def again(
 
 
 def _memory(setting: Setting, name: str, server: Server) -> Row:
-    """Return the most memory that a server had, and the bytes of graphs and cache."""
+    """Return the memory that a server has, the most that it had, and bytes of graphs and cache."""
     build = setting.bundle.build("onnx", setting.precision)
     files = setting.bundle.manifest.files
     return setting.labels | {
         "server": name,
         "peak": server.peak_bytes(),
+        "after": server.bytes_now(),
         "graphs": sum(files[each].bytes for each in {g.file for g in build.graphs.values()}),
         "cache": _CACHE_BYTES if name == _CACHED else 0,
     }
@@ -302,8 +303,10 @@ def _print_rest(setting: Setting, found: Mapping[str, Sequence[Row]]) -> None:
         [row for row in found[each] if row.items() >= setting.labels.items()]
         for each in ("memory", "neighbours")
     )
-    peaks = ", ".join(f"{row['server']} {row['peak'] / 2**20:.0f}" for row in memory)
-    print(f"peak MiB ({memory[0]['graphs'] / 2**20:.0f} of graphs): {peaks}")
+    graphs = memory[0]["graphs"] / 2**20
+    for which in ("peak", "after"):
+        held = ", ".join(f"{row['server']} {row[which] / 2**20:.0f}" for row in memory)
+        print(f"MiB, {which} ({graphs:.0f} of graphs): {held}")
     if neighbours:
         failed = ", ".join(f"{r['server']} {r['failed']} ({r['bad']})" for r in neighbours)
         print(f"of {neighbours[0]['good']} beside broken ones failed (those got): {failed}")

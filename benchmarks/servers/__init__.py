@@ -31,7 +31,14 @@ class Server:
 
     def peak_bytes(self) -> int:
         """Return the most memory that its processes had, each at its own worst moment."""
-        return sum(_peak(each) for each in family(self.process.pid))
+        return self._bytes("VmHWM")
+
+    def bytes_now(self) -> int:
+        """Return the memory that its processes have."""
+        return self._bytes("VmRSS")
+
+    def _bytes(self, field: str) -> int:
+        return sum(_said(each, field) * 1024 for each in family(self.process.pid))
 
 
 @contextmanager
@@ -84,10 +91,6 @@ def _ready(port: int) -> bool:
 
 def _all() -> list[int]:
     return [int(each.name) for each in Path("/proc").glob("[0-9]*")]
-
-
-def _peak(process: int) -> int:
-    return _said(process, "VmHWM") * 1024
 
 
 def _said(process: int, field: str) -> int:
