@@ -38,7 +38,8 @@ class Settings(Schema):
     device: str = Field(
         default="auto",
         description="where graphs run: cpu, a GPU (cuda, cuda:1), or several of a kind that share "
-        "the work (cuda:0,cuda:1; cpu,cpu); auto takes a GPU if the backend finds one",
+        "the work (cuda:0,cuda:1; or cpu,cpu, which gives each case its share of the cores); auto "
+        "takes a GPU if the backend finds one",
     )
     backend: BackendName = Field(
         default="onnx",

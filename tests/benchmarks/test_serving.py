@@ -85,7 +85,7 @@ def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
     printed = capsys.readouterr().out
     found = json.loads(printed.splitlines()[-1])
     servers = {row["server"] for row in found["rates"]}
-    assert servers >= {"raw", "naive", "bare", "lanistr", "lanistr x n"}
+    assert servers >= {"raw", "naive", "bare", "lanistr", "lanistr / n", "lanistr x n"}
     for each in OTHERS.keys() - servers:
         assert f"{each} is left out" in printed
     assert {row["bundle"] for row in found["rates"]} == {"nothing", "tiny"}
