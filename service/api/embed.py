@@ -33,4 +33,4 @@ async def embed(request: Request, predictor: Predictor) -> Response:
     return Response(schemas.encode(answer), media_type="application/json")
 
 
-route = case_route("/embed/{task}", embed)
+route = case_route("/embed/{task}", embed, ("version",))

@@ -27,7 +27,7 @@ from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
 from service.api.health import status_of
 from service.api.keys import OPEN
-from service.api.options import Options, read_options
+from service.api.options import Options, read_options, refuse_others, refuse_unknown
 from service.api.problems import IN_DOCUMENT, ClientLeftError, headers_of, of_error, respond
 from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
@@ -157,6 +157,7 @@ _PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript"}
 async def infer(request: Request, predictor: Named) -> Response:
     """Predict the cases of a request."""
     settings: Settings = request.app.state.settings
+    refuse_others(request, ())  # options stand in the body, a version in the path
     check_plain(request.headers)
     task, limits, head = (
         predictor.bundle.task,
@@ -264,16 +265,7 @@ def _options(parameters: Mapping[str, Any]) -> Options:
     Raises:
         InputError: a parameter is not known, or not usable.
     """
-    known = ("explain", "coverage", _BINARY_OUTPUT)
-    for name in parameters:
-        if name not in known:
-            raise InputError(
-                "unknown parameter",
-                code="bad_parameter",
-                field=f"parameters.{name}",
-                seen=name,
-                accepted=unknown_name(name, known),
-            )
+    refuse_unknown(parameters, ("explain", "coverage", _BINARY_OUTPUT), "parameters.")
     ours = {name: each for name, each in parameters.items() if name != _BINARY_OUTPUT}
     return read_options(ours, "parameters.")
 

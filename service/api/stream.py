@@ -37,7 +37,7 @@ async def predict_stream(request: Request, predictor: Predictor) -> Response:
     return Stream(predictor, options, request.app.state.settings, exchange_of(request))
 
 
-route = case_route("/predict/{task}/stream", predict_stream)
+route = case_route("/predict/{task}/stream", predict_stream, Options.model_fields)
 
 
 class Stream(Response):
