@@ -6,7 +6,7 @@
     ├── service.frontend          one a worker, each with a socket on the same port
     └── service.engine.process    one a device, for all front ends
 
-A process that dies is started again, the sockets outlive it. On SIGTERM the front ends finish what
+A process that dies is started again, its socket outlives it. On SIGTERM the front ends finish what
 is under way, then the runners go; SIGHUP is passed on to the front ends.
 """
 
@@ -179,8 +179,13 @@ class _Process:
                 self._process.send_signal(number)
 
     def let_go(self) -> None:
-        """Let it go: a front end finishes what is under way, a runner leaves at once."""
+        """Let it go: a front end finishes what is under way, a runner leaves at once.
+
+        Whoever would come now is refused as soon as it stops to listen: while anyone held its
+        socket, the system would go on taking connections in, for nobody.
+        """
         self._leaving.set()
+        self._listener.close()
         if self._channel is not None:
             self._channel.shutdown(socket.SHUT_RDWR)
 

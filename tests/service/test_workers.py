@@ -47,6 +47,14 @@ def lives(pid: int) -> bool:
         return False
 
 
+def turned_away(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=60).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def ready(server) -> bool:
     return httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
 
@@ -224,7 +232,7 @@ def test_sigterm_finishes_what_is_under_way_in_every_process(start_server, stay)
             each.sendall(head + body[:10])
         time.sleep(1)  # until the service has begun to read
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        wait_for(lambda: turned_away(address.hostname, address.port), "new ones to be refused")
         for each in open_:
             each.sendall(body[10:])
         for each in open_:
