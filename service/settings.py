@@ -100,6 +100,11 @@ class Settings(Schema):
         description="how long an answer may take before it is a 504; a client may ask for less, by "
         "X-Request-Timeout-Ms",
     )
+    stream_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="how long a stream may bring blank lines alone before it ends",
+    )
     header_seconds: float = Field(
         default=10, gt=0, description="how long headers may take to arrive before they get 408"
     )
