@@ -17,9 +17,6 @@ from service.settings import Settings
 class LocalEngine(Scheduler[Job, Result]):
     """See `service.engine.engine.Engine`.
 
-    Equal rows that are on their way on two devices at once are encoded on both; one after the
-    other, the second finds them in the cache.
-
     Args:
         bundle: whose graphs.
         settings: where and how they are run.
