@@ -1,17 +1,20 @@
 """The command line: `python -m clients predict TASK ...` and `python -m clients tasks`.
 
+`LANISTR_URL` says where the service is, `LANISTR_KEY` is the API key that it asks for.
+
 Exit codes: 0 an answer; 1 the service failed, was too busy or too slow; 2 the user's to mend.
 """
 
 import io
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from clients import display
-from clients.client import DEFAULT_TIMEOUT, DEFAULT_URL, Client
+from clients.client import DEFAULT_RETRY_SECONDS, DEFAULT_TIMEOUT, DEFAULT_URL, Client
 from clients.errors import ClientError, ConnectionFailed, InvalidInput, InvalidRequest
 from clients.parts import decode, read_json, read_text
 
@@ -51,7 +54,7 @@ def predict(arguments: Namespace) -> str:
     """Ask for one prediction; return what to print."""
     text = [_note(path) for path in arguments.text] or None
     row = read_json(arguments.tabular, "tabular") if arguments.tabular else None
-    with Client(arguments.url, timeout=arguments.timeout) as client:
+    with _connected(arguments) as client:
         answer = client.predict(
             arguments.task,
             id=arguments.id,
@@ -67,22 +70,43 @@ def predict(arguments: Namespace) -> str:
 
 def tasks(arguments: Namespace) -> str:
     """Ask which tasks there are; return what to print."""
-    with Client(arguments.url, timeout=arguments.timeout) as client:
+    with _connected(arguments) as client:
         summaries = client.tasks()
     if arguments.json:
         return _json({"tasks": [each.raw for each in summaries]})
     return display.tasks(summaries)
 
 
+def _connected(arguments: Namespace) -> Client:
+    key = os.environ.get("LANISTR_KEY")
+    return Client(
+        arguments.url,
+        timeout=arguments.timeout,
+        retry_seconds=arguments.retry_seconds,
+        headers={"Authorization": f"Bearer {key}"} if key else None,
+    )
+
+
 def _parser() -> ArgumentParser:
     connection = _Parser(add_help=False)
-    connection.add_argument("--url", default=DEFAULT_URL, help="the service (%(default)s)")
+    connection.add_argument(
+        "--url",
+        default=os.environ.get("LANISTR_URL", DEFAULT_URL),
+        help="the service (%(default)s; LANISTR_URL)",
+    )
     connection.add_argument(
         "--timeout",
         type=float,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help="longest wait for the answer (%(default)g)",
+    )
+    connection.add_argument(
+        "--retry-seconds",
+        type=float,
+        default=DEFAULT_RETRY_SECONDS,
+        metavar="SECONDS",
+        help="how long a service that is too busy is asked again; 0: not at all (%(default)g)",
     )
     connection.add_argument("--json", action="store_true", help="print the answer as JSON")
 

@@ -64,6 +64,7 @@ class Service:
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
     raw: bytes | None = None
+    before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     released: Event = field(default_factory=Event)
 
@@ -76,6 +77,13 @@ class Service:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.status, self.body = status, body
         self.headers = {"Content-Type": kind, "Content-Length": str(len(body)), **named}
+
+    def refuses(self, *statuses: int, **headers: str) -> None:
+        """Answer so many requests with such problems before the rest."""
+        self.before = [
+            (each, {name.replace("_", "-"): value for name, value in headers.items()})
+            for each in statuses
+        ]
 
     @property
     def last(self) -> Received:
@@ -102,11 +110,17 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             if service.raw is not None:
                 self.wfile.write(service.raw)
                 return
-            self.send_response(service.status)
-            for name, value in service.headers.items():
+            status, headers, body = service.status, service.headers, service.body
+            if service.before:
+                status, more = service.before.pop(0)
+                body = json.dumps({"title": "No", "code": "no", "status": status}).encode()
+                kind = {"Content-Type": "application/problem+json"}
+                headers = {**kind, "Content-Length": str(len(body)), **more}
+            self.send_response(status)
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(service.body)
+            self.wfile.write(body)
 
         def do_POST(self) -> None:
             self.do_GET()

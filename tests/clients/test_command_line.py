@@ -141,6 +141,15 @@ def test_a_service_that_is_not_there_is_the_users_to_start(deserted_url):
     assert line == f"error: service not reachable at {deserted_url}: is it running? make serve"
 
 
+def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):
+    service.answers({"tasks": []})
+    monkeypatch.setenv("LANISTR_URL", service.url)
+    monkeypatch.setenv("LANISTR_KEY", "secret")
+    assert run("tasks").returncode == 0
+    assert service.last.headers["Authorization"] == "Bearer secret"
+    assert b"secret" not in run("predict", "--help").stdout
+
+
 def test_a_slow_service_is_exit_code_1(service):
     service.silent = True
     assert "no answer" in mistake(run("tasks", "--url", service.url, "--timeout", "0.3"), code=1)
@@ -149,7 +158,7 @@ def test_a_slow_service_is_exit_code_1(service):
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_service_that_cannot_is_exit_code_1(service, status):
     service.answers({"title": "No", "code": "no", "request_id": "r-3"}, status=status)
-    line = mistake(run("tasks", "--url", service.url), code=1)
+    line = mistake(run("tasks", "--url", service.url, "--retry-seconds", "0"), code=1)
     assert line == f"error: No ({status} no, request r-3)"
 
 
