@@ -15,10 +15,15 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from clients import questions
+from clients.columns import Named
 from clients.errors import InvalidInput
 from clients.exchange import naming_failures, read, retry_after
+from clients.parts import FilePath
 from clients.patience import Patience
 from clients.questions import Question
+from clients.remote import AT_ONCE, CONNECTIONS, Remote
+from clients.remote import TIMEOUT as SCORE_TIMEOUT
+from clients.scoring import Scored, score
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 30.0
@@ -39,6 +44,7 @@ class _Base:
         timeout: float = DEFAULT_TIMEOUT,
         connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
         retry_seconds: float = DEFAULT_RETRY_SECONDS,
+        connections: int = 100,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url = _service_url(url)
@@ -46,7 +52,10 @@ class _Base:
         if not 0 <= retry_seconds < math.inf:
             raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
         self.retry_seconds = retry_seconds
-        self._open(base_url=self.url, timeout=self._timeout(timeout), headers=headers)
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._open(
+            base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers
+        )
 
     def _open(self, **options: Any) -> None:
         raise NotImplementedError
@@ -143,6 +152,7 @@ class Client(_Base):
         connect_timeout: longest wait for a connection, in seconds.
         retry_seconds: how long, over all pauses, a request that gets 429 or 503 is repeated, no
             sooner than the service asks; 0: it is not. No other request ever is.
+        connections: how many there are at most; a request that has none waits for one.
         headers: sent with every request, such as the one that carries an API key.
 
     Raises:
@@ -170,6 +180,57 @@ class Client(_Base):
     task = _waited(questions.task)
     health = _waited(questions.health)
     ready = _waited(questions.ready)
+
+    def score(
+        self,
+        task: str,
+        input: FilePath,
+        output: FilePath,
+        *,
+        columns: Named | None = None,
+        explain: bool = False,
+        coverage: float | None = None,
+        version: str | None = None,
+        at_once: int = AT_ONCE,
+        connections: int = CONNECTIONS,
+        timeout: float = SCORE_TIMEOUT,
+        progress: bool | None = None,
+    ) -> Scored:
+        """Score a table of cases of any length: a row of predictions a row, in order.
+
+        What cannot be predicted has an ``error`` in its row. When it is interrupted, the same call
+        goes on where it was; when it is complete, the same call does nothing.
+
+        Args:
+            task: name of the task.
+            input: .csv, .jsonl or .parquet, with columns ``id``, ``text``, ``image`` (paths, from
+                the table's folder, or bytes), ``timeseries`` (a list of rows, or JSON of one), and
+                a column a field of the table row.
+            output: the table to be, of any of these formats.
+            columns: column by part (``text``) or field (``tabular.age``), where they have other
+                names; of notes and pictures several.
+            explain: whether to ask for each part's contribution.
+            coverage: as `predict` has it.
+            version: of the model; None: the newest that there is when it begins.
+            at_once: cases of a request at most.
+            connections: requests on their way at a time.
+            timeout: seconds a request.
+            progress: whether a bar is shown; None: on a terminal.
+
+        Raises:
+            ClientError: what is no one row's fault. The rows before it are kept.
+        """
+        remote = Remote(
+            self,
+            task,
+            version=version,
+            explain=explain,
+            coverage=coverage,
+            at_once=at_once,
+            connections=connections,
+            timeout=timeout,
+        )
+        return score(remote, input, output, columns=columns, progress=progress)
 
     def close(self) -> None:
         """Close the connections."""

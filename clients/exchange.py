@@ -89,10 +89,11 @@ def read_batch(document: Document) -> tuple[Prediction | ProblemError, ...]:
 
     To be handed to `read`.
     """
-    return tuple(map(_item, document.documents("items")))
+    return tuple(map(read_item, document.documents("items")))
 
 
-def _item(item: Document) -> Prediction | ProblemError:
+def read_item(item: Document) -> Prediction | ProblemError:
+    """Read what became of one case of a list. Raises `MalformedError`."""
     if item.has("answer"):
         return Prediction.read(item.document("answer"))
     found = item.document("problem")

@@ -1,6 +1,6 @@
-"""What may be asked of the service. Each function here is a method of both clients.
+"""What may be asked of the service. The functions here are the methods of both clients.
 
-Its arguments and its help are theirs; what it returns they send, and hand back as its shape reads
+Their arguments and its help are theirs; what it returns they send, and hand back as its shape reads
 it. So everything about a question is said once, whoever waits for the answer.
 """
 
@@ -17,6 +17,7 @@ from clients.errors import InvalidInput, ProblemError
 from clients.exchange import read_batch
 from clients.parts import Image, Tabular, Text, Timeseries, jsonable
 from clients.request import Request
+from clients.target import Target
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -172,8 +173,12 @@ def tasks() -> Question[tuple[TaskSummary, ...]]:
 
 def task(name: str, *, version: str | None = None) -> Question[dict[str, Any]]:
     """Return a task's fields, units, ranges and model card. Raises `ClientError`."""
-    request = Request("GET", f"/tasks/{requests.segment(name)}", _query(version=version))
-    return Question(request, _whole)
+    return Question(_of_task(name, version), _whole)
+
+
+def target(task: str, *, version: str | None = None) -> Question[Target]:
+    """Return by what a table of a task is scored. Raises `ClientError`."""
+    return Question(_of_task(task, version), Target.read)
 
 
 def health() -> Question[str]:
@@ -210,6 +215,10 @@ def _query(
     if version is not None:
         query["version"] = version
     return query
+
+
+def _of_task(name: str, version: str | None) -> Request:
+    return Request("GET", f"/tasks/{requests.segment(name)}", _query(version=version))
 
 
 def _whole(document: Document) -> dict[str, Any]:

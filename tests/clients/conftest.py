@@ -1,7 +1,7 @@
 """A real HTTP server for the clients: it keeps what it got and answers as it was told."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
@@ -56,7 +56,12 @@ class Received:
 
 @dataclass
 class Service:
-    """What the server answers next, and what it received."""
+    """What the server answers next, and what it received.
+
+    Attributes:
+        answer: says what a request is answered; None: all are answered alike.
+        before: statuses and headers of refusals that come first.
+    """
 
     url: str = ""
     status: int = 200
@@ -64,6 +69,7 @@ class Service:
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
     raw: bytes | None = None
+    answer: Callable[[Received], tuple[int, Any]] | None = None
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     released: Event = field(default_factory=Event)
@@ -95,15 +101,14 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             address = urlsplit(self.path)
-            service.received.append(
-                Received(
-                    method=self.command,
-                    path=address.path,
-                    query=parse_qs(address.query),
-                    headers=self.headers,
-                    body=self.rfile.read(length),
-                )
+            received = Received(
+                method=self.command,
+                path=address.path,
+                query=parse_qs(address.query),
+                headers=self.headers,
+                body=self.rfile.read(length),
             )
+            service.received.append(received)
             if service.silent:
                 service.released.wait(20)
                 return
@@ -111,6 +116,11 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(service.raw)
                 return
             status, headers, body = service.status, service.headers, service.body
+            if service.answer is not None:
+                status, value = service.answer(received)
+                body = json.dumps(value).encode()
+                kind = "application/problem+json" if status >= 400 else "application/json"
+                headers = {"Content-Type": kind, "Content-Length": str(len(body))}
             if service.before:
                 status, more = service.before.pop(0)
                 body = json.dumps({"title": "No", "code": "no", "status": status}).encode()

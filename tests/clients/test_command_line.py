@@ -126,6 +126,7 @@ def test_a_problem_is_one_line_and_exit_code_2(service, problem):
         (["--text", "-", "--timeout", "0"], "timeout: "),
         (["--text", "-", "--url", "localhost:8000"], "url: "),
         (["--txt", "-"], "--txt"),
+        (["--text", "-", "--retry-seconds", "-1"], "retry_seconds: "),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, tmp_path, arguments, words):
@@ -168,7 +169,7 @@ def test_an_answer_of_something_else_is_exit_code_1(service):
     assert "not as a LANISTR service" in line
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["tasks"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["score"], ["load"], ["tasks"]])
 def test_help_has_an_example(command):
     outcome = run(*command, "--help")
     assert outcome.returncode == 0
