@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -198,7 +199,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, field in Settings.model_fields.items():
+    add_options(parser, Settings.model_fields)
+    return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")
+
+
+def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Make fields of `Settings` options of a command; what is left out is not in what it parses."""
+    for name in names:
+        field = Settings.model_fields[name]
         default = "" if field.default_factory or not field.default else f" ({field.default})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -206,4 +214,3 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
             default=argparse.SUPPRESS,
             help=f"{field.description}{default}",
         )
-    return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")
