@@ -111,10 +111,7 @@ def load(arguments: Namespace) -> str:
         cases = cases_of(client, arguments.task, arguments.input, named_columns(arguments.column))
     sent = asyncio.run(
         send(
-            lambda: AsyncClient(
-                **_connection(arguments) | {"retry_seconds": 0},
-                connections=arguments.concurrency,
-            ),
+            lambda: AsyncClient(**_connection(arguments) | {"retry_seconds": 0}),
             arguments.task,
             cases,
             concurrency=arguments.concurrency,

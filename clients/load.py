@@ -9,6 +9,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -106,7 +107,7 @@ async def load(
     """Send cases in turn for so long; wait for the last answers.
 
     Args:
-        open_client: returns one that asks once and has as many connections.
+        open_client: returns one that asks once.
         task: name of the task.
         cases: JSON.
         concurrency: clients that send at a time.
@@ -119,25 +120,26 @@ async def load(
         if not 0 < number < math.inf:
             raise InvalidInput(name, f"is {number}", accepted="more than 0")
     path, sent, numbers = f"/predict/{segment(task)}", Sent(), count()
-    started = time.perf_counter()
 
-    async with open_client() as client:
+    async def send(client: AsyncClient) -> None:
+        while (begun := time.perf_counter()) < started + seconds:
+            request = Request("POST", path, content=cases[next(numbers) % len(cases)])
+            status = 200
+            try:
+                await client.ask(Question(request, _unread))
+            except ClientError as error:
+                status, kind = 0, type(error).__name__
+                if isinstance(error, ProblemError):
+                    status, kind = error.status, f"{error.status} {error.code}"
+                sent.failures[kind] += 1
+            sent.statuses.append(status)
+            sent.latencies.append(time.perf_counter() - begun)
 
-        async def send() -> None:
-            while (begun := time.perf_counter()) < started + seconds:
-                request = Request("POST", path, content=cases[next(numbers) % len(cases)])
-                status = 200
-                try:
-                    await client.ask(Question(request, _unread))
-                except ClientError as error:
-                    status, kind = 0, type(error).__name__
-                    if isinstance(error, ProblemError):
-                        status, kind = error.status, f"{error.status} {error.code}"
-                    sent.failures[kind] += 1
-                sent.statuses.append(status)
-                sent.latencies.append(time.perf_counter() - begun)
-
-        await asyncio.gather(*(send() for _ in range(concurrency)))
+    async with AsyncExitStack() as stack:
+        # One each: httpx looks through all connections of a client for every request.
+        senders = [await stack.enter_async_context(open_client()) for _ in range(concurrency)]
+        started = time.perf_counter()
+        await asyncio.gather(*map(send, senders))
     sent.seconds = time.perf_counter() - started
     return sent
 
