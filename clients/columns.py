@@ -22,13 +22,16 @@ from clients.errors import InvalidInput
 from clients.request import PARTS, record
 from clients.target import Target
 
-_MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 """Words that mean a missing value, without regard to case, as wherever LANISTR reads a table."""
 
 # As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Both are held against it by a test.
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-_ROW = "tabular."
+_TABULAR = "tabular"
+_FIELD = "tabular."
+"""What a field's whole name begins with."""
 
 _LISTS = ("text", "image")
 """Parts that may be several."""
@@ -96,8 +99,8 @@ class Columns:
         self._numbers = {name for name, kind in target.fields.items() if kind == "number"}
         self._folder = folder
         parts = [name for name in PARTS if name == "id" or name in target.modalities]
-        parts = [name for name in parts if f"{name}." != _ROW]
-        self._known = parts + [_ROW + name for name in target.fields]
+        parts = [name for name in parts if name != _TABULAR]
+        self._known = parts + [_FIELD + name for name in target.fields]
         self.sources: dict[str, tuple[str, ...]] = {}
         self._take_named(named or {}, columns)
         unused = self._take_others(columns)
@@ -125,10 +128,10 @@ class Columns:
         """Take columns that are called as what they are; return those that are not used."""
         named, spoken_for, unused = set(self.sources), self.wanted, []
         # Of JSON lines, the object with the fields may be missing in some rows.
-        within = any(column.startswith(_ROW) for column in columns)
+        within = any(column.startswith(_FIELD) for column in columns)
         for column in columns:
             place = self._place(column)
-            if column in spoken_for or (within and f"{column}." == _ROW):
+            if column in spoken_for or (within and column == _TABULAR):
                 continue
             if place is None or place in named:
                 unused.append(column)
@@ -143,7 +146,7 @@ class Columns:
         """Return the part or field that is called so; a field called as a part, by ``tabular.``."""
         if name in PARTS:
             return name if name in self._known else None
-        return next((each for each in (name, _ROW + name) if each in self._known), None)
+        return next((each for each in (name, _FIELD + name) if each in self._known), None)
 
     @property
     def wanted(self) -> set[str]:
@@ -168,8 +171,8 @@ class Columns:
             cells = [cell for each in columns if (cell := _cell(row.get(each))) is not None]
             if not cells:
                 continue
-            if place.startswith(_ROW):
-                field = place.removeprefix(_ROW)
+            if place.startswith(_FIELD):
+                field = place.removeprefix(_FIELD)
                 fields[field] = self._value(cells[0]) if field in self._numbers else cells[0]
             else:
                 case[place] = _READERS[place](self, cells)
@@ -179,7 +182,7 @@ class Columns:
 
     def _value(self, cell: Any) -> Any:
         """Return text as a number where that is all it can be; elsewhere it tells something."""
-        if self._text_only and isinstance(cell, str) and _NUMBER.fullmatch(cell.strip()):
+        if self._text_only and isinstance(cell, str) and NUMBER.fullmatch(cell.strip()):
             text = cell.strip()
             return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
         return cell
@@ -238,7 +241,7 @@ def _cell(cell: Any) -> Any:
     """Return a cell in types that JSON has, as far as they are clear; None: it is missing."""
     match cell:
         case str():
-            return None if cell.strip().casefold() in _MISSING else cell
+            return None if cell.strip().casefold() in MISSING else cell
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():
@@ -255,8 +258,8 @@ def _each(cells: Sequence[Any]) -> list[Any] | None:
 
 
 def _nearest(name: str, known: Sequence[str], cutoff: float = 0.8) -> str:
-    plain = {each.removeprefix(_ROW): each for each in known}
-    found = get_close_matches(name.removeprefix(_ROW), plain, n=1, cutoff=cutoff)
+    plain = {each.removeprefix(_FIELD): each for each in known}
+    found = get_close_matches(name.removeprefix(_FIELD), plain, n=1, cutoff=cutoff)
     return plain[found[0]] if found else ""
 
 

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clients import Client, InvalidInput, questions
+from clients import Client, InvalidInput, columns, questions
 from clients.scoring import score
 from clients.tables import Column, find_writer, open_table
 from lanistr.errors import InputError
+from service.inputs import csv
 from service.score import Local, target_of
 from service.settings import DEMO_BUNDLES, Settings
 
@@ -141,15 +142,20 @@ def test_csv_parquet_and_json_lines_of_the_same_are_scored_alike(local, tmp_path
     rows[1]["timeseries"] = stay["timeseries"]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
-    columns = [Column(name, "text") for name in open_table(tmp_path / "t.jsonl").columns]
+    written = [Column(name, "text") for name in open_table(tmp_path / "t.jsonl").columns]
     flat = [[json.dumps(c) if isinstance(c, list) else c for c in row.values()] for row in rows]
-    find_writer("t.csv")(tmp_path / "t.csv", columns, flat)
+    find_writer("t.csv")(tmp_path / "t.csv", written, flat)
     scored = []
     for name in ("t.jsonl", "t.parquet", "t.csv"):
         score(local, tmp_path / name, tmp_path / f"of-{name}.csv")
         scored.append((tmp_path / f"of-{name}.csv").read_text())
     assert scored[0] == scored[1] == scored[2]
     assert scored[0].count("predicted") == 5
+
+
+def test_a_cell_of_text_means_what_it_means_to_the_service():
+    assert columns.MISSING == csv.MISSING
+    assert columns.NUMBER.pattern == csv.NUMBER.pattern
 
 
 @pytest.mark.parametrize("task", ["mortality", "rating"])
@@ -177,14 +183,34 @@ def test_a_coverage_that_is_none_is_refused():
         pass
 
 
+def test_a_bar_grows_where_it_is_wanted_and_nowhere_else(local, tmp_path, capsys):
+    (tmp_path / "t.jsonl").write_text('{"text": "a"}\n' * 3)
+    score(local, tmp_path / "t.jsonl", tmp_path / "s.csv", progress=True)
+    assert "3/3" in capsys.readouterr().err
+    score(local, tmp_path / "t.jsonl", tmp_path / "quiet.csv")
+    assert capsys.readouterr().err == ""
+
+
 # ---- again and again ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def many(tmp_path, stay):
-    rows = [{"id": str(k), "text": f"case {k} " * 30, "age": 50 + k % 40} for k in range(1500)]
-    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path / "many.jsonl"
+ROWS = 800
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A table that takes long enough to be interrupted."""
+    path = tmp_path_factory.mktemp("many") / "many.jsonl"
+    rows = [{"id": str(k), "text": f"case {k} " * 30, "age": 50 + k % 40} for k in range(ROWS)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(many, local):
+    """What becomes of it in one go."""
+    score(local, many, many.with_name("whole.csv"))
+    return many.with_name("whole.csv").read_bytes()
 
 
 def begun(output, words):
@@ -200,7 +226,7 @@ def begun(output, words):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_the_same_command_goes_on_where_it_was_stopped(many, tmp_path, local, number, code):
+def test_the_same_command_goes_on_where_it_was_stopped(many, whole, tmp_path, local, number, code):
     output = tmp_path / "scored.csv"
     words = ["service.score", "--bundle", MORTALITY, "--input", many, "--output", output]
     process, partial = begun(output, words)
@@ -211,12 +237,10 @@ def test_the_same_command_goes_on_where_it_was_stopped(many, tmp_path, local, nu
     kept = partial.read_bytes()
     partial.write_bytes(kept[:-3])  # as if the last line had not come to the disk
     before = kept[:-3].count(b"\n") - 1
-    assert 18 <= before < 1500
+    assert 18 <= before < ROWS
     found = score(local, many, output)
-    assert (found.before, found.rows) == (before, 1500)
-    whole = score(local, many, tmp_path / "whole.csv")
-    assert whole.before == 0
-    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (found.before, found.rows) == (before, ROWS)
+    assert output.read_bytes() == whole
     assert not partial.exists()
 
 
@@ -230,7 +254,7 @@ def test_one_process_at_a_time(many, tmp_path, local):
     process.communicate()
 
 
-def test_http_goes_on_where_the_engine_was_stopped(many, tmp_path, server):
+def test_http_goes_on_where_the_engine_was_stopped(many, whole, tmp_path, server):
     output = tmp_path / "scored.csv"
     words = ["service.score", "--bundle", MORTALITY, "--input", many, "--output", output]
     process, _ = begun(output, words)
@@ -238,8 +262,8 @@ def test_http_goes_on_where_the_engine_was_stopped(many, tmp_path, server):
     process.communicate()
     with Client(server.url) as client:
         found = client.score("mortality", many, output)
-    assert 18 <= found.before < 1500 == found.rows
-    assert output.read_text().count("predicted") == 1500
+    assert 18 <= found.before < ROWS == found.rows
+    assert output.read_bytes() == whole
 
 
 class Broken:
