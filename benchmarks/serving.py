@@ -244,8 +244,8 @@ def _memory(setting: Setting, name: str, server: Server) -> Row:
     files = setting.bundle.manifest.files
     return setting.labels | {
         "server": name,
+        "after": server.bytes_now(),  # first: the peak is never below it then
         "peak": server.peak_bytes(),
-        "after": server.bytes_now(),
         "graphs": sum(files[each].bytes for each in {g.file for g in build.graphs.values()}),
         "cache": _CACHE_BYTES if name == _CACHED else 0,
     }
