@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +38,30 @@ class Server:
 
 
 @contextmanager
-def running(log_file: Path, *options: str) -> Iterator[Server]:
-    """Start `python -m service`, wait until it is ready, stop it in the end."""
-    command = [sys.executable, "-W", "error", "-m", "service", "--port", "0", *options]
+def running(
+    log_file: Path,
+    *options: str,
+    command: Sequence[str] = (sys.executable, "-W", "error", "-m", "service"),
+    folder: Path = ROOT,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Start `python -m service`, wait until it is ready, stop it in the end.
+
+    Args:
+        log_file: where its log goes.
+        options: of the service.
+        command: that starts it.
+        folder: in which it is started.
+        variables: its environment; None: this process's.
+    """
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*command, "--port", "0", *options],
+            cwd=folder,
+            env=variables,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         server = Server(_await_url(process, log_file), process, log_file)
         with httpx.Client(base_url=server.url) as client:
