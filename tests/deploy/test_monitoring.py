@@ -27,6 +27,7 @@ QUERIES = {f"alert {each['alert']}": each["expr"] for each in RULES} | {
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", ())
 }
+TESTS = sorted(MONITORING.glob("*.test.yml"))
 FROM_PROMETHEUS = {"up": {"job", "instance"}}
 """What Prometheus itself adds: a series a target, and two labels to each series."""
 
@@ -99,11 +100,11 @@ def test_what_is_documented_as_a_metric_is_on_the_dashboard():
     assert [each for each in documented if each not in shown] == []
 
 
-def test_every_alert_is_tried(told):
-    tried = yaml.safe_load((MONITORING / "alerts.test.yml").read_text())["tests"]
+def test_every_alert_is_tried():
     fired = {
         each["alertname"]
-        for test in tried
+        for file in TESTS
+        for test in yaml.safe_load(file.read_text())["tests"]
         for each in test["alert_rule_test"]
         if each.get("exp_alerts")
     }
@@ -112,7 +113,7 @@ def test_every_alert_is_tried(told):
 
 @pytest.mark.parametrize(
     "words",
-    [("check", "config", "prometheus.yml"), ("test", "rules", "alerts.test.yml")],
+    [("check", "config", "prometheus.yml"), *(("test", "rules", each.name) for each in TESTS)],
     ids=" ".join,
 )
 def test_prometheus_takes_the_files_and_alerts_fire_when_they_should(words):
