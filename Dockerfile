@@ -44,16 +44,19 @@ RUN python -m venv --without-pip /opt/venv
 
 FROM packages AS cpu-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=bind,source=requirements/service.txt,target=/requirements.txt \
     python -m pip --python /opt/venv/bin/python install --require-hashes -r /requirements.txt
 
 FROM packages AS gpu-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=bind,source=requirements/gpu.txt,target=/requirements.txt \
     python -m pip --python /opt/venv/bin/python install --require-hashes -r /requirements.txt
 
 FROM packages AS training-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=bind,source=requirements/training.txt,target=/requirements.txt \
     python -m pip --python /opt/venv/bin/python install --require-hashes -r /requirements.txt
 

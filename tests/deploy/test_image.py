@@ -1,19 +1,28 @@
 """The Dockerfile: what it copies is there, and what it makes of it runs."""
 
+import ast
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.utils import canonicalize_name
 from pathspec import PathSpec
 
 from tests.servers import running
+from tests.test_architecture import GRAPH, TREES, within
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ("cpu", "gpu", "train")
+SERVICE = ("lanistr", "service")
+ELSEWHERE = ("lanistr.model", "service.cluster")
+"""What of their code no service in an image imports."""
 
 
 def test_the_dockerfile_has_no_fault_that_hadolint_knows():
@@ -37,6 +46,37 @@ def test_what_the_images_are_made_of_is_there_and_not_ignored(stages, ignored):
         files = [each for each in files if "__pycache__" not in each.parts]
         assert files, source
         assert not [each for each in files if ignored.match_file(each.relative_to(ROOT))]
+
+
+@pytest.mark.parametrize(
+    ("lock", "packages", "without"),
+    [
+        ("service", SERVICE, ("service.engine.backends.torch", *ELSEWHERE)),
+        ("gpu", SERVICE, ("service.engine.backends.onnx", "lanistr.session", *ELSEWHERE)),
+        ("training", ("lanistr", "training", "export", "clients"), ()),
+    ],
+)
+def test_what_the_code_of_an_image_imports_is_installed_in_it(lock, packages, without):
+    text = (ROOT / "requirements" / f"{lock}.txt").read_text()
+    locked = {canonicalize_name(each) for each in re.findall(r"(?m)^([\w.-]+)==", text)}
+    known = packages_distributions()
+    for name in GRAPH:
+        if any(within(name, each) for each in packages) and not any(
+            within(name, each) for each in without
+        ):
+            for other in at_once(name):
+                if other in known:
+                    offered = {canonicalize_name(each) for each in known[other]}
+                    assert offered & locked, f"{name} imports {other}"
+
+
+def at_once(name: str) -> Iterator[str]:
+    """Yield the packages of others that a module imports when it is imported itself."""
+    for node in TREES[name].body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
 
 
 @pytest.mark.parametrize("name", [".git/config", "keys.yaml", "runs/a/config.json", "data/x.arrow"])
