@@ -13,6 +13,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.servers import running
+
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
 DASHBOARD = json.loads(
     (MONITORING / "grafana" / "dashboards" / "lanistr.json").read_text(encoding="utf-8")
@@ -81,6 +83,37 @@ def test_a_query_asks_for_series_and_labels_that_there_are(told, name):
         labels |= known
     grouped = re.findall(r"(?:by|ignoring) \(([^)]*)\)", query)
     assert {each.strip() for some in grouped for each in some.split(",")} <= labels
+
+
+def counted(url: str, selector: Any) -> float:
+    """Return the sum of what a selector selects of what a service tells."""
+    series = [
+        sample
+        for family in text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+        for sample in family.samples
+        if sample.name == selector.name
+    ]
+    for matcher in selector.matchers.matchers:
+        wanted = matcher.op in (promql_parser.MatchOp.Equal, promql_parser.MatchOp.Re)
+        series = [
+            each
+            for each in series
+            if bool(re.fullmatch(matcher.value, each.labels[matcher.name])) is wanted
+        ]
+    return sum(each.value for each in series)
+
+
+def test_no_probe_sets_off_the_alert_of_failed_requests_or_dilutes_it(tmp_path):
+    failed, *_, all_ = selectors(QUERIES["alert LanistrFails"])
+    with running(tmp_path / "log.txt", "--audit", "/dev/full") as server:
+        url = server.url
+        assert httpx.post(f"{url}/predict/rating", json={"text": "good"}).status_code == 503
+        for path in ("readyz", "v2/health/ready", "v2/models/rating/ready"):
+            assert httpx.get(f"{url}/{path}").status_code == 503
+        assert counted(url, failed) == 1
+        for _ in range(5):
+            assert httpx.get(f"{url}/healthz").status_code == 200
+        assert counted(url, all_) == 2
 
 
 def test_panels_name_labels_that_their_queries_keep():
