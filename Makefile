@@ -34,7 +34,7 @@ define train_demo
 		--name demo-$(1) --formats onnx
 endef
 
-.PHONY: serve test check install format demo lock
+.PHONY: serve test check install format demo docs lock
 
 serve: $(VENV)/service.stamp  ## the service with both demo bundles
 	$(BIN)/python -m service --host $(HOST) --port $(PORT)
@@ -61,10 +61,16 @@ demo: install  ## train and export the two demo bundles again, from synthetic re
 	$(call train_demo,mortality)
 	$(call train_demo,rating)
 
+docs: install  ## the documentation as a site, in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 lock: $(UV)  ## pin the requirements again
 	$(COMPILE) --extra service --extra cpu -o requirements/service.txt
 	$(COMPILE) --extra service --extra cpu --extra client --extra training --extra export \
 		--extra otel --extra dev -c requirements/service.txt -o requirements/dev.txt
+	$(COMPILE) --extra service --extra torch -c requirements/dev.txt -o requirements/gpu.txt
+	$(COMPILE) --extra training --extra export --extra cpu -c requirements/dev.txt \
+		-o requirements/training.txt
 
 # Without ensurepip (which some distributions split off) `venv` still works when asked for no pip.
 $(UV):

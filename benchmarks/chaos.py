@@ -228,11 +228,14 @@ def _check_audit(scene: Scene, file: Path, report: Report) -> None:
         if reply.status == 200 and ask.kind != "stream":
             if found[0]["input_sha256"] != hashlib.sha256(ask.body(name)).hexdigest():
                 report.faults.append(f"{name}: another input on record")
-            versions = set(versions_in(ask.items(reply.body)))
+            items = ask.items(reply.body)
+            if set(versions_in(items)) - {found[0]["version"]}:
+                report.faults.append(f"{name}: another version on record")
+            said = {i: each.get("code", "ok") for i, each in enumerate(items)}
             cases = found[0]["cases"]
             assert isinstance(cases, list)
-            if ask.kind != "embed" and {each["version"] for each in cases} != versions:
-                report.faults.append(f"{name}: another version on record")
+            if {each["index"]: each["code"] for each in cases} != said:
+                report.faults.append(f"{name}: other cases on record")
     for name in scene.cut:
         entries.pop(name, None)
     if extra := [name for name in entries if name.startswith(scene.PREFIX)]:

@@ -14,35 +14,21 @@ from multiprocessing import get_context
 from typing import Any
 
 import httptools
-import numpy as np
+
+import clients.load
 
 
 @dataclass
-class Load:
+class Load(clients.load.Load):
     """What came of a load.
 
     Attributes:
-        seconds: from the first request to the last answer.
-        latencies: seconds of each answer.
-        statuses: of each answer, in the same order.
-        sent: which body each of them answers.
+        sent: which body each answer is to.
         answers: their bodies.
     """
 
-    seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     answers: list[bytes] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        """Good answers a second."""
-        return self.statuses.count(200) / self.seconds
-
-    def percentile(self, share: float) -> float:
-        """Return the latency, in seconds, that so many per cent of the answers keep to."""
-        return float(np.percentile(self.latencies, share))
 
 
 class _Answer:

@@ -105,6 +105,8 @@ def main() -> None:
     arguments = _parser().parse_args()
     words = ["service", "--bundles", str(arguments.bundle)]
     words += ["--cache-bytes", str(arguments.cache_bytes)]
+    # A connection that nobody uses for a while, on a busy machine, is not closed under the client.
+    words += ["--idle-seconds", "600"]
     if arguments.workers is not None:
         words += ["--workers", str(arguments.workers)]
     what = asks(Bundle.open(arguments.bundle), CASES, seed=0)

@@ -13,6 +13,7 @@ One fixed workload (`benchmarks.workload`) is sent by 1, 8 and 32 clients at a t
     ray         Ray Serve, batching
     bentoml     BentoML, batching
     lanistr     the service, its cache switched off
+    lanistr / n the same with a core a case (`--device cpu,cpu`), n cases at a time
     lanistr x n the same with a front-end process a core (`--workers`)
 
 all in one run and by turns, each alone on the machine while it is its turn. What each was told is
@@ -67,7 +68,7 @@ OTHERS: Mapping[str, tuple[str, str]] = {
 }
 """Module of each other server, and the package that it is made of."""
 
-_OURS, _SPREAD, _CACHED = "lanistr", "lanistr x n", "lanistr, cached"
+_OURS, _ABREAST, _SPREAD, _CACHED = "lanistr", "lanistr / n", "lanistr x n", "lanistr, cached"
 _CACHE_BYTES = 16 << 20
 """Bound of the cache where there is one: so little that the workload fills it."""
 
@@ -120,6 +121,7 @@ class Setting:
         ours = ("service", "--bundles", *place, "--cache-bytes")
         return others | {
             _OURS: (*ours, "0"),
+            _ABREAST: (*ours, "0", "--device", ",".join(["cpu"] * CORES)),
             _SPREAD: (*ours, "0", "--workers", str(CORES)),
             _CACHED: (*ours, str(_CACHE_BYTES)),
         }
@@ -196,7 +198,7 @@ def beside(
     _print_rates(setting, rows)
     _print_rest(setting, found)
     for row in rows:
-        if row["server"] in (_OURS, _SPREAD):
+        if row["server"] in (_OURS, _ABREAST, _SPREAD):
             refuse_wrong(row["server"], row["differs"], _CLOSE)
 
 
@@ -237,11 +239,12 @@ def again(
 
 
 def _memory(setting: Setting, name: str, server: Server) -> Row:
-    """Return the most memory that a server had, and the bytes of graphs and cache."""
+    """Return the memory that a server has, the most that it had, and bytes of graphs and cache."""
     build = setting.bundle.build("onnx", setting.precision)
     files = setting.bundle.manifest.files
     return setting.labels | {
         "server": name,
+        "after": server.bytes_now(),  # first: the peak is never below it then
         "peak": server.peak_bytes(),
         "graphs": sum(files[each].bytes for each in {g.file for g in build.graphs.values()}),
         "cache": _CACHE_BYTES if name == _CACHED else 0,
@@ -302,8 +305,10 @@ def _print_rest(setting: Setting, found: Mapping[str, Sequence[Row]]) -> None:
         [row for row in found[each] if row.items() >= setting.labels.items()]
         for each in ("memory", "neighbours")
     )
-    peaks = ", ".join(f"{row['server']} {row['peak'] / 2**20:.0f}" for row in memory)
-    print(f"peak MiB ({memory[0]['graphs'] / 2**20:.0f} of graphs): {peaks}")
+    graphs = memory[0]["graphs"] / 2**20
+    for which in ("peak", "after"):
+        held = ", ".join(f"{row['server']} {row[which] / 2**20:.0f}" for row in memory)
+        print(f"MiB, {which} ({graphs:.0f} of graphs): {held}")
     if neighbours:
         failed = ", ".join(f"{r['server']} {r['failed']} ({r['bad']})" for r in neighbours)
         print(f"of {neighbours[0]['good']} beside broken ones failed (those got): {failed}")

@@ -7,7 +7,9 @@
         print(answer.label, answer.probability, answer.modalities.missing)
 
 `AsyncClient` has the same methods, awaited. Everything that can go wrong is a `ClientError`; the
-tree stands at the top of `clients/errors.py`. Needs httpx and nothing else of this repository.
+tree stands at the top of `clients/errors.py`. `Client.score` scores a table of any length. Needs
+httpx and nothing else of this repository; pyarrow for Parquet, tqdm for a progress bar (the extra
+`score`). All of it: docs/clients.md.
 """
 
 from clients.answers import Embedding, Issue, Modalities, Model, Prediction, Readiness, TaskSummary
@@ -23,6 +25,7 @@ from clients.errors import (
     TooBusy,
     UnreadableAnswer,
 )
+from clients.scoring import Scored
 
 __all__ = [
     "AsyncClient",
@@ -38,6 +41,7 @@ __all__ = [
     "Prediction",
     "ProblemError",
     "Readiness",
+    "Scored",
     "ServerError",
     "TaskSummary",
     "TimedOut",

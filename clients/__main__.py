@@ -1,25 +1,43 @@
-"""The command line: `python -m clients predict TASK ...` and `python -m clients tasks`.
+"""The command line: `python -m clients predict`, `score`, `load` and `tasks`.
+
+`LANISTR_URL` says where the service is, `LANISTR_KEY` is the API key that it asks for.
 
 Exit codes: 0 an answer; 1 the service failed, was too busy or too slow; 2 the user's to mend.
 """
 
+import asyncio
 import io
 import json
+import logging
+import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from clients import display
-from clients.client import DEFAULT_TIMEOUT, DEFAULT_URL, Client
+from clients.client import (
+    DEFAULT_RETRY_SECONDS,
+    DEFAULT_TIMEOUT,
+    DEFAULT_URL,
+    AsyncClient,
+    Client,
+)
+from clients.columns import add_column_option, named_columns
 from clients.errors import ClientError, ConnectionFailed, InvalidInput, InvalidRequest
+from clients.load import cases_of
+from clients.load import load as send
 from clients.parts import decode, read_json, read_text
+from clients.remote import AT_ONCE, CONNECTIONS, TIMEOUT
+from clients.tables import ACCEPTED
 
 _EXAMPLES = """\
 examples:
   python -m clients tasks
   python -m clients predict mortality --text note.txt --image cxr.jpg \\
       --tabular row.json --timeseries vitals.csv --explain
+  python -m clients score mortality --input cohort.parquet --output scored.parquet
+  python -m clients load mortality --concurrency 32 --seconds 30
   echo "Five stars, fits well" | python -m clients predict rating --text - --json
 """
 
@@ -37,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal without the bars' character shows a question mark instead of failing.
         sys.stdout.reconfigure(errors="replace")
+    logging.basicConfig(format="%(message)s")  # what is worth a word before the work begins
     try:
         print(arguments.command(arguments))
     except ClientError as error:
@@ -51,7 +70,7 @@ def predict(arguments: Namespace) -> str:
     """Ask for one prediction; return what to print."""
     text = [_note(path) for path in arguments.text] or None
     row = read_json(arguments.tabular, "tabular") if arguments.tabular else None
-    with Client(arguments.url, timeout=arguments.timeout) as client:
+    with _connected(arguments) as client:
         answer = client.predict(
             arguments.task,
             id=arguments.id,
@@ -65,24 +84,92 @@ def predict(arguments: Namespace) -> str:
     return _json(answer.raw) if arguments.json else display.prediction(answer)
 
 
+def score(arguments: Namespace) -> str:
+    """Score a table; return what to print."""
+    with _connected(arguments) as client:
+        found = client.score(
+            arguments.task,
+            arguments.input,
+            arguments.output,
+            columns=named_columns(arguments.column),
+            explain=arguments.explain,
+            coverage=arguments.coverage,
+            version=arguments.version,
+            at_once=arguments.at_once,
+            connections=arguments.connections,
+            timeout=arguments.timeout,
+        )
+    if arguments.json:
+        names = ("rows", "failed", "before", "unused", "absent")
+        return _json({name: getattr(found, name) for name in names})
+    return display.scored(arguments.output, found)
+
+
+def load(arguments: Namespace) -> str:
+    """Send a load; return what to print."""
+    with _connected(arguments) as client:
+        cases = cases_of(client, arguments.task, arguments.input, named_columns(arguments.column))
+    sent = asyncio.run(
+        send(
+            lambda: AsyncClient(**_connection(arguments) | {"retry_seconds": 0}),
+            arguments.task,
+            cases,
+            concurrency=arguments.concurrency,
+            seconds=arguments.seconds,
+        )
+    )
+    if arguments.json:
+        shares = {f"p{share}_ms": 1e3 * sent.percentile(share) for share in (50, 90, 99, 100)}
+        counts = {"requests": len(sent.statuses), "failures": sent.failures}
+        return _json({"rate": sent.rate, "seconds": sent.seconds, **counts, **shares})
+    return display.load(sent, arguments.concurrency)
+
+
 def tasks(arguments: Namespace) -> str:
     """Ask which tasks there are; return what to print."""
-    with Client(arguments.url, timeout=arguments.timeout) as client:
+    with _connected(arguments) as client:
         summaries = client.tasks()
     if arguments.json:
         return _json({"tasks": [each.raw for each in summaries]})
     return display.tasks(summaries)
 
 
+def _connected(arguments: Namespace) -> Client:
+    return Client(**_connection(arguments))
+
+
+def _connection(arguments: Namespace) -> dict[str, Any]:
+    key = os.environ.get("LANISTR_KEY")
+    return {
+        "url": arguments.url,
+        "timeout": arguments.timeout,
+        "retry_seconds": arguments.retry_seconds,
+        "headers": {"Authorization": f"Bearer {key}"} if key else None,
+    }
+
+
 def _parser() -> ArgumentParser:
     connection = _Parser(add_help=False)
-    connection.add_argument("--url", default=DEFAULT_URL, help="the service (%(default)s)")
+    table = _Parser(add_help=False)
+    add_column_option(table)
+    connection.add_argument(
+        "--url",
+        default=os.environ.get("LANISTR_URL", DEFAULT_URL),
+        help="the service (%(default)s; LANISTR_URL)",
+    )
     connection.add_argument(
         "--timeout",
         type=float,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
         help="longest wait for the answer (%(default)g)",
+    )
+    connection.add_argument(
+        "--retry-seconds",
+        type=float,
+        default=DEFAULT_RETRY_SECONDS,
+        metavar="SECONDS",
+        help="how long a service that is too busy is asked again; 0: not at all (%(default)g)",
     )
     connection.add_argument("--json", action="store_true", help="print the answer as JSON")
 
@@ -95,9 +182,18 @@ def _parser() -> ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    asked = _Parser(add_help=False)
+    asked.add_argument("--explain", action="store_true", help="say what each part contributed")
+    asked.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="share of cases for which the answer's set is to hold the truth, such as 0.9",
+    )
+
     about = "predict one case; every part may be missing, one must be there"
     one = commands.add_parser(
-        "predict", parents=[connection], help=about, description=about, **layout
+        "predict", parents=[connection, asked], help=about, description=about, **layout
     )
     one.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
     one.add_argument("--id", help="your own name for the case; comes back in the answer")
@@ -117,14 +213,45 @@ def _parser() -> ArgumentParser:
         metavar="FILE",
         help="measurements: a .csv with a column `hours`, or a .json list of rows",
     )
-    one.add_argument("--explain", action="store_true", help="say what each part contributed")
-    one.add_argument(
-        "--coverage",
-        type=float,
-        metavar="SHARE",
-        help="share of cases for which the answer's set is to hold the truth, such as 0.9",
-    )
     one.set_defaults(command=predict)
+
+    about = "score a table of any length; interrupted, the same command goes on"
+    many = commands.add_parser(
+        "score", parents=[connection, table, asked], help=about, description=about, **layout
+    )
+    many.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
+    many.add_argument("--input", required=True, metavar="FILE", help=ACCEPTED)
+    many.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
+    many.add_argument("--version", help="of the model (the newest when it begins)")
+    many.add_argument(
+        "--at-once", type=int, default=AT_ONCE, metavar="CASES", help="a request (%(default)s)"
+    )
+    many.add_argument(
+        "--connections",
+        type=int,
+        default=CONNECTIONS,
+        metavar="REQUESTS",
+        help="on their way at a time (%(default)s)",
+    )
+    many.set_defaults(command=score, timeout=TIMEOUT)
+
+    about = "send requests for a while and say how many are answered, and when"
+    several = commands.add_parser(
+        "load", parents=[connection, table], help=about, description=about, **layout
+    )
+    several.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
+    several.add_argument(
+        "--input", metavar="FILE", help=f"cases, {ACCEPTED} (the task's own examples)"
+    )
+    several.add_argument(
+        "--concurrency",
+        type=int,
+        default=8,
+        metavar="CLIENTS",
+        help="that each send the next request when the last is answered (%(default)s)",
+    )
+    several.add_argument("--seconds", type=float, default=10.0, help="for how long (%(default)g)")
+    several.set_defaults(command=load)
 
     about = "list the tasks that the service can predict"
     listing = commands.add_parser(

@@ -1,30 +1,37 @@
 """The two clients: `Client` waits, `AsyncClient` is awaited. Everything else they share.
 
-Neither repeats a request: what to do about a `TooBusy` or a `TimedOut` is the caller's to say.
+Their methods are the functions of `clients.questions`, put to the service.
 """
 
 import asyncio
+import inspect
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from itertools import islice
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import update_wrapper
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
-from clients import request as requests
-from clients.answers import Embedding, Prediction, Readiness, TaskSummary
-from clients.document import Document
-from clients.errors import InvalidInput, ProblemError
-from clients.exchange import naming_failures, read, read_batch
-from clients.parts import Image, Tabular, Text, Timeseries
-from clients.request import Request
+from clients import questions
+from clients.columns import Named
+from clients.errors import InvalidInput
+from clients.exchange import naming_failures, read, retry_after
+from clients.parts import FilePath
+from clients.patience import Patience
+from clients.questions import Question
+from clients.remote import AT_ONCE, CONNECTIONS, Remote
+from clients.remote import TIMEOUT as SCORE_TIMEOUT
+from clients.scoring import Scored, score
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_CONNECT_TIMEOUT = 5.0
+DEFAULT_RETRY_SECONDS = 30.0
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _Base:
@@ -36,11 +43,19 @@ class _Base:
         *,
         timeout: float = DEFAULT_TIMEOUT,
         connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        retry_seconds: float = DEFAULT_RETRY_SECONDS,
+        connections: int = 100,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.url = _service_url(url)
         self._connect_timeout = _positive(connect_timeout, "connect_timeout")
-        self._open(base_url=self.url, timeout=self._timeout(timeout), headers=headers)
+        if not 0 <= retry_seconds < math.inf:
+            raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
+        self.retry_seconds = retry_seconds
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._open(
+            base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers
+        )
 
     def _open(self, **options: Any) -> None:
         raise NotImplementedError
@@ -48,11 +63,84 @@ class _Base:
     def _timeout(self, seconds: float) -> httpx.Timeout:
         return httpx.Timeout(_positive(seconds, "timeout"), connect=self._connect_timeout)
 
-    def _arguments(self, request: Request, patience: float | None) -> dict[str, Any]:
-        arguments = request.arguments()
-        if patience is not None:
-            arguments["timeout"] = self._timeout(patience)
+    def _arguments(self, question: Question[Any]) -> dict[str, Any]:
+        arguments = question.request.arguments()
+        if question.timeout is not None:
+            arguments["timeout"] = self._timeout(question.timeout)
         return arguments
+
+    def _patience(self, question: Question[Any]) -> Callable[[httpx.Response], float | None]:
+        """Return what tells of an answer how long to wait for another; None: it is the answer."""
+        patience = Patience(self.retry_seconds)
+
+        def pause(response: httpx.Response) -> float | None:
+            if response.status_code not in (429, 503) or response.status_code in question.also:
+                return None
+            return patience.pause(retry_after(response))
+
+        return pause
+
+
+# ---- from a question to a method ----------------------------------------------------------------
+
+
+def _told(method: Callable[..., Any], ask: Callable[..., Any], answer: Any) -> None:
+    """Give a method the help of a question: its arguments and words, and what is answered."""
+    update_wrapper(method, ask)
+    asked = inspect.signature(ask)
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    method.__signature__ = asked.replace(  # type: ignore[attr-defined]
+        parameters=[itself, *asked.parameters.values()], return_annotation=answer
+    )
+
+
+def _answer_of(ask: Callable[..., Any]) -> Any:
+    return inspect.signature(ask).return_annotation.__args__[0]
+
+
+def _waited(ask: Callable[P, Question[T]]) -> Callable[Concatenate["Client", P], T]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.ask(ask(*args, **kwargs))
+
+    _told(method, ask, _answer_of(ask))
+    return method
+
+
+def _awaited(
+    ask: Callable[P, Question[T]],
+) -> Callable[Concatenate["AsyncClient", P], Coroutine[Any, Any, T]]:
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        # In a thread: pictures are read from disk, and a slow disk must not hold up the event loop.
+        return await self.ask(await asyncio.to_thread(ask, *args, **kwargs))
+
+    _told(method, ask, _answer_of(ask))
+    return method
+
+
+def _each_waited(
+    ask: Callable[P, Iterator[Callable[[], Question[Sequence[T]]]]],
+) -> Callable[Concatenate["Client", P], Iterator[T]]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        for make in ask(*args, **kwargs):
+            yield from self.ask(make())
+
+    _told(method, ask, Iterator)
+    return method
+
+
+def _each_awaited(
+    ask: Callable[P, Iterator[Callable[[], Question[Sequence[T]]]]],
+) -> Callable[Concatenate["AsyncClient", P], AsyncIterator[T]]:
+    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        for make in ask(*args, **kwargs):
+            for each in await self.ask(await asyncio.to_thread(make)):
+                yield each
+
+    _told(method, ask, AsyncIterator)
+    return method
+
+
+# ---- the clients --------------------------------------------------------------------------------
 
 
 class Client(_Base):
@@ -62,6 +150,9 @@ class Client(_Base):
         url: where the service is, with its path prefix if it has one.
         timeout: longest silence of the service, in seconds, before a request is given up.
         connect_timeout: longest wait for a connection, in seconds.
+        retry_seconds: how long, over all pauses, a request that gets 429 or 503 is repeated, no
+            sooner than the service asks; 0: it is not. No other request ever is.
+        connections: how many there are at most; a request that has none waits for one.
         headers: sent with every request, such as the one that carries an API key.
 
     Raises:
@@ -71,119 +162,75 @@ class Client(_Base):
     def _open(self, **options: Any) -> None:
         self._http = httpx.Client(**options)
 
-    def predict(
+    def ask(self, question: Question[T]) -> T:
+        """Put a question to the service. Raises `ClientError`."""
+        arguments, pause_after = self._arguments(question), self._patience(question)
+        while True:
+            with naming_failures(self.url, question.request):
+                response = self._http.request(**arguments)
+            if (pause := pause_after(response)) is None:
+                return read(response, question.shape, also=question.also)
+            time.sleep(pause)
+
+    predict = _waited(questions.predict)
+    predict_many = _each_waited(questions.predict_many)
+    predict_list = _waited(questions.predict_list)
+    embed = _waited(questions.embed)
+    tasks = _waited(questions.tasks)
+    task = _waited(questions.task)
+    health = _waited(questions.health)
+    ready = _waited(questions.ready)
+
+    def score(
         self,
         task: str,
+        input: FilePath,
+        output: FilePath,
         *,
-        id: str | None = None,
-        text: Text | None = None,
-        image: Image | None = None,
-        tabular: Tabular | None = None,
-        timeseries: Timeseries | None = None,
+        columns: Named | None = None,
         explain: bool = False,
         coverage: float | None = None,
-        timeout: float | None = None,
-    ) -> Prediction:
-        """Return the prediction for one case. A part given as None is missing and is not sent.
+        version: str | None = None,
+        at_once: int = AT_ONCE,
+        connections: int = CONNECTIONS,
+        timeout: float = SCORE_TIMEOUT,
+        progress: bool | None = None,
+    ) -> Scored:
+        """Score a table of cases of any length: a row of predictions a row, in order.
 
-        Args:
-            task: name of the task, as `tasks` lists it.
-            id: the caller's own name for the case; comes back in the answer.
-            text: a note, or a list of notes, oldest first.
-            image: a path to a picture or its bytes, or a list of them.
-            tabular: values by field name; a value that is None is missing.
-            timeseries: rows, each with ``hours`` since the start of the case and the values
-                measured then (a number, a string, or a mapping of ``value`` and ``unit``), or a
-                path to a .csv or .json file of such rows.
-            explain: whether to ask for each part's contribution.
-            coverage: the share of cases, between 0 and 1, for which the answer's prediction set
-                is to hold the truth; None leaves it to the service.
-            timeout: seconds, in place of the client's own.
-
-        Raises:
-            ClientError: see the tree in `clients.errors`.
-        """
-        return self._ask(
-            requests.predict(
-                task,
-                id=id,
-                text=text,
-                image=image,
-                tabular=tabular,
-                timeseries=timeseries,
-                explain=explain,
-                coverage=coverage,
-            ),
-            Prediction.read,
-            timeout,
-        )
-
-    def predict_many(
-        self,
-        task: str,
-        cases: Iterable[Mapping[str, Any]],
-        *,
-        explain: bool = False,
-        coverage: float | None = None,
-        at_once: int = 32,
-        timeout: float | None = None,
-    ) -> Iterator[Prediction | ProblemError]:
-        """Yield for each case its prediction, or the problem with it; in order, as they come.
+        What cannot be predicted has an ``error`` in its row. When it is interrupted, the same call
+        goes on where it was; when it is complete, the same call does nothing.
 
         Args:
             task: name of the task.
-            cases: each a mapping with some of the parts that `predict` takes, under these names,
-                and ``id``; a series must be rows, not a file of CSV. They are taken as they are
-                needed, so that a generator of any length will do.
-            explain: as `predict` has it.
-            coverage: likewise.
-            at_once: how many cases go into one request.
-            timeout: seconds a request, in place of the client's own.
+            input: .csv, .jsonl or .parquet, with columns ``id``, ``text``, ``image`` (paths, from
+                the table's folder, or bytes), ``timeseries`` (a list of rows, or JSON of one), and
+                a column a field of the table row.
+            output: the table to be, of any of these formats.
+            columns: column by part (``text``) or field (``tabular.age``), where they have other
+                names; of notes and pictures several.
+            explain: whether to ask for each part's contribution.
+            coverage: as `predict` has it.
+            version: of the model; None: the newest that there is when it begins.
+            at_once: cases of a request at most.
+            connections: requests on their way at a time.
+            timeout: seconds a request.
+            progress: whether a bar is shown; None: on a terminal.
 
         Raises:
-            ClientError: what is wrong with a whole request, see the tree in `clients.errors`.
+            ClientError: what is no one row's fault. The rows before it are kept.
         """
-        options: dict[str, Any] = {"explain": explain, "coverage": coverage}
-        for first, some in _portions(cases, at_once):
-            request = requests.batch(task, some, first=first, **options)
-            yield from self._ask(request, read_batch, timeout)
-
-    def embed(
-        self,
-        task: str,
-        *,
-        id: str | None = None,
-        text: Text | None = None,
-        image: Image | None = None,
-        tabular: Tabular | None = None,
-        timeseries: Timeseries | None = None,
-        timeout: float | None = None,
-    ) -> Embedding:
-        """Return one case as a point; the arguments are those of `predict`.
-
-        Raises:
-            ClientError: see the tree in `clients.errors`.
-        """
-        request = requests.embed(
-            task, id=id, text=text, image=image, tabular=tabular, timeseries=timeseries
+        remote = Remote(
+            self,
+            task,
+            version=version,
+            explain=explain,
+            coverage=coverage,
+            at_once=at_once,
+            connections=connections,
+            timeout=timeout,
         )
-        return self._ask(request, Embedding.read, timeout)
-
-    def tasks(self) -> tuple[TaskSummary, ...]:
-        """Return the tasks that the service can predict. Raises `ClientError`."""
-        return self._ask(requests.tasks(), TaskSummary.read_all)
-
-    def task(self, name: str) -> dict[str, Any]:
-        """Return a task's fields, units, ranges and model card. Raises `ClientError`."""
-        return self._ask(requests.task(name), _detail)
-
-    def health(self) -> str:
-        """Return ``ok`` from a service that lives. Raises `ClientError` from one that does not."""
-        return self._ask(requests.health(), _status)
-
-    def ready(self) -> Readiness:
-        """Return whether the models are loaded. Raises `ClientError` if there is no telling."""
-        return self._ask(requests.ready(), Readiness.read, also=(503,))
+        return score(remote, input, output, columns=columns, progress=progress)
 
     def close(self) -> None:
         """Close the connections."""
@@ -200,17 +247,6 @@ class Client(_Base):
     ) -> None:
         self.close()
 
-    def _ask(
-        self,
-        request: Request,
-        shape: Callable[[Document], T],
-        patience: float | None = None,
-        also: tuple[int, ...] = (),
-    ) -> T:
-        with naming_failures(self.url, request):
-            response = self._http.request(**self._arguments(request, patience))
-        return read(response, shape, also=also)
-
 
 class AsyncClient(_Base):
     """The same to be awaited: the arguments, methods and errors of `Client`."""
@@ -218,89 +254,24 @@ class AsyncClient(_Base):
     def _open(self, **options: Any) -> None:
         self._http = httpx.AsyncClient(**options)
 
-    async def predict(
-        self,
-        task: str,
-        *,
-        id: str | None = None,
-        text: Text | None = None,
-        image: Image | None = None,
-        tabular: Tabular | None = None,
-        timeseries: Timeseries | None = None,
-        explain: bool = False,
-        coverage: float | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - of the connection; cancelling works too
-    ) -> Prediction:
-        """Return the prediction for one case, as `Client.predict` does."""
-        # In a thread: pictures are read from disk, and a slow disk must not hold up the event loop.
-        request = await asyncio.to_thread(
-            requests.predict,
-            task,
-            id=id,
-            text=text,
-            image=image,
-            tabular=tabular,
-            timeseries=timeseries,
-            explain=explain,
-            coverage=coverage,
-        )
-        return await self._ask(request, Prediction.read, timeout)
+    async def ask(self, question: Question[T]) -> T:
+        """Put a question to the service. Raises `ClientError`."""
+        arguments, pause_after = self._arguments(question), self._patience(question)
+        while True:
+            with naming_failures(self.url, question.request):
+                response = await self._http.request(**arguments)
+            if (pause := pause_after(response)) is None:
+                return read(response, question.shape, also=question.also)
+            await asyncio.sleep(pause)
 
-    async def predict_many(
-        self,
-        task: str,
-        cases: Iterable[Mapping[str, Any]],
-        *,
-        explain: bool = False,
-        coverage: float | None = None,
-        at_once: int = 32,
-        timeout: float | None = None,  # noqa: ASYNC109 - as above
-    ) -> AsyncIterator[Prediction | ProblemError]:
-        """Yield for each case its prediction or its problem, as `Client.predict_many` does."""
-        options: dict[str, Any] = {"explain": explain, "coverage": coverage}
-        for first, some in _portions(cases, at_once):
-            request = await asyncio.to_thread(requests.batch, task, some, first=first, **options)
-            for each in await self._ask(request, read_batch, timeout):
-                yield each
-
-    async def embed(
-        self,
-        task: str,
-        *,
-        id: str | None = None,
-        text: Text | None = None,
-        image: Image | None = None,
-        tabular: Tabular | None = None,
-        timeseries: Timeseries | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - as above
-    ) -> Embedding:
-        """Return one case as a point, as `Client.embed` does."""
-        request = await asyncio.to_thread(
-            requests.embed,
-            task,
-            id=id,
-            text=text,
-            image=image,
-            tabular=tabular,
-            timeseries=timeseries,
-        )
-        return await self._ask(request, Embedding.read, timeout)
-
-    async def tasks(self) -> tuple[TaskSummary, ...]:
-        """Return the tasks that the service can predict. Raises `ClientError`."""
-        return await self._ask(requests.tasks(), TaskSummary.read_all)
-
-    async def task(self, name: str) -> dict[str, Any]:
-        """Return a task's fields, units, ranges and model card. Raises `ClientError`."""
-        return await self._ask(requests.task(name), _detail)
-
-    async def health(self) -> str:
-        """Return ``ok`` from a service that lives. Raises `ClientError` from one that does not."""
-        return await self._ask(requests.health(), _status)
-
-    async def ready(self) -> Readiness:
-        """Return whether the models are loaded. Raises `ClientError` if there is no telling."""
-        return await self._ask(requests.ready(), Readiness.read, also=(503,))
+    predict = _awaited(questions.predict)
+    predict_many = _each_awaited(questions.predict_many)
+    predict_list = _awaited(questions.predict_list)
+    embed = _awaited(questions.embed)
+    tasks = _awaited(questions.tasks)
+    task = _awaited(questions.task)
+    health = _awaited(questions.health)
+    ready = _awaited(questions.ready)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -317,29 +288,6 @@ class AsyncClient(_Base):
     ) -> None:
         await self.aclose()
 
-    async def _ask(
-        self,
-        request: Request,
-        shape: Callable[[Document], T],
-        patience: float | None = None,
-        also: tuple[int, ...] = (),
-    ) -> T:
-        with naming_failures(self.url, request):
-            response = await self._http.request(**self._arguments(request, patience))
-        return read(response, shape, also=also)
-
-
-def _portions(
-    cases: Iterable[Mapping[str, Any]], size: int
-) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
-    """Yield the cases some at a time, each time with the number of the first."""
-    if size < 1:
-        raise InvalidInput("at_once", f"is {size}", accepted="a number of cases, 1 or more")
-    waiting, first = iter(cases), 0
-    while some := list(islice(waiting, size)):
-        yield first, some
-        first += len(some)
-
 
 def _service_url(url: str) -> str:
     try:
@@ -355,11 +303,3 @@ def _positive(seconds: float, field: str) -> float:
     if not 0 < seconds < math.inf:
         raise InvalidInput(field, f"is {seconds}", accepted="seconds, more than 0")
     return seconds
-
-
-def _detail(document: Document) -> dict[str, Any]:
-    return document.raw
-
-
-def _status(document: Document) -> str:
-    return document.text("status")

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from clients.answers import Issue, Prediction, TaskSummary
+from clients.load import Sent
+from clients.scoring import Scored
 
 _BAR = 30  # characters of a probability of 1
 
@@ -19,6 +21,31 @@ def tasks(summaries: Sequence[TaskSummary]) -> str:
     width = max(len(each.name) for each in summaries)
     return "\n".join(
         f"{each.name:{width}}  {each.title} ({', '.join(each.modalities)})" for each in summaries
+    )
+
+
+def scored(output: str, found: Scored) -> str:
+    """Return a line about a table that was scored."""
+    before = f", {found.before:,} of them before" if found.before else ""
+    model = found.target.model
+    return (
+        f"{output}: {found.rows:,} rows{before}, {found.failed:,} with an error; "
+        f"{found.target.task} by {model.name} {model.version}, {found.target.precision}"
+    )
+
+
+def load(sent: Sent, concurrency: int) -> str:
+    """Return what came of a load in a few lines."""
+    shares = ", ".join(
+        f"p{share:g} {1e3 * sent.percentile(share):.1f} ms" for share in (50, 90, 99, 100)
+    )
+    failures = [f"  {kind}: {count:,}" for kind, count in sent.failures.most_common()]
+    return "\n".join(
+        [
+            f"{sent.rate:.1f} answers a second to {concurrency} at a time, in {sent.seconds:.1f} s",
+            f"{len(sent.statuses):,} requests: {shares}",
+            *failures,
+        ]
     )
 
 

@@ -38,6 +38,10 @@ class InvalidInput(ClientError):
         self.accepted = accepted
         super().__init__(f"{field}: {message}" + (f"; accepted: {accepted}" if accepted else ""))
 
+    def within(self, place: str) -> "InvalidInput":
+        """Return the same of a value that stands in something larger."""
+        return InvalidInput(f"{place}.{self.field}", self.message, accepted=self.accepted)
+
 
 class ConnectionFailed(ClientError):
     """No connection, or one that broke off before the answer was complete.
@@ -110,18 +114,19 @@ class ProblemError(ClientError):
         self.issues = issues
         self.retry_after = retry_after
         self.raw = raw or {}
-        super().__init__(self._line())
+        request = f", request {self.request_id}" if self.request_id else ""
+        later = "" if retry_after is None else f"; try again in {retry_after:g} s"
+        super().__init__(f"{self.reason}{later} ({self.status} {self.code}{request})")
 
-    def _line(self) -> str:
+    @property
+    def reason(self) -> str:
+        """What went wrong, in one line that is the same whenever it does."""
         line = f"{self.field}: {self.detail}" if self.field else self.detail
         if self.seen is not None:
             line += f"; seen {self.seen!r}"
         if self.accepted:
             line += f"; accepted: {self.accepted}"
-        if self.retry_after is not None:
-            line += f"; try again in {self.retry_after:g} s"
-        request = f", request {self.request_id}" if self.request_id else ""
-        return f"{line} ({self.status} {self.code}{request})"
+        return line
 
 
 class InvalidRequest(ProblemError):

@@ -89,10 +89,11 @@ def read_batch(document: Document) -> tuple[Prediction | ProblemError, ...]:
 
     To be handed to `read`.
     """
-    return tuple(map(_item, document.documents("items")))
+    return tuple(map(read_item, document.documents("items")))
 
 
-def _item(item: Document) -> Prediction | ProblemError:
+def read_item(item: Document) -> Prediction | ProblemError:
+    """Read what became of one case of a list. Raises `MalformedError`."""
     if item.has("answer"):
         return Prediction.read(item.document("answer"))
     found = item.document("problem")
@@ -100,7 +101,7 @@ def _item(item: Document) -> Prediction | ProblemError:
 
 
 def _problem(response: httpx.Response, document: Document) -> ProblemError:
-    return problem(document, response.status_code, _request_id(response), _retry_after(response))
+    return problem(document, response.status_code, _request_id(response), retry_after(response))
 
 
 def problem(
@@ -136,7 +137,7 @@ def _words(document: Document, name: str) -> str:
     return document.text(name) if document.has(name) else ""
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def retry_after(response: httpx.Response) -> float | None:
     """Return the seconds to wait, None if the service named none that can be read.
 
     Source: RFC 9110, section 10.2.3: the header holds seconds or a date.

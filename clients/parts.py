@@ -128,12 +128,32 @@ def jsonable(value: Any, field: str) -> Any:
             return _finite(float(value), field)
         case Mapping():
             return {
-                string(name, f"{field}, name {name!r}"): jsonable(each, f"{field}.{name}")
+                _name(name, field): each if _is_plain(each) else jsonable(each, f"{field}.{name}")
                 for name, each in value.items()
             }
         case list() | tuple():
-            return [jsonable(each, f"{field}[{i}]") for i, each in enumerate(value)]
+            return [
+                each if _is_plain(each) else jsonable(each, f"{field}[{i}]")
+                for i, each in enumerate(value)
+            ]
     raise InvalidInput(field, _is_a(value), accepted="a number, a string, true, false or None")
+
+
+def _name(name: object, field: str) -> str:
+    if isinstance(name, str) and name.isascii():
+        return name
+    return string(name, f"{field}, name {name!r}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value goes as it is. Most do, and spare the path that a message would need."""
+    kind = type(value)
+    return (
+        (kind is float and math.isfinite(value))
+        or kind is int
+        or value is None
+        or (kind is str and value.isascii())
+    )
 
 
 def read_json(path: FilePath, field: str) -> Any:

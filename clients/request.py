@@ -1,4 +1,4 @@
-"""What is asked of the service, ready to be sent by either client.
+"""A request to the service, ready to be sent, and how a case is put into it.
 
 A case goes as JSON, unless it brings files (pictures, a CSV): then as a multipart form, which
 carries them as they are instead of a third larger in base64.
@@ -19,13 +19,15 @@ from clients.parts import (
     Text,
     Timeseries,
     Upload,
-    jsonable,
     notes,
     pictures,
     row,
     series,
     string,
 )
+
+File = tuple[str, Upload]
+"""A part's name, and what it brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     fields: Mapping[str, Any] | None = None
-    files: tuple[tuple[str, Upload], ...] = ()
+    files: tuple[File, ...] = ()
     id: str = field(default_factory=lambda: uuid4().hex)
 
     def arguments(self) -> dict[str, Any]:
@@ -63,85 +65,42 @@ class Request:
         }
 
 
-def predict(
-    task: str,
-    *,
-    id: str | None,
-    text: Text | None,
-    image: Image | None,
-    tabular: Tabular | None,
-    timeseries: Timeseries | None,
-    explain: bool,
-    coverage: float | None,
-) -> Request:
-    """Return the request for one prediction. Reads files; raises `InvalidInput`."""
-    values, files = _case(id=id, text=text, image=image, tabular=tabular, timeseries=timeseries)
-    return _one(f"/predict/{_segment(task)}", _query(explain, coverage), values, files)
+PARTS = ("id", "text", "image", "tabular", "timeseries")
+"""Names in a case, in the order in which they are sent."""
 
 
-def embed(
-    task: str,
-    *,
-    id: str | None,
-    text: Text | None,
-    image: Image | None,
-    tabular: Tabular | None,
-    timeseries: Timeseries | None,
-) -> Request:
-    """Return the request for one embedding. Reads files; raises `InvalidInput`."""
-    values, files = _case(id=id, text=text, image=image, tabular=tabular, timeseries=timeseries)
-    return _one(f"/embed/{_segment(task)}", {}, values, files)
-
-
-def batch(
-    task: str,
-    cases: Sequence[Mapping[str, Any]],
-    *,
-    first: int,
-    explain: bool,
-    coverage: float | None,
-) -> Request:
-    """Return the request for the predictions of a list of cases, the first of which has a number.
+def record(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a case as plain JSON values, pictures in base64: as a list of cases carries it.
 
     Raises:
-        InvalidInput: of the first case that cannot be sent, with its number.
+        InvalidInput: of the first value that cannot be sent.
     """
-    path = f"/predict/{_segment(task)}/batch"
-    records = []
-    for i, case in enumerate(cases, first):
-        try:
-            records.append(_record(case))
-        except InvalidInput as error:
-            field = f"cases[{i}].{error.field}"
-            raise InvalidInput(field, error.message, accepted=error.accepted) from None
-    return Request("POST", path, _query(explain, coverage), content=_json(records))
-
-
-_PARTS = ("id", "text", "image", "tabular", "timeseries")
-
-
-def _record(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a case as plain JSON values, pictures in base64."""
     for name in case:
-        if name not in _PARTS:
-            raise InvalidInput(str(name), "is no part of a case", accepted=", ".join(_PARTS))
-    record, files = _case(**{name: case.get(name) for name in _PARTS})
+        if name not in PARTS:
+            raise InvalidInput(str(name), "is no part of a case", accepted=", ".join(PARTS))
+    values, files = parts(**{name: case.get(name) for name in PARTS})
     for name, file in files:
-        if not file.media_type.startswith("image/"):
+        if file.media_type == "text/csv":
             raise InvalidInput(name, "is a file, which a list cannot carry", accepted="its rows")
-        record.setdefault(name, []).append(base64.b64encode(file.content).decode())
-    return record
+        if not file.media_type.startswith("image/"):
+            raise InvalidInput(name, "is no picture", accepted="JPEG, PNG, WebP, TIFF or BMP")
+        values.setdefault(name, []).append(base64.b64encode(file.content).decode())
+    return values
 
 
-def _case(
+def parts(
     *,
     id: str | None,
     text: Text | None,
     image: Image | None,
     tabular: Tabular | None,
     timeseries: Timeseries | None,
-) -> tuple[dict[str, Any], list[tuple[str, Upload]]]:
-    """Return the parts of a case: plain JSON values, and files."""
+) -> tuple[dict[str, Any], list[File]]:
+    """Return what a case brings: plain JSON values, and files. Reads these.
+
+    Raises:
+        InvalidInput: of the first value that cannot be sent.
+    """
     values: dict[str, Any] = {}
     if id is not None:
         values["id"] = string(id, "id")
@@ -150,7 +109,7 @@ def _case(
     if tabular is not None:
         values["tabular"] = row(tabular)
 
-    files: list[tuple[str, Upload]] = []
+    files: list[File] = []
     if image is not None:
         files += [("image", each) for each in pictures(image)]
     if timeseries is not None:
@@ -162,50 +121,24 @@ def _case(
     return values, files
 
 
-def _query(explain: bool, coverage: float | None) -> dict[str, str]:
-    query = {}
-    if explain:
-        query["explain"] = "true"
-    if coverage is not None:
-        query["coverage"] = str(jsonable(coverage, "coverage"))
-    return query
-
-
-def _one(
-    path: str, query: dict[str, str], values: dict[str, Any], files: list[tuple[str, Upload]]
+def of_case(
+    path: str, query: Mapping[str, str], values: dict[str, Any], files: Sequence[File]
 ) -> Request:
+    """Return the request that carries one case, as `parts` gives it."""
     if not files:
-        return Request("POST", path, query, content=_json(values))
+        return Request("POST", path, query, content=to_json(values))
     fields: dict[str, Any] = {name: values.pop(name) for name in ("id", "text") if name in values}
-    files += [(name, Upload(_json(each), "application/json")) for name, each in values.items()]
-    return Request("POST", path, query, fields=fields, files=tuple(files))
+    rest = [(name, Upload(to_json(each), "application/json")) for name, each in values.items()]
+    return Request("POST", path, query, fields=fields, files=(*files, *rest))
 
 
-def tasks() -> Request:
-    """Return the request for the list of tasks."""
-    return Request("GET", "/tasks")
-
-
-def task(name: str) -> Request:
-    """Return the request for what a task's fields mean. Raises `InvalidInput`."""
-    return Request("GET", f"/tasks/{_segment(name)}")
-
-
-def health() -> Request:
-    """Return the request for whether the process lives."""
-    return Request("GET", "/healthz")
-
-
-def ready() -> Request:
-    """Return the request for whether the models are loaded."""
-    return Request("GET", "/readyz")
-
-
-def _segment(name: str) -> str:
+def segment(name: str, field: str = "task") -> str:
+    """Return a name as one segment of a path. Raises `InvalidInput`."""
     if not name:
-        raise InvalidInput("task", "is empty", accepted="the name of a task")
-    return quote(string(name, "task"), safe="")
+        raise InvalidInput(field, "is empty", accepted="the name of a task")
+    return quote(string(name, field), safe="")
 
 
-def _json(value: Any) -> bytes:
+def to_json(value: Any) -> bytes:
+    """Return plain values as JSON."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

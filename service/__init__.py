@@ -7,5 +7,5 @@ checks and preprocesses it in a pool of threads; `engine.scheduler` queues it; `
 whatever waits together; the answer says what was used, what was missing, and what was mended. With
 `--workers`, front ends do all before the queue, and `engine.process` the rest for all of them.
 
-Imports no torch: graphs run on onnxruntime.
+Imports no torch but where `--backend torch` asks for it: graphs run on onnxruntime.
 """

@@ -1,8 +1,9 @@
 """The audit log: who asked which model what, and what it said; one JSON object a line.
 
     {"time": "2026-11-26T04:17:04.123+00:00", "request": "r-1", "key": "ward-7",
-     "task": "mortality", "status": 200, "code": "ok", "input_sha256": "9f86d0...",
-     "cases": [{"version": "8928cf984a32", "used": ["text"], "output": {"label": "died", ...},
+     "task": "mortality", "version": "8928cf984a32", "status": 200, "code": "ok",
+     "input_sha256": "9f86d0...",
+     "cases": [{"index": 0, "code": "ok", "used": ["text"], "output": {"label": "died", ...},
                 "issues": [{"code": "out_of_range", "field": "timeseries[3].heart_rate",
                             "action": "dropped"}]}]}
 
@@ -20,10 +21,12 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Literal
 
 import orjson
@@ -41,7 +44,13 @@ _ROOM = 65_536
 """Bytes that must be free before it is: this line would often fit where no other does."""
 
 _PATIENCE_SECONDS = 5.0
-"""How long an answer waits for its line: a disk may hang."""
+"""How long an answer waits for its line: a disk may hang, or another program lock the file."""
+
+_LONGEST_PAUSE = 0.02
+"""Seconds between two looks whether the file is locked; the first follow closer on one another."""
+
+_Word = Literal["reopen", "look", "close"]
+"""What the thread is told besides."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,16 +73,25 @@ class AuditLog:
         path: the file; lines are added to what it holds.
         failure: refuse: what cannot be written raises; count: it is counted, and told in the log.
         metrics: where lost lines are counted.
+        patience: seconds that an answer waits for its line, and the end for the writer. A lock is
+            waited for half as long, so that it is told of as what it is.
 
     Raises:
         ConfigError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, failure: Literal["refuse", "count"], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        path: Path,
+        failure: Literal["refuse", "count"],
+        metrics: Metrics,
+        patience: float = _PATIENCE_SECONDS,
+    ) -> None:
         self._path = path
         self._failure = failure
         self._metrics = metrics
-        self._waiting: queue.SimpleQueue[_Line | Literal["reopen", "close"]] = queue.SimpleQueue()
+        self._patience = patience
+        self._waiting: queue.SimpleQueue[_Line | _Word] = queue.SimpleQueue()
         self._lost = 0
         self._fault = ""
         self._lock = threading.Lock()
@@ -99,8 +117,10 @@ class AuditLog:
     async def write(self, record: dict[str, Any]) -> None:
         """Write a record; return once it is written.
 
+        One that is not waited for any more is not on record afterwards: nobody was answered so.
+
         Raises:
-            AuditUnavailableError: it cannot be written, and that matters.
+            AuditUnavailableError: it cannot be written, or not in time, and that matters.
         """
         if self._fault or self._waiting.qsize() >= _MOST_WAITING:
             self._lose(1)
@@ -109,9 +129,18 @@ class AuditLog:
         self._waiting.put(line)
         if self._failure == "count":
             return
+        done = asyncio.wrap_future(line.done)
         try:
-            await asyncio.wait_for(asyncio.wrap_future(line.done), _PATIENCE_SECONDS)
-        except (OSError, TimeoutError):
+            await asyncio.wait([done], timeout=self._patience)
+        finally:
+            given_up = line.done.cancel()
+        if given_up:
+            self._fail(f"nothing was written for {self._patience:g} s")
+            self._waiting.put("look")
+            raise AuditUnavailableError
+        try:
+            await done
+        except OSError:
             raise AuditUnavailableError from None
 
     def reopen(self) -> None:
@@ -119,9 +148,11 @@ class AuditLog:
         self._waiting.put("reopen")
 
     async def close(self) -> None:
-        """Write what waits and close the file."""
+        """Write what waits and close the file; leave it where that takes too long."""
         self._waiting.put("close")
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, self._patience)
+        if self._thread.is_alive():
+            _log.error("the audit log is left: nothing was written for %g s", self._patience)
 
     # ---- the thread -----------------------------------------------------------------------------
 
@@ -133,13 +164,13 @@ class AuditLog:
                 self._put(lines)
             if "reopen" in items:
                 self._open_anew()
-            if self._fault:
+            if self._fault and not lines:  # which wait, and need not to learn of it
                 self._try_again()
             if "close" in items:
                 os.close(self._file)
                 return
 
-    def _take(self) -> "list[_Line | Literal['reopen', 'close']]":
+    def _take(self) -> "list[_Line | _Word]":
         """Return all that waits, at least one; nothing where it is time to try again."""
         try:
             found = [self._waiting.get(timeout=_AGAIN_SECONDS if self._fault else None)]
@@ -153,10 +184,21 @@ class AuditLog:
         return found
 
     def _put(self, lines: "Sequence[_Line]") -> None:
+        """Write lines, all but those that are given up before they are written."""
+        lines = [each for each in lines if not each.done.cancelled()]
         try:
-            _append(self._file, b"".join(each.data for each in lines))
+            if self._fault:  # they joined before it was known; what comes next is its mark
+                raise OSError(self._fault)
+            with _turn(self._file, self._patience / 2):
+                while lines:
+                    before = _append(self._file, b"".join(each.data for each in lines))
+                    kept = [each for each in lines if each.keep()]
+                    if len(kept) == len(lines):
+                        break
+                    os.ftruncate(self._file, before)
+                    lines = kept
         except OSError as exc:
-            self._fail(exc)
+            self._fail(exc.strerror or str(exc))
             for each in lines:
                 each.end(exc)
             if self._failure == "count":
@@ -169,7 +211,7 @@ class AuditLog:
         try:
             fresh = _open(self._path)
         except OSError as exc:
-            self._fail(exc)
+            self._fail(exc.strerror or str(exc))
         else:
             os.close(self._file)
             self._file = fresh
@@ -180,7 +222,8 @@ class AuditLog:
         lost = self._lost
         gap = {"time": _now(), "gap": self._fault, "lost": lost}
         try:
-            _append(self._file, orjson.dumps(gap) + b"\n", _ROOM)
+            with _turn(self._file, self._patience / 2):
+                _append(self._file, orjson.dumps(gap) + b"\n", _ROOM)
         except OSError:
             return
         self._fault = ""
@@ -188,11 +231,12 @@ class AuditLog:
             self._lost -= lost
         _log.warning("the audit log is written again; records lost: %d", lost)
 
-    def _fail(self, exc: OSError) -> None:
-        if not self._fault:
-            refused = "requests are refused" if self._failure == "refuse" else "records are lost"
-            _log.error("the audit log cannot be written (%s): %s", exc.strerror, refused)
-        self._fault = exc.strerror or type(exc).__name__
+    def _fail(self, why: str) -> None:
+        if self._fault:
+            return
+        self._fault = why
+        refused = "requests are refused" if self._failure == "refuse" else "records are lost"
+        _log.error("the audit log cannot be written (%s): %s", why, refused)
 
     def _lose(self, lines: int) -> None:
         """Do without lines.
@@ -211,15 +255,19 @@ class AuditLog:
 
 
 class _Line:
-    """A line, and whether it is written by now."""
+    """A line, and whether it is written by now; cancelled by whoever gives it up."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.data = orjson.dumps({"time": _now()} | record) + b"\n"
         self.done: Future[None] = Future()
 
+    def keep(self) -> bool:
+        """Whether it is still waited for, from now on until the end."""
+        return self.done.running() or self.done.set_running_or_notify_cancel()
+
     def end(self, exc: OSError | None = None) -> None:
         """Say so to whoever still waits for it."""
-        if not self.done.set_running_or_notify_cancel():
+        if not self.keep():
             return
         if exc is None:
             self.done.set_result(None)
@@ -236,28 +284,48 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _append(file: int, data: bytes, room: int = 0) -> None:
-    """Write all of it or nothing, also where several processes write.
+@contextmanager
+def _turn(file: int, seconds: float) -> Iterator[None]:
+    """Hold a file that several processes write; what is written meanwhile is of one piece.
+
+    Raises:
+        OSError: another holds it for longer than so many seconds.
+    """
+    end, pause = monotonic() + seconds, _LONGEST_PAUSE / 64
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as exc:
+            if monotonic() > end:
+                raise OSError(exc.errno, "another program has locked it") from None
+        sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _append(file: int, data: bytes, room: int = 0) -> int:
+    """Write all of it or nothing; return the size of the file before.
 
     Args:
-        file: is open to be appended to.
+        file: is open to be appended to, and it is our turn.
         data: whole lines.
         room: bytes that must be free behind them; written, and taken away again.
 
     Raises:
         OSError: nothing was written.
     """
-    fcntl.flock(file, fcntl.LOCK_EX)
+    before = os.fstat(file).st_size
+    whole = memoryview(data + bytes(room))
+    rest, kept = whole, before
     try:
-        before = os.fstat(file).st_size
-        whole = memoryview(data + bytes(room))
-        rest, kept = whole, before
-        try:
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            kept += len(data)
-        finally:
-            if kept < before + len(whole) - len(rest):
-                os.ftruncate(file, kept)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        kept += len(data)
     finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
+        if kept < before + len(whole) - len(rest):
+            os.ftruncate(file, kept)
+    return before

@@ -1,9 +1,12 @@
 """A process of a service that is several: what it is told, and how it lives with the others."""
 
+import fcntl
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -18,6 +21,7 @@ class Child(Schema):
     Attributes:
         channel: descriptor of a socket to the supervisor, which ends with it.
         listener: descriptor of the socket to listen on.
+        lock: descriptor that all hold of the locked folder: it is free when none of them is left.
         folder: that all processes share, and nobody else.
         runners: sockets of the runners.
         runner: a runner's place among them, which chooses its device.
@@ -26,6 +30,7 @@ class Child(Schema):
 
     channel: int = -1
     listener: int = -1
+    lock: int = -1
     folder: Path
     runners: tuple[Path, ...] = ()
     runner: int = 0
@@ -58,3 +63,10 @@ class Child(Schema):
 
         threading.Thread(target=watch, name="supervisor", daemon=True).start()
         return lambda: channel.sendall(b"\n")
+
+    def leave(self) -> None:
+        """Remove the folder, if there is nobody left who would."""
+        with suppress(OSError):  # there is, or there was
+            os.close(self.lock)
+            fcntl.flock(os.open(self.folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self.folder)

@@ -62,9 +62,13 @@ class _Fields:
 
     def of(self, array: np.ndarray[Any, Any]) -> list[tuple[str, float | None]]:
         """Return each field with its mean deviation: NaN if it is no number, None if missing."""
-        seen = array[:, self._flags] != self._missing
-        counts = seen.sum(axis=0)
-        means = (array[:, self._values] * seen).sum(axis=0) / np.maximum(counts, 1)
+        counts = seen = array[:, self._flags] != self._missing
+        means = array[:, self._values]
+        if len(array) == 1:  # most are no series, and quicker told so
+            counts, means = seen[0], means[0]
+        else:
+            counts = seen.sum(axis=0)
+            means = (means * seen).sum(axis=0) / np.maximum(counts, 1)
         return [
             (name, (mean if number else float("nan")) if count else None)
             for name, number, count, mean in zip(

@@ -6,7 +6,7 @@ python -m service.frontend              started by `service.supervisor`
 import os
 import signal
 
-from lanistr.command import run_command
+from lanistr.command import leave_when_asked, run_command
 from service import logs
 from service.app import create_app
 from service.child import Child
@@ -18,15 +18,19 @@ def main() -> None:
     """Serve until told to stop."""
     child, settings = Child.told(), read_settings()
     logs.set_up(settings.log_format)
-    ready = child.live(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with child.socket() as listener:
-        app = create_app(settings, child)
-        listener.listen()
-        if child.announces:
-            announce(app, settings.host, listener.getsockname()[1])
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from here on it may come
-        ready()
-        serve(app, listener, settings)
+    leave_when_asked()
+    try:
+        ready = child.live(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with child.socket() as listener:
+            app = create_app(settings, child)
+            listener.listen()
+            if child.announces:
+                announce(app, settings.host, listener.getsockname()[1])
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from here on it may come
+            ready()
+            serve(app, listener, settings)
+    finally:
+        child.leave()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,12 @@ _GRACE = 2.0
 
 _AGAIN_SECONDS = 0.2
 
+_PATIENCE = 60.0
+"""Seconds that a new model has to answer its example, once it was read."""
+
+_DEATHS = 2
+"""So often a runner may die while it answers an example, before the model is to blame."""
+
 _log = logging.getLogger(__name__)
 
 Stamp = frozenset[tuple[Path, int, int, int]]
@@ -112,18 +118,17 @@ class Models(Mapping[str, Predictor]):
             each.engine.start()
 
     async def warm_up(self) -> None:
-        """Send each task's example down the whole way once; again where a runner died of others.
+        """Send each task's example down the whole way once; again while runners die of others.
 
         Raises:
-            Exception: whatever went wrong.
+            Exception: whatever else went wrong.
         """
         for each in self._held.values():
-            while True:
-                try:
+            tried = False
+            while not tried:
+                with suppress(RunnerLostError):
                     await _try(each)
-                    break
-                except RunnerLostError:
-                    await asyncio.sleep(_AGAIN_SECONDS)
+                    tried = True
 
     async def close(self) -> None:
         """Finish what is waiting."""
@@ -144,9 +149,7 @@ class Models(Mapping[str, Predictor]):
             try:
                 await self.refresh()
             except (BundleError, OSError) as exc:  # it may be there again soon
-                if self._complaint != str(exc):
-                    self._complaint = str(exc)
-                    _log.error("cannot look for bundles: %s", exc)
+                self._complain("cannot look for bundles: %s", exc)
 
     def look(self) -> None:
         """Look for changed folders now."""
@@ -159,27 +162,51 @@ class Models(Mapping[str, Predictor]):
 
         Raises:
             BundleError: no bundle is left.
+            OSError: the folder cannot be read.
         """
         places = await asyncio.to_thread(bundle_folders, self._folder)
         self._seen = {place: self._seen[place] for place in places if place in self._seen}
         held = {place: each for place, each in self._held.items() if place in places}
-        for place in places:
+        try:
+            for place in places:
+                await self._look_into(place, held)
+        finally:
+            if held and held != self._held:
+                self._exchange(held)
+
+    async def _look_into(self, place: Path, held: dict[Path, Predictor]) -> None:
+        """Put into `held` what stands in a folder, if that is new and can be used.
+
+        What is wrong with a bundle is said once, until something changes in its folder. What only
+        kept it from being tried is said too, and it is tried again at the next look.
+        """
+        try:
             stamp = await asyncio.to_thread(_stamp, place)
             if self._seen.get(place) == stamp:
-                continue
-            self._seen[place] = stamp
-            try:
-                held[place] = await self._replacement(place, held.get(place))
-            except LanistrError as exc:
-                _log.error("not taken into service: %s", exc)
-        if held and held != self._held:
-            self._exchange(held)
+                return
+            held[place] = await self._replacement(place, held.get(place))
+        except LanistrError as exc:
+            _log.error("not taken into service: %s", exc)
+        except OSError as exc:
+            self._complain(f"not yet taken into service: {place}: %s", exc)
+            return
+        except Exception:
+            _log.exception("not taken into service: %s", place)
+        self._seen[place] = stamp
+
+    def _complain(self, words: str, exc: Exception) -> None:
+        """Say what went wrong, unless that was the last thing said."""
+        said = str(exc) or type(exc).__name__
+        if self._complaint != said:
+            self._complaint = said
+            _log.error(words, said)
 
     async def _replacement(self, place: Path, before: Predictor | None) -> Predictor:
         """Open what stands in a folder now, and try it.
 
         Raises:
             LanistrError: it cannot be used.
+            OSError: it cannot be read, or nothing is there to run it.
         """
         version = (await asyncio.to_thread(read_manifest, place)).version
         if before is not None and before.bundle.manifest.version == version:
@@ -188,10 +215,11 @@ class Models(Mapping[str, Predictor]):
         found = await asyncio.to_thread(self._open, bundle)
         found.engine.start()
         try:
-            await _try(found)
+            async with asyncio.timeout(_PATIENCE):
+                await _try(found)
         except BaseException as exc:
             await found.close()
-            if not isinstance(exc, Exception):
+            if isinstance(exc, TimeoutError) or not isinstance(exc, Exception):
                 raise
             raise BundleError(
                 f"it cannot answer its own example: {type(exc).__name__}",
@@ -266,8 +294,25 @@ def named(predictor: Predictor) -> str:
 
 
 async def _try(predictor: Predictor) -> None:
+    """Have a model answer its task's example, once there is something to run it.
+
+    Raises:
+        RunnerLostError: what runs it died of it twice.
+        Exception: whatever else went wrong.
+    """
     record: Callable[[], Any] = partial(example, predictor.bundle.task)
-    await predictor.predict(record, explain=True)
+    lost = 0
+    while True:
+        while not predictor.engine.available:  # noqa: ASYNC110 - a process, which tells nobody
+            await asyncio.sleep(_AGAIN_SECONDS)
+        try:
+            await predictor.predict(record, explain=True)
+        except RunnerLostError:  # of this, or of another's work
+            lost += 1
+            if lost == _DEATHS:
+                raise
+        else:
+            return
 
 
 async def _retire(predictor: Predictor) -> None:

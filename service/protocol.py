@@ -25,6 +25,7 @@ class PatientProtocol(HttpToolsProtocol):
     _in_message = False
     _in_headers = False
     _taken = 0
+    _last_words = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -33,11 +34,13 @@ class PatientProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came; where it is no part of a request under way, there is a limit to it."""
+        if self._last_words:
+            return
         super().data_received(data)
         if self._in_headers:
             self._taken += len(data)
             if self._taken > self.header_bytes:
-                self._refuse("headers_too_large", f"at most {self.header_bytes:,} bytes")
+                self._refuse_large()
         between = self.cycle is None or self.cycle.response_complete
         if between and self.timeout_keep_alive_task is None:
             # The rest of a body that was refused is taken, or its sender would never read why.
@@ -52,6 +55,12 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop waiting: from here on the body has a limit of its own."""
+        # Those that came in one piece with their end have not been counted yet.
+        separators = len(b": \r\n")
+        size = sum(len(name) + len(value) + separators for name, value in self.headers)
+        if len(self.url) + size > self.header_bytes:
+            self._refuse_large()
+            raise ValueError("too large")  # by which the parser stops
         self._in_headers = False
         self._stop()
         super().on_headers_complete()
@@ -61,6 +70,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_message = False
         self._stop()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; after the last, say what is wrong with what followed it."""
+        last = not self.pipeline
+        super().on_response_complete()
+        if last and self._last_words:
+            self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -86,10 +102,13 @@ class PatientProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def _refuse_large(self) -> None:
+        self._refuse("headers_too_large", f"at most {self.header_bytes:,} bytes")
+
     def _refuse(self, code: str, accepted: str) -> None:
-        """Answer without a request, and hang up."""
+        """Read no more; answer without a request, when it is its turn, and hang up."""
         self._stop()
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._last_words:
             return
         _, title = STATUS[code]
         problem = describe("", code, title, accepted=accepted)
@@ -101,8 +120,21 @@ class PatientProtocol(HttpToolsProtocol):
             **HEADERS,
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.transport.write(STATUS_LINE[problem["status"]] + head.encode() + b"\r\n" + body)
-        self.transport.close()
+        self._last_words = STATUS_LINE[problem["status"]] + head.encode() + b"\r\n" + body
+        if self._in_message and not self._in_headers:  # wrong is the body of the newest request
+            if self.pipeline:
+                self.pipeline.popleft()
+            elif self.cycle.response_started:  # to whom this would be part of the answer
+                self.transport.close()
+            else:
+                self._hang_up()
+        elif self.cycle is None or self.cycle.response_complete:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self._last_words)
+            self.transport.close()
 
 
 def bounded(seconds: float, most: int, drain: float) -> type[PatientProtocol]:

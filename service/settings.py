@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -38,7 +39,8 @@ class Settings(Schema):
     device: str = Field(
         default="auto",
         description="where graphs run: cpu, a GPU (cuda, cuda:1), or several of a kind that share "
-        "the work (cuda:0,cuda:1; cpu,cpu); auto takes a GPU if the backend finds one",
+        "the work (cuda:0,cuda:1; or cpu,cpu, which gives each case its share of the cores); auto "
+        "takes a GPU if the backend finds one",
     )
     backend: BackendName = Field(
         default="onnx",
@@ -98,6 +100,11 @@ class Settings(Schema):
         gt=0,
         description="how long an answer may take before it is a 504; a client may ask for less, by "
         "X-Request-Timeout-Ms",
+    )
+    stream_seconds: float = Field(
+        default=600,
+        gt=0,
+        description="how long a stream may bring blank lines alone before it ends",
     )
     header_seconds: float = Field(
         default=10, gt=0, description="how long headers may take to arrive before they get 408"
@@ -192,7 +199,14 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    for name, field in Settings.model_fields.items():
+    add_options(parser, Settings.model_fields)
+    return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")
+
+
+def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Make fields of `Settings` options of a command; what is left out is not in what it parses."""
+    for name in names:
+        field = Settings.model_fields[name]
         default = "" if field.default_factory or not field.default else f" ({field.default})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
@@ -200,4 +214,3 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
             default=argparse.SUPPRESS,
             help=f"{field.description}{default}",
         )
-    return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")

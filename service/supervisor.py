@@ -6,11 +6,12 @@
     ├── service.frontend          one a worker, each with a socket on the same port
     └── service.engine.process    one a device, for all front ends
 
-A process that dies is started again, the sockets outlive it. On SIGTERM the front ends finish what
+A process that dies is started again, its socket outlives it. On SIGTERM the front ends finish what
 is under way, then the runners go; SIGHUP is passed on to the front ends.
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -24,6 +25,7 @@ from time import monotonic
 
 from prometheus_client.multiprocess import mark_process_dead
 
+from lanistr.errors import ConfigError
 from service.child import Child
 from service.metrics import FOLDER
 from service.server import listen_together
@@ -54,12 +56,15 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
         arguments: of the command line, from which each process reads the same settings.
 
     Raises:
-        ConfigError: the port cannot be taken.
+        ConfigError: the port cannot be taken, or the folder of temporary files holds no sockets.
         SystemExit: a process could not start; it has said why.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lanistr-")))
         (folder / METRICS).mkdir()
+        lock = os.open(folder, os.O_RDONLY)
+        stack.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         sockets = [
             stack.enter_context(each)
             for each in listen_together(settings.host, settings.port, settings.workers)
@@ -68,15 +73,15 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
         for i in range(len(settings.shares())):
             addresses.append(folder / f"runner-{i}")
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-            listener.bind(str(addresses[-1]))
+            _bind(listener, addresses[-1])
             listener.listen(_BACKLOG)
-            told = Child(folder=folder, runner=i)
+            told = Child(folder=folder, lock=lock, runner=i)
             runners.append(
                 _Process(_RUNNER, f"runner {i}", listener, arguments, told, decisive=True)
             )
         front_ends = []
         for i, each in enumerate(sockets):
-            told = Child(folder=folder, runners=tuple(addresses), announces=not i)
+            told = Child(folder=folder, lock=lock, runners=tuple(addresses), announces=not i)
             front_ends.append(
                 _Process(_FRONT_END, f"front end {i}", each, arguments, told, decisive=not i)
             )
@@ -84,6 +89,19 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
     if code:
         sys.exit(code)
     _log.info("left")
+
+
+def _bind(listener: socket.socket, address: Path) -> None:
+    try:
+        listener.bind(str(address))
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot make a socket: {exc.strerror or exc}",
+            code="no_socket",
+            field="TMPDIR",
+            seen=str(address.parent.parent),
+            accepted="a folder that can be written, of 80 bytes at most",
+        ) from None
 
 
 class _Process:
@@ -147,7 +165,9 @@ class _Process:
         variables = {FOLDER: str(told.folder / METRICS)} | told.environment()
         with ours, its:
             process = await asyncio.create_subprocess_exec(
-                *self._command, pass_fds=tuple(descriptors.values()), env=os.environ | variables
+                *self._command,
+                pass_fds=(*descriptors.values(), told.lock),
+                env=os.environ | variables,
             )
             its.close()
             self._process, self._channel = process, ours
@@ -164,6 +184,8 @@ class _Process:
     async def _hear(self, channel: socket.socket) -> None:
         with suppress(ConnectionError):
             if await asyncio.get_running_loop().sock_recv(channel, 1):
+                if self.up.is_set():
+                    _log.info("the %s is back", self._name)
                 self._hears = True
                 self.up.set()
 
@@ -179,8 +201,13 @@ class _Process:
                 self._process.send_signal(number)
 
     def let_go(self) -> None:
-        """Let it go: a front end finishes what is under way, a runner leaves at once."""
+        """Let it go: a front end finishes what is under way, a runner leaves at once.
+
+        Whoever would come now is refused as soon as it stops to listen: while anyone held its
+        socket, the system would go on taking connections in, for nobody.
+        """
         self._leaving.set()
+        self._listener.close()
         if self._channel is not None:
             self._channel.shutdown(socket.SHUT_RDWR)
 

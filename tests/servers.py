@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+
+from lanistr.bundle import CARD, write_bundle
+from lanistr.manifest import MANIFEST, read_manifest
+from service.settings import DEMO_BUNDLES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,11 +43,30 @@ class Server:
 
 
 @contextmanager
-def running(log_file: Path, *options: str) -> Iterator[Server]:
-    """Start `python -m service`, wait until it is ready, stop it in the end."""
-    command = [sys.executable, "-W", "error", "-m", "service", "--port", "0", *options]
+def running(
+    log_file: Path,
+    *options: str,
+    command: Sequence[str] = (sys.executable, "-W", "error", "-m", "service"),
+    folder: Path = ROOT,
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Start `python -m service`, wait until it is ready, stop it in the end.
+
+    Args:
+        log_file: where its log goes.
+        options: of the service.
+        command: that starts it.
+        folder: in which it is started.
+        variables: its environment; None: this process's.
+    """
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [*command, "--port", "0", *options],
+            cwd=folder,
+            env=variables,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
     try:
         server = Server(_await_url(process, log_file), process, log_file)
         with httpx.Client(base_url=server.url) as client:
@@ -72,9 +96,9 @@ def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log_file:
         time.sleep(0.05)
 
 
-def wait_for(done: Callable[[], Any], what: str = "it") -> None:
+def wait_for(done: Callable[[], Any], what: str = "it", seconds: int = 30) -> None:
     """Wait until something is done."""
-    for _ in range(600):
+    for _ in range(20 * seconds):
         if done():
             return
         time.sleep(0.05)
@@ -123,6 +147,19 @@ def cut_off(words: Sequence[str], number: signal.Signals, folder: Path, begun: s
         time.sleep(0.005)
     process.send_signal(number)
     return process.wait(300)
+
+
+def exported_later(folder: Path) -> str:
+    """Write the demo of stays once more, with another card; return its version."""
+    demo = DEMO_BUNDLES / "mortality"
+
+    def fill(draft: Path) -> None:
+        shutil.copytree(demo, draft, dirs_exist_ok=True)
+        (draft / MANIFEST).unlink()
+        (draft / CARD).write_text("# Another card\n", encoding="utf-8")
+
+    described = read_manifest(demo).model_dump(exclude={"format", "version", "created", "files"})
+    return write_bundle(folder, fill, lambda: described).manifest.version
 
 
 def plain(answer: dict[str, Any]) -> dict[str, Any]:

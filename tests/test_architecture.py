@@ -17,6 +17,9 @@ HEAVY = {"torch", "transformers", "torchvision", "timm"}
 TORCH_BACKEND = "service.engine.backends.torch"
 """The only module of the service that may import torch."""
 
+OFFLINE = ("service.score", "service.score_ray")
+"""The commands that score tables without HTTP: they read and write them as the clients do."""
+
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -99,9 +102,17 @@ def test_training_and_export_do_not_import_the_service_or_the_clients():
 
 
 def test_the_service_imports_neither_training_nor_export_nor_the_model():
-    assert breaches("service", "training", "export", "clients", "lanistr.model") == []
+    assert breaches("service", "training", "export", "lanistr.model") == []
     found = breaches("service", *HEAVY)
     assert [each for each in found if not each.startswith(TORCH_BACKEND)] == []
+
+
+def test_of_the_service_only_what_scores_tables_imports_the_clients_and_nothing_imports_that():
+    found = breaches("service", "clients")
+    assert {each.partition(" ")[0] for each in found} <= set(OFFLINE)
+    others = [package for package in PACKAGES if package != "benchmarks"]
+    found = [each for package in others for each in breaches(package, *OFFLINE)]
+    assert {each.partition(" ")[0] for each in found} <= set(OFFLINE)
 
 
 def test_the_clients_import_nothing_of_ours():

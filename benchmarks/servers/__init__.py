@@ -31,7 +31,18 @@ class Server:
 
     def peak_bytes(self) -> int:
         """Return the most memory that its processes had, each at its own worst moment."""
-        return sum(_peak(each) for each in family(self.process.pid))
+        return self._bytes("VmHWM")
+
+    def bytes_now(self) -> int:
+        """Return the memory that its processes have."""
+        return self._bytes("VmRSS")
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that its processes have had."""
+        return sum(map(_cpu_seconds, family(self.process.pid)))
+
+    def _bytes(self, field: str) -> int:
+        return sum(_said(each, field) * 1024 for each in family(self.process.pid))
 
 
 @contextmanager
@@ -86,8 +97,13 @@ def _all() -> list[int]:
     return [int(each.name) for each in Path("/proc").glob("[0-9]*")]
 
 
-def _peak(process: int) -> int:
-    return _said(process, "VmHWM") * 1024
+def _cpu_seconds(process: int) -> float:
+    """Return the processor time that a process has had; 0 where it has gone."""
+    with suppress(OSError):
+        # Its name may hold anything, also blanks; what follows has fixed places.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _said(process: int, field: str) -> int:

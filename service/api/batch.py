@@ -45,7 +45,7 @@ async def predict_batch(request: Request, predictor: Predictor) -> Response:
     return Response(schemas.encode(answer), media_type="application/json")
 
 
-route = case_route("/predict/{task}/batch", predict_batch)
+route = case_route("/predict/{task}/batch", predict_batch, Options.model_fields)
 
 
 async def answer_all(

@@ -6,6 +6,7 @@ from starlette.responses import Response
 from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import while_connected
+from service.api.exchange import exchange_of
 from service.api.predict import parts_of, receive_record, timing_of
 from service.api.problems import to_issues
 from service.api.route import case_route
@@ -30,7 +31,8 @@ async def embed(request: Request, predictor: Predictor) -> Response:
         "request_id": request_id(request),
         "timing_ms": timing_of(case),
     }
+    exchange_of(request).said[0] = answer
     return Response(schemas.encode(answer), media_type="application/json")
 
 
-route = case_route("/embed/{task}", embed)
+route = case_route("/embed/{task}", embed, ("version",))

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from service.api.schemas import Item, PredictionAnswer
+from service.api.schemas import EmbeddingAnswer, Item, PredictionAnswer, Problem
 from service.api.trace import Trace
 from service.metrics import Metrics
+
+Said = PredictionAnswer | EmbeddingAnswer | Problem
+"""What a case was answered with."""
 
 
 @dataclass(slots=True)
@@ -21,9 +24,11 @@ class Exchange:
         trace: the client's, if it sent one.
         key: name of the key that the client showed; None without keys.
         task: that was asked for and may be answered; None where there is none.
+        version: of the model that was to answer; None before it is found.
         code: of the problem that it ended in, or "ok".
-        answers: to each case, in order.
-        cases: how many were answered.
+        said: of each case by its place, of a stream since the last piece: what is to go on record.
+        cases: how many were predicted.
+        used: parts of the first of these.
         owe: counts a further case against the rate of the key; None where it has none.
         record: puts what is known on record; None without an audit log.
     """
@@ -33,42 +38,45 @@ class Exchange:
     trace: Trace | None = None
     key: str | None = None
     task: str | None = None
+    version: str | None = None
     code: str = "ok"
-    answers: list[PredictionAnswer] = field(default_factory=list)
+    said: dict[int, Said] = field(default_factory=dict)
     cases: int = 0
+    used: tuple[str, ...] = ()
     owe: Callable[[], None] | None = None
     record: Callable[[], Awaitable[None]] | None = None
 
     @property
     def parts(self) -> str:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
-        if self.cases != 1 or not self.answers:
-            return "several" if self.cases else ""
-        return "+".join(self.answers[0]["modalities"]["used"])
+        return "several" if self.cases > 1 else "+".join(self.used)
 
-    def add(self, answer: PredictionAnswer) -> None:
-        """Take in the answer to a case."""
+    def add(self, answer: PredictionAnswer, index: int = 0) -> None:
+        """Take in the prediction of a case."""
         if self.cases and self.owe is not None:
             self.owe()
         self.cases += 1
-        self.answers.append(answer)
+        self.used = self.used or answer["modalities"]["used"]
+        self.said[index] = answer
         self.metrics.answered(answer)
 
     def add_all(self, items: Iterable[Item]) -> None:
-        """Take in the answers among the cases of a list."""
+        """Take in what became of the cases of a list."""
         for item in items:
             if "answer" in item:
-                self.add(item["answer"])
+                self.add(item["answer"], item["index"])
+            else:
+                self.said[item["index"]] = item["problem"]
 
     async def put_on_record(self) -> None:
-        """Put the answers to some cases of a stream on record, before they leave.
+        """Put what was said of some cases of a stream on record, before it leaves.
 
         Raises:
             AuditUnavailableError: that cannot be done.
         """
         if self.record is not None:
             await self.record()
-        self.answers.clear()
+        self.said.clear()
 
 
 def exchange_of(request: HTTPConnection) -> Exchange:

@@ -15,6 +15,7 @@ import math
 import os
 import secrets
 import struct
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -139,6 +140,7 @@ class SharedBucket(Bucket):
     def __init__(self, path: Path, rate: float, size: float) -> None:
         super().__init__(rate, size, size)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        weakref.finalize(self, os.close, self._file)
 
     def take(self) -> float:
         """See `Bucket`."""

@@ -24,14 +24,14 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.batch import answer_all
 from service.api.connection import receive_body, while_connected
-from service.api.exchange import exchange_of
+from service.api.exchange import Exchange, exchange_of
 from service.api.health import status_of
 from service.api.keys import OPEN
-from service.api.options import Options, read_options
+from service.api.options import Options, read_options, refuse_others, refuse_unknown
 from service.api.problems import IN_DOCUMENT, ClientLeftError, headers_of, of_error, respond
+from service.api.tasks import find_version
 from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
-from service.models import Models
 from service.settings import Settings
 
 _BINARY_OUTPUT = "binary_data_output"
@@ -95,18 +95,16 @@ async def server() -> schemas.Server:
 
 async def find_model(request: Request, name: str) -> Predictor:
     """Return what answers a model's name, which is its task's: the newest version."""
-    models: Models = request.app.state.models
-    return models.find(name)
+    return find_version(request, name)
 
 
-async def find_version(request: Request, name: str, version: str) -> Predictor:
+async def find_model_version(request: Request, name: str, version: str) -> Predictor:
     """Return what answers a version of a model."""
-    models: Models = request.app.state.models
-    return models.find(name, version)
+    return find_version(request, name, version)
 
 
 Named = Annotated[Predictor, Depends(find_model)]
-Versioned = Annotated[Predictor, Depends(find_version)]
+Versioned = Annotated[Predictor, Depends(find_model_version)]
 
 
 @router.get("/models/{name}", response_model=schemas.ModelMetadata)
@@ -157,6 +155,7 @@ _PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript"}
 async def infer(request: Request, predictor: Named) -> Response:
     """Predict the cases of a request."""
     settings: Settings = request.app.state.settings
+    refuse_others(request, ())  # options stand in the body, a version in the path
     check_plain(request.headers)
     task, limits, head = (
         predictor.bundle.task,
@@ -179,10 +178,11 @@ async def infer(request: Request, predictor: Named) -> Response:
                 request_id(request),
             ),
         )
+    exchange = exchange_of(request)
     if set(columns) != {"answer"}:
         for item in items:
-            _refuse_missing(item)
-    exchange_of(request).add_all(items)
+            _refuse_missing(item, exchange)
+    exchange.add_all(items)
     said: dict[str, Any] = {
         "model_name": task.name,
         "model_version": predictor.bundle.manifest.version,
@@ -264,28 +264,20 @@ def _options(parameters: Mapping[str, Any]) -> Options:
     Raises:
         InputError: a parameter is not known, or not usable.
     """
-    known = ("explain", "coverage", _BINARY_OUTPUT)
-    for name in parameters:
-        if name not in known:
-            raise InputError(
-                "unknown parameter",
-                code="bad_parameter",
-                field=f"parameters.{name}",
-                seen=name,
-                accepted=unknown_name(name, known),
-            )
+    refuse_unknown(parameters, ("explain", "coverage", _BINARY_OUTPUT), "parameters.")
     ours = {name: each for name, each in parameters.items() if name != _BINARY_OUTPUT}
     return read_options(ours, "parameters.")
 
 
-def _refuse_missing(item: schemas.Item) -> None:
-    """Fail a request one of whose cases has no prediction.
+def _refuse_missing(item: schemas.Item, exchange: Exchange) -> None:
+    """Fail a request one of whose cases has no prediction; that one alone goes on record.
 
     Raises:
         InputError: this one has none.
     """
     if "problem" in item:
         problem = item["problem"]
+        exchange.said[item["index"]] = problem
         raise InputError(
             f"case {item['index']}: {problem['detail']}",
             code=problem["code"],
@@ -295,6 +287,7 @@ def _refuse_missing(item: schemas.Item) -> None:
         )
     answer = item["answer"]
     if answer["prediction"] is None:
+        exchange.said[item["index"]] = answer
         raise InputError(
             f"case {item['index']}: the model abstains: {answer['reason']}",
             code="abstained",

@@ -1,6 +1,6 @@
 """What may stand behind the question mark of /predict/{task}."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,15 +33,57 @@ def query_of(request: Request) -> Mapping[str, str]:
     return request.query_params if request.scope["query_string"] else {}
 
 
+def refuse_others(request: Request, known: Collection[str]) -> None:
+    """Refuse what a query holds beside the parameters that are known.
+
+    Raises:
+        InputError: one is not known, or stands twice.
+    """
+    if request.scope["query_string"]:
+        names = [name for name, _ in request.query_params.multi_items()]
+        refuse_unknown(names, known)
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(
+                    "a parameter stands twice",
+                    code="bad_parameter",
+                    field=name,
+                    seen=" and ".join(request.query_params.getlist(name)),
+                    accepted="one value",
+                )
+
+
+def refuse_unknown(names: Iterable[str], known: Collection[str], place: str = "") -> None:
+    """Refuse parameters that nobody would read.
+
+    Args:
+        names: of those that are there.
+        known: names that are accepted.
+        place: where they stand, in front of their names.
+
+    Raises:
+        InputError: one is not known.
+    """
+    for name in names:
+        if name not in known:
+            raise InputError(
+                "unknown parameter",
+                code="bad_parameter",
+                field=place + name,
+                seen=name,
+                accepted=unknown_name(name, known) if known else "none",
+            )
+
+
 def read_options(parameters: Mapping[str, Any], place: str = "") -> Options:
     """Return the options that parameters are.
 
     Args:
-        parameters: by name.
+        parameters: by name, none but those of `Options`.
         place: where they stand, in front of their names.
 
     Raises:
-        InputError: a parameter is not known, or not usable.
+        InputError: a parameter is not usable.
     """
     if not parameters:
         return _USUAL
@@ -50,13 +92,12 @@ def read_options(parameters: Mapping[str, Any], place: str = "") -> Options:
     except ValidationError as exc:
         first = exc.errors(include_url=False)[0]
     name = str(first["loc"][-1])
-    unknown = first["type"] == "extra_forbidden"
     raise InputError(
-        "unknown parameter" if unknown else first["msg"],
+        first["msg"],
         code="bad_parameter",
         field=place + name,
-        seen=name if unknown else first["input"],
-        accepted=unknown_name(name, Options.model_fields) if unknown else _accepted(name),
+        seen=first["input"],
+        accepted=_accepted(name),
     )
 
 

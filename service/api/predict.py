@@ -16,7 +16,7 @@ from service.api import schemas
 from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
-from service.api.options import query_of, read_options
+from service.api.options import Options, query_of, read_options
 from service.api.problems import to_issues
 from service.api.route import case_route
 from service.api.tasks import model_of
@@ -41,7 +41,7 @@ async def predict(request: Request, predictor: Predictor) -> Response:
     return Response(schemas.encode(answer), media_type="application/json")
 
 
-route = case_route("/predict/{task}", predict)
+route = case_route("/predict/{task}", predict, Options.model_fields)
 
 _SAID = tuple(each.name for each in fields(Prediction) if each.name != "basis")
 

@@ -56,7 +56,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "unsupported_media_type": (415, "The media type is not read here"),
     # read, but not usable
     "abstained": (422, "The record lacks what a prediction needs"),
-    "bad_parameter": (422, "A query parameter is not usable"),
+    "bad_parameter": (422, "A parameter is not usable"),
     "broken_image": (422, "The image is broken"),
     "not_an_image": (422, "This is not an image"),
     "not_base64": (422, "This is not base64"),
@@ -143,7 +143,10 @@ def of_error(name: str, error: Exception) -> schemas.Problem:
 
 def respond_to(request: Request, error: Exception) -> Response:
     """Answer with the problem that an error is."""
-    return respond(request, of_error(request_id(request), error), headers_of(error))
+    problem = of_error(request_id(request), error)
+    if isinstance(error, UnusableRecordError):  # of a list, each case keeps its own for itself
+        exchange_of(request).said[0] = problem
+    return respond(request, problem, headers_of(error))
 
 
 def headers_of(error: Exception) -> Mapping[str, str]:

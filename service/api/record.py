@@ -3,12 +3,12 @@
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.exchange import Exchange, exchange_of
+from service.api.exchange import Exchange, Said, exchange_of
 from service.api.problems import respond_to
-from service.api.schemas import PredictionAnswer
 from service.audit import AuditLog, AuditUnavailableError
 
 
@@ -68,20 +68,24 @@ def _line(exchange: Exchange, status: int, input_sha256: str | None) -> dict[str
         "request": exchange.id,
         "key": exchange.key,
         "task": exchange.task,
+        "version": exchange.version,
         "status": status,
         "code": exchange.code,
         "input_sha256": input_sha256,
-        "cases": [_case(each) for each in exchange.answers],
+        "cases": [{"index": index, **_case(said)} for index, said in exchange.said.items()],
     }
 
 
-def _case(answer: PredictionAnswer) -> dict[str, Any]:
-    return {
-        "version": answer["model"]["version"],
-        "used": answer["modalities"]["used"],
-        "output": answer["prediction"],
-        "issues": [
-            {"code": each["code"], "field": each["field"], "action": each["action"]}
-            for each in answer["issues"]
-        ],
-    }
+def _case(said: Said) -> dict[str, Any]:
+    issues = [
+        {"code": each["code"], "field": each["field"], "action": each["action"]}
+        for each in said["issues"]
+    ]
+    if "code" in said:
+        return {"code": said["code"], "issues": issues}
+    if "embedding" in said:
+        point = np.asarray(said["embedding"], "<f4").tobytes()
+        output: Any = {"embedding_sha256": sha256(point).hexdigest()}
+    else:
+        output = said["prediction"]
+    return {"code": "ok", "used": said["modalities"]["used"], "output": output, "issues": issues}

@@ -5,7 +5,7 @@ a second, and nothing is gained by looking at each of them again. The rest are m
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -126,6 +126,7 @@ class Timing(TypedDict):
 _Id = Annotated[str | None, Field(description="the name that the request gave the case")]
 
 
+@final
 class PredictionAnswer(TypedDict):
     """The answer to one case."""
 
@@ -146,6 +147,7 @@ class PredictionAnswer(TypedDict):
     timing_ms: Timing
 
 
+@final
 class EmbeddingAnswer(TypedDict):
     """One case as a point; the more alike two cases, the larger the product of their points."""
 
@@ -159,6 +161,7 @@ class EmbeddingAnswer(TypedDict):
     timing_ms: Timing
 
 
+@final
 class Problem(TypedDict):
     """What went wrong, as RFC 9457 has it."""
 

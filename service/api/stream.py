@@ -3,10 +3,15 @@
 Lines are read as they come and answered as they are done, so in any order: each answer has the
 number of its line. No more than a few cases are inside at a time. Who does not read the answers is
 not read any further: nothing piles up, however long the list.
+
+Each case takes a place of its own and waits for one, so that a stream that brings nothing keeps
+nobody out; and each is answered by the model that is served when its turn comes.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -22,9 +27,11 @@ from service.api.options import Options, query_of, read_options
 from service.api.problems import ClientLeftError, of_error
 from service.api.route import case_route
 from service.audit import AuditUnavailableError
+from service.engine.admission import TooBusyError
 from service.engine.predictor import Predictor
 from service.inputs import check_type, json
 from service.inputs.body import lines
+from service.models import Models
 from service.settings import Settings
 
 MEDIA_TYPE = "application/x-ndjson"
@@ -34,10 +41,12 @@ async def predict_stream(request: Request, predictor: Predictor) -> Response:
     """Predict a case a line; one that cannot be used fails for itself alone."""
     options = read_options(query_of(request))
     check_type(request.headers, [MEDIA_TYPE])
-    return Stream(predictor, options, request.app.state.settings, exchange_of(request))
+    models: Models = request.app.state.models
+    find = partial(models.find, predictor.bundle.task.name, options.version)
+    return Stream(find, options, request.app.state.settings, exchange_of(request))
 
 
-route = case_route("/predict/{task}/stream", predict_stream)
+route = case_route("/predict/{task}/stream", predict_stream, Options.model_fields)
 
 
 class Stream(Response):
@@ -46,14 +55,19 @@ class Stream(Response):
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, predictor: Predictor, options: Options, settings: Settings, exchange: Exchange
+        self,
+        find: Callable[[], Predictor],
+        options: Options,
+        settings: Settings,
+        exchange: Exchange,
     ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._predictor = predictor
+        self._find = find
         self._options = options
         self._limits = settings.limits()
         self._most, self._seconds = settings.body_bytes, settings.body_seconds
+        self._idle_seconds = settings.stream_seconds
         self._exchange = exchange
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,22 +77,23 @@ class Stream(Response):
             TooBusyError: no place is free.
             InputError: not even a first line arrived in time.
         """
-        with self._predictor.admission.place():
-            coming = lines(receive, self._most, self._seconds)
-            try:
-                # Not before: who waits to be told to go on would take this for the whole answer.
-                first = await anext(coming, None)
-            except ClientDisconnect:
-                raise ClientLeftError from None
-            head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-            await send(head)
-            left = False
-            try:
-                await self._answer_all(first, coming, receive, send)
-            except* (ClientLeftError, ClientDisconnect):
-                left = True  # the tasks of the cases are cancelled by now
-            if not left:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        coming = lines(receive, self._most, self._seconds)
+        try:
+            # Not before: who waits to be told to go on would take this for the whole answer.
+            first = await self._next(coming)
+        except ClientDisconnect:
+            raise ClientLeftError from None
+        with self._find().admission.place():
+            pass  # there is one
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(head)
+        left = False
+        try:
+            await self._answer_all(first, coming, receive, send)
+        except* (ClientLeftError, ClientDisconnect):
+            left = True  # the tasks of the cases are cancelled by now
+        if not left:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer_all(
         self,
@@ -100,11 +115,7 @@ class Stream(Response):
                 raise ClientLeftError from None
 
         async def answer(index: int, line: bytes | InputError) -> None:
-            size = len(line) if isinstance(line, bytes) else 0
-            said = answer_one(
-                self._predictor, index, self._reader(line), size, self._options, self._exchange.id
-            )
-            await say(await said)
+            await say(await self._answer(index, line))
             slots.release()
 
         async def all_said() -> None:
@@ -119,12 +130,57 @@ class Stream(Response):
                     await slots.acquire()
                     group.create_task(answer(index, line))
                     index += 1
-                    line = await anext(coming, None)
+                    line = await self._next(coming)
             except InputError as exc:  # the list breaks off, the answers do not
                 await say({"index": index, "problem": of_error(self._exchange.id, exc)})
                 await all_said()
             else:
                 await while_connected(receive, all_said())
+
+    async def _next(self, coming: AsyncIterator[bytes | InputError]) -> bytes | InputError | None:
+        """Return the next line that is not blank; None at the end.
+
+        Raises:
+            InputError: none comes.
+        """
+        try:
+            async with asyncio.timeout(self._idle_seconds):
+                return await anext(coming, None)
+        except TimeoutError:
+            raise InputError(
+                "no further case arrived",
+                code="body_too_slow",
+                field="body",
+                seen=f"blank lines at most for {self._idle_seconds:g} s",
+                accepted="cases, and the end of the body when there are no more",
+            ) from None
+
+    async def _answer(self, index: int, line: bytes | InputError) -> schemas.Item:
+        size = len(line) if isinstance(line, bytes) else 0
+        try:
+            async with self._place() as predictor:
+                return await answer_one(
+                    predictor, index, self._reader(line), size, self._options, self._exchange.id
+                )
+        except InputError as exc:  # the model that was asked for is served no more
+            return {"index": index, "problem": of_error(self._exchange.id, exc)}
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[Predictor]:
+        """Hold a place with the model, as soon as there is one.
+
+        Raises:
+            InputError: no such model is served by now.
+        """
+        with ExitStack() as stack:
+            while True:
+                predictor = self._find()
+                try:
+                    stack.enter_context(predictor.admission.place())
+                    break
+                except TooBusyError:
+                    await predictor.admission.next_left()
+            yield predictor
 
     async def _recorded(self, item: schemas.Item) -> schemas.Item:
         """Put an answer on record before it leaves; what cannot be put there does not leave."""

@@ -9,6 +9,7 @@ from lanistr.bundle import Bundle
 from lanistr.calibration import Calibration
 from lanistr.modalities import Modality
 from service.api.examples import examples
+from service.api.exchange import exchange_of
 from service.api.keys import Key
 from service.api.options import VERSION, query_of
 from service.api.problems import IN_DOCUMENT
@@ -33,8 +34,19 @@ async def find_predictor(request: Request, task: str) -> Predictor:
     Raises:
         InputError: the task, or the version asked for, is not served.
     """
+    return find_version(request, task, query_of(request).get("version"))
+
+
+def find_version(request: Request, task: str, version: str | None = None) -> Predictor:
+    """Return what answers a task in a version, the newest if none is named.
+
+    Raises:
+        InputError: the task, or this version of it, is not served.
+    """
     models: Models = request.app.state.models
-    return models.find(task, query_of(request).get("version"))
+    found = models.find(task, version)
+    exchange_of(request).version = found.bundle.manifest.version
+    return found
 
 
 Chosen = Annotated[Predictor, Depends(find_predictor)]

@@ -37,6 +37,7 @@ class Admission:
         self._wait = wait
         self._empty = asyncio.Event()
         self._empty.set()
+        self._left = asyncio.Event()
         self.inside = 0
         """Requests that hold a place."""
 
@@ -56,8 +57,14 @@ class Admission:
             yield
         finally:
             self.inside -= 1
+            self._left.set()
             if not self.inside:
                 self._empty.set()
+
+    async def next_left(self) -> None:
+        """Wait until the next of those inside leaves."""
+        self._left.clear()
+        await self._left.wait()
 
     async def left(self) -> None:
         """Wait until nobody is inside."""

@@ -6,7 +6,8 @@ A stay scored again with one more hour of vitals costs the small encoder and the
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
 from hashlib import blake2b
 
 from cachetools import LRUCache
@@ -49,7 +50,7 @@ class RowKeys:
 class TokenCache:
     """Tokens by key; where room is wanting, those go that were not asked for for longest.
 
-    May be used from several threads.
+    May be used from several threads, which also learn of each other what is being encoded.
 
     Args:
         limit: bytes of tokens that are held at most; 0: none are.
@@ -60,6 +61,7 @@ class TokenCache:
         self._held: LRUCache[Key, Tokens] = LRUCache(limit, getsizeof=lambda each: each.nbytes)
         self._metrics = metrics or Metrics()
         self._metrics.cache_limit_bytes.set(limit)
+        self._coming: dict[Key, Future[Tokens | None] | None] = {}
         self._lock = threading.Lock()
 
     def __contains__(self, key: Key) -> bool:
@@ -81,3 +83,27 @@ class TokenCache:
         with self._lock:
             self._held[key] = tokens
             self._metrics.cache_bytes.set(self._held.currsize)
+
+    def claim(self, keys: Iterable[Key]) -> tuple[list[Key], dict[Key, Future[Tokens | None]]]:
+        """Return which rows are for whoever asks to encode, and what others will have of the rest.
+
+        Who was given rows calls `settle` for them, whatever comes of it, before waiting for others.
+        """
+        own: list[Key] = []
+        others: dict[Key, Future[Tokens | None]] = {}
+        with self._lock:
+            for key in keys:
+                if key in self._coming:
+                    others[key] = self._coming[key] = self._coming[key] or Future()
+                else:
+                    self._coming[key] = None
+                    own.append(key)
+        return own, others
+
+    def settle(self, keys: Iterable[Key], tokens: Mapping[Key, Tokens]) -> None:
+        """Tell who waits for rows what came of them; None where nothing did."""
+        with self._lock:
+            waited = [(key, self._coming.pop(key)) for key in keys]
+        for key, future in waited:
+            if future is not None:
+                future.set_result(tokens.get(key))

@@ -13,7 +13,9 @@ class Cost:
     """Counts tokens by the graphs' shapes."""
 
     def __init__(self, graphs: Mapping[str, Graph]) -> None:
-        self._graphs = graphs
+        encoders = [each for each in Modality if each in graphs]
+        self._fixed = {each: _fixed_tokens(graphs[each]) for each in encoders}
+        self._open = {each: _open_axes(graphs[each]) for each in encoders}
 
     def case(
         self,
@@ -46,17 +48,26 @@ class Cost:
         The size of the axes that the graph leaves open (the words of a note), or the tokens that it
         returns (the patches of a picture, the steps of a series).
         """
-        graph = self._graphs[modality]
         sizes: list[int] = [
-            row[name].shape[axis]
-            for name, tensor in graph.inputs.items()
-            if name in row
-            for axis, size in enumerate(tensor.shape[1:])
-            if isinstance(size, str)
+            row[name].shape[axis] for name, axis in self._open[modality] if name in row
         ]
-        return max([1, *sizes, self.fixed_tokens(modality) or 1])
+        return max([1, *sizes, self._fixed[modality] or 1])
 
     def fixed_tokens(self, modality: Modality) -> int | None:
         """Return how many tokens a row becomes; None where that depends on the row."""
-        tokens = self._graphs[modality].outputs["tokens"].shape[1]
-        return None if isinstance(tokens, str) else tokens
+        return self._fixed[modality]
+
+
+def _fixed_tokens(encoder: Graph) -> int | None:
+    tokens = encoder.outputs["tokens"].shape[1]
+    return None if isinstance(tokens, str) else tokens
+
+
+def _open_axes(encoder: Graph) -> list[tuple[str, int]]:
+    """Return the axes of a row that a graph leaves open, by the name of the input."""
+    return [
+        (name, axis)
+        for name, tensor in encoder.inputs.items()
+        for axis, size in enumerate(tensor.shape[1:])
+        if isinstance(size, str)
+    ]

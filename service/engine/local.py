@@ -1,5 +1,7 @@
 """The graphs of one bundle, run by threads of this process, one a device."""
 
+from collections import Counter
+
 from lanistr.bundle import Bundle
 from lanistr.modalities import Modality
 from service.engine.backends import Backend, open_backend
@@ -15,15 +17,12 @@ from service.settings import Settings
 class LocalEngine(Scheduler[Job, Result]):
     """See `service.engine.engine.Engine`.
 
-    Equal rows that are on their way on two devices at once are encoded on both; one after the
-    other, the second finds them in the cache.
-
     Args:
         bundle: whose graphs.
         settings: where and how they are run.
         cache: of what encoders return.
         metrics: where queue, batches and runs are noted.
-        inline: graphs may run in the event loop's own thread, see `Scheduler`.
+        inline: a single runner works in the event loop's own thread, see `Scheduler`.
 
     Raises:
         BundleError: see `open_backend`.
@@ -52,23 +51,30 @@ class LocalEngine(Scheduler[Job, Result]):
             settings.batch_tokens,
         )
         runners = []
-        for each in backends:
+        for each, times in Counter(backends).items():
             paces = measure(each, cost, width=width, longest=words, most=budget)
             runner = Runner(each, cost, cache, budget=budget, paces=paces, metrics=noted)
-            runners += [runner] * each.ahead
+            runners += [runner] * each.ahead * times
         # Its tokens are spread over all graphs, each of which is run with so many.
         super().__init__(
-            runners, runner.cost, budget=budget * len(self.build.graphs), metrics=noted
+            runners,
+            runner.cost,
+            budget=budget * len(self.build.graphs),
+            metrics=noted,
+            inline=inline and len(runners) == 1,
         )
 
 
 def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:
-    """Load a bundle's graphs onto each device.
+    """Load a bundle's graphs onto each device; shares of one CPU have them in common.
 
     All take the build that the first one chose: an answer must not hang on who gives it.
     """
     backends: list[Backend] = []
     for share in settings.shares():
+        if backends and share.device == "cpu":
+            backends.append(backends[0])
+            continue
         precision = backends[0].build.precision if backends else share.precision
         backends.append(open_backend(bundle, share.backend, share.device, precision, share.threads))
     return backends

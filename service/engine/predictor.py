@@ -1,5 +1,6 @@
 """One bundle at work: from the record of a request to a prediction or an embedding."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -99,6 +100,17 @@ class Embedded:
     embedding: Floats
 
 
+@dataclass(slots=True)
+class _Asker:
+    """Who waits for a case, as a thread that works on it sees it.
+
+    Attributes:
+        left: they wait no more; what would be run for them is not.
+    """
+
+    left: bool = False
+
+
 class Predictor:
     """Preprocessing of one bundle, and the engine that runs it.
 
@@ -188,8 +200,12 @@ class Predictor:
         self, read: Callable[[], Any], size: int, explain: bool = False
     ) -> tuple[Case, Job | Outcome[Result]]:
         """Return what a case brings, and its job, or what came of it already."""
-        started = perf_counter()
-        name, job, outcome = await self.lanes.run(size, self._read, read, explain)
+        started, asker = perf_counter(), _Asker()
+        try:
+            name, job, outcome = await self.lanes.run(size, self._read, read, explain, asker)
+        except asyncio.CancelledError:
+            asker.left = True
+            raise
         seconds = perf_counter() - started
         features = job.features
         used = tuple(each for each in Modality if each in features.rows)
@@ -207,7 +223,7 @@ class Predictor:
         return replace(case, timing_ms=timing_ms), outcome.result
 
     def _read(
-        self, read: Callable[[], Any], explain: bool
+        self, read: Callable[[], Any], explain: bool, asker: "_Asker"
     ) -> tuple[str | None, Job, Outcome[Result] | None]:
         log = IssueLog()
         try:
@@ -223,7 +239,8 @@ class Predictor:
         job = Job(features, self._keys.of(features), explain)
         self._refuse_too_dear(job)
         # Several run together if they can, so only who is alone inside is run here and now.
-        now = self.admission.inside <= 1 and self.bundle.task.suffices(features.rows)
+        alone = self.admission.inside <= 1 and not asker.left
+        now = alone and self.bundle.task.suffices(features.rows)
         return sample.id, job, self.engine.run_at_once(job) if now else None
 
     def _refuse_uncommon_rows(self, features: Features) -> None:

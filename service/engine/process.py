@@ -195,10 +195,15 @@ def main() -> None:
     # Front ends finish what is under way; who is told to stop with them must outlive them.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
-    child.live(lambda: os._exit(0))()
+    child.live(partial(_orphaned, child))()
     share = settings.shares()[child.runner]
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(RunnerProcess(share).serve(child.socket()))
+
+
+def _orphaned(child: Child) -> None:
+    child.leave()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -250,8 +250,7 @@ class _Link:
         self._blocks.give(*sent.block)
 
     def _lose(self) -> None:
-        """Tell whoever waits that nobody works for them any more."""
-        _log.error("a runner is lost: %d cases failed, waiting for its return", len(self._sent))
+        """Tell whoever waits that nobody works for them any more; the supervisor logs it."""
         self._blocks.close()
         for each in self._sent.values():
             if not each.waiter.done():
@@ -259,15 +258,16 @@ class _Link:
         self._sent.clear()
 
     async def _find_again(self) -> None:
+        complaint = ""
         while True:
             try:
                 await asyncio.to_thread(self._meet)
-            except LanistrError as exc:  # the folder holds another bundle by now
-                _log.error("the runner cannot go on: %s", exc)
-                await asyncio.sleep(_AGAIN_SECONDS)
-            else:
-                _log.info("the runner is back")
                 return
+            except (LanistrError, OSError) as exc:  # another bundle stands there, or files ran out
+                self._socket.close()
+                if complaint != (complaint := str(exc)):
+                    _log.error("the runner cannot go on: %s", exc)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     def _meet(self) -> dict[str, Any]:
         """Connect to the runner and have it open the bundle; return what it says of it.

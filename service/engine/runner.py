@@ -3,8 +3,8 @@
 Shapes: N token, D width, C output of the head.
 
 Padding is paid for: rows, and the cases that are fused, are padded only where that was measured to
-cost less than another run (`service.engine.batching`). Equal rows are encoded once, and not at all
-where the cache has their tokens.
+cost less than another run (`service.engine.batching`). Equal rows are encoded once, also where
+several threads have them at a time, and not at all where the cache has their tokens.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -132,10 +132,28 @@ class Runner:
         return encoded
 
     def _tokens(self, modality: Modality, rows: Mapping[Key, Arrays]) -> dict[Key, Tokens]:
-        """Return the tokens (N, D) of each row."""
+        """Return the tokens (N, D) of each row; what another thread encodes now is waited for."""
         held = {key: self._cache.get(modality, key) for key in rows}
         tokens = {key: found for key, found in held.items() if found is not None}
-        wanted = [key for key in rows if key not in tokens]
+        own, others = self._cache.claim(key for key in rows if key not in tokens)
+        try:
+            self._encode_rows(modality, rows, own, tokens)
+        finally:
+            self._cache.settle(own, tokens)
+        came = {key: coming.result() for key, coming in others.items()}
+        tokens |= {key: found for key, found in came.items() if found is not None}
+        # Where the other has failed, each fails for itself.
+        self._encode_rows(modality, rows, [key for key in others if key not in tokens], tokens)
+        return tokens
+
+    def _encode_rows(
+        self,
+        modality: Modality,
+        rows: Mapping[Key, Arrays],
+        wanted: Sequence[Key],
+        tokens: dict[Key, Tokens],
+    ) -> None:
+        """Add the tokens (N, D) of the rows that are wanted."""
         lengths = [self._cost.row(modality, rows[key]) for key in wanted]
         for batch in self._batches(modality, lengths):
             keys = [wanted[i] for i in batch]
@@ -144,7 +162,6 @@ class Runner:
             for key, found in zip(keys, encoded, strict=True):
                 tokens[key] = found
                 self._cache.put(key, found)
-        return tokens
 
     def _fuse(self, cases: Sequence[Sequence[Tokens]]) -> list[tuple[Floats, Floats]]:
         """Return output (C,) and embedding (E,) of each case, whose tokens stand in pieces."""

@@ -15,7 +15,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 """Without regard to case. Not "none": in charts of consciousness that is a finding."""
 
 # Python's own int and float would also take 1_000, inf and the digits of other scripts.
-_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _ACCEPTED = (
     "CSV in UTF-8, separated by commas, its first line naming the columns, one of them hours"
@@ -59,6 +59,6 @@ def _cell(text: str) -> Any:
     text = text.strip()
     if text.casefold() in MISSING:
         return None
-    if _NUMBER.fullmatch(text):
+    if NUMBER.fullmatch(text):
         return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
     return text

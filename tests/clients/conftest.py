@@ -1,7 +1,7 @@
 """A real HTTP server for the clients: it keeps what it got and answers as it was told."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import BytesParser
@@ -56,7 +56,12 @@ class Received:
 
 @dataclass
 class Service:
-    """What the server answers next, and what it received."""
+    """What the server answers next, and what it received.
+
+    Attributes:
+        answer: says what a request is answered; None: all are answered alike.
+        before: statuses and headers of refusals that come first.
+    """
 
     url: str = ""
     status: int = 200
@@ -64,6 +69,8 @@ class Service:
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
     raw: bytes | None = None
+    answer: Callable[[Received], tuple[int, Any]] | None = None
+    before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     released: Event = field(default_factory=Event)
 
@@ -77,6 +84,13 @@ class Service:
         self.status, self.body = status, body
         self.headers = {"Content-Type": kind, "Content-Length": str(len(body)), **named}
 
+    def refuses(self, *statuses: int, **headers: str) -> None:
+        """Answer so many requests with such problems before the rest."""
+        self.before = [
+            (each, {name.replace("_", "-"): value for name, value in headers.items()})
+            for each in statuses
+        ]
+
     @property
     def last(self) -> Received:
         return self.received[-1]
@@ -87,26 +101,36 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             address = urlsplit(self.path)
-            service.received.append(
-                Received(
-                    method=self.command,
-                    path=address.path,
-                    query=parse_qs(address.query),
-                    headers=self.headers,
-                    body=self.rfile.read(length),
-                )
+            received = Received(
+                method=self.command,
+                path=address.path,
+                query=parse_qs(address.query),
+                headers=self.headers,
+                body=self.rfile.read(length),
             )
+            service.received.append(received)
             if service.silent:
                 service.released.wait(20)
                 return
             if service.raw is not None:
                 self.wfile.write(service.raw)
                 return
-            self.send_response(service.status)
-            for name, value in service.headers.items():
+            status, headers, body = service.status, service.headers, service.body
+            if service.answer is not None:
+                status, value = service.answer(received)
+                body = json.dumps(value).encode()
+                kind = "application/problem+json" if status >= 400 else "application/json"
+                headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+            if service.before:
+                status, more = service.before.pop(0)
+                body = json.dumps({"title": "No", "code": "no", "status": status}).encode()
+                kind = {"Content-Type": "application/problem+json"}
+                headers = {**kind, "Content-Length": str(len(body)), **more}
+            self.send_response(status)
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(service.body)
+            self.wfile.write(body)
 
         def do_POST(self) -> None:
             self.do_GET()

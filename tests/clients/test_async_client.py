@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from clients import AsyncClient, Client, InvalidInput
+from clients import AsyncClient, Client, InvalidInput, Prediction, questions
 
 
 async def test_it_sends_the_same_form_and_reads_the_same_answer(service, mortality, tmp_path):
@@ -61,8 +61,13 @@ async def test_it_refuses_before_sending(service):
     assert service.received == []
 
 
-def test_both_clients_take_the_same_arguments():
-    for name in ("__init__", "predict", "embed", "tasks", "task", "health", "ready"):
-        assert inspect.signature(getattr(AsyncClient, name)) == inspect.signature(
-            getattr(Client, name)
-        )
+def test_both_clients_have_the_methods_arguments_and_help_of_the_questions():
+    for name in ("predict", "predict_many", "predict_list", "embed", "tasks", "task", "ready"):
+        waited, awaited = getattr(Client, name), getattr(AsyncClient, name)
+        signature = inspect.signature(waited)
+        assert inspect.signature(awaited).parameters == signature.parameters
+        assert next(iter(signature.parameters)) == "self"
+        assert "Raises" in waited.__doc__ == awaited.__doc__ == getattr(questions, name).__doc__
+    assert inspect.signature(Client.predict).return_annotation is Prediction
+    assert inspect.iscoroutinefunction(AsyncClient.predict)
+    assert inspect.signature(AsyncClient) == inspect.signature(Client)

@@ -126,6 +126,7 @@ def test_a_problem_is_one_line_and_exit_code_2(service, problem):
         (["--text", "-", "--timeout", "0"], "timeout: "),
         (["--text", "-", "--url", "localhost:8000"], "url: "),
         (["--txt", "-"], "--txt"),
+        (["--text", "-", "--retry-seconds", "-1"], "retry_seconds: "),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, tmp_path, arguments, words):
@@ -141,6 +142,15 @@ def test_a_service_that_is_not_there_is_the_users_to_start(deserted_url):
     assert line == f"error: service not reachable at {deserted_url}: is it running? make serve"
 
 
+def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):
+    service.answers({"tasks": []})
+    monkeypatch.setenv("LANISTR_URL", service.url)
+    monkeypatch.setenv("LANISTR_KEY", "secret")
+    assert run("tasks").returncode == 0
+    assert service.last.headers["Authorization"] == "Bearer secret"
+    assert b"secret" not in run("predict", "--help").stdout
+
+
 def test_a_slow_service_is_exit_code_1(service):
     service.silent = True
     assert "no answer" in mistake(run("tasks", "--url", service.url, "--timeout", "0.3"), code=1)
@@ -149,7 +159,7 @@ def test_a_slow_service_is_exit_code_1(service):
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_service_that_cannot_is_exit_code_1(service, status):
     service.answers({"title": "No", "code": "no", "request_id": "r-3"}, status=status)
-    line = mistake(run("tasks", "--url", service.url), code=1)
+    line = mistake(run("tasks", "--url", service.url, "--retry-seconds", "0"), code=1)
     assert line == f"error: No ({status} no, request r-3)"
 
 
@@ -159,7 +169,7 @@ def test_an_answer_of_something_else_is_exit_code_1(service):
     assert "not as a LANISTR service" in line
 
 
-@pytest.mark.parametrize("command", [[], ["predict"], ["tasks"]])
+@pytest.mark.parametrize("command", [[], ["predict"], ["score"], ["load"], ["tasks"]])
 def test_help_has_an_example(command):
     outcome = run(*command, "--help")
     assert outcome.returncode == 0

@@ -24,14 +24,14 @@ HTML = b"<html><h1>502 Bad Gateway</h1></html>"
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request):
-    """Ask for a prediction with one client or the other."""
+    """Ask for a prediction with one client or the other; once, unless told to ask again."""
 
     async def waiting(url, **options):
-        with Client(url, **options) as client:
+        with Client(url, **{"retry_seconds": 0} | options) as client:
             return client.predict("mortality", text="note")
 
     async def awaited(url, **options):
-        async with AsyncClient(url, **options) as client:
+        async with AsyncClient(url, **{"retry_seconds": 0} | options) as client:
             return await client.predict("mortality", text="note")
 
     return waiting if request.param == "sync" else awaited

@@ -318,8 +318,11 @@ def test_a_minimum_of_other_parts_is_refused(rating: TaskSpec, minimum: Any, mes
         TaskSpec.parse(document, TaskError, "task.yaml")
 
 
-def test_a_pattern_that_is_none_is_refused(rating: TaskSpec):
-    suspicion = {"code": "late", "detail": "too late", "patterns": ["(ab"]}
+@pytest.mark.parametrize(
+    ("pattern", "message"), [("(ab", "missing"), (r"(a)\1", "escape"), ("(?<=a)b", "operator")]
+)
+def test_a_pattern_that_is_none_is_refused(rating: TaskSpec, pattern: str, message: str):
+    suspicion = {"code": "late", "detail": "too late", "patterns": [pattern]}
     document = rating.model_dump(mode="json") | {"text": {"suspicions": [suspicion]}}
-    with pytest.raises(TaskError, match="is not a regular expression: missing"):
+    with pytest.raises(TaskError, match=f"is not a regular expression: .*{message}"):
         TaskSpec.parse(document, TaskError, "task.yaml")

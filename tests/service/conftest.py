@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from lanistr.bundle import CARD, Bundle, write_bundle
+from lanistr.bundle import Bundle, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
 from lanistr.tasks import find_task
 from service.api.examples import example
 from service.settings import DEMO_BUNDLES
-from tests.servers import Server, running
+from tests.servers import Server, exported_later, running
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,16 +78,9 @@ def bundles() -> dict[str, Bundle]:
 @pytest.fixture(scope="session")
 def another_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo of stays, exported later with another card."""
-    demo = DEMO_BUNDLES / "mortality"
-
-    def fill(draft: Path) -> None:
-        shutil.copytree(demo, draft, dirs_exist_ok=True)
-        (draft / MANIFEST).unlink()
-        (draft / CARD).write_text("# Another card\n", encoding="utf-8")
-
-    described = read_manifest(demo).model_dump(exclude={"format", "version", "created", "files"})
     folder = tmp_path_factory.mktemp("another") / "mortality"
-    return write_bundle(folder, fill, lambda: described).folder
+    exported_later(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

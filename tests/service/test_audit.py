@@ -1,23 +1,30 @@
 """The audit log: every answer on record, none without, whatever the disk does."""
 
 import asyncio
+import fcntl
 import hashlib
 import json
+import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from lanistr.manifest import read_manifest
 from service.api.keys import new_key
 from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
 from tests.servers import wait_for
+
+JSON = {"Content-Type": "application/json"}
 
 
 def read(file: Path) -> list[dict]:
@@ -25,7 +32,7 @@ def read(file: Path) -> list[dict]:
 
 
 def post(server, record, task="mortality", **headers):
-    return httpx.post(f"{server.url}/predict/{task}", json=record, headers=headers)
+    return httpx.post(f"{server.url}/predict/{task}", json=record, headers=headers, timeout=60)
 
 
 @contextmanager
@@ -62,18 +69,20 @@ def test_every_prediction_is_on_record_and_no_payload(start_server, tmp_path, st
     assert entry.pop("time").endswith("+00:00")
     cases = entry.pop("cases")
     assert entry == {
-        "request": "r-1", "key": "ward-7", "task": "mortality", "status": 200, "code": "ok",
+        "request": "r-1", "key": "ward-7", "task": "mortality",
+        "version": answer.json()["model"]["version"], "status": 200, "code": "ok",
         "input_sha256": hashlib.sha256(body).hexdigest(),
     }  # fmt: skip
     (case,) = cases
-    assert case["version"] == answer.json()["model"]["version"]
+    assert (case["index"], case["code"]) == (0, "ok")
     assert case["output"] == answer.json()["prediction"]
     assert case["used"] == answer.json()["modalities"]["used"]
     issue = {"code": "out_of_range", "field": "timeseries[0].heart_rate", "action": "dropped"}
     assert issue in case["issues"]
-    assert [(each["status"], each["code"], each["cases"]) for each in refused] == [
-        (422, "unknown_field", [])
-    ]
+    (second,) = refused
+    assert (second["status"], second["code"]) == (422, "unknown_field")
+    assert second["version"] == entry["version"]
+    assert second["cases"] == [{"index": 0, "code": "unknown_field", "issues": []}]
     assert "Jane" not in file.read_text()
     assert "9999" not in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
@@ -196,6 +205,73 @@ async def test_who_does_not_wait_does_not_stop_the_writer(tmp_path):
     assert read(tmp_path / "audit.jsonl")[-1]["number"] == 20
 
 
+async def test_what_is_given_up_while_it_is_written_is_not_on_record(tmp_path):
+    file = tmp_path / "audit.jsonl"
+    log = AuditLog(file, "refuse", Metrics())
+    await log.write({"number": 0})
+    before = file.stat().st_size
+    task = asyncio.create_task(log.write({"number": 1, "more": "y" * 50_000_000}))
+    await asyncio.to_thread(wait_until_grown, file, before)
+    task.cancel()
+    await log.write({"number": 2})
+    await log.close()
+    assert task.cancelled()
+    assert [each["number"] for each in read(file)] == [0, 2]
+
+
+def wait_until_grown(file: Path, size: int) -> None:
+    while file.stat().st_size == size:
+        pass
+
+
+@contextmanager
+def locked(file: Path):
+    """Another program holds the file."""
+    with file.open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_file_that_is_locked_is_told_of_and_does_not_hold_up_the_end(
+    start_server, tmp_path, stay
+):
+    file = tmp_path / "audit.jsonl"
+    with start_server("--audit", str(file)) as server:
+        assert post(server, stay).status_code == 200
+        with locked(file), ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: post(server, stay), range(4)))
+            assert {each.json()["code"] for each in answers} == {"audit_unavailable"}
+            assert post(server, stay).status_code == 503
+            assert httpx.get(f"{server.url}/readyz").json()["status"] == "audit_unavailable"
+            assert server.says("the audit log cannot be written (another program has locked it)")
+        assert server.says("the audit log is written again")
+        assert post(server, stay).status_code == 200
+        first, gap, last = read(file)  # and none of what was refused
+        assert (first["status"], last["status"]) == (200, 200)
+        assert gap["gap"] == "another program has locked it"
+        with locked(file):
+            server.process.terminate()
+            assert server.process.wait(timeout=8) == 0
+
+
+async def test_a_file_that_takes_nothing_is_told_of_and_does_not_hold_up_the_end(tmp_path, caplog):
+    pipe = tmp_path / "audit.pipe"  # which hangs as a disk may: nobody reads
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    log = AuditLog(pipe, "refuse", Metrics(), patience=0.2)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(reader, bytes(4096))
+    for _ in range(2):
+        with pytest.raises(AuditUnavailableError):
+            await log.write({"number": 1})
+        assert not log.available
+    await log.close()
+    assert "cannot be written (nothing was written for 0.2 s): requests are refused" in caplog.text
+    assert "the audit log is left" in caplog.text
+    os.close(reader)  # by which the thread is let go too
+
+
 def test_a_log_that_cannot_be_written_at_all_is_refused_at_the_start(tmp_path):
     command = [sys.executable, "-m", "service", "--audit", str(tmp_path / "none" / "audit.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -204,24 +280,90 @@ def test_a_log_that_cannot_be_written_at_all_is_refused_at_the_start(tmp_path):
     assert "cannot write the audit log: No such file or directory" in line
 
 
-def test_cases_of_lists_and_streams_are_on_record_before_they_leave(start_server, tmp_path):
+def codes(entry: dict) -> list[tuple[int, str]]:
+    return [(each["index"], each["code"]) for each in entry["cases"]]
+
+
+def test_which_case_of_a_list_was_answered_what_is_on_record_before_it_leaves(
+    start_server, tmp_path
+):
     file = tmp_path / "audit.jsonl"
-    good, bad = {"tabular": {"age": 71}}, {"tabular": {"agee": 71}}
-    with start_server("--audit", str(file)) as server:
+    good, bad = {"tabular": {"age": 71}}, {"tabular": {"age": 71}, "timeseries": [{"hours": "x"}]}
+    with start_server("--audit", str(file), "--body-seconds", "1") as server:
         place = f"{server.url}/predict/mortality"
         items = httpx.post(f"{place}/batch", json=[good, bad, good]).json()["items"]
-        assert ["answer" in each for each in items] == [True, False, True]
         (batch,) = read(file)
-        assert len(batch["cases"]) == 2
+        code = items[1]["problem"]["code"]
+        assert codes(batch) == [(0, "ok"), (1, code), (2, "ok")]
+        assert batch["cases"][2]["output"] == items[2]["answer"]["prediction"]
+        assert httpx.post(f"{place}/batch", content=b"[", headers=JSON).status_code == 400
+        assert httpx.post(f"{place}?version=none", json=good).status_code == 404
+        broken, nowhere = read(file)[1:]
+        assert (broken["version"], broken["cases"]) == (batch["version"], [])
+        assert (nowhere["version"], nowhere["code"]) == (None, "unknown_version")
 
-        lines = "".join(json.dumps(each) + "\n" for each in [good] * 10 + [bad] + [good] * 10)
-        said = httpx.post(
-            f"{place}/stream", content=lines, headers={"Content-Type": "application/x-ndjson"}
-        )
-        assert len(said.text.splitlines()) == 21
-        streamed = read(file)[1:]
-    assert sum(len(each["cases"]) for each in streamed) == 20
+        def lines():
+            yield from (json.dumps(each).encode() + b"\n" for each in [good, bad, good] * 4)
+            time.sleep(3)  # until it is not waited for any longer
+
+        headers = {"Content-Type": "application/x-ndjson"}
+        said = httpx.post(f"{place}/stream", content=lines(), headers=headers, timeout=60)
+        start, *streamed = read(file)[3:]
+    answered = [json.loads(each) for each in said.text.splitlines()]
+    assert start["cases"] == []
+    assert [codes(each) for each in streamed] == [
+        [(each["index"], each["problem"]["code"] if "problem" in each else "ok")]
+        for each in answered
+    ]
+    assert answered[-1]["problem"]["code"] == "body_too_slow"
     assert {each["request"] for each in streamed} == {said.headers["X-Request-ID"]}
+    assert {each["version"] for each in streamed} == {batch["version"]}
+
+
+def test_of_a_request_of_the_open_protocol_the_case_that_it_fails_of_is_on_record(
+    start_server, strict_bundle, tmp_path
+):
+    file = tmp_path / "audit.jsonl"
+    good, bad, little = {"text": "stable"}, {"tabular": {"agee": 71}}, {"tabular": {"age": 71}}
+
+    def infer(server, *records, **more):
+        data = [json.dumps(each) for each in records]
+        shape = {"name": "record", "datatype": "BYTES", "shape": [len(data)]}
+        asked = {"inputs": [{**shape, "data": data}], **more}
+        return httpx.post(f"{server.url}/v2/models/mortality/infer", json=asked).status_code
+
+    with start_server("--audit", str(file), "--bundles", str(strict_bundle)) as server:
+        assert infer(server, good, bad, good) == 422
+        assert infer(server, good, little) == 422
+        assert infer(server, good, bad, little, outputs=[{"name": "answer"}]) == 200
+        failed, abstained, whole = read(file)
+    assert (failed["code"], codes(failed)) == ("unknown_field", [(1, "unknown_field")])
+    assert (abstained["code"], codes(abstained)) == ("abstained", [(1, "ok")])
+    assert abstained["cases"][0]["output"] is None
+    assert codes(whole) == [(0, "ok"), (1, "unknown_field"), (2, "ok")]
+    assert {each["version"] for each in (failed, abstained, whole)} == {
+        read_manifest(strict_bundle).version
+    }
+
+
+def test_an_embedding_is_on_record_by_its_hash(start_server, tmp_path):
+    file = tmp_path / "audit.jsonl"
+    case = {"text": "stable", "timeseries": [{"hours": 1, "heart_rate": 9999}]}
+    with start_server("--audit", str(file)) as server:
+        said = httpx.post(f"{server.url}/embed/mortality", json=case).json()
+        httpx.post(f"{server.url}/embed/mortality", json={"tabular": {"agee": 1}})
+        entry, refused = read(file)
+    assert entry["version"] == refused["version"] == said["model"]["version"]
+    assert codes(refused) == [(0, "unknown_field")]
+    (found,) = entry["cases"]
+    point = struct.pack(f"<{len(said['embedding'])}f", *said["embedding"])
+    assert found == {
+        "index": 0, "code": "ok", "used": said["modalities"]["used"],
+        "output": {"embedding_sha256": hashlib.sha256(point).hexdigest()},
+        "issues": [{name: each[name] for name in ("code", "field", "action")}
+                   for each in said["issues"]],
+    }  # fmt: skip
+    assert found["issues"]
 
 
 def test_what_abstains_is_on_record_without_an_output_and_counted(

@@ -1,5 +1,6 @@
 """Serving needs no training stack."""
 
+import os
 import subprocess
 import sys
 
@@ -26,3 +27,13 @@ def test_the_service_on_onnx_imports_no_torch():
     imported = set(done.stdout.split())
     assert "onnxruntime" in imported
     assert not imported & {"torch", "transformers", "torchvision", "timm", "pyarrow", "onnx"}
+
+
+def test_onnxruntime_keeps_no_book_of_sessions_to_report(tmp_path):
+    program = (
+        "from lanistr.session import open_session\n"
+        "from service.engine.backends.onnx import OnnxBackend\n"
+    )
+    home = {"HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", program], env=os.environ | home, check=True)
+    assert list(tmp_path.iterdir()) == []

@@ -1,18 +1,25 @@
 """Bundles change while requests run: the new one is tried first, and nobody notices."""
 
+import json
+import os
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+import service.models
 from lanistr.bundle import Bundle
 from lanistr.manifest import MANIFEST
-from service.settings import DEMO_BUNDLES
+from service.app import create_app
+from service.settings import DEMO_BUNDLES, Settings
 from tests.servers import wait_for
+from tests.service.test_workers import one
 
 CASE = {"tabular": {"age": 71}}
 OFTEN = ("--watch-seconds", "0.1")
@@ -128,6 +135,82 @@ def test_sighup_looks_at_once_and_no_request_is_lost_in_the_exchange(
         assert {version for _, version in answers} == {first, second}
         document = httpx.get(f"{server.url}/openapi.json").json()
         assert "/predict/mortality" in document["paths"]
+
+
+def test_a_stream_goes_on_with_the_model_that_takes_the_place_of_its_own(
+    start_server, folder, versions, another_version
+):
+    line = json.dumps(CASE) + "\n"
+    exchanged = threading.Event()
+
+    def lines() -> Iterator[bytes]:
+        yield line.encode()
+        while not exchanged.wait(0.1):
+            yield b"\n"
+        yield line.encode()
+
+    with start_server("--bundles", str(folder), *OFTEN) as server:
+        asked = f"{server.url}/predict/mortality/stream"
+        kind = {"Content-Type": "application/x-ndjson"}
+
+        def ask() -> list[str]:
+            said = httpx.post(asked, content=lines(), headers=kind, timeout=60).text
+            return [json.loads(each)["answer"]["model"]["version"] for each in said.splitlines()]
+
+        with ThreadPoolExecutor(1) as asking:
+            found = asking.submit(ask)
+            wait_for(
+                lambda: "lanistr_cases_total{" in httpx.get(f"{server.url}/metrics").text,
+                "the first answer",
+            )
+            put(another_version, folder / "second")
+            shutil.rmtree(folder / "first")
+            wait_for(lambda: served(server.url) == [versions[1]], "the second version")
+            time.sleep(3)  # until the first has left
+            exchanged.set()
+            assert found.result() == list(versions)
+
+
+def test_what_keeps_a_bundle_from_being_tried_is_tried_again(
+    start_server, folder, versions, another_version
+):
+    """A runner that is away is no fault of a bundle: it is taken when there is one again."""
+    first, second = versions
+    several = ("--workers", "1", "--bundles", str(folder), *OFTEN)
+    with start_server(*several) as server:
+        assert served(server.url) == [first]
+        runner = one(server, "service.engine.process")
+        os.kill(runner, signal.SIGSTOP)  # nobody is answered, nothing can be opened
+        put(another_version, folder / "second")
+        time.sleep(0.5)
+        os.kill(runner, signal.SIGKILL)
+        wait_for(lambda: served(server.url) == [second, first], "the second version")
+        assert answered_by(server.url) == second
+
+
+async def test_what_is_found_stays_though_another_folder_cannot_be_read(
+    folder, another_version, versions, monkeypatch, caplog
+):
+    models = create_app(Settings(bundles=folder, watch_seconds=0)).state.models
+    models.start()
+    put(another_version, folder / "second")
+    put(another_version, folder / "third")
+    look = service.models._stamp
+
+    def fails(place: Path) -> service.models.Stamp:
+        if place.name == "third":
+            raise PermissionError(13, "Permission denied")
+        return look(place)
+
+    monkeypatch.setattr(service.models, "_stamp", fails)
+    for _ in range(2):
+        await models.refresh()
+    assert list(models.versions("mortality")) == [versions[1], versions[0]]
+    assert caplog.text.count("not yet taken into service") == 1
+    monkeypatch.undo()
+    await models.refresh()
+    assert len(models._held) == 3
+    await models.close()
 
 
 def test_a_bundle_of_another_task_appears_in_the_documentation(start_server, folder):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import time
 from urllib.parse import urlsplit
@@ -67,6 +68,47 @@ def test_headers_have_a_size(impatient):
     answer, _ = talk(impatient, b"GET /healthz HTTP/1.1\r\nHost: a\r\n", *lines, pause=0.01)
     assert answer.startswith(b"HTTP/1.1 431")
     assert problem(answer)["accepted"] == "at most 2,048 bytes"
+
+
+def test_headers_have_a_size_also_where_they_come_in_one_piece(impatient):
+    head = b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\nX: %s\r\nContent-Length: 2\r\n\r\n{}"
+    answer, _ = talk(impatient, head % (b"y" * 3000))
+    assert problem(answer)["code"] == "headers_too_large"
+    answer, _ = talk(impatient, b"GET /" + b"y" * 3000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert problem(answer)["code"] == "headers_too_large"
+
+
+def first_and_rest(answer: bytes) -> tuple[bytes, bytes]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = int(re.search(rb"content-length: (\d+)", head).group(1))
+    return head, body[length:]
+
+
+@pytest.mark.parametrize(
+    ("behind", "code"),
+    [
+        (b"\x16\x03\x01 hello\r\n\r\n", "not_http"),
+        (b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"y" * 3000), "headers_too_large"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n", "not_http"),
+    ],
+)
+def test_what_is_wrong_behind_a_request_is_told_after_its_answer(impatient, stay, behind, code):
+    body = json.dumps(stay).encode()
+    head = b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    answer, _ = talk(impatient, request + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" + behind)
+    first, rest = first_and_rest(answer)
+    assert first.startswith(b"HTTP/1.1 200")
+    second, rest = first_and_rest(rest)
+    assert second.startswith(b"HTTP/1.1 200")
+    assert problem(rest)["code"] == code
+
+
+def test_a_body_that_breaks_off_is_told_in_place_of_its_answer(impatient):
+    head = b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    pieces = head + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", b"no size\r\n"
+    answer, _ = talk(impatient, *pieces, pause=0.2)
+    assert problem(answer)["code"] == "not_http"
 
 
 def test_what_is_not_http_is_a_problem_too(impatient):

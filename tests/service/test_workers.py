@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -45,6 +46,14 @@ def lives(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def turned_away(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=60).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def ready(server) -> bool:
@@ -141,8 +150,23 @@ def test_a_runner_that_dies_is_told_of_and_started_again(start_server, stay):
         assert one(server, "service.engine.process") != before
         assert ask(3).json()["prediction"] == expected["3"]
         assert server.says("the runner 0 ended with -9 and is started again")
-        assert server.says("a runner is lost")
-        assert server.says("the runner is back")
+        assert server.says("the runner 0 is back")
+        assert server.log().count(" ERROR ") == 1  # however many bundles and front ends
+
+
+def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(start_server):
+    with start_server(*TWO) as server:
+        below = children(server.process.pid)
+        fronts = [pid for pid, words in below.items() if "frontend" in words]
+        limits = [resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in fronts]
+        for pid, (_, hard) in zip(fronts, limits, strict=True):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+        os.kill(one(server, "service.engine.process"), signal.SIGKILL)
+        assert server.says("the runner cannot go on: [Errno 24] Too many open files")
+        for pid, limit in zip(fronts, limits, strict=True):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+        for _ in range(8):  # of either front end
+            wait_for(lambda: ready(server), "the next runner")
 
 
 def test_readyz_says_that_there_is_no_runner(start_server):
@@ -224,7 +248,7 @@ def test_sigterm_finishes_what_is_under_way_in_every_process(start_server, stay)
             each.sendall(head + body[:10])
         time.sleep(1)  # until the service has begun to read
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        wait_for(lambda: turned_away(address.hostname, address.port), "new ones to be refused")
         for each in open_:
             each.sendall(body[10:])
         for each in open_:
@@ -237,9 +261,21 @@ def test_sigterm_finishes_what_is_under_way_in_every_process(start_server, stay)
         assert not any(lives(each) for each in below)
 
 
-def test_nobody_outlives_a_supervisor_that_is_killed(start_server):
+def test_a_folder_of_temporary_files_that_holds_no_sockets_is_told(tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 25)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    assert "TMPDIR: cannot make a socket: AF_UNIX path too long" in fails(*TWO)
+
+
+def test_nobody_and_nothing_outlives_a_supervisor_that_is_killed(
+    start_server, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with start_server(*TWO) as server:
         below = children(server.process.pid)
         assert len(below) == 3
+        assert list(tmp_path.glob("lanistr-*"))
         server.process.kill()
         wait_for(lambda: not any(lives(each) for each in below), "the end of all")
+    assert not list(tmp_path.glob("lanistr-*"))

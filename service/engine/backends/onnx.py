@@ -66,19 +66,24 @@ class OnnxBackend:
             kind = "cuda" if offered else "cpu"
         elif kind == "cuda" and not offered:
             raise no_device(device, ["cpu; a GPU with onnxruntime-gpu"])
-        self._kind, self._number = kind, int(number or 0)
-        self.build = choose_build(bundle, "onnx", precision, _FASTEST[kind])
-        graphs = self.build.graphs
-        # The largest first: a graph takes more memory while it is loaded than afterwards.
-        sizes = {name: bundle.manifest.files[graph.file].bytes for name, graph in graphs.items()}
-        names = sorted((*bundle.task.modalities, FUSION), key=lambda each: -sizes[each])
-        self._sessions = {each: self._load(graphs[each]) for each in names}
+        self._number = int(number or 0)
+        self._take(kind, precision)
         # onnxruntime falls back silently from a GPU to the CPU.
         if kind != "cpu" and not self._on_gpu:
             if device != "auto":
                 raise no_device(device, ["cpu", "a GPU that onnxruntime reaches"])
-            self._kind = "cpu"
+            self._take("cpu", precision)
         try_graphs(self, bundle)
+
+    def _take(self, kind: str, precision: Literal["auto"] | Precision) -> None:
+        """Load the build that suits a kind of device."""
+        self._kind = kind
+        self.build = choose_build(self._bundle, "onnx", precision, _FASTEST[kind])
+        graphs, files = self.build.graphs, self._bundle.manifest.files
+        # The largest first: a graph takes more memory while it is loaded than afterwards.
+        sizes = {name: files[graph.file].bytes for name, graph in graphs.items()}
+        names = sorted((*self._bundle.task.modalities, FUSION), key=lambda each: -sizes[each])
+        self._sessions = {each: self._load(graphs[each]) for each in names}
 
     @property
     def ahead(self) -> int:

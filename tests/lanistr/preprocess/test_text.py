@@ -312,3 +312,11 @@ def test_a_suspicion_of_the_task_file_is_raised_where_its_words_stand(
     (issue,) = log.issues
     said = (issue.code, issue.field, issue.seen, issue.action)
     assert said == ("discharge_summary", "text[1]", "DISCHARGE SUMMARY", "kept")
+
+
+@pytest.mark.parametrize("between", ["\n", "\n.", " ", "discharge ", "[**", "death of "])
+def test_no_note_is_looked_at_for_long(mortality: TaskSpec, between: str):
+    """A backtracking search takes time as the square of the first three: minutes, or an hour."""
+    assert mortality.text is not None
+    note = "x" + between * (200_000 // len(between)) + "y"
+    assert [each.find(note) for each in mortality.text.suspicions] == [None]

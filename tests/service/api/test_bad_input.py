@@ -282,6 +282,7 @@ def test_an_unknown_task_names_the_nearest(refused):
         ("coverage=most", "a number above 0 and below 1"),
         ("explain=perhaps", "true or false"),
         ("explian=true", "did you mean 'explain'? one of explain, coverage, version"),
+        ("coverage=0.5&coverage=0.9", "one value"),
     ],
 )
 def test_a_bad_query(refused, query, accepted):
@@ -289,6 +290,19 @@ def test_a_bad_query(refused, query, accepted):
     assert problem["field"] == query.partition("=")[0]
     assert problem["seen"]
     assert problem["accepted"] == accepted
+
+
+@pytest.mark.parametrize(
+    ("place", "query", "accepted"),
+    [
+        ("/embed/mortality", "explain=true", "one of version"),
+        ("/predict/mortality/batch", "versoin=1", "did you mean 'version'?"),
+    ],
+)
+def test_no_parameter_is_passed_over(refused, place, query, accepted):
+    problem = refused(422, "bad_parameter", f"{place}?{query}", json=[{"text": "a"}])
+    assert problem["field"] == query.partition("=")[0]
+    assert accepted in problem["accepted"]
 
 
 def test_a_body_that_does_not_come_is_given_up(start_server, stay):

@@ -199,6 +199,13 @@ def test_what_is_no_request_is_refused(refuse, inputs, more, code):
     assert problem["accepted"]
 
 
+def test_a_version_stands_in_the_path_and_in_no_query(client):
+    asked = {"inputs": [tensor("text", "a")]}
+    problem = client.post("/v2/models/mortality/infer?version=1", json=asked).json()
+    assert (problem["code"], problem["field"]) == ("bad_parameter", "version")
+    assert problem["accepted"] == "none"
+
+
 def test_too_many_cases_are_refused(refuse):
     refuse(413, "too_many", tensor("text", *["a"] * 257))
 

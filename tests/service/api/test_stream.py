@@ -2,8 +2,8 @@
 
 import asyncio
 import json
+import select
 import socket
-import time
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -158,16 +158,31 @@ def test_what_is_no_stream_is_refused_before_it_begins(refused):
     refused(404, "unknown_task", "/predict/mortalty/stream", content=b"", headers=HEADERS)
 
 
-def test_a_client_that_leaves_frees_its_place(narrow):
+def test_a_stream_that_brings_nothing_keeps_nobody_out(narrow):
     url = f"{narrow.url}/predict/mortality"
     with exchange(narrow) as stream:
         stream.write(b'{"text": "a"}\n')
         assert stream.status() == 200
-        assert httpx.post(url, json={"text": "a"}, timeout=60).status_code == 503
-    deadline = time.monotonic() + 60
-    while httpx.post(url, json={"text": "a"}, timeout=60).status_code != 200:
-        assert time.monotonic() < deadline
+        assert stream.read()["index"] == 0
+        assert httpx.post(url, json={"text": "a"}, timeout=60).status_code == 200
+        stream.write(b'{"text": "b"}\n' * 4)  # of which one at a time has the only place
+        assert {stream.read()["answer"]["status"] for _ in range(4)} == {"predicted"}
     assert "ERROR" not in narrow.log()
+
+
+def test_a_stream_of_blank_lines_ends(start_server):
+    with start_server("--stream-seconds", "1") as server, exchange(server) as stream:
+        stream.write(b'{"text": "a"}\n')
+        assert stream.status() == 200
+        assert stream.read()["index"] == 0
+        ended = False
+        with suppress(ConnectionError):
+            while not ended:
+                stream.write(b"\n")
+                ended = bool(select.select([stream.socket], [], [], 0.1)[0])
+        last = stream.read()
+        assert (last["index"], last["problem"]["code"]) == (1, "body_too_slow")
+        assert last["problem"]["seen"] == "blank lines at most for 1 s"
 
 
 async def test_a_client_that_leaves_stops_the_work():

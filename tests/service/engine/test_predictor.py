@@ -45,6 +45,28 @@ async def test_a_record_is_read_off_the_event_loop(predictor):
     assert threads[0] is not threading.main_thread()
 
 
+async def test_for_who_left_while_it_was_read_nothing_is_run(predictor, monkeypatch):
+    ran = []
+    monkeypatch.setattr(predictor.engine, "run_at_once", lambda job: ran.append(job))
+    reading, gone = threading.Event(), threading.Event()
+
+    def read():
+        reading.set()
+        gone.wait()
+        return {"tabular": {"age": 50}}
+
+    asking = asyncio.create_task(predictor.predict(read))
+    await asyncio.to_thread(reading.wait)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    gone.set()
+    await predictor.lanes.run(0, lambda: None)  # the only thread has done with it
+    assert ran == []
+    await predictor.predict(lambda: {"tabular": {"age": 50}})
+    assert len(ran) == 1
+
+
 async def test_an_unusable_record_brings_its_issues(predictor):
     rows = [{"hours": 50, "heart_rate": 1}]
     with pytest.raises(UnusableRecordError) as caught:

@@ -1,5 +1,8 @@
 """Cases through real graphs: grouping and scattering change nothing."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 
 import numpy as np
@@ -60,10 +63,11 @@ UNPADDED, PADDED = Pace(call=0.1, token=1.0), Pace(call=1000.0, token=1.0)
 """How long graphs might take, so that alike are run together, and all are."""
 
 
-def make_runner(bundle, backend, budget=8192, cache=0, paces=None):
+def make_runner(bundle, backend, budget=8192, cache=0, paces=None, held=None):
     cost = Cost(bundle.manifest.builds[0].graphs)
     paces = dict.fromkeys((*Modality, FUSION), UNPADDED) if paces is None else paces
-    return Runner(backend, cost, TokenCache(cache), budget=budget, paces=paces)
+    held = TokenCache(cache) if held is None else held
+    return Runner(backend, cost, held, budget=budget, paces=paces)
 
 
 def job(features, explain=False):
@@ -195,6 +199,47 @@ def test_equal_rows_that_come_together_are_encoded_once(runner, counting, bundle
     assert counting.encoded == [("text", 1), ("tabular", 2)]
     np.testing.assert_array_equal(second.output, third.output)
     assert (first.output != second.output).any()
+
+
+class Slow(Counting):
+    """One that encodes notes when it is let."""
+
+    def __init__(self, backend):
+        super().__init__(backend)
+        self.asked, self.let = threading.Event(), threading.Event()
+        self.fails = False
+
+    def encode(self, modality, arrays):
+        if modality is Modality.TEXT and not self.asked.is_set():
+            self.asked.set()
+            self.let.wait()
+            if self.fails:
+                raise MemoryError
+        return super().encode(modality, arrays)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_another_thread_encodes_is_waited_for_and_encoded_where_that_fails(
+    bundle, backend, fails
+):
+    slow, cache = Slow(backend), TokenCache(0)
+    first, second = (make_runner(bundle, slow, held=cache) for _ in range(2))
+    case = job(prepare(bundle, {"text": "a note", "tabular": {"age": 50}}))
+    other = job(prepare(bundle, {"text": "a note", "tabular": {"age": 60}}))
+    slow.fails = fails
+    with ThreadPoolExecutor(2) as threads:
+        one = threads.submit(first, [case])
+        slow.asked.wait()
+        two = threads.submit(second, [other])
+        while not cache._coming or not any(cache._coming.values()):
+            time.sleep(0.01)  # until it waits for the note
+        slow.let.set()
+        assert (type(one.exception()) is MemoryError) == fails
+        (found,) = two.result()
+    assert slow.encoded.count(("text", 1)) == 1
+    assert cache._coming == {}
+    (alone,) = make_runner(bundle, backend)([other])
+    np.testing.assert_array_equal(found.output, alone.output)
 
 
 def test_what_comes_again_is_not_encoded_again_and_answered_the_same(bundle, counting):

@@ -176,6 +176,23 @@ def test_a_gpu_computes_what_the_cpu_does():
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    reason="this onnxruntime may reach a GPU",
+)
+def test_where_a_gpu_is_offered_and_not_reached_the_build_is_that_of_the_cpu(monkeypatch):
+    offered = [onnx_backend._GPU, *onnxruntime.get_available_providers()]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        backend = OnnxBackend(Bundle.open(DEMO), "auto", "auto", 1)
+    assert (backend.device, backend.build.precision) == ("CPU", "int8")
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(ConfigError, match="cuda"),
+    ):
+        OnnxBackend(Bundle.open(DEMO), "cuda", "auto", 1)
+
+
 # ---- graphs that are not what their manifest says -----------------------------------------------
 
 

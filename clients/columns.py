@@ -1,0 +1,269 @@
+"""Which column of a table is what, and a row of it as a record that the service takes.
+
+Columns called ``id``, ``text``, ``image`` and ``timeseries`` are these; one that is called as a
+field of the task's table row, with ``tabular.`` before it or without, is that field. Others are
+named by the user, or left alone and reported.
+"""
+
+import base64
+import binascii
+import json
+import math
+import re
+from argparse import ArgumentParser
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from clients.errors import InvalidInput
+from clients.request import PARTS, record
+from clients.target import Target
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null"})
+"""Words that mean a missing value, without regard to case, as wherever LANISTR reads a table."""
+
+# As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
+# Both are held against it by a test.
+NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+_TABULAR = "tabular"
+_FIELD = "tabular."
+"""What a field's whole name begins with."""
+
+_LISTS = ("text", "image")
+"""Parts that may be several."""
+
+Named = Mapping[str, str | Sequence[str]]
+"""Column by part or field; of notes and pictures several, each of them one."""
+
+
+def add_column_option(parser: ArgumentParser) -> None:
+    """Let a command be told names of columns, for `named_columns`."""
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="which column is a part (text) or a field (tabular.age), where it is not called so; "
+        "may be repeated, for notes and pictures also with one name",
+    )
+
+
+def named_columns(pairs: Sequence[str]) -> dict[str, list[str]]:
+    """Return columns by part or field, of words such as ``text=letter``.
+
+    Raises:
+        InvalidInput: one is not such a word.
+    """
+    named: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not equals:
+            raise InvalidInput("--column", f"is {pair!r}", accepted="such as text=letter")
+        named.setdefault(name, []).append(column)
+    return named
+
+
+class Columns:
+    """The columns of a table, matched with the parts and fields of a task.
+
+    Args:
+        columns: names, of the table.
+        target: the task.
+        folder: where paths of pictures start.
+        named: column by part or field, where they have another name.
+        text_only: whether every cell is text, so that text says nothing of a value's type.
+
+    Attributes:
+        sources: columns by part (``text``) or field (``tabular.age``).
+        unused: columns that are none of them, each with the name that it may have been meant for.
+        absent: parts and fields without a column.
+
+    Raises:
+        InvalidInput: a name is none, two columns are one thing, or nothing is of use.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        target: Target,
+        folder: Path,
+        named: Named | None = None,
+        *,
+        text_only: bool = False,
+    ) -> None:
+        self._text_only = text_only
+        self._numbers = {name for name, kind in target.fields.items() if kind == "number"}
+        self._folder = folder
+        parts = [name for name in PARTS if name == "id" or name in target.modalities]
+        parts = [name for name in parts if name != _TABULAR]
+        self._known = parts + [_FIELD + name for name in target.fields]
+        self.sources: dict[str, tuple[str, ...]] = {}
+        self._take_named(named or {}, columns)
+        unused = self._take_others(columns)
+        self.absent = [place for place in self._known if place not in self.sources]
+        self.unused = {column: _nearest(column, self.absent) for column in unused}
+        if not self.sources.keys() - {"id"}:
+            seen = f"has nothing that {target.task} takes: {', '.join(columns) or 'no columns'}"
+            raise InvalidInput("input", seen, accepted=", ".join(self._known))
+
+    def _take_named(self, named: Named, columns: Sequence[str]) -> None:
+        for name, chosen in named.items():
+            field, place = f"columns.{name}", self._place(name)
+            chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+            if place is None:
+                raise InvalidInput(field, "is no part or field", accepted=_near(name, self._known))
+            for column in chosen:
+                if column not in columns:
+                    accepted = _near(column, columns)
+                    raise InvalidInput(field, f"no column {column!r}", accepted=accepted)
+            if not chosen or (len(chosen) > 1 and place not in _LISTS):
+                raise InvalidInput(field, f"is {len(chosen)} columns", accepted="one")
+            self.sources[place] = chosen
+
+    def _take_others(self, columns: Sequence[str]) -> list[str]:
+        """Take columns that are called as what they are; return those that are not used."""
+        named, spoken_for, unused = set(self.sources), self.wanted, []
+        # Of JSON lines, the object with the fields may be missing in some rows.
+        within = any(column.startswith(_FIELD) for column in columns)
+        for column in columns:
+            place = self._place(column)
+            if column in spoken_for or (within and column == _TABULAR):
+                continue
+            if place is None or place in named:
+                unused.append(column)
+            elif place in self.sources:
+                seen = f"may be {self.sources[place][0]!r} or {column!r}"
+                raise InvalidInput(f"columns.{place}", seen, accepted="one of them, by its name")
+            else:
+                self.sources[place] = (column,)
+        return unused
+
+    def _place(self, name: str) -> str | None:
+        """Return the part or field that is called so; a field called as a part, by ``tabular.``."""
+        if name in PARTS:
+            return name if name in self._known else None
+        return next((each for each in (name, _FIELD + name) if each in self._known), None)
+
+    @property
+    def wanted(self) -> set[str]:
+        """The columns that are read."""
+        return {column for columns in self.sources.values() for column in columns}
+
+    def id(self, row: Mapping[str, Any]) -> str | None:
+        """Return what a row is called, where it is."""
+        cells = [row.get(column) for column in self.sources.get("id", ())]
+        found = self._id([_cell(each) for each in cells]) if cells else None
+        return found if isinstance(found, str) else None
+
+    def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a row as plain JSON values, what is missing left out. Reads pictures.
+
+        Raises:
+            InvalidInput: a value that cannot be sent.
+        """
+        case: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
+        for place, columns in self.sources.items():
+            cells = [cell for each in columns if (cell := _cell(row.get(each))) is not None]
+            if not cells:
+                continue
+            if place.startswith(_FIELD):
+                field = place.removeprefix(_FIELD)
+                fields[field] = self._value(cells[0]) if field in self._numbers else cells[0]
+            else:
+                case[place] = _READERS[place](self, cells)
+        if fields:
+            case["tabular"] = fields
+        return record({name: part for name, part in case.items() if part is not None})
+
+    def _value(self, cell: Any) -> Any:
+        """Return text as a number where that is all it can be; elsewhere it tells something."""
+        if self._text_only and isinstance(cell, str) and NUMBER.fullmatch(cell.strip()):
+            text = cell.strip()
+            return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
+        return cell
+
+    def _id(self, cells: Sequence[Any]) -> Any:
+        (cell,) = cells
+        if isinstance(cell, float) and cell.is_integer():
+            cell = int(cell)  # whole numbers of a column in which some are missing
+        return str(cell) if isinstance(cell, int | float) and not isinstance(cell, bool) else cell
+
+    def _notes(self, cells: Sequence[Any]) -> Any:
+        return cells[0] if len(cells) == 1 and isinstance(cells[0], str) else _each(cells)
+
+    def _pictures(self, cells: Sequence[Any]) -> Any:
+        return [self._picture(each) for each in _each(cells) or ()] or None
+
+    def _picture(self, cell: Any) -> Any:
+        if not isinstance(cell, str):
+            return cell
+        if not cell.startswith("data:"):
+            return self._folder / cell
+        try:
+            return base64.b64decode(cell.partition(",")[2], validate=True)
+        except binascii.Error:
+            raise InvalidInput("image", "is a data URL that is not base64") from None
+
+    def _series(self, cells: Sequence[Any]) -> Any:
+        (cell,) = cells
+        if isinstance(cell, str):
+            try:
+                cell = json.loads(cell)
+            except (ValueError, RecursionError) as error:
+                accepted = "rows, each with hours: a list, or JSON of one"
+                raise InvalidInput(
+                    "timeseries", f"is not JSON: {error}", accepted=accepted
+                ) from None
+        if not isinstance(cell, list):
+            return cell
+        return [
+            {name: value for name, each in row.items() if (value := _cell(each)) is not None}
+            if isinstance(row, dict)
+            else row
+            for row in cell
+        ] or None
+
+
+_READERS = {
+    "id": Columns._id,
+    "text": Columns._notes,
+    "image": Columns._pictures,
+    "timeseries": Columns._series,
+}
+
+
+def _cell(cell: Any) -> Any:
+    """Return a cell in types that JSON has, as far as they are clear; None: it is missing."""
+    match cell:
+        case str():
+            return None if cell.strip().casefold() in MISSING else cell
+        case float():
+            return None if math.isnan(cell) else cell
+        case Decimal():
+            return _cell(float(cell))
+        case timedelta():
+            return cell / timedelta(hours=1)
+    return cell
+
+
+def _each(cells: Sequence[Any]) -> list[Any] | None:
+    """Return the values of cells one after another, those of lists too."""
+    lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
+    return [each for cell in lists for each in cell if _cell(each) is not None] or None
+
+
+def _nearest(name: str, known: Sequence[str], cutoff: float = 0.8) -> str:
+    plain = {each.removeprefix(_FIELD): each for each in known}
+    found = get_close_matches(name.removeprefix(_FIELD), plain, n=1, cutoff=cutoff)
+    return plain[found[0]] if found else ""
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    nearest = _nearest(name, known, cutoff=0.6)
+    hint = f"did you mean {nearest!r}? " if nearest else ""
+    return hint + "one of " + ", ".join(known)

@@ -1,0 +1,148 @@
+"""What a service takes: so many clients that each send the next request when the last is answered.
+
+One process sends them all, and Python takes its share of the machine: docs/clients.md says how
+much. Cases are made ready before, and of an answer nothing is looked at but whether it is one.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from clients import questions
+from clients.client import AsyncClient, Client
+from clients.columns import Columns, Named
+from clients.document import Document
+from clients.errors import ClientError, InvalidInput, ProblemError
+from clients.parts import FilePath
+from clients.questions import Question
+from clients.request import Request, segment, to_json
+from clients.tables import open_table
+
+_CASES = 256
+"""Of a table that are sent, again and again."""
+
+
+@dataclass
+class Load:
+    """What came of a load.
+
+    Attributes:
+        seconds: from the first request to the last answer.
+        latencies: seconds of each answer.
+        statuses: of each answer, in the same order; 0 where none came.
+    """
+
+    seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Good answers a second."""
+        return self.statuses.count(200) / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """Return the latency, in seconds, that so many per cent of the answers keep to.
+
+        Between two answers it lies as far from the one to the other as the share does.
+        """
+        ordered = sorted(self.latencies)
+        place = share / 100 * (len(ordered) - 1)
+        low, high = ordered[math.floor(place)], ordered[math.ceil(place)]
+        return low + (high - low) * (place - math.floor(place))
+
+
+@dataclass
+class Sent(Load):
+    """A load, and what else than an answer came.
+
+    Attributes:
+        failures: how often which, by status and code, or the name of the error.
+    """
+
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+def cases_of(
+    client: Client, task: str, input: FilePath | None = None, columns: Named | None = None
+) -> list[bytes]:
+    """Return cases as they are sent: the first of a table, or the task's own examples.
+
+    Args:
+        client: knows the service.
+        task: name of the task.
+        input: a table as `Client.score` takes it; None: the examples.
+        columns: likewise.
+
+    Raises:
+        ClientError: the table cannot be read, or no row of it be sent.
+    """
+    if input is None:
+        return [to_json(each["record"]) for each in client.task(task)["examples"]]
+    table = open_table(input)
+    target, folder = client.ask(questions.target(task)), Path(input).parent
+    found = Columns(table.columns, target, folder, columns, text_only=table.text_only)
+    rows = islice(table.read(0, found.wanted), _CASES)
+    cases = [to_json(found.record(row)) for row in rows if not isinstance(row, InvalidInput)]
+    if not cases:
+        raise InvalidInput("input", f"{input} has no rows", accepted="one at the least")
+    return cases
+
+
+async def load(
+    open_client: Callable[[], AsyncClient],
+    task: str,
+    cases: Sequence[bytes],
+    *,
+    concurrency: int,
+    seconds: float,
+) -> Sent:
+    """Send cases in turn for so long; wait for the last answers.
+
+    Args:
+        open_client: returns one that asks once.
+        task: name of the task.
+        cases: JSON.
+        concurrency: clients that send at a time.
+        seconds: after which none sends another.
+
+    Raises:
+        InvalidInput: no client, or no time.
+    """
+    for name, number in {"concurrency": concurrency, "seconds": seconds}.items():
+        if not 0 < number < math.inf:
+            raise InvalidInput(name, f"is {number}", accepted="more than 0")
+    path, sent, numbers = f"/predict/{segment(task)}", Sent(), count()
+
+    async def send(client: AsyncClient) -> None:
+        while (begun := time.perf_counter()) < started + seconds:
+            request = Request("POST", path, content=cases[next(numbers) % len(cases)])
+            status = 200
+            try:
+                await client.ask(Question(request, _unread))
+            except ClientError as error:
+                status, kind = 0, type(error).__name__
+                if isinstance(error, ProblemError):
+                    status, kind = error.status, f"{error.status} {error.code}"
+                sent.failures[kind] += 1
+            sent.statuses.append(status)
+            sent.latencies.append(time.perf_counter() - begun)
+
+    async with AsyncExitStack() as stack:
+        # One each: httpx looks through all connections of a client for every request.
+        senders = [await stack.enter_async_context(open_client()) for _ in range(concurrency)]
+        started = time.perf_counter()
+        await asyncio.gather(*map(send, senders))
+    sent.seconds = time.perf_counter() - started
+    return sent
+
+
+def _unread(document: Document) -> Any:
+    return None

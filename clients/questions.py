@@ -1,0 +1,229 @@
+"""What may be asked of the service. The functions here are the methods of both clients.
+
+Their arguments and its help are theirs; what it returns they send, and hand back as its shape reads
+it. So everything about a question is said once, whoever waits for the answer.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from clients import request as requests
+from clients.answers import Embedding, Prediction, Readiness, TaskSummary
+from clients.document import Document
+from clients.errors import InvalidInput, ProblemError
+from clients.exchange import read_batch
+from clients.parts import Image, Tabular, Text, Timeseries, jsonable
+from clients.request import Request
+from clients.target import Target
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[T_co]):
+    """A request, and how its answer is read.
+
+    Attributes:
+        request: what is sent.
+        shape: reads the answer's document.
+        also: statuses outside 2xx under which an answer of that shape may come.
+        timeout: seconds, in place of the client's own.
+    """
+
+    request: Request
+    shape: Callable[[Document], T_co]
+    also: tuple[int, ...] = ()
+    timeout: float | None = None
+
+
+def predict(
+    task: str,
+    *,
+    id: str | None = None,
+    text: Text | None = None,
+    image: Image | None = None,
+    tabular: Tabular | None = None,
+    timeseries: Timeseries | None = None,
+    explain: bool = False,
+    coverage: float | None = None,
+    version: str | None = None,
+    timeout: float | None = None,
+) -> Question[Prediction]:
+    """Return the prediction for one case. A part given as None is missing and is not sent.
+
+    Args:
+        task: name of the task, as `tasks` lists it.
+        id: the caller's own name for the case; comes back in the answer.
+        text: a note, or a list of notes, oldest first.
+        image: a path to a picture or its bytes, or a list of them.
+        tabular: values by field name; a value that is None is missing.
+        timeseries: rows, each with ``hours`` since the start of the case and the values measured
+            then (a number, a string, or a mapping of ``value`` and ``unit``), or a path to a .csv
+            or .json file of such rows.
+        explain: whether to ask for each part's contribution.
+        coverage: the share of cases, between 0 and 1, for which the answer's prediction set is to
+            hold the truth; None leaves it to the service.
+        version: of the model; None: the newest.
+        timeout: seconds, in place of the client's own.
+
+    Raises:
+        ClientError: see the tree in `clients.errors`.
+    """
+    values, files = requests.parts(
+        id=id, text=text, image=image, tabular=tabular, timeseries=timeseries
+    )
+    query = _query(explain=explain, coverage=coverage, version=version)
+    request = requests.of_case(f"/predict/{requests.segment(task)}", query, values, files)
+    return Question(request, Prediction.read, timeout=timeout)
+
+
+def embed(
+    task: str,
+    *,
+    id: str | None = None,
+    text: Text | None = None,
+    image: Image | None = None,
+    tabular: Tabular | None = None,
+    timeseries: Timeseries | None = None,
+    version: str | None = None,
+    timeout: float | None = None,
+) -> Question[Embedding]:
+    """Return one case as a point; the arguments are those of `predict`.
+
+    Raises:
+        ClientError: see the tree in `clients.errors`.
+    """
+    values, files = requests.parts(
+        id=id, text=text, image=image, tabular=tabular, timeseries=timeseries
+    )
+    query = _query(version=version)
+    request = requests.of_case(f"/embed/{requests.segment(task)}", query, values, files)
+    return Question(request, Embedding.read, timeout=timeout)
+
+
+def predict_many(
+    task: str,
+    cases: Iterable[Mapping[str, Any]],
+    *,
+    explain: bool = False,
+    coverage: float | None = None,
+    version: str | None = None,
+    at_once: int = 32,
+    timeout: float | None = None,
+) -> Iterator[Callable[[], Question[Sequence[Prediction | ProblemError]]]]:
+    """Yield for each case its prediction, or the problem with it; in order, as they come.
+
+    Args:
+        task: name of the task.
+        cases: each a mapping with some of the parts that `predict` takes, under these names, and
+            ``id``; a series must be rows, not a file of CSV. They are taken as they are needed,
+            so that a generator of any length will do.
+        explain: as `predict` has it.
+        coverage: likewise.
+        version: likewise.
+        at_once: how many cases go into one request.
+        timeout: seconds a request, in place of the client's own.
+
+    Raises:
+        ClientError: what is wrong with a whole request, see the tree in `clients.errors`.
+    """
+    if at_once < 1:
+        raise InvalidInput("at_once", f"is {at_once}", accepted="a number of cases, 1 or more")
+    options = {"explain": explain, "coverage": coverage, "version": version, "timeout": timeout}
+    waiting, first = iter(cases), 0
+    while some := list(islice(waiting, at_once)):
+        yield partial(_some, task, some, first, options)
+        first += len(some)
+
+
+def predict_list(
+    task: str,
+    records: Sequence[bytes],
+    *,
+    explain: bool = False,
+    coverage: float | None = None,
+    version: str | None = None,
+    timeout: float | None = None,
+) -> Question[Sequence[Prediction | ProblemError]]:
+    """Return the predictions of cases that are JSON already, each or the problem with it, in order.
+
+    Args:
+        task: name of the task.
+        records: each an object as the service takes it.
+        explain: as `predict` has it.
+        coverage: likewise.
+        version: likewise.
+        timeout: seconds, in place of the client's own.
+
+    Raises:
+        ClientError: see the tree in `clients.errors`.
+    """
+    query = _query(explain=explain, coverage=coverage, version=version)
+    path, content = f"/predict/{requests.segment(task)}/batch", b"[" + b",".join(records) + b"]"
+    return Question(Request("POST", path, query, content=content), read_batch, timeout=timeout)
+
+
+def tasks() -> Question[tuple[TaskSummary, ...]]:
+    """Return the tasks that the service can predict. Raises `ClientError`."""
+    return Question(Request("GET", "/tasks"), TaskSummary.read_all)
+
+
+def task(name: str, *, version: str | None = None) -> Question[dict[str, Any]]:
+    """Return a task's fields, units, ranges and model card. Raises `ClientError`."""
+    return Question(_of_task(name, version), _whole)
+
+
+def target(task: str, *, version: str | None = None) -> Question[Target]:
+    """Return by what a table of a task is scored. Raises `ClientError`."""
+    return Question(_of_task(task, version), Target.read)
+
+
+def health() -> Question[str]:
+    """Return ``ok`` from a service that lives. Raises `ClientError` from one that does not."""
+    return Question(Request("GET", "/healthz"), _status)
+
+
+def ready() -> Question[Readiness]:
+    """Return whether the models are loaded. Raises `ClientError` if there is no telling."""
+    return Question(Request("GET", "/readyz"), Readiness.read, also=(503,))
+
+
+def _some(
+    task: str, cases: Sequence[Mapping[str, Any]], first: int, options: Mapping[str, Any]
+) -> Question[Sequence[Prediction | ProblemError]]:
+    """Return the question about some of many cases, the first of which has a number."""
+    records = []
+    for i, case in enumerate(cases, first):
+        try:
+            records.append(requests.to_json(requests.record(case)))
+        except InvalidInput as error:
+            raise error.within(f"cases[{i}]") from None
+    return predict_list(task, records, **options)
+
+
+def _query(
+    *, explain: bool = False, coverage: float | None = None, version: str | None = None
+) -> dict[str, str]:
+    query = {}
+    if explain:
+        query["explain"] = "true"
+    if coverage is not None:
+        query["coverage"] = str(jsonable(coverage, "coverage"))
+    if version is not None:
+        query["version"] = version
+    return query
+
+
+def _of_task(name: str, version: str | None) -> Request:
+    return Request("GET", f"/tasks/{requests.segment(name)}", _query(version=version))
+
+
+def _whole(document: Document) -> dict[str, Any]:
+    return document.raw
+
+
+def _status(document: Document) -> str:
+    return document.text("status")

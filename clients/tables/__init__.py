@@ -1,0 +1,92 @@
+"""Tables of cases on disk: CSV, JSON lines or Parquet, read and written a row at a time.
+
+A table is looked through once when it is opened, for its columns and the number of its rows; no
+more than a few rows are held at any time. Parquet needs pyarrow, the others nothing.
+"""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from clients.errors import InvalidInput
+from clients.parts import FilePath
+from clients.tables import delimited, jsonlines
+from clients.tables.table import Column, Row, Table, Writer, to_text, unreadable
+
+__all__ = ["ACCEPTED", "ENDINGS", "Column", "Row", "Table", "find_writer", "open_table", "to_text"]
+
+T = TypeVar("T")
+
+ACCEPTED = ".csv, .jsonl, .ndjson or .parquet"
+
+
+def open_table(path: FilePath) -> Table:
+    """Look through a table and return it.
+
+    Raises:
+        InvalidInput: there is no such file, or it cannot be read.
+    """
+    path = Path(path)
+    open_as = _of(path, "input", _READERS)
+    try:
+        return open_as(path)
+    except OSError as error:
+        raise unreadable(path, error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise unreadable(path, str(error), "text in UTF-8") from None
+    except csv.Error as error:
+        raise unreadable(path, f"not CSV: {error}") from None
+
+
+def find_writer(path: FilePath) -> Writer:
+    """Return what writes a table of the format that the path's name says.
+
+    Raises:
+        InvalidInput: none does.
+    """
+    return _of(Path(path), "output", _WRITERS)()
+
+
+def _parquet(path: Path) -> Table:
+    table: Table = _parquet_module("input").ParquetTable(path)
+    return table
+
+
+def _parquet_module(field: str) -> Any:
+    try:
+        from clients.tables import parquet
+    except ModuleNotFoundError:
+        accepted = "pip install pyarrow; or CSV or JSON lines"
+        raise InvalidInput(field, "Parquet needs pyarrow", accepted=accepted) from None
+    return parquet
+
+
+def _parquet_writer() -> Writer:
+    write: Writer = _parquet_module("output").write
+    return write
+
+
+_READERS: Mapping[str, Callable[[Path], Table]] = {
+    ".csv": delimited.CsvTable,
+    ".jsonl": jsonlines.JsonTable,
+    ".ndjson": jsonlines.JsonTable,
+    ".parquet": _parquet,
+}
+
+_WRITERS: Mapping[str, Callable[[], Writer]] = {
+    ".csv": lambda: delimited.write,
+    ".jsonl": lambda: jsonlines.write,
+    ".ndjson": lambda: jsonlines.write,
+    ".parquet": _parquet_writer,
+}
+
+
+ENDINGS = tuple(_READERS)
+"""Of files that are tables."""
+
+
+def _of(path: Path, field: str, formats: Mapping[str, T]) -> T:
+    if path.suffix.lower() not in formats:
+        raise InvalidInput(field, f"cannot tell what {path} is by its name", accepted=ACCEPTED)
+    return formats[path.suffix.lower()]

@@ -1,0 +1,54 @@
+"""JSON lines: an object a line."""
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from clients.errors import InvalidInput
+from clients.tables.table import Column, Row, spread, to_text
+
+
+class JsonTable:
+    """JSON lines in UTF-8: an object a line.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+
+    text_only = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        found: dict[str, None] = {}
+        self.rows = 0
+        for row in self.read(0, ()):
+            self.rows += 1
+            if not isinstance(row, InvalidInput):
+                found.update(dict.fromkeys(row))
+        self.columns = list(found)
+
+    def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
+        """Yield the rows, see `clients.tables.table`."""
+        with self._path.open(encoding="utf-8-sig") as file:
+            for line in islice((each for each in file if not each.isspace()), start, None):
+                yield _json_row(line)
+
+
+def write(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows, see `clients.tables.table`."""
+    names = [column.name for column in columns]
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(to_text(dict(zip(names, row, strict=True))) + "\n")
+
+
+def _json_row(line: str) -> Row:
+    try:
+        cells = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return InvalidInput("row", f"is not JSON: {error}")
+    if not isinstance(cells, dict):
+        return InvalidInput("row", "is not an object", accepted="a JSON object a line")
+    return spread(cells)

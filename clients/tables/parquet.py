@@ -1,0 +1,98 @@
+"""Parquet, of which a few rows are decoded at a time, and columns that nobody wants are not."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clients.errors import InvalidInput
+from clients.tables.table import Column, Row, spread, to_text
+
+_READ, _WRITTEN = 64, 10_000
+"""Rows that are decoded, and that are written, at a time; those that are read may hold pictures."""
+
+_TYPES = {
+    "text": pa.string(),
+    "number": pa.float64(),
+    "texts": pa.list_(pa.string()),
+    "json": pa.string(),
+}
+
+
+class ParquetTable:
+    """A Parquet file, see `clients.tables.table`.
+
+    Raises:
+        InvalidInput: it is none, or is damaged.
+        OSError: it cannot be read.
+    """
+
+    text_only = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with pq.ParquetFile(path) as file:
+                self._roots = dict(_names(file.schema_arrow))
+                self.rows: int = file.metadata.num_rows
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
+        self.columns = list(self._roots)
+
+    def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
+        """Yield the rows, see `clients.tables.table`."""
+        roots = sorted({self._roots[name] for name in wanted})
+        try:
+            # Pages are read as they are needed: a group of rows with pictures may be large.
+            with pq.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False) as file:
+                groups: list[int] = []
+                before = 0
+                for group in range(file.num_row_groups):
+                    rows = file.metadata.row_group(group).num_rows
+                    if groups or before + rows > start:
+                        groups.append(group)
+                    else:
+                        before += rows
+                for batch in file.iter_batches(_READ, row_groups=groups, columns=roots):
+                    passed = min(len(batch), start - before) if start > before else 0
+                    before += len(batch)
+                    for cells in batch.slice(passed).to_pylist():
+                        yield spread(cells)
+        except pa.ArrowException as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> InvalidInput:
+        reason = " ".join(str(error).split())
+        return InvalidInput("input", f"cannot read {self._path}: {reason}")
+
+
+def write(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows, see `clients.tables.table`."""
+    schema = pa.schema([(column.name, _TYPES[column.kind]) for column in columns])
+    waiting = iter(rows)
+    with pq.ParquetWriter(path, schema) as writer:
+        while some := list(islice(waiting, _WRITTEN)):
+            cells = zip(columns, zip(*some, strict=True), strict=True)
+            writer.write_table(
+                pa.Table.from_arrays([_array(*each) for each in cells], schema=schema)
+            )
+
+
+def _array(column: Column, cells: Sequence[Any]) -> Any:
+    if column.kind == "json":
+        cells = [None if cell is None else to_text(cell) for cell in cells]
+    return pa.array(cells, _TYPES[column.kind])
+
+
+def _names(fields: Iterable[Any], within: str = "", root: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the names of columns and of the fields in structs, each with that of its column."""
+    for field in fields:
+        name, column = within + field.name, root or field.name
+        inner = field.type if pa.types.is_struct(field.type) else ()
+        if {each.name for each in inner} - {"value", "unit"}:
+            yield from _names(inner, f"{name}.", column)
+        else:
+            yield name, column

@@ -1,0 +1,78 @@
+"""What a table is, whatever its format: rows that are read one by one, columns that are written."""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from clients.errors import InvalidInput
+
+Row = Mapping[str, Any] | InvalidInput
+"""Cells by column, of a column that a row has not none; or why the row cannot be read."""
+
+
+class Table(Protocol):
+    """A table that can be read from any row.
+
+    Attributes:
+        columns: names, in order; what stands in an object within an object is ``outer.inner``.
+        rows: how many there are.
+        text_only: whether every cell is text, so that text says nothing of a value's type.
+    """
+
+    @property
+    def columns(self) -> Sequence[str]: ...  # noqa: D102 - see above
+
+    @property
+    def rows(self) -> int: ...  # noqa: D102 - see above
+
+    @property
+    def text_only(self) -> bool: ...  # noqa: D102 - see above
+
+    def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
+        """Yield the rows from one on, with the columns wanted at the least.
+
+        Raises:
+            InvalidInput: the rest of the file cannot be made sense of.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table that is written.
+
+    Attributes:
+        name: of it.
+        kind: what its cells are: text; numbers; lists of texts; or anything that JSON has, which
+            stands as JSON where the format has nothing of the kind.
+    """
+
+    name: str
+    kind: Literal["text", "number", "texts", "json"]
+
+
+Writer = Callable[[Path, Sequence[Column], Iterable[Sequence[Any]]], None]
+"""Writes rows to a path; None is a missing value."""
+
+
+def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Return cells, and those of objects in them as ``outer.inner``; a value and its unit stay."""
+    found: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if isinstance(cell, dict) and not cell.keys() <= {"value", "unit"}:
+            found.update({f"{name}.{inner}": each for inner, each in spread(cell).items()})
+        else:
+            found[name] = cell
+    return found
+
+
+def to_text(value: Any) -> str:
+    """Return a value as JSON in one line."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def unreadable(path: Path, reason: str, accepted: str = "") -> InvalidInput:
+    """Return the error that a table is which cannot be read."""
+    return InvalidInput("input", f"cannot read {path}: {reason}", accepted=accepted)

@@ -1,0 +1,123 @@
+"""Score a folder of tables on many machines, by Ray Data: a file a task, an engine a worker.
+
+    python -m service.score_ray --bundle mortality/ --input cohort/ --output scored/ --workers 8
+
+Each file is scored as `python -m service.score` does it. So a run that was interrupted, or a worker
+that was lost, goes on where it was, and files that are complete are not touched. All machines must
+see the folders under the same path, and should be of one kind: what `--precision auto` takes hangs
+on the device.
+"""
+
+import argparse
+import logging
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from clients import display
+from clients.columns import Named, named_columns
+from clients.errors import ClientError
+from clients.scoring import score
+from clients.tables import ACCEPTED, ENDINGS
+from lanistr.command import CommandParser, run_command
+from lanistr.errors import ConfigError, DataError
+from service.score import Local, add_scoring_options, scoring_options, told
+
+_EXAMPLE = """example:
+  python -m service.score_ray --bundle mortality/ --input cohort/ --output scored/ --workers 8
+"""
+
+
+def main() -> None:
+    """Score as the command line says.
+
+    Raises:
+        ConfigError: Ray is not installed, or there are no tables.
+        DataError: some files could not be scored; the others were.
+    """
+    arguments = _parser().parse_args()
+    logging.basicConfig(format="%(message)s")
+    try:
+        import ray
+        import ray.data
+    except ModuleNotFoundError:
+        raise ConfigError(
+            "Ray is not installed", code="no_ray", accepted="pip install 'ray[data]'"
+        ) from None
+    inputs = [each for each in sorted(arguments.input.glob("*")) if each.suffix in ENDINGS]
+    if not inputs:
+        raise ConfigError("no tables", code="no_tables", field=str(arguments.input),
+                          accepted=f"a folder of files {ACCEPTED}")  # fmt: skip
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    with told():
+        columns = named_columns(arguments.column)
+    options = scoring_options(arguments)
+    options["bundle"] = options["bundle"].resolve()
+    if "threads" not in arguments:
+        options["settings"] = options["settings"].model_copy(update={"threads": arguments.cpus})
+    ray.init(address=arguments.address, log_to_driver=False, logging_level=logging.WARNING)
+    ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
+    files = ray.data.from_items(
+        [{"input": str(each.resolve()), "output": str((arguments.output / each.name).resolve())}
+         for each in inputs],
+        override_num_blocks=len(inputs),
+    )  # fmt: skip
+    scored = files.map(
+        Worker,
+        fn_constructor_args=(options, columns),
+        compute=ray.data.ActorPoolStrategy(size=min(arguments.workers, len(inputs))),
+        num_cpus=arguments.cpus,
+        num_gpus=arguments.gpus,
+    )
+    failed = 0
+    for each in scored.iter_rows():
+        print(each["said"])
+        failed += not each["done"]
+    ray.shutdown()
+    if failed:
+        raise DataError(f"{failed} of {len(inputs)} files were not scored", code="not_scored")
+
+
+class Worker:
+    """An engine that scores one file after another.
+
+    Args:
+        options: of `Local.opened`.
+        columns: by part or field.
+    """
+
+    def __init__(self, options: dict[str, Any], columns: Named) -> None:
+        self._open = ExitStack()  # as long as the worker lives
+        self._local = self._open.enter_context(Local.opened(**options))
+        self._columns = columns
+
+    def __call__(self, file: dict[str, str]) -> dict[str, Any]:
+        """Score a file; say what came of it."""
+        output = file["output"]
+        try:
+            found = score(self._local, file["input"], output, columns=self._columns, progress=False)
+        except ClientError as error:
+            return {"done": False, "said": f"{output}: {error}"}
+        return {"done": True, "said": display.scored(output, found)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m service.score_ray",
+        description="Score a folder of tables on many machines; interrupted, the same goes on.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--input", required=True, type=Path, metavar="FOLDER", help="of tables")
+    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the same")
+    parser.add_argument("--workers", type=int, default=1, help="engines (%(default)s)")
+    parser.add_argument("--cpus", type=int, default=1, help="of a worker (%(default)s)")
+    parser.add_argument("--gpus", type=float, default=0, help="of a worker (%(default)s)")
+    parser.add_argument("--address", help="of a Ray cluster, or auto (one of this machine)")
+    add_scoring_options(parser)
+    return parser
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,133 @@
+"""Which column is what, and a row as the service takes it."""
+
+import base64
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from clients import InvalidInput
+from clients.answers import Model
+from clients.columns import Columns, named_columns
+from clients.target import Target
+
+JPEG = b"\xff\xd8\xff not much of a picture"
+TARGET = Target(
+    task="mortality",
+    model=Model(name="m", version="1", demo=False, raw={}),
+    precision="fp32",
+    modalities=("text", "image", "tabular", "timeseries"),
+    fields={"age": "number", "gender": "category", "heart_rate": "number"},
+    label="binary",
+    classes=("survived", "died"),
+)
+BASE64 = base64.b64encode(JPEG).decode()
+
+
+def columns(*names, named=None, folder=Path(), text_only=False):
+    return Columns(names, TARGET, folder, named, text_only=text_only)
+
+
+def record(row, **options):
+    return columns(*row, **options).record(row)
+
+
+def test_columns_are_what_they_are_called():
+    found = columns("id", "text", "tabular.age", "gender", "site", "heartrate", "timeseries")
+    assert found.sources == {
+        "id": ("id",), "text": ("text",), "tabular.age": ("tabular.age",),
+        "tabular.gender": ("gender",), "timeseries": ("timeseries",),
+    }  # fmt: skip
+    assert found.unused == {"site": "", "heartrate": "tabular.heart_rate"}
+    assert found.absent == ["image", "tabular.heart_rate"]
+    assert found.wanted == {"id", "text", "tabular.age", "gender", "timeseries"}
+
+
+def test_columns_are_what_the_user_calls_them():
+    named = {"text": ["letter", "plan"], "age": "AGE", "tabular.heart_rate": "text"}
+    found = columns("letter", "plan", "AGE", "text", "age", named=named)
+    assert found.sources["text"] == ("letter", "plan")
+    assert found.sources["tabular.age"] == ("AGE",)
+    assert found.sources["tabular.heart_rate"] == ("text",)
+    assert found.unused == {"age": ""}
+    assert named_columns(["text=letter", "text=plan", "age=A=B"]) == {
+        "text": ["letter", "plan"], "age": ["A=B"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "named", "words"),
+    [
+        (["text"], {"tekst": "text"}, "columns.tekst: is no part or field.*did you mean 'text'"),
+        (["letter"], {"text": "leter"}, "columns.text: no column 'leter'.*did you mean 'letter'"),
+        (["a", "b"], {"age": ["a", "b"]}, "columns.age: is 2 columns"),
+        (["age", "tabular.age"], {}, "columns.tabular.age: may be 'age' or 'tabular.age'"),
+        (["id", "site"], {}, "input: has nothing that mortality takes: id, site"),
+        ([], {}, "no columns"),
+    ],
+)
+def test_names_that_fit_nothing_are_refused(names, named, words):
+    with pytest.raises(InvalidInput, match=words):
+        columns(*names, named=named)
+    with pytest.raises(InvalidInput, match="such as text=letter"):
+        named_columns(["letter"])
+
+
+def test_a_row_becomes_a_record_without_what_is_missing(tmp_path):
+    (tmp_path / "cxr.jpg").write_bytes(JPEG)
+    row = {
+        "id": 17.0, "text": ["first", None, "second"], "image": ["cxr.jpg", JPEG],
+        "age": Decimal("71.5"), "gender": None, "heart_rate": timedelta(minutes=90),
+        "timeseries": [{"hours": 0.5, "fio2": None, "spo2": float("nan"), "hr": 92}],
+    }  # fmt: skip
+    assert record(row, folder=tmp_path) == {
+        "id": "17", "text": ["first", "second"], "image": [BASE64, BASE64],
+        "tabular": {"age": 71.5, "heart_rate": 1.5},
+        "timeseries": [{"hours": 0.5, "hr": 92}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", [None, "", "  ", "NA", "n/a", "NaN", "null", float("nan")])
+def test_a_missing_value_is_none_whatever_stands_for_it(missing):
+    names = ("id", "text", "image", "age", "gender", "timeseries")
+    assert record(dict.fromkeys(names, missing)) == {}
+    assert record(dict.fromkeys(names, missing), text_only=True) == {}
+
+
+def test_text_is_a_number_only_where_all_cells_are_text():
+    row = {"id": "007", "text": "12", "age": " 71 ", "gender": "1", "heart_rate": "1,5"}
+    plain = {"id": "007", "text": "12", "tabular": {"age": 71, "gender": "1", "heart_rate": "1,5"}}
+    assert record(row, text_only=True) == plain
+    assert record(row)["tabular"]["age"] == " 71 "
+
+
+def test_a_picture_may_be_a_data_url_and_a_series_json():
+    row = {"image": f"data:image/jpeg;base64,{BASE64}", "timeseries": '[{"hours": 1, "hr": null}]'}
+    assert record(row) == {"image": [BASE64], "timeseries": [{"hours": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"image": "gone.jpg"}, "image.*cannot read .*gone.jpg"),
+        ({"image": b"%PDF-1.7"}, "image: is no picture; accepted: JPEG"),
+        ({"image": "data:image/png;base64,?"}, "not base64"),
+        ({"timeseries": "[{"}, "timeseries: is not JSON"),
+        ({"timeseries": 5}, "timeseries: is of type int"),
+        ({"text": 5}, "text.*is of type int"),
+        ({"id": True, "text": "a"}, "id: is of type bool"),
+        ({"age": date(2020, 1, 1)}, "tabular.age: is of type date"),
+        ({"age": float("inf")}, "tabular.age: inf cannot be sent"),
+    ],
+)
+def test_what_cannot_be_sent_is_named_by_its_part(tmp_path, row, words):
+    with pytest.raises(InvalidInput, match=words):
+        record(row, folder=tmp_path)
+
+
+def test_a_row_has_its_name_even_where_the_rest_is_of_no_use():
+    found = columns("id", "age")
+    assert found.id({"id": "stay-17", "age": date(2020, 1, 1)}) == "stay-17"
+    assert found.id({"id": True}) is None
+    assert found.id({}) is None

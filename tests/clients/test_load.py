@@ -1,0 +1,85 @@
+"""A load says how many answers a second there were, when, and what came instead of others."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from clients import Client, InvalidInput
+from clients.load import Load, cases_of
+
+
+@pytest.fixture
+def rating(service):
+    """Answers every third case with a refusal."""
+    detail = {
+        "name": "rating",
+        "model": {"name": "m", "version": "v1", "demo": False},
+        "precision": "fp32",
+        "modalities": ["text"],
+        "label": {"kind": "regression"},
+        "examples": [{"title": "a", "record": {"text": "an example"}}],
+    }
+
+    def answer(received):
+        if received.method == "GET":
+            return 200, detail
+        if len(service.received) % 3 == 0:
+            return 503, {"title": "No", "code": "too_busy", "status": 503}
+        return 200, {}
+
+    service.answer = answer
+    return service
+
+
+def run(*words):
+    command = [sys.executable, "-m", "clients", "load", "rating", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_every_answer_and_refusal_counts_once(rating):
+    done = run("--url", rating.url, "--concurrency", 4, "--seconds", 0.5, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    posted = [each for each in rating.received if each.method == "POST"]
+    assert found["requests"] == len(posted) > 4
+    refused = found["failures"].pop("503 too_busy")
+    assert found["failures"] == {}
+    assert found["rate"] * found["seconds"] == pytest.approx(found["requests"] - refused)
+    assert 0 < found["p50_ms"] <= found["p90_ms"] <= found["p99_ms"] <= found["p100_ms"]
+    assert {each.body for each in posted} == {b'{"text":"an example"}'}
+
+
+def test_in_words_and_with_cases_of_a_table(rating, tmp_path):
+    (tmp_path / "cases.csv").write_text("letter\nfirst\nsecond\n")
+    words = ["--input", tmp_path / "cases.csv", "--column", "text=letter"]
+    done = run("--url", rating.url, "--concurrency", 2, "--seconds", 0.3, *words)
+    assert done.returncode == 0, done.stderr
+    rate, percentiles, refusals = done.stdout.splitlines()
+    assert " answers a second to 2 at a time, in " in rate
+    assert " requests: p50 " in percentiles
+    assert refusals.startswith("  503 too_busy: ")
+    posted = {each.body for each in rating.received if each.method == "POST"}
+    assert posted == {b'{"text":"first"}', b'{"text":"second"}'}
+
+
+def test_a_table_without_rows_is_no_load(rating, tmp_path):
+    (tmp_path / "cases.csv").write_text("text\n")
+    with Client(rating.url) as client, pytest.raises(InvalidInput, match="has no rows"):
+        cases_of(client, "rating", tmp_path / "cases.csv")
+
+
+@pytest.mark.parametrize("words", [["--concurrency", 0], ["--seconds", 0], ["--seconds", "nan"]])
+def test_no_clients_and_no_time_are_refused(rating, words):
+    done = run("--url", rating.url, *words)
+    assert done.returncode == 2
+    assert "accepted: more than 0" in done.stderr
+
+
+def test_a_percentile_lies_between_two_answers():
+    latencies = [0.5, 0.1, 0.4, 0.2, 0.9]
+    load = Load(1.0, latencies, [200] * 5)
+    for share in (0, 12, 50, 99, 100):
+        assert load.percentile(share) == pytest.approx(np.percentile(latencies, share))

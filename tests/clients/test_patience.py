@@ -1,0 +1,81 @@
+"""A service that is too busy is asked again, later and later; one that fails is not."""
+
+import time
+
+import pytest
+
+from clients import AsyncClient, Client, ClientError, InvalidInput, TooBusy
+from clients.patience import Patience
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask(request):
+    async def waiting(url, **options):
+        with Client(url, **options) as client:
+            return client.predict("mortality", text="note")
+
+    async def awaited(url, **options):
+        async with AsyncClient(url, **options) as client:
+            return await client.predict("mortality", text="note")
+
+    return waiting if request.param == "sync" else awaited
+
+
+async def test_a_busy_service_is_asked_the_same_again(ask, service, mortality):
+    service.answers(mortality)
+    service.refuses(429, 503)
+    assert (await ask(service.url)).label == "survived"
+    assert len(service.received) == 3
+    assert len({each.headers["X-Request-ID"] for each in service.received}) == 1
+    assert len({each.body for each in service.received}) == 1
+
+
+async def test_no_sooner_than_it_says(ask, service, mortality):
+    service.answers(mortality)
+    service.refuses(503, Retry_After="1")
+    started = time.monotonic()
+    await ask(service.url)
+    assert time.monotonic() - started > 1
+
+
+async def test_who_would_wait_too_long_does_not_wait_at_all(ask, service):
+    service.refuses(503, Retry_After="3600")
+    with pytest.raises(TooBusy, match="try again in 3600 s"):
+        await ask(service.url)
+    assert len(service.received) == 1
+
+
+@pytest.mark.parametrize("status", [400, 408, 422, 500, 502, 504])
+async def test_what_went_wrong_is_not_asked_again(ask, service, mortality, status):
+    service.answers(mortality)
+    service.refuses(status)
+    with pytest.raises(ClientError):
+        await ask(service.url)
+    assert len(service.received) == 1
+
+
+async def test_it_can_be_switched_off(ask, service, mortality):
+    service.answers(mortality)
+    service.refuses(503)
+    with pytest.raises(TooBusy):
+        await ask(service.url, retry_seconds=0)
+    assert len(service.received) == 1
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_a_patience_that_is_none_is_refused(seconds):
+    with pytest.raises(InvalidInput, match="retry_seconds"):
+        Client(retry_seconds=seconds)
+
+
+def test_pauses_grow_and_end_and_differ_from_one_client_to_another():
+    def pauses(seconds):
+        patience = Patience(seconds)
+        return list(iter(lambda: patience.pause(None), None))
+
+    found = pauses(100)
+    assert 90 - 16 < sum(found) <= 100
+    assert all(0.25 <= each <= 16 for each in found)
+    assert found[3] > found[0]
+    assert len({tuple(pauses(10)) for _ in range(5)}) == 5
+    assert Patience(100).pause(7) >= 7

@@ -1,0 +1,155 @@
+"""A table is scored by a service in lists; what a list is refused for is found in it."""
+
+import json
+
+import pytest
+
+from clients import Client, InvalidInput, InvalidRequest, ServerError, TooBusy
+from clients.tables import open_table
+
+DETAIL = {
+    "name": "rating",
+    "model": {"name": "m", "version": "v1", "demo": False},
+    "precision": "fp32",
+    "modalities": ["text", "tabular"],
+    "label": {"kind": "multiclass", "classes": ["bad", "good"]},
+    "tabular": {"fields": {"votes": {"kind": "number"}}},
+}
+
+
+def answer_to(case):
+    return {
+        "id": case.get("id"),
+        "task": "rating",
+        "model": DETAIL["model"],
+        "prediction": {"label": "good", "probabilities": {"bad": 0.25, "good": 0.75}},
+        "modalities": {"used": ["text"], "missing": ["tabular"]},
+        "issues": [],
+        "request_id": "r",
+        "timing_ms": {},
+    }
+
+
+def problem(status, code):
+    return {"title": "No", "detail": f"it is {code}", "status": status, "code": code}
+
+
+class Rating:
+    """Answers lists of cases as a service would; some texts are refused, in one way or another."""
+
+    def __init__(self):
+        self.lists = []
+        self.busy = 0
+
+    def __call__(self, received):
+        if received.method == "GET":
+            return 200, DETAIL
+        cases = json.loads(received.body)
+        self.lists.append(len(cases))
+        texts = [each.get("text") for each in cases]
+        for status in (400, 401, 413, 422, 500, 504):
+            if any(text == f"all {status}" for text in texts):
+                return status, problem(status, "bad")
+        return 200, {"items": [self.item(i, each) for i, each in enumerate(cases)]}
+
+    def item(self, index, case):
+        if case.get("text") == "bad":
+            return {"index": index, "problem": problem(422, "wrong_type")}
+        if case.get("text") == "busy" and self.busy:
+            self.busy -= 1
+            return {"index": index, "problem": problem(503, "runner_lost")}
+        return {"index": index, "answer": answer_to(case)}
+
+
+@pytest.fixture
+def rating(service):
+    service.answer = Rating()
+    return service.answer
+
+
+@pytest.fixture
+def score(service, tmp_path):
+    """Score texts; return the rows."""
+
+    def run(*texts, retry_seconds=0, **options):
+        cohort = tmp_path / "cohort.jsonl"
+        cases = [{"id": f"case-{i}", "text": text} for i, text in enumerate(texts)]
+        cohort.write_text("".join(json.dumps(each) + "\n" for each in cases))
+        with Client(service.url, retry_seconds=retry_seconds) as client:
+            client.score("rating", cohort, tmp_path / "scored.jsonl", **options)
+        table = open_table(tmp_path / "scored.jsonl")
+        return list(table.read(0, ()))
+
+    return run
+
+
+def test_rows_come_in_order_however_many_requests_are_on_their_way(rating, score):
+    rows = score(*map(str, range(100)), at_once=7, connections=3)
+    assert [row["id"] for row in rows] == [f"case-{i}" for i in range(100)]
+    assert sorted(rating.lists) == [2] + [7] * 14
+    assert rows[0] == {
+        "id": "case-0", "status": "predicted", "label": "good", "set": None,
+        "probabilities.bad": 0.25, "probabilities.good": 0.75, "parts": "text", "issues": [],
+        "error": None,
+    }  # fmt: skip
+
+
+def test_all_are_asked_of_the_version_that_there_was_at_first(rating, score, service):
+    score("a", "b", at_once=1, explain=True, coverage=0.8)
+    asked = [each.query for each in service.received if each.method == "POST"]
+    assert asked == [{"explain": ["true"], "coverage": ["0.8"], "version": ["v1"]}] * 2
+
+
+def test_requests_are_no_larger_than_the_service_takes(rating, score):
+    score(*["x" * 1_500_000] * 5)
+    assert sorted(rating.lists) == [1, 2, 2]
+
+
+def test_a_case_with_a_problem_has_it_in_its_row(rating, score):
+    good, bad, empty = score("a", "bad", None)
+    assert (good["status"], bad["status"]) == ("predicted", "failed")
+    assert bad["error"] == "it is wrong_type (wrong_type)"
+    assert (bad["id"], bad["label"], bad["issues"]) == ("case-1", None, [])
+    assert empty["status"] == "predicted"  # that nothing is there is the service's to say
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_of_a_list_that_is_refused_only_the_case_that_is_to_blame_fails(rating, score, status):
+    rows = score(*"abcde", f"all {status}", *"ghijk", at_once=11)
+    assert [row["status"] == "failed" for row in rows] == [i == 5 for i in range(11)]
+    assert rows[5]["error"] == "it is bad (bad)"
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, InvalidRequest), (500, ServerError)])
+def test_what_no_case_is_to_blame_for_ends_the_run(rating, score, status, kind):
+    with pytest.raises(kind):
+        score("a", f"all {status}", at_once=2)
+    assert rating.lists == [2]
+
+
+def test_a_case_that_is_not_answered_in_time_even_alone_ends_the_run(rating, score):
+    with pytest.raises(ServerError):
+        score("a", "all 504", at_once=2)
+    assert rating.lists == [2, 1, 1]
+
+
+def test_cases_that_it_was_too_busy_for_are_asked_again(rating, score):
+    rating.busy = 1
+    rows = score("a", "busy", "c", retry_seconds=30)
+    assert [row["status"] for row in rows] == ["predicted"] * 3
+    assert rating.lists == [3, 1]
+
+
+def test_who_has_no_patience_leaves_it_to_the_next_time(rating, score):
+    rating.busy = 1
+    with pytest.raises(TooBusy):
+        score("a", "busy", at_once=1, connections=1)
+    rows = score("a", "busy", at_once=1, connections=1)
+    assert [row["status"] for row in rows] == ["predicted"] * 2
+    assert rating.lists == [1, 1, 1]
+
+
+@pytest.mark.parametrize("options", [{"at_once": 0}, {"connections": 0}])
+def test_no_cases_at_a_time_are_refused(rating, score, options):
+    with pytest.raises(InvalidInput, match="1 or more"):
+        score("a", **options)

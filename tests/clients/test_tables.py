@@ -1,0 +1,135 @@
+"""Tables on disk are read and written a row at a time, whatever their format."""
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clients import InvalidInput
+from clients.tables import Column, find_writer, open_table
+
+COLUMNS = [
+    Column("id", "text"),
+    Column("chance", "number"),
+    Column("set", "texts"),
+    Column("issues", "json"),
+]
+ROWS = [
+    ["a", 0.1 + 0.2, ["x", "y"], [{"seen": 1, "why": 'a "quoted"\nline'}]],
+    [None, None, None, None],
+    ["müde, 38 °C", 1e-12, [], []],
+]
+
+
+def rows_of(path, start=0, wanted=None):
+    table = open_table(path)
+    return list(table.read(start, table.columns if wanted is None else wanted))
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    for name in ("t.csv", "t.jsonl", "t.ndjson", "t.parquet"):
+        find_writer(tmp_path / name)(tmp_path / name, COLUMNS, iter(ROWS))
+        table = open_table(tmp_path / name)
+        assert (table.columns, table.rows) == (["id", "chance", "set", "issues"], 3), name
+    assert [list(row.values()) for row in rows_of(tmp_path / "t.jsonl")] == ROWS
+    first, empty, last = rows_of(tmp_path / "t.parquet")
+    assert (first["chance"], first["set"], empty["set"]) == (0.1 + 0.2, ["x", "y"], None)
+    assert json.loads(first["issues"]) == ROWS[0][3]
+    first, empty, last = rows_of(tmp_path / "t.csv")
+    assert (float(first["chance"]), json.loads(first["issues"])) == (0.1 + 0.2, ROWS[0][3])
+    assert list(empty.values()) == ["", "", "", ""]
+    assert last["id"] == "müde, 38 °C"
+
+
+@pytest.mark.parametrize("groups", [1, 7, 1000])
+def test_reading_begins_at_any_row(tmp_path, groups):
+    numbers = list(range(150))
+    pq.write_table(pa.table({"n": numbers}), tmp_path / "t.parquet", row_group_size=groups)
+    (tmp_path / "t.csv").write_text("n\n" + "".join(f"{n}\n" for n in numbers))
+    (tmp_path / "t.jsonl").write_text("".join(f'{{"n": {n}}}\n\n' for n in numbers))
+    for name in ("t.parquet", "t.csv", "t.jsonl"):
+        for start in (0, 6, 7, 63, 64, 149, 150):
+            found = [int(row["n"]) for row in rows_of(tmp_path / name, start)]
+            assert found == numbers[start:], (name, start)
+
+
+def test_what_stands_in_objects_is_a_column_but_for_a_value_with_its_unit(tmp_path):
+    weight = {"value": 175, "unit": "lb"}
+    cells = {"id": "a", "tabular": {"age": 71, "weight": weight}, "vitals": [{"hours": 1}]}
+    (tmp_path / "t.jsonl").write_text(json.dumps(cells))
+    pq.write_table(pa.Table.from_pylist([cells]), tmp_path / "t.parquet")
+    for name in ("t.jsonl", "t.parquet"):
+        assert open_table(tmp_path / name).columns == [
+            "id", "tabular.age", "tabular.weight", "vitals",
+        ]  # fmt: skip
+        (row,) = rows_of(tmp_path / name)
+        assert row == {
+            "id": "a", "tabular.age": 71, "tabular.weight": weight, "vitals": [{"hours": 1}],
+        }  # fmt: skip
+
+
+def test_of_parquet_only_the_columns_wanted_are_read(tmp_path):
+    pq.write_table(pa.table({"a": [1], "b": [2], "c": [Decimal("1.5")]}), tmp_path / "t.parquet")
+    assert rows_of(tmp_path / "t.parquet", wanted=["b"]) == [{"b": 2}]
+
+
+def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n1\n\n3,4\n")
+    (tmp_path / "t.jsonl").write_text('{"a": 1}\n{"a":\n[1]\n\n{"b": 2}\n')
+    ragged = rows_of(tmp_path / "t.csv")
+    assert [isinstance(row, InvalidInput) for row in ragged] == [False, True, False]
+    assert str(ragged[1]) == "row: has 1 cells where the first line has 2"
+    broken = rows_of(tmp_path / "t.jsonl")
+    assert [isinstance(row, InvalidInput) for row in broken] == [False, True, True, False]
+    assert "not JSON" in str(broken[1])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_cells_are_separated_by_whatever_the_first_line_has(tmp_path, delimiter):
+    (tmp_path / "t.csv").write_text(f'\ufeffa{delimiter}b\n"1{delimiter}5"{delimiter}2\n')
+    assert rows_of(tmp_path / "t.csv") == [{"a": f"1{delimiter}5", "b": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("gone.csv", None, "No such file"),
+        ("t.xlsx", b"PK", "cannot tell what"),
+        ("t.csv", b"", "no line that names columns"),
+        ("t.csv", b"a,a\n1,2\n", "two columns are called 'a'"),
+        ("t.csv", "a\nm\xfcde\n".encode("latin-1"), "UTF-8"),
+        ("t.jsonl", '{"a": "m\xfcde"}\n'.encode("latin-1"), "UTF-8"),
+        ("t.csv", b'a,b\n1,"2\n3,4\n', "not CSV: unexpected end"),
+        ("t.parquet", b"PAR1 and no more", "cannot read"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput, match=words):
+        open_table(tmp_path / name)
+
+
+def test_a_table_may_have_no_rows(tmp_path):
+    for name, content in {"t.csv": "a,b\n", "t.jsonl": ""}.items():
+        (tmp_path / name).write_text(content)
+        assert rows_of(tmp_path / name) == []
+
+
+def test_only_parquet_needs_pyarrow(tmp_path):
+    program = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "from clients import InvalidInput\n"
+        "from clients.tables import find_writer, open_table\n"
+        "find_writer('a.csv'); find_writer('a.jsonl')\n"
+        "for use in (find_writer, open_table):\n"
+        "    try: use('a.parquet')\n"
+        "    except InvalidInput as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.count("Parquet needs pyarrow; accepted: pip install pyarrow") == 2
