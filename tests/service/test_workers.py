@@ -162,7 +162,7 @@ def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(st
         for pid, (_, hard) in zip(fronts, limits, strict=True):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
         os.kill(one(server, "service.engine.process"), signal.SIGKILL)
-        assert server.says("the runner cannot go on: [Errno 24] Too many open files")
+        wait_for(lambda: "[Errno 24] Too many open files" in server.log(), "the fault")
         for pid, limit in zip(fronts, limits, strict=True):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
         for _ in range(8):  # of either front end
