@@ -156,17 +156,19 @@ def test_a_runner_that_dies_is_told_of_and_started_again(start_server, stay):
 
 def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(start_server):
     with start_server(*TWO) as server:
+        wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
         below = children(server.process.pid)
         fronts = [pid for pid, words in below.items() if "frontend" in words]
         limits = [resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in fronts]
         for pid, (_, hard) in zip(fronts, limits, strict=True):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
         os.kill(one(server, "service.engine.process"), signal.SIGKILL)
-        wait_for(lambda: "[Errno 24] Too many open files" in server.log(), "the fault")
+        fault = "the runner cannot go on: [Errno 24] Too many open files"
+        wait_for(lambda: server.log().count(fault) == 4, "the fault, told once a model")
         for pid, limit in zip(fronts, limits, strict=True):
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
-        for _ in range(8):  # of either front end
-            wait_for(lambda: ready(server), "the next runner")
+        wait_for(lambda: all(ready(server) for _ in range(12)), "the runner, for either")
+        assert children(server.process.pid).keys() >= set(fronts)
 
 
 def test_readyz_says_that_there_is_no_runner(start_server):
