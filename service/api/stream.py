@@ -105,17 +105,17 @@ class Stream(Response):
         slots = asyncio.Semaphore(IN_FLIGHT)
         sending = asyncio.Lock()
 
-        async def say(item: schemas.Item) -> None:
+        async def say(item: schemas.Item, version: str | None = None) -> None:
             try:
                 async with sending, asyncio.timeout(self._seconds):
-                    recorded = await self._recorded(item)
+                    recorded = await self._recorded(item, version)
                     line = {"type": "http.response.body", "body": schemas.encode(recorded) + b"\n"}
                     await send({**line, "more_body": True})
             except TimeoutError:  # it reads no more
                 raise ClientLeftError from None
 
         async def answer(index: int, line: bytes | InputError) -> None:
-            await say(await self._answer(index, line))
+            await say(*await self._answer(index, line))
             slots.release()
 
         async def all_said() -> None:
@@ -155,15 +155,19 @@ class Stream(Response):
                 accepted="cases, and the end of the body when there are no more",
             ) from None
 
-    async def _answer(self, index: int, line: bytes | InputError) -> schemas.Item:
-        size = len(line) if isinstance(line, bytes) else 0
+    async def _answer(
+        self, index: int, line: bytes | InputError
+    ) -> tuple[schemas.Item, str | None]:
+        """Return the answer to a case, and the version of the model that gave it."""
+        size, name = len(line) if isinstance(line, bytes) else 0, self._exchange.id
         try:
             async with self._place() as predictor:
-                return await answer_one(
-                    predictor, index, self._reader(line), size, self._options, self._exchange.id
+                said = await answer_one(
+                    predictor, index, self._reader(line), size, self._options, name
                 )
+                return said, predictor.bundle.manifest.version
         except InputError as exc:  # the model that was asked for is served no more
-            return {"index": index, "problem": of_error(self._exchange.id, exc)}
+            return {"index": index, "problem": of_error(name, exc)}, None
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[Predictor]:
@@ -182,8 +186,9 @@ class Stream(Response):
                     await predictor.admission.next_left()
             yield predictor
 
-    async def _recorded(self, item: schemas.Item) -> schemas.Item:
+    async def _recorded(self, item: schemas.Item, version: str | None) -> schemas.Item:
         """Put an answer on record before it leaves; what cannot be put there does not leave."""
+        self._exchange.version = version or self._exchange.version
         self._exchange.add_all([item])
         try:
             await self._exchange.put_on_record()

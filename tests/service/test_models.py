@@ -138,7 +138,7 @@ def test_sighup_looks_at_once_and_no_request_is_lost_in_the_exchange(
 
 
 def test_a_stream_goes_on_with_the_model_that_takes_the_place_of_its_own(
-    start_server, folder, versions, another_version
+    start_server, folder, versions, another_version, tmp_path
 ):
     line = json.dumps(CASE) + "\n"
     exchanged = threading.Event()
@@ -149,7 +149,8 @@ def test_a_stream_goes_on_with_the_model_that_takes_the_place_of_its_own(
             yield b"\n"
         yield line.encode()
 
-    with start_server("--bundles", str(folder), *OFTEN) as server:
+    audit = tmp_path / "audit.jsonl"
+    with start_server("--bundles", str(folder), "--audit", str(audit), *OFTEN) as server:
         asked = f"{server.url}/predict/mortality/stream"
         kind = {"Content-Type": "application/x-ndjson"}
 
@@ -169,6 +170,8 @@ def test_a_stream_goes_on_with_the_model_that_takes_the_place_of_its_own(
             time.sleep(3)  # until the first has left
             exchanged.set()
             assert found.result() == list(versions)
+    recorded = map(json.loads, audit.read_text("utf-8").splitlines())
+    assert [each["version"] for each in recorded if each["cases"]] == list(versions)
 
 
 def test_what_keeps_a_bundle_from_being_tried_is_tried_again(
