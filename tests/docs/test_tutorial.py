@@ -89,7 +89,7 @@ def test_the_tutorial_does_what_it_says(tmp_path):
     problems = (tmp_path / "work/data.problems.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(each)["seen"] for each in problems] == ["abt. 70"]
     report = json.loads((tmp_path / "work/run/report-test.json").read_text("utf-8"))
-    assert report["all"]["auroc"]["value"] > 0.6
+    assert report["all"]["metrics"]["auroc"] > 0.6
     with serving(serve.replace(_SHOWN_PORT, port), tmp_path, environment, port):
         answers = []
         for kind, body in after:
