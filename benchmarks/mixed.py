@@ -154,12 +154,16 @@ class Known:
         if len(items) != len(ask.records) and not broken_off:
             return f"{len(items)} answers to {len(ask.records)} cases"
         versions = set(versions_in(items))
-        if len(versions) > 1:
+        if len(versions) > 1 and ask.kind != "stream":  # which goes on with the next model
             return f"answers by several versions: {versions}"
-        version = next(iter(versions), self._any_version())
-        if (which, version) not in self._right:
-            return f"a version that was never served: {version}"
-        for i, (item, right) in enumerate(zip(items, self._right[which, version], strict=False)):
+        usual = next(iter(versions), self._any_version())
+        for i, item in enumerate(items):
+            version = next(versions_in([item]), usual)
+            if (which, version) not in self._right:
+                return f"a version that was never served: {version}"
+            if i == len(ask.records):  # what a stream broke off with
+                break
+            right = self._right[which, version][i]
             if item["request_id"] != name:
                 return f"case {i} is answered for request {item['request_id']}"
             if "model" in item and item["id"] != f"{name}/{i}":
