@@ -218,8 +218,9 @@ class Models(Mapping[str, Predictor]):
             async with asyncio.timeout(_PATIENCE):
                 await _try(found)
         except BaseException as exc:
+            away = not found.engine.available
             await found.close()
-            if isinstance(exc, TimeoutError) or not isinstance(exc, Exception):
+            if not isinstance(exc, Exception) or (isinstance(exc, TimeoutError) and away):
                 raise
             raise BundleError(
                 f"it cannot answer its own example: {type(exc).__name__}",

@@ -74,9 +74,11 @@ class Exchange:
         Raises:
             AuditUnavailableError: that cannot be done.
         """
-        if self.record is not None:
-            await self.record()
-        self.said.clear()
+        try:
+            if self.record is not None:
+                await self.record()
+        finally:  # what could not be put there is not answered, and stands in no later line
+            self.said.clear()
 
 
 def exchange_of(request: HTTPConnection) -> Exchange:

@@ -36,6 +36,9 @@ from service.settings import Settings
 
 MEDIA_TYPE = "application/x-ndjson"
 
+_AGAIN_SECONDS = 1.0
+"""How often a case that waits looks whether another model is served, which may have a place."""
+
 
 async def predict_stream(request: Request, predictor: Predictor) -> Response:
     """Predict a case a line; one that cannot be used fails for itself alone."""
@@ -183,7 +186,7 @@ class Stream(Response):
                     stack.enter_context(predictor.admission.place())
                     break
                 except TooBusyError:
-                    await predictor.admission.next_left()
+                    await predictor.admission.next_left(_AGAIN_SECONDS)
             yield predictor
 
     async def _recorded(self, item: schemas.Item, version: str | None) -> schemas.Item:

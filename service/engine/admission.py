@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from lanistr.errors import LanistrError
 
@@ -49,7 +49,8 @@ class Admission:
             TooBusyError: none is free, or those inside have too much before them.
         """
         wait = self._wait(self.inside)
-        if self.inside >= self._places or wait > self._longest:
+        # Work of those who left may still be done: who comes into an empty house waits for it.
+        if self.inside >= self._places or (self.inside and wait > self._longest):
             raise TooBusyError(max(1, math.ceil(wait)), self.inside)
         self.inside += 1
         self._empty.clear()
@@ -61,10 +62,11 @@ class Admission:
             if not self.inside:
                 self._empty.set()
 
-    async def next_left(self) -> None:
-        """Wait until the next of those inside leaves."""
+    async def next_left(self, seconds: float) -> None:
+        """Wait until the next of those inside leaves, for so long at most."""
         self._left.clear()
-        await self._left.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._left.wait(), seconds)
 
     async def left(self) -> None:
         """Wait until nobody is inside."""

@@ -31,6 +31,7 @@ _ROOM = 2**28
 
 _TRIES = 5
 _AGAIN_SECONDS = 0.2
+_SOON = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class _Link:
         """Wait for what is under way and leave."""
         while self._sent:
             await asyncio.wait([each.waiter for each in self._sent.values()])
-            await asyncio.sleep(0)
+            await asyncio.sleep(_SOON)  # a runner may yet have to say that it dropped one
         self._closing = True
         if self._task is not None:
             self._task.cancel()

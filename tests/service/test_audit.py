@@ -19,7 +19,9 @@ import httpx
 import pytest
 
 from lanistr.manifest import read_manifest
+from service.api.exchange import Exchange
 from service.api.keys import new_key
+from service.api.problems import of_error
 from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
 from tests.servers import wait_for
@@ -376,3 +378,16 @@ def test_what_abstains_is_on_record_without_an_output_and_counted(
         said = httpx.get(f"{server.url}/metrics").text
     assert entry["cases"][0]["output"] is None
     assert 'lanistr_cases_abstained_total{parts="tabular",task="mortality"} 1.0' in said
+
+
+async def test_what_could_not_be_put_on_record_stands_in_no_later_line():
+    exchange = Exchange("r-1", Metrics())
+
+    async def fails() -> None:
+        raise AuditUnavailableError
+
+    exchange.record = fails
+    exchange.said[1] = of_error("r-1", AuditUnavailableError())
+    with pytest.raises(AuditUnavailableError):
+        await exchange.put_on_record()
+    assert exchange.said == {}

@@ -29,6 +29,23 @@ async def test_nobody_is_let_in_before_whom_there_is_too_much_work():
         assert caught.value.retry_after == 75
 
 
+async def test_into_an_empty_house_anyone_is_let_whatever_is_still_done_for_those_who_left():
+    admission = Admission(99, 60, wait=lambda inside: 100.0)
+    with admission.place(), pytest.raises(TooBusyError), admission.place():
+        pass
+    with admission.place():
+        assert admission.inside == 1
+
+
+async def test_the_next_who_leaves_is_waited_for_and_not_forever():
+    admission = Admission(9, math.inf, wait=lambda inside: 0.0)
+    with admission.place():
+        await admission.next_left(0.01)
+        waiting = asyncio.create_task(admission.next_left(600))
+        await asyncio.sleep(0)
+    await waiting
+
+
 async def test_it_tells_when_everyone_has_left():
     admission = Admission(9, math.inf, wait=lambda inside: 0.0)
     await admission.left()
