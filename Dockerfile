@@ -72,7 +72,7 @@ RUN apt-get update \
 COPY --from=training-packages /opt/venv /opt/venv
 COPY --from=training-code /opt/lanistr /opt/lanistr
 USER 10001:10001
-WORKDIR /work
+WORKDIR /srv/lanistr
 ENTRYPOINT ["python", "-m"]
 CMD ["training.pretrain", "--help"]
 
