@@ -62,13 +62,12 @@ class _Fields:
 
     def of(self, array: np.ndarray[Any, Any]) -> list[tuple[str, float | None]]:
         """Return each field with its mean deviation: NaN if it is no number, None if missing."""
-        counts = seen = array[:, self._flags] != self._missing
-        means = array[:, self._values]
+        seen, values = array[:, self._flags] != self._missing, array[:, self._values]
         if len(array) == 1:  # most are no series, and quicker told so
-            counts, means = seen[0], means[0]
+            counts, means = seen[0], values[0]
         else:
             counts = seen.sum(axis=0)
-            means = (means * seen).sum(axis=0) / np.maximum(counts, 1)
+            means = (values * seen).sum(axis=0) / np.maximum(counts, 1)
         return [
             (name, (mean if number else float("nan")) if count else None)
             for name, number, count, mean in zip(

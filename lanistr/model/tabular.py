@@ -82,27 +82,33 @@ class Columns(Protocol):
         ...
 
 
-def empty_columns(columns: Columns, rows: int) -> Arrays:
-    """Return rows of these columns, all 0; see `Encoder.example`."""
-    return {
-        "numbers": torch.zeros(rows, columns.numbers),
-        "categories": torch.zeros(rows, len(columns.categories), dtype=torch.int64),
-    }
+class RowEncoder(Encoder):
+    """An encoder of table rows, whatever it makes of them."""
+
+    config: Columns
+
+    def example(self, rows: int) -> Arrays:
+        """See `Encoder.example`."""
+        return {
+            "numbers": torch.zeros(rows, self.config.numbers),
+            "categories": torch.zeros(rows, len(self.config.categories), dtype=torch.int64),
+        }
+
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`."""
+        sizes = self.config.categories
+        codes = [torch.randint(n, (rows,), generator=generator) for n in sizes]
+        none = torch.zeros(rows, 0, dtype=torch.int64)
+        return {
+            "numbers": torch.randn(rows, self.config.numbers, generator=generator),
+            "categories": torch.stack(codes, dim=1) if codes else none,
+        }
 
 
-def drawn_columns(columns: Columns, rows: int, generator: Generator) -> Arrays:
-    """Return rows of these columns, made by chance; see `Encoder.drawn`."""
-    codes = [torch.randint(n, (rows,), generator=generator) for n in columns.categories]
-    none = torch.zeros(rows, 0, dtype=torch.int64)
-    return {
-        "numbers": torch.randn(rows, columns.numbers, generator=generator),
-        "categories": torch.stack(codes, dim=1) if codes else none,
-    }
-
-
-class TabularEncoder(Encoder):
+class TabularEncoder(RowEncoder):
     """TabNet over each table row."""
 
+    config: TabularConfig
     unused = ("initial_bn", "final_mapping")
 
     def __init__(self, config: TabularConfig) -> None:
@@ -129,14 +135,6 @@ class TabularEncoder(Encoder):
         if config.output_mapping:
             self.initial_bn = nn.BatchNorm1d(config.entries)
             self.final_mapping = nn.Linear(config.width, config.output_mapping, bias=False)
-
-    def example(self, rows: int) -> Arrays:
-        """See `Encoder.example`."""
-        return empty_columns(self.config, rows)
-
-    def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """See `Encoder.drawn`."""
-        return drawn_columns(self.config, rows, generator)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Encode table rows.

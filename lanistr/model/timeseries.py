@@ -5,7 +5,7 @@ Shapes: R row (one series), T step, F column of values, G variable, W width.
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -73,7 +73,36 @@ class TimeseriesConfig(Schema):
         return self
 
 
-class TimeseriesEncoder(Encoder):
+class Steps(Protocol):
+    """What configs of encoders of series say of their steps, see `TimeseriesConfig`."""
+
+    @property
+    def steps(self) -> int:
+        """Steps T of a series."""
+        ...
+
+    @property
+    def features(self) -> int:
+        """Columns F of a step."""
+        ...
+
+
+class SeriesEncoder(Encoder):
+    """An encoder of time series, whatever it makes of them."""
+
+    config: Steps
+
+    def example(self, rows: int) -> Arrays:
+        """See `Encoder.example`."""
+        return {"values": torch.zeros(rows, self.config.steps, self.config.features)}
+
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`."""
+        shape = (rows, self.config.steps, self.config.features)
+        return {"values": torch.randn(shape, generator=generator)}
+
+
+class TimeseriesEncoder(SeriesEncoder):
     """A Transformer over the steps of each series, with learned positions.
 
     Attributes:
@@ -82,6 +111,8 @@ class TimeseriesEncoder(Encoder):
 
     Source: Zerveas et al. 2021, section 3.1; LayerNorm for its batch norm as in the LANISTR paper.
     """
+
+    config: TimeseriesConfig
 
     def __init__(self, config: TimeseriesConfig) -> None:
         super().__init__()
@@ -109,15 +140,6 @@ class TimeseriesEncoder(Encoder):
     def blocks(self) -> Sequence[nn.Module]:
         """See `Encoder.blocks`."""
         return list(self.layers)
-
-    def example(self, rows: int) -> Arrays:
-        """See `Encoder.example`."""
-        return {"values": torch.zeros(rows, self.config.steps, self.config.features)}
-
-    def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """See `Encoder.drawn`."""
-        shape = (rows, self.config.steps, self.config.features)
-        return {"values": torch.randn(shape, generator=generator)}
 
     def forward(self, values: Tensor) -> Tensor:
         """Encode series.

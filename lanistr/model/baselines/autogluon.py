@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lanistr.errors import ConfigError
@@ -23,7 +23,7 @@ from lanistr.modalities import Modality
 from lanistr.model.baselines.pooled import Marked, MarkedFuser, Pooled, vectors, widest
 from lanistr.model.encoder import Encoder, Fuser
 from lanistr.model.flops import transformer_flops
-from lanistr.model.tabular import drawn_columns, empty_columns
+from lanistr.model.tabular import RowEncoder
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -75,8 +75,10 @@ class ColumnsConfig(Schema):
         return self
 
 
-class ColumnsEncoder(Encoder):
+class ColumnsEncoder(RowEncoder):
     """An MLP over the embedded categories of a row, and one over its numbers."""
+
+    config: ColumnsConfig
 
     def __init__(self, config: ColumnsConfig) -> None:
         super().__init__()
@@ -101,14 +103,6 @@ class ColumnsEncoder(Encoder):
         found = (bool(columns), unit), (bool(config.numbers), config.number_width)
         self.vectors = tuple(width for there, width in found if there)
         self.width = sum(self.vectors)
-
-    def example(self, rows: int) -> Arrays:
-        """See `Encoder.example`."""
-        return empty_columns(self.config, rows)
-
-    def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """See `Encoder.drawn`."""
-        return drawn_columns(self.config, rows, generator)
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Encode table rows.

@@ -19,6 +19,7 @@ from lanistr.modalities import Modality
 from lanistr.model.baselines.pooled import Marked, MarkedFuser, vectors
 from lanistr.model.encoder import Encoder
 from lanistr.model.tensors import Arrays
+from lanistr.model.timeseries import SeriesEncoder
 from lanistr.schema import Schema
 
 Blocks = Annotated[int, Field(ge=1)]
@@ -127,8 +128,10 @@ class LSTMConfig(Schema):
     dropout: float = Field(default=0.3, ge=0, lt=1)
 
 
-class LSTMEncoder(Encoder):
+class LSTMEncoder(SeriesEncoder):
     """What an LSTM remembers after the last step of a series."""
+
+    config: LSTMConfig
 
     def __init__(self, config: LSTMConfig) -> None:
         super().__init__()
@@ -139,15 +142,6 @@ class LSTMEncoder(Encoder):
             config.features, config.width, config.layers, batch_first=True, dropout=between
         )
         self.dropout = nn.Dropout(config.dropout)
-
-    def example(self, rows: int) -> Arrays:
-        """See `Encoder.example`."""
-        return {"values": torch.zeros(rows, self.config.steps, self.config.features)}
-
-    def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """See `Encoder.drawn`."""
-        shape = (rows, self.config.steps, self.config.features)
-        return {"values": torch.randn(shape, generator=generator)}
 
     def forward(self, values: Tensor) -> Tensor:
         """Encode series (R, T, F) float32; return (R, 1, W)."""
