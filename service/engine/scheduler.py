@@ -3,7 +3,8 @@
 Whenever a runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
 held back to fill a batch: alone, a job runs at once. And nobody waits long for the others of a
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
-much together as one by one, that leaves large models one job at a time. Several runners, one a
+much together as one by one, that leaves large models one job at a time; on a GPU, where a run takes
+most of its time for being run at all, only what company adds to it counts. Several runners, one a
 device, work on the same queue: whichever is free takes the next batch, and those that are free at
 the same time share what waits.
 
@@ -84,7 +85,10 @@ class Scheduler(Generic[JobT, ResultT]):
             at a time.
         cost: of a job, in the unit of the budget.
         budget: what one call of a runner takes at most, a single dearer job aside.
-        moment: seconds that a batch may take, as far as can be told from those before.
+        moment: seconds that a batch may take, as far as can be told from those before; or, where it
+            is known what company adds, that it may take longer than a job alone.
+        added: seconds that a unit of cost adds to a run; None: it takes as long in company as
+            alone.
         metrics: where queue and batches are noted.
         inline: run in the event loop's own thread, which has nothing else to do meanwhile; only
             where one runner is.
@@ -97,6 +101,7 @@ class Scheduler(Generic[JobT, ResultT]):
         *,
         budget: int,
         moment: float = 0.05,
+        added: float | None = None,
         metrics: TaskMetrics | None = None,
         inline: bool = False,
     ) -> None:
@@ -110,6 +115,7 @@ class Scheduler(Generic[JobT, ResultT]):
         self._waiting = 0
         self._owed = 0
         self._moment = moment
+        self._added = added
         self._seconds_a_job = RunningMean()
         self._seconds_a_unit = RunningMean()
         self._queue: deque[_Waiter[JobT, ResultT]] = deque()
@@ -204,7 +210,7 @@ class Scheduler(Generic[JobT, ResultT]):
         """
         batch: list[_Waiter[JobT, ResultT]] = []
         spent = 0
-        pace = self._seconds_a_unit.value
+        pace = self._seconds_a_unit.value if self._added is None else self._added
         budget = min(self._budget, self._moment / pace) if pace else self._budget
         share = math.ceil(len(self._queue) / self._free)
         while self._queue and len(batch) < share:

@@ -131,6 +131,24 @@ async def test_a_batch_takes_no_more_than_a_moment(runner, monkeypatch):
     assert runner.batches == [[1], [2], [3, 4], [5]]
 
 
+async def test_where_company_adds_little_a_batch_is_as_large_as_it_may_be_however_long_one_takes(
+    runner, monkeypatch
+):
+    seconds = iter(range(0, 1000, 5))
+    monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(seconds)))
+    scheduler = Scheduler([runner], lambda job: 1, budget=100, moment=2.5, added=0.5)
+    scheduler.start()
+    await scheduler.submit(0)  # takes 5 seconds, twice the moment
+    runner.entered.clear()
+    first = await hold(scheduler, runner)
+    waiting = [asyncio.create_task(scheduler.submit(job)) for job in range(8)]
+    await asyncio.sleep(0)
+    runner.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert runner.batches == [[0], [1], [0, 1, 2, 3, 4], [5, 6, 7]]
+    await scheduler.close()
+
+
 async def test_a_poisoned_job_fails_alone(scheduler, runner):
     first = await hold(scheduler, runner)
     later = [asyncio.create_task(scheduler.submit(job)) for job in (2, 13, 4)]
