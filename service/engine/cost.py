@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from lanistr.batch import Arrays, Features
 from lanistr.importance import Subset
-from lanistr.manifest import Graph
+from lanistr.manifest import FUSION, Graph
 from lanistr.modalities import Modality
 from service.engine.cache import Key
 
@@ -24,7 +24,17 @@ class Cost:
         keys: Mapping[Modality, Sequence[Key]],
         held: Collection[Key],
     ) -> int:
-        """Return the tokens that a case has encoded once and fused once a coalition.
+        """Return the tokens that all graphs work on for a case; see `parts`."""
+        return sum(self.parts(features, coalitions, keys, held).values())
+
+    def parts(
+        self,
+        features: Features,
+        coalitions: Sequence[Subset],
+        keys: Mapping[Modality, Sequence[Key]],
+        held: Collection[Key],
+    ) -> dict[str, int]:
+        """Return the tokens of a case by graph: encoded once, and fused once a coalition.
 
         Args:
             features: the case.
@@ -32,15 +42,15 @@ class Cost:
             keys: of its rows, by modality.
             held: keys of rows that are encoded already.
         """
-        encoded, fused = 0, 0
+        tokens: dict[str, int] = {FUSION: 0}
         for modality, rows in features.rows.items():
             costs = [self.row(modality, row) for row in rows]
             times = sum(modality in subset for subset in coalitions)
-            encoded += sum(
+            tokens[modality] = sum(
                 cost for cost, key in zip(costs, keys[modality], strict=True) if key not in held
             )
-            fused += times * (self.fixed_tokens(modality) or max(costs))
-        return encoded + fused
+            tokens[FUSION] += times * (self.fixed_tokens(modality) or max(costs))
+        return tokens
 
     def row(self, modality: Modality, row: Arrays) -> int:
         """Return the tokens that an encoder works on for one row.

@@ -1,6 +1,5 @@
 """The graphs of one bundle, run by threads of this process, one a device."""
 
-import math
 from collections import Counter
 
 from lanistr.bundle import Bundle
@@ -51,20 +50,17 @@ class LocalEngine(Scheduler[Job, Result]):
             metrics.task(bundle.task.name),
             settings.batch_tokens,
         )
-        runners, added = [], [0.0]
+        runners = []
         for each, times in Counter(backends).items():
             paces = measure(each, cost, width=width, longest=words, most=budget)
             runner = Runner(each, cost, cache, budget=budget, paces=paces, metrics=noted)
             runners += [runner] * each.ahead * times
-            added += [
-                paces[name].token if name in paces else math.inf for name in self.build.graphs
-            ]
         # Its tokens are spread over all graphs, each of which is run with so many.
         super().__init__(
             runners,
             runner.cost,
             budget=budget * len(self.build.graphs),
-            added=None if math.inf in added else max(added),
+            added=runner.added if paces else None,
             metrics=noted,
             inline=inline and len(runners) == 1,
         )

@@ -7,6 +7,7 @@ cost less than another run (`service.engine.batching`). Equal rows are encoded o
 several threads have them at a time, and not at all where the cache has their tokens.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -88,8 +89,19 @@ class Runner:
 
     def cost(self, job: Job) -> int:
         """Return what a job costs now, in tokens encoded and fused; those held cost nothing."""
-        held = {key for keys in job.keys.values() for key in keys if key in self._cache}
-        return self._cost.case(job.features, job.coalitions(), job.keys, held)
+        return self._cost.case(job.features, job.coalitions(), job.keys, self._held(job))
+
+    def added(self, job: Job) -> float:
+        """Return the seconds that a job adds to the runs of others; infinite if not measured."""
+        tokens = self._cost.parts(job.features, job.coalitions(), job.keys, self._held(job))
+        return sum(
+            number * (self._paces[graph].token if graph in self._paces else math.inf)
+            for graph, number in tokens.items()
+            if number
+        )
+
+    def _held(self, job: Job) -> set[Key]:
+        return {key for keys in job.keys.values() for key in keys if key in self._cache}
 
     def __call__(self, jobs: Sequence[Job]) -> list[Result]:
         """Run jobs; one result a job, in order."""

@@ -64,6 +64,7 @@ class RunningMean:
 class _Waiter(Generic[JobT, ResultT]):
     job: JobT
     cost: int
+    added: float
     future: asyncio.Future[Outcome[ResultT]]
     since: float = field(default_factory=perf_counter)
 
@@ -86,9 +87,8 @@ class Scheduler(Generic[JobT, ResultT]):
         cost: of a job, in the unit of the budget.
         budget: what one call of a runner takes at most, a single dearer job aside.
         moment: seconds that a batch may take, as far as can be told from those before; or, where it
-            is known what company adds, that it may take longer than a job alone.
-        added: seconds that a unit of cost adds to a run; None: it takes as long in company as
-            alone.
+            is known what company adds, that it may take longer than its first job alone.
+        added: seconds that a job adds to a batch, infinite if that is not known; None: never known.
         metrics: where queue and batches are noted.
         inline: run in the event loop's own thread, which has nothing else to do meanwhile; only
             where one runner is.
@@ -101,7 +101,7 @@ class Scheduler(Generic[JobT, ResultT]):
         *,
         budget: int,
         moment: float = 0.05,
-        added: float | None = None,
+        added: Callable[[JobT], float] | None = None,
         metrics: TaskMetrics | None = None,
         inline: bool = False,
     ) -> None:
@@ -162,7 +162,8 @@ class Scheduler(Generic[JobT, ResultT]):
         """Return what a job's result will be; as `submit`."""
         assert self._tasks, "not started"
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
-        waiter = _Waiter(job, self._cost(job), future)
+        added = math.inf if self._added is None else self._added(job)
+        waiter = _Waiter(job, self._cost(job), added, future)
         self._queue.append(waiter)
         self._waiting += 1
         self._owed += waiter.cost
@@ -210,14 +211,16 @@ class Scheduler(Generic[JobT, ResultT]):
         """
         batch: list[_Waiter[JobT, ResultT]] = []
         spent = 0
-        pace = self._seconds_a_unit.value if self._added is None else self._added
-        budget = min(self._budget, self._moment / pace) if pace else self._budget
+        pace, longer = self._seconds_a_unit.value, 0.0
         share = math.ceil(len(self._queue) / self._free)
         while self._queue and len(batch) < share:
             first = self._queue[0]
             if not first.future.done():
-                if batch and spent + first.cost > budget:
-                    break
+                if batch:
+                    whole = pace * (spent + first.cost)
+                    longer += first.added
+                    if spent + first.cost > self._budget or min(whole, longer) > self._moment:
+                        break
                 batch.append(first)
                 spent += first.cost
             else:

@@ -189,6 +189,17 @@ def test_cost_counts_words_patches_and_steps(runner, bundle):
     assert runner.cost(job(series, explain=True)) == 48 + 48
 
 
+def test_a_job_adds_what_was_measured_of_each_graph_that_it_is_run_by(bundle, backend):
+    series = prepare(bundle, {"timeseries": example(bundle.task)["timeseries"]})
+    noted = prepare(bundle, {"text": "a note", "timeseries": example(bundle.task)["timeseries"]})
+    paces = {Modality.TIMESERIES: Pace(5.0, 0.25), FUSION: Pace(7.0, 0.5)}
+    runner = make_runner(bundle, backend, cache=10**7, paces=paces)
+    assert runner.added(job(series)) == 0.25 * 48 + 0.5 * 48
+    assert runner.added(job(noted)) == math.inf  # nobody knows what a note adds
+    runner([job(series)])
+    assert runner.added(job(series)) == 0.5 * 48
+
+
 # ---- equal rows ---------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ async def test_where_company_adds_little_a_batch_is_as_large_as_it_may_be_howeve
 ):
     seconds = iter(range(0, 1000, 5))
     monkeypatch.setattr("service.engine.scheduler.perf_counter", lambda: float(next(seconds)))
-    scheduler = Scheduler([runner], lambda job: 1, budget=100, moment=2.5, added=0.5)
+    scheduler = Scheduler([runner], lambda job: 1, budget=100, moment=2.5, added=lambda job: 0.5)
     scheduler.start()
     await scheduler.submit(0)  # takes 5 seconds, twice the moment
     runner.entered.clear()
@@ -145,7 +145,7 @@ async def test_where_company_adds_little_a_batch_is_as_large_as_it_may_be_howeve
     await asyncio.sleep(0)
     runner.gate.set()
     await asyncio.gather(first, *waiting)
-    assert runner.batches == [[0], [1], [0, 1, 2, 3, 4], [5, 6, 7]]
+    assert runner.batches == [[0], [1], [0, 1, 2, 3, 4, 5], [6, 7]]
     await scheduler.close()
 
 
