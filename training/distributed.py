@@ -24,7 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from lanistr.model.checkpoint import StoredConfig, weights, write_pretrained
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from training.recipe import RuntimeConfig
 from training.settings import choose_device
 

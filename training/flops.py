@@ -7,7 +7,8 @@ from torch import Tensor
 
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.fusion import Fusion
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
 
 BACKWARD = 2

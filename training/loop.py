@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from lanistr.errors import ConfigError, LanistrError
 from lanistr.model.encoder import Encoder
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from training.checkpoint import Checkpoints
 from training.data.loader import Loaded, load
 from training.data.sampler import Curriculum, MicroBatch

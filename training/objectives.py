@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model.heads import Units
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining, nothing, summary_loss
+from lanistr.model.lanistr import Lanistr, nothing
+from lanistr.model.pretraining import LanistrForPretraining, summary_loss
 from lanistr.model.tensors import TensorBatch, TensorPart, places
 from training.data.sampler import MicroBatch
 from training.recipe import LossWeights

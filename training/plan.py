@@ -3,7 +3,8 @@
 from typing import Any
 
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining, count_parameters
+from lanistr.model.lanistr import Lanistr, count_parameters
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.tasks import TaskSpec, find_task
 from training.flops import forward_flops

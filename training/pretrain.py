@@ -7,7 +7,7 @@ import torch
 from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core
 from lanistr.model.hub import load_initial
-from lanistr.model.lanistr import LanistrForPretraining
+from lanistr.model.pretraining import LanistrForPretraining
 from training.distributed import joined, parallelize, save_whole, whole_weights
 from training.initial import initial_model, open_data, refuse_other_system, refuse_two_starts
 from training.loop import Trainer

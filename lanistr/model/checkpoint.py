@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from lanistr.draft import settle
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.schema import Schema
 
 CONFIG_NAME = "config.json"

@@ -20,7 +20,8 @@ from lanistr.model.checkpoint import from_pretrained, read_weights
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import HeadConfig, SimMMMConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tabular import TabularConfig
 from lanistr.model.tensors import TensorBatch, TensorPart
 from lanistr.model.text import TextConfig
