@@ -108,8 +108,10 @@ def _by_case(model: Lanistr, batch: TensorBatch) -> Tensor:
     """Return (B,) how many tokens of each case fusion takes."""
     tokens_B = torch.zeros(batch.size, dtype=torch.int64)
     for modality, part in batch.parts.items():
-        most_B = torch.zeros_like(tokens_B)  # several rows of a case share their places
-        tokens_B += most_B.scatter_reduce(0, part.sample, _tokens(model, modality, part), "amax")
+        # Several rows of a case share their places, where they are averaged.
+        joined = "amax" if model.fusion.pooled or _encoder(model, modality).averages else "sum"
+        own_B, own_R = torch.zeros_like(tokens_B), _tokens(model, modality, part)
+        tokens_B += own_B.scatter_reduce(0, part.sample, own_R, joined)
     return tokens_B
 
 

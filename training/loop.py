@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from lanistr.errors import ConfigError, LanistrError
+from lanistr.errors import LanistrError
 from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
@@ -334,25 +334,12 @@ def _mask_seed(part: MicroBatch) -> int:
 
 
 def _costs(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
-    """Return (N,) the tokens that each case brings besides its words.
-
-    Raises:
-        ConfigError: a case has several rows of what the model takes one of.
-    """
+    """Return (N,) the tokens that each case brings besides its words."""
     core = model if isinstance(model, Lanistr) else model.core
     costs = 0 * dataset.tokens
     for modality, amounts in dataset.amounts.items():
         encoder = core.encoders[modality]
         assert isinstance(encoder, Encoder)
-        several = int((dataset.row_counts(modality) > 1).sum())
-        if several and not encoder.averages:
-            raise ConfigError(
-                f"{several} cases bring several rows of {modality}, whose tokens have no common "
-                "places",
-                field=f"model.{modality}.tokens",
-                seen="all",
-                accepted="cls; or data with one a case",
-            )
         if amounts is not dataset.tokens:
             costs = costs + amounts * encoder.handed_on
     return costs

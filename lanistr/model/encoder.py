@@ -22,8 +22,8 @@ class Encoder(nn.Module):
     Attributes:
         width: last dimension W of the tokens.
         handed_on: number N of tokens a row, where every row has as many.
-        averages: whether the tokens of several rows of a case are averaged; else a case can have
-            one row.
+        averages: whether the tokens of several rows of a case are averaged; else they stand side by
+            side.
         unused: names of modules that no output depends on, where a config keeps them.
         vectors: widths of the vectors that a pooled token is made of, side by side; empty for one.
     """

@@ -254,40 +254,67 @@ class Lanistr(nn.Module):
     def assemble(
         self, batch: TensorBatch, projected: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Lay the tokens of each case side by side.
+        """Put the tokens of each case, of all its modalities, into one row.
 
-        Several rows of one case (notes, pictures) are averaged token by token; modalities stand
-        in canonical order, and one that no case of the batch brings takes no place.
+        Args:
+            batch: as for `lay`.
+            projected: likewise.
+
+        Returns:
+            tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
+        """
+        return self.join(batch, self.lay(batch, projected))
+
+    def join(
+        self, batch: TensorBatch, laid: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Put what `lay` returned one behind the other: tokens (B, N, D) and mask (B, N)."""
+        device = next(self.fusion.parameters()).device
+        blocks = [torch.zeros(batch.size, 0, self.fusion.width, device=device)]
+        masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
+        for tokens_BND, mask_BN in laid.values():
+            blocks.append(tokens_BND)
+            masks.append(mask_BN)
+        return torch.cat(blocks, dim=1), torch.cat(masks, dim=1)
+
+    def lay(
+        self, batch: TensorBatch, projected: Mapping[Modality, Tensor]
+    ) -> dict[Modality, tuple[Tensor, Tensor]]:
+        """Put the tokens of each case into one row, modality by modality.
+
+        Several rows of one case (notes, pictures) are averaged token by token; where the tokens of
+        rows have nothing in common (the words of notes), they stand side by side. Modalities stand
+        in canonical order, and one that no case of the batch brings has no entry.
 
         Args:
             batch: whose rows they are; of its arrays only those are read that mark padding.
             projected: (R, N, D) by modality.
 
         Returns:
-            tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
+            by modality tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
         """
-        device = next(self.fusion.parameters()).device
-        blocks = [torch.zeros(batch.size, 0, self.fusion.width, device=device)]
-        masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
-        for modality in Modality:
-            if modality not in batch.parts:
-                continue
-            part, tokens_RND = batch.parts[modality], projected[modality]
+        laid: dict[Modality, tuple[Tensor, Tensor]] = {}
+        for modality, part in ordered(batch.parts, {}).items():
+            tokens_RND = projected[modality]
             rows_B = part.sample.new_zeros(batch.size)
             rows_B = rows_B.index_add(0, part.sample, torch.ones_like(part.sample))
-            sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
-            sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
-            mean_BND = sum_BND / rows_B.clamp(min=1)[:, None, None]
-            blocks.append(self.variant.settle(modality, mean_BND))
-            mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
             encoder = self.encoders[modality]
             assert isinstance(encoder, Encoder)
             real_RN = None if self.fusion.pooled else encoder.token_mask(**part.arrays)
-            if real_RN is not None:
-                assert bool((rows_B <= 1).all()), f"several {modality} rows have no common tokens"
-                mask_BN = torch.zeros_like(mask_BN).index_copy(0, part.sample, real_RN)
-            masks.append(mask_BN)
-        return torch.cat(blocks, dim=1), torch.cat(masks, dim=1)
+            if real_RN is None:
+                sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
+                sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
+                mean_BND = sum_BND / rows_B.clamp(min=1)[:, None, None]
+                mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
+                laid[modality] = self.variant.settle(modality, mean_BND), mask_BN
+            else:
+                most = int(rows_B.max())
+                before_B = rows_B.cumsum(0) - rows_B
+                number_R = torch.arange(len(part.sample), device=part.sample.device)
+                place_R = part.sample * most + number_R - before_B[part.sample]
+                size = batch.size, most
+                laid[modality] = _spread(tokens_RND, place_R, size), _spread(real_RN, place_R, size)
+        return laid
 
     def freeze_encoders(self) -> Self:
         """Train projections, fusion and head alone; encoders stay in eval mode from now on.
@@ -309,6 +336,12 @@ class Lanistr(nn.Module):
 def _variant(config: LanistrConfig) -> Variant:
     kind = Release if config.compat == "release" else Variant
     return kind(predicts=config.head is not None)
+
+
+def _spread(rows: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return (B, K * N, ...), the rows (R, N, ...) at their places (R,) of B * K; 0 elsewhere."""
+    spread = rows.new_zeros(size[0] * size[1], *rows.shape[1:]).index_copy(0, places, rows)
+    return spread.unflatten(0, size).flatten(1, 2)
 
 
 def ordered(

@@ -127,14 +127,15 @@ class LanistrForPretraining(nn.Module):
         assert self.projector is not None
         assert self.predictor is not None
         plain_BND, mask_BN = self.core.assemble(batch, plain)
-        masked_BND, _ = self.core.assemble(batch, masked)
+        laid = self.core.lay(batch, masked)
+        masked_BND, _ = self.core.join(batch, laid)
         presence_BM = batch.presence(self.config.modalities, mask_BN.device)
         kept_BM = masking.draw_modalities(presence_BM, ratio=simmmm.hidden, generator=generator)
         # By the numbers of tokens, which are known here: a GPU would have to be asked for its own.
         columns = zip(self.config.modalities, kept_BM.split(1, dim=1), strict=True)
         kept_BN = mask_BN & torch.cat(
             [
-                kept_B1.expand(-1, masked[each].shape[1] if each in batch.parts else 0)
+                kept_B1.expand(-1, laid[each][1].shape[1] if each in laid else 0)
                 for each, kept_B1 in columns
             ],
             dim=1,

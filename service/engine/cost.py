@@ -39,7 +39,7 @@ class Cost:
             encoded += sum(
                 cost for cost, key in zip(costs, keys[modality], strict=True) if key not in held
             )
-            fused += times * (self.fixed_tokens(modality) or max(costs))
+            fused += times * (self.fixed_tokens(modality) or sum(costs))
         return encoded + fused
 
     def row(self, modality: Modality, row: Arrays) -> int:
