@@ -104,15 +104,16 @@ def _project(model: Lanistr, batch: TensorBatch) -> int:
     return count
 
 
-def _by_case(model: Lanistr, batch: TensorBatch) -> Tensor:
-    """Return (B,) how many tokens of each case fusion takes."""
-    tokens_B = torch.zeros(batch.size, dtype=torch.int64)
+def _by_case(model: Lanistr, batch: TensorBatch) -> dict[str, Tensor]:
+    """Return (B,) how many tokens of each case fusion takes, by modality."""
+    nothing_B = torch.zeros(batch.size, dtype=torch.int64)
+    tokens: dict[str, Tensor] = dict.fromkeys(model.config.modalities, nothing_B)
     for modality, part in batch.parts.items():
         # Several rows of a case share their places, where they are averaged.
         joined = "amax" if model.fusion.pooled or _encoder(model, modality).averages else "sum"
-        own_B, own_R = torch.zeros_like(tokens_B), _tokens(model, modality, part)
-        tokens_B += own_B.scatter_reduce(0, part.sample, own_R, joined)
-    return tokens_B
+        own_R = _tokens(model, modality, part)
+        tokens[modality] = nothing_B.scatter_reduce(0, part.sample, own_R, joined)
+    return tokens
 
 
 def _tokens(model: Lanistr, modality: str, part: TensorPart) -> Tensor:

@@ -117,9 +117,16 @@ class Fuser(nn.Module):
         """
         raise NotImplementedError
 
-    def flops(self, tokens: Tensor) -> int:
-        """Count the operations of gathering so many tokens (B,) a case."""
+    def flops(self, tokens: Mapping[str, Tensor]) -> int:
+        """Count the operations of gathering so many tokens (B,) a case, by modality."""
         raise NotImplementedError
+
+    def continued(self, part: str) -> Mapping[str, str]:
+        """Return what of a published checkpoint for another part is the fuser's.
+
+        Names of weights, the fuser's and those in the checkpoint for the part ("text", "image").
+        """
+        return {}
 
     @property
     def blocks(self) -> Sequence[nn.Module]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lanistr.modalities import Modality
+from lanistr.model.baselines.albef import AlbefConfig
 from lanistr.model.baselines.autogluon import (
     ColumnsConfig,
     GluonMLPConfig,
@@ -70,7 +71,12 @@ class LanistrConfig(Schema):
         | None
     ) = None
     fusion: Annotated[
-        FusionConfig | LateFusionConfig | GluonMLPConfig | GluonTransformerConfig | MedFuseConfig,
+        FusionConfig
+        | LateFusionConfig
+        | GluonMLPConfig
+        | GluonTransformerConfig
+        | MedFuseConfig
+        | AlbefConfig,
         Field(discriminator="kind"),
         usual_kind("transformer"),
     ] = FusionConfig()
@@ -84,6 +90,19 @@ class LanistrConfig(Schema):
     def _has_encoders(self) -> Self:
         if not self.modalities:
             raise ValueError("a model needs at least one of " + ", ".join(Modality))
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_albef_fuses(self) -> Self:
+        text = self.text
+        if isinstance(self.fusion, AlbefConfig):
+            given = ", ".join(self.modalities)
+            if text is None or self.image is None or len(self.modalities) > 2:
+                raise ValueError(f"ALBEF fuses text and image, and this has {given}")
+            if not text.lent or text.tokens != "all":
+                raise ValueError("ALBEF needs layers of the text's (text.lent) and text.tokens all")
+        elif text and text.lent:
+            raise ValueError("layers are lent (text.lent) that this fusion does not take")
         return self
 
     @model_validator(mode="after")
