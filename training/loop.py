@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from lanistr.errors import LanistrError
 from lanistr.model.encoder import Encoder
-from lanistr.model.lanistr import Lanistr
+from lanistr.model.lanistr import ForPretraining, Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from training.checkpoint import Checkpoints
 from training.data.loader import Loaded, load
@@ -232,6 +232,7 @@ class Trainer:
         if not self.objective.model.training:  # to say it walks through every module
             self.objective.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        self.objective.begin(self.step / self.curriculum.steps_per_epoch)
         sums = torch.zeros(2 * len(names) + 1, dtype=torch.float64, device=device)
         counts = torch.zeros(4, dtype=torch.float64)
         seen: list[tuple[Tensor, Sequence[str]]] = []
@@ -267,6 +268,7 @@ class Trainer:
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._refuse(value, norm, losses, seen)
         self.optimizer.step()
+        self.objective.end(self.world)
         seconds = time.perf_counter() - started
         cases, tokens, flops, ending = total[-4:]
         entry = {
@@ -333,7 +335,7 @@ def _mask_seed(part: MicroBatch) -> int:
     return part.seed ^ 0x5EED
 
 
-def _costs(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
+def _costs(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
     """Return (N,) the tokens that each case brings besides its words."""
     core = model if isinstance(model, Lanistr) else model.core
     costs = 0 * dataset.tokens
@@ -345,10 +347,10 @@ def _costs(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
     return costs
 
 
-def _compared(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
+def _compared(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
     """Return (N,) the fused tokens of each case that SimMMM compares; None without it."""
     simmmm = model.config.simmmm
-    if isinstance(model, Lanistr) or simmmm is None:
+    if not isinstance(model, LanistrForPretraining) or simmmm is None:
         return None
     tokens, modalities = 1 + 0 * dataset.tokens, 0 * dataset.tokens
     for modality, amounts in dataset.amounts.items():

@@ -4,13 +4,13 @@ Shapes: B case, R row of one modality, N token (in all, or of one modality), D w
 E width of what fusion gathers, C output.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.modalities import Modality
@@ -327,12 +327,10 @@ class Lanistr(nn.Module):
                 mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
                 laid[modality] = self.variant.settle(modality, mean_BND), mask_BN
             else:
-                most = int(rows_B.max())
-                before_B = rows_B.cumsum(0) - rows_B
-                number_R = torch.arange(len(part.sample), device=part.sample.device)
-                place_R = part.sample * most + number_R - before_B[part.sample]
-                size = batch.size, most
-                laid[modality] = _spread(tokens_RND, place_R, size), _spread(real_RN, place_R, size)
+                laid[modality] = (
+                    side_by_side(tokens_RND, part.sample, batch.size),
+                    side_by_side(real_RN, part.sample, batch.size),
+                )
         return laid
 
     def freeze_encoders(self) -> Self:
@@ -352,15 +350,76 @@ class Lanistr(nn.Module):
         return self
 
 
+Mean = Modality | Literal["cases", "compared"]
+"""What a loss is a mean over: what a modality brings, cases, or tokens that SimMMM compares."""
+
+
+class ForPretraining(nn.Module):
+    """A model that learns from unlabelled cases; it returns its losses by name.
+
+    Attributes:
+        core: the model itself, without a head.
+        complete: whether each case has to bring every modality.
+        shards: whether processes may share its weights out among them.
+        alike: where the names of buffers begin that all processes bring to the same by themselves.
+    """
+
+    complete: bool = False
+    shards: bool = True
+    alike: tuple[str, ...] = ()
+
+    def __init__(self, config: LanistrConfig) -> None:
+        super().__init__()
+        assert config.head is None, "pretraining has no head"
+        self.config = config
+        self.core = Lanistr(config)
+
+    @property
+    def means(self) -> Mapping[str, Mean]:
+        """The losses by name, and what each is a mean over."""
+        raise NotImplementedError
+
+    def begin(self, epochs: float) -> None:
+        """Make ready for a step after so many epochs."""
+
+    def end(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Note what a step has brought; `gather` gives every process's value to each."""
+
+    def forward(
+        self, batch: TensorBatch, generator: Generator, company: Collection[Modality] = ()
+    ) -> dict[str, Tensor]:
+        """Return the losses by name.
+
+        Args:
+            batch: cases.
+            generator: where all that is drawn comes from.
+            company: as for `Lanistr.forward`; the loss of such a modality is an exact 0.
+        """
+        raise NotImplementedError
+
+
 def _variant(config: LanistrConfig) -> Variant:
     kind = Release if config.compat == "release" else Variant
     return kind(predicts=config.head is not None)
 
 
-def _spread(rows: Tensor, places: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return (B, K * N, ...), the rows (R, N, ...) at their places (R,) of B * K; 0 elsewhere."""
-    spread = rows.new_zeros(size[0] * size[1], *rows.shape[1:]).index_copy(0, places, rows)
-    return spread.unflatten(0, size).flatten(1, 2)
+def side_by_side(rows_RN: Tensor, sample_R: Tensor, size: int) -> Tensor:
+    """Put the rows of each case one behind the other.
+
+    Args:
+        rows_RN: (R, N, ...).
+        sample_R: (R,) the case of each row, ascending.
+        size: number of cases B.
+
+    Returns:
+        (B, K * N, ...), where K is the largest number of rows of a case; 0 where there is no row.
+    """
+    number_R = torch.arange(len(sample_R), device=sample_R.device)
+    number_R = number_R - torch.searchsorted(sample_R, sample_R)  # within its case
+    most = int(number_R.max()) + 1
+    spread = rows_RN.new_zeros(size * most, *rows_RN.shape[1:])
+    spread = spread.index_copy(0, sample_R * most + number_R, rows_RN)
+    return spread.unflatten(0, (size, most)).flatten(1, 2)
 
 
 def ordered(

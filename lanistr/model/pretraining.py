@@ -12,18 +12,20 @@ from torch import Generator, Tensor, nn
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
+from lanistr.model.baselines.albef import AlbefConfig
+from lanistr.model.baselines.albef_pretraining import AlbefForPretraining
 from lanistr.model.encoder import Pretext
-from lanistr.model.fusion import Fusion
+from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Predictor, Summary
-from lanistr.model.lanistr import Lanistr, LanistrConfig, nothing, ordered
+from lanistr.model.lanistr import ForPretraining, LanistrConfig, Mean, nothing, ordered
 from lanistr.model.tensors import TensorBatch, TensorPart, places, take
+from lanistr.schema import Schema
 
 
-class LanistrForPretraining(nn.Module):
+class LanistrForPretraining(ForPretraining):
     """Learns from unlabelled cases: each modality's pretext, and SimMMM over all of them.
 
     Attributes:
-        core: the model itself, without a head.
         pretexts: by modality, what hides and reconstructs.
         projector, predictor: SimMMM's; None if the config has none.
         summaries: by modality that has any, what tells its figures from fusion's CLS token.
@@ -32,10 +34,7 @@ class LanistrForPretraining(nn.Module):
     """
 
     def __init__(self, config: LanistrConfig) -> None:
-        super().__init__()
-        assert config.head is None, "pretraining has no head"
-        self.config = config
-        self.core = Lanistr(config)
+        super().__init__(config)
         fusion = self.core.fusion
         if not isinstance(fusion, Fusion):
             raise _not_pretrained("fusion", config.fusion.kind)
@@ -66,6 +65,13 @@ class LanistrForPretraining(nn.Module):
             self.summaries.update(
                 {m: Summary(config.summary, width, n) for m, n in figures.items()}
             )
+
+    @property
+    def means(self) -> Mapping[str, Mean]:
+        """See `ForPretraining.means`."""
+        own: dict[str, Mean] = {family.loss: each for each, family in self.core.families.items()}
+        own |= {"simmmm": "compared"} if self.config.simmmm else {}
+        return own | {summary_loss(each): each for each in map(Modality, self.summaries)}
 
     def forward(
         self, batch: TensorBatch, generator: Generator, company: Collection[Modality] = ()
@@ -146,6 +152,25 @@ class LanistrForPretraining(nn.Module):
         z1_nD = self.projector(take(self.core.fusion(plain_BND, mask_BN), chosen_n))
         z2_nD = self.projector(take(self.core.fusion(masked_BND, kept_BN), chosen_n))
         return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
+
+
+PRETRAINED: Mapping[type[Schema], type[ForPretraining]] = {
+    FusionConfig: LanistrForPretraining,
+    AlbefConfig: AlbefForPretraining,
+}
+"""By kind of fusion, the model's form for pretraining."""
+
+
+def for_pretraining(config: LanistrConfig) -> ForPretraining:
+    """Return a model that is to be pretrained.
+
+    Raises:
+        ConfigError: a part of it is of a baseline that is not pretrained.
+    """
+    kind = PRETRAINED.get(type(config.fusion))
+    if kind is None:
+        raise _not_pretrained("fusion", config.fusion.kind)
+    return kind(config)
 
 
 def summary_loss(modality: Modality) -> str:
