@@ -175,8 +175,7 @@ def parallelize(model: nn.Module, runtime: RuntimeConfig, world: World) -> nn.Mo
         return model
     alike = model.alike if isinstance(model, ForPretraining) else ()
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
-        model,
-        [name for name, _ in model.named_buffers() if name.startswith(alike)] if alike else [],
+        model, [name for name, _ in model.named_buffers() if name.startswith(alike)]
     )
     # A step may leave a modality out altogether; its weights then take no part.
     return DistributedDataParallel(

@@ -339,4 +339,4 @@ def test_a_hidden_share_of_nothing_costs_nothing_in_any_loss() -> None:
     assert {n: v.item() for n, v in losses.items() if n != "simmmm"} == dict.fromkeys(
         ("mlm", "mim", "mfm", "mtm"), 0.0
     )
-    assert set(losses) == set(LossWeights.model_fields) - {"summary"}
+    assert set(losses) == set(LossWeights.model_fields) - {"summary", "itc", "itm"}
