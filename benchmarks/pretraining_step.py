@@ -17,7 +17,7 @@ from benchmarks.made import MadeCases, Mix, NaiveCases, blank_rows, make_cases, 
 from benchmarks.pace import Epochs, by_turns, figure, first_losses, throwaway_run
 from benchmarks.sizes import SIZES, Size
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import LanistrForPretraining
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
 from lanistr.tasks import find_task
 from training.data.sampler import in_order

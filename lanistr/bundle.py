@@ -13,8 +13,9 @@
 An encoder takes the arrays of `lanistr.batch` with R rows and returns `tokens` (R, N, D) float32.
 Fusion takes `tokens` (B, N, D) float32 and `mask` (B, N) bool, true for a token that is there, and
 returns `output` (B, C), the head's, and `embedding` (B, E), both float32. Several rows of one case
-are averaged before fusion; modalities stand in canonical order. TorchScript graphs take their
-inputs in the manifest's order.
+are averaged before fusion; where the manifest gives the axis N of an encoder's tokens a name in
+place of a number, rows differ in it and stand one behind the other, without padding. Modalities
+stand in canonical order. TorchScript graphs take their inputs in the manifest's order.
 
 arrays.json tells readers that have none of this code how the arrays of a row are made, by modality
 and array (`docs/consumer.py` is such a reader). Values must be clean: a number in its field's unit

@@ -24,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from lanistr.model.checkpoint import StoredConfig, weights, write_pretrained
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import ForPretraining, Lanistr
 from training.recipe import RuntimeConfig
 from training.settings import choose_device
 
@@ -173,6 +173,10 @@ def parallelize(model: nn.Module, runtime: RuntimeConfig, world: World) -> nn.Mo
                 fully_shard(block, mesh=mesh, ignored_params=frozen)
         fully_shard(model, mesh=mesh, ignored_params=frozen)
         return model
+    alike = model.alike if isinstance(model, ForPretraining) else ()
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+        model, [name for name, _ in model.named_buffers() if name.startswith(alike)]
+    )
     # A step may leave a modality out altogether; its weights then take no part.
     return DistributedDataParallel(
         model,
@@ -211,7 +215,7 @@ def whole_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def save_whole(
     learned: Mapping[str, Tensor],
-    model: Lanistr | LanistrForPretraining,
+    model: Lanistr | ForPretraining,
     folder: Path,
     world: World,
 ) -> None:

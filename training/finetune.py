@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lanistr.calibration import Calibration
 from lanistr.command import run_command
-from lanistr.errors import ConfigError, DataError
-from lanistr.modalities import Modality, presence
+from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained, load_core, load_encoders, read_config
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
@@ -22,6 +22,7 @@ from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
 from training.initial import (
+    complete_cases,
     encoders_from,
     initial_model,
     open_data,
@@ -94,7 +95,7 @@ def main() -> None:
         _check(recipe, dataset, init, [each for _, found in taken for each in found])
         labelled = dataset.rows("train", labelled=True)
         if recipe.complete:
-            labelled = _complete(dataset, labelled)
+            labelled = complete_cases(dataset, labelled)
         if recipe.labels is not None:
             rng = np.random.default_rng(recipe.seed)
             labelled = np.sort(rng.permutation(labelled)[: recipe.labels])
@@ -322,23 +323,6 @@ def _check(
         )
     if recipe.freeze_encoders and not init:
         refuse_frozen_at_random(recipe.init, dataset.task.modalities, given)
-
-
-def _complete(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return those of the cases that bring every modality of the task.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
-    if not len(found):
-        raise DataError(
-            "no labelled case of the train split brings every modality",
-            field=str(dataset.folder),
-            seen=f"0 of {len(rows)}",
-            accepted="--set complete=false, to learn from cases as they are",
-        )
-    return found
 
 
 def _refuse_sizes(overrides: list[str]) -> None:

@@ -1,13 +1,17 @@
 """What training costs: floating-point operations by batch, and how many the device could do."""
 
 import time
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from lanistr.modalities import Modality
+from lanistr.model.baselines.albef_pretraining import AlbefForPretraining
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.fusion import Fusion
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import ForPretraining, Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
 
 BACKWARD = 2
@@ -25,16 +29,23 @@ def forward_flops(model: Lanistr) -> int:
     return _encode(model, batch) + _fuse(model, batch)
 
 
-def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> int:
+def step_flops(model: Lanistr | ForPretraining, batch: TensorBatch) -> int:
     """Count the operations of a training step over a batch that stands on the CPU.
 
-    Pretraining takes two views of each case. Frozen encoders run forward alone, and not at all
-    where their outputs were stored.
+    Frozen encoders run forward alone, and not at all where their outputs were stored.
     """
     if isinstance(model, Lanistr):
         trained = next(model.encoders.parameters()).requires_grad
         encode = _encode(model, batch) * (1 + BACKWARD * trained)
         return encode + (1 + BACKWARD) * (_fuse(model, batch) + _head(model, batch))
+    # Not by its class itself, on top of which sharding puts one.
+    count = next(count for kind, count in _COUNTED.items() if isinstance(model, kind))
+    return count(model, batch)
+
+
+def _lanistr(model: ForPretraining, batch: TensorBatch) -> int:
+    """Count a step of LANISTR's pretraining, which takes two views of each case."""
+    assert isinstance(model, LanistrForPretraining)
     core = model.core
     views = 2 if model.projector is not None else 1
     forward = views * _encode(core, batch)
@@ -47,6 +58,30 @@ def step_flops(model: Lanistr | LanistrForPretraining, batch: TensorBatch) -> in
     if len(model.summaries):
         forward += _fuse(core, batch) + 2 * batch.size * _matrices(model.summaries)
     return (1 + BACKWARD) * forward
+
+
+def _albef(model: ForPretraining, batch: TensorBatch) -> int:
+    """Count a step of ALBEF's pretraining: each pair, two that are none, and words to name.
+
+    The slow weights run forward alone, and do all but what says of pairs whether they are some.
+    """
+    assert isinstance(model, AlbefForPretraining)
+    core, notes = model.core, batch.parts[Modality.TEXT]
+    pretext = model.pretexts[Modality.TEXT]
+    assert isinstance(pretext, Pretext)
+    fused = _fuse(core, batch)
+    slow = _encode(core, batch) + _encoder(core, Modality.TEXT).flops(notes.arrays)
+    slow += fused + pretext.flops(notes.arrays) + 2 * batch.size * _matrices(model.spaces)
+    compared = 4 * batch.size * (batch.size + len(model.queue.cases)) * model.sizes.space
+    tried = 3 if batch.size > 1 else 1
+    fast = slow + compared + tried * (fused + 2 * batch.size * _matrices(model.matching))
+    return slow + compared + (1 + BACKWARD) * fast
+
+
+_COUNTED: Mapping[type[ForPretraining], Callable[[ForPretraining, TensorBatch], int]] = {
+    LanistrForPretraining: _lanistr,
+    AlbefForPretraining: _albef,
+}
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -103,13 +138,16 @@ def _project(model: Lanistr, batch: TensorBatch) -> int:
     return count
 
 
-def _by_case(model: Lanistr, batch: TensorBatch) -> Tensor:
-    """Return (B,) how many tokens of each case fusion takes."""
-    tokens_B = torch.zeros(batch.size, dtype=torch.int64)
+def _by_case(model: Lanistr, batch: TensorBatch) -> dict[str, Tensor]:
+    """Return (B,) how many tokens of each case fusion takes, by modality."""
+    nothing_B = torch.zeros(batch.size, dtype=torch.int64)
+    tokens: dict[str, Tensor] = dict.fromkeys(model.config.modalities, nothing_B)
     for modality, part in batch.parts.items():
-        most_B = torch.zeros_like(tokens_B)  # several rows of a case share their places
-        tokens_B += most_B.scatter_reduce(0, part.sample, _tokens(model, modality, part), "amax")
-    return tokens_B
+        # Several rows of a case share their places, where they are averaged.
+        joined = "amax" if model.fusion.pooled or _encoder(model, modality).averages else "sum"
+        own_R = _tokens(model, modality, part)
+        tokens[modality] = nothing_B.scatter_reduce(0, part.sample, own_R, joined)
+    return tokens
 
 
 def _tokens(model: Lanistr, modality: str, part: TensorPart) -> Tensor:

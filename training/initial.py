@@ -6,15 +6,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lanistr.errors import ConfigError
-from lanistr.modalities import Modality
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.errors import ConfigError, DataError
+from lanistr.modalities import Modality, presence
 from lanistr.model.checkpoint import read_config
 from lanistr.model.hub import InitialWeights, initial_sizes
+from lanistr.model.lanistr import ForPretraining
 from lanistr.model.vocabulary import check_vocabulary
 from lanistr.preprocess import Preprocessor
 from lanistr.preprocess.text import TextPreprocessor
 from training.data.store import Dataset
-from training.recipe import Recipe
+from training.recipe import PretrainRecipe, Recipe
 from training.run import Run, check_part_fits
 
 log = logging.getLogger(__name__)
@@ -28,6 +32,46 @@ def open_data(folder: Path, recipe: Recipe) -> Dataset:
     """
     dataset = Dataset.open(folder, recipe.augment)
     return dataset if recipe.modalities is None else dataset.only(recipe.modalities)
+
+
+def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the cases that bring every modality of the task.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
+    if not len(found):
+        raise DataError(
+            "no case to learn from brings every modality: " + ", ".join(dataset.task.modalities),
+            field=str(dataset.folder),
+            seen=f"0 of {len(rows)}",
+            accepted="data with such cases; or, where a system learns from others too, "
+            "--set complete=false",
+        )
+    return found
+
+
+def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
+    """Refuse a recipe that pretrains a model in a way that it cannot be.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if model.complete and not recipe.complete:
+        raise ConfigError(
+            f"{recipe.system} learns from cases that bring every modality",
+            field="complete",
+            seen=recipe.complete,
+            accepted="true",
+        )
+    if recipe.runtime.strategy == "fsdp" and not model.shards:
+        raise ConfigError(
+            f"the weights of {recipe.system} are not shared out: others follow them, whole",
+            field="runtime.strategy",
+            seen=recipe.runtime.strategy,
+            accepted="ddp",
+        )
 
 
 def refuse_two_starts(recipe: Recipe, run: Path | None, encoders: Sequence[Path] = ()) -> None:

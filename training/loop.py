@@ -19,9 +19,10 @@ from torch import Generator, Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from lanistr.errors import ConfigError, LanistrError
+from lanistr.errors import LanistrError
 from lanistr.model.encoder import Encoder
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import ForPretraining, Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from training.checkpoint import Checkpoints
 from training.data.loader import Loaded, load
 from training.data.sampler import Curriculum, MicroBatch
@@ -231,6 +232,7 @@ class Trainer:
         if not self.objective.model.training:  # to say it walks through every module
             self.objective.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        self.objective.begin(self.step / self.curriculum.steps_per_epoch)
         sums = torch.zeros(2 * len(names) + 1, dtype=torch.float64, device=device)
         counts = torch.zeros(4, dtype=torch.float64)
         seen: list[tuple[Tensor, Sequence[str]]] = []
@@ -266,6 +268,7 @@ class Trainer:
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._refuse(value, norm, losses, seen)
         self.optimizer.step()
+        self.objective.end(self.world)
         seconds = time.perf_counter() - started
         cases, tokens, flops, ending = total[-4:]
         entry = {
@@ -332,35 +335,22 @@ def _mask_seed(part: MicroBatch) -> int:
     return part.seed ^ 0x5EED
 
 
-def _costs(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
-    """Return (N,) the tokens that each case brings besides its words.
-
-    Raises:
-        ConfigError: a case has several rows of what the model takes one of.
-    """
+def _costs(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
+    """Return (N,) the tokens that each case brings besides its words."""
     core = model if isinstance(model, Lanistr) else model.core
     costs = 0 * dataset.tokens
     for modality, amounts in dataset.amounts.items():
         encoder = core.encoders[modality]
         assert isinstance(encoder, Encoder)
-        several = int((dataset.row_counts(modality) > 1).sum())
-        if several and not encoder.averages:
-            raise ConfigError(
-                f"{several} cases bring several rows of {modality}, whose tokens have no common "
-                "places",
-                field=f"model.{modality}.tokens",
-                seen="all",
-                accepted="cls; or data with one a case",
-            )
         if amounts is not dataset.tokens:
             costs = costs + amounts * encoder.handed_on
     return costs
 
 
-def _compared(dataset: Dataset, model: Lanistr | LanistrForPretraining) -> Any:
+def _compared(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
     """Return (N,) the fused tokens of each case that SimMMM compares; None without it."""
     simmmm = model.config.simmmm
-    if isinstance(model, Lanistr) or simmmm is None:
+    if not isinstance(model, LanistrForPretraining) or simmmm is None:
         return None
     tokens, modalities = 1 + 0 * dataset.tokens, 0 * dataset.tokens
     for modality, amounts in dataset.amounts.items():

@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model.heads import Units
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining, nothing, summary_loss
+from lanistr.model.lanistr import ForPretraining, Lanistr, Mean, nothing
 from lanistr.model.tensors import TensorBatch, TensorPart, places
 from training.data.sampler import MicroBatch
+from training.distributed import World
 from training.recipe import LossWeights
 
 
@@ -27,7 +28,7 @@ class Objective(Protocol):
     """What the loop minimises."""
 
     @property
-    def model(self) -> Lanistr | LanistrForPretraining:
+    def model(self) -> Lanistr | ForPretraining:
         """What is trained."""
         ...
 
@@ -39,6 +40,14 @@ class Objective(Protocol):
     @property
     def losses(self) -> Sequence[str]:
         """Names of the parts of the loss, in the order in which they are reported."""
+        ...
+
+    def begin(self, epochs: float) -> None:
+        """Make ready for a step after so many epochs."""
+        ...
+
+    def end(self, world: World) -> None:
+        """Note what a step has brought in all processes."""
         ...
 
     def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
@@ -62,18 +71,21 @@ class Pretraining:
     """
 
     def __init__(
-        self, model: LanistrForPretraining, weights: LossWeights, run: nn.Module | None = None
+        self, model: ForPretraining, weights: LossWeights, run: nn.Module | None = None
     ) -> None:
         self.model = model
         self.run = run or model
-        self._shares = {family.loss: each for each, family in model.core.families.items()}
-        self._weights = {loss: float(getattr(weights, loss)) for loss in self._shares}
-        if model.config.simmmm:
-            self._weights["simmmm"] = weights.simmmm
-        for each in map(Modality, model.summaries):
-            self._shares[summary_loss(each)] = each
-            self._weights[summary_loss(each)] = weights.summary
+        # The summaries of all modalities, `summary_timeseries` or another, have one weight.
+        self._weights = {loss: float(getattr(weights, loss.split("_")[0])) for loss in model.means}
         self.losses = list(self._weights)
+
+    def begin(self, epochs: float) -> None:
+        """See `ForPretraining.begin`."""
+        self.model.begin(epochs)
+
+    def end(self, world: World) -> None:
+        """See `ForPretraining.end`."""
+        self.model.end(world.gather)
 
     def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
         """Return the batch as it is: the model itself hides parts of it and fills them in."""
@@ -83,12 +95,17 @@ class Pretraining:
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a micro-batch adds to the step's loss."""
-        shares = {name: part.shares.get(each, 0.0) for name, each in self._shares.items()}
-        shares["simmmm"] = part.compared
         named = self.run(batch, generator, part.company)
-        named = {name: shares[name] * each for name, each in named.items()}
+        named = {name: _share(part, self.model.means[name]) * each for name, each in named.items()}
         total = torch.stack([self._weights[name] * each for name, each in named.items()])
         return total.sum(), {name: each.detach() for name, each in named.items()}
+
+
+def _share(part: MicroBatch, mean: Mean) -> float:
+    """Return a micro-batch's share of what a loss is a mean over."""
+    if isinstance(mean, Modality):
+        return part.shares.get(mean, 0.0)
+    return {"cases": part.weight, "compared": part.compared}[mean]
 
 
 class Task:
@@ -127,6 +144,12 @@ class Task:
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
         self.targets = None if targets is None else torch.from_numpy(targets)
         self.run = run or model
+
+    def begin(self, epochs: float) -> None:
+        """Nothing is to be made ready."""
+
+    def end(self, world: World) -> None:
+        """Nothing is to be noted."""
 
     def shown(self, batch: TensorBatch, generator: Generator) -> TensorBatch:
         """Return the batch without the modalities that are hidden."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining, count_parameters
+from lanistr.model.lanistr import ForPretraining, Lanistr, count_parameters
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.tasks import TaskSpec, find_task
 from training.flops import forward_flops
@@ -14,7 +14,7 @@ USUAL_TASK = "mortality"
 """Whose data a recipe for any task is planned for, where there are none."""
 
 
-def plan(recipe: Recipe, model: Lanistr | LanistrForPretraining) -> dict[str, Any]:
+def plan(recipe: Recipe, model: Lanistr | ForPretraining) -> dict[str, Any]:
     """Say what a model is made of and where it would start.
 
     Nothing is asked of the hub: where weights would come from there, the recipe's sizes stand.

@@ -7,9 +7,16 @@ import torch
 from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core
 from lanistr.model.hub import load_initial
-from lanistr.model.lanistr import LanistrForPretraining
+from lanistr.model.pretraining import for_pretraining
 from training.distributed import joined, parallelize, save_whole, whole_weights
-from training.initial import initial_model, open_data, refuse_other_system, refuse_two_starts
+from training.initial import (
+    complete_cases,
+    initial_model,
+    open_data,
+    refuse_other_system,
+    refuse_two_starts,
+    refuse_unfit,
+)
 from training.loop import Trainer
 from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
@@ -38,7 +45,7 @@ def main() -> None:
             sizes = initial_model(sizes_without_data(recipe), recipe.init.local(), None)
             config = model_config(sizes, None)
         with torch.device("meta"):
-            planned = LanistrForPretraining(config)
+            planned = for_pretraining(config)
         print(json.dumps(plan(recipe, planned), indent=1))
         return
 
@@ -47,11 +54,13 @@ def main() -> None:
     with joined(arguments.device) as world:
         dataset = open_data(arguments.data, recipe)
         world.share(dataset.verify)
-        positions = dataset.rows("train")
+        every = dataset.rows("train")
+        positions = complete_cases(dataset, every) if recipe.complete else every
         torch.manual_seed(recipe.seed)
         fitted = dataset.preprocessor
         sizes = initial_model(recipe.model, recipe.init, fitted)
-        model = LanistrForPretraining(model_config(sizes, fitted.dimensions()))
+        model = for_pretraining(model_config(sizes, fitted.dimensions()))
+        refuse_unfit(recipe, model)
         load_initial(model.core, recipe.init)
         if arguments.init:
             start = Run.open(arguments.init)
@@ -84,7 +93,10 @@ def main() -> None:
         save_whole(whole_weights(model), model, run.model_folder, world)
         trainer.close()
     if world.leads:
-        print(f"{run.folder}: {trainer.steps} steps over {len(positions)} cases")
+        cases = f"{len(positions)} cases"
+        if recipe.complete:
+            cases = f"the {len(positions)} of {len(every)} cases that bring every modality"
+        print(f"{run.folder}: {trainer.steps} steps over {cases}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,11 @@ class OptimConfig(Schema):
 class LossWeights(Schema):
     """Weights of the losses of pretraining.
 
-    Source: LANISTR paper, Table 5, but for that of summary modelling, which is not of the paper.
+    Attributes:
+        itc, itm: of ALBEF, which counts all of its three alike.
+
+    Source: LANISTR paper, Table 5, but for that of summary modelling, which is not of the paper,
+    and those of ALBEF.
     """
 
     mlm: float = Field(default=1.0, ge=0)
@@ -77,6 +81,8 @@ class LossWeights(Schema):
     mtm: float = Field(default=0.1, ge=0)
     simmmm: float = Field(default=0.5, ge=0)
     summary: float = Field(default=1.0, ge=0)
+    itc: float = Field(default=1.0, ge=0)
+    itm: float = Field(default=1.0, ge=0)
 
 
 class RuntimeConfig(Schema):
@@ -143,8 +149,13 @@ class Recipe(Schema):
 
 
 class PretrainRecipe(Recipe):
-    """Learning from every case, labelled or not."""
+    """Learning from every case, labelled or not.
 
+    Attributes:
+        complete: learn only from cases that bring every modality.
+    """
+
+    complete: bool = False
     losses: LossWeights = LossWeights()
 
 

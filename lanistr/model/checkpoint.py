@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from lanistr.draft import settle
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.lanistr import ForPretraining, Lanistr, LanistrConfig
 from lanistr.schema import Schema
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
-Model = TypeVar("Model", Lanistr, LanistrForPretraining)
+Model = TypeVar("Model", bound=Lanistr | ForPretraining)
 
 
 class StoredConfig(Schema):
@@ -43,7 +43,7 @@ class StoredConfig(Schema):
     config: LanistrConfig
 
 
-def save_pretrained(model: Lanistr | LanistrForPretraining, folder: Path) -> None:
+def save_pretrained(model: Lanistr | ForPretraining, folder: Path) -> None:
     """Write a model into a folder; each file is replaced as a whole or not at all.
 
     When this returns, all is on the disk.
@@ -99,7 +99,8 @@ def from_pretrained(folder: Path, model_class: type[Model]) -> Model:
         )
     model = model_class(stored.config)
     fill(model, read_weights(folder), folder)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
@@ -145,7 +146,7 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
 
     Args:
         model: changed in place.
-        folder: of a `Lanistr` or a `LanistrForPretraining`.
+        folder: of a `Lanistr` or a `ForPretraining`.
         fresh: modalities whose encoder and projection start from their own initial weights.
 
     Raises:
@@ -177,7 +178,7 @@ def load_encoders(model: Lanistr, folder: Path, modalities: Collection[Modality]
 
     Args:
         model: changed in place.
-        folder: of a `Lanistr` or a `LanistrForPretraining` that has these encoders.
+        folder: of a `Lanistr` or a `ForPretraining` that has these encoders.
         modalities: whose.
 
     Raises:

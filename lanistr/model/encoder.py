@@ -22,8 +22,8 @@ class Encoder(nn.Module):
     Attributes:
         width: last dimension W of the tokens.
         handed_on: number N of tokens a row, where every row has as many.
-        averages: whether the tokens of several rows of a case are averaged; else a case can have
-            one row.
+        averages: whether the tokens of several rows of a case are averaged; else they stand side by
+            side.
         unused: names of modules that no output depends on, where a config keeps them.
         vectors: widths of the vectors that a pooled token is made of, side by side; empty for one.
     """
@@ -117,9 +117,16 @@ class Fuser(nn.Module):
         """
         raise NotImplementedError
 
-    def flops(self, tokens: Tensor) -> int:
-        """Count the operations of gathering so many tokens (B,) a case."""
+    def flops(self, tokens: Mapping[str, Tensor]) -> int:
+        """Count the operations of gathering so many tokens (B,) a case, by modality."""
         raise NotImplementedError
+
+    def continued(self, part: str) -> Mapping[str, str]:
+        """Return what of a published checkpoint for another part is the fuser's.
+
+        Names of weights, the fuser's and those in the checkpoint for the part ("text", "image").
+        """
+        return {}
 
     @property
     def blocks(self) -> Sequence[nn.Module]:

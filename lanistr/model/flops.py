@@ -4,6 +4,9 @@ A multiplication and an addition count as two; norms, activations and sums as no
 not count: it is no work that the case asks for.
 """
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 
 
@@ -23,3 +26,8 @@ def transformer_flops(
         return layers * layer
     last = tokens * (2 * square + pair) + len(tokens_R) * (2 * square + feed)
     return (layers - 1) * layer + last
+
+
+def sum_by_case(tokens: Mapping[str, Tensor]) -> Tensor:
+    """Return how many tokens (B,) each case brings in all, from how many it brings by modality."""
+    return torch.stack(list(tokens.values())).sum(dim=0)

@@ -18,7 +18,7 @@ from transformers.models.flava.modeling_flava import FlavaLayer, FlavaSelfAttent
 
 from lanistr.modalities import Modality
 from lanistr.model.encoder import Encoder, Fuser
-from lanistr.model.flops import transformer_flops
+from lanistr.model.flops import sum_by_case, transformer_flops
 from lanistr.model.heads import Projection
 from lanistr.schema import Schema
 
@@ -91,11 +91,11 @@ class Fusion(Fuser):
         """See `Fuser.gather`: the CLS token (B, D)."""
         return self(tokens, mask, cls_only=True)[:, 0]
 
-    def flops(self, tokens: Tensor, *, cls_only: bool = True) -> int:
+    def flops(self, tokens: Mapping[str, Tensor], *, cls_only: bool = True) -> int:
         """See `Fuser.flops`; without `cls_only` the last layer is computed for all tokens."""
         config = self.config
         return transformer_flops(
-            1 + tokens,
+            1 + sum_by_case(tokens),
             width=config.width,
             feedforward=config.feedforward,
             layers=config.layers,

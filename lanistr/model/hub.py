@@ -325,6 +325,7 @@ def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:
             _refuse_sizes(part, source.sizes(folder), getattr(model.config, part))
             found = source.found(folder, module)
             lacking, cut = _copy(found.tensors, module, PARTS[part])
+            _continue(model, found.tensors, part)
         loaded.append(path)
         new = sorted({f"{path}.{_module_of(each)}" for each in lacking})
         fresh += new
@@ -424,6 +425,14 @@ def _copy(
     for name, tensor in chosen.items():
         own[name].copy_(tensor)
     return sorted(lacking), cut
+
+
+@torch.no_grad()
+def _continue(model: Lanistr, tensors: Mapping[str, torch.Tensor], part: str) -> None:
+    """Copy what of a part's checkpoint is the fuser's; see `Fuser.continued`."""
+    own = weights(model.fusion)
+    for name, theirs in model.fusion.continued(part).items():
+        own[name].copy_(tensors[theirs])
 
 
 def _module_of(name: str) -> str:

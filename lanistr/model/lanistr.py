@@ -1,21 +1,20 @@
-"""LANISTR: encoders, projections, fusion and head as one module, and its pretraining form.
+"""LANISTR: encoders, projections, fusion and head as one module.
 
 Shapes: B case, R row of one modality, N token (in all, or of one modality), D width of fusion,
-E width of what fusion gathers, C output, n compared token.
+E width of what fusion gathers, C output.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
-from lanistr.model import losses, masking
+from lanistr.model.baselines.albef import AlbefConfig
 from lanistr.model.baselines.autogluon import (
     ColumnsConfig,
     GluonMLPConfig,
@@ -23,20 +22,18 @@ from lanistr.model.baselines.autogluon import (
 )
 from lanistr.model.baselines.late_fusion import LateFusionConfig
 from lanistr.model.baselines.medfuse import LSTMConfig, MedFuseConfig, ResNetConfig
-from lanistr.model.encoder import Encoder, Pretext
-from lanistr.model.fusion import Fusion, FusionConfig
+from lanistr.model.encoder import Encoder
+from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import (
     Head,
     HeadConfig,
-    Predictor,
     SimMMMConfig,
-    Summary,
     SummaryConfig,
 )
 from lanistr.model.image import ImageConfig
 from lanistr.model.release import Release
 from lanistr.model.tabular import TabularConfig
-from lanistr.model.tensors import TensorBatch, TensorPart, places, take
+from lanistr.model.tensors import TensorBatch, TensorPart
 from lanistr.model.text import TextConfig
 from lanistr.model.timeseries import TimeseriesConfig
 from lanistr.model.variant import Family, Variant
@@ -74,7 +71,12 @@ class LanistrConfig(Schema):
         | None
     ) = None
     fusion: Annotated[
-        FusionConfig | LateFusionConfig | GluonMLPConfig | GluonTransformerConfig | MedFuseConfig,
+        FusionConfig
+        | LateFusionConfig
+        | GluonMLPConfig
+        | GluonTransformerConfig
+        | MedFuseConfig
+        | AlbefConfig,
         Field(discriminator="kind"),
         usual_kind("transformer"),
     ] = FusionConfig()
@@ -88,6 +90,19 @@ class LanistrConfig(Schema):
     def _has_encoders(self) -> Self:
         if not self.modalities:
             raise ValueError("a model needs at least one of " + ", ".join(Modality))
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_albef_fuses(self) -> Self:
+        text = self.text
+        if isinstance(self.fusion, AlbefConfig):
+            given = ", ".join(self.modalities)
+            if text is None or self.image is None or len(self.modalities) > 2:
+                raise ValueError(f"ALBEF fuses text and image, and this has {given}")
+            if not text.lent or text.tokens != "all":
+                raise ValueError("ALBEF needs layers of the text's (text.lent) and text.tokens all")
+        elif text and text.lent:
+            raise ValueError("layers are lent (text.lent) that this fusion does not take")
         return self
 
     @model_validator(mode="after")
@@ -258,40 +273,65 @@ class Lanistr(nn.Module):
     def assemble(
         self, batch: TensorBatch, projected: Mapping[Modality, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Lay the tokens of each case side by side.
+        """Put the tokens of each case, of all its modalities, into one row.
 
-        Several rows of one case (notes, pictures) are averaged token by token; modalities stand
-        in canonical order, and one that no case of the batch brings takes no place.
+        Args:
+            batch: as for `lay`.
+            projected: likewise.
+
+        Returns:
+            tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
+        """
+        return self.join(batch, self.lay(batch, projected))
+
+    def join(
+        self, batch: TensorBatch, laid: Mapping[Modality, tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Put what `lay` returned one behind the other: tokens (B, N, D) and mask (B, N)."""
+        device = next(self.fusion.parameters()).device
+        blocks = [torch.zeros(batch.size, 0, self.fusion.width, device=device)]
+        masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
+        for tokens_BND, mask_BN in laid.values():
+            blocks.append(tokens_BND)
+            masks.append(mask_BN)
+        return torch.cat(blocks, dim=1), torch.cat(masks, dim=1)
+
+    def lay(
+        self, batch: TensorBatch, projected: Mapping[Modality, Tensor]
+    ) -> dict[Modality, tuple[Tensor, Tensor]]:
+        """Put the tokens of each case into one row, modality by modality.
+
+        Several rows of one case (notes, pictures) are averaged token by token; where the tokens of
+        rows have nothing in common (the words of notes), they stand side by side. Modalities stand
+        in canonical order, and one that no case of the batch brings has no entry.
 
         Args:
             batch: whose rows they are; of its arrays only those are read that mark padding.
             projected: (R, N, D) by modality.
 
         Returns:
-            tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
+            by modality tokens (B, N, D), 0 where absent, and mask (B, N) bool, True where present.
         """
-        device = next(self.fusion.parameters()).device
-        blocks = [torch.zeros(batch.size, 0, self.fusion.width, device=device)]
-        masks = [torch.zeros(batch.size, 0, dtype=torch.bool, device=device)]
-        for modality in Modality:
-            if modality not in batch.parts:
-                continue
-            part, tokens_RND = batch.parts[modality], projected[modality]
+        laid: dict[Modality, tuple[Tensor, Tensor]] = {}
+        for modality, part in ordered(batch.parts, {}).items():
+            tokens_RND = projected[modality]
             rows_B = part.sample.new_zeros(batch.size)
             rows_B = rows_B.index_add(0, part.sample, torch.ones_like(part.sample))
-            sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
-            sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
-            mean_BND = sum_BND / rows_B.clamp(min=1)[:, None, None]
-            blocks.append(self.variant.settle(modality, mean_BND))
-            mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
             encoder = self.encoders[modality]
             assert isinstance(encoder, Encoder)
             real_RN = None if self.fusion.pooled else encoder.token_mask(**part.arrays)
-            if real_RN is not None:
-                assert bool((rows_B <= 1).all()), f"several {modality} rows have no common tokens"
-                mask_BN = torch.zeros_like(mask_BN).index_copy(0, part.sample, real_RN)
-            masks.append(mask_BN)
-        return torch.cat(blocks, dim=1), torch.cat(masks, dim=1)
+            if real_RN is None:
+                sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
+                sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
+                mean_BND = sum_BND / rows_B.clamp(min=1)[:, None, None]
+                mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
+                laid[modality] = self.variant.settle(modality, mean_BND), mask_BN
+            else:
+                laid[modality] = (
+                    side_by_side(tokens_RND, part.sample, batch.size),
+                    side_by_side(real_RN, part.sample, batch.size),
+                )
+        return laid
 
     def freeze_encoders(self) -> Self:
         """Train projections, fusion and head alone; encoders stay in eval mode from now on.
@@ -310,151 +350,76 @@ class Lanistr(nn.Module):
         return self
 
 
-class LanistrForPretraining(nn.Module):
-    """Learns from unlabelled cases: each modality's pretext, and SimMMM over all of them.
+Mean = Modality | Literal["cases", "compared"]
+"""What a loss is a mean over: what a modality brings, cases, or tokens that SimMMM compares."""
+
+
+class ForPretraining(nn.Module):
+    """A model that learns from unlabelled cases; it returns its losses by name.
 
     Attributes:
         core: the model itself, without a head.
-        pretexts: by modality, what hides and reconstructs.
-        projector, predictor: SimMMM's; None if the config has none.
-        summaries: by modality that has any, what tells its figures from fusion's CLS token.
-
-    Source: LANISTR paper, section 3.3.
+        complete: whether each case has to bring every modality.
+        shards: whether processes may share its weights out among them.
+        alike: where the names of buffers begin that all processes bring to the same by themselves.
     """
+
+    complete: bool = False
+    shards: bool = True
+    alike: tuple[str, ...] = ()
 
     def __init__(self, config: LanistrConfig) -> None:
         super().__init__()
         assert config.head is None, "pretraining has no head"
         self.config = config
         self.core = Lanistr(config)
-        fusion = self.core.fusion
-        if not isinstance(fusion, Fusion):
-            raise _not_pretrained("fusion", config.fusion.kind)
-        pretexts: dict[str, Pretext] = {}
-        for each, family in self.core.families.items():
-            if family.pretext is None:
-                raise _not_pretrained(each, getattr(config, each).kind)
-            pretexts[each] = family.pretext(getattr(config, each))
-        self.pretexts = nn.ModuleDict(pretexts)
-        simmmm = config.simmmm
-        projector = self.core.variant.projector
-        self.projector = projector(simmmm, fusion.width) if simmmm else None
-        self.predictor = Predictor(simmmm) if simmmm else None
-        self.summaries = nn.ModuleDict()
-        if config.summary:
-            figures: dict[str, int] = {}
-            for modality, pretext in self.pretexts.items():
-                assert isinstance(pretext, Pretext)
-                if pretext.summaries:
-                    figures[modality] = pretext.summaries
-            if not figures:
-                raise ConfigError(
-                    "no modality of this model can be summed up",
-                    field="model.summary",
-                    accepted="null; or data with a time series",
-                )
-            width = fusion.width
-            self.summaries.update(
-                {m: Summary(config.summary, width, n) for m, n in figures.items()}
-            )
+
+    @property
+    def means(self) -> Mapping[str, Mean]:
+        """The losses by name, and what each is a mean over."""
+        raise NotImplementedError
+
+    def begin(self, epochs: float) -> None:
+        """Make ready for a step after so many epochs."""
+
+    def end(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Note what a step has brought; `gather` gives every process's value to each."""
 
     def forward(
         self, batch: TensorBatch, generator: Generator, company: Collection[Modality] = ()
     ) -> dict[str, Tensor]:
-        """Return the losses by name: of each modality that the batch brings, and of all together.
+        """Return the losses by name.
 
         Args:
-            batch: cases with any of the modalities; one without any has no part in a loss.
-            generator: where the masks come from.
+            batch: cases.
+            generator: where all that is drawn comes from.
             company: as for `Lanistr.forward`; the loss of such a modality is an exact 0.
         """
-        core = self.core
-        batch = core.complete(batch)
-        empty = core.empty_rows(company, batch)
-        parts = ordered(batch.parts, empty)
-        named: dict[str, Tensor] = {}
-        masked: dict[Modality, Tensor] = {}
-        for modality, part in parts.items():
-            pretext, encoder = self.pretexts[modality], core.encoders[modality]
-            loss, masked[modality] = pretext(encoder, part.arrays, generator)
-            named[core.families[modality].loss] = nothing([loss]) if modality in empty else loss
-        if self.projector is not None:
-            views = core.encode(parts), core.project(masked)
-            idle = nothing(view[each] for view in views for each in empty)
-            named["simmmm"] = idle + self.compare(batch, *views, generator)
-        if len(self.summaries):
-            projected = core.project(masked)
-            idle = nothing(projected[each] for each in empty)
-            cls_BD = core.fusion.gather(*core.assemble(batch, projected))
-            for name, loss in self.sum_up(parts, empty, cls_BD):
-                named[name] = idle + loss
-        return named
-
-    def sum_up(
-        self, parts: Mapping[Modality, TensorPart], empty: Collection[Modality], cls_BD: Tensor
-    ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the losses of summary modelling from the CLS tokens of the masked cases."""
-        for modality, summary in self.summaries.items():
-            pretext = self.pretexts[modality]
-            assert isinstance(pretext, Pretext)
-            name = summary_loss(Modality(modality))
-            if modality not in parts or modality in empty:
-                yield name, nothing([summary(cls_BD[:1])])
-            else:
-                part = parts[Modality(modality)]
-                predicted_RK = summary(cls_BD.index_select(0, part.sample))
-                yield name, losses.summary(predicted_RK, *pretext.summarise(part.arrays))
-
-    def compare(
-        self,
-        batch: TensorBatch,
-        plain: Mapping[Modality, Tensor],
-        masked: Mapping[Modality, Tensor],
-        generator: Generator,
-    ) -> Tensor:
-        """Return the SimMMM loss of two views, each (R, N, D) by modality."""
-        simmmm = self.config.simmmm
-        assert simmmm is not None
-        assert self.projector is not None
-        assert self.predictor is not None
-        plain_BND, mask_BN = self.core.assemble(batch, plain)
-        masked_BND, _ = self.core.assemble(batch, masked)
-        presence_BM = batch.presence(self.config.modalities, mask_BN.device)
-        kept_BM = masking.draw_modalities(presence_BM, ratio=simmmm.hidden, generator=generator)
-        # By the numbers of tokens, which are known here: a GPU would have to be asked for its own.
-        columns = zip(self.config.modalities, kept_BM.split(1, dim=1), strict=True)
-        kept_BN = mask_BN & torch.cat(
-            [
-                kept_B1.expand(-1, masked[each].shape[1] if each in batch.parts else 0)
-                for each, kept_B1 in columns
-            ],
-            dim=1,
-        )
-        chosen_n = places(
-            losses.simmmm_tokens(kept_BN, presence_BM, on=simmmm.on, tokens=simmmm.tokens)
-        )
-        z1_nD = self.projector(take(self.core.fusion(plain_BND, mask_BN), chosen_n))
-        z2_nD = self.projector(take(self.core.fusion(masked_BND, kept_BN), chosen_n))
-        return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
-
-
-def summary_loss(modality: Modality) -> str:
-    """Return the name of the loss of a modality's summaries."""
-    return f"summary_{modality}"
-
-
-def _not_pretrained(part: str, kind: str) -> ConfigError:
-    return ConfigError(
-        "a part of a baseline, which is not pretrained",
-        field=f"model.{part}.kind",
-        seen=kind,
-        accepted="LANISTR's own parts here; or `training.finetune`",
-    )
+        raise NotImplementedError
 
 
 def _variant(config: LanistrConfig) -> Variant:
     kind = Release if config.compat == "release" else Variant
     return kind(predicts=config.head is not None)
+
+
+def side_by_side(rows_RN: Tensor, sample_R: Tensor, size: int) -> Tensor:
+    """Put the rows of each case one behind the other.
+
+    Args:
+        rows_RN: (R, N, ...).
+        sample_R: (R,) the case of each row, ascending.
+        size: number of cases B.
+
+    Returns:
+        (B, K * N, ...), where K is the largest number of rows of a case; 0 where there is no row.
+    """
+    number_R = torch.arange(len(sample_R), device=sample_R.device)
+    number_R = number_R - torch.searchsorted(sample_R, sample_R)  # within its case
+    most = int(number_R.max()) + 1
+    spread = rows_RN.new_zeros(size * most, *rows_RN.shape[1:])
+    spread = spread.index_copy(0, sample_R * most + number_R, rows_RN)
+    return spread.unflatten(0, (size, most)).flatten(1, 2)
 
 
 def ordered(
@@ -474,7 +439,7 @@ def count_parameters(model: nn.Module, *, trained: bool = False) -> dict[str, in
     """Count parameters by module, such as "encoders.text"; the total is the sum.
 
     Args:
-        model: a `Lanistr` or `LanistrForPretraining`.
+        model: a `Lanistr` or what pretrains it.
         trained: count only those that receive gradients.
     """
     counts: dict[str, int] = {}

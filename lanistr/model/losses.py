@@ -1,10 +1,10 @@
-"""The pretraining losses as pure functions: the paper's five, and one of ours.
+"""The pretraining losses as pure functions: the paper's five, one of ours, and ALBEF's.
 
 Every loss is a mean over what was hidden; where nothing was, it is an exact 0 that still has a
 graph, so that a step never turns into NaN and every rank of a distributed run can call backward.
 
 Shapes: B case, N token of fusion, S = 1 + N (fusion's CLS in front), n chosen entry, V word,
-D width, K column, M modality.
+D width, K column or candidate, M modality.
 """
 
 from typing import Literal
@@ -69,6 +69,23 @@ def masked_series(predicted_RTF: Tensor, values_RTF: Tensor, hidden_RTF: Tensor)
     return mean_where((predicted_RTF.float() - values_RTF).square(), hidden_RTF)
 
 
+def softly_named(logits_nV: Tensor, slow_nV: Tensor, token_ids_n: Tensor, *, soft: float) -> Tensor:
+    """MLM of ALBEF: the words themselves are to be named, and what slow weights would say.
+
+    Args:
+        logits_nV: at the asked places.
+        slow_nV: the same of the slow weights, through which no gradient passes.
+        token_ids_n: the words that stood there.
+        soft: share of what the slow weights say.
+
+    Source: Li et al. 2021 (ALBEF), equation 7.
+    """
+    logits_nV, slow_nV = logits_nV.float(), slow_nV.detach().float()
+    hard_n = functional.cross_entropy(logits_nV, token_ids_n, reduction="none")
+    soft_n = functional.cross_entropy(logits_nV, slow_nV.softmax(dim=-1), reduction="none")
+    return mean_or_zero((1 - soft) * hard_n + soft * soft_n)
+
+
 # ---- all modalities together --------------------------------------------------------------------
 
 
@@ -100,6 +117,21 @@ def simmmm(e1_nD: Tensor, e2_nD: Tensor, z1_nD: Tensor, z2_nD: Tensor) -> Tensor
 
 def _negative_cosine(e_nD: Tensor, z_nD: Tensor) -> Tensor:
     return -functional.cosine_similarity(e_nD.float(), z_nD.detach().float(), dim=-1)
+
+
+def contrast(alike_BK: Tensor, slow_BK: Tensor, *, soft: float) -> Tensor:
+    """ITC of ALBEF: of K candidates, case b is to find the one at place b.
+
+    Args:
+        alike_BK: how alike cases and candidates are, divided by the temperature.
+        slow_BK: the same of the slow weights, through which no gradient passes.
+        soft: share of what the slow weights say in what is to be found.
+
+    Source: Li et al. 2021 (ALBEF), equation 6.
+    """
+    own_BK = torch.eye(*alike_BK.shape, device=alike_BK.device)
+    target_BK = (1 - soft) * own_BK + soft * slow_BK.detach().softmax(dim=-1)
+    return functional.cross_entropy(alike_BK, target_BK)
 
 
 def simmmm_tokens(

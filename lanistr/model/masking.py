@@ -117,6 +117,25 @@ def draw_modalities(presence_BM: Tensor, *, ratio: float, generator: Generator) 
     return presence_BM & ((draws_BM >= ratio) | luckiest_BM)
 
 
+def draw_others(alike_BB: Tensor, *, generator: Generator) -> Tensor:
+    """Draw another case for each: the more alike, the sooner, and never the case itself.
+
+    Args:
+        alike_BB: logits; another case is drawn by the softmax of those of all others.
+        generator: where the draws come from.
+
+    Returns:
+        (B,) int64.
+
+    Source: Li et al. 2021 (ALBEF), section 3.2 (hard negatives).
+    """
+    # The largest of logits with Gumbel noise: a softmax may say 0 of all others.
+    draws_BB = _uniform((len(alike_BB), len(alike_BB)), generator).to(alike_BB.device)
+    noise_BB = -(-draws_BB.clamp(min=1e-20).log()).clamp(min=1e-20).log()
+    own_BB = torch.eye(len(alike_BB), dtype=torch.bool, device=alike_BB.device)
+    return (alike_BB + noise_BB).masked_fill(own_BB, -torch.inf).argmax(dim=1)
+
+
 def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
     """Draw numbers from [0, 1) on the generator's device."""
     return torch.rand(shape, generator=generator, device=generator.device)

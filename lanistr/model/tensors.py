@@ -38,11 +38,14 @@ class TensorBatch:
         size: number of cases B.
         parts: rows by modality; a modality that no case brings has no key.
         labels: (B,) float32, class index or number; NaN where unlabelled. None if not asked for.
+        cases: (B,) int64, the cases' numbers in their data set, for who has to know one again. None
+            if not asked for.
     """
 
     size: int
     parts: Mapping[Modality, TensorPart]
     labels: Tensor | None = None
+    cases: Tensor | None = None
 
     def presence(self, modalities: Iterable[Modality], device: torch.device) -> Tensor:
         """Return (B, M) bool: which case brings which of the modalities, in the order given."""
@@ -69,7 +72,10 @@ class TensorBatch:
             )
             for modality, part in self.parts.items()
         }
-        return type(self)(self.size, parts, None if self.labels is None else change(self.labels))
+        labels, cases = (
+            None if each is None else change(each) for each in (self.labels, self.cases)
+        )
+        return type(self)(self.size, parts, labels, cases)
 
 
 def places(mask: Tensor) -> Tensor:

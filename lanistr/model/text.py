@@ -25,6 +25,8 @@ class TextConfig(Schema):
         max_tokens: longest note, in tokens with [CLS] and [SEP].
         tokens: what fusion sees of a note: its [CLS] vector, or every token.
         pooler: keep BERT's pooler, which nothing here depends on: for checkpoints that have it.
+        lent: share of the layers, the last, that are not this encoder's but fusion's: see
+            `lanistr.model.baselines.albef`.
         mask_ratio: share of a note's words that pretraining asks for.
         mlm_positions: the loss looks at the chosen words, or at every token that is no padding.
 
@@ -40,6 +42,7 @@ class TextConfig(Schema):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     tokens: Literal["cls", "all"] = "cls"
     pooler: bool = False
+    lent: float = Field(default=0.0, ge=0, lt=1)
     pad_id: int = 0
     cls_id: int = 101
     sep_id: int = 102
@@ -53,7 +56,19 @@ class TextConfig(Schema):
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         if max(self.pad_id, self.cls_id, self.sep_id, self.mask_id) >= self.vocab_size:
             raise ValueError(f"a special token's id is not below vocab_size {self.vocab_size}")
+        if self.lent and not 0 < self.lent_layers < self.layers:
+            raise ValueError(f"of {self.layers} layers a share of {self.lent:g} is none or all")
         return self
+
+    @property
+    def lent_layers(self) -> int:
+        """How many of the layers fusion has."""
+        return round(self.layers * self.lent)
+
+    @property
+    def own_layers(self) -> int:
+        """How many the encoder has."""
+        return self.layers - self.lent_layers
 
 
 class TextEncoder(Encoder):
@@ -71,7 +86,7 @@ class TextEncoder(Encoder):
             BertConfig(
                 vocab_size=config.vocab_size,
                 hidden_size=config.width,
-                num_hidden_layers=config.layers,
+                num_hidden_layers=config.own_layers,
                 num_attention_heads=config.heads,
                 intermediate_size=config.feedforward,
                 max_position_embeddings=config.max_tokens,
@@ -131,7 +146,7 @@ class TextEncoder(Encoder):
             arrays["attention_mask"].sum(dim=1),
             width=config.width,
             feedforward=config.feedforward,
-            layers=config.layers,
+            layers=config.own_layers,
         )
 
     def token_mask(self, **arrays: Tensor) -> Tensor | None:
@@ -173,9 +188,14 @@ class TextPretext(Pretext):
         # Gathered before the vocabulary, which would be the largest tensor of the whole step.
         masked_alone = self.config.mlm_positions == "masked"
         asked_n = places(chosen_RL if masked_alone else attention_mask_RL.bool())
-        logits_nV = self.decoder(self.transform(take(hidden_RLW, asked_n)))
+        logits_nV = self.name(take(hidden_RLW, asked_n))
         loss = losses.masked_language(logits_nV, take(token_ids_RL, asked_n))
         return loss, encoder.hand_on(hidden_RLW)
+
+    def name(self, hidden_nW: Tensor) -> Tensor:
+        """Return the logits (n, V) of the words that vectors (n, W) stand for."""
+        logits_nV: Tensor = self.decoder(self.transform(hidden_nW))
+        return logits_nV
 
     def hide(self, arrays: Arrays, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return the spoilt ids (R, L) and the chosen places (R, L), no special token's."""

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from lanistr.modalities import Modality
+from lanistr.model.baselines.albef import Albef, AlbefConfig
 from lanistr.model.baselines.autogluon import (
     ColumnsConfig,
     ColumnsEncoder,
@@ -73,6 +74,7 @@ FUSERS: Mapping[type[Schema], type[Fuser]] = {
     GluonMLPConfig: GluonMLP,
     GluonTransformerConfig: GluonTransformer,
     MedFuseConfig: MedFuse,
+    AlbefConfig: Albef,
 }
 """By kind of config."""
 

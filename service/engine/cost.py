@@ -49,7 +49,7 @@ class Cost:
             tokens[modality] = sum(
                 cost for cost, key in zip(costs, keys[modality], strict=True) if key not in held
             )
-            tokens[FUSION] += times * (self.fixed_tokens(modality) or max(costs))
+            tokens[FUSION] += times * (self.fixed_tokens(modality) or sum(costs))
         return tokens
 
     def row(self, modality: Modality, row: Arrays) -> int:

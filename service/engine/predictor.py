@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from lanistr.batch import Features
 from lanistr.bundle import Bundle
 from lanistr.calibration import Prediction
 from lanistr.errors import InputError
@@ -232,7 +231,6 @@ class Predictor:
             with self._metrics.stage("preprocess"):
                 sample = read_record(record, self.bundle.task, log)
                 features = self.bundle.preprocessor.apply(sample, log)
-            self._refuse_uncommon_rows(features)
             self._drift.note(features)
         except InputError as exc:
             raise UnusableRecordError(exc, log.issues) from None
@@ -242,18 +240,6 @@ class Predictor:
         alone = self.admission.inside <= 1 and not asker.left
         now = alone and self.bundle.task.suffices(features.rows)
         return sample.id, job, self.engine.run_at_once(job) if now else None
-
-    def _refuse_uncommon_rows(self, features: Features) -> None:
-        """Rows of one case are averaged token by token, which needs tokens of one number."""
-        for modality, rows in features.rows.items():
-            if len(rows) > 1 and self._cost.fixed_tokens(modality) is None:
-                raise InputError(
-                    "this model takes one of it at a time",
-                    code="too_many",
-                    field=modality,
-                    seen=len(rows),
-                    accepted="one",
-                )
 
     def _refuse_too_dear(self, job: Job) -> None:
         tokens = self._cost.case(job.features, job.coalitions(), job.keys, held=())

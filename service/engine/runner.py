@@ -110,7 +110,7 @@ class Runner:
         fused = iter(
             self._fuse(
                 [
-                    [case[each] for each in Modality if each in subset]
+                    [piece for each in Modality if each in subset for piece in case[each]]
                     for case, subsets_ in zip(cases, wanted, strict=True)
                     for subset in subsets_
                 ]
@@ -123,9 +123,12 @@ class Runner:
             results.append(Result(output, embedding, {s: out for s, (out, _) in each.items()}))
         return results
 
-    def _encode(self, jobs: Sequence[Job]) -> list[dict[Modality, Tokens]]:
-        """Return by job and modality the tokens (N, D), averaged over the rows of a case."""
-        encoded: list[dict[Modality, Tokens]] = [{} for _ in jobs]
+    def _encode(self, jobs: Sequence[Job]) -> list[dict[Modality, list[Tokens]]]:
+        """Return by job and modality the tokens (N, D) in pieces.
+
+        Rows of a case whose tokens are of one number are averaged to one; else each is a piece.
+        """
+        encoded: list[dict[Modality, list[Tokens]]] = [{} for _ in jobs]
         for modality in Modality:
             rows = {
                 key: row
@@ -140,7 +143,9 @@ class Runner:
             for job, own in zip(jobs, encoded, strict=True):
                 if keys := job.keys.get(modality, ()):
                     found = [tokens[key] for key in keys]
-                    own[modality] = found[0] if len(found) == 1 else self._backend.average(found)
+                    if len(found) > 1 and self._cost.fixed_tokens(modality):
+                        found = [self._backend.average(found)]
+                    own[modality] = found
         return encoded
 
     def _tokens(self, modality: Modality, rows: Mapping[Key, Arrays]) -> dict[Key, Tokens]:

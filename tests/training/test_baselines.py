@@ -31,8 +31,9 @@ SYSTEMS: dict[str, tuple[str, ...]] = {
     "autogluon-mlp": (),
     "autogluon-tf": (),
     "medfuse": ("model.image.layers=[1,1,1,1]", "optim.epochs=2"),
+    "albef": ("optim.lr=1e-3",),
 }
-"""With what makes them small."""
+"""With what makes them small, and learn in a few steps."""
 
 
 def validations(folder: Path) -> list[tuple[float, float]]:
@@ -226,7 +227,7 @@ def test_without_a_complete_case_there_is_nothing_to_learn_from(
         prepare, "synthetic", "--task", "rating", "--samples", 60, "--missing", "image=1.0",
         "--image-size", 16, "--vocabulary-size", 300, "--max-tokens", 32, "--out", data,
     )  # fmt: skip
-    with pytest.raises(DataError, match=r"no labelled case.*seen '0 of .*complete=false"):
+    with pytest.raises(DataError, match=r"no case to learn from.*seen '0 of .*complete=false"):
         command(
             finetune, "--recipe", "demo", "--data", data, "--out", shop / "refused",
             overrides=("system=late-fusion",),

@@ -12,7 +12,8 @@ import torch
 
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.preprocess import PreprocessOptions
 from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions

@@ -11,7 +11,8 @@ from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import SummaryConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
 from lanistr.model.text import TextConfig
 from lanistr.model.timeseries import TimeseriesConfig

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lanistr.errors import ConfigError
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch
-from training import pretrain
 from training.data.store import Dataset
 from training.distributed import World
 from training.loop import NonFiniteLossError, StepLog, Trainer
@@ -162,16 +159,6 @@ def test_the_gradient_is_clipped(stars_here: Dataset, tmp_path: Path) -> None:
     assert entries(tmp_path / "run")[0]["gradient_norm"] > 0.5
     norms = [float(each.grad.norm()) for each in training.parameters if each.grad is not None]
     assert float(np.linalg.norm(norms)) == pytest.approx(0.5, rel=1e-3)
-
-
-def test_notes_of_which_fusion_sees_every_token_must_be_one_a_case(
-    stays: Path, tmp_path: Path, command: Callable[..., str]
-) -> None:
-    with pytest.raises(ConfigError, match=r"model\.text\.tokens: \d+ cases bring several rows"):
-        command(
-            pretrain.main, "--recipe", "demo", "--data", stays, "--out", tmp_path / "run",
-            overrides=("model.text.tokens=all",),
-        )  # fmt: skip
 
 
 # ---- the log ------------------------------------------------------------------------------------

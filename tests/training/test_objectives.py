@@ -10,7 +10,8 @@ from torch.nn import functional
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.heads import SummaryConfig, Units
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from training.data.sampler import MicroBatch
 from training.data.store import Dataset

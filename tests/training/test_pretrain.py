@@ -11,7 +11,7 @@ import torch
 
 from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
-from lanistr.model.lanistr import LanistrForPretraining
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
 from training.pretrain import main

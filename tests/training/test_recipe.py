@@ -13,8 +13,10 @@ import pytest
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
+from lanistr.model.baselines.albef import AlbefConfig
 from lanistr.tasks import LabelSpec, find_task
 from training import finetune, pretrain
+from training.plan import sizes_without_data
 from training.recipe import (
     RECIPES,
     FinetuneRecipe,
@@ -48,10 +50,10 @@ def test_every_recipe_of_the_house_is_valid(path: Path) -> None:
 def test_the_papers_recipes_have_the_papers_hyper_parameters() -> None:
     mimic, office = load(name="mimic-iv"), load(name="amazon-office")
     papers = {"mlm": 1, "mim": 1, "mfm": 0, "mtm": 0.1, "simmmm": 0.5}
-    assert mimic.losses.model_dump(exclude={"summary"}) == papers
+    assert mimic.losses.model_dump(exclude={"summary", "itc", "itm"}) == papers
     assert mimic.model.get("summary") is None
     papers = {"mlm": 1, "mim": 1, "mfm": 0.01, "mtm": 0, "simmmm": 0.5}
-    assert office.losses.model_dump(exclude={"summary"}) == papers
+    assert office.losses.model_dump(exclude={"summary", "itc", "itm"}) == papers
     for recipe, epochs, clip in ((mimic, 40, 5), (office, 20, 4)):
         optim = recipe.optim
         assert (optim.lr, optim.weight_decay, optim.batch_size) == (1e-4, 0.02, 128)
@@ -66,6 +68,24 @@ def test_the_papers_recipes_have_the_papers_hyper_parameters() -> None:
         optim = recipe.optim
         assert (optim.lr, optim.weight_decay, optim.batch_size, optim.epochs) == figures
         assert recipe.freeze_encoders
+
+
+def test_albefs_recipes_have_its_hyper_parameters() -> None:
+    before, after = load(name="albef"), load(name="albef", stage="finetune")
+    optim = before.optim
+    assert (optim.lr, optim.weight_decay, optim.batch_size, optim.epochs) == (1e-4, 0.02, 512, 30)
+    assert (before.losses.itc, before.losses.itm, before.losses.mlm) == (1, 1, 1)
+    assert before.complete
+    assert before.modalities == after.modalities == ("text", "image")
+    sizes = model_config(sizes_without_data(before), None)
+    assert sizes.text is not None
+    assert (sizes.text.own_layers, sizes.text.lent_layers, sizes.text.mask_ratio) == (6, 6, 0.15)
+    assert sizes.fusion == AlbefConfig(
+        kind="albef", space=256, queue=65_536, momentum=0.995, soft=0.4, temperature=0.07
+    )
+    assert (after.optim.lr, after.model["head"]) == (2e-5, {"layers": 1, "dropout": 0})
+    assert not after.freeze_encoders
+    assert not after.complete
 
 
 def test_a_recipe_may_be_a_file_of_ones_own_that_names_a_model_and_changes_it(

@@ -103,7 +103,10 @@ class _Source(TorchDataset[Given], Generic[Wish, Given]):
 class _Cases(_Source[MicroBatch, Loaded]):
     def __getitem__(self, part: MicroBatch) -> Loaded:
         batch = self.dataset.batch(part.positions.tolist(), seed=part.seed, encoded=self.encoded)
-        return Loaded(part, to_tensors(batch), batch.ids)
+        tensors = to_tensors(batch)
+        if part.weight:  # who is there for company alone is not to be remembered
+            tensors = replace(tensors, cases=torch.from_numpy(part.positions))
+        return Loaded(part, tensors, batch.ids)
 
 
 class _Batches(_Source[Positions, TensorBatch]):

@@ -22,7 +22,7 @@ from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.baselines.pooled import Marked, MarkedFuser, Pooled, vectors, widest
 from lanistr.model.encoder import Encoder, Fuser
-from lanistr.model.flops import transformer_flops
+from lanistr.model.flops import sum_by_case, transformer_flops
 from lanistr.model.tabular import RowEncoder
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
@@ -176,9 +176,9 @@ class GluonMLP(MarkedFuser):
         vectors_BPD, _ = self.sort(tokens, mask)
         return self.unit(vectors_BPD.flatten(1))
 
-    def flops(self, tokens: Tensor) -> int:
+    def flops(self, tokens: Mapping[str, Tensor]) -> int:
         """See `Fuser.flops`."""
-        return 2 * len(tokens) * self.places * self.inner * self.gathered
+        return 2 * len(sum_by_case(tokens)) * self.places * self.inner * self.gathered
 
 
 # ---- a Transformer over all of them -------------------------------------------------------------
@@ -255,9 +255,9 @@ class GluonTransformer(Fuser):
             hidden_BSD = layer(hidden_BSD, visible_B1SS)
         return functional.relu(self.norm(hidden_BSD[:, -1]))
 
-    def flops(self, tokens: Tensor) -> int:
+    def flops(self, tokens: Mapping[str, Tensor]) -> int:
         """See `Fuser.flops`; the gated layer has a third matrix."""
-        config, own = self.config, 1 + tokens
+        config, own = self.config, 1 + sum_by_case(tokens)
         plain = transformer_flops(
             own, width=self.width, feedforward=config.feedforward, layers=config.layers
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lanistr.modalities import Modality
 from lanistr.model.baselines.pooled import Marked, MarkedFuser, vectors, widest
 from lanistr.model.encoder import Encoder
+from lanistr.model.flops import sum_by_case
 from lanistr.model.heads import Projection
 from lanistr.schema import Schema
 
@@ -57,6 +58,6 @@ class LateFusion(MarkedFuser):
         vectors_BPD, _ = self.sort(tokens, mask)
         return self.layer(vectors_BPD.flatten(1))
 
-    def flops(self, tokens: Tensor) -> int:
+    def flops(self, tokens: Mapping[str, Tensor]) -> int:
         """See `Fuser.flops`."""
-        return 2 * len(tokens) * self.places * self.inner * self.gathered
+        return 2 * len(sum_by_case(tokens)) * self.places * self.inner * self.gathered

@@ -18,6 +18,7 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from lanistr.modalities import Modality
 from lanistr.model.baselines.pooled import Marked, MarkedFuser, vectors
 from lanistr.model.encoder import Encoder
+from lanistr.model.flops import sum_by_case
 from lanistr.model.tensors import Arrays
 from lanistr.model.timeseries import SeriesEncoder
 from lanistr.schema import Schema
@@ -210,7 +211,7 @@ class MedFuse(MarkedFuser):
             )
         return hidden_BE
 
-    def flops(self, tokens: Tensor) -> int:
+    def flops(self, tokens: Mapping[str, Tensor]) -> int:
         """See `Fuser.flops`."""
         matrices = sum(each.numel() for each in self.cell.parameters() if each.ndim == 2)
-        return 2 * int(tokens.sum()) * matrices
+        return 2 * int(sum_by_case(tokens).sum()) * matrices

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained, load_core, save_pretrained
-from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
 
 

@@ -8,12 +8,8 @@ import torch
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import HeadConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import (
-    Lanistr,
-    LanistrConfig,
-    LanistrForPretraining,
-    count_parameters,
-)
+from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tabular import TabularConfig
 from lanistr.model.text import TextConfig
 from lanistr.model.timeseries import TimeseriesConfig

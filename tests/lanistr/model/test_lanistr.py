@@ -107,15 +107,28 @@ def test_all_tokens_of_a_note_enter_fusion_and_its_padding_does_not(
         torch.testing.assert_close(alone.logits[0], together.logits[case])
 
 
-def test_several_notes_cannot_be_fused_token_by_token(
+def test_several_notes_of_which_fusion_sees_every_token_stand_side_by_side(
     finetuning: LanistrConfig, make_rows: MakeRows
 ) -> None:
     assert finetuning.text is not None
     text = finetuning.text.model_copy(update={"tokens": "all"})
-    model = Lanistr(finetuning.model_copy(update={"text": text}))
-    notes = Features({Modality.TEXT: make_rows(Modality.TEXT, 0, count=2)})
-    with pytest.raises(AssertionError, match="several text rows"):
-        model(to_tensors(collate([notes])))
+    model = Lanistr(finetuning.model_copy(update={"text": text})).eval()
+    first, second, third = make_rows(Modality.TEXT, 0, count=3)
+    cases = [Features({Modality.TEXT: rows}) for rows in ((first,), (second, third), ())]
+    batch = to_tensors(collate(cases))
+    projected = model.encode(batch.parts)
+    tokens, mask = model.assemble(batch, projected)
+    for case, rows in enumerate(([0], [1, 2], [])):
+        part = batch.parts[Modality.TEXT]
+        expected = [
+            projected[Modality.TEXT][row, : int(part.arrays["attention_mask"][row].sum())]
+            for row in rows
+        ]
+        torch.testing.assert_close(tokens[case][mask[case]], torch.cat([tokens[0, :0], *expected]))
+    together = model(batch)
+    for place, case in enumerate(cases):
+        alone = model(to_tensors(collate([case])))
+        torch.testing.assert_close(alone.logits[0], together.logits[place])
 
 
 def test_tokens_encoded_before_give_the_same_answer(

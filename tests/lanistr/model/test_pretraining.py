@@ -7,7 +7,8 @@ from torch import Generator
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.heads import SimMMMConfig, SummaryConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig, LanistrForPretraining
+from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
 
 MakeBatch = Callable[..., TensorBatch]

@@ -1,5 +1,6 @@
 """Cases through real graphs: grouping and scattering change nothing."""
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
