@@ -1,7 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lanistr.calibration import Calibration
 from lanistr.command import run_command
-from lanistr.errors import ConfigError, DataError
-from lanistr.modalities import Modality, presence
+from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained, load_core, load_encoders, read_config
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
@@ -29,8 +29,9 @@ from training.initial import (
     refuse_other_system,
     refuse_two_starts,
 )
+from training.labelled import draw_labelled
 from training.loop import Trainer
-from training.metrics import check_metric, higher_is_better, known, measure
+from training.metrics import check_metric, goodness, known, measure
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
@@ -92,12 +93,7 @@ def main() -> None:
         label = dataset.task.label
         taken = encoders_from(sources, dataset)
         _check(recipe, dataset, init, [each for _, found in taken for each in found])
-        labelled = dataset.rows("train", labelled=True)
-        if recipe.complete:
-            labelled = _complete(dataset, labelled)
-        if recipe.labels is not None:
-            rng = np.random.default_rng(recipe.seed)
-            labelled = np.sort(rng.permutation(labelled)[: recipe.labels])
+        labelled = draw_labelled(dataset, recipe.labels, recipe.seed, complete=recipe.complete)
         positions = dataset.rows("train") if teachers else labelled
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
@@ -188,7 +184,7 @@ def main() -> None:
             trainer.note(
                 epoch=epoch, validation={name: known(each) for name, each in found.items()}
             )
-            score = _score(found, metric)
+            score = goodness(found, metric)
             better = "score" not in best or score > best["score"]
             folders = [run.model_folder] if better else []
             if recipe.average > 1 and candidates.admit(score, step):
@@ -214,11 +210,11 @@ def main() -> None:
             mixed = ""
             if recipe.average > 1:
 
-                def goodness(tried: Lanistr) -> float:
+                def score_of(tried: Lanistr) -> float:
                     outputs = predict(tried, dataset, validation, world.device)
-                    return _score(measure(outputs, truth, label), metric)
+                    return goodness(measure(outputs, truth, label), metric)
 
-                mixed = f", mean of {candidates.mix(final, goodness)}"
+                mixed = f", mean of {candidates.mix(final, score_of)}"
             outputs = predict(final, dataset, validation, world.device)
             run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
             candidates.remove()
@@ -258,11 +254,6 @@ def weigh_classes(
     counts = np.bincount(targets.astype(np.int64), minlength=label.outputs)
     weights = 1 / np.maximum(counts, 1) if wanted == "balanced" else np.asarray(wanted)
     return tuple(float(each) for each in weights * counts.sum() / (weights @ counts))
-
-
-def _score(found: Mapping[str, float], metric: str) -> float:
-    """Return how good a model is by the metric: more is better."""
-    return found[metric] if higher_is_better(metric) else -found[metric]
 
 
 def _unweighted(model: Lanistr, class_weights: tuple[float, ...] | None) -> dict[str, Tensor]:
@@ -322,23 +313,6 @@ def _check(
         )
     if recipe.freeze_encoders and not init:
         refuse_frozen_at_random(recipe.init, dataset.task.modalities, given)
-
-
-def _complete(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return those of the cases that bring every modality of the task.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
-    if not len(found):
-        raise DataError(
-            "no labelled case of the train split brings every modality",
-            field=str(dataset.folder),
-            seen=f"0 of {len(rows)}",
-            accepted="--set complete=false, to learn from cases as they are",
-        )
-    return found
 
 
 def _refuse_sizes(overrides: list[str]) -> None:
