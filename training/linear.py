@@ -12,7 +12,7 @@ from lanistr.tasks import LabelSpec
 
 Floats = NDArray[np.floating[Any]]
 
-STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Inverse strengths of the penalty to choose from, for rows of features about 1 long."""
 
 
