@@ -42,7 +42,7 @@ class Columns:
         numbers: (N, K), NaN where missing.
         categories: by name, (N,) words; None where missing.
         texts: (N,) all notes of a case, one a line, "" where there is none; None: no such modality.
-        pictures: (N,) encoded pictures, one a case, None where missing; None: not asked for.
+        pictures: (N,) encoded pictures of a case, None where missing; None: not asked for.
     """
 
     present: NDArray[np.bool_]
@@ -50,7 +50,7 @@ class Columns:
     numbers: Floats = field(default_factory=lambda: np.empty((0, 0)))
     categories: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
     texts: Sequence[str] | None = None
-    pictures: Sequence[bytes | None] | None = None
+    pictures: Sequence[Sequence[bytes] | None] | None = None
 
 
 Reader = Callable[[Dataset, Modality, Positions], Columns]

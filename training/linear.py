@@ -48,8 +48,15 @@ def outputs_of(model: Any, features: Any, label: LabelSpec, learned: int) -> NDA
     """
     if label.kind == "regression":
         return model.predict(features).astype(np.float32)[:, None]
-    shares = np.full((features.shape[0], label.outputs), 1 / (learned + 1))
-    shares[:, model.classes_] = np.clip(model.predict_proba(features), 1e-9, 1)
+    return as_outputs(model.predict_proba(features), model.classes_, label, learned)
+
+
+def as_outputs(
+    found: Floats, classes: NDArray[np.int64], label: LabelSpec, learned: int
+) -> NDArray[np.float32]:
+    """Return probabilities (N, K) of the classes (K,) that a method knows as outputs (N, C)."""
+    shares = np.full((len(found), label.outputs), 1 / (learned + 1))
+    shares[:, classes] = np.clip(found, 1e-9, 1)
     return np.log(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
