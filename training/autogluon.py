@@ -93,7 +93,7 @@ def main() -> None:
             "settings": settings,
             "presets": arguments.presets,
             "time_limit": arguments.time_limit,
-            "validation": abs(cases.score(said[0])),
+            "validation": cases.validated(said[0])[0],
         }
         report = cases.report(about, "autogluon.multimodal", *said)
         write_report(report, folder)

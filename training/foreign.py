@@ -77,11 +77,11 @@ class Cases:
         first, second = len(self.train), len(self.train) + len(self.validation)
         return rows[:first], rows[first:second], rows[second:]
 
-    def score(self, outputs: Outputs) -> float:
-        """Return how good outputs (N, C) for the validation cases are: more is better."""
+    def validated(self, outputs: Outputs) -> tuple[float, float]:
+        """Return the metric of outputs (N, C) for the validation cases, and how good that is."""
         task = self.dataset.task
-        truth = self.dataset.labels[self.validation]
-        return goodness(measure(outputs, truth, task.label), task.metric)
+        found = measure(outputs, self.dataset.labels[self.validation], task.label)
+        return found[task.metric], goodness(found, task.metric)
 
     def report(
         self, about: Mapping[str, Any], package: str, validation: Outputs, test: Outputs

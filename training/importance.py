@@ -269,7 +269,9 @@ def summarised(
         metric goes), the metric with it ``alone`` and ``without`` it; ``draws``: values of each.
     """
     everything = frozenset(task.modalities)
-    values = {each: _mean([worth.values[each] for worth in worths]) for each in worths[0].values}
+    values = {
+        each: float(np.mean([worth.values[each] for worth in worths])) for each in worths[0].values
+    }
     spread = {each: np.concatenate([w.spread[each] for w in worths]) for each in values}
     sign = 1 if higher_is_better(task.metric) else -1
     shares = shapley(values)
@@ -306,10 +308,6 @@ def summarised(
             for worth in worths
         ],
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values))
 
 
 def _known(low: float, high: float) -> list[float | None]:

@@ -13,6 +13,7 @@ from lanistr.modalities import Modality
 from lanistr.tasks import LabelSpec
 from training.columns import Columns
 from training.data.store import Dataset
+from training.foreign import Cases
 from training.labelled import draw_labelled
 from training.linear import row_scale
 from training.yardsticks import linear_features, main, tree_features
@@ -27,6 +28,15 @@ def report_of(folder: Path) -> Any:
 
 
 # ---- the cases ----------------------------------------------------------------------------------
+
+
+def test_a_validation_figure_keeps_its_sign(ranks: Path) -> None:
+    dataset = Dataset.open(ranks)
+    train, held_out = (dataset.rows(each, labelled=True) for each in ("train", "validation"))
+    cases = Cases(dataset, train, held_out, held_out, seed=0)
+    wrong = np.eye(5, dtype=np.float32)[4 - dataset.labels[held_out].astype(int)] * 9
+    figure, score = cases.validated(wrong)
+    assert figure == score < 0
 
 
 def test_labelled_cases_are_drawn_from_those_of_training_and_in_their_order(
