@@ -70,7 +70,7 @@ def call(*command: object, threads: int = 1) -> Spent:
 
 
 def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
-    """Return the data set or run that a command makes; one that stands there is not made again.
+    """Return the data set, run or yardstick that a command makes; none is made a second time.
 
     Its folder is called by a hash of the command too. What was made with other settings, or from
     such, has another name and is never taken for it.
@@ -106,7 +106,8 @@ def _meaning(word: object, work: Path) -> str:
 
 
 def _finished(folder: Path) -> bool:
-    if (folder / "dataset.json").is_file():  # a data set appears as a whole
+    # A data set appears as a whole, and so does what yardsticks have learned.
+    if (folder / "dataset.json").is_file() or (folder / "report-test.json").is_file():
         return True
     try:
         Run.open(folder)

@@ -6,7 +6,7 @@ Writes into the run `report-SPLIT.json`, for programs, and `report-SPLIT.html`, 
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -71,12 +71,17 @@ def main() -> None:
     html = page(report, logits[:, 0], dataset.labels[rows], history)
     for_people.write_text(html, encoding="utf-8")
     print(f"{run.folder}: {len(rows)} cases of the {split} split")
+    print_figures(report)
+    print(f"{for_programs}\n{for_people}")
+
+
+def print_figures(report: Mapping[str, Any]) -> None:
+    """Print the figures over all cases of a report with their intervals, one a line."""
     for name, value in report["all"]["metrics"].items():
         if value is not None:
             low, high = report["all"]["intervals"][name]
             sure = "" if low is None else f"  ({low:.4f} to {high:.4f})"
             print(f"  {name:16} {value:.4f}{sure}")
-    print(f"{for_programs}\n{for_people}")
 
 
 def full_report(

@@ -1,7 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
+from training.cases import draw_labelled
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
 from training.initial import (
-    complete_cases,
     encoders_from,
     initial_model,
     open_data,
@@ -31,7 +31,7 @@ from training.initial import (
     refuse_two_starts,
 )
 from training.loop import Trainer
-from training.metrics import check_metric, higher_is_better, known, measure
+from training.metrics import check_metric, goodness, known, measure
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
@@ -93,12 +93,7 @@ def main() -> None:
         label = dataset.task.label
         taken = encoders_from(sources, dataset)
         _check(recipe, dataset, init, [each for _, found in taken for each in found])
-        labelled = dataset.rows("train", labelled=True)
-        if recipe.complete:
-            labelled = complete_cases(dataset, labelled)
-        if recipe.labels is not None:
-            rng = np.random.default_rng(recipe.seed)
-            labelled = np.sort(rng.permutation(labelled)[: recipe.labels])
+        labelled = draw_labelled(dataset, recipe.labels, recipe.seed, complete=recipe.complete)
         positions = dataset.rows("train") if teachers else labelled
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
@@ -189,7 +184,7 @@ def main() -> None:
             trainer.note(
                 epoch=epoch, validation={name: known(each) for name, each in found.items()}
             )
-            score = _score(found, metric)
+            score = goodness(found, metric)
             better = "score" not in best or score > best["score"]
             folders = [run.model_folder] if better else []
             if recipe.average > 1 and candidates.admit(score, step):
@@ -215,11 +210,11 @@ def main() -> None:
             mixed = ""
             if recipe.average > 1:
 
-                def goodness(tried: Lanistr) -> float:
+                def score_of(tried: Lanistr) -> float:
                     outputs = predict(tried, dataset, validation, world.device)
-                    return _score(measure(outputs, truth, label), metric)
+                    return goodness(measure(outputs, truth, label), metric)
 
-                mixed = f", mean of {candidates.mix(final, goodness)}"
+                mixed = f", mean of {candidates.mix(final, score_of)}"
             outputs = predict(final, dataset, validation, world.device)
             run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
             candidates.remove()
@@ -259,11 +254,6 @@ def weigh_classes(
     counts = np.bincount(targets.astype(np.int64), minlength=label.outputs)
     weights = 1 / np.maximum(counts, 1) if wanted == "balanced" else np.asarray(wanted)
     return tuple(float(each) for each in weights * counts.sum() / (weights @ counts))
-
-
-def _score(found: Mapping[str, float], metric: str) -> float:
-    """Return how good a model is by the metric: more is better."""
-    return found[metric] if higher_is_better(metric) else -found[metric]
 
 
 def _unweighted(model: Lanistr, class_weights: tuple[float, ...] | None) -> dict[str, Tensor]:

@@ -6,11 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lanistr.errors import ConfigError, DataError
-from lanistr.modalities import Modality, presence
+from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import read_config
 from lanistr.model.hub import InitialWeights, initial_sizes
 from lanistr.model.lanistr import ForPretraining
@@ -32,24 +29,6 @@ def open_data(folder: Path, recipe: Recipe) -> Dataset:
     """
     dataset = Dataset.open(folder, recipe.augment)
     return dataset if recipe.modalities is None else dataset.only(recipe.modalities)
-
-
-def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return those of the cases that bring every modality of the task.
-
-    Raises:
-        DataError: there are none.
-    """
-    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
-    if not len(found):
-        raise DataError(
-            "no case to learn from brings every modality: " + ", ".join(dataset.task.modalities),
-            field=str(dataset.folder),
-            seen=f"0 of {len(rows)}",
-            accepted="data with such cases; or, where a system learns from others too, "
-            "--set complete=false",
-        )
-    return found
 
 
 def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:

@@ -5,7 +5,7 @@ Every figure is written down once, for cases that count with a weight: `measure`
 a thousand draws of a hundred thousand cases take seconds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -205,8 +205,8 @@ class Ranks:
         return hits, passed - above - hits, np.cumsum(hits, axis=1), passed
 
 
-def check_metric(metric: str, targets: Floats, label: LabelSpec) -> None:
-    """Check that a figure can be computed for cases with these labels.
+def check_metric(metric: str, targets: Floats, label: LabelSpec, split: str = "validation") -> None:
+    """Check that a figure can be computed for the labelled cases of a split.
 
     Raises:
         TaskError: it is no figure of this kind of label.
@@ -224,7 +224,7 @@ def check_metric(metric: str, targets: Floats, label: LabelSpec) -> None:
         )
     if np.isnan(found[metric]):
         raise DataError(
-            "the validation split does not determine the task's metric",
+            f"the {split} split does not determine the task's metric",
             field=metric,
             seen=f"{len(targets)} labelled cases of one class",
             accepted="labelled cases of at least two classes",
@@ -246,3 +246,8 @@ def undetermined(metric: str) -> str:
 def higher_is_better(metric: str) -> bool:
     """Whether a larger figure is a better one."""
     return metric not in ("mae", "rmse", "brier", "ece")
+
+
+def goodness(found: Mapping[str, float], metric: str) -> float:
+    """Return how good figures are by one of them: more is better."""
+    return found[metric] if higher_is_better(metric) else -found[metric]

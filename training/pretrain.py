@@ -10,7 +10,6 @@ from lanistr.model.hub import load_initial
 from lanistr.model.pretraining import for_pretraining
 from training.distributed import joined, parallelize, save_whole, whole_weights
 from training.initial import (
-    complete_cases,
     initial_model,
     open_data,
     refuse_other_system,
@@ -54,8 +53,7 @@ def main() -> None:
     with joined(arguments.device) as world:
         dataset = open_data(arguments.data, recipe)
         world.share(dataset.verify)
-        every = dataset.rows("train")
-        positions = complete_cases(dataset, every) if recipe.complete else every
+        positions = draw_unlabelled(dataset, recipe.share, recipe.seed, complete=recipe.complete)
         torch.manual_seed(recipe.seed)
         fitted = dataset.preprocessor
         sizes = initial_model(recipe.model, recipe.init, fitted)
@@ -93,9 +91,9 @@ def main() -> None:
         save_whole(whole_weights(model), model, run.model_folder, world)
         trainer.close()
     if world.leads:
-        cases = f"{len(positions)} cases"
+        cases = f"{len(positions)} of {len(dataset.rows('train'))} training cases"
         if recipe.complete:
-            cases = f"the {len(positions)} of {len(every)} cases that bring every modality"
+            cases += " that bring every modality" if recipe.share == 1 else ", all complete"
         print(f"{run.folder}: {trainer.steps} steps over {cases}")
 
 

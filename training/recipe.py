@@ -149,12 +149,14 @@ class Recipe(Schema):
 
 
 class PretrainRecipe(Recipe):
-    """Learning from every case, labelled or not.
+    """Learning from cases, labelled or not.
 
     Attributes:
-        complete: learn only from cases that bring every modality.
+        share: of the training cases that are learned from, drawn with the seed.
+        complete: learn only from cases that bring every modality: parallel data.
     """
 
+    share: float = Field(default=1.0, gt=0, le=1)
     complete: bool = False
     losses: LossWeights = LossWeights()
 

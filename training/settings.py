@@ -61,6 +61,16 @@ def require_paths(arguments: argparse.Namespace) -> None:
             raise ConfigError("missing", field=f"--{name}", accepted="a folder (or --dry-run)")
 
 
+def check_count(option: str, value: int | None) -> None:
+    """Check a number of something that is asked for; None: not asked for.
+
+    Raises:
+        ConfigError: it is below 1.
+    """
+    if value is not None and value < 1:
+        raise ConfigError("too few", field=option, seen=value, accepted="1 or more")
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device; auto takes the GPU where there is one.
 

@@ -46,6 +46,20 @@ def test_what_was_made_with_the_same_settings_is_kept_and_with_others_is_another
     assert -1 <= validation(longer, "quadratic_kappa") <= 1
 
 
+def test_a_yardstick_is_made_once_and_its_figures_are_those_of_its_report(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    words = ("synthetic", "--task", "rating", "--samples", 60, *SMALL)
+    data = made(tmp_path, "data", "training.prepare", *words)
+    words = ("--data", data, "--method", "logistic", "--modalities", "tabular")
+    yardstick = made(tmp_path, "logistic", "training.yardsticks", *words)
+    capfd.readouterr()
+    assert made(tmp_path, "logistic", "training.yardsticks", *words) == yardstick
+    found = evaluated(yardstick, data, ["accuracy"])
+    assert capfd.readouterr().err == ""
+    assert 0 <= found["metrics"]["accuracy"] <= 1
+
+
 def test_a_file_counts_by_its_content_and_the_work_folder_may_move(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -68,7 +68,7 @@ def test_it_learns_from_the_cases_that_bring_both_and_says_how_many_they_are(
     pairs = len(rows_of(pairs_of(stays)))
     assert 16 < pairs < 100
     steps = -(-pairs // 16)
-    assert f"{steps} steps over the {pairs} of 100 cases that bring every modality" in said
+    assert f"{steps} steps over {pairs} of 100 training cases that bring every modality" in said
     (first, *_) = entries(tmp_path / "run")
     assert list(first["losses"]) == ["itc", "itm", "mlm"]
     assert first["loss"] == pytest.approx(sum(first["losses"].values()))

@@ -1,0 +1,88 @@
+"""Which cases are learned from: the same for every method, given how many and a seed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr.errors import DataError
+from lanistr.modalities import presence
+from training.data.store import Dataset
+
+
+def draw_labelled(
+    dataset: Dataset, labels: int | None, seed: int, *, complete: bool = False
+) -> NDArray[np.int64]:
+    """Return the positions of the labelled training cases to learn from, ascending.
+
+    Args:
+        dataset: where they stand.
+        labels: how many; all where there are no more. None: all.
+        seed: of the draw.
+        complete: only those that bring every modality of the task.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = dataset.rows("train", labelled=True)
+    if complete:
+        found = complete_cases(dataset, found)
+    if labels is None:
+        return found
+    return np.sort(np.random.default_rng(seed).permutation(found)[:labels])
+
+
+def draw_unlabelled(
+    dataset: Dataset, share: float, seed: int, *, complete: bool = False
+) -> NDArray[np.int64]:
+    """Return the positions of the training cases to pretrain on, ascending.
+
+    With one seed, those of a smaller share are among those of a larger one.
+
+    Args:
+        dataset: where they stand; whether they have a label does not matter.
+        share: of them, above 0; at least one case.
+        seed: of the draw.
+        complete: only those that bring every modality of the task.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = dataset.rows("train")
+    if complete:
+        found = complete_cases(dataset, found)
+    if share == 1:
+        return found
+    count = max(1, round(share * len(found)))
+    return np.sort(np.random.default_rng(seed).permutation(found)[:count])
+
+
+def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return those of the cases that bring every modality of the task.
+
+    Raises:
+        DataError: there are none.
+    """
+    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
+    if not len(found):
+        raise DataError(
+            "no case to learn from brings every modality: " + ", ".join(dataset.task.modalities),
+            field=str(dataset.folder),
+            seen=f"0 of {len(rows)}",
+            accepted="data with such cases; or, where a system learns from others too, "
+            "--set complete=false",
+        )
+    return found
+
+
+def refuse_one_class(dataset: Dataset, rows: NDArray[np.int64]) -> None:
+    """Refuse labelled cases from which nothing can be told apart, for methods that cannot do so.
+
+    Raises:
+        DataError: all are of one class.
+    """
+    if dataset.task.label.kind != "regression" and len(np.unique(dataset.labels[rows])) == 1:
+        raise DataError(
+            "the labelled training cases are of one class",
+            field=str(dataset.folder),
+            seen=f"{len(rows)} cases",
+            accepted="more labels, or another seed",
+        )

@@ -1,0 +1,151 @@
+"""What commands share whose method is none of our models: the cases, and the report on them.
+
+So that figures can stand side by side: the cases learned from are those that `training.finetune`
+takes with the same number and seed, and the report is that of `training.evaluate`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanistr import __version__
+from lanistr.calibration import Calibration
+from lanistr.command import CommandParser
+from lanistr.modalities import Modality
+from training.cases import draw_labelled, refuse_one_class
+from training.data.store import Dataset, data_hash
+from training.evaluate import evaluate
+from training.metrics import check_metric, goodness, measure
+from training.settings import check_count
+
+REPORT = "report-test.json"
+Positions = NDArray[np.int64]
+Outputs = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The cases that a method learns from, chooses by, and is judged on.
+
+    Attributes:
+        dataset: where they stand.
+        train, validation, test: positions of labelled cases, ascending.
+        seed: of the draw of those learned from.
+    """
+
+    dataset: Dataset
+    train: Positions
+    validation: Positions
+    test: Positions
+    seed: int
+
+    @classmethod
+    def open(cls, arguments: argparse.Namespace) -> Self:
+        """Find what the command line asks for, see `foreign_parser`.
+
+        Raises:
+            ConfigError: an impossible number of labels.
+            DataError: the data are none, lack a modality or labels, or those learned from are all
+                of one class.
+        """
+        check_count("--labels", arguments.labels)
+        dataset = Dataset.open(arguments.data)
+        if arguments.modalities:
+            dataset = dataset.only([Modality(each) for each in arguments.modalities])
+        validation, test = (dataset.rows(each, labelled=True) for each in ("validation", "test"))
+        label = dataset.task.label
+        check_metric(dataset.task.metric, dataset.labels[validation], label)
+        train = draw_labelled(dataset, arguments.labels, arguments.seed)
+        refuse_one_class(dataset, train)
+        return cls(dataset, train, validation, test, arguments.seed)
+
+    @property
+    def everyone(self) -> Positions:
+        """Positions of all, those learned from first, then those of validation, then of test."""
+        return np.concatenate([self.train, self.validation, self.test])
+
+    def dealt(self, rows: Any) -> tuple[Any, Any, Any]:
+        """Deal out what was made of `everyone` to train, validation and test."""
+        first, second = len(self.train), len(self.train) + len(self.validation)
+        return rows[:first], rows[first:second], rows[second:]
+
+    def validated(self, outputs: Outputs) -> tuple[float, float]:
+        """Return the metric of outputs (N, C) for the validation cases, and how good that is."""
+        task = self.dataset.task
+        found = measure(outputs, self.dataset.labels[self.validation], task.label)
+        return found[task.metric], goodness(found, task.metric)
+
+    def report(
+        self, about: Mapping[str, Any], package: str, validation: Outputs, test: Outputs
+    ) -> dict[str, Any]:
+        """Return what is written into `REPORT`.
+
+        Args:
+            about: what is to be said of the method.
+            package: that has it, whose version is told.
+            validation: (N, C) logits or log-probabilities, or (N, 1) numbers, which the
+                temperature is fitted to.
+            test: the same of the test cases.
+        """
+        dataset, task = self.dataset, self.dataset.task
+        calibration = Calibration.fit(validation, dataset.labels[self.validation], task.label)
+        said = {
+            "task": task.name,
+            "title": task.title,
+            "label": task.label.model_dump(mode="json"),
+            "metric": task.metric,
+            "split": "test",
+            "modalities": task.modalities,
+            "labels": len(self.train),
+            "seed": self.seed,
+            "data": str(dataset.folder),
+            "data_hash": data_hash(dataset),
+            "synthetic": dataset.synthetic,
+            "temperature": calibration.temperature,
+            "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            "versions": {"lanistr": __version__, package: version(package)},
+        }
+        return {"about": said | dict(about)} | evaluate(
+            test / np.float32(calibration.temperature), dataset, self.test
+        )
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write a report of `Cases.report` into a folder."""
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+
+
+def foreign_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that `Cases.open` reads, and `--out`."""
+    parser = CommandParser(
+        prog=f"python -m training.{name}",
+        description=description,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", required=True, type=Path, help="prepared data set")
+    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument(
+        "--labels",
+        type=int,
+        help="learn from so many labelled cases, those that training.finetune takes with the same "
+        "`labels` and `seed` (all)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the draw and the method (0)")
+    parser.add_argument(
+        "--modalities",
+        nargs="+",
+        choices=tuple(Modality),
+        metavar="MODALITY",
+        help=f"read these alone: {', '.join(Modality)} (all that the data bring)",
+    )
+    return parser
