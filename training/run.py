@@ -265,8 +265,7 @@ def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
     Raises:
         DataError: the modality was preprocessed otherwise than the encoder expects.
     """
-    expected, found = (_state(folder, modality) for folder in (run.folder, dataset.folder))
-    if expected != found:
+    if not preprocessed_alike(run.folder, dataset.folder, modality):
         raise DataError(
             f"the data set's preprocessing of {modality} is not the one that the run was trained "
             "with: sizes, vocabulary, means or codes differ",
@@ -274,6 +273,11 @@ def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
             field=str(dataset.folder),
             accepted=f"data prepared with what was fitted for {run.folder}",
         )
+
+
+def preprocessed_alike(one: Path, other: Path, modality: Modality) -> bool:
+    """Whether a modality's fitted preprocessing is the same in two runs or data sets."""
+    return _state(one, modality) == _state(other, modality)
 
 
 def _state(folder: Path, modality: Modality) -> tuple[object, bytes]:

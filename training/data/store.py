@@ -38,7 +38,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 FORMAT: Literal[1] = 1
-_DATASET = "dataset.json"
+DATASET = "dataset.json"
 _ROWS_PER_BATCH = 256
 _CASES_PER_BATCH = 65_536
 _SUBGROUP = "subgroup."
@@ -123,13 +123,13 @@ class Dataset:
         Raises:
             DataError: it is not one, or of another format.
         """
-        path = folder / _DATASET
+        path = folder / DATASET
         if not path.is_file():
             raise DataError(
                 "not a prepared data set",
                 code="no_data",
                 field=str(folder),
-                accepted=f"a folder with {_DATASET}, as `python -m training.prepare` writes it",
+                accepted=f"a folder with {DATASET}, as `python -m training.prepare` writes it",
             )
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -385,12 +385,12 @@ class DatasetWriter:
             hashes={path.name: file_hash(path) for path in sorted(self.folder.iterdir())},
         )
         text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        (self.folder / _DATASET).write_text(text + "\n", encoding="utf-8")
+        (self.folder / DATASET).write_text(text + "\n", encoding="utf-8")
 
 
 def data_hash(dataset: Dataset) -> str:
     """Return the sha256 of `dataset.json`."""
-    return hashlib.sha256((dataset.folder / _DATASET).read_bytes()).hexdigest()
+    return hashlib.sha256((dataset.folder / DATASET).read_bytes()).hexdigest()
 
 
 def file_hash(path: Path) -> str:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,32 @@ def validation_panel(key: str, name: str, curve: Curve, best: float | None) -> s
             ax.plot(best, at, "o", color=SERIES[1], markersize=6)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return panel.svg
+
+
+def seeds_panel(
+    name: str, by_row: Mapping[str, Sequence[float]], figure: str, marked: str | None
+) -> str:
+    """Draw each row's figures, one a seed, and their mean; the mean of one row for all to see."""
+    means = {row: float(np.mean(values)) for row, values in by_row.items()}
+    said = "; ".join(f"{row} {mean:.3f}" for row, mean in means.items())
+    panel = Panel(name, f"{figure} by row: {said}", x=figure, height=0.8 + 0.24 * len(by_row))
+    with panel as ax:
+        if marked in means:
+            ax.axvline(means[marked], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+        for at, (row, values) in enumerate(by_row.items()):
+            ax.plot(values, [at] * len(values), "o", color=SERIES[0], markersize=3, alpha=0.6)
+            ax.plot(means[row], at, "|", color=INK, markersize=11, markeredgewidth=1.6)
+        ax.set_yticks(range(len(by_row)), list(by_row))
+        ax.set_ylim(len(by_row) - 0.5, -0.5)
+        ax.grid(axis="y", visible=False)
+    return panel.svg
+
+
+def standalone(svg: str) -> str:
+    """Return a picture of a page as a file of its own."""
+    opening, rest = svg.split(">", 1)
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return f'{opening} xmlns="http://www.w3.org/2000/svg"><style>{escape(style)}</style>{rest}\n'
 
 
 def _unit_square(ax: Axes) -> None:

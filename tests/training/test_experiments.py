@@ -1,0 +1,278 @@
+"""The paper's tables: what is run, what is shared, what is left out, and what the table says."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lanistr.errors import ConfigError, DataError, LanistrError
+from lanistr.modalities import Modality
+from training.experiments.__main__ import main
+from training.experiments.jobs import REPORT, Job, Workshop, finished, folder_name
+from training.experiments.results import published_figures, published_names, said_of
+from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.run import Run
+
+Command = Callable[..., str]
+
+
+def lines(table: str, setup: Setup) -> dict[str, Row | LeftOut]:
+    return {each.key: each for each in TABLES[table][1](setup)}
+
+
+def settings(job: Job) -> set[str]:
+    words = list(job.command)
+    return {str(words[at + 1]) for at, word in enumerate(words) if word == "--set"}
+
+
+def jobs(row: Row | LeftOut, seed: int = 0) -> tuple[Job, ...]:
+    assert isinstance(row, Row)
+    return row.by_seed[seed]
+
+
+def pretraining(row: Row | LeftOut, seed: int = 0) -> Job:
+    (job,) = jobs(row, seed)
+    (before,) = job.needs
+    return before
+
+
+# ---- what a table compares ----------------------------------------------------------------------
+
+
+def test_every_system_is_trained_on_the_same_data_with_the_same_budget(stays: Path) -> None:
+    rows = lines("table1", Setup(stays, scale="demo", labels=20))
+    left = {key for key, row in rows.items() if isinstance(row, LeftOut)}
+    assert left == {"albef-tab2txt", "lanistr-tab2txt"}
+    for key, row in rows.items():
+        if isinstance(row, LeftOut) or key in ("trees", "logistic"):
+            continue
+        assert len(row.by_seed) == 3
+        for seed, jobs in enumerate(row.by_seed):
+            for job in jobs:
+                words = list(job.command)
+                assert words[words.index("--data") + 1] == job.judged_on == stays
+                assert {f"seed={seed}", "labels=20"} <= settings(job)
+                if key not in (WHOLE, "scratch", "single"):
+                    assert "optim.epochs=20" in settings(job)
+    assert len(jobs(rows["single"])) == 4  # type: ignore[union-attr]
+    assert pretraining(rows["albef"]).command[0] == "training.pretrain"
+
+
+def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(reviews: Path) -> None:
+    rows = lines("table2", Setup(reviews, scale="demo"))
+    assert isinstance(rows["medfuse"], LeftOut)
+    assert rows["medfuse"].why == "needs pictures and series"
+    assert isinstance(rows["albef"], Row)
+
+
+def test_ablations_leave_one_thing_out_and_keep_all_else(stays: Path) -> None:
+    rows = lines("table3", Setup(stays, scale="demo"))
+    assert list(rows) == [
+        WHOLE,
+        *(f"no-{modality}" for modality in Modality),
+        *("no-mlm", "no-mim", "no-mfm", "no-mtm", "no-simmmm", "parallel"),
+    ]
+    whole = settings(pretraining(rows[WHOLE]))
+    for key, added in {
+        "no-text": "modalities=[image, tabular, timeseries]",
+        "no-mtm": "losses.mtm=0",
+        "no-simmmm": "model.simmmm=null",
+        "parallel": "complete=true",
+    }.items():
+        assert settings(pretraining(rows[key])) - whole == {added}
+    (tuned,) = jobs(rows["no-text"])
+    assert "modalities=[image, tabular, timeseries]" in settings(tuned)
+
+
+def test_a_loss_that_counts_nothing_is_not_left_out_again(stays: Path) -> None:
+    rows = lines("table3", Setup(stays, scale="demo", pretrain=("losses.mfm=0",)))
+    assert "no-mfm" not in rows
+
+
+def test_shares_of_the_unlabelled_data_end_with_the_row_that_all_tables_share(
+    stays: Path,
+) -> None:
+    setup = Setup(stays, scale="demo")
+    rows = lines("table4", setup)
+    assert list(rows) == [*(f"share-{each}" for each in SHARES), WHOLE]
+    assert "share=0.25" in settings(pretraining(rows["share-25"]))
+    first = jobs(rows["share-0"])[0]
+    assert first.needs == []
+    folders = {
+        table: [jobs(lines(table, setup)[WHOLE], seed)[0].folder for seed in range(3)]
+        for table in TABLES
+    }
+    assert len({tuple(each) for each in folders.values()}) == 1
+
+
+def test_one_pretraining_for_all_seeds_is_one(stays: Path) -> None:
+    row = lines("table4", Setup(stays, scale="demo", pretrain_once=True))[WHOLE]
+    assert pretraining(row, 0) == pretraining(row, 2)
+
+
+def test_the_papers_sizes_take_the_papers_recipes_and_weights(stays: Path, reviews: Path) -> None:
+    rows = lines("table1", Setup(stays, scale="paper"))
+    (late,) = jobs(rows["late-fusion"])
+    assert late.command[:3] == ("training.finetune", "--recipe", "late-fusion")
+    (scratch,) = jobs(rows["scratch"])
+    assert scratch.command[2] == "mortality"
+    assert {"init.text=bert-base-uncased", "freeze_encoders=false"} <= settings(scratch)
+    whole = pretraining(rows[WHOLE])
+    assert whole.command[2] == "mimic-iv"
+    (fashion,) = lines("table2", Setup(reviews, scale="paper", category="fashion"))[WHOLE].by_seed[
+        0
+    ]  # type: ignore[union-attr]
+    assert fashion.command[2] == "amazon-fashion"
+
+
+def test_the_papers_figures_belong_to_rows_that_there_are(stays: Path, reviews: Path) -> None:
+    for table in TABLES:
+        data = reviews if table == "table2" else stays
+        known = lines(table, Setup(data, scale="demo")).keys()
+        for name in published_names(table):
+            found = published_figures(table, name)
+            assert found
+            assert found["rows"].keys() <= known
+            assert all(0 < each[0] < 100 for each in found["rows"].values())
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+QUICK = (
+    *("--scale", "demo", "--seeds", 2, "--device", "cpu", "cpu"),
+    *("--pretrain-set", "optim.epochs=1", "model.simmmm=null"),
+    *("--finetune-set", "optim.epochs=1"),
+)
+
+
+def test_a_table_is_run_once_and_told_in_three_forms(
+    stays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Command
+) -> None:
+    out = tmp_path / "experiments"
+    words = ("table4", "--data", stays, "--out", out, *QUICK, "--rows", "share-0")
+    said = command(main, *words)
+    assert len(re.findall(r"^\d+/6 ", said, re.M)) == 6
+    found = json.loads((out / "tables" / f"table4-{stays.name}.json").read_text())
+    rows = {row["key"]: row for row in found["rows"]}
+    assert set(rows) == {"share-0", WHOLE}
+    for row in rows.values():
+        values = []
+        for run in row["runs"]:
+            report = json.loads((out / "runs" / run["run"] / REPORT).read_text())
+            assert report["all"]["metrics"] == run["metrics"]
+            values.append(run["metrics"]["auroc"])
+        assert row["mean"] == pytest.approx(np.mean(values))
+        assert row["std"] == pytest.approx(np.std(values, ddof=1))
+    gap = [
+        ours["metrics"]["auroc"] - theirs["metrics"]["auroc"]
+        for ours, theirs in zip(rows["share-0"]["runs"], rows[WHOLE]["runs"], strict=True)
+    ]
+    assert rows["share-0"]["difference"]["mean"] == pytest.approx(np.mean(gap))
+    assert rows["share-0"]["published"] == [80.87]
+    table = (out / "tables" / f"table4-{stays.name}.md").read_text()
+    assert f"| {rows[WHOLE]['mean']:.3f} ± {rows[WHOLE]['std']:.3f} |  | 87.37 |" in table
+    assert "made by chance" in table
+    page = (out / "index.html").read_text()
+    assert "<svg" in page
+    assert f"{rows['share-0']['mean']:.3f} ± {rows['share-0']['std']:.3f}" in page
+    picture = (out / "tables" / f"table4-{stays.name}.svg").read_text()
+    assert 'xmlns="http://www.w3.org/2000/svg"' in picture
+
+    # ---- asked again, nothing is run, even where the weights are gone ----------------------------
+    for weights in (out / "runs").glob("*/model/model.safetensors"):
+        weights.unlink()
+    assert re.findall(r"^\d+/\d+ ", command(main, *words), re.M) == []
+
+
+def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
+    stays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Command
+) -> None:
+    words = ("table4", "--data", stays, "--out", tmp_path / "x", *QUICK, "--rows", "share-0")
+    with pytest.raises(LanistrError, match="4 runs failed, or wait for"):
+        command(main, *words, "--pretrain-set", "optim.lr=1e30", "model.simmmm=null")
+    said = capsys.readouterr().out
+    assert "FAILED" in said
+    found = json.loads((tmp_path / "x" / "tables" / f"table4-{stays.name}.json").read_text())
+    rows = {row["key"]: row for row in found["rows"]}
+    assert "mean" in rows["share-0"]
+    assert all("which failed" in why for why in rows[WHOLE]["failed"].values())
+    (log,) = {*(tmp_path / "x" / "runs" / "logs").glob("lanistr-pretrained-0*.log")}
+    assert "not finite" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "match"),
+    [
+        (("table9", "--data", "x"), SystemExit, "2"),
+        (("table1", "--data", "nowhere"), DataError, "not a prepared data set"),
+        (("table1", "--rows", "albeff"), ConfigError, r"--rows.*seen 'albeff'.*albef"),
+        (("table1", "--beside", "beauty"), ConfigError, "--beside.*accepted: mimic-iv"),
+        (("table1", "--device", "tpu"), ConfigError, "no such device"),
+        (("table1", "--seeds", "0"), SystemExit, "2"),
+        (("table1", "--scale", "paper", "--finetune-set", "optim.lrr=1"), ConfigError, "optim.lr"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_run(
+    words: tuple[str, ...],
+    error: type[BaseException],
+    match: str,
+    stays: Path,
+    tmp_path: Path,
+    command: Command,
+) -> None:
+    data = () if "--data" in words else ("--data", stays)
+    with pytest.raises(error, match=match):
+        command(main, *words, *data, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_data_than_those_of_the_table_are_refused(
+    stays: Path, reviews: Path, tmp_path: Path, command: Command
+) -> None:
+    for option in ("--tab2txt", "--pretraining-data"):
+        with pytest.raises(ConfigError, match=option):
+            command(main, "table1", "--data", stays, option, reviews, "--out", tmp_path / "x")
+
+
+# ---- jobs ---------------------------------------------------------------------------------------
+
+
+def test_a_folder_is_called_by_all_that_made_it(tmp_path: Path, stays: Path) -> None:
+    first = Job("run", ("training.finetune", "--data", stays, "--set", "seed=1"))
+    other = Job("run", ("training.finetune", "--data", stays, "--set", "seed=2"))
+    assert first.folder == Job("run", first.command).folder != other.folder
+    after = [Job("next", ("training.finetune", "--init", each)) for each in (first, other)]
+    assert after[0].folder != after[1].folder
+    assert after[0].needs == [first]
+    moved = tmp_path / "elsewhere"
+    moved.symlink_to(stays)
+    assert Job("run", ("training.finetune", "--data", moved, "--set", "seed=1")) != first
+    assert folder_name("a", [moved]) == folder_name("a", [stays])  # the content counts
+
+
+def test_an_interrupted_run_is_gone_on_with(
+    stays: Path, stays_pretrained: Path, tmp_path: Path
+) -> None:
+    job = Job("broken", ("training.finetune", "--recipe", "demo", "--data", stays))
+    (tmp_path / job.folder / "model").mkdir(parents=True)
+    (tmp_path / job.folder / "config.json").write_text("{}")
+    assert not finished(tmp_path / job.folder)
+    assert finished(stays_pretrained)
+    said: list[str] = []
+    failed = Workshop(tmp_path, ["cpu"], said.append).do([job])
+    assert list(failed) == [job]
+    assert "config.json" in failed[job]
+    assert Run.open(stays_pretrained).finished
+
+
+def test_means_of_what_is_not_determined_are_not_told() -> None:
+    assert said_of([0.5, float("nan")]) == {"mean": None, "std": None, "interval": None}
+    assert said_of([0.5]) == {"mean": 0.5, "std": None, "interval": None}
+    found = said_of([0.1, 0.2, 0.3])
+    assert found["mean"] == pytest.approx(0.2)
+    assert found["interval"] == pytest.approx(
+        [0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5]
+    )

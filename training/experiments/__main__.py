@@ -1,0 +1,195 @@
+"""`python -m training.experiments`: the paper's tables, on any prepared data.
+
+Runs what is missing of a table and writes, below `--out`, `tables/NAME.json`, `NAME.md` and
+`NAME.svg`, and `index.html` of all tables there. Runs stand beside them and are shared: LANISTR's
+own is the same in every table.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from lanistr.command import CommandParser, leave_when_asked, run_command
+from lanistr.errors import ConfigError, LanistrError, unknown_name
+from lanistr.modalities import Modality
+from training.data.store import Dataset
+from training.experiments.jobs import Workshop
+from training.experiments.page import markdown, page, plot
+from training.experiments.results import published_figures, published_names, summary
+from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup, check_settings
+from training.report.plots import standalone
+from training.run import preprocessed_alike
+from training.settings import choose_device
+
+EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments
+  python -m training.experiments table4 --data data/stays --out experiments --device cuda:0 cuda:1
+"""
+
+RUNS, TABLES_FOLDER = "runs", "tables"
+
+
+def main() -> None:
+    """Make a table as the command line says."""
+    arguments = _parser().parse_args()
+    leave_when_asked()
+    out: Path = arguments.out
+
+    # ---- what is compared ----------------------------------------------------------------------
+    setup = Setup(
+        data=arguments.data,
+        worded=arguments.tab2txt,
+        unlabelled=arguments.pretraining_data,
+        scale=arguments.scale,
+        category=arguments.category,
+        seeds=tuple(range(arguments.first_seed, arguments.first_seed + arguments.seeds)),
+        labels=arguments.labels,
+        rates=tuple(arguments.rates),
+        pretrain_once=arguments.pretrain_once,
+        pretrain=tuple(arguments.pretrain_set),
+        finetune=tuple(arguments.finetune_set),
+        pretrained=tuple(arguments.pretrained_set),
+    )
+    names = published_names(arguments.table)
+    beside = arguments.beside or (arguments.category if arguments.category in names else names[0])
+    published_figures(arguments.table, beside)
+    _check(setup)
+    lines = _chosen(list(TABLES[arguments.table][1](setup)), arguments.rows)
+    rows = [each for each in lines if isinstance(each, Row)]
+    jobs = [job for row in rows for candidates in row.by_seed for job in candidates]
+    for job in jobs:
+        for each in (job, *job.needs):
+            check_settings(each)
+    for device in arguments.device:
+        choose_device(device)
+
+    # ---- run what is missing -------------------------------------------------------------------
+    runs = out / RUNS
+    workshop = Workshop(runs, arguments.device, lambda line: print(line, flush=True))
+    failed = workshop.do(jobs)
+
+    # ---- the table -----------------------------------------------------------------------------
+    found = summary(arguments.table, setup, lines, failed, runs, beside)
+    folder = out / TABLES_FOLDER
+    folder.mkdir(exist_ok=True)
+    name = arguments.name or f"{arguments.table}-{arguments.data.resolve().name}"
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(markdown(found), encoding="utf-8")
+    (folder / f"{name}.svg").write_text(standalone(plot(found, name)), encoding="utf-8")
+    tables = [json.loads(each.read_text("utf-8")) for each in sorted(folder.glob("*.json"))]
+    (out / "index.html").write_text(page(tables), encoding="utf-8")
+    print(markdown(found))
+    print(f"{folder / name}.md\n{out / 'index.html'}")
+    if failed:
+        raise LanistrError(
+            "not every run came to its end; the same command goes on with them",
+            code="failed_command",
+            field=arguments.table,
+            seen=f"{len(failed)} runs failed, or wait for one that did",
+        )
+
+
+def _check(setup: Setup) -> None:
+    """Check that the data sets fit together, before hours are spent on them.
+
+    Raises:
+        DataError: one cannot be read.
+        ConfigError: one is not what it is given as.
+    """
+    dataset = Dataset.open(setup.data)
+    if setup.unlabelled is not None:
+        other = Dataset.open(setup.unlabelled)
+        for modality in dataset.task.modalities:
+            brought = modality in other.task.modalities
+            if not brought or not preprocessed_alike(setup.unlabelled, setup.data, modality):
+                raise ConfigError(
+                    f"{modality} is not there, or not preprocessed as for the task",
+                    field="--pretraining-data",
+                    seen=str(setup.unlabelled),
+                    accepted=f"data prepared with --preprocessing {setup.data}, or the reverse",
+                )
+    if setup.worded is not None:
+        worded = Dataset.open(setup.worded)
+        same = set(worded.ids(range(len(worded)))) == set(dataset.ids(range(len(dataset))))
+        if not same or Modality.TABULAR in worded.task.modalities:
+            raise ConfigError(
+                "not the same cases with words in the place of rows",
+                field="--tab2txt",
+                seen=str(setup.worded),
+                accepted=f"what made {setup.data}, with --tab2txt",
+            )
+
+
+def _chosen(lines: list[Row | LeftOut], rows: list[str] | None) -> list[Row | LeftOut]:
+    """Return the lines of some rows, and LANISTR's, which they are compared with.
+
+    Raises:
+        ConfigError: there is no such row.
+    """
+    if rows is None:
+        return lines
+    known = [each.key for each in lines]
+    for each in rows:
+        if each not in known:
+            raise ConfigError(
+                "the table has no such row",
+                field="--rows",
+                seen=each,
+                accepted=unknown_name(each, known),
+            )
+    return [each for each in lines if each.key in (*rows, WHOLE)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(
+        prog="python -m training.experiments",
+        description="Make a table of the paper on prepared data: train what is missing of every "
+        "row, and put the results beside the paper's.",
+        epilog=f"example:\n  {EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("table", choices=tuple(TABLES))
+    add("--data", required=True, type=Path, help="prepared data set of the task")
+    add("--out", required=True, type=Path, help="folder of tables and runs; may be there already")
+    add("--tab2txt", type=Path, help="the same data prepared with --tab2txt, for Tab2Txt's rows")
+    add("--pretraining-data", type=Path, help="data set to pretrain on (default: --data)")
+    add("--seeds", type=_count, default=3, help="number of them (3)")
+    add("--first-seed", type=int, default=0, help="(0)")
+    add("--labels", type=_count, help="labelled cases to learn from (default: all)")
+    add("--scale", choices=SCALES, default="small", help="sizes and training (small)")
+    add("--category", choices=("beauty", "fashion"), default="beauty", help="of Amazon's (beauty)")
+    add("--beside", help="whose figures of the paper stand beside (default: the table's first)")
+    add("--rows", nargs="+", help="only these, by key, and LANISTR's (default: all)")
+    add(
+        "--rates",
+        type=float,
+        nargs="+",
+        default=[],
+        help="learning rates of fine-tuning, the best of which each row takes by the validation "
+        "split (default: the recipe's)",
+    )
+    add("--pretrain-once", action="store_true", help="one pretraining for all seeds, as the paper")
+    change: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "PATH=VALUE"}
+    add("--pretrain-set", **change, help="settings of every pretraining")
+    add("--finetune-set", **change, help="settings of every fine-tuning")
+    add("--pretrained-set", **change, help="settings of fine-tunings behind a pretraining")
+    add(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        help="one or several, each with one run at a time; name one twice for two (auto)",
+    )
+    add("--name", help="of the table's files (default: table and data set)")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_command(main)

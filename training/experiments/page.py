@@ -1,0 +1,119 @@
+"""A table for people: Markdown, a plot, and one HTML page of all tables."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from training.experiments.results import Json
+from training.experiments.tables import TABLES, WHOLE
+from training.report import plots
+from training.report.document import document
+from training.report.tables import figure_name, table
+
+_MEANING = (
+    "Mean over {seeds} ± its standard deviation, on the test split; in brackets the 95% interval "
+    "of the mean difference from LANISTR, paired by seed (Student's t)."
+)
+_SYNTHETIC = (
+    "These records were made by chance: the figures compare methods on what their maker put in, "
+    "and mean nothing about any patient, product or person."
+)
+
+
+def markdown(found: Json) -> str:
+    """Return a table of the results as Markdown."""
+    head, rows = cells(found)
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    left = [f"- {name}: {why}" for name, why in missing(found)]
+    parts = [f"# {TABLES[found['table']][0]}", about(found), "\n".join(lines)]
+    parts += ["Not in the table:\n\n" + "\n".join(left)] if left else []
+    return "\n\n".join(parts) + "\n"
+
+
+def page(tables: Sequence[Json]) -> str:
+    """Return one HTML page with every table that was made."""
+    sections = []
+    for number, found in enumerate(tables):
+        head, rows = cells(found)
+        escaped = [[escape(each) for each in row] for row in rows]
+        left = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in missing(found))
+        body = f"<p>{escape(about(found))}</p>"
+        body += '<div class="beside">' + table(escape(found["data"]), head, escaped)
+        body += f"<figure>{plot(found, f'plot{number}')}</figure></div>"
+        body += f"<h3>Not in the table</h3><ul>{left}</ul>" if left else ""
+        sections.append((f"{TABLES[found['table']][0]}: {Path(found['data']).name}", body))
+    header = "<h1>The paper's comparison</h1>"
+    footer = "For research. <b>Not a medical device.</b>"
+    return document("The paper's comparison", header, "", sections, footer)
+
+
+def plot(found: Json, name: str) -> str:
+    """Return the picture of a table: each run a dot, each row its mean and interval."""
+    rows = [each for each in found["rows"] if each.get("mean") is not None]
+    by_row = {row["name"]: [run["metrics"][found["metric"]] for run in row["runs"]] for row in rows}
+    marked = next((row["name"] for row in rows if row["key"] == WHOLE), None)
+    return plots.seeds_panel(name, by_row, figure_name(found["metric"]), marked)
+
+
+def about(found: Json) -> str:
+    """Say in words what was compared."""
+    count = len(found["seeds"])
+    seeds = f"{count} seeds" if count > 1 else "one seed"
+    cases = ", ".join(f"{number} {split}" for split, number in found["labelled"].items())
+    learned = "" if found["labels"] is None else f"; {found['labels']} of them are learned from"
+    chosen = [f"{stage}: {', '.join(each)}" for stage, each in found["settings"].items() if each]
+    if found["rates"]:
+        rates = ", ".join(f"{each:g}" for each in found["rates"])
+        chosen.append(f"learning rate of fine-tuning by the validation split, of {rates}")
+    if found["pretrain_once"]:
+        chosen.append("one pretraining for all seeds")
+    settings = f" Settings: {'; '.join(chosen)}." if chosen else ""
+    caution = f" {_SYNTHETIC}" if found["synthetic"] else ""
+    return (
+        f"{found['data']}, recipes `{found['scale']}`; labelled cases: {cases}{learned}."
+        f"{settings} {_MEANING.format(seeds=seeds)}{caution}"
+    )
+
+
+def cells(found: Json) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of the table, as text."""
+    name = figure_name(found["metric"])
+    head = ["", name, "less LANISTR"]
+    beside = found["published"]
+    if beside:
+        head.append(f"paper, {beside['metric']} % ({beside['name']})")
+    rows = []
+    for row in found["rows"]:
+        if "runs" not in row:
+            continue
+        line = [row["name"], _plus_minus(row), _difference(row.get("difference"))]
+        if beside:
+            line.append(" ± ".join(f"{each:.2f}" for each in row["published"] or ()))
+        rows.append(line)
+    return head, rows
+
+
+def missing(found: Json) -> list[tuple[str, str]]:
+    """Return the names of the rows that are not in the table, and why."""
+    return [
+        (row["name"], row.get("why") or "; ".join(f"{k}: {v}" for k, v in row["failed"].items()))
+        for row in found["rows"]
+        if "runs" not in row
+    ]
+
+
+def _plus_minus(row: Json) -> str:
+    if row["mean"] is None:
+        return "not determined"
+    return f"{row['mean']:.3f}" + ("" if row["std"] is None else f" ± {row['std']:.3f}")
+
+
+def _difference(found: Json | None) -> str:
+    if found is None or found["mean"] is None:
+        return ""
+    text = f"{found['mean']:+.3f}"
+    if found["interval"]:
+        low, high = found["interval"]
+        text += f" [{low:+.3f}, {high:+.3f}]"
+    return text

@@ -1,0 +1,371 @@
+"""What each of the paper's tables compares: its rows, and for each seed the jobs behind them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from lanistr.errors import ConfigError
+from lanistr.modalities import Modality
+from training.data.store import Dataset
+from training.experiments.jobs import Job
+from training.recipe import RECIPES, FinetuneRecipe, PretrainRecipe, load_recipe
+
+Scale = Literal["demo", "small", "paper"]
+SCALES: Sequence[Scale] = ("demo", "small", "paper")
+
+SHARES = (0, 25, 50, 75)
+"""Percent of the unlabelled data, besides all. Source: LANISTR paper, Table 4."""
+
+_PAPER_RECIPES = {"mortality": ("mimic-iv", "mortality"), "rating": ("amazon-office", "amazon-{}")}
+"""By task, the recipes of pretraining and fine-tuning at the paper's sizes."""
+
+_PUBLISHED_WEIGHTS = {
+    "text": "bert-base-uncased",
+    "image": "google/vit-base-patch16-224",
+    "fusion": "facebook/flava-full",
+}
+"""What the paper starts from. Source: LANISTR paper, section 4."""
+
+_BUDGET = ("lr", "epochs", "batch_size")
+"""Of optimisation: with the patience, what all systems get alike but at the paper's sizes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table.
+
+    Attributes:
+        key: by which others speak of it.
+        name: as the table shows it.
+        by_seed: for each seed the runs among which the validation split chooses.
+    """
+
+    key: str
+    name: str
+    by_seed: tuple[tuple[Job, ...], ...]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A line that cannot be filled from these data, and why."""
+
+    key: str
+    name: str
+    why: str
+
+
+Lines = Iterator[Row | LeftOut]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """On what, and how, the systems of a table are trained.
+
+    Attributes:
+        data: prepared data set of the task.
+        worded: the same prepared with `--tab2txt`, if there is one.
+        unlabelled: data set to pretrain on, preprocessed as `data`; None for `data` itself.
+        scale: whose recipes are taken.
+        category: of Amazon's fine-tuning at the paper's sizes.
+        seeds: of everything that is drawn in a run.
+        labels: labelled cases to learn from; None for all.
+        rates: learning rates of fine-tuning among which the validation split chooses; none for the
+            recipe's.
+        pretrain_once: pretrain with the first seed only, as the paper did.
+        pretrain, finetune: settings of every pretraining and fine-tuning.
+        pretrained: settings of fine-tunings that start from a pretrained run.
+    """
+
+    data: Path
+    worded: Path | None = None
+    unlabelled: Path | None = None
+    scale: Scale = "small"
+    category: str = "beauty"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    labels: int | None = None
+    rates: tuple[float, ...] = ()
+    pretrain_once: bool = False
+    pretrain: tuple[str, ...] = ()
+    finetune: tuple[str, ...] = ()
+    pretrained: tuple[str, ...] = ()
+
+    # ---- jobs ----------------------------------------------------------------------------------
+
+    def pretraining(
+        self, key: str, seed: int, *settings: str, system: str | None = None, worded: bool = False
+    ) -> Job:
+        """Return a pretraining of a system, with settings of its own."""
+        seed = self.seeds[0] if self.pretrain_once else seed
+        recipe, of_system = self._recipe("pretrain", system)
+        data = self._worded if worded else self.unlabelled or self.data
+        words = [*of_system, f"seed={seed}", *self.pretrain, *settings]
+        command = ("training.pretrain", "--recipe", recipe, "--data", data, *overrides(words))
+        return Job(f"{key}-pretrained-{seed}", command)
+
+    def finetunings(
+        self,
+        key: str,
+        seed: int,
+        *settings: str,
+        system: str | None = None,
+        start: tuple[object, ...] = (),
+        worded: bool = False,
+    ) -> tuple[Job, ...]:
+        """Return fine-tunings of a system, one a learning rate.
+
+        Args:
+            key: of the row.
+            seed: of the run.
+            settings: of its own.
+            system: None for LANISTR.
+            start: `--init` or `--encoders` with the jobs whose weights it starts from.
+            worded: whether the data have words in the place of rows.
+        """
+        recipe, of_system = self._recipe("finetune", system)
+        data = self._worded if worded else self.data
+        words = [*of_system, f"seed={seed}", *self.finetune]
+        words += self.pretrained if "--init" in start else ()
+        words += [] if self.labels is None else [f"labels={self.labels}"]
+        grid = [[f"optim.lr={rate:g}"] for rate in self.rates] or [[]]
+        return tuple(
+            Job(
+                f"{key}-{seed}",
+                (
+                    *("training.finetune", "--recipe", recipe, "--data", data),
+                    *start,
+                    *overrides([*words, *rate, *settings]),
+                ),
+                judged_on=data,
+            )
+            for rate in grid
+        )
+
+    def yardstick(self, method: str, seed: int) -> tuple[Job, ...]:
+        """Return a classical method on the same cases."""
+        labels = () if self.labels is None else ("--labels", self.labels)
+        words = ("--data", self.data, "--method", method, "--seed", seed, *labels)
+        return (Job(f"{method}-{seed}", ("training.yardsticks", *words), on_device=False),)
+
+    def row(self, key: str, name: str, by_seed: Callable[[int], tuple[Job, ...]]) -> Row:
+        """Return a row by what it runs for a seed."""
+        return Row(key, name, tuple(map(by_seed, self.seeds)))
+
+    def lanistr(
+        self,
+        key: str,
+        name: str,
+        *pretrain: str,
+        both: Sequence[str] = (),
+        system: str | None = None,
+        worded: bool = False,
+    ) -> Row:
+        """Return a row of a system that is pretrained and fine-tuned.
+
+        Args:
+            key: of the row.
+            name: of the row.
+            *pretrain: settings of pretraining.
+            both: settings of both stages.
+            system: None for LANISTR.
+            worded: whether the data have words in the place of rows.
+        """
+
+        def by_seed(seed: int) -> tuple[Job, ...]:
+            of = {"system": system, "worded": worded}
+            before = self.pretraining(key, seed, *both, *pretrain, **of)  # type: ignore[arg-type]
+            start = ("--init", before)
+            return self.finetunings(key, seed, *both, start=start, **of)  # type: ignore[arg-type]
+
+        return self.row(key, name, by_seed)
+
+    def scratch(self, key: str, name: str, modalities: Sequence[Modality] | None = None) -> Row:
+        """Return a row of LANISTR without pretraining, of some modalities or all."""
+        return self.row(key, name, partial(self.scratches, key, modalities=modalities))
+
+    def scratches(
+        self, key: str, seed: int, modalities: Sequence[Modality] | None = None
+    ) -> tuple[Job, ...]:
+        """Return fine-tunings of LANISTR from public weights where it is of the paper's sizes."""
+        settings = ["freeze_encoders=false"]
+        if self.scale == "paper":
+            fitting = {"fusion", *(modalities or self.modalities)}
+            weights = {part: w for part, w in _PUBLISHED_WEIGHTS.items() if part in fitting}
+            settings += [f"init.{part}={name}" for part, name in weights.items()]
+        if modalities:
+            settings.append(f"modalities=[{', '.join(modalities)}]")
+        return self.finetunings(key, seed, *settings)
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that the data bring."""
+        return Dataset.open(self.data).task.modalities
+
+    @property
+    def _worded(self) -> Path:
+        assert self.worded is not None, "asked for where there is one"
+        return self.worded
+
+    def _recipe(
+        self, stage: Literal["pretrain", "finetune"], system: str | None
+    ) -> tuple[str, list[str]]:
+        """Return the recipe of a system, and the settings that make it that system's.
+
+        Raises:
+            ConfigError: there are no recipes of the paper's sizes for the task.
+        """
+        if self.scale != "paper":
+            if system is None:
+                return self.scale, []
+            return self.scale, [f"system={system}", *_budget(self.scale, stage)]
+        if system and (RECIPES / stage / f"{system}.yaml").is_file():
+            return system, []
+        task = Dataset.open(self.data).task.name
+        if task not in _PAPER_RECIPES:
+            raise ConfigError(
+                "there are no recipes of the paper's sizes for this task",
+                field="--scale",
+                seen=f"paper, task {task}",
+                accepted="data of " + " or ".join(_PAPER_RECIPES) + ", or --scale small",
+            )
+        recipe = dict(zip(("pretrain", "finetune"), _PAPER_RECIPES[task], strict=True))[stage]
+        return recipe.format(self.category), [f"system={system}"] if system else []
+
+
+def check_settings(job: Job) -> None:
+    """Check a training's settings before anything is run.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+    """
+    module, *words = job.command
+    given = [str(words[at + 1]) for at, word in enumerate(words) if word == "--set"]
+    if module == "training.pretrain":
+        load_recipe(str(words[1]), "pretrain", PretrainRecipe, given)
+    elif module == "training.finetune":
+        load_recipe(str(words[1]), "finetune", FinetuneRecipe, given)
+
+
+def _budget(recipe: str, stage: Literal["pretrain", "finetune"]) -> list[str]:
+    """Return the settings by which a system is trained for as long as LANISTR is."""
+    if stage == "pretrain":
+        optim = load_recipe(recipe, stage, PretrainRecipe, ()).optim
+        return [f"optim.{each}={getattr(optim, each)}" for each in _BUDGET]
+    tuned = load_recipe(recipe, stage, FinetuneRecipe, ())
+    settings = [f"optim.{each}={getattr(tuned.optim, each)}" for each in _BUDGET]
+    return [*settings, f"patience={tuned.patience}"]
+
+
+def overrides(settings: Sequence[str]) -> list[str]:
+    """Return the words of the command line that change a recipe."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+# ---- tables -------------------------------------------------------------------------------------
+
+WHOLE = "lanistr"
+"""Key of the row that the others are compared with."""
+
+
+def systems(setup: Setup) -> Lines:
+    """Tables 1 and 2: every system on the same data, and what a practitioner would try first."""
+    brought = set(setup.modalities)
+    alone: list[Callable[[int], tuple[Job, ...]]] = [
+        partial(setup.scratches, f"{each}-alone", modalities=[each]) for each in setup.modalities
+    ]
+    for method, name in (("logistic", "Logistic regression"), ("trees", "Boosted trees")):
+        yield setup.row(method, name, partial(setup.yardstick, method))
+    yield setup.row(
+        "single",
+        "Best single modality",
+        lambda seed: tuple(job for candidate in alone for job in candidate(seed)),
+    )
+    if {Modality.IMAGE, Modality.TIMESERIES} <= brought:
+        yield setup.row("medfuse", "MedFuse", partial(_medfuse, setup))
+    else:
+        yield LeftOut("medfuse", "MedFuse", "needs pictures and series")
+    for system, name in (
+        ("autogluon-mlp", "AutoGluon-MLP"),
+        ("autogluon-tf", "AutoGluon-TF"),
+        ("late-fusion", "LateFusion"),
+    ):
+        yield setup.row(system, name, partial(setup.finetunings, system, system=system))
+    if {Modality.TEXT, Modality.IMAGE} <= brought:
+        yield setup.lanistr("albef", "ALBEF", system="albef")
+    else:
+        yield LeftOut("albef", "ALBEF", "needs notes and pictures")
+    if setup.worded is None:
+        why = "needs the same data with words in the place of rows: --tab2txt"
+        yield LeftOut("albef-tab2txt", "ALBEF + Tab2Txt", why)
+        yield LeftOut("lanistr-tab2txt", "LANISTR + Tab2Txt", why)
+    else:
+        if Modality.IMAGE in brought:
+            key, name = "albef-tab2txt", "ALBEF + Tab2Txt"
+            yield setup.lanistr(key, name, system="albef", worded=True)
+        yield setup.lanistr("lanistr-tab2txt", "LANISTR + Tab2Txt", worded=True)
+    yield setup.scratch("scratch", "LANISTR without pretraining")
+    yield setup.lanistr(WHOLE, "LANISTR")
+
+
+def _medfuse(setup: Setup, seed: int) -> tuple[Job, ...]:
+    """Return MedFuse's second stage behind its first over series.
+
+    The other first stage takes labels that belong to pictures, which these data have not.
+    """
+    rate = ["optim.lr=5.4e-4"] if setup.scale == "paper" and not setup.rates else []
+    first, *_ = setup.finetunings(
+        "medfuse-series", seed, "modalities=[timeseries]", *rate, system="medfuse"
+    )
+    return setup.finetunings("medfuse", seed, system="medfuse", start=("--encoders", first))
+
+
+def ablations(setup: Setup) -> Lines:
+    """Table 3: without one modality, without one loss, without the cases that lack something."""
+    yield setup.lanistr(WHOLE, "LANISTR")
+    for modality in setup.modalities:
+        left = [each for each in setup.modalities if each != modality]
+        if left:
+            both = [f"modalities=[{', '.join(left)}]"]
+            yield setup.lanistr(f"no-{modality}", f"without {modality}", both=both)
+    for key, name, setting in _losses(setup):
+        yield setup.lanistr(key, name, setting)
+    yield setup.lanistr("parallel", "without non-parallel data", "complete=true")
+
+
+_LOSSES = {
+    Modality.TEXT: ("mlm", "MLM"),
+    Modality.IMAGE: ("mim", "MIM"),
+    Modality.TABULAR: ("mfm", "MFM"),
+    Modality.TIMESERIES: ("mtm", "MTM"),
+}
+
+
+def _losses(setup: Setup) -> Iterator[tuple[str, str, str]]:
+    recipe, _ = setup._recipe("pretrain", None)
+    weights = load_recipe(recipe, "pretrain", PretrainRecipe, setup.pretrain).losses
+    for modality in setup.modalities:
+        loss, name = _LOSSES[modality]
+        if getattr(weights, loss):
+            yield f"no-{loss}", f"without {name}", f"losses.{loss}=0"
+    if weights.simmmm:
+        yield "no-simmmm", "without SimMMM", "model.simmmm=null"
+
+
+def shares(setup: Setup) -> Lines:
+    """Table 4: pretrained on a share of the unlabelled data."""
+    for percent in SHARES:
+        key, name = f"share-{percent}", f"{percent}% of the unlabelled data"
+        if percent == 0:
+            yield setup.scratch(key, f"{name} (without pretraining)")
+        else:
+            yield setup.lanistr(key, name, f"share={percent / 100:g}")
+    yield setup.lanistr(WHOLE, "100% of the unlabelled data")
+
+
+TABLES: Mapping[str, tuple[str, Callable[[Setup], Lines]]] = {
+    "table1": ("Systems (the paper's Table 1, MIMIC-IV)", systems),
+    "table2": ("Systems (the paper's Table 2, Amazon reviews)", systems),
+    "table3": ("Ablations (the paper's Table 3)", ablations),
+    "table4": ("Share of the unlabelled data (the paper's Table 4)", shares),
+}
