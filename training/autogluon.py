@@ -64,7 +64,7 @@ def main() -> None:
     with new_folder(arguments.out) as folder:
         # ---- what it takes ---------------------------------------------------------------------
         frame, kinds = as_frame(cases)
-        train, validation, test = cases.dealt(frame)
+        train, validation, test, _ = cases.dealt(frame)
         if (most := most_pictures(frame)) > 1:
             settings.setdefault(PICTURES, most)
 

@@ -39,7 +39,7 @@ from training.recipe import FinetuneRecipe, head_config, load_recipe, model_conf
 from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
 from training.soup import Candidates
-from training.teachers import teach
+from training.teachers import open_teacher, teach
 
 EXAMPLE = (
     "python -m training.finetune --recipe small --data data/stays --init runs/stays"
@@ -65,8 +65,8 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="RUN",
-        help="fine-tuned runs: learn also from the training cases without a label (or beyond "
-        "`labels`), as what these say of them on average",
+        help="fine-tuned runs, or yardsticks with --answers: learn also from the training cases "
+        "without a label (or beyond `labels`), as what these say of them on average",
     )
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)
@@ -74,7 +74,7 @@ def main() -> None:
     refuse_two_starts(recipe, arguments.init, arguments.encoders)
     init = Run.open(arguments.init) if arguments.init else None
     sources = [Run.open(each) for each in arguments.encoders]
-    teachers = [Run.open(each) for each in arguments.teachers]
+    teachers = [open_teacher(each) for each in arguments.teachers]
     if init:
         _refuse_sizes(arguments.overrides)
         refuse_other_system(recipe, init)
@@ -121,7 +121,7 @@ def main() -> None:
                 init=arguments.init,
                 model=model,
                 encoders=sources,
-                teachers=teachers,
+                teachers={str(each.folder): each.digest for each in teachers},
             )
         )
         model.to(world.device)

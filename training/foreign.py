@@ -1,13 +1,14 @@
 """What commands share whose method is none of our models: the cases, and the report on them.
 
 So that figures can stand side by side: the cases learned from are those that `training.finetune`
-takes with the same number and seed, and the report is that of `training.evaluate`.
+takes with the same number and seed, and the report is that of `training.evaluate`. What such a
+method says of the other training cases can be stored, for a model to learn (`training.teachers`).
 """
 
 import argparse
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +28,9 @@ from training.metrics import check_metric, goodness, measure
 from training.settings import check_count
 
 REPORT = "report-test.json"
+ANSWERS = "answers.npz"
+"""Positions of the other training cases, (N,), and outputs (N, C) of them over the temperature."""
+
 Positions = NDArray[np.int64]
 Outputs = NDArray[np.float32]
 
@@ -39,6 +43,8 @@ class Cases:
         dataset: where they stand.
         train, validation, test: positions of labelled cases, ascending.
         seed: of the draw of those learned from.
+        others: positions of training cases that are not learned from and are to be answered,
+            ascending.
     """
 
     dataset: Dataset
@@ -46,10 +52,15 @@ class Cases:
     validation: Positions
     test: Positions
     seed: int
+    others: Positions = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @classmethod
-    def open(cls, arguments: argparse.Namespace) -> Self:
+    def open(cls, arguments: argparse.Namespace, *, answered: bool = False) -> Self:
         """Find what the command line asks for, see `foreign_parser`.
+
+        Args:
+            arguments: as parsed.
+            answered: whether the training cases that are not learned from are to be answered.
 
         Raises:
             ConfigError: an impossible number of labels.
@@ -65,17 +76,19 @@ class Cases:
         check_metric(dataset.task.metric, dataset.labels[validation], label)
         train = draw_labelled(dataset, arguments.labels, arguments.seed)
         refuse_one_class(dataset, train)
-        return cls(dataset, train, validation, test, arguments.seed)
+        others = np.setdiff1d(dataset.rows("train"), train) if answered else train[:0]
+        return cls(dataset, train, validation, test, arguments.seed, others)
 
     @property
     def everyone(self) -> Positions:
-        """Positions of all, those learned from first, then those of validation, then of test."""
-        return np.concatenate([self.train, self.validation, self.test])
+        """Positions of all: those learned from, of validation, of test, and the others."""
+        return np.concatenate([self.train, self.validation, self.test, self.others])
 
-    def dealt(self, rows: Any) -> tuple[Any, Any, Any]:
-        """Deal out what was made of `everyone` to train, validation and test."""
-        first, second = len(self.train), len(self.train) + len(self.validation)
-        return rows[:first], rows[first:second], rows[second:]
+    def dealt(self, rows: Any) -> tuple[Any, Any, Any, Any]:
+        """Deal out what was made of `everyone` to train, validation, test and others."""
+        ends = np.cumsum([len(self.train), len(self.validation), len(self.test)])
+        first, second, third = ends.tolist()
+        return rows[:first], rows[first:second], rows[second:third], rows[third:]
 
     def validated(self, outputs: Outputs) -> tuple[float, float]:
         """Return the metric of outputs (N, C) for the validation cases, and how good that is."""
@@ -122,6 +135,12 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     """Write a report of `Cases.report` into a folder."""
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+
+
+def write_answers(report: Mapping[str, Any], cases: Cases, outputs: Outputs, folder: Path) -> None:
+    """Write what a method says of the other training cases, outputs (N, C), into its folder."""
+    said = outputs / np.float32(report["about"]["temperature"])
+    np.savez_compressed(folder / ANSWERS, positions=cases.others, outputs=said)
 
 
 def foreign_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:

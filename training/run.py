@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +63,8 @@ class RunConfig(Schema):
         init: run whose weights it started from; None for random ones.
         init_hash: sha256 of these weights; None where there are none, or nobody took it yet.
         encoders: by run whose encoders it started from, sha256 of its weights.
-        teachers: by run that said what to learn of cases without a label, sha256 of its weights.
+        teachers: by folder of who said what to learn of cases without a label, sha256 of its
+            weights or answers.
         parameters: count by module.
         synthetic: the data were made by chance: what is learned from them means nothing.
     """
@@ -100,7 +101,7 @@ class Run:
         init: Path | None,
         model: nn.Module,
         encoders: Sequence[Self] = (),
-        teachers: Sequence[Self] = (),
+        teachers: Mapping[str, str] | None = None,
     ) -> Self:
         """Make the folder and write down what was decided, or go on with a run that was cut off.
 
@@ -116,8 +117,8 @@ class Run:
             data_hash=data_hash(dataset),
             init=str(init) if init else None,
             init_hash=file_hash(init / MODEL / WEIGHTS_NAME) if init else None,
-            encoders=_weight_hashes(encoders),
-            teachers=_weight_hashes(teachers),
+            encoders={str(each.folder): each.weights_hash() for each in encoders},
+            teachers=dict(teachers or {}),
             parameters=count_parameters(model),
             synthetic=dataset.synthetic,
             versions=versions(),
@@ -192,6 +193,10 @@ class Run:
         """Where the weights stand."""
         return self.folder / MODEL
 
+    def weights_hash(self) -> str:
+        """Return the sha256 of the weights."""
+        return file_hash(self.model_folder / WEIGHTS_NAME)
+
     def preprocessor(self) -> Preprocessor:
         """Return the preprocessing that the model was trained with."""
         return Preprocessor.load(self.folder, self.task)
@@ -203,10 +208,6 @@ class Run:
     def calibration(self) -> Calibration:
         """Return the calibration of a fine-tuned run."""
         return _read(self.folder / CALIBRATION, Calibration)
-
-
-def _weight_hashes(runs: Sequence[Run]) -> dict[str, str]:
-    return {str(each.folder): file_hash(each.model_folder / WEIGHTS_NAME) for each in runs}
 
 
 _LOCKS: dict[Path, list[int]] = {}

@@ -1,24 +1,152 @@
-"""What fine-tuned runs say of cases, for another to learn where there are no labels."""
+"""What others say of cases, for a model to learn where there are no labels.
 
-from collections.abc import Sequence
+A teacher is a fine-tuned run, or another method that stored its answers (`training.yardsticks
+--answers`). That teachers see cases otherwise than the student is what it gains by.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lanistr.calibration import softmax
+from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
-from training.data.store import Dataset
+from training.data.store import Dataset, data_hash, file_hash
+from training.foreign import ANSWERS, REPORT
 from training.predict import predict
 from training.run import Run, check_fits, check_predicts
 
+Positions = NDArray[np.int64]
+
+
+class Teacher(Protocol):
+    """Who says something of cases."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it stands."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of what it says it by."""
+        ...
+
+    def check(self, dataset: Dataset) -> None:
+        """Check that it speaks of these data and labels.
+
+        Raises:
+            DataError: it does not.
+        """
+        ...
+
+    def say(
+        self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
+    ) -> NDArray[np.floating[Any]]:
+        """Return (N, C) logits over the temperature, or (N, 1) numbers.
+
+        Raises:
+            DataError: it says nothing of some of the cases.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """A model of ours; see `Teacher`."""
+
+    run: Run
+
+    @property
+    def folder(self) -> Path:
+        """See `Teacher`."""
+        return self.run.folder
+
+    @property
+    def digest(self) -> str:
+        """See `Teacher`."""
+        return self.run.weights_hash()
+
+    def check(self, dataset: Dataset) -> None:
+        """See `Teacher`."""
+        check_fits(self.run, dataset)
+        check_predicts(self.run, dataset)
+
+    def say(
+        self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
+    ) -> NDArray[np.floating[Any]]:
+        """See `Teacher`."""
+        model = from_pretrained(self.run.model_folder, Lanistr).to(device)
+        outputs = predict(model, dataset, positions, device, workers=workers)
+        return outputs / self.run.calibration().temperature
+
+
+@dataclass(frozen=True)
+class StoredAnswers:
+    """What another method said once; see `Teacher`."""
+
+    folder: Path
+    about: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """See `Teacher`."""
+        return file_hash(self.folder / ANSWERS)
+
+    def check(self, dataset: Dataset) -> None:
+        """See `Teacher`."""
+        if self.about["data_hash"] != data_hash(dataset):
+            raise DataError(
+                "the answers are to other data",
+                code="bad_fit",
+                field=str(self.folder),
+                seen=self.about["data"],
+                accepted=str(dataset.folder),
+            )
+
+    def say(
+        self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
+    ) -> NDArray[np.floating[Any]]:
+        """See `Teacher`."""
+        with np.load(self.folder / ANSWERS) as stored:
+            known, outputs = stored["positions"], stored["outputs"]
+        lacking = np.setdiff1d(positions, known)
+        if len(lacking):
+            raise DataError(
+                "it says nothing of training cases whose label is not learned from here",
+                code="bad_fit",
+                field=str(self.folder),
+                seen=f"{len(lacking)} of {len(positions)}, as it learned from "
+                f"{self.about['labels']} labels of seed {self.about['seed']}",
+                accepted="one of the same number of labels and seed, over all training cases",
+            )
+        found: NDArray[np.floating[Any]] = outputs[np.searchsorted(known, positions)]
+        return found
+
+
+def open_teacher(folder: Path) -> Teacher:
+    """Open what stands in a folder.
+
+    Raises:
+        CheckpointError: neither a finished run nor stored answers.
+    """
+    if not (folder / ANSWERS).is_file():
+        return FinetunedRun(Run.open(folder))
+    return StoredAnswers(folder, json.loads((folder / REPORT).read_text("utf-8"))["about"])
+
 
 def teach(
-    teachers: Sequence[Run],
+    teachers: Sequence[Teacher],
     dataset: Dataset,
-    positions: NDArray[np.int64],
-    labelled: NDArray[np.int64],
+    positions: Positions,
+    labelled: Positions,
     *,
     device: torch.device,
     workers: int,
@@ -26,7 +154,7 @@ def teach(
     """Return what each case of a data set is to be learned as.
 
     Args:
-        teachers: fine-tuned runs.
+        teachers: see `open_teacher`.
         dataset: where the cases stand.
         positions: of those to be learned.
         labelled: of those among them that are learned as their label says; the others as the
@@ -39,20 +167,18 @@ def teach(
         case that is not to be learned.
 
     Raises:
-        DataError: a run is not fine-tuned, on other labels, or of other preprocessing.
+        DataError: a teacher is of other labels, data or preprocessing, or says too little.
     """
     label = dataset.task.label
     for each in teachers:
-        check_fits(each, dataset)
-        check_predicts(each, dataset)
+        each.check(dataset)
     targets = np.full((len(dataset), label.outputs), np.nan)
-    targets[positions] = 0
+    others = np.setdiff1d(positions, labelled)
+    targets[others] = 0
     for each in teachers:
-        model = from_pretrained(each.model_folder, Lanistr).to(device)
-        outputs = predict(model, dataset, positions, device, workers=workers)
-        if label.kind != "regression":
-            outputs = softmax(outputs / each.calibration().temperature)
-        targets[positions] += outputs / len(teachers)
+        outputs = each.say(dataset, others, device, workers)
+        said = outputs if label.kind == "regression" else softmax(outputs)
+        targets[others] += said / len(teachers)
     known = dataset.labels[labelled]
     if label.kind == "regression":
         targets[labelled, 0] = known

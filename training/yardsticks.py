@@ -28,7 +28,7 @@ from lanistr.modalities import Modality
 from training.columns import Columns, read_columns
 from training.data.store import new_folder
 from training.evaluate import print_figures
-from training.foreign import REPORT, Cases, Outputs, foreign_parser, write_report
+from training.foreign import REPORT, Cases, Outputs, foreign_parser, write_answers, write_report
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
 
 EXAMPLE = "python -m training.yardsticks --data data/stays --out yardsticks/trees --method trees"
@@ -47,33 +47,35 @@ BY_CLASS = frozenset({"accuracy", "macro_f1", "quadratic_kappa"})
 
 Floats = NDArray[np.float64]
 Parts = Mapping[Modality, Columns]
-Fit = tuple[dict[str, Any], Any, Any, Any]
-"""Settings, the model that was fitted under them, features of validation and of test cases."""
+Fit = tuple[dict[str, Any], Any, Any, Any, Any]
+"""Settings, the model fitted under them, features of validation, test and other cases."""
 
 
 def main() -> None:
     """Learn as the command line says, judge on the test split, write the report, print figures."""
     arguments = _parser().parse_args()
-    cases = Cases.open(arguments)
+    cases = Cases.open(arguments, answered=arguments.answers)
     label, learned = cases.dataset.task.label, len(cases.train)
     with new_folder(arguments.out) as folder:
         # ---- learn under all settings, keep what is best on the validation split ----------------
         parts = read_columns(cases.dataset, cases.everyone)
         tried: list[dict[str, Any]] = []
-        best: tuple[float, dict[str, Any], Outputs, Outputs] | None = None
+        best: tuple[float, dict[str, Any], list[Outputs]] | None = None
         for method in arguments.method:
-            for settings, model, *held_out in METHODS[method](cases, parts):
-                validation, test = (outputs_of(model, each, label, learned) for each in held_out)
-                figure, score = cases.validated(validation)
+            for settings, model, *asked in METHODS[method](cases, parts):
+                said = [outputs_of(model, each, label, learned) for each in asked if each.shape[0]]
+                figure, score = cases.validated(said[0])
                 tried.append({"method": method, "settings": settings, "validation": figure})
                 if best is None or score > best[0]:
-                    best = score, tried[-1], validation, test
+                    best = score, tried[-1], said
         assert best is not None
-        _, chosen, validation, test = best
+        _, chosen, (validation, test, *others) = best
 
         # ---- judge and write -------------------------------------------------------------------
         report = cases.report(chosen | {"tried": tried}, "scikit-learn", validation, test)
         write_report(report, folder)
+        for answers in others:
+            write_answers(report, cases, answers, folder)
     print(
         f"{chosen['method']}, {learned} labelled cases, validation "
         f"{cases.dataset.task.metric} {chosen['validation']:.4f}; "
@@ -89,7 +91,7 @@ def main() -> None:
 def boosted_trees(cases: Cases, parts: Parts) -> Iterator[Fit]:
     """Fit trees under each setting."""
     features, categorical = tree_features(parts, len(cases.train), cases.seed)
-    train, validation, test = cases.dealt(features)
+    train, *asked = cases.dealt(features)
     label, metric = cases.dataset.task.label, cases.dataset.task.metric
     targets = cases.dataset.labels[cases.train]
     shared: dict[str, Any] = {
@@ -109,7 +111,7 @@ def boosted_trees(cases: Cases, parts: Parts) -> Iterator[Fit]:
     for rate, rounds, leaves in _walk("trees", product((0.03, 0.1), (100, 300), (8, 31))):
         settings = {"learning_rate": rate, "max_iter": rounds, "max_leaf_nodes": leaves}
         model = kind(**settings, **shared).fit(train, targets)
-        yield settings, model, validation, test
+        yield settings, model, *asked
 
 
 def tree_features(parts: Parts, learned: int, seed: int) -> tuple[Floats, NDArray[np.bool_]]:
@@ -147,14 +149,14 @@ def tree_features(parts: Parts, learned: int, seed: int) -> tuple[Floats, NDArra
 
 def regression(cases: Cases, parts: Parts) -> Iterator[Fit]:
     """Fit logistic regression, or ridge regression to numbers, under each setting."""
-    train, validation, test = cases.dealt(linear_features(parts, len(cases.train)))
+    train, *asked = cases.dealt(linear_features(parts, len(cases.train)))
     label, targets = cases.dataset.task.label, cases.dataset.labels[cases.train]
     # Weights move where classes part and shift probabilities: of no use to what goes by rank.
     weights = (None, "balanced") if cases.dataset.task.metric in BY_CLASS else (None,)
     for strength, weighted in _walk("regression", product(STRENGTHS, weights)):
         model = fit_linear(train, targets, label, strength, weighted)
         settings = {"strength": strength, "class_weight": weighted}
-        yield settings, model, validation, test
+        yield settings, model, *asked
 
 
 def linear_features(parts: Parts, learned: int) -> Any:
@@ -240,6 +242,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=methods,
         help="the better of these by the validation split; logistic is ridge regression where a "
         "number is predicted (trees logistic)",
+    )
+    parser.add_argument(
+        "--answers",
+        action="store_true",
+        help="also store what is said of the other training cases, for a model to learn "
+        "(training.finetune --teachers)",
     )
     return parser
 

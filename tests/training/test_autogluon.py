@@ -76,7 +76,7 @@ def test_pictures_are_those_that_our_models_see(stays: Path) -> None:
 def test_columns_that_say_nothing_in_training_are_left_out(stays: Path) -> None:
     cases = cases_of(stays, 60)
     frame, kinds = as_frame(cases)
-    train, validation, test = cases.dealt(frame)
+    train, validation, test, _ = cases.dealt(frame)
     assert (len(train), len(validation)) == (60, len(cases.validation))
     assert len(test) == len(cases.test)
     for name, kind in kinds.items():

@@ -50,14 +50,14 @@ def test_every_system_is_trained_on_the_same_data_with_the_same_budget(stays: Pa
         if isinstance(row, LeftOut) or key in ("trees", "logistic"):
             continue
         assert len(row.by_seed) == 3
-        for seed, jobs in enumerate(row.by_seed):
-            for job in jobs:
+        for seed, tuned in enumerate(row.by_seed):
+            for job in tuned:
                 words = list(job.command)
                 assert words[words.index("--data") + 1] == job.judged_on == stays
                 assert {f"seed={seed}", "labels=20"} <= settings(job)
                 if key not in (WHOLE, "scratch", "single"):
                     assert "optim.epochs=20" in settings(job)
-    assert len(jobs(rows["single"])) == 4  # type: ignore[union-attr]
+    assert len(jobs(rows["single"])) == 4
     assert pretraining(rows["albef"]).command[0] == "training.pretrain"
 
 
@@ -122,9 +122,8 @@ def test_the_papers_sizes_take_the_papers_recipes_and_weights(stays: Path, revie
     assert {"init.text=bert-base-uncased", "freeze_encoders=false"} <= settings(scratch)
     whole = pretraining(rows[WHOLE])
     assert whole.command[2] == "mimic-iv"
-    (fashion,) = lines("table2", Setup(reviews, scale="paper", category="fashion"))[WHOLE].by_seed[
-        0
-    ]  # type: ignore[union-attr]
+    setup = Setup(reviews, scale="paper", category="fashion")
+    (fashion,) = jobs(lines("table2", setup)[WHOLE])
     assert fashion.command[2] == "amazon-fashion"
 
 

@@ -12,11 +12,14 @@ from lanistr.calibration import softmax
 from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
-from training.data.store import Dataset
+from training.data.store import Dataset, file_hash
 from training.finetune import main
+from training.foreign import ANSWERS
+from training.labelled import draw_labelled
 from training.predict import predict
 from training.run import Run
-from training.teachers import teach
+from training.teachers import FinetunedRun, open_teacher, teach
+from training.yardsticks import main as yardsticks
 
 CPU = torch.device("cpu")
 
@@ -28,7 +31,8 @@ def test_a_label_counts_where_there_is_one_and_elsewhere_the_mean_of_the_teacher
     runs = [Run.open(stays_finetuned), Run.open(other)]
     dataset = Dataset.open(stays)
     positions, labelled = dataset.rows("train"), dataset.rows("train", labelled=True)[:7]
-    targets = teach(runs, dataset, positions, labelled, device=CPU, workers=0)
+    teachers = list(map(FinetunedRun, runs))
+    targets = teach(teachers, dataset, positions, labelled, device=CPU, workers=0)
     assert targets.shape == (len(dataset), 2)
     assert np.array_equal(targets[labelled].argmax(1), dataset.labels[labelled])
     assert set(targets[labelled].ravel()) == {0, 1}
@@ -48,7 +52,7 @@ def test_numbers_are_learned_in_their_own_units(stars: Path, stars_finetuned: Pa
     dataset = Dataset.open(stars)
     positions, labelled = dataset.rows("train"), dataset.rows("train", labelled=True)[:7]
     run = Run.open(stars_finetuned)
-    targets = teach([run], dataset, positions, labelled, device=CPU, workers=0)
+    targets = teach([FinetunedRun(run)], dataset, positions, labelled, device=CPU, workers=0)
     assert targets.shape == (len(dataset),)
     assert np.array_equal(targets[labelled], dataset.labels[labelled])
     others = np.setdiff1d(positions, labelled)
@@ -79,4 +83,74 @@ def test_who_learned_something_else_does_not_teach(
         command(
             *(main, "--recipe", "demo", "--data", stars, "--out", shop / "untaught"),
             *("--teachers", ranks_finetuned),
+        )
+
+
+# ---- other methods ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def answers(
+    stays: Path, tmp_path_factory: pytest.TempPathFactory, command: Callable[..., str]
+) -> Path:
+    """What regression on 20 labels says of the other training cases."""
+    out = tmp_path_factory.mktemp("yardstick") / "answers"
+    command(
+        *(yardsticks, "--data", stays, "--out", out, "--method", "logistic"),
+        *("--labels", 20, "--answers"),
+    )
+    return out
+
+
+def test_another_method_teaches_what_it_said(
+    answers: Path, stays: Path, stays_finetuned: Path
+) -> None:
+    dataset = Dataset.open(stays)
+    positions, labelled = dataset.rows("train"), draw_labelled(dataset, 20, 0)
+    teacher = open_teacher(answers)
+    targets = teach([teacher], dataset, positions, labelled, device=CPU, workers=0)
+    others = np.setdiff1d(positions, labelled)
+    stored = np.load(answers / ANSWERS)
+    assert stored["positions"].tolist() == others.tolist()
+    np.testing.assert_allclose(targets[others], softmax(stored["outputs"]), atol=1e-6)
+    assert np.array_equal(targets[labelled].argmax(1), dataset.labels[labelled])
+    both = [teacher, open_teacher(stays_finetuned)]
+    mixed = teach(both, dataset, positions, labelled, device=CPU, workers=0)
+    alone = teach(both[1:], dataset, positions, labelled, device=CPU, workers=0)
+    np.testing.assert_allclose(mixed, (targets + alone) / 2, atol=1e-6)
+
+
+def test_a_student_tells_the_answers_that_it_learned(
+    answers: Path, stays: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    command(
+        *(main, "--recipe", "demo", "--data", stays, "--out", tmp_path / "student"),
+        *("--teachers", answers),
+        overrides=("optim.epochs=1", "labels=20", "freeze_encoders=false"),
+    )
+    found = Run.open(tmp_path / "student").config.teachers
+    assert found == {str(answers): file_hash(answers / ANSWERS)}
+
+
+@pytest.mark.parametrize(
+    ("data", "seed", "match"),
+    [
+        ("stays", 1, r"says nothing of training cases.*20 labels of seed 0"),
+        ("other_stays", 0, "the answers are to other data"),
+    ],
+)
+def test_answers_to_something_else_do_not_teach(
+    data: str,
+    seed: int,
+    match: str,
+    answers: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    dataset = Dataset.open(request.getfixturevalue(data))
+    labelled = draw_labelled(dataset, 20, seed)
+    with pytest.raises(DataError, match=match):
+        teach(
+            *([open_teacher(answers)], dataset, dataset.rows("train"), labelled),
+            device=CPU,
+            workers=0,
         )
