@@ -31,8 +31,8 @@ from tqdm import tqdm
 from lanistr.command import CommandParser, run_command
 from lanistr.importance import Subset, shapley, subsets
 from lanistr.modalities import Modality, presence
-from lanistr.model.checkpoint import from_pretrained, read_config
-from lanistr.model.lanistr import Lanistr, LanistrForPretraining
+from lanistr.model.checkpoint import load_core, read_config
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.bootstrap import LEVEL, ROUNDS, draws, percentile_interval
@@ -157,9 +157,9 @@ def embed(
 
 def _model(run: Run) -> Lanistr:
     """Read a run's model, of whichever stage, in evaluation mode."""
-    if read_config(run.model_folder).model == LanistrForPretraining.__name__:
-        return from_pretrained(run.model_folder, LanistrForPretraining).core
-    return from_pretrained(run.model_folder, Lanistr)
+    model = Lanistr(read_config(run.model_folder).config)
+    load_core(model, run.model_folder)
+    return model.eval()
 
 
 # ---- what a probe makes of that -----------------------------------------------------------------

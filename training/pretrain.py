@@ -8,6 +8,7 @@ from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core
 from lanistr.model.hub import load_initial
 from lanistr.model.pretraining import for_pretraining
+from training.cases import draw_unlabelled
 from training.distributed import joined, parallelize, save_whole, whole_weights
 from training.initial import (
     initial_model,

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from training.labelled import draw_labelled
 
 from lanistr.calibration import softmax
 from lanistr.errors import DataError
@@ -15,7 +16,6 @@ from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset, file_hash
 from training.finetune import main
 from training.foreign import ANSWERS
-from training.labelled import draw_labelled
 from training.predict import predict
 from training.run import Run
 from training.teachers import FinetunedRun, open_teacher, teach
