@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training.labelled import draw_labelled
 
 from lanistr.calibration import softmax
 from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from training.cases import draw_labelled
 from training.data.store import Dataset, file_hash
 from training.finetune import main
 from training.foreign import ANSWERS
