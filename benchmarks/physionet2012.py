@@ -4,9 +4,10 @@ Prepares sets a and b of the PhysioNet 2012 challenge with the test split drawn 
 pretrains once on the stays of the training split without their labels, then fine-tunes from there
 and from random weights, with few labels and with all, over several seeds. Beside them stand
 gradient-boosted trees and logistic regression on summaries of the same stays, with the same labels
-(`training.yardsticks`). A seed draws the labelled cases, the weights and the order; each method
-takes, for each seed, the settings of a small grid that are best on the validation split, whose
-labels all of them see.
+(`training.yardsticks`); and where labels are few, the model as it learns, after pretraining, what
+these two say of the stays without a label. A seed draws the labelled cases, the weights and the
+order; each method takes, for each seed, the settings of a small grid that are best on the
+validation split, whose labels all of them see.
 
 What was done before in `--work` with the same settings is not done again: interrupted, start the
 same command once more.
@@ -44,6 +45,10 @@ TUNINGS: Mapping[str, Sequence[Sequence[str]]] = {
 }
 """Settings that fine-tuning chooses from with few labels; with all it takes the first."""
 
+TAUGHT = ("optim.lr=3e-4", "optim.epochs=8", "patience=8")
+"""Settings of fine-tuning on what the yardsticks say: all stays of the training split, eight times.
+They were chosen before: docs/log.md."""
+
 YARDSTICKS = {"trees": "boosted trees", "logistic": "regression"}
 """Methods of `training.yardsticks`, and what the table calls them."""
 
@@ -63,16 +68,18 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
 
     # ---- yardsticks ----------------------------------------------------------------------------
+    def yardstick(method: str, labels: int | None, seed: int) -> Path:
+        """Learn by a plain method, if that was not done before, and return its folder."""
+        drawn = ("--seed", seed, *(("--labels", labels, "--answers") if labels else ()))
+        return made(
+            work,
+            f"{method}-{labels or 'all'}-{seed}",
+            *("training.yardsticks", "--data", data, "--method", method, *drawn),
+        )
+
     for method, labels in product(YARDSTICKS, sizes):
-        found = []
-        for seed in seeds if labels else (0,):  # with all labels nothing is left to chance
-            drawn = ("--seed", seed, *(("--labels", labels) if labels else ()))
-            yardstick = made(
-                work,
-                f"{method}-{labels or 'all'}-{seed}",
-                *("training.yardsticks", "--data", data, "--method", method, *drawn),
-            )
-            found.append(evaluated(yardstick, data, FIGURES))
+        drawn = seeds if labels else range(1)  # with all labels nothing is left to chance
+        found = [evaluated(yardstick(method, labels, seed), data, FIGURES) for seed in drawn]
         rows.append({"method": YARDSTICKS[method], "labels": labels, "seeds": found})
 
     # ---- the model, both ways ------------------------------------------------------------------
@@ -121,6 +128,24 @@ def main() -> None:
             ]
             found = [evaluated(run, data, FIGURES) for run in best]
             rows.append({"method": start, "labels": labels, "seeds": found})
+
+        # ---- the model, taught by the yardsticks -----------------------------------------------
+        for labels in arguments.labels:
+
+            def taught(seed: int, labels: int = labels) -> Path:
+                """Learn what the yardsticks say, if that was not done before; return the run."""
+                teachers = [yardstick(method, labels, seed) for method in YARDSTICKS]
+                return made(
+                    work,
+                    f"taught-{labels}-{seed}",
+                    *("training.finetune", "--recipe", "small", "--data", data),
+                    *("--init", pretrained, "--teachers", *teachers),
+                    *overrides([f"seed={seed}", f"labels={labels}", *TAUGHT]),
+                )
+
+            with ThreadPoolExecutor(arguments.jobs) as pool:
+                found = [evaluated(run, data, FIGURES) for run in pool.map(taught, seeds)]
+            rows.append({"method": "taught", "labels": labels, "seeds": found})
 
     # ---- the table -----------------------------------------------------------------------------
     positions = dataset.rows("test", labelled=True)
