@@ -31,12 +31,12 @@ from benchmarks.commands import (
     evaluated,
     judged,
     made,
-    overrides,
     said,
     said_of_seeds,
 )
 from lanistr.command import CommandParser, run_command
 from training.data.store import Dataset
+from training.experiments.tables import overrides
 from training.metrics import measure
 from training.prepare.amazon.files import find_files
 from training.prepare.amazon.scan import reviews

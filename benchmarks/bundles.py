@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from benchmarks.commands import Spent, call, overrides
+from benchmarks.commands import Spent, call
 from benchmarks.pretraining_step import NOTES
 from benchmarks.records import prepare_records
 from benchmarks.sizes import SIZES, Size
@@ -26,6 +26,7 @@ from lanistr.command import CommandParser, run_command
 from lanistr.manifest import Graph
 from lanistr.modalities import Modality
 from lanistr.tasks import find_task
+from training.experiments.tables import overrides
 from training.recipe import FinetuneRecipe, load_recipe
 
 _RECORDS, _LABELS = 100, 8

@@ -1,6 +1,5 @@
 """What the comparisons share that drive the ordinary commands, run by run and seed by seed."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,14 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student  # type: ignore[import-untyped]
 
-from lanistr.errors import CheckpointError, LanistrError
+from lanistr.errors import LanistrError
 from lanistr.tasks import LabelSpec
 from training.bootstrap import bootstrap
-from training.data.store import file_hash
+from training.experiments.jobs import finished, folder_name
+from training.experiments.results import interval
 from training.metrics import measure
-from training.run import Run
 
 # ---- calling ------------------------------------------------------------------------------------
 
@@ -78,55 +76,22 @@ def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     Args:
         work: the folder is made in there.
         name: how its name begins.
-        command: the module and its arguments but for `--out`. Of a file the content counts, and
-            of a folder the path: below `work`, so that this can be moved.
+        command: the module and its arguments but for `--out`; see `folder_name`.
         threads: as for `call`.
 
     Raises:
         LanistrError: the command failed.
     """
-    settings = json.dumps([_meaning(word, work) for word in command])
-    out = work / f"{name}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-    if not _finished(out):
+    out = work / folder_name(name, command, work)
+    if not finished(out):
         call(*command, "--out", out, threads=threads)
     return out
-
-
-def overrides(settings: Sequence[str]) -> list[str]:
-    """Return the words of the command line that change a recipe."""
-    return [word for setting in settings for word in ("--set", setting)]
-
-
-def _meaning(word: object, work: Path) -> str:
-    if not isinstance(word, Path):
-        return str(word)
-    if word.is_file():
-        return file_hash(word)
-    return str(word.relative_to(work) if word.is_relative_to(work) else word.resolve())
-
-
-def _finished(folder: Path) -> bool:
-    # A data set appears as a whole, and so does what yardsticks have learned.
-    if (folder / "dataset.json").is_file() or (folder / "report-test.json").is_file():
-        return True
-    try:
-        Run.open(folder)
-    except CheckpointError:
-        return False
-    return True
 
 
 # ---- figures ------------------------------------------------------------------------------------
 
 Figures = Mapping[str, Any]
 """`metrics` by name, and of each under `intervals` the ends over test cases drawn again."""
-
-
-def validation(run: Path, metric: str) -> float:
-    """Return the best validation figure of a run's epochs, where more is better."""
-    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [e["validation"][metric] for e in map(json.loads, lines) if "validation" in e]
-    return max(-np.inf if each is None else each for each in entries)
 
 
 def evaluated(run: Path, data: Path, names: Sequence[str]) -> Figures:
@@ -147,13 +112,6 @@ def judged(
         "metrics": {name: figures[name] for name in names},
         "intervals": {name: list(ends[name]) for name in names},
     }
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95% interval of the mean of two values or more, by Student's t."""
-    mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
-    reach = float(student.ppf(0.975, len(values) - 1)) * error
-    return float(mean - reach), float(mean + reach)
 
 
 def said(values: Sequence[float], form: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks.commands import made, overrides
+from benchmarks.commands import made
 from lanistr.command import CommandParser, run_command
 from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
@@ -26,6 +26,7 @@ from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, read_task
 from training.bootstrap import draws, percentile_interval
 from training.data.store import Dataset
+from training.experiments.tables import overrides
 from training.metrics import measure as measure_all
 from training.metrics import weighted
 from training.predict import predict

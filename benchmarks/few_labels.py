@@ -23,9 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands import evaluated, interval, made, overrides, validation
+from benchmarks.commands import evaluated, made
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
+from training.experiments.results import best_validation, interval
+from training.experiments.tables import overrides
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)
@@ -106,7 +108,7 @@ def main() -> None:
         for labels in arguments.labels:
             grid = [(start, labels, *each) for each in product(seeds, RATES) for start in STARTS]
             runs = dict(zip(grid, pool.map(lambda run: finetuned(*run), grid), strict=True))
-            watched = {run: validation(out, watch) for run, out in runs.items()}
+            watched = {run: best_validation(out, watch) for run, out in runs.items()}
             row: dict[str, Any] = {"labels": labels}
             for start in STARTS:
                 chosen = [

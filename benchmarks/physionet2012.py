@@ -23,9 +23,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import evaluated, made, overrides, said_of_seeds, validation
+from benchmarks.commands import evaluated, made, said_of_seeds
 from lanistr.command import CommandParser, run_command
 from training.data.store import Dataset
+from training.experiments.results import best_validation
+from training.experiments.tables import overrides
 
 FIGURES = ("auroc", "auprc", "brier", "ece")
 SPLITS = (0.7, 0.05, 0.25)
@@ -122,7 +124,7 @@ def main() -> None:
             best = [
                 max(
                     (runs[seed, tuning] for tuning in tunings),
-                    key=lambda run: validation(run, "auroc"),
+                    key=lambda run: best_validation(run, "auroc"),
                 )
                 for seed in seeds
             ]

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.commands import call, evaluated, judged, made, said, said_of_seeds, validation
+from benchmarks.commands import call, evaluated, judged, made, said, said_of_seeds
 from lanistr.command import run_command
 from lanistr.tasks import find_task
 from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
 from training.data.store import Dataset
+from training.experiments.results import best_validation
 from training.run import Run
 
 SMALL = ("--vocabulary-size", 300, "--image-size", 16)
@@ -43,7 +44,7 @@ def test_what_was_made_with_the_same_settings_is_kept_and_with_others_is_another
     capfd.readouterr()
     assert evaluated(longer, data(60), names) == found
     assert capfd.readouterr().err == ""
-    assert -1 <= validation(longer, "quadratic_kappa") <= 1
+    assert -1 <= best_validation(longer, "quadratic_kappa") <= 1
 
 
 def test_a_yardstick_is_made_once_and_its_figures_are_those_of_its_report(

@@ -14,7 +14,7 @@ from lanistr.errors import ConfigError
 from training.data.store import Dataset, data_hash
 from training.experiments.jobs import REPORT, Job
 from training.experiments.tables import WHOLE, LeftOut, Row, Setup
-from training.metrics import higher_is_better
+from training.metrics import goodness
 from training.report.history import read_history
 from training.run import versions
 
@@ -100,19 +100,19 @@ def _chosen(candidates: Collection[Job], work: Path, metric: str) -> dict[str, A
     """Return the figures of that run of a seed which the validation split prefers."""
     best = next(iter(candidates))
     if len(candidates) > 1:
-        best = max(candidates, key=lambda job: _validation(work / job.folder, metric))
+        best = max(candidates, key=lambda job: best_validation(work / job.folder, metric))
     folder = work / best.folder
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     return {"run": best.folder, "metrics": report["all"]["metrics"]}
 
 
-def _validation(run: Path, metric: str) -> float:
-    """Return the best validation figure of a run's epochs; more is better."""
+def best_validation(run: Path, metric: str) -> float:
+    """Return how good a run's best epoch was on the validation split: more is better."""
     history = read_history(run)
     if history is None or metric not in history.validation:
         return -np.inf
     _, values = history.validation[metric]
-    return float(values.max() if higher_is_better(metric) else -values.min())
+    return max(goodness({metric: value}, metric) for value in values.tolist())
 
 
 def _figures(row: Json, metric: str) -> list[float]:
@@ -127,8 +127,14 @@ def said_of(values: Sequence[float]) -> dict[str, Any]:
     if count < 2:
         return {"mean": mean, "std": None, "interval": None}
     std = float(np.std(values, ddof=1))
-    reach = float(student.ppf(0.975, count - 1)) * std / np.sqrt(count)
-    return {"mean": mean, "std": std, "interval": [float(mean - reach), float(mean + reach)]}
+    return {"mean": mean, "std": std, "interval": list(interval(values))}
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of two values or more, by Student's t."""
+    mean, error = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+    reach = float(student.ppf(0.975, len(values) - 1)) * error
+    return float(mean - reach), float(mean + reach)
 
 
 def published_names(table: str) -> list[str]:
