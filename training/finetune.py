@@ -31,7 +31,7 @@ from training.initial import (
     refuse_two_starts,
 )
 from training.loop import Trainer
-from training.metrics import check_metric, goodness, known, measure
+from training.metrics import check_metric, goodness, higher_is_better, known, measure
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
@@ -218,9 +218,10 @@ def main() -> None:
             outputs = predict(final, dataset, validation, world.device)
             run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
             candidates.remove()
+            figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
-                f"{abs(best['score']):.4f}{mixed}, {len(labelled)} labelled cases"
+                f"{figure:.4f}{mixed}, {len(labelled)} labelled cases"
             )
         trainer.close()
 
