@@ -1,7 +1,8 @@
 """Tables of cases on disk: CSV, JSON lines or Parquet, read and written a row at a time.
 
 A table is looked through once when it is opened, for its columns and the number of its rows; no
-more than a few rows are held at any time. Parquet needs pyarrow, the others nothing.
+more than a few rows are held at any time, of Parquet a page (`clients.tables.parquet`). Parquet
+needs pyarrow, the others nothing.
 """
 
 import csv

@@ -1,4 +1,9 @@
-"""Parquet, of which a few rows are decoded at a time, and columns that nobody wants are not."""
+"""Parquet, of which a few rows are decoded at a time, and columns that nobody wants are not.
+
+Nothing smaller than a page of a column can be read, and compressed it is there twice: how large
+pages are is up to whoever writes the file, and pyarrow puts up to 1,024 rows into one, whatever
+their size.
+"""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
@@ -12,7 +17,10 @@ from clients.errors import InvalidInput
 from clients.tables.table import Column, Row, spread, to_text
 
 _READ, _WRITTEN = 64, 10_000
-"""Rows that are decoded, and that are written, at a time; those that are read may hold pictures."""
+"""Rows that are decoded, and that are written, at a time."""
+
+_DECODED = 4_000_000
+"""Bytes that are decoded at a time, a single larger row aside."""
 
 _TYPES = {
     "text": pa.string(),
@@ -48,19 +56,20 @@ class ParquetTable:
         try:
             # Pages are read as they are needed: a group of rows with pictures may be large.
             with pq.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False) as file:
-                groups: list[int] = []
                 before = 0
-                for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
-                    if groups or before + rows > start:
-                        groups.append(group)
-                    else:
-                        before += rows
-                for batch in file.iter_batches(_READ, row_groups=groups, columns=roots):
-                    passed = min(len(batch), start - before) if start > before else 0
-                    before += len(batch)
-                    for cells in batch.slice(passed).to_pylist():
-                        yield spread(cells)
+                for number in range(file.num_row_groups):
+                    group = file.metadata.row_group(number)
+                    before += group.num_rows
+                    if before <= start:
+                        continue
+                    passed = max(0, start - (before - group.num_rows))
+                    few = max(
+                        1, min(_READ, _DECODED * group.num_rows // max(1, group.total_byte_size))
+                    )
+                    for batch in file.iter_batches(few, row_groups=[number], columns=roots):
+                        for cells in batch.slice(min(passed, len(batch))).to_pylist():
+                            yield spread(cells)
+                        passed = max(0, passed - len(batch))
         except pa.ArrowException as error:
             raise self._damaged(error) from error
 

@@ -1,6 +1,7 @@
 """Tables on disk are read and written a row at a time, whatever their format."""
 
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -133,3 +134,26 @@ def test_only_parquet_needs_pyarrow(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout.count("Parquet needs pyarrow; accepted: pip install pyarrow") == 2
+
+
+PEAK = """
+import sys
+from clients.tables import open_table
+def peak():  # of this process alone; what getrusage tells begins with its parent's
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024
+table = open_table(sys.argv[1])
+before = peak()
+print(sum(len(row["image"]) for row in table.read(0, ["image"])) >> 20, peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("pages", [{"write_batch_size": 1}, {"row_group_size": 16}], ids=str)
+def test_of_large_pictures_no_more_than_two_pages_and_a_few_rows_are_held(tmp_path, pages):
+    pictures = pa.array([os.urandom(1_200_000) for _ in range(160)])
+    pq.write_table(pa.table({"image": pictures}), tmp_path / "t.parquet", **pages)
+    words = [sys.executable, "-c", PEAK, str(tmp_path / "t.parquet")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    read, grown = map(int, done.stdout.split())
+    assert read == 183
+    assert grown < 110
