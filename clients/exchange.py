@@ -84,12 +84,15 @@ def _document(response: httpx.Response) -> Document:
     return Document(body)
 
 
-def read_batch(document: Document) -> tuple[Prediction | ProblemError, ...]:
-    """Read the answers to a list of cases, each a prediction or a problem. Raises `MalformedError`.
+def read_batch(cases: int, document: Document) -> tuple[Prediction | ProblemError, ...]:
+    """Read the answers to so many cases, each a prediction or a problem. Raises `MalformedError`.
 
     To be handed to `read`.
     """
-    return tuple(map(read_item, document.documents("items")))
+    items = document.documents("items")
+    if len(items) != cases:
+        raise MalformedError(f"items are {len(items)}, not {cases}")
+    return tuple(map(read_item, items))
 
 
 def read_item(item: Document) -> Prediction | ProblemError:

@@ -163,7 +163,11 @@ def predict_list(
     """
     query = _query(explain=explain, coverage=coverage, version=version)
     path, content = f"/predict/{requests.segment(task)}/batch", b"[" + b",".join(records) + b"]"
-    return Question(Request("POST", path, query, content=content), read_batch, timeout=timeout)
+    request, shape = (
+        Request("POST", path, query, content=content),
+        partial(read_batch, len(records)),
+    )
+    return Question(request, shape, timeout=timeout)
 
 
 def tasks() -> Question[tuple[TaskSummary, ...]]:

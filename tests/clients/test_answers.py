@@ -227,3 +227,11 @@ def test_a_case_that_cannot_be_sent_is_called_by_its_number(client, service, mor
         assert caught.value.field == f"cases[1].{field}"
     with pytest.raises(InvalidInput, match="at_once"):
         next(client.predict_many("mortality", [{}], at_once=0))
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_answers_that_are_not_as_many_as_the_cases_are_nobodys(client, service, mortality, number):
+    items = [{"index": i, "answer": mortality} for i in range(number)]
+    service.answers({"items": items, "request_id": "r-1"})
+    with pytest.raises(UnreadableAnswer, match=f"items are {number}, not 2"):
+        next(client.predict_many("mortality", [{"text": "a"}, {"text": "b"}]))

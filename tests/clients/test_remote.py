@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from clients import Client, InvalidInput, InvalidRequest, ServerError, TooBusy
+from clients import (
+    Client,
+    InvalidInput,
+    InvalidRequest,
+    ServerError,
+    TooBusy,
+    UnreadableAnswer,
+)
 from clients.tables import open_table
 
 DETAIL = {
@@ -147,6 +154,19 @@ def test_who_has_no_patience_leaves_it_to_the_next_time(rating, score):
     rows = score("a", "busy", at_once=1, connections=1)
     assert [row["status"] for row in rows] == ["predicted"] * 2
     assert rating.lists == [1, 1, 1]
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_answers_that_are_not_as_many_as_the_cases_end_the_run(rating, score, service, more):
+    def answer(received):
+        status, found = rating(received)
+        if "items" in found:
+            found["items"] = (found["items"] * 2)[: len(found["items"]) + more]
+        return status, found
+
+    service.answer = answer
+    with pytest.raises(UnreadableAnswer, match=f"items are {3 + more}, not 3"):
+        score("a", "b", "c")
 
 
 @pytest.mark.parametrize("options", [{"at_once": 0}, {"connections": 0}])
