@@ -7,7 +7,7 @@ import asyncio
 import inspect
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -20,7 +20,7 @@ from clients.errors import InvalidInput
 from clients.exchange import naming_failures, read, retry_after
 from clients.parts import FilePath
 from clients.patience import Patience
-from clients.questions import Question
+from clients.questions import Question, Some, in_place
 from clients.remote import AT_ONCE, CONNECTIONS, Remote
 from clients.remote import TIMEOUT as SCORE_TIMEOUT
 from clients.scoring import Scored, score
@@ -118,22 +118,27 @@ def _awaited(
 
 
 def _each_waited(
-    ask: Callable[P, Iterator[Callable[[], Question[Sequence[T]]]]],
-) -> Callable[Concatenate["Client", P], Iterator[T]]:
-    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    ask: Callable[P, Iterator[Callable[[], Some[T]]]],
+) -> Callable[Concatenate["Client", P], Iterator[T | InvalidInput]]:
+    def method(self: "Client", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T | InvalidInput]:
         for make in ask(*args, **kwargs):
-            yield from self.ask(make())
+            some = make()
+            yield from in_place(some.cases, self.ask(some.question) if some.question else ())
 
     _told(method, ask, Iterator)
     return method
 
 
 def _each_awaited(
-    ask: Callable[P, Iterator[Callable[[], Question[Sequence[T]]]]],
-) -> Callable[Concatenate["AsyncClient", P], AsyncIterator[T]]:
-    async def method(self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+    ask: Callable[P, Iterator[Callable[[], Some[T]]]],
+) -> Callable[Concatenate["AsyncClient", P], AsyncIterator[T | InvalidInput]]:
+    async def method(
+        self: "AsyncClient", /, *args: P.args, **kwargs: P.kwargs
+    ) -> AsyncIterator[T | InvalidInput]:
         for make in ask(*args, **kwargs):
-            for each in await self.ask(await asyncio.to_thread(make)):
+            some = await asyncio.to_thread(make)
+            answers = await self.ask(some.question) if some.question else ()
+            for each in in_place(some.cases, answers):
                 yield each
 
     _told(method, ask, AsyncIterator)

@@ -5,6 +5,7 @@ much. Cases are made ready before, and of an answer nothing is looked at but whe
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import Counter
@@ -27,6 +28,8 @@ from clients.tables import open_table
 
 _CASES = 256
 """Of a table that are sent, again and again."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -81,6 +84,8 @@ def cases_of(
         input: a table as `Client.score` takes it; None: the examples.
         columns: likewise.
 
+    Rows that cannot be sent are left out, with a line in the log.
+
     Raises:
         ClientError: the table cannot be read, or no row of it be sent.
     """
@@ -89,10 +94,21 @@ def cases_of(
     table = open_table(input)
     target, folder = client.ask(questions.target(task)), Path(input).parent
     found = Columns(table.columns, target, folder, columns, text_only=table.text_only)
-    rows = islice(table.read(0, found.wanted), _CASES)
-    cases = [to_json(found.record(row)) for row in rows if not isinstance(row, InvalidInput)]
+    cases: list[bytes] = []
+    left: list[InvalidInput] = []
+    for row in islice(table.read(0, found.wanted), _CASES):
+        try:
+            if isinstance(row, InvalidInput):
+                raise row
+            cases.append(to_json(found.record(row)))
+        except InvalidInput as error:
+            left.append(error)
     if not cases:
+        if left:
+            raise left[0]
         raise InvalidInput("input", f"{input} has no rows", accepted="one at the least")
+    if left:
+        _log.warning("rows that cannot be sent: %d, the first of them: %s", len(left), left[0])
     return cases
 
 

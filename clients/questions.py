@@ -19,6 +19,7 @@ from clients.parts import Image, Tabular, Text, Timeseries, jsonable
 from clients.request import Request
 from clients.target import Target
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -37,6 +38,19 @@ class Question(Generic[T_co]):
     shape: Callable[[Document], T_co]
     also: tuple[int, ...] = ()
     timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Some(Generic[T_co]):
+    """Some of many cases.
+
+    Attributes:
+        cases: as they are sent, or why one cannot be.
+        question: about those that can; None where there are none.
+    """
+
+    cases: Sequence[bytes | InvalidInput]
+    question: Question[Sequence[T_co]] | None
 
 
 def predict(
@@ -113,8 +127,10 @@ def predict_many(
     version: str | None = None,
     at_once: int = 32,
     timeout: float | None = None,
-) -> Iterator[Callable[[], Question[Sequence[Prediction | ProblemError]]]]:
-    """Yield for each case its prediction, or the problem with it; in order, as they come.
+) -> Iterator[Callable[[], Some[Prediction | ProblemError]]]:
+    """Yield for each case its prediction, or why there is none; in order, as they come.
+
+    That is a `ProblemError` of the service, or an `InvalidInput` where the case cannot be sent.
 
     Args:
         task: name of the task.
@@ -195,17 +211,24 @@ def ready() -> Question[Readiness]:
     return Question(Request("GET", "/readyz"), Readiness.read, also=(503,))
 
 
+def in_place(cases: Sequence[bytes | InvalidInput], answers: Iterable[T]) -> list[T | InvalidInput]:
+    """Return the answers to the cases that were sent, and why others were not, in order."""
+    answered = iter(answers)
+    return [each if isinstance(each, InvalidInput) else next(answered) for each in cases]
+
+
 def _some(
     task: str, cases: Sequence[Mapping[str, Any]], first: int, options: Mapping[str, Any]
-) -> Question[Sequence[Prediction | ProblemError]]:
-    """Return the question about some of many cases, the first of which has a number."""
-    records = []
+) -> Some[Prediction | ProblemError]:
+    """Return some of many cases, the first of which has a number."""
+    found: list[bytes | InvalidInput] = []
     for i, case in enumerate(cases, first):
         try:
-            records.append(requests.to_json(requests.record(case)))
+            found.append(requests.to_json(requests.record(case)))
         except InvalidInput as error:
-            raise error.within(f"cases[{i}]") from None
-    return predict_list(task, records, **options)
+            found.append(error.within(f"cases[{i}]"))
+    sent = [each for each in found if isinstance(each, bytes)]
+    return Some(found, predict_list(task, sent, **options) if sent else None)
 
 
 def _query(

@@ -121,8 +121,7 @@ class Remote:
 
     def _some(self, cases: Sequence[bytes | InvalidInput]) -> list[Outcome]:
         sent = [each for each in cases if isinstance(each, bytes)]
-        answered = iter(self._asked(sent) if sent else ())
-        return [next(answered) if isinstance(each, bytes) else each for each in cases]
+        return questions.in_place(cases, self._asked(sent) if sent else ())
 
     def _asked(self, cases: Sequence[bytes]) -> list[Outcome]:
         """Return what becomes of cases; where a list is refused, of each half by itself."""

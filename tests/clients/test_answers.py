@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from clients import (
+    AsyncClient,
     Client,
     InvalidInput,
     InvalidRequest,
@@ -217,14 +218,33 @@ def test_many_cases_are_predictions_and_problems_in_order(client, service, morta
     assert first.json[0]["image"] == ["iVBORw0KGgo="]
 
 
-def test_a_case_that_cannot_be_sent_is_called_by_its_number(client, service, mortality):
-    service.answers({"items": [{"index": 0, "answer": mortality}], "request_id": "r-1"})
-    for bad, field in (({"txt": "a"}, "txt"), ({"timeseries": "vitals.csv"}, "timeseries")):
-        found = client.predict_many("mortality", [{"text": "a"}, bad], at_once=1)
-        assert next(found).label == "survived"
-        with pytest.raises(InvalidInput) as caught:
-            next(found)
-        assert caught.value.field == f"cases[1].{field}"
+@pytest.mark.parametrize("at_once", [1, 3])
+async def test_a_case_that_cannot_be_sent_does_not_stop_the_others(
+    client, service, mortality, at_once
+):
+    def answer(received):
+        return 200, {
+            "items": [{"answer": mortality | {"id": each["id"]}} for each in received.json]
+        }
+
+    service.answer = answer
+    for bad, field in (
+        ({"txt": "a"}, "txt"),
+        ({"timeseries": "vitals.csv"}, "timeseries"),
+        ({"image": ["gone.jpg"]}, "image[0]"),
+    ):
+        cases = [{"id": "a"}, bad, {"id": "c"}]
+        waited = list(client.predict_many("mortality", cases, at_once=at_once))
+        async with AsyncClient(service.url) as other:
+            many = other.predict_many("mortality", cases, at_once=at_once)
+            awaited = [each async for each in many]
+        for first, failed, last in (waited, awaited):
+            assert (first.id, last.id) == ("a", "c")
+            assert isinstance(failed, InvalidInput)
+            assert failed.field == f"cases[1].{field}"
+
+
+def test_a_number_of_cases_at_once_that_is_none_is_refused(client):
     with pytest.raises(InvalidInput, match="at_once"):
         next(client.predict_many("mortality", [{}], at_once=0))
 

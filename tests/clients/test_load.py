@@ -12,9 +12,8 @@ from clients.load import Load, cases_of
 
 
 @pytest.fixture
-def rating(service):
-    """Answers every third case with a refusal."""
-    detail = {
+def detail():
+    return {
         "name": "rating",
         "model": {"name": "m", "version": "v1", "demo": False},
         "precision": "fp32",
@@ -22,6 +21,11 @@ def rating(service):
         "label": {"kind": "regression"},
         "examples": [{"title": "a", "record": {"text": "an example"}}],
     }
+
+
+@pytest.fixture
+def rating(service, detail):
+    """Answers every third case with a refusal."""
 
     def answer(received):
         if received.method == "GET":
@@ -69,6 +73,28 @@ def test_a_table_without_rows_is_no_load(rating, tmp_path):
     (tmp_path / "cases.csv").write_text("text\n")
     with Client(rating.url) as client, pytest.raises(InvalidInput, match="has no rows"):
         cases_of(client, "rating", tmp_path / "cases.csv")
+
+
+def test_a_row_that_cannot_be_sent_is_left_out_and_named(rating, tmp_path):
+    (tmp_path / "cases.csv").write_text("id,text\n1,first\n2\n3,third\n")
+    words = ["--input", tmp_path / "cases.csv", "--json"]
+    done = run("--url", rating.url, "--concurrency", 1, "--seconds", 0.3, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(
+        "rows that cannot be sent: 1, the first of them: row: has 1 cells"
+    )
+    posted = {each.json["id"] for each in rating.received if each.method == "POST"}
+    assert posted == {"1", "3"}
+
+
+def test_a_picture_that_is_not_there_leaves_out_its_row(rating, detail, tmp_path):
+    detail["modalities"].append("image")
+    (tmp_path / "cases.csv").write_text("text,image\nfirst,\nsecond,gone.jpg\n")
+    with Client(rating.url) as client:
+        assert cases_of(client, "rating", tmp_path / "cases.csv") == [b'{"text":"first"}']
+        (tmp_path / "cases.csv").write_text("text,image\nsecond,gone.jpg\n")
+        with pytest.raises(InvalidInput, match=r"gone\.jpg: No such file"):
+            cases_of(client, "rating", tmp_path / "cases.csv")
 
 
 @pytest.mark.parametrize("words", [["--concurrency", 0], ["--seconds", 0], ["--seconds", "nan"]])
