@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("error:", " ".join(_explained(error).split()), file=sys.stderr)
         return 2 if _is_users(error) else 1
     except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 130
     return 0
 

@@ -8,7 +8,7 @@ import inspect
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -47,6 +47,10 @@ class _Base:
         connections: int = 100,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        self._options: dict[str, Any] = {
+            "url": url, "timeout": timeout, "connect_timeout": connect_timeout,
+            "retry_seconds": retry_seconds, "connections": connections, "headers": headers,
+        }  # fmt: skip
         self.url = _service_url(url)
         self._connect_timeout = _positive(connect_timeout, "connect_timeout")
         if not 0 <= retry_seconds < math.inf:
@@ -226,9 +230,8 @@ class Client(_Base):
             ClientError: what is no one row's fault. The rows before it are kept.
         """
         remote = Remote(
-            self,
-            task,
-            version=version,
+            partial(AsyncClient, **self._options),
+            self.ask(questions.target(task, version=version)),
             explain=explain,
             coverage=coverage,
             at_once=at_once,

@@ -1,11 +1,15 @@
-"""Scoring by a service over HTTP: some cases a request, a few requests on their way at a time."""
+"""Scoring by a service over HTTP: some cases a request, a few requests on their way at a time.
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+They are awaited, in a thread of their own: what is awaited can be broken off at once.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
-from itertools import chain
-from time import sleep
 from typing import Protocol, TypeVar
+
+from anyio.from_thread import start_blocking_portal
 
 from clients import questions
 from clients.errors import (
@@ -22,6 +26,7 @@ from clients.patience import Patience
 from clients.questions import Question
 from clients.request import to_json
 from clients.scoring import Record, in_order
+from clients.target import Target
 
 AT_ONCE, CONNECTIONS = 32, 4
 """Cases of a request, and requests on their way at a time."""
@@ -39,11 +44,11 @@ T = TypeVar("T")
 
 
 class Asks(Protocol):
-    """A client that waits, see `clients.client.Client`."""
+    """A client that is awaited, see `clients.client.AsyncClient`."""
 
     retry_seconds: float
 
-    def ask(self, question: Question[T]) -> T:
+    async def ask(self, question: Question[T]) -> T:
         """Put a question to the service."""
         ...
 
@@ -51,12 +56,9 @@ class Asks(Protocol):
 class Remote:
     """A scorer, see `clients.scoring`, that asks a service.
 
-    All cases are asked of the version of the model that there is at first.
-
     Args:
-        client: knows the service.
-        task: name of the task.
-        version: of the model; None: the newest.
+        open_client: returns one that knows the service.
+        target: the task, and the version of the model that all cases are asked of.
         explain: as `Client.predict` has it.
         coverage: likewise.
         at_once: cases of a request at most.
@@ -64,15 +66,14 @@ class Remote:
         timeout: seconds of a request.
 
     Raises:
-        ClientError: the service does not say what the task is.
+        InvalidInput: a number is less than 1.
     """
 
     def __init__(
         self,
-        client: Asks,
-        task: str,
+        open_client: Callable[[], AbstractAsyncContextManager[Asks]],
+        target: Target,
         *,
-        version: str | None = None,
         explain: bool = False,
         coverage: float | None = None,
         at_once: int = AT_ONCE,
@@ -82,27 +83,33 @@ class Remote:
         for field, number in {"at_once": at_once, "connections": connections}.items():
             if number < 1:
                 raise InvalidInput(field, f"is {number}", accepted="a number, 1 or more")
-        self.target = client.ask(questions.target(task, version=version))
-        self.explain, self.coverage = explain, coverage
-        self._patience = partial(Patience, client.retry_seconds)
+        self.target, self.explain, self.coverage = target, explain, coverage
+        self._open = open_client
         self._at_once, self._connections = at_once, connections
-        self._ask = client.ask
         self._question = partial(
             questions.predict_list,
-            task,
+            target.task,
             explain=explain,
             coverage=coverage,
-            version=self.target.model.version,
+            version=target.model.version,
             timeout=timeout,
         )
 
     def answers(self, records: Iterable[Record]) -> Iterator[Outcome]:
         """Yield what becomes of each record, see `Scorer`."""
-        with ThreadPoolExecutor(self._connections) as pool:
-            lists = in_order(
-                lambda some: pool.submit(self._some, some), self._lists(records), self._connections
-            )
-            yield from chain.from_iterable(lists)
+        with (
+            start_blocking_portal() as portal,
+            portal.wrap_async_context_manager(self._open()) as client,
+            closing(
+                in_order(
+                    partial(portal.start_task_soon, self._some, client),
+                    self._lists(records),
+                    self._connections,
+                )
+            ) as lists,
+        ):
+            for each in lists:
+                yield from each
 
     def _lists(self, records: Iterable[Record]) -> Iterator[list[bytes | InvalidInput]]:
         """Yield so many encoded cases as go into one request."""
@@ -119,35 +126,36 @@ class Remote:
         if some:
             yield some
 
-    def _some(self, cases: Sequence[bytes | InvalidInput]) -> list[Outcome]:
+    async def _some(self, client: Asks, cases: Sequence[bytes | InvalidInput]) -> list[Outcome]:
         sent = [each for each in cases if isinstance(each, bytes)]
-        return questions.in_place(cases, self._asked(sent) if sent else ())
+        return questions.in_place(cases, await self._asked(client, sent) if sent else ())
 
-    def _asked(self, cases: Sequence[bytes]) -> list[Outcome]:
+    async def _asked(self, client: Asks, cases: Sequence[bytes]) -> list[Outcome]:
         """Return what becomes of cases; where a list is refused, of each half by itself."""
         try:
-            return self._settled(cases)
+            return await self._settled(client, cases)
         except (InvalidRequest, ServerError, UnreadableAnswer) as error:
             if error.status not in _SMALLER or _of_all(error):
                 raise
             if len(cases) > 1:
                 half = len(cases) // 2
-                return self._asked(cases[:half]) + self._asked(cases[half:])
+                first = await self._asked(client, cases[:half])
+                return first + await self._asked(client, cases[half:])
             if isinstance(error, ServerError):  # it may be answered another time
                 raise
             return [error]
 
-    def _settled(self, cases: Sequence[bytes]) -> list[Outcome]:
+    async def _settled(self, client: Asks, cases: Sequence[bytes]) -> list[Outcome]:
         """Return what becomes of cases, after asking for those again that it was too busy for."""
-        found: list[Outcome] = list(self._ask(self._question(cases)))
-        patience = self._patience()
+        found: list[Outcome] = list(await client.ask(self._question(cases)))
+        patience = Patience(client.retry_seconds)
         while busy := [i for i, each in enumerate(found) if isinstance(each, TooBusy)]:
             refusal = found[busy[0]]
             assert isinstance(refusal, TooBusy)
             if (pause := patience.pause(refusal.retry_after)) is None:
                 raise refusal
-            sleep(pause)
-            again = self._ask(self._question([cases[i] for i in busy]))
+            await asyncio.sleep(pause)
+            again = await client.ask(self._question([cases[i] for i in busy]))
             for i, each in zip(busy, again, strict=True):
                 found[i] = each
         return found

@@ -8,7 +8,7 @@ process (`service.score`). Whichever it is, rows, columns and answers are the sa
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -145,7 +145,9 @@ def _say(columns: Columns, target: Target) -> None:
         _log.warning("no column for: %s", ", ".join(columns.absent))
 
 
-def in_order(ask: Callable[[T], Future[U]], waiting: Iterable[T], at_once: int) -> Iterator[U]:
+def in_order(
+    ask: Callable[[T], Future[U]], waiting: Iterable[T], at_once: int
+) -> Generator[U, None, None]:
     """Yield what becomes of each, in order, while those after it are on their way.
 
     Args:

@@ -59,7 +59,8 @@ class Service:
     """What the server answers next, and what it received.
 
     Attributes:
-        answer: says what a request is answered; None: all are answered alike.
+        answer: says what a request is answered: a status, JSON, and headers if there are any
+            more; None: all are answered alike.
         before: statuses and headers of refusals that come first.
     """
 
@@ -69,7 +70,7 @@ class Service:
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
     raw: bytes | None = None
-    answer: Callable[[Received], tuple[int, Any]] | None = None
+    answer: Callable[[Received], tuple[Any, ...]] | None = None
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     received: list[Received] = field(default_factory=list)
     released: Event = field(default_factory=Event)
@@ -117,10 +118,11 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 return
             status, headers, body = service.status, service.headers, service.body
             if service.answer is not None:
-                status, value = service.answer(received)
+                status, value, *more = service.answer(received)
                 body = json.dumps(value).encode()
                 kind = "application/problem+json" if status >= 400 else "application/json"
                 headers = {"Content-Type": kind, "Content-Length": str(len(body))}
+                headers = headers | more[0] if more else headers
             if service.before:
                 status, more = service.before.pop(0)
                 body = json.dumps({"title": "No", "code": "no", "status": status}).encode()

@@ -1,6 +1,10 @@
 """A table is scored by a service in lists; what a list is refused for is found in it."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -173,3 +177,51 @@ def test_answers_that_are_not_as_many_as_the_cases_end_the_run(rating, score, se
 def test_no_cases_at_a_time_are_refused(rating, score, options):
     with pytest.raises(InvalidInput, match="1 or more"):
         score("a", **options)
+
+
+# ---- interrupted --------------------------------------------------------------------------------
+
+
+def interrupted(service, folder, asked):
+    """Interrupt a command once the service was asked so often; return it as it ended."""
+    (folder / "cohort.jsonl").write_text("".join(f'{{"text": "{each}"}}\n' for each in "abc"))
+    words = ["--input", folder / "cohort.jsonl", "--output", folder / "scored.jsonl"]
+    words += ["--at-once", 1, "--connections", 2, "--url", service.url]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clients", "score", "rating", *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while len(service.received) < asked:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    return process.returncode, said.splitlines()[-1]
+
+
+def test_who_interrupts_does_not_wait_for_answers_that_are_on_their_way(rating, service, tmp_path):
+    def answer(received):
+        if received.method == "POST" and received.json != [{"text": "a"}]:
+            service.released.wait(30)
+        return rating(received)
+
+    service.answer = answer
+    assert interrupted(service, tmp_path, asked=4) == (130, "interrupted")
+    with Client(service.url) as client:
+        service.answer = rating
+        found = client.score("rating", tmp_path / "cohort.jsonl", tmp_path / "scored.jsonl")
+    assert (found.before, found.rows) == (1, 3)
+
+
+def test_who_interrupts_does_not_wait_until_a_busy_service_would_be_asked_again(
+    rating, service, tmp_path
+):
+    def answer(received):
+        busy = 503, problem(503, "too_busy"), {"Retry-After": "20"}
+        return rating(received) if received.method == "GET" else busy
+
+    service.answer = answer
+    assert interrupted(service, tmp_path, asked=3) == (130, "interrupted")
