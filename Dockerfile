@@ -2,7 +2,7 @@
 #
 #   docker build --target cpu -t lanistr:cpu .      the service on a CPU: onnxruntime, no torch
 #   docker build --target gpu -t lanistr:gpu .      the service on GPUs: torch, which brings CUDA along
-#   docker build --target train -t lanistr:train .  preparing, training, evaluating, exporting
+#   docker build --target train -t lanistr:train .  preparing, training, evaluating, exporting, scoring
 #
 # Who needs the same base bytes every time adds its digest: --build-arg PYTHON=python:...@sha256:...
 ARG PYTHON=python:3.11.14-slim-bookworm
@@ -28,12 +28,12 @@ WORKDIR /opt/lanistr
 COPY lanistr lanistr
 COPY tasks tasks
 COPY service service
+COPY clients clients
 RUN python -m compileall -q .
 
 FROM code AS training-code
 COPY training training
 COPY export export
-COPY clients clients
 RUN python -m compileall -q .
 
 

@@ -69,8 +69,8 @@ lock: $(UV)  ## pin the requirements again
 	$(COMPILE) --extra service --extra cpu --extra client --extra training --extra export \
 		--extra otel --extra dev -c requirements/service.txt -o requirements/dev.txt
 	$(COMPILE) --extra service --extra torch -c requirements/dev.txt -o requirements/gpu.txt
-	$(COMPILE) --extra training --extra export --extra cpu -c requirements/dev.txt \
-		-o requirements/training.txt
+	$(COMPILE) --extra training --extra export --extra service --extra cpu \
+		-c requirements/dev.txt -o requirements/training.txt
 
 # Without ensurepip (which some distributions split off) `venv` still works when asked for no pip.
 $(UV):

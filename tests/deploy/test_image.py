@@ -20,9 +20,25 @@ from tests.test_architecture import GRAPH, TREES, within
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ("cpu", "gpu", "train")
-SERVICE = ("lanistr", "service")
-ELSEWHERE = ("lanistr.model", "service.cluster")
-"""What of their code no service in an image imports."""
+SERVICE = ("lanistr.model", "clients.tables.parquet", "service.cluster")
+WITHOUT = {
+    "cpu": ("service.engine.backends.torch", *SERVICE),
+    "gpu": ("service.engine.backends.onnx", "lanistr.session", *SERVICE),
+    "train": ("service.cluster",),
+}
+"""Of the code in an image, what it has not the packages for and does not use."""
+
+
+def code_in(stages, image: str) -> list[str]:
+    """Return the modules of ours in an image that it can run."""
+    (stage,) = re.findall(r"--from=(\S*code) ", " ".join(stages[image].all("COPY")))
+    folders = stages[stage].sources()
+    return [
+        name
+        for name in GRAPH
+        if any(within(name, each) for each in folders)
+        and not any(within(name, each) for each in WITHOUT[image])
+    ]
 
 
 def test_the_dockerfile_has_no_fault_that_hadolint_knows():
@@ -48,26 +64,23 @@ def test_what_the_images_are_made_of_is_there_and_not_ignored(stages, ignored):
         assert not [each for each in files if ignored.match_file(each.relative_to(ROOT))]
 
 
-@pytest.mark.parametrize(
-    ("lock", "packages", "without"),
-    [
-        ("service", SERVICE, ("service.engine.backends.torch", *ELSEWHERE)),
-        ("gpu", SERVICE, ("service.engine.backends.onnx", "lanistr.session", *ELSEWHERE)),
-        ("training", ("lanistr", "training", "export", "clients"), ()),
-    ],
-)
-def test_what_the_code_of_an_image_imports_is_installed_in_it(lock, packages, without):
-    text = (ROOT / "requirements" / f"{lock}.txt").read_text()
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_the_code_of_an_image_imports_is_in_it(stages, image):
+    code = code_in(stages, image)
+    (packages,) = re.findall(r"--from=(\S+-packages) ", " ".join(stages[image].all("COPY")))
+    (lock,) = stages[packages].sources()
+    text = (ROOT / lock).read_text()
     locked = {canonicalize_name(each) for each in re.findall(r"(?m)^([\w.-]+)==", text)}
     known = packages_distributions()
-    for name in GRAPH:
-        if any(within(name, each) for each in packages) and not any(
-            within(name, each) for each in without
-        ):
-            for other in at_once(name):
-                if other in known:
-                    offered = {canonicalize_name(each) for each in known[other]}
-                    assert offered & locked, f"{name} imports {other}"
+    for name in code:
+        for other in at_once(name):
+            if other in known:
+                offered = {canonicalize_name(each) for each in known[other]}
+                assert offered & locked, f"{name} imports {other}"
+        ours = {each for each in GRAPH[name] if each in GRAPH} - set(code)
+        assert not [
+            each for each in ours if not any(within(each, one) for one in WITHOUT[image])
+        ], name
 
 
 def at_once(name: str) -> Iterator[str]:
@@ -123,6 +136,31 @@ def test_what_the_image_copies_is_all_that_the_service_needs_and_none_of_it_is_w
             assert answer["status"] == "predicted"
     assert sorted(image.rglob("*")) == before
     assert not [*home.iterdir(), *other.iterdir()]
+
+
+def test_an_image_scores_tables_without_a_service(stages, tmp_path):
+    image, cohort = tmp_path / "image", tmp_path / "cohort.csv"
+    for each in stages["code"].sources():
+        shutil.copytree(ROOT / each, image / each, ignore=shutil.ignore_patterns("__pycache__"))
+    cohort.write_text("id,text\na,fits well\n")
+    words = ["--bundle", image / "service/demo/rating", "--input", cohort, "--output"]
+    variables = stages["cpu"].variables() | {"PYTHONPATH": str(image)}
+
+    def run(output):
+        # The image of the service has no pyarrow; this Python has.
+        program = (
+            "import runpy, sys; sys.modules['pyarrow'] = None; "
+            "runpy.run_module('service.score', run_name='__main__', alter_sys=True)"
+        )
+        command = [sys.executable, "-c", program, *map(str, words), str(tmp_path / output)]
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)
+
+    done = run("scored.csv")
+    assert done.returncode == 0, done.stderr
+    assert "a,predicted," in (tmp_path / "scored.csv").read_text()
+    done = run("scored.parquet")
+    assert done.returncode == 2
+    assert "Parquet needs pyarrow; accepted: pip install pyarrow; or CSV" in done.stderr
 
 
 # ---- health -------------------------------------------------------------------------------------

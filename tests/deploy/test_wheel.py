@@ -1,5 +1,6 @@
 """Wheel and sdist: what is installed from them runs, wherever it is started."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -59,8 +60,9 @@ def test_the_wheel_holds_what_runs_and_nothing_else(built):
         if each.is_file() and "__pycache__" not in each.parts
     }
     assert names >= wanted
-    extras = {"service", "cpu", "gpu", "torch", "client", "training", "export", "otel", "cluster"}
-    assert extras <= set(metadata.get_all("Provides-Extra"))
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)`", page.split("Extras: ")[1].split("\n\n")[0]))
+    assert told == set(metadata.get_all("Provides-Extra")) - {"dev", "peers"}
     needed = [Requirement(each) for each in metadata.get_all("Requires-Dist")]
     alone = {each.name for each in needed if each.marker is None}
     assert "numpy" in alone
