@@ -9,14 +9,19 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.servers import running
+
 CLUSTER = Path(__file__).resolve().parents[2] / "deploy" / "cluster"
 MANIFESTS = {
     each["kind"]: each for each in yaml.safe_load_all((CLUSTER / "kubernetes.yaml").read_text())
 }
 KSERVE = {each["kind"]: each for each in yaml.safe_load_all((CLUSTER / "kserve.yaml").read_text())}
+PREDICTOR = KSERVE["InferenceService"]["spec"]["predictor"]
+OF_POD, GRACE = ("containers", "volumes"), "terminationGracePeriodSeconds"
 PODS = {
     "kubernetes": MANIFESTS["Deployment"]["spec"]["template"]["spec"],
-    "kserve": {name: KSERVE["ServingRuntime"]["spec"][name] for name in ("containers", "volumes")},
+    "kserve": {name: KSERVE["ServingRuntime"]["spec"][name] for name in OF_POD}
+    | {GRACE: PREDICTOR[GRACE]},  # a runtime has no word for it
 }
 VERSIONS = ("1.32", "1.37")
 
@@ -43,8 +48,9 @@ def test_the_service_takes_what_a_container_is_told(name, stages, settings_of):
     assert settings.port == container["ports"][0]["containerPort"]
     mounted = {each["mountPath"] for each in container["volumeMounts"]} | {"/mnt/models"}
     assert {str(settings.bundles), "/tmp"} <= mounted
-    grace = PODS[name].get("terminationGracePeriodSeconds", 60)
-    assert grace > settings.drain_seconds
+    before = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    assert PODS[name][GRACE] > before + settings.drain_seconds
+    assert settings.open_metrics or not settings.keys, "whoever scrapes has no key"
 
 
 @pytest.mark.parametrize("name", PODS)
@@ -63,13 +69,40 @@ def test_a_container_may_do_no_more_than_it_must(name, stages):
     }
 
 
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+
+
+def asked(name: str, url: str) -> list[int]:
+    """Return what a service answers to the probes of a pod."""
+    (container,) = PODS[name]["containers"]
+    return [httpx.get(url + container[each]["httpGet"]["path"]).status_code for each in PROBES]
+
+
 @pytest.mark.parametrize("name", PODS)
 def test_probes_ask_what_the_service_answers(name, server):
     (container,) = PODS[name]["containers"]
-    probes = {word: each for word, each in container.items() if word.endswith("Probe")}
-    assert set(probes) == {"startupProbe", "readinessProbe", "livenessProbe"}
-    for each in probes.values():
-        assert httpx.get(server.url + each["httpGet"]["path"]).status_code == 200
+    (port,) = container["ports"]
+    for each in PROBES:
+        assert container[each]["httpGet"]["port"] in (port["name"], port["containerPort"])
+    assert asked(name, server.url) == [200, 200, 200]
+
+
+def test_a_pod_that_cannot_answer_now_gets_no_requests_and_is_not_killed(tmp_path):
+    with running(tmp_path / "log.txt", "--audit", "/dev/full") as server:
+        refused = httpx.post(f"{server.url}/predict/rating", json={"text": "good"})
+        assert refused.json()["code"] == "audit_unavailable"
+        for name in PODS:
+            assert asked(name, server.url) == [503, 503, 200]
+
+
+def test_metrics_are_scraped_where_they_are():
+    (container,) = PODS["kubernetes"]["containers"]
+    pods = MANIFESTS["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    runtime = KSERVE["ServingRuntime"]["spec"]["annotations"]
+    ports = {pods["prometheus.io/port"], runtime["prometheus.kserve.io/port"]}
+    assert ports == {str(container["ports"][0]["containerPort"])}
+    assert pods["prometheus.io/scrape"] == "true"
+    assert runtime["prometheus.kserve.io/path"] == "/metrics"
 
 
 def test_whoever_selects_finds_the_pods():
@@ -92,11 +125,18 @@ def test_ports_are_called_by_a_name_that_the_container_gives_them():
 
 def test_kserve_finds_runtime_format_and_protocol():
     runtime = KSERVE["ServingRuntime"]
-    model: dict[str, Any] = KSERVE["InferenceService"]["spec"]["predictor"]["model"]
+    model: dict[str, Any] = PREDICTOR["model"]
     assert model["runtime"] == runtime["metadata"]["name"]
     (offered,) = runtime["spec"]["supportedModelFormats"]
     assert {name: offered[name] for name in ("name", "version")} == model["modelFormat"]
     assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
+
+
+def test_kserve_finds_the_bundle_of_the_model_in_the_volume_of_bundles():
+    claims = [each.get("persistentVolumeClaim") for each in PODS["kubernetes"]["volumes"]]
+    (claim,) = (each["claimName"] for each in claims if each)
+    name = KSERVE["InferenceService"]["metadata"]["name"]
+    assert PREDICTOR["model"]["storageUri"] == f"pvc://{claim}/{name}"
 
 
 def test_a_model_of_kserve_is_called_by_its_name(server):
