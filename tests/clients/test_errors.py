@@ -1,6 +1,9 @@
 """Every way in which asking can fail has its own error, from both clients."""
 
+import socket
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -147,6 +150,43 @@ async def test_a_silent_service_is_timed_out(ask, service):
         await ask(service.url, timeout=0.2)
     assert time.monotonic() - start < 5
     assert caught.value.request_id == service.last.headers["X-Request-ID"]
+
+
+@pytest.fixture
+def deaf():
+    """An address whose server takes no connection: one waits for it already, and one is room."""
+    with socket.socket() as listener, socket.socket() as first:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        first.connect(listener.getsockname())
+        yield "http://{}:{}".format(*listener.getsockname())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the queue may have more room")
+async def test_a_connection_that_is_not_made_is_timed_out(ask, deaf):
+    with pytest.raises(TimedOut, match=rf"no connection to {deaf} within 0\.2 s"):
+        await ask(deaf, connect_timeout=0.2)
+
+
+async def test_a_body_that_nobody_reads_is_timed_out():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = "http://{}:{}".format(*listener.getsockname())
+        with Client(url, timeout=0.2) as client, pytest.raises(TimedOut):
+            client.predict("mortality", text="x" * 50_000_000)
+
+
+def test_a_connection_that_others_have_is_not_waited_for_without_end(service):
+    service.silent = True
+    with Client(service.url, connections=1) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.health)
+        while not service.received:
+            time.sleep(0.01)
+        with pytest.raises(TimedOut):
+            client.predict("mortality", text="note", timeout=0.2)
+        assert not first.done()
+        service.released.set()
+        with pytest.raises(ConnectionFailed):
+            first.result()
 
 
 def test_one_request_may_have_its_own_timeout(service):

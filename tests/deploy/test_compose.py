@@ -1,5 +1,6 @@
 """docker-compose.yml: valid, closed to the outside, and of one mind with the Dockerfile."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -81,6 +82,27 @@ def test_a_service_takes_what_it_is_told_and_reads_what_is_mounted(
     assert settings.threads == int(limits["cpus"])
     assert service["ports"][0].endswith(f":{settings.port}")
     assert int(service["stop_grace_period"].rstrip("s")) > settings.drain_seconds
+
+
+@pytest.mark.parametrize("name", ["gpu", "train-gpu"])
+def test_who_computes_on_a_gpu_reserves_one(compose, name):
+    (device,) = compose["services"][name]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert device["count"] == {"gpu": 1, "train-gpu": "all"}[name]
+
+
+@pytest.mark.parametrize("name", ["train", "train-gpu"])
+def test_training_finds_data_and_leaves_runs_where_its_commands_say(compose, stages, name):
+    (folder,) = stages["train"].all("WORKDIR")
+    mounted = sources(compose["services"][name])
+    assert mounted == {f"{folder}/data": "./data", f"{folder}/runs": "./runs"}
+    assert compose["services"][name]["user"] == stages["train"].all("USER")[0]
+
+
+def test_what_may_be_set_is_documented():
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(LANISTR_\w+)`", page))
+    assert told == set(re.findall(r"\$\{(\w+):-", (ROOT / "docker-compose.yml").read_text()))
 
 
 def test_the_demo_is_what_is_served_unless_told_otherwise(compose):

@@ -156,6 +156,27 @@ def test_prometheus_takes_the_files_and_alerts_fire_when_they_should(words):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_prometheus_asks_every_service_of_compose_where_it_listens(compose, stages, settings_of):
+    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    (job,) = config["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    services = {
+        name
+        for name, each in compose["services"].items()
+        if each.get("build", {}).get("target") in ("cpu", "gpu")
+    }
+    assert set(found["names"]) == services
+    assert found["port"] == settings_of(stages["cpu"], []).port
+    assert {f'job="{job["job_name"]}"'} == set(re.findall(r'job="\w+"', " ".join(QUERIES.values())))
+
+
+def test_whoever_is_on_the_machine_may_look_at_grafana_and_nobody_logs_in(compose):
+    told = compose["services"]["grafana"]["environment"]
+    assert told["GF_AUTH_ANONYMOUS_ENABLED"] == told["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert told.get("GF_AUTH_ANONYMOUS_ORG_ROLE", "Viewer") == "Viewer"
+    assert told["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+
+
 def test_grafana_finds_dashboard_and_source(compose):
     grafana = compose["services"]["grafana"]
     mounted = dict(each.split(":")[1::-1] for each in grafana["volumes"])
