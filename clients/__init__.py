@@ -12,6 +12,13 @@ httpx and nothing else of this repository; pyarrow for Parquet, tqdm for a progr
 `score`). All of it: docs/clients.md.
 """
 
+import sys
+from importlib.util import find_spec
+
+if sys.argv[:1] == ["-m"] and find_spec("httpx") is None:  # a command; others get a traceback
+    print("error: httpx is not installed; accepted: lanistr[client]", file=sys.stderr)
+    sys.exit(2)
+
 from clients.answers import Embedding, Issue, Modalities, Model, Prediction, Readiness, TaskSummary
 from clients.client import AsyncClient, Client
 from clients.errors import (

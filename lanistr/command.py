@@ -5,6 +5,7 @@ import errno
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, NoReturn
 
 from lanistr.draft import DISK_FULL
@@ -28,6 +29,9 @@ _OF_A_PATH = frozenset(
         errno.EIO,
     }
 )
+
+_OURS = frozenset({"lanistr", "service", "training", "export", "clients", "benchmarks"})
+"""Packages one of whose modules can only be missing by our own fault."""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -88,6 +92,30 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def name_missing_packages(extras: str) -> None:
+    """Have a command say in one line which package it lacks, and leave with 2.
+
+    To be called where a package of ours begins, which is before any command in it imports others'.
+    Does nothing to programs that only import ours.
+
+    Args:
+        extras: of this software that bring what is needed, in words.
+    """
+    if sys.argv[:1] != ["-m"]:  # what Python puts there while it looks for the module to run
+        return
+    told = sys.excepthook
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if not missing or missing.partition(".")[0] in _OURS:
+            told(kind, error, trace)
+            return
+        print(f"error: {missing} is not installed; accepted: {extras}", file=sys.stderr)
+        sys.exit(2)
+
+    sys.excepthook = tell
 
 
 def leave_when_asked() -> None:

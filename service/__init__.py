@@ -9,3 +9,7 @@ whatever waits together; the answer says what was used, what was missing, and wh
 
 Imports no torch but where `--backend torch` asks for it: graphs run on onnxruntime.
 """
+
+from lanistr.command import name_missing_packages
+
+name_missing_packages("lanistr[service,cpu], or gpu or torch in the place of cpu")

@@ -176,3 +176,54 @@ def test_every_command_says_its_mistakes_so():
     for package in ("training", "export", "service", "benchmarks"):
         for path in (root / package).rglob("*.py"):
             assert "argparse.ArgumentParser(" not in path.read_text(encoding="utf-8"), path
+
+
+# ---- packages that are not there ----------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("command", "extras"),
+    [
+        ("service", "lanistr[service,cpu]"),
+        ("service.score", "lanistr[service,cpu]"),
+        ("clients tasks", "lanistr[client]"),
+        ("training.prepare", "lanistr[training]"),
+        ("training.pretrain", "lanistr[training]"),
+        ("training.finetune", "lanistr[training]"),
+        ("training.evaluate", "lanistr[training]"),
+        ("export", "lanistr[training,export,cpu]"),
+        ("export verify", "lanistr[training,export,cpu]"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_one_line_with_what_brings_it(command, extras):
+    words = [sys.executable, "-S", "-m", *command.split()]  # without site there are no packages
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert f" is not installed; accepted: {extras}" in line
+
+
+def test_who_imports_without_a_package_has_a_traceback():
+    for package in ("service.app", "training.run", "export.builds", "clients"):
+        words = [sys.executable, "-S", "-c", f"import {package}"]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect(tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    begins = "from lanistr.command import name_missing_packages as name\nname('nothing')\n"
+    (tmp_path / "mine" / "__init__.py").write_text(begins)
+    for missing, code, last in (
+        ("service.gone", 1, "ModuleNotFoundError: No module named 'service.gone'"),
+        ("gone", 2, "error: gone is not installed; accepted: nothing"),
+    ):
+        (tmp_path / "mine" / "__main__.py").write_text(f"import {missing}\n")
+        words = [sys.executable, "-m", "mine"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (code, last)
