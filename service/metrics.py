@@ -122,6 +122,10 @@ class TaskMetrics:
             deviations.observe(deviation)
 
 
+SEVERAL = "several"
+"""Stands for the parts of an answer that has many cases."""
+
+
 class Metrics:
     """The metrics of one service."""
 
@@ -137,8 +141,8 @@ class Metrics:
         )
         request_seconds = Histogram(
             "lanistr_request_seconds",
-            "From the headers of a request to the end of its answer",
-            ("task",),
+            "From the headers of a request to the end of its answer, by whether it has many cases",
+            ("task", "cases"),
             buckets=_SECONDS,
             registry=registry,
         )
@@ -302,4 +306,4 @@ class Metrics:
         """
         self._requests(task, str(status), code, parts).inc()
         if task:
-            self._request_seconds(task).observe(seconds)
+            self._request_seconds(task, SEVERAL if parts == SEVERAL else "one").observe(seconds)

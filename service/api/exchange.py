@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 from service.api.schemas import EmbeddingAnswer, Item, PredictionAnswer, Problem
 from service.api.trace import Trace
-from service.metrics import Metrics
+from service.metrics import SEVERAL, Metrics
 
 Said = PredictionAnswer | EmbeddingAnswer | Problem
 """What a case was answered with."""
@@ -49,7 +49,7 @@ class Exchange:
     @property
     def parts(self) -> str:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
-        return "several" if self.cases > 1 else "+".join(self.used)
+        return SEVERAL if self.cases > 1 else "+".join(self.used)
 
     def add(self, answer: PredictionAnswer, index: int = 0) -> None:
         """Take in the prediction of a case."""

@@ -51,8 +51,15 @@ def test_requests_by_task_code_and_parts(watched, more, stay):
     assert more("lanistr_requests_total", **rating) == 1
     nowhere = {"task": "", "status": "404", "code": "unknown_task", "parts": ""}
     assert more("lanistr_requests_total", **nowhere) == 1
-    assert more("lanistr_request_seconds_count", task="rating") == 1
+    assert more("lanistr_request_seconds_count", task="rating", cases="one") == 1
     assert more("lanistr_cases_total", task="rating", parts="text") == 1
+
+
+def test_how_long_a_list_takes_is_told_apart_from_how_long_a_case_does(watched, more):
+    url = f"{watched.url}/predict/rating/batch"
+    assert httpx.post(url, json=[{"text": "good"}, {"text": "bad"}]).status_code == 200
+    assert more("lanistr_request_seconds_count", task="rating", cases="several") == 1
+    assert more("lanistr_request_seconds_count", task="rating", cases="one") == 0
 
 
 def test_every_stage_is_timed(watched, more, stay):
