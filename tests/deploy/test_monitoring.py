@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.api.problems import STATUS
 from tests.servers import running
 
 MONITORING = Path(__file__).resolve().parents[2] / "deploy" / "monitoring"
@@ -131,6 +132,18 @@ def test_what_is_documented_as_a_metric_is_on_the_dashboard():
     shown = " ".join(QUERIES.values())
     assert documented
     assert [each for each in documented if each not in shown] == []
+
+
+def test_every_alert_is_explained_where_it_points():
+    page = (MONITORING.parents[1] / "docs" / "operating.md").read_text(encoding="utf-8")
+    section = page.split("\n## Alerts\n")[1].split("\n## ")[0]
+    explained = dict(re.findall(r"(?s)\n### (\w+)\n\n(.*?)(?=\n### |$)", section))
+    assert list(explained) == [each["alert"] for each in RULES]
+    for each in RULES:
+        assert each["annotations"]["runbook"] == f"docs/operating.md#{each['alert'].lower()}"
+    codes = re.findall(r"(?m)^\| `(\w+)` \|", explained["LanistrFails"])
+    known = {code for code, (status, _) in STATUS.items() if status >= 500} - {"too_busy"}
+    assert set(codes) == known
 
 
 def test_every_alert_is_tried():

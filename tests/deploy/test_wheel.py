@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from email import message_from_bytes
@@ -67,6 +68,15 @@ def test_the_wheel_holds_what_runs_and_nothing_else(built):
     alone = {each.name for each in needed if each.marker is None}
     assert "numpy" in alone
     assert not alone & {"torch", "onnxruntime", "fastapi"}
+
+
+def test_the_version_is_where_whoever_releases_is_told():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        path = tomllib.load(file)["tool"]["hatch"]["version"]["path"]
+    page = (ROOT / "docs" / "releasing.md").read_text(encoding="utf-8")
+    (step,) = re.findall(r"(?m)^2\. `__version__` in `([^`]+)`", page)
+    assert step == path
+    assert f'__version__ = "{lanistr.__version__}"' in (ROOT / path).read_text()
 
 
 def test_the_sdist_holds_the_tests_and_no_one_s_data(built):
