@@ -163,7 +163,7 @@ def _parser() -> ArgumentParser:
         type=float,
         default=DEFAULT_TIMEOUT,
         metavar="SECONDS",
-        help="longest wait for the answer (%(default)g)",
+        help="longest silence of the service (%(default)g)",
     )
     connection.add_argument(
         "--retry-seconds",

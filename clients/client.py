@@ -157,7 +157,8 @@ class Client(_Base):
 
     Args:
         url: where the service is, with its path prefix if it has one.
-        timeout: longest silence of the service, in seconds, before a request is given up.
+        timeout: longest silence of the service, in seconds, before a request is given up; an answer
+            that comes in pieces may take longer.
         connect_timeout: longest wait for a connection, in seconds.
         retry_seconds: how long, over all pauses, a request that gets 429 or 503 is repeated, no
             sooner than the service asks; 0: it is not. No other request ever is.
@@ -223,7 +224,7 @@ class Client(_Base):
             version: of the model; None: the newest that there is when it begins.
             at_once: cases of a request at most.
             connections: requests on their way at a time.
-            timeout: seconds a request.
+            timeout: longest silence of the service, in seconds, before a request is given up.
             progress: whether a bar is shown; None: on a terminal.
 
         Raises:

@@ -31,7 +31,7 @@ class Question(Generic[T_co]):
         request: what is sent.
         shape: reads the answer's document.
         also: statuses outside 2xx under which an answer of that shape may come.
-        timeout: seconds, in place of the client's own.
+        timeout: longest silence in seconds, in place of the client's own.
     """
 
     request: Request
@@ -81,7 +81,7 @@ def predict(
         coverage: the share of cases, between 0 and 1, for which the answer's prediction set is to
             hold the truth; None leaves it to the service.
         version: of the model; None: the newest.
-        timeout: seconds, in place of the client's own.
+        timeout: longest silence in seconds, in place of the client's own.
 
     Raises:
         ClientError: see the tree in `clients.errors`.
@@ -141,7 +141,7 @@ def predict_many(
         coverage: likewise.
         version: likewise.
         at_once: how many cases go into one request.
-        timeout: seconds a request, in place of the client's own.
+        timeout: longest silence in seconds, in place of the client's own.
 
     Raises:
         ClientError: what is wrong with a whole request, see the tree in `clients.errors`.
@@ -172,7 +172,7 @@ def predict_list(
         explain: as `predict` has it.
         coverage: likewise.
         version: likewise.
-        timeout: seconds, in place of the client's own.
+        timeout: longest silence in seconds, in place of the client's own.
 
     Raises:
         ClientError: see the tree in `clients.errors`.

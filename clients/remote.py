@@ -32,7 +32,7 @@ AT_ONCE, CONNECTIONS = 32, 4
 """Cases of a request, and requests on their way at a time."""
 
 TIMEOUT = 300.0
-"""Seconds of a request: as long as a service takes by default to answer or say that it cannot."""
+"""Seconds of silence: as long as a service takes by default to answer or say that it cannot."""
 
 _LARGEST = 4_000_000
 """Bytes of a request, a single larger case aside; the service takes 20 million by default."""
@@ -63,7 +63,7 @@ class Remote:
         coverage: likewise.
         at_once: cases of a request at most.
         connections: requests on their way.
-        timeout: seconds of a request.
+        timeout: longest silence in seconds.
 
     Raises:
         InvalidInput: a number is less than 1.

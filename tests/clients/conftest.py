@@ -1,6 +1,7 @@
 """A real HTTP server for the clients: it keeps what it got and answers as it was told."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
@@ -61,6 +62,7 @@ class Service:
     Attributes:
         answer: says what a request is answered: a status, JSON, and headers if there are any
             more; None: all are answered alike.
+        pieces: of an answer's body, a quarter of a second apart.
         before: statuses and headers of refusals that come first.
     """
 
@@ -69,6 +71,7 @@ class Service:
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     silent: bool = False
+    pieces: int = 1
     raw: bytes | None = None
     answer: Callable[[Received], tuple[Any, ...]] | None = None
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -132,7 +135,11 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            step = max(1, len(body) // service.pieces)
+            for start in range(0, len(body), step):
+                self.wfile.write(body[start : start + step])
+                if service.pieces > 1:
+                    time.sleep(0.25)
 
         def do_POST(self) -> None:
             self.do_GET()

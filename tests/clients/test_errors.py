@@ -1,5 +1,6 @@
 """Every way in which asking can fail has its own error, from both clients."""
 
+import re
 import socket
 import sys
 import time
@@ -187,6 +188,20 @@ def test_a_connection_that_others_have_is_not_waited_for_without_end(service):
         service.released.set()
         with pytest.raises(ConnectionFailed):
             first.result()
+
+
+async def test_an_answer_that_comes_in_pieces_is_not_timed_out(ask, service, mortality):
+    service.answers(mortality)
+    service.pieces = 10
+    assert (await ask(service.url, timeout=1.5)).label == "survived"
+
+
+@pytest.mark.parametrize(
+    "asking", [Client, Client.predict, Client.predict_many, Client.predict_list, Client.score]
+)
+def test_what_a_timeout_is_stands_where_it_is_given(asking):
+    (said,) = re.findall(r"(?m)^ +timeout: (.*)", asking.__doc__)
+    assert said.startswith("longest silence")
 
 
 def test_one_request_may_have_its_own_timeout(service):
