@@ -6,8 +6,9 @@
         answer = client.predict("mortality", text="pt intubated overnight", image="cxr.jpg")
         print(answer.label, answer.probability, answer.modalities.missing)
 
-`AsyncClient` has the same methods, awaited. Everything that can go wrong is a `ClientError`; the
-tree stands at the top of `clients/errors.py`. `Client.score` scores a table of any length. Needs
+`AsyncClient` has the same methods, awaited, but for `Client.score`, which scores a table of any
+length. Everything that can go wrong is a `ClientError`; the tree stands at the top of
+`clients/errors.py`. Needs
 httpx and nothing else of this repository; pyarrow for Parquet, tqdm for a progress bar (the extra
 `score`). All of it: docs/clients.md.
 """

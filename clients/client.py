@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from functools import partial, update_wrapper
+from numbers import Real
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -53,7 +54,7 @@ class _Base:
         }  # fmt: skip
         self.url = _service_url(url)
         self._connect_timeout = _positive(connect_timeout, "connect_timeout")
-        if not 0 <= retry_seconds < math.inf:
+        if not (_is_number(retry_seconds) and 0 <= retry_seconds < math.inf):
             raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
         self.retry_seconds = retry_seconds
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -161,7 +162,7 @@ class Client(_Base):
             that comes in pieces may take longer.
         connect_timeout: longest wait for a connection, in seconds.
         retry_seconds: how long, over all pauses, a request that gets 429 or 503 is repeated, no
-            sooner than the service asks; 0: it is not. No other request ever is.
+            sooner than the service asks; 0: it is not. No other request is repeated as it was.
         connections: how many there are at most; a request that has none waits for one.
         headers: sent with every request, such as the one that carries an API key.
 
@@ -258,7 +259,7 @@ class Client(_Base):
 
 
 class AsyncClient(_Base):
-    """The same to be awaited: the arguments, methods and errors of `Client`."""
+    """The same to be awaited: the arguments, methods and errors of `Client`, without `score`."""
 
     def _open(self, **options: Any) -> None:
         self._http = httpx.AsyncClient(**options)
@@ -298,7 +299,13 @@ class AsyncClient(_Base):
         await self.aclose()
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real)
+
+
 def _service_url(url: str) -> str:
+    if not isinstance(url, str):
+        raise InvalidInput("url", f"is {url!r}", accepted=f"such as {DEFAULT_URL}")
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -309,6 +316,6 @@ def _service_url(url: str) -> str:
 
 
 def _positive(seconds: float, field: str) -> float:
-    if not 0 < seconds < math.inf:
+    if not (_is_number(seconds) and 0 < seconds < math.inf):
         raise InvalidInput(field, f"is {seconds}", accepted="seconds, more than 0")
     return seconds

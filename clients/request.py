@@ -8,6 +8,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -82,9 +83,12 @@ def record(case: Mapping[str, Any]) -> dict[str, Any]:
     for name, file in files:
         if file.media_type == "text/csv":
             raise InvalidInput(name, "is a file, which a list cannot carry", accepted="its rows")
+        before: list[str] = values.setdefault(name, [])
         if not file.media_type.startswith("image/"):
-            raise InvalidInput(name, "is no picture", accepted="JPEG, PNG, WebP, TIFF or BMP")
-        values.setdefault(name, []).append(base64.b64encode(file.content).decode())
+            single = isinstance(case[name], bytes | str | PathLike)
+            place = name if single else f"{name}[{len(before)}]"
+            raise InvalidInput(place, "is no picture", accepted="JPEG, PNG, WebP, TIFF or BMP")
+        before.append(base64.b64encode(file.content).decode())
     return values
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import inspect
+from pathlib import Path
 
 import pytest
 
+import clients
 from clients import AsyncClient, Client, InvalidInput, Prediction, questions
 
 
@@ -59,6 +61,20 @@ async def test_it_refuses_before_sending(service):
         with pytest.raises(InvalidInput, match=r"tabular\.age"):
             await client.predict("mortality", tabular={"age": float("nan")})
     assert service.received == []
+
+
+def test_it_has_all_methods_but_that_of_tables():
+    def methods(of):
+        return {name for name in vars(of) if not name.startswith("_")}
+
+    assert methods(Client) - methods(AsyncClient) == {"score", "close"}
+    page = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text("utf-8")
+    assert (
+        "`AsyncClient` has the same methods with the same arguments, awaited, but for `score`"
+        in page
+    )
+    for told in (clients.__doc__, AsyncClient.__doc__):
+        assert "score`" in told.partition("methods")[2]
 
 
 def test_both_clients_have_the_methods_arguments_and_help_of_the_questions():

@@ -38,6 +38,13 @@ async def test_no_sooner_than_it_says(ask, service, mortality):
     assert time.monotonic() - started > 1
 
 
+async def test_with_the_usual_patience_a_minute_is_too_long(ask, service):
+    service.refuses(503, Retry_After="60")
+    with pytest.raises(TooBusy, match="try again in 60 s"):
+        await ask(service.url)
+    assert len(service.received) == 1
+
+
 async def test_who_would_wait_too_long_does_not_wait_at_all(ask, service):
     service.refuses(503, Retry_After="3600")
     with pytest.raises(TooBusy, match="try again in 3600 s"):

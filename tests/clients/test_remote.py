@@ -1,10 +1,12 @@
 """A table is scored by a service in lists; what a list is refused for is found in it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from clients import (
     ServerError,
     TooBusy,
     UnreadableAnswer,
+    remote,
 )
 from clients.tables import open_table
 
@@ -129,6 +132,13 @@ def test_of_a_list_that_is_refused_only_the_case_that_is_to_blame_fails(rating, 
     rows = score(*"abcde", f"all {status}", *"ghijk", at_once=11)
     assert [row["status"] == "failed" for row in rows] == [i == 5 for i in range(11)]
     assert rows[5]["error"] == "it is bad (bad)"
+
+
+def test_the_guide_says_what_is_asked_again_in_halves():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text("utf-8")
+    told = re.search(r"refused as a whole \(([\d, ]+)\) again in halves", page)
+    assert told
+    assert set(map(int, told[1].split(", "))) == remote._SMALLER
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, InvalidRequest), (500, ServerError)])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from clients import Client, InvalidInput
+from clients.request import record
 
 JPEG = b"\xff\xd8\xff\xe0 not much of a picture \r\n--\x00\xff"
 PNG = b"\x89PNG\r\n\x1a\n neither is this"
@@ -217,13 +218,30 @@ class TestRefusedBeforeAnythingIsSent:
         with pytest.raises(InvalidInput, match="task"):
             client.predict("", text="note")
 
-    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+    @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "1"])
     def test_a_timeout_that_is_none(self, client, seconds):
         with pytest.raises(InvalidInput, match="timeout"):
             client.predict("mortality", text="note", timeout=seconds)
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://here", "http://", "http://a:b"])
+@pytest.mark.parametrize("name", ["timeout", "connect_timeout", "retry_seconds"])
+@pytest.mark.parametrize("seconds", [None, "30", -1])
+def test_waits_that_are_none_are_refused_at_once(name, seconds):
+    with pytest.raises(InvalidInput, match=f"{name}: is {seconds}"):
+        Client(**{name: seconds})
+
+
+@pytest.mark.parametrize(
+    ("image", "field"),
+    [(b"DICM", "image"), ([PNG, b"DICM"], "image[1]"), ([b"DICM", PNG], "image[0]")],
+)
+def test_what_is_no_picture_in_a_list_is_told_by_its_place(image, field):
+    with pytest.raises(InvalidInput, match="is no picture") as caught:
+        record({"image": image})
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("url", [None, "", "localhost:8000", "ftp://here", "http://", "http://a:b"])
 def test_an_address_that_is_none_is_refused_at_once(url):
     with pytest.raises(InvalidInput, match="url"):
         Client(url)

@@ -99,6 +99,17 @@ def test_training_finds_data_and_leaves_runs_where_its_commands_say(compose, sta
     assert compose["services"][name]["user"] == stages["train"].all("USER")[0]
 
 
+def test_the_commands_of_training_use_what_those_before_them_made():
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    made: set[str] = set()
+    for line in re.findall(r"(?m)^docker compose run --rm train.*", page):
+        options = dict(re.findall(r"--(\w+) (\S+)", line.partition("train")[2]))
+        for name in ("init", "run"):
+            assert options.get(name) is None or options[name] in made, line
+        made.add(options.get("out", ""))
+    assert "runs/bundles/mortality" in made
+
+
 def test_what_may_be_set_is_documented():
     page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`(LANISTR_\w+)`", page))
