@@ -1,8 +1,8 @@
 """Parquet, of which a few rows are decoded at a time, and columns that nobody wants are not.
 
-Nothing smaller than a page of a column can be read, and compressed it is there twice: how large
-pages are is up to whoever writes the file, and pyarrow puts up to 1,024 rows into one, whatever
-their size.
+Nothing smaller than a page of a column can be read, and a compressed one takes its room two or
+three times. How large pages are is up to whoever writes the file: pyarrow puts up to 1,024 rows
+into one, whatever their size.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
