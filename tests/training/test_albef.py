@@ -284,5 +284,5 @@ def test_lanistr_too_may_learn_from_complete_cases_alone(
     )  # fmt: skip
     data = Dataset.open(stays)
     complete = sum(data.presence(int(row)).count("+") == 3 for row in data.rows("train"))
-    assert f"over the {complete} of 100 cases" in said
+    assert f"over {complete} of 100 training cases" in said
     from_pretrained(tmp_path / "run" / "model", LanistrForPretraining)

@@ -64,7 +64,7 @@ def test_every_system_is_trained_on_the_same_data_with_the_same_budget(stays: Pa
 def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(reviews: Path) -> None:
     rows = lines("table2", Setup(reviews, scale="demo"))
     assert isinstance(rows["medfuse"], LeftOut)
-    assert rows["medfuse"].why == "needs pictures and series"
+    assert rows["medfuse"].why == "needs what the data do not bring: timeseries"
     assert isinstance(rows["albef"], Row)
 
 
@@ -252,19 +252,21 @@ def test_a_folder_is_called_by_all_that_made_it(tmp_path: Path, stays: Path) -> 
     assert folder_name("a", [moved]) == folder_name("a", [stays])  # the content counts
 
 
-def test_an_interrupted_run_is_gone_on_with(
+def test_what_was_cut_off_is_not_taken_for_finished_but_done(
     stays: Path, stays_pretrained: Path, tmp_path: Path
 ) -> None:
-    job = Job("broken", ("training.finetune", "--recipe", "demo", "--data", stays))
+    quick = ("--set", "optim.epochs=1", "--set", "freeze_encoders=false")
+    job = Job("cut-off", ("training.finetune", "--recipe", "demo", "--data", stays, *quick))
     (tmp_path / job.folder / "model").mkdir(parents=True)
     (tmp_path / job.folder / "config.json").write_text("{}")
     assert not finished(tmp_path / job.folder)
-    assert finished(stays_pretrained)
+    assert not job.done(tmp_path)
     said: list[str] = []
-    failed = Workshop(tmp_path, ["cpu"], said.append).do([job])
-    assert list(failed) == [job]
-    assert "config.json" in failed[job]
-    assert Run.open(stays_pretrained).finished
+    assert Workshop(tmp_path, ["cpu"], said.append).do([job]) == {}
+    assert job.done(tmp_path)
+    assert said == [f"1/1 {job.folder}"]
+    assert Run.open(tmp_path / job.folder).config.recipe["optim"]["epochs"] == 1
+    assert finished(stays_pretrained)
 
 
 def test_means_of_what_is_not_determined_are_not_told() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, LanistrError, unknown_name
-from lanistr.modalities import Modality
 from training.data.store import Dataset
 from training.experiments.jobs import Workshop
 from training.experiments.page import markdown, page, plot
@@ -112,7 +111,7 @@ def _check(setup: Setup) -> None:
     if setup.worded is not None:
         worded = Dataset.open(setup.worded)
         same = set(worded.ids(range(len(worded)))) == set(dataset.ids(range(len(dataset))))
-        if not same or Modality.TABULAR in worded.task.modalities:
+        if not same or {*dataset.task.modalities} <= {*worded.task.modalities}:
             raise ConfigError(
                 "not the same cases with words in the place of rows",
                 field="--tab2txt",

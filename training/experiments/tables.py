@@ -1,16 +1,17 @@
 """What each of the paper's tables compares: its rows, and for each seed the jobs behind them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
+from lanistr.model.variant import FAMILIES
 from training.data.store import Dataset
 from training.experiments.jobs import Job
-from training.recipe import RECIPES, FinetuneRecipe, PretrainRecipe, load_recipe
+from training.recipe import RECIPES, FinetuneRecipe, PretrainRecipe, load_recipe, model_config
 
 Scale = Literal["demo", "small", "paper"]
 SCALES: Sequence[Scale] = ("demo", "small", "paper")
@@ -98,7 +99,7 @@ class Setup:
     ) -> Job:
         """Return a pretraining of a system, with settings of its own."""
         seed = self.seeds[0] if self.pretrain_once else seed
-        recipe, of_system = self._recipe("pretrain", system)
+        recipe, of_system = self.recipe("pretrain", system)
         data = self._worded if worded else self.unlabelled or self.data
         words = [*of_system, f"seed={seed}", *self.pretrain, *settings]
         command = ("training.pretrain", "--recipe", recipe, "--data", data, *overrides(words))
@@ -123,7 +124,7 @@ class Setup:
             start: `--init` or `--encoders` with the jobs whose weights it starts from.
             worded: whether the data have words in the place of rows.
         """
-        recipe, of_system = self._recipe("finetune", system)
+        recipe, of_system = self.recipe("finetune", system)
         data = self._worded if worded else self.data
         words = [*of_system, f"seed={seed}", *self.finetune]
         words += self.pretrained if "--init" in start else ()
@@ -207,7 +208,7 @@ class Setup:
         assert self.worded is not None, "asked for where there is one"
         return self.worded
 
-    def _recipe(
+    def recipe(
         self, stage: Literal["pretrain", "finetune"], system: str | None
     ) -> tuple[str, list[str]]:
         """Return the recipe of a system, and the settings that make it that system's.
@@ -270,7 +271,6 @@ WHOLE = "lanistr"
 
 def systems(setup: Setup) -> Lines:
     """Tables 1 and 2: every system on the same data, and what a practitioner would try first."""
-    brought = set(setup.modalities)
     alone: list[Callable[[int], tuple[Job, ...]]] = [
         partial(setup.scratches, f"{each}-alone", modalities=[each]) for each in setup.modalities
     ]
@@ -281,31 +281,34 @@ def systems(setup: Setup) -> Lines:
         "Best single modality",
         lambda seed: tuple(job for candidate in alone for job in candidate(seed)),
     )
-    if {Modality.IMAGE, Modality.TIMESERIES} <= brought:
-        yield setup.row("medfuse", "MedFuse", partial(_medfuse, setup))
-    else:
-        yield LeftOut("medfuse", "MedFuse", "needs pictures and series")
+    yield _if_fit(setup, "medfuse", setup.row("medfuse", "MedFuse", partial(_medfuse, setup)))
     for system, name in (
         ("autogluon-mlp", "AutoGluon-MLP"),
         ("autogluon-tf", "AutoGluon-TF"),
         ("late-fusion", "LateFusion"),
     ):
         yield setup.row(system, name, partial(setup.finetunings, system, system=system))
-    if {Modality.TEXT, Modality.IMAGE} <= brought:
-        yield setup.lanistr("albef", "ALBEF", system="albef")
-    else:
-        yield LeftOut("albef", "ALBEF", "needs notes and pictures")
+    yield _if_fit(setup, "albef", setup.lanistr("albef", "ALBEF", system="albef"))
+    worded = "albef-tab2txt", "ALBEF + Tab2Txt"
     if setup.worded is None:
         why = "needs the same data with words in the place of rows: --tab2txt"
-        yield LeftOut("albef-tab2txt", "ALBEF + Tab2Txt", why)
+        yield LeftOut(*worded, why)
         yield LeftOut("lanistr-tab2txt", "LANISTR + Tab2Txt", why)
     else:
-        if Modality.IMAGE in brought:
-            key, name = "albef-tab2txt", "ALBEF + Tab2Txt"
-            yield setup.lanistr(key, name, system="albef", worded=True)
+        row = setup.lanistr(*worded, system="albef", worded=True)
+        yield _if_fit(replace(setup, data=setup.worded), "albef", row)
         yield setup.lanistr("lanistr-tab2txt", "LANISTR + Tab2Txt", worded=True)
     yield setup.scratch("scratch", "LANISTR without pretraining")
     yield setup.lanistr(WHOLE, "LANISTR")
+
+
+def _if_fit(setup: Setup, system: str, row: Row) -> Row | LeftOut:
+    """Return the row of a system if the data bring all that it takes."""
+    taken = load_recipe("demo", "finetune", FinetuneRecipe, [f"system={system}"]).modalities
+    lacking = [each for each in taken or () if each not in setup.modalities]
+    if not lacking:
+        return row
+    return LeftOut(row.key, row.name, f"needs what the data do not bring: {', '.join(lacking)}")
 
 
 def _medfuse(setup: Setup, seed: int) -> tuple[Job, ...]:
@@ -333,22 +336,16 @@ def ablations(setup: Setup) -> Lines:
     yield setup.lanistr("parallel", "without non-parallel data", "complete=true")
 
 
-_LOSSES = {
-    Modality.TEXT: ("mlm", "MLM"),
-    Modality.IMAGE: ("mim", "MIM"),
-    Modality.TABULAR: ("mfm", "MFM"),
-    Modality.TIMESERIES: ("mtm", "MTM"),
-}
-
-
 def _losses(setup: Setup) -> Iterator[tuple[str, str, str]]:
-    recipe, _ = setup._recipe("pretrain", None)
-    weights = load_recipe(recipe, "pretrain", PretrainRecipe, setup.pretrain).losses
-    for modality in setup.modalities:
-        loss, name = _LOSSES[modality]
-        if getattr(weights, loss):
-            yield f"no-{loss}", f"without {name}", f"losses.{loss}=0"
-    if weights.simmmm:
+    """Yield key, name and setting of the row without each loss that counts."""
+    name, _ = setup.recipe("pretrain", None)
+    recipe = load_recipe(name, "pretrain", PretrainRecipe, setup.pretrain)
+    config = model_config(recipe.model, Dataset.open(setup.data).preprocessor.dimensions())
+    for modality in config.modalities:
+        loss = FAMILIES[type(getattr(config, modality))].loss
+        if getattr(recipe.losses, loss):
+            yield f"no-{loss}", f"without {loss.upper()}", f"losses.{loss}=0"
+    if config.simmmm and recipe.losses.simmmm:
         yield "no-simmmm", "without SimMMM", "model.simmmm=null"
 
 
