@@ -148,7 +148,7 @@ QUICK = (
 
 
 def test_a_table_is_run_once_and_told_in_three_forms(
-    stays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Command
+    stays: Path, tmp_path: Path, command: Command
 ) -> None:
     out = tmp_path / "experiments"
     words = ("table4", "--data", stays, "--out", out, *QUICK, "--rows", "share-0")
@@ -187,19 +187,17 @@ def test_a_table_is_run_once_and_told_in_three_forms(
 
 
 def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
-    stays: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: Command
+    stays: Path, tmp_path: Path, command: Command
 ) -> None:
     words = ("table4", "--data", stays, "--out", tmp_path / "x", *QUICK, "--rows", "share-0")
     with pytest.raises(LanistrError, match="4 runs failed, or wait for"):
         command(main, *words, "--pretrain-set", "optim.lr=1e30", "model.simmmm=null")
-    said = capsys.readouterr().out
-    assert "FAILED" in said
     found = json.loads((tmp_path / "x" / "tables" / f"table4-{stays.name}.json").read_text())
     rows = {row["key"]: row for row in found["rows"]}
     assert "mean" in rows["share-0"]
     assert all("which failed" in why for why in rows[WHOLE]["failed"].values())
     (log,) = {*(tmp_path / "x" / "runs" / "logs").glob("lanistr-pretrained-0*.log")}
-    assert "not finite" in log.read_text()
+    assert "lower optim.lr" in log.read_text()
 
 
 @pytest.mark.parametrize(
