@@ -49,7 +49,7 @@ TUNINGS: Mapping[str, Sequence[Sequence[str]]] = {
 
 TAUGHT = ("optim.lr=3e-4", "optim.epochs=8", "patience=8")
 """Settings of fine-tuning on what the yardsticks say: all stays of the training split, eight times.
-They were chosen before: docs/log.md."""
+Not searched."""
 
 YARDSTICKS = {"trees": "boosted trees", "logistic": "regression"}
 """Methods of `training.yardsticks`, and what the table calls them."""
