@@ -11,9 +11,10 @@ from training.report.document import document
 from training.report.tables import figure_name, table
 
 _MEANING = (
-    "Mean over {seeds} ± its standard deviation, on the test split; in brackets the 95% interval "
-    "of the mean difference from LANISTR, paired by seed (Student's t)."
+    "Mean over {count} seeds ± their standard deviation, on the test split; in brackets the 95% "
+    "interval of the mean difference from LANISTR, paired by seed (Student's t)."
 )
+_ONE_SEED = "One seed, on the test split: what another seed would give is not known."
 _SYNTHETIC = (
     "These records were made by chance: the figures compare methods on what their maker put in, "
     "and mean nothing about any patient, product or person."
@@ -39,7 +40,8 @@ def page(tables: Sequence[Json]) -> str:
         escaped = [[escape(each) for each in row] for row in rows]
         left = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in missing(found))
         body = f"<p>{escape(about(found))}</p>"
-        body += '<div class="beside">' + table(escape(found["data"]), head, escaped)
+        caption = f"{figure_name(found['metric'])} on the test split"
+        body += '<div class="beside">' + table(caption, head, escaped)
         body += f"<figure>{plot(found, f'plot{number}')}</figure></div>"
         body += f"<h3>Not in the table</h3><ul>{left}</ul>" if left else ""
         sections.append((f"{TABLES[found['table']][0]}: {Path(found['data']).name}", body))
@@ -59,7 +61,7 @@ def plot(found: Json, name: str) -> str:
 def about(found: Json) -> str:
     """Say in words what was compared."""
     count = len(found["seeds"])
-    seeds = f"{count} seeds" if count > 1 else "one seed"
+    meaning = _MEANING.format(count=count) if count > 1 else _ONE_SEED
     cases = ", ".join(f"{number} {split}" for split, number in found["labelled"].items())
     learned = "" if found["labels"] is None else f"; {found['labels']} of them are learned from"
     chosen = [f"{stage}: {', '.join(each)}" for stage, each in found["settings"].items() if each]
@@ -71,8 +73,8 @@ def about(found: Json) -> str:
     settings = f" Settings: {'; '.join(chosen)}." if chosen else ""
     caution = f" {_SYNTHETIC}" if found["synthetic"] else ""
     return (
-        f"{found['data']}, recipes `{found['scale']}`; labelled cases: {cases}{learned}."
-        f"{settings} {_MEANING.format(seeds=seeds)}{caution}"
+        f"{found['data']}, scale {found['scale']}; labelled cases: {cases}{learned}."
+        f"{settings} {meaning}{caution}"
     )
 
 
