@@ -306,6 +306,7 @@ def standalone(svg: str) -> str:
     """Return a picture of a page as a file of its own."""
     opening, rest = svg.split(">", 1)
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    style += "svg.plot { font-family: system-ui, sans-serif; }"
     return f'{opening} xmlns="http://www.w3.org/2000/svg"><style>{escape(style)}</style>{rest}\n'
 
 
