@@ -35,7 +35,13 @@ _OURS = frozenset({"lanistr", "service", "training", "export", "clients", "bench
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser that says a mistake in one line and names what may have been meant."""
+    """An ArgumentParser that says a mistake in one line and names what may have been meant.
+
+    Options are written out: what is short for one today is another's tomorrow.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2, without the usage that would push the line out of sight."""

@@ -17,17 +17,15 @@ def draw_labelled(
         dataset: where they stand.
         labels: how many; all where there are no more. None: all.
         seed: of the draw.
-        complete: only those that bring every modality of the task.
+        complete: of those that are drawn, only the ones that bring every modality of the task.
 
     Raises:
         DataError: there are none.
     """
     found = dataset.rows("train", labelled=True)
-    if complete:
-        found = complete_cases(dataset, found)
-    if labels is None:
-        return found
-    return np.sort(np.random.default_rng(seed).permutation(found)[:labels])
+    if labels is not None:
+        found = np.sort(np.random.default_rng(seed).permutation(found)[:labels])
+    return complete_cases(dataset, found) if complete else found
 
 
 def draw_unlabelled(

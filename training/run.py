@@ -126,7 +126,7 @@ class Run:
         run = cls(folder, config, dataset.task)
         begun = (folder / CONFIG).is_file() and not run.finished
         if begun:
-            _lock(folder)
+            lock_folder(folder)
         if begun and run.stepped:
             _same(_read(folder / CONFIG, RunConfig), config, folder)
             return run
@@ -138,7 +138,7 @@ class Run:
                 accepted="a new folder, an empty one, or one with a run that was cut off",
             )
         with draft_folder(folder) as draft:
-            _lock(draft, folder)
+            lock_folder(draft, folder)
             _write(draft / CONFIG, config)
             _write(draft / TASK, dataset.task)
             dataset.preprocessor.save(draft)
@@ -214,8 +214,8 @@ _LOCKS: dict[Path, list[int]] = {}
 """Handles of the lock files of every run that this process is at work on, by run folder."""
 
 
-def _lock(there: Path, folder: Path | None = None) -> None:
-    """Keep other processes from a run folder until this one ends, however it ends.
+def lock_folder(there: Path, folder: Path | None = None) -> None:
+    """Keep other processes from a folder until this one ends, however it ends.
 
     Args:
         there: where the folder stands now.
@@ -233,7 +233,7 @@ def _lock(there: Path, folder: Path | None = None) -> None:
         if exc.errno not in (errno.EACCES, errno.EAGAIN):
             raise
         raise ConfigError(
-            "another command is at work on this run",
+            "another command is at work on this folder",
             code="in_use",
             field=str(folder),
             accepted="the folder once that command has ended, or another one",

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,18 @@ import pytest
 
 from lanistr.errors import ConfigError, DataError, LanistrError
 from lanistr.modalities import Modality
+from training.data.store import Dataset
 from training.experiments.__main__ import main
 from training.experiments.jobs import REPORT, Job, Workshop, finished, folder_name
-from training.experiments.results import published_figures, published_names, said_of
+from training.experiments.results import (
+    chosen,
+    identity,
+    published_figures,
+    published_names,
+    said_of,
+)
 from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.prepare.__main__ import main as prepare
 from training.run import Run
 
 Command = Callable[..., str]
@@ -26,6 +36,11 @@ def lines(table: str, setup: Setup) -> dict[str, Row | LeftOut]:
 def settings(job: Job) -> set[str]:
     words = list(job.command)
     return {str(words[at + 1]) for at, word in enumerate(words) if word == "--set"}
+
+
+def ids(data: Path) -> list[str]:
+    dataset = Dataset.open(data)
+    return dataset.ids(range(len(dataset)))
 
 
 def jobs(row: Row | LeftOut, seed: int = 0) -> tuple[Job, ...]:
@@ -64,7 +79,7 @@ def test_every_system_is_trained_on_the_same_data_with_the_same_budget(stays: Pa
 def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(reviews: Path) -> None:
     rows = lines("table2", Setup(reviews, scale="demo"))
     assert isinstance(rows["medfuse"], LeftOut)
-    assert rows["medfuse"].why == "needs what the data do not bring: timeseries"
+    assert rows["medfuse"].why == "the data do not bring timeseries"
     assert isinstance(rows["albef"], Row)
 
 
@@ -208,6 +223,8 @@ def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
         (("table1", "--rows", "albeff"), ConfigError, r"--rows.*seen 'albeff'.*albef"),
         (("table1", "--beside", "beauty"), ConfigError, "--beside.*accepted: mimic-iv"),
         (("table1", "--device", "tpu"), ConfigError, "no such device"),
+        (("table1", "--name", "../oops"), ConfigError, "--name.*one word"),
+        (("table1", "--seed", "3"), SystemExit, "2"),
         (("table1", "--seeds", "0"), SystemExit, "2"),
         (("table1", "--scale", "paper", "--finetune-set", "optim.lrr=1"), ConfigError, "optim.lr"),
     ],
@@ -232,6 +249,92 @@ def test_other_data_than_those_of_the_table_are_refused(
     for option in ("--tab2txt", "--pretraining-data"):
         with pytest.raises(ConfigError, match=option):
             command(main, "table1", "--data", stays, option, reviews, "--out", tmp_path / "x")
+
+
+def test_the_same_names_in_other_splits_are_not_the_same_cases(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    words = tmp_path / "words"
+    command(
+        *(prepare, "synthetic", "--task", "mortality", "--samples", 125, "--tab2txt"),
+        *("--image-size", 16, "--vocabulary-size", 400, "--max-tokens", 64, "--out", words),
+        *("--seed", 5),
+    )
+    assert set(ids(words)) == set(ids(stays))
+    with pytest.raises(ConfigError, match="not the same cases, splits and labels"):
+        command(main, "table1", "--data", stays, "--tab2txt", words, "--out", tmp_path / "x")
+
+
+def test_a_table_of_other_settings_or_more_rows_is_not_lost(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "x"
+    (out / "tables").mkdir(parents=True)
+    before = out / "tables" / f"table4-{stays.name}.json"
+    setup = Setup(stays, scale="demo")
+    rows = [{"key": key} for key in lines("table4", setup)]
+    before.write_text(json.dumps(identity("table4", setup) | {"rows": rows}))
+    words = (main, "table4", "--data", stays, "--out", out, "--scale", "demo")
+    with pytest.raises(ConfigError, match=r"would be lost.*other labels.*--name"):
+        command(*words, "--labels", 20)
+    with pytest.raises(ConfigError, match=r"would be lost.*rows share-25, share-50, share-75"):
+        command(*words, "--rows", "share-0")
+    assert not (out / "runs").exists()
+
+
+def test_one_command_at_a_time_works_in_a_folder(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    held = "import sys, time; from pathlib import Path; from training.run import lock_folder; "
+    held += "lock_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+    words = [sys.executable, "-c", held, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="at work on this folder"):
+            command(main, "table4", "--data", stays, "--out", tmp_path, "--scale", "demo")
+        other.kill()
+
+
+# ---- what the validation split chooses -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metric", "curves", "best"),
+    [("auroc", ([0.6, 0.7], [0.8, 0.5]), 1), ("mae", ([3.0, 2.0], [2.5, 9.0]), 0)],
+)
+def test_of_several_runs_of_a_seed_the_validation_split_takes_the_best(
+    metric: str, curves: tuple[list[float], list[float]], best: int, tmp_path: Path
+) -> None:
+    candidates = tuple(Job(f"run-{number}", (number,)) for number in range(2))
+    for number, (job, values) in enumerate(zip(candidates, curves, strict=True)):
+        folder = tmp_path / job.folder
+        folder.mkdir()
+        entries = [{"epoch": at, "validation": {metric: each}} for at, each in enumerate(values)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
+        (folder / REPORT).write_text(json.dumps({"all": {"metrics": {metric: 10.0 + number}}}))
+    found = chosen(candidates, tmp_path, metric)
+    assert found == {"run": candidates[best].folder, "metrics": {metric: 10.0 + best}}
+
+
+def test_rates_and_settings_behind_a_pretraining_reach_the_runs_that_they_are_for(
+    stays: Path,
+) -> None:
+    setup = Setup(stays, scale="demo", rates=(1e-3, 3e-4), pretrained=("freeze_encoders=true",))
+    rows = lines("table4", setup)
+    for key in ("share-0", WHOLE):
+        tuned = jobs(rows[key])
+        assert ["optim.lr=0.001" in settings(each) for each in tuned] == [True, False]
+        assert ["optim.lr=0.0003" in settings(each) for each in tuned] == [False, True]
+        frozen = "freeze_encoders=true" in settings(tuned[0])
+        assert frozen == (key == WHOLE)
+
+
+def test_one_command_under_two_names_is_one_run(stays: Path) -> None:
+    setup = Setup(stays, scale="demo")
+    (zero,) = jobs(lines("table4", setup)["share-0"])
+    (scratch,) = jobs(lines("table1", setup)["scratch"])
+    assert zero.folder == scratch.folder
 
 
 # ---- jobs ---------------------------------------------------------------------------------------

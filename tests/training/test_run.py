@@ -15,7 +15,7 @@ from tests.training.processes import FORKED
 from training import finetune, pretrain
 from training.data.store import Dataset
 from training.recipe import FinetuneRecipe, load_recipe
-from training.run import Run, _lock, check_fits, check_predicts, data_hash
+from training.run import Run, check_fits, check_predicts, data_hash, lock_folder
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -112,7 +112,7 @@ def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
 
 def hold(folder: Path, line: Connection) -> None:
     """Be at work on a run until told that it is enough."""
-    _lock(folder)
+    lock_folder(folder)
     line.send("held")
     line.recv()
 
@@ -128,7 +128,7 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
     holder.start()
     assert here.recv() == "held"
     (out / "config.json").write_text("{}")  # as one that has begun
-    with pytest.raises(ConfigError, match="another command is at work on this run"):
+    with pytest.raises(ConfigError, match="another command is at work on this folder"):
         command(finetune.main, *words)
     assert sorted(each.name for each in out.iterdir()) == [".lock", "config.json"]
     here.send("enough")

@@ -227,3 +227,12 @@ def test_words_that_no_training_note_has_are_no_features_and_no_words_are_none()
     assert found.shape == (4, 4)
     mute = Columns(np.zeros(2, dtype=bool), numbers=np.empty((2, 0)), texts=["", ""])
     assert linear_features({Modality.TEXT: mute}, learned=2).shape == (2, 0)
+
+
+def test_whoever_learns_from_complete_cases_alone_has_those_of_the_same_draw(stays: Path) -> None:
+    dataset = Dataset.open(stays)
+    drawn, whole = (draw_labelled(dataset, 40, 0, complete=each) for each in (False, True))
+    assert len(drawn) == 40
+    assert 0 < len(whole) < 40
+    assert set(whole) < set(drawn)
+    assert {dataset.presence(int(each)).count("+") for each in whole} == {3}

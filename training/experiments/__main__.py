@@ -7,18 +7,25 @@ own is the same in every table.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, LanistrError, unknown_name
-from training.data.store import Dataset
+from training.data.store import SPLITS, Dataset
 from training.experiments.jobs import Workshop
 from training.experiments.page import markdown, page, plot
-from training.experiments.results import published_figures, published_names, summary
-from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup, check_settings
+from training.experiments.results import (
+    Json,
+    identity,
+    published_figures,
+    published_names,
+    summary,
+)
+from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
 from training.report.plots import standalone
-from training.run import preprocessed_alike
+from training.run import lock_folder, preprocessed_alike
 from training.settings import choose_device
 
 EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments
@@ -56,11 +63,15 @@ def main() -> None:
     lines = _chosen(list(TABLES[arguments.table][1](setup)), arguments.rows)
     rows = [each for each in lines if isinstance(each, Row)]
     jobs = [job for row in rows for candidates in row.by_seed for job in candidates]
-    for job in jobs:
-        for each in (job, *job.needs):
-            check_settings(each)
     for device in arguments.device:
         choose_device(device)
+    folder = out / TABLES_FOLDER
+    name = arguments.name or f"{arguments.table}-{arguments.data.resolve().name}"
+    if Path(name).name != name:
+        raise ConfigError("no name of a file", field="--name", seen=name, accepted="one word")
+    _keep(folder / f"{name}.json", identity(arguments.table, setup), lines)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock_folder(out)
 
     # ---- run what is missing -------------------------------------------------------------------
     runs = out / RUNS
@@ -69,9 +80,6 @@ def main() -> None:
 
     # ---- the table -----------------------------------------------------------------------------
     found = summary(arguments.table, setup, lines, failed, runs, beside)
-    folder = out / TABLES_FOLDER
-    folder.mkdir(exist_ok=True)
-    name = arguments.name or f"{arguments.table}-{arguments.data.resolve().name}"
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     (folder / f"{name}.md").write_text(markdown(found), encoding="utf-8")
@@ -86,6 +94,27 @@ def main() -> None:
             code="failed_command",
             field=arguments.table,
             seen=f"{len(failed)} runs failed, or wait for one that did",
+        )
+
+
+def _keep(before: Path, new: Json, lines: Sequence[Row | LeftOut]) -> None:
+    """Keep a table of the same name that was made otherwise, or has rows that this one has not.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if not before.is_file():
+        return
+    old = json.loads(before.read_text(encoding="utf-8"))
+    other = [name for name in new if old.get(name) != new[name]]
+    lost = {row["key"] for row in old["rows"]} - {each.key for each in lines}
+    if other or lost:
+        raise ConfigError(
+            "a table of this name is there that would be lost",
+            code="exists",
+            field=str(before),
+            seen=f"other {', '.join(other)}" if other else f"rows {', '.join(sorted(lost))}",
+            accepted="--name, another --out, or the same settings and no fewer rows",
         )
 
 
@@ -110,14 +139,27 @@ def _check(setup: Setup) -> None:
                 )
     if setup.worded is not None:
         worded = Dataset.open(setup.worded)
-        same = set(worded.ids(range(len(worded)))) == set(dataset.ids(range(len(dataset))))
-        if not same or {*dataset.task.modalities} <= {*worded.task.modalities}:
+        if _cases(worded) != _cases(dataset) or {*dataset.task.modalities} <= {
+            *worded.task.modalities
+        }:
             raise ConfigError(
-                "not the same cases with words in the place of rows",
+                "not the same cases, splits and labels with words in the place of rows",
                 field="--tab2txt",
                 seen=str(setup.worded),
                 accepted=f"what made {setup.data}, with --tab2txt",
             )
+
+
+def _cases(dataset: Dataset) -> dict[str, tuple[str, str]]:
+    """Return split and label of each case by its name."""
+    return {
+        name: (split, str(label))
+        for split in SPLITS
+        for rows in (dataset.rows(split),)
+        for name, label in zip(
+            dataset.ids(rows.tolist()), dataset.labels[rows].tolist(), strict=True
+        )
+    }
 
 
 def _chosen(lines: list[Row | LeftOut], rows: list[str] | None) -> list[Row | LeftOut]:

@@ -40,12 +40,14 @@ class Job:
         on_device: whether the command takes `--device`.
         judged_on: data on whose test split the run is evaluated when it is finished; None for what
             is not evaluated, or writes its own report.
+        recipe: as resolved, where the command takes one: it may read otherwise one day.
     """
 
     name: str
     command: tuple[object, ...]
     on_device: bool = True
     judged_on: Path | None = None
+    recipe: str = ""
 
     @property
     def needs(self) -> list[Self]:
@@ -55,9 +57,8 @@ class Job:
     @cached_property
     def folder(self) -> str:
         """Name of the folder, below that of all runs."""
-        return folder_name(
-            self.name, [each.folder if isinstance(each, Job) else each for each in self.command]
-        )
+        words = [each.folder if isinstance(each, Job) else each for each in self.command]
+        return folder_name(self.name, [*words, self.recipe])
 
     def done(self, work: Path) -> bool:
         """Whether nothing is left to do: of a run that is judged, its report is all that counts."""

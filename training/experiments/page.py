@@ -51,7 +51,7 @@ def page(tables: Sequence[Json]) -> str:
 
 
 def plot(found: Json, name: str) -> str:
-    """Return the picture of a table: each run a dot, each row its mean and interval."""
+    """Return the picture of a table: each run a dot, each row a line at its mean."""
     rows = [each for each in found["rows"] if each.get("mean") is not None]
     by_row = {row["name"]: [run["metrics"][found["metric"]] for run in row["runs"]] for row in rows}
     marked = next((row["name"] for row in rows if row["key"] == WHOLE), None)
@@ -63,7 +63,9 @@ def about(found: Json) -> str:
     count = len(found["seeds"])
     meaning = _MEANING.format(count=count) if count > 1 else _ONE_SEED
     cases = ", ".join(f"{number} {split}" for split, number in found["labelled"].items())
-    learned = "" if found["labels"] is None else f"; {found['labels']} of them are learned from"
+    learned = (
+        "" if found["labels"] is None else f"; at most {found['labels']} of them are learned from"
+    )
     chosen = [f"{stage}: {', '.join(each)}" for stage, each in found["settings"].items() if each]
     if found["rates"]:
         rates = ", ".join(f"{each:g}" for each in found["rates"])

@@ -58,18 +58,28 @@ def summary(
         if whole and row is not whole and "runs" in row:
             ours, theirs = (_figures(each, metric) for each in (row, whole))
             row["difference"] = said_of(np.subtract(ours, theirs).tolist())
-    return {
-        "table": table,
+    return identity(table, setup) | {
         "task": dataset.task.name,
         "metric": metric,
         "data": str(setup.data),
-        "data_hash": data_hash(dataset),
         "synthetic": dataset.synthetic,
         "cases": dataset.card.cases,
         "labelled": dataset.card.labelled,
+        "seeds": list(setup.seeds),
+        "published": {"name": published, "metric": beside["metric"]} if beside else None,
+        "versions": versions(),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "rows": rows,
+    }
+
+
+def identity(table: str, setup: Setup) -> dict[str, Any]:
+    """Return what makes a table this one and no other, but for its rows and seeds."""
+    return {
+        "table": table,
+        "data_hash": data_hash(Dataset.open(setup.data)),
         "labels": setup.labels,
         "scale": setup.scale,
-        "seeds": list(setup.seeds),
         "pretrain_once": setup.pretrain_once,
         "rates": list(setup.rates),
         "settings": {
@@ -77,10 +87,6 @@ def summary(
             "fine-tuning": list(setup.finetune),
             "fine-tuning after pretraining": list(setup.pretrained),
         },
-        "published": {"name": published, "metric": beside["metric"]} if beside else None,
-        "versions": versions(),
-        "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "rows": rows,
     }
 
 
@@ -92,11 +98,11 @@ def _row(line: Row | LeftOut, failed: Mapping[Job, str], work: Path, metric: str
     broken = {job.folder: failed[job] for job in jobs if job in failed}
     if broken:
         return row | {"failed": broken}
-    row["runs"] = [_chosen(candidates, work, metric) for candidates in line.by_seed]
+    row["runs"] = [chosen(candidates, work, metric) for candidates in line.by_seed]
     return row | said_of(_figures(row, metric))
 
 
-def _chosen(candidates: Collection[Job], work: Path, metric: str) -> dict[str, Any]:
+def chosen(candidates: Collection[Job], work: Path, metric: str) -> dict[str, Any]:
     """Return the figures of that run of a seed which the validation split prefers."""
     best = next(iter(candidates))
     if len(candidates) > 1:

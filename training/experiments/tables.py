@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 from lanistr.errors import ConfigError
-from lanistr.modalities import Modality
+from lanistr.modalities import Modality, presence
 from lanistr.model.variant import FAMILIES
 from training.data.store import Dataset
 from training.experiments.jobs import Job
-from training.recipe import RECIPES, FinetuneRecipe, PretrainRecipe, load_recipe, model_config
+from training.recipe import (
+    RECIPES,
+    FinetuneRecipe,
+    PretrainRecipe,
+    Recipe,
+    load_recipe,
+    model_config,
+)
 
 Scale = Literal["demo", "small", "paper"]
 SCALES: Sequence[Scale] = ("demo", "small", "paper")
@@ -103,7 +110,7 @@ class Setup:
         data = self._worded if worded else self.unlabelled or self.data
         words = [*of_system, f"seed={seed}", *self.pretrain, *settings]
         command = ("training.pretrain", "--recipe", recipe, "--data", data, *overrides(words))
-        return Job(f"{key}-pretrained-{seed}", command)
+        return _training(f"{key}-pretrained-{seed}", command)
 
     def finetunings(
         self,
@@ -131,7 +138,7 @@ class Setup:
         words += [] if self.labels is None else [f"labels={self.labels}"]
         grid = [[f"optim.lr={rate:g}"] for rate in self.rates] or [[]]
         return tuple(
-            Job(
+            _training(
                 f"{key}-{seed}",
                 (
                     *("training.finetune", "--recipe", recipe, "--data", data),
@@ -183,11 +190,9 @@ class Setup:
 
     def scratch(self, key: str, name: str, modalities: Sequence[Modality] | None = None) -> Row:
         """Return a row of LANISTR without pretraining, of some modalities or all."""
-        return self.row(key, name, partial(self.scratches, key, modalities=modalities))
+        return self.row(key, name, partial(self.scratches, modalities=modalities))
 
-    def scratches(
-        self, key: str, seed: int, modalities: Sequence[Modality] | None = None
-    ) -> tuple[Job, ...]:
+    def scratches(self, seed: int, modalities: Sequence[Modality] | None = None) -> tuple[Job, ...]:
         """Return fine-tunings of LANISTR from public weights where it is of the paper's sizes."""
         settings = ["freeze_encoders=false"]
         if self.scale == "paper":
@@ -196,7 +201,8 @@ class Setup:
             settings += [f"init.{part}={name}" for part, name in weights.items()]
         if modalities:
             settings.append(f"modalities=[{', '.join(modalities)}]")
-        return self.finetunings(key, seed, *settings)
+        name = "-".join([*modalities, "alone"]) if modalities else "scratch"
+        return self.finetunings(name, seed, *settings)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -234,18 +240,20 @@ class Setup:
         return recipe.format(self.category), [f"system={system}"] if system else []
 
 
-def check_settings(job: Job) -> None:
-    """Check a training's settings before anything is run.
+def _training(name: str, command: tuple[object, ...], judged_on: Path | None = None) -> Job:
+    """Return the job of a training, whose recipe is read before anything is run.
 
     Raises:
         ConfigError: a key or value is wrong.
     """
-    module, *words = job.command
+    module, _, recipe, *words = command
     given = [str(words[at + 1]) for at, word in enumerate(words) if word == "--set"]
+    found: Recipe
     if module == "training.pretrain":
-        load_recipe(str(words[1]), "pretrain", PretrainRecipe, given)
-    elif module == "training.finetune":
-        load_recipe(str(words[1]), "finetune", FinetuneRecipe, given)
+        found = load_recipe(str(recipe), "pretrain", PretrainRecipe, given)
+    else:
+        found = load_recipe(str(recipe), "finetune", FinetuneRecipe, given)
+    return Job(name, command, judged_on=judged_on, recipe=found.model_dump_json())
 
 
 def _budget(recipe: str, stage: Literal["pretrain", "finetune"]) -> list[str]:
@@ -271,8 +279,12 @@ WHOLE = "lanistr"
 
 def systems(setup: Setup) -> Lines:
     """Tables 1 and 2: every system on the same data, and what a practitioner would try first."""
+
+    def tuned(system: str) -> FinetuneRecipe:
+        return load_recipe("demo", "finetune", FinetuneRecipe, [f"system={system}"])
+
     alone: list[Callable[[int], tuple[Job, ...]]] = [
-        partial(setup.scratches, f"{each}-alone", modalities=[each]) for each in setup.modalities
+        partial(setup.scratches, modalities=[each]) for each in setup.modalities
     ]
     for method, name in (("logistic", "Logistic regression"), ("trees", "Boosted trees")):
         yield setup.row(method, name, partial(setup.yardstick, method))
@@ -281,14 +293,17 @@ def systems(setup: Setup) -> Lines:
         "Best single modality",
         lambda seed: tuple(job for candidate in alone for job in candidate(seed)),
     )
-    yield _if_fit(setup, "medfuse", setup.row("medfuse", "MedFuse", partial(_medfuse, setup)))
+    medfuse = setup.row("medfuse", "MedFuse", partial(_medfuse, setup))
+    yield _if_fit(setup, medfuse, tuned("medfuse"))
     for system, name in (
         ("autogluon-mlp", "AutoGluon-MLP"),
         ("autogluon-tf", "AutoGluon-TF"),
         ("late-fusion", "LateFusion"),
     ):
-        yield setup.row(system, name, partial(setup.finetunings, system, system=system))
-    yield _if_fit(setup, "albef", setup.lanistr("albef", "ALBEF", system="albef"))
+        row = setup.row(system, name, partial(setup.finetunings, system, system=system))
+        yield _if_fit(setup, row, tuned(system))
+    pairs = load_recipe("demo", "pretrain", PretrainRecipe, ["system=albef"])
+    yield _if_fit(setup, setup.lanistr("albef", "ALBEF", system="albef"), pairs)
     worded = "albef-tab2txt", "ALBEF + Tab2Txt"
     if setup.worded is None:
         why = "needs the same data with words in the place of rows: --tab2txt"
@@ -296,19 +311,23 @@ def systems(setup: Setup) -> Lines:
         yield LeftOut("lanistr-tab2txt", "LANISTR + Tab2Txt", why)
     else:
         row = setup.lanistr(*worded, system="albef", worded=True)
-        yield _if_fit(replace(setup, data=setup.worded), "albef", row)
+        yield _if_fit(replace(setup, data=setup.worded), row, pairs)
         yield setup.lanistr("lanistr-tab2txt", "LANISTR + Tab2Txt", worded=True)
     yield setup.scratch("scratch", "LANISTR without pretraining")
     yield setup.lanistr(WHOLE, "LANISTR")
 
 
-def _if_fit(setup: Setup, system: str, row: Row) -> Row | LeftOut:
-    """Return the row of a system if the data bring all that it takes."""
-    taken = load_recipe("demo", "finetune", FinetuneRecipe, [f"system={system}"]).modalities
-    lacking = [each for each in taken or () if each not in setup.modalities]
-    if not lacking:
-        return row
-    return LeftOut(row.key, row.name, f"needs what the data do not bring: {', '.join(lacking)}")
+def _if_fit(setup: Setup, row: Row, recipe: PretrainRecipe | FinetuneRecipe) -> Row | LeftOut:
+    """Return the row of a system if the data bring what its recipe takes."""
+    taken = recipe.modalities or setup.modalities
+    lacking = [each for each in taken if each not in setup.modalities]
+    if lacking:
+        return LeftOut(row.key, row.name, f"the data do not bring {', '.join(lacking)}")
+    dataset = Dataset.open(setup.data).only(taken)
+    patterns = dataset.patterns(dataset.rows("train", labelled=True))
+    if recipe.complete and presence(taken) not in patterns:
+        return LeftOut(row.key, row.name, f"no labelled case brings {', '.join(taken)}")
+    return row
 
 
 def _medfuse(setup: Setup, seed: int) -> tuple[Job, ...]:
