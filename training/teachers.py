@@ -167,13 +167,21 @@ def teach(
         case that is not to be learned.
 
     Raises:
-        DataError: a teacher is of other labels, data or preprocessing, or says too little.
+        DataError: a teacher is of other labels, data or preprocessing, or says too little; or
+            there is nothing to be taught.
     """
     label = dataset.task.label
     for each in teachers:
         each.check(dataset)
     targets = np.full((len(dataset), label.outputs), np.nan)
     others = np.setdiff1d(positions, labelled)
+    if not len(others):
+        raise DataError(
+            "nothing is left to be taught: the label of each training case is learned from",
+            field=str(dataset.folder),
+            seen=f"{len(labelled)} labelled cases",
+            accepted="fewer `labels`, or data with unlabelled training cases",
+        )
     targets[others] = 0
     for each in teachers:
         outputs = each.say(dataset, others, device, workers)

@@ -86,6 +86,16 @@ def test_who_learned_something_else_does_not_teach(
         )
 
 
+def test_there_is_nothing_to_teach_where_the_label_of_each_case_is_learned_from(
+    stars: Path, stars_finetuned: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(DataError, match="nothing is left to be taught.*fewer `labels`"):
+        command(
+            *(main, "--recipe", "demo", "--data", stars, "--out", tmp_path / "untaught"),
+            *("--teachers", stars_finetuned),
+        )
+
+
 # ---- other methods ------------------------------------------------------------------------------
 
 
