@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.command import CommandParser
+from lanistr.errors import DataError
 from lanistr.modalities import Modality
 from training.cases import draw_labelled, refuse_one_class
 from training.data.store import Dataset, data_hash
@@ -64,8 +65,8 @@ class Cases:
 
         Raises:
             ConfigError: an impossible number of labels.
-            DataError: the data are none, lack a modality or labels, or those learned from are all
-                of one class.
+            DataError: the data are none, lack a modality or labels, those learned from are all of
+                one class, or nothing is left to be answered.
         """
         check_count("--labels", arguments.labels)
         dataset = Dataset.open(arguments.data)
@@ -77,6 +78,13 @@ class Cases:
         train = draw_labelled(dataset, arguments.labels, arguments.seed)
         refuse_one_class(dataset, train)
         others = np.setdiff1d(dataset.rows("train"), train) if answered else train[:0]
+        if answered and not len(others):
+            raise DataError(
+                "no training case is left to be answered: the label of each is learned from",
+                field=str(dataset.folder),
+                seen=f"{len(train)} labelled cases",
+                accepted="fewer --labels, or data with unlabelled training cases",
+            )
         return cls(dataset, train, validation, test, arguments.seed, others)
 
     @property

@@ -18,6 +18,7 @@ from lanistr.calibration import softmax
 from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from training.cases import draw_labelled
 from training.data.store import Dataset, data_hash, file_hash
 from training.foreign import ANSWERS, REPORT
 from training.predict import predict
@@ -39,11 +40,15 @@ class Teacher(Protocol):
         """Sha256 of what it says it by."""
         ...
 
-    def check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset, labelled: Positions) -> None:
         """Check that it speaks of these data and labels.
 
+        Args:
+            dataset: where the cases stand.
+            labelled: of the cases whose label the student learns.
+
         Raises:
-            DataError: it does not.
+            DataError: it does not, or it learned labels of these data that the student does not.
         """
         ...
 
@@ -74,10 +79,25 @@ class FinetunedRun:
         """See `Teacher`."""
         return self.run.weights_hash()
 
-    def check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset, labelled: Positions) -> None:
         """See `Teacher`."""
         check_fits(self.run, dataset)
         check_predicts(self.run, dataset)
+        config = self.run.config
+        if config.data_hash != data_hash(dataset):
+            return
+        labels, seed = config.recipe["labels"], config.recipe["seed"]
+        complete = config.recipe.get("complete", False)  # which runs of old do not tell
+        learned = draw_labelled(dataset, labels, seed, complete=complete)
+        further = np.setdiff1d(learned, labelled)
+        if len(further):
+            raise DataError(
+                "it learned from labels that the student is not to learn from",
+                code="bad_fit",
+                field=str(self.folder),
+                seen=f"{len(further)} of {len(learned)}, drawn with seed {seed}",
+                accepted="a run of the same `seed` and no more `labels`, or of other data",
+            )
 
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
@@ -100,7 +120,7 @@ class StoredAnswers:
         """See `Teacher`."""
         return file_hash(self.folder / ANSWERS)
 
-    def check(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset, labelled: Positions) -> None:
         """See `Teacher`."""
         if self.about["data_hash"] != data_hash(dataset):
             raise DataError(
@@ -167,13 +187,21 @@ def teach(
         case that is not to be learned.
 
     Raises:
-        DataError: a teacher is of other labels, data or preprocessing, or says too little.
+        DataError: a teacher is of other labels, data or preprocessing, learned more of the labels,
+            or says too little; or there is nothing to be taught.
     """
     label = dataset.task.label
     for each in teachers:
-        each.check(dataset)
+        each.check(dataset, labelled)
     targets = np.full((len(dataset), label.outputs), np.nan)
     others = np.setdiff1d(positions, labelled)
+    if not len(others):
+        raise DataError(
+            "nothing is left to be taught: the label of each training case is learned from",
+            field=str(dataset.folder),
+            seen=f"{len(labelled)} labelled cases",
+            accepted="fewer `labels`, or data with unlabelled training cases",
+        )
     targets[others] = 0
     for each in teachers:
         outputs = each.say(dataset, others, device, workers)

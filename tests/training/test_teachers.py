@@ -1,6 +1,7 @@
 """Learning from what fine-tuned runs say of cases without a label."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.cases import draw_labelled
-from training.data.store import Dataset, file_hash
+from training.data.store import DATASET, Dataset, file_hash
 from training.finetune import main
 from training.foreign import ANSWERS
 from training.predict import predict
@@ -24,13 +25,19 @@ from training.yardsticks import main as yardsticks
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def stays_teacher(stays: Path, make_finetuned: Callable[..., Path]) -> Path:
+    """A run that learned from 20 labels of many."""
+    return make_finetuned(stays, "stays-teacher", None, "optim.epochs=1", "labels=20")
+
+
 def test_a_label_counts_where_there_is_one_and_elsewhere_the_mean_of_the_teachers(
-    stays: Path, stays_pretrained: Path, stays_finetuned: Path, make_finetuned: Callable[..., Path]
+    stays: Path, stays_pretrained: Path, stays_teacher: Path, make_finetuned: Callable[..., Path]
 ) -> None:
-    other = make_finetuned(stays, "other-teacher", stays_pretrained, "optim.epochs=1", "seed=9")
-    runs = [Run.open(stays_finetuned), Run.open(other)]
+    other = make_finetuned(stays, "other-teacher", stays_pretrained, "optim.epochs=1", "labels=15")
+    runs = [Run.open(stays_teacher), Run.open(other)]
     dataset = Dataset.open(stays)
-    positions, labelled = dataset.rows("train"), dataset.rows("train", labelled=True)[:7]
+    positions, labelled = dataset.rows("train"), draw_labelled(dataset, 20, 0)
     teachers = list(map(FinetunedRun, runs))
     targets = teach(teachers, dataset, positions, labelled, device=CPU, workers=0)
     assert targets.shape == (len(dataset), 2)
@@ -48,10 +55,16 @@ def test_a_label_counts_where_there_is_one_and_elsewhere_the_mean_of_the_teacher
     np.testing.assert_allclose(targets[others], np.mean(said, axis=0), atol=1e-6)
 
 
-def test_numbers_are_learned_in_their_own_units(stars: Path, stars_finetuned: Path) -> None:
+@pytest.fixture(scope="module")
+def stars_teacher(stars: Path, make_finetuned: Callable[..., Path]) -> Path:
+    """A run that learned from 7 labels of many."""
+    return make_finetuned(stars, "stars-teacher", None, "optim.epochs=2", "labels=7")
+
+
+def test_numbers_are_learned_in_their_own_units(stars: Path, stars_teacher: Path) -> None:
     dataset = Dataset.open(stars)
-    positions, labelled = dataset.rows("train"), dataset.rows("train", labelled=True)[:7]
-    run = Run.open(stars_finetuned)
+    positions, labelled = dataset.rows("train"), draw_labelled(dataset, 7, 0)
+    run = Run.open(stars_teacher)
     targets = teach([FinetunedRun(run)], dataset, positions, labelled, device=CPU, workers=0)
     assert targets.shape == (len(dataset),)
     assert np.array_equal(targets[labelled], dataset.labels[labelled])
@@ -61,11 +74,11 @@ def test_numbers_are_learned_in_their_own_units(stars: Path, stars_finetuned: Pa
 
 
 def test_a_student_learns_of_every_training_case_and_says_who_taught_it(
-    stars: Path, stars_finetuned: Path, shop: Path, command: Callable[..., str]
+    stars: Path, stars_teacher: Path, shop: Path, command: Callable[..., str]
 ) -> None:
     said = command(
         *(main, "--recipe", "demo", "--data", stars, "--out", shop / "student"),
-        *("--teachers", stars_finetuned),
+        *("--teachers", stars_teacher),
         overrides=("optim.epochs=1", "optim.batch_size=4", "labels=10"),
     )
     assert "10 labelled cases" in said
@@ -73,7 +86,7 @@ def test_a_student_learns_of_every_training_case_and_says_who_taught_it(
     lines = (student.folder / "log.jsonl").read_text().splitlines()
     steps = [each for each in map(json.loads, lines) if "loss" in each]
     assert len(steps) == -(-len(Dataset.open(stars).rows("train")) // 4)
-    assert list(student.config.teachers) == [str(stars_finetuned)]
+    assert list(student.config.teachers) == [str(stars_teacher)]
 
 
 def test_who_learned_something_else_does_not_teach(
@@ -83,6 +96,63 @@ def test_who_learned_something_else_does_not_teach(
         command(
             *(main, "--recipe", "demo", "--data", stars, "--out", shop / "untaught"),
             *("--teachers", ranks_finetuned),
+        )
+
+
+def test_a_run_that_learned_labels_which_the_student_does_not_would_leak_them(
+    stays: Path, stays_finetuned: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(DataError, match=r"labels that the student is not.*of \d+, drawn with seed"):
+        command(
+            *(main, "--recipe", "demo", "--data", stays, "--out", tmp_path / "untaught"),
+            *("--teachers", stays_finetuned),
+            overrides=("labels=20",),
+        )
+
+
+@pytest.mark.parametrize(("labels", "seed"), [(7, 1), (6, 0)])
+def test_a_run_of_another_seed_or_of_more_labels_does_not_teach(
+    labels: int, seed: int, stars: Path, stars_teacher: Path
+) -> None:
+    dataset = Dataset.open(stars)
+    taught = [open_teacher(stars_teacher)], dataset, dataset.rows("train")
+    with pytest.raises(DataError, match="of 7, drawn with seed 0"):
+        teach(*taught, draw_labelled(dataset, labels, seed), device=CPU, workers=0)
+
+
+def test_a_run_that_was_taught_counts_its_own_labels_alone(
+    stars: Path, stars_teacher: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    command(
+        *(main, "--recipe", "demo", "--data", stars, "--out", tmp_path / "student"),
+        *("--teachers", stars_teacher),
+        overrides=("optim.epochs=1", "labels=7"),
+    )
+    dataset = Dataset.open(stars)
+    labelled = draw_labelled(dataset, 7, 0)
+    open_teacher(tmp_path / "student").check(dataset, labelled)
+    with pytest.raises(DataError, match="1 of 7"):
+        open_teacher(tmp_path / "student").check(dataset, labelled[1:])
+
+
+def test_a_run_of_other_data_teaches_whatever_it_learned_from(
+    stars: Path, stars_finetuned: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(stars, copy)
+    with (copy / DATASET).open("a", encoding="utf-8") as file:
+        file.write("\n")  # the same cases, under another hash
+    dataset = Dataset.open(copy)
+    open_teacher(stars_finetuned).check(dataset, dataset.rows("train", labelled=True)[:3])
+
+
+def test_there_is_nothing_to_teach_where_the_label_of_each_case_is_learned_from(
+    stars: Path, stars_finetuned: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(DataError, match=r"nothing is left to be taught.*fewer `labels`"):
+        command(
+            *(main, "--recipe", "demo", "--data", stars, "--out", tmp_path / "untaught"),
+            *("--teachers", stars_finetuned),
         )
 
 
@@ -103,7 +173,7 @@ def answers(
 
 
 def test_another_method_teaches_what_it_said(
-    answers: Path, stays: Path, stays_finetuned: Path
+    answers: Path, stays: Path, stays_teacher: Path
 ) -> None:
     dataset = Dataset.open(stays)
     positions, labelled = dataset.rows("train"), draw_labelled(dataset, 20, 0)
@@ -114,7 +184,7 @@ def test_another_method_teaches_what_it_said(
     assert stored["positions"].tolist() == others.tolist()
     np.testing.assert_allclose(targets[others], softmax(stored["outputs"]), atol=1e-6)
     assert np.array_equal(targets[labelled].argmax(1), dataset.labels[labelled])
-    both = [teacher, open_teacher(stays_finetuned)]
+    both = [teacher, open_teacher(stays_teacher)]
     mixed = teach(both, dataset, positions, labelled, device=CPU, workers=0)
     alone = teach(both[1:], dataset, positions, labelled, device=CPU, workers=0)
     np.testing.assert_allclose(mixed, (targets + alone) / 2, atol=1e-6)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lanistr.batch import Features, collate
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
-from lanistr.model.baselines.albef import AlbefConfig
+from lanistr.model.baselines.albef import Albef, AlbefConfig, Sides
 from lanistr.model.baselines.albef_pretraining import AlbefForPretraining, Queue
 from lanistr.model.image import ImageConfig
 from lanistr.model.lanistr import LanistrConfig
@@ -180,6 +180,38 @@ def test_a_step_gives_three_losses_and_a_gradient_to_every_weight(
         if "mask_token" not in name:
             assert each.grad is not None, name
     assert all(each.grad is None for each in model.slow.buffers())
+
+
+def test_a_note_is_tried_with_a_picture_like_it_and_a_picture_with_a_note_like_it(
+    model: AlbefForPretraining, make_batch: MakeBatch, generator: torch.Generator
+) -> None:
+    core = model.core.eval()
+    batch = make_batch(*[BOTH] * 4)
+    laid = core.lay(batch, core.encode(batch.parts))
+    assert isinstance(core.fusion, Albef)
+    sides = core.fusion.sides(*laid[Modality.TEXT], *laid[Modality.IMAGE])
+    tried: list[Sides] = []
+    core.fusion.register_forward_pre_hook(lambda _, given: tried.extend(given))
+    # Of four, each note is most like the next picture, and each picture like the note after next.
+    likeness = torch.eye(4) * 6
+    for _ in range(100):
+        model.match(sides, likeness.roll(1, dims=1), likeness.roll(2, dims=1), generator)
+
+    def numbers(tokens_nTD: Tensor, known_BTD: Tensor) -> Tensor:
+        same_nB = (tokens_nTD[:, None] == known_BTD).flatten(2).all(dim=2)
+        assert (same_nB.sum(dim=1) == 1).all()
+        return same_nB.long().argmax(dim=1)
+
+    own = torch.arange(4)
+    liked = []
+    for each in tried:
+        notes, pictures = numbers(each.words, sides.words), numbers(each.patches, sides.patches)
+        assert torch.equal(notes[:8], own.repeat(2))
+        assert torch.equal(pictures[:4], own)
+        assert torch.equal(pictures[8:], own)
+        liked.append(torch.stack([pictures[4:8] == (own + 1) % 4, notes[8:] == (own + 2) % 4]))
+    # exp(6) to 1 against each of the two others.
+    assert (torch.stack(liked).double().mean(dim=(0, 2)) > 0.95).all()
 
 
 def test_what_was_seen_waits_in_the_queue_as_the_slow_weights_saw_it_after_the_step_alone(
