@@ -64,7 +64,6 @@ class RunningMean:
 class _Waiter(Generic[JobT, ResultT]):
     job: JobT
     cost: int
-    added: float
     future: asyncio.Future[Outcome[ResultT]]
     since: float = field(default_factory=perf_counter)
 
@@ -162,8 +161,7 @@ class Scheduler(Generic[JobT, ResultT]):
         """Return what a job's result will be; as `submit`."""
         assert self._tasks, "not started"
         future: asyncio.Future[Outcome[ResultT]] = asyncio.get_running_loop().create_future()
-        added = math.inf if self._added is None else self._added(job)
-        waiter = _Waiter(job, self._cost(job), added, future)
+        waiter = _Waiter(job, self._cost(job), future)
         self._queue.append(waiter)
         self._waiting += 1
         self._owed += waiter.cost
@@ -218,7 +216,7 @@ class Scheduler(Generic[JobT, ResultT]):
             if not first.future.done():
                 if batch:
                     whole = pace * (spent + first.cost)
-                    longer += first.added
+                    longer += math.inf if self._added is None else self._added(first.job)
                     if spent + first.cost > self._budget or min(whole, longer) > self._moment:
                         break
                 batch.append(first)

@@ -14,7 +14,7 @@ from lanistr.errors import ConfigError, DataError, LanistrError
 from lanistr.modalities import Modality
 from training.data.store import Dataset
 from training.experiments.__main__ import main
-from training.experiments.jobs import REPORT, Job, Workshop, finished, folder_name
+from training.experiments.jobs import Job, Workshop, finished, folder_name
 from training.experiments.results import (
     chosen,
     identity,
@@ -23,6 +23,7 @@ from training.experiments.results import (
     said_of,
 )
 from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.foreign import REPORT
 from training.prepare.__main__ import main as prepare
 from training.run import Run
 

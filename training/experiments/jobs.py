@@ -23,9 +23,9 @@ from typing import Self
 
 from lanistr.errors import CheckpointError, LanistrError
 from training.data.store import DATASET, file_hash
+from training.foreign import REPORT
 from training.run import Run
 
-REPORT = "report-test.json"
 LOGS = "logs"
 
 

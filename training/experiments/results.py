@@ -12,8 +12,9 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 from lanistr.document import read_yaml
 from lanistr.errors import ConfigError
 from training.data.store import Dataset, data_hash
-from training.experiments.jobs import REPORT, Job
+from training.experiments.jobs import Job
 from training.experiments.tables import WHOLE, LeftOut, Row, Setup
+from training.foreign import REPORT
 from training.metrics import goodness
 from training.report.history import read_history
 from training.run import versions
