@@ -15,6 +15,7 @@ from lanistr.model.checkpoint import from_pretrained, weights
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
+from tests.training.gradients import assert_same, one_step
 from tests.training.processes import arguments, entries, run, run_twice, run_until
 from tests.training.test_flops import counted
 from training.data.store import Dataset
@@ -182,15 +183,8 @@ def test_recomputed_blocks_give_the_same_losses_and_gradients(
         running = parallelize(model, runtime, CPU)
         torch.manual_seed(0)
         model.begin(2.0)
-        losses = running(batch, torch.Generator().manual_seed(1))
-        sum(losses.values()).backward()
-        found.append(
-            {n: e.detach() for n, e in losses.items()}
-            | {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        )
-    assert found[0].keys() == found[1].keys()
-    for name, each in found[0].items():
-        torch.testing.assert_close(found[1][name], each, rtol=1e-3, atol=1e-4, msg=name)
+        found.append(one_step(model, running, batch))
+    assert_same(*found)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings

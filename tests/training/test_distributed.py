@@ -19,6 +19,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.tasks import find_task
 from tests.fixtures_runs import SMALL
+from tests.training.gradients import assert_same, one_step
 from tests.training.processes import ROOT, arguments, entries, run, run_twice, torchrun
 from training.data.sampler import Curriculum
 from training.data.store import Dataset
@@ -253,15 +254,8 @@ def test_recomputed_or_compiled_blocks_give_the_same_losses_and_gradients(
         if change == "compile":
             run.eval()
         torch.manual_seed(0)
-        losses = run(batch, torch.Generator().manual_seed(1))
-        sum(losses.values()).backward()
-        found.append(
-            {n: e.detach() for n, e in losses.items()}
-            | {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        )
-    assert found[0].keys() == found[1].keys()
-    for name, each in found[0].items():
-        torch.testing.assert_close(found[1][name], each, rtol=1e-3, atol=1e-4, msg=name)
+        found.append(one_step(model, run, batch))
+    assert_same(*found)
 
 
 def test_one_process_makes_for_all_and_its_error_is_everyones(
