@@ -39,7 +39,7 @@ from training.recipe import FinetuneRecipe, head_config, load_recipe, model_conf
 from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
 from training.soup import Candidates
-from training.teachers import open_teacher, teach
+from training.teachers import cases_to_teach, open_teacher, teach
 
 EXAMPLE = (
     "python -m training.finetune --recipe small --data data/stays --init runs/stays"
@@ -94,7 +94,10 @@ def main() -> None:
         taken = encoders_from(sources, dataset)
         _check(recipe, dataset, init, [each for _, found in taken for each in found])
         labelled = draw_labelled(dataset, recipe.labels, recipe.seed, complete=recipe.complete)
-        positions = dataset.rows("train") if teachers else labelled
+        positions, taught = labelled, None
+        if teachers:
+            positions = dataset.rows("train")
+            taught = cases_to_teach(teachers, dataset, positions, labelled)
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
         class_weights = weigh_classes(recipe, label, dataset.labels[labelled])
@@ -126,12 +129,12 @@ def main() -> None:
         )
         model.to(world.device)
         targets = None
-        if teachers:
+        if taught is not None:
             targets = world.share(
                 lambda: teach(
                     teachers,
                     dataset,
-                    positions,
+                    taught,
                     labelled,
                     device=world.device,
                     workers=recipe.runtime.workers,

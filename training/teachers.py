@@ -40,12 +40,13 @@ class Teacher(Protocol):
         """Sha256 of what it says it by."""
         ...
 
-    def check(self, dataset: Dataset, labelled: Positions) -> None:
+    def check(self, dataset: Dataset, labelled: Positions, others: Positions) -> None:
         """Check that it speaks of these data and labels.
 
         Args:
             dataset: where the cases stand.
             labelled: of the cases whose label the student learns.
+            others: of those that it is to be taught.
 
         Raises:
             DataError: it does not, or it learned labels of these data that the student does not.
@@ -55,11 +56,7 @@ class Teacher(Protocol):
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
     ) -> NDArray[np.floating[Any]]:
-        """Return (N, C) logits over the temperature, or (N, 1) numbers.
-
-        Raises:
-            DataError: it says nothing of some of the cases.
-        """
+        """Return (N, C) logits over the temperature, or (N, 1) numbers."""
         ...
 
 
@@ -79,7 +76,7 @@ class FinetunedRun:
         """See `Teacher`."""
         return self.run.weights_hash()
 
-    def check(self, dataset: Dataset, labelled: Positions) -> None:
+    def check(self, dataset: Dataset, labelled: Positions, others: Positions) -> None:
         """See `Teacher`."""
         check_fits(self.run, dataset)
         check_predicts(self.run, dataset)
@@ -120,7 +117,7 @@ class StoredAnswers:
         """See `Teacher`."""
         return file_hash(self.folder / ANSWERS)
 
-    def check(self, dataset: Dataset, labelled: Positions) -> None:
+    def check(self, dataset: Dataset, labelled: Positions, others: Positions) -> None:
         """See `Teacher`."""
         if self.about["data_hash"] != data_hash(dataset):
             raise DataError(
@@ -130,25 +127,30 @@ class StoredAnswers:
                 seen=self.about["data"],
                 accepted=str(dataset.folder),
             )
-
-    def say(
-        self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
-    ) -> NDArray[np.floating[Any]]:
-        """See `Teacher`."""
-        with np.load(self.folder / ANSWERS) as stored:
-            known, outputs = stored["positions"], stored["outputs"]
-        lacking = np.setdiff1d(positions, known)
+        known, _ = self._stored()
+        lacking = np.setdiff1d(others, known)
         if len(lacking):
             raise DataError(
                 "it says nothing of training cases whose label is not learned from here",
                 code="bad_fit",
                 field=str(self.folder),
-                seen=f"{len(lacking)} of {len(positions)}, as it learned from "
+                seen=f"{len(lacking)} of {len(others)}, as it learned from "
                 f"{self.about['labels']} labels of seed {self.about['seed']}",
                 accepted="one of the same number of labels and seed, over all training cases",
             )
+
+    def say(
+        self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
+    ) -> NDArray[np.floating[Any]]:
+        """See `Teacher`."""
+        known, outputs = self._stored()
         found: NDArray[np.floating[Any]] = outputs[np.searchsorted(known, positions)]
         return found
+
+    def _stored(self) -> tuple[Positions, NDArray[np.floating[Any]]]:
+        """Return of which cases it says something, in ascending order, and what."""
+        with np.load(self.folder / ANSWERS) as stored:
+            return stored["positions"], stored["outputs"]
 
 
 def open_teacher(folder: Path) -> Teacher:
@@ -162,10 +164,38 @@ def open_teacher(folder: Path) -> Teacher:
     return StoredAnswers(folder, json.loads((folder / REPORT).read_text("utf-8"))["about"])
 
 
+def cases_to_teach(
+    teachers: Sequence[Teacher], dataset: Dataset, positions: Positions, labelled: Positions
+) -> Positions:
+    """Return those cases that are learned as the teachers say.
+
+    Args:
+        teachers: see `open_teacher`.
+        dataset: where the cases stand.
+        positions: of those to be learned.
+        labelled: of those among them that are learned as their label says.
+
+    Raises:
+        DataError: a teacher is of other labels, data or preprocessing, learned more of the labels,
+            or says too little; or there is nothing to be taught.
+    """
+    others = np.setdiff1d(positions, labelled)
+    for each in teachers:
+        each.check(dataset, labelled, others)
+    if not len(others):
+        raise DataError(
+            "nothing is left to be taught: the label of each training case is learned from",
+            field=str(dataset.folder),
+            seen=f"{len(labelled)} labelled cases",
+            accepted="fewer `labels`, or data with unlabelled training cases",
+        )
+    return others
+
+
 def teach(
     teachers: Sequence[Teacher],
     dataset: Dataset,
-    positions: Positions,
+    others: Positions,
     labelled: Positions,
     *,
     device: torch.device,
@@ -176,32 +206,17 @@ def teach(
     Args:
         teachers: see `open_teacher`.
         dataset: where the cases stand.
-        positions: of those to be learned.
-        labelled: of those among them that are learned as their label says; the others as the
-            teachers say on average.
+        others: of those that are learned as the teachers say on average; see `cases_to_teach`.
+        labelled: of those that are learned as their label says.
         device: where the teachers run.
         workers: processes that read ahead.
 
     Returns:
         (N, C) probability of each class, or (N,) number, by position in the data set; NaN for a
         case that is not to be learned.
-
-    Raises:
-        DataError: a teacher is of other labels, data or preprocessing, learned more of the labels,
-            or says too little; or there is nothing to be taught.
     """
     label = dataset.task.label
-    for each in teachers:
-        each.check(dataset, labelled)
     targets = np.full((len(dataset), label.outputs), np.nan)
-    others = np.setdiff1d(positions, labelled)
-    if not len(others):
-        raise DataError(
-            "nothing is left to be taught: the label of each training case is learned from",
-            field=str(dataset.folder),
-            seen=f"{len(labelled)} labelled cases",
-            accepted="fewer `labels`, or data with unlabelled training cases",
-        )
     targets[others] = 0
     for each in teachers:
         outputs = each.say(dataset, others, device, workers)
