@@ -226,7 +226,7 @@ def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
         (("table1", "--device", "tpu"), ConfigError, "no such device"),
         (("table1", "--name", "../oops"), ConfigError, "--name.*one word"),
         (("table1", "--seed", "3"), SystemExit, "2"),
-        (("table1", "--seeds", "0"), SystemExit, "2"),
+        (("table1", "--seeds", "0"), ConfigError, "--seeds.*1 or more"),
         (("table1", "--scale", "paper", "--finetune-set", "optim.lrr=1"), ConfigError, "optim.lr"),
     ],
 )
@@ -250,6 +250,21 @@ def test_other_data_than_those_of_the_table_are_refused(
     for option in ("--tab2txt", "--pretraining-data"):
         with pytest.raises(ConfigError, match=option):
             command(main, "table1", "--data", stays, option, reviews, "--out", tmp_path / "x")
+
+
+def test_a_case_that_is_held_out_is_not_pretrained_on(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    made = (prepare, "synthetic", "--task", "mortality", "--samples", 125, "--splits", 1, 0, 0)
+    for name, seed in (("same", 0), ("others", 5)):
+        out = ("--preprocessing", stays, "--seed", seed, "--out", tmp_path / name)
+        command(*made, *out)
+        assert set(ids(tmp_path / name)) == set(ids(stays))
+    table = ("table1", "--data", stays, "--out", tmp_path / "x", "--name", "../too-late")
+    with pytest.raises(ConfigError, match=r"--pretraining-data.*held out.*(validation|test) in"):
+        command(main, *table, "--pretraining-data", tmp_path / "same")
+    with pytest.raises(ConfigError, match="--name"):  # after a name alone that is the same
+        command(main, *table, "--pretraining-data", tmp_path / "others")
 
 
 def test_the_same_names_in_other_splits_are_not_the_same_cases(

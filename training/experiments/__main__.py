@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lanistr.batch import Features
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, LanistrError, unknown_name
 from training.data.store import SPLITS, Dataset
@@ -26,7 +29,7 @@ from training.experiments.results import (
 from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
 from training.report.plots import standalone
 from training.run import lock_folder, preprocessed_alike
-from training.settings import choose_device
+from training.settings import check_count, choose_device
 
 EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments
   python -m training.experiments table4 --data data/stays --out experiments --device cuda:0 cuda:1
@@ -38,6 +41,8 @@ RUNS, TABLES_FOLDER = "runs", "tables"
 def main() -> None:
     """Make a table as the command line says."""
     arguments = _parser().parse_args()
+    check_count("--seeds", arguments.seeds)
+    check_count("--labels", arguments.labels)
     leave_when_asked()
     out: Path = arguments.out
 
@@ -137,6 +142,7 @@ def _check(setup: Setup) -> None:
                     seen=str(setup.unlabelled),
                     accepted=f"data prepared with --preprocessing {setup.data}, or the reverse",
                 )
+        _refuse_held_out(other.only(dataset.task.modalities), dataset)
     if setup.worded is not None:
         worded = Dataset.open(setup.worded)
         if _cases(worded) != _cases(dataset) or {*dataset.task.modalities} <= {
@@ -148,6 +154,39 @@ def _check(setup: Setup) -> None:
                 seen=str(setup.worded),
                 accepted=f"what made {setup.data}, with --tab2txt",
             )
+
+
+def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:
+    """Check that no case which is held out is one to pretrain on: none of its name and content.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    rows = unlabelled.rows("train").tolist()
+    learned = dict(zip(unlabelled.ids(rows), rows, strict=True))
+    splits = dataset.splits
+    held_out = [row for row, split in enumerate(splits) if split != "train"]
+    for name, row in zip(dataset.ids(held_out), held_out, strict=True):
+        if name in learned and _alike(dataset.features(row), unlabelled.features(learned[name])):
+            raise ConfigError(
+                "a case that is held out would be pretrained on",
+                field="--pretraining-data",
+                seen=f"{name}, {splits[row]} in {dataset.folder}",
+                accepted="data whose training split has none of the other splits' cases",
+            )
+
+
+def _alike(one: Features, other: Features) -> bool:
+    """Whether two cases are the same to a model."""
+    return one.rows.keys() == other.rows.keys() and all(
+        len(one.rows[modality]) == len(other.rows[modality])
+        and all(
+            mine.keys() == yours.keys()
+            and all(np.array_equal(mine[name], yours[name], equal_nan=True) for name in mine)
+            for mine, yours in zip(one.rows[modality], other.rows[modality], strict=True)
+        )
+        for modality in one.rows
+    )
 
 
 def _cases(dataset: Dataset) -> dict[str, tuple[str, str]]:
@@ -196,9 +235,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, help="folder of tables and runs; may be there already")
     add("--tab2txt", type=Path, help="the same data prepared with --tab2txt, for Tab2Txt's rows")
     add("--pretraining-data", type=Path, help="data set to pretrain on (default: --data)")
-    add("--seeds", type=_count, default=3, help="number of them (3)")
+    add("--seeds", type=int, default=3, help="number of them (3)")
     add("--first-seed", type=int, default=0, help="(0)")
-    add("--labels", type=_count, help="labelled cases to learn from (default: all)")
+    add("--labels", type=int, help="labelled cases to learn from (default: all)")
     add("--scale", choices=SCALES, default="small", help="sizes and training (small)")
     add("--category", choices=("beauty", "fashion"), default="beauty", help="of Amazon's (beauty)")
     add("--beside", help="whose figures of the paper stand beside (default: the table's first)")
@@ -224,12 +263,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--name", help="of the table's files (default: table and data set)")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":
