@@ -45,8 +45,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -140,7 +140,34 @@ class Bundle:
         Raises:
             BundleError: the file changed since the bundle was opened.
         """
-        return _read(self.folder / file, self.manifest.files[file])
+        path, entry = self.folder / file, self.manifest.files[file]
+        _require(path)
+        data = path.read_bytes()
+        _compare(path, entry, len(data), hashlib.sha256(data).hexdigest())
+        return data
+
+    @contextmanager
+    def unchanged(self, file: str) -> Iterator[Path]:
+        """Give the path of a file of the manifest, for something that reads it by itself.
+
+        It is hashed first and must stay as it is until the block ends: as with `read`, what is run
+        is what was hashed; unlike with `read`, nothing of it is kept in memory.
+
+        Raises:
+            BundleError: the file changed since the bundle was opened.
+        """
+        path = self.folder / file
+        _require(path)
+        before = _state(path)
+        _check(path, self.manifest.files[file])
+        yield path
+        if _state(path) != before:
+            raise BundleError(
+                "the file changed while it was loaded",
+                code="hash_mismatch",
+                field=str(path),
+                accepted="a bundle that is replaced as a whole, by renaming its folder",
+            )
 
     def proof(self) -> dict[str, NDArray[Any]]:
         """Return inputs and outputs of every graph: `GRAPH/inputs/NAME`, `GRAPH/outputs/NAME`.
@@ -285,21 +312,37 @@ def _verify(folder: Path, manifest: Manifest) -> None:
                 seen=name,
                 accepted="a relative path without '..', not a link",
             )
-        _read(path, entry)
+        _check(path, entry)
 
 
-def _read(path: Path, entry: FileEntry) -> bytes:
-    """Return a file's bytes, which must be those that the manifest names."""
+def _check(path: Path, entry: FileEntry) -> None:
+    """Check that a file is the one that the manifest names."""
+    _require(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        _compare(path, entry, file.tell(), digest)
+
+
+def _require(path: Path) -> None:
     if not path.is_file():
         raise BundleError("the bundle lacks a file", code="missing_file", field=str(path))
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != entry.sha256 or len(data) != entry.bytes:
+
+
+def _compare(path: Path, entry: FileEntry, size: int, digest: str) -> None:
+    if (size, digest) != (entry.bytes, entry.sha256):
         raise BundleError(
             "the file is not what its manifest says",
             code="hash_mismatch",
             field=str(path),
-            seen=f"{len(data)} bytes, sha256 {digest[:12]}…",
+            seen=f"{size} bytes, sha256 {digest[:12]}…",
             accepted=f"{entry.bytes} bytes, sha256 {entry.sha256[:12]}…",
         )
-    return data
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """Return what is another once a file was written to or replaced; None: there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -16,12 +17,13 @@ _SILENT = 4  # what it would print stands in the errors that it raises
 
 
 def open_session(
-    data: bytes, graph: Graph, source: str, options: Any, providers: Sequence[Any]
+    file: bytes | Path, graph: Graph, source: str, options: Any, providers: Sequence[Any]
 ) -> Any:
     """Load a graph.
 
     Args:
-        data: of the graph's file; its weights stand inside, and nothing else is read.
+        file: the graph's, or its bytes, which take as much memory again while they are loaded; its
+            weights stand inside, and nothing else is read.
         graph: what the manifest says of it.
         source: the file, for errors.
         options: `onnxruntime.SessionOptions` to load it with.
@@ -31,11 +33,11 @@ def open_session(
         BundleError: onnxruntime cannot load it, or it is not what the manifest says.
     """
     options.log_severity_level = _SILENT
-    # A graph may ask for weights in another file, by default of the working directory. Nothing
-    # stands below the null device; paths that lead out of it onnxruntime refuses by itself.
+    # A graph may ask for weights in another file, by default beside its own or in the working
+    # directory. Nothing stands below the null device; paths out of it onnxruntime itself refuses.
     options.add_session_config_entry(_WEIGHTS_BESIDE, os.devnull)
     with blamed(source, "onnxruntime cannot load it"):
-        session = onnxruntime.InferenceSession(data, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(file, options, providers=list(providers))
     # It would keep the bytes for as long as it lives, to begin again on the CPU if a GPU fails.
     session.disable_fallback()
     session._model_bytes = None

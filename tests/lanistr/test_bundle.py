@@ -5,7 +5,7 @@ import json
 import pickle
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +314,46 @@ def test_a_graph_that_changed_or_went_after_the_opening_is_not_run(folder: Path)
     (folder / graph).unlink()
     with pytest.raises(BundleError, match="lacks a file"):
         bundle.read(graph)
+
+
+def rewrite(path: Path) -> None:
+    """Write the same bytes into the file."""
+    path.write_bytes(path.read_bytes())
+
+
+def replace(path: Path) -> None:
+    """Put another file in its place that says the same and is as old."""
+    shutil.copy2(path, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+@pytest.mark.parametrize("change", [rewrite, replace, Path.unlink])
+def test_a_file_that_is_read_by_others_stays_as_it_is_until_they_are_done(
+    folder: Path, change: Callable[[Path], None]
+):
+    bundle = Bundle.open(folder)
+    graph = bundle.manifest.builds[0].graphs["fusion"].file
+    with bundle.unchanged(graph) as path:
+        assert path.read_bytes() == bundle.read(graph)
+    with (
+        pytest.raises(BundleError, match="changed while it was loaded"),
+        bundle.unchanged(graph) as path,
+    ):
+        change(path)
+
+
+def test_a_file_that_changed_is_not_handed_on(folder: Path):
+    bundle = Bundle.open(folder)
+    graph = bundle.manifest.builds[0].graphs["fusion"].file
+    (folder / graph).write_bytes(b"something else")
+    with (
+        pytest.raises(BundleError, match="not what its manifest says"),
+        bundle.unchanged(graph),
+    ):
+        pytest.fail("it was handed on")
+    (folder / graph).unlink()
+    with pytest.raises(BundleError, match="lacks a file"), bundle.unchanged(graph):
+        pytest.fail("it was handed on")
 
 
 # ---- the proof ----------------------------------------------------------------------------------

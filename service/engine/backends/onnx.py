@@ -154,9 +154,9 @@ class OnnxBackend:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        data, source = self._bundle.read(graph.file), str(self._bundle.folder / graph.file)
         on_gpu = [(_GPU, {"device_id": self._number})] if self._kind == "cuda" else []
-        return open_session(data, graph, source, options, [*on_gpu, _CPU])
+        with self._bundle.unchanged(graph.file) as file:
+            return open_session(file, graph, str(file), options, [*on_gpu, _CPU])
 
 
 def run_bound(

@@ -11,7 +11,6 @@ that comes again is therefore recorded as a CUDA graph, and asked for as a whole
 encoders make stays on the GPU until it is fused.
 """
 
-import io
 import logging
 import sys
 import threading
@@ -19,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -140,17 +140,17 @@ def load_graphs(bundle: Bundle, build: Build, device: torch.device) -> dict[str,
     computes: dict[str, Compute] = {}
     for name, graph in build.graphs.items():
         whole = build.precision == "fp32" or name in build.whole
-        with blamed(str(bundle.folder / graph.file), "torch cannot load it"):
-            module = load_graph(bundle.read(graph.file), device, narrow=not whole)
+        with bundle.unchanged(graph.file) as file, blamed(str(file), "torch cannot load it"):
+            module = load_graph(file, device, narrow=not whole)
         computes[name] = _computing(module, device, narrow=not whole)
     return computes
 
 
-def load_graph(data: bytes, device: torch.device, *, narrow: bool) -> torch.jit.ScriptModule:
+def load_graph(file: Path, device: torch.device, *, narrow: bool) -> torch.jit.ScriptModule:
     """Read a graph that was recorded on a CPU, to be run on a device.
 
     Args:
-        data: of its file.
+        file: the graph's.
         device: that its inputs will stand on.
         narrow: it will run under bf16 autocast; the weights that this would cast in every run are
             cast here, which changes no result.
@@ -158,7 +158,7 @@ def load_graph(data: bytes, device: torch.device, *, narrow: bool) -> torch.jit.
     with warnings.catch_warnings():
         # Deprecated in favour of torch.export, whose programs libtorch alone cannot load.
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
-        module = torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
+        module = torch.jit.load(file, map_location="cpu").eval()
     for node in module.graph.findAllNodes("prim::Constant"):
         if node.output().type().kind() == "DeviceObjType":
             node.s_("value", str(device))

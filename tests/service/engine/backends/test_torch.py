@@ -150,11 +150,11 @@ def test_in_bf16_what_is_to_stay_whole_does(copy, proof):
 
 def test_weights_that_are_kept_in_bf16_change_no_result(bundle, proof):
     for name, graph in torchscript(bundle, "bf16").graphs.items():
-        data = bundle.read(graph.file)
+        file = bundle.folder / graph.file
         inputs = [torch.from_numpy(inputs_of(proof, name)[each]) for each in graph.inputs]
         found = []
         for narrow in (False, True):
-            module = load_graph(data, torch.device("cpu"), narrow=narrow)
+            module = load_graph(file, torch.device("cpu"), narrow=narrow)
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 found.append(module(*inputs))
             kept = {str(each.dtype) for each in weights_of(module)}
@@ -167,7 +167,7 @@ def test_no_graph_names_the_processor_that_it_was_recorded_on_or_waits_for_anoth
     nowhere = torch.device("meta")
     width = bundle.manifest.width
     for name, graph in torchscript(bundle, "fp32").graphs.items():
-        module = load_graph(bundle.read(graph.file), nowhere, narrow=False)
+        module = load_graph(bundle.folder / graph.file, nowhere, narrow=False)
         for rows, length in ((1, 1), (3, 7)):
             if name == FUSION:
                 tokens = torch.ones(rows, length, width, device=nowhere)
