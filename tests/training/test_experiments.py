@@ -2,29 +2,35 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from lanistr.errors import ConfigError, DataError, LanistrError
 from lanistr.modalities import Modality
-from training.data.store import Dataset
+from training.data.store import DATASET, Dataset
 from training.experiments.__main__ import main
 from training.experiments.jobs import Job, Workshop, finished, folder_name
 from training.experiments.results import (
+    NOBODY,
     chosen,
     identity,
+    published_beside,
     published_figures,
     published_names,
     said_of,
 )
-from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Scale, Setup
 from training.foreign import REPORT
 from training.prepare.__main__ import main as prepare
+from training.recipe import FinetuneRecipe
 from training.run import Run
 
 Command = Callable[..., str]
@@ -71,10 +77,105 @@ def test_every_system_is_trained_on_the_same_data_with_the_same_budget(stays: Pa
                 words = list(job.command)
                 assert words[words.index("--data") + 1] == job.judged_on == stays
                 assert {f"seed={seed}", "labels=20"} <= settings(job)
-                if key not in (WHOLE, "scratch", "single"):
-                    assert "optim.epochs=20" in settings(job)
     assert len(jobs(rows["single"])) == 4
     assert pretraining(rows["albef"]).command[0] == "training.pretrain"
+
+
+def recipe(job: Job) -> FinetuneRecipe:
+    return FinetuneRecipe.model_validate_json(job.recipe)
+
+
+def treatment(job: Job) -> tuple[object, ...]:
+    """Return what no two systems are to differ by."""
+    found = recipe(job)
+    optim = found.optim.lr, found.optim.epochs, found.optim.batch_size
+    return *optim, found.patience, found.ordinal, found.modality_dropout
+
+
+@pytest.mark.parametrize(("scale", "data"), [("demo", "stays"), ("small", "reviews")])
+def test_no_system_is_trained_longer_or_on_other_terms(
+    scale: Scale, data: str, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(data)
+    rows = lines("table1", Setup(folder, worded=folder, scale=scale))
+    del rows["trees"], rows["logistic"]
+    found = {key: treatment(jobs(row)[0]) for key, row in rows.items() if isinstance(row, Row)}
+    alone = found.pop("single")
+    assert {"late-fusion", "autogluon-mlp", "albef-tab2txt", "scratch", WHOLE} <= found.keys()
+    assert len(set(found.values())) == 1
+    *others, dropout = found[WHOLE]
+    assert alone == (*others, 0)
+    assert dropout != 0
+    if data == "stays":
+        (stage,) = jobs(rows["medfuse"])[0].needs
+        assert treatment(stage) == alone
+        assert recipe(stage).optim.plateau == 4  # of a patience of 6; published, 10 of 15
+
+
+def test_at_the_papers_sizes_stars_are_classes_to_every_system(reviews: Path) -> None:
+    rows = lines("table2", Setup(reviews, worded=reviews, scale="paper"))
+    found = {key: row for key, row in rows.items() if isinstance(row, Row)}
+    kinds = {recipe(jobs(found[key])[0]).ordinal for key in found.keys() - {"trees", "logistic"}}
+    assert kinds == {"classes"}
+
+
+def test_who_is_left_with_one_modality_never_loses_it(stays: Path) -> None:
+    setup = Setup(stays, scale="demo")
+    (alone,) = jobs(setup.lanistr("x", "x", modalities=[Modality.TEXT]))
+    assert (recipe(alone).modalities, recipe(alone).modality_dropout) == ((Modality.TEXT,), 0)
+    (two,) = jobs(setup.lanistr("x", "x", modalities=[Modality.TEXT, Modality.IMAGE]))
+    assert recipe(two).modality_dropout == recipe(jobs(setup.lanistr("x", "x"))[0]).modality_dropout
+
+
+def test_medfuses_stages_have_one_rate_whichever_is_written_first(stays: Path) -> None:
+    setup = Setup(stays, scale="demo", rates=(3e-4, 1e-3))
+    found = jobs(lines("table1", setup)["medfuse"])
+    rates = [recipe(job).optim.lr for job in found]
+    assert rates == [3e-4, 1e-3]
+    assert [recipe(job.needs[0]).optim.lr for job in found] == rates
+    other = jobs(lines("table1", replace(setup, rates=(1e-3, 3e-4)))["medfuse"])
+    assert set(found) == set(other)
+
+
+def test_albefs_queue_is_no_longer_than_its_data(stays: Path) -> None:
+    words = settings(pretraining(lines("table1", Setup(stays, scale="demo"))["albef"]))
+    assert f"model.fusion.queue={len(Dataset.open(stays).rows('train'))}" in words
+
+
+def test_words_in_the_place_of_rows_are_wanted_of_all_that_is_learned_from(
+    stays: Path, other_stays: Path
+) -> None:
+    setup = Setup(stays, worded=stays, unlabelled=other_stays, scale="demo")
+    for key in ("albef-tab2txt", "lanistr-tab2txt"):
+        row = lines("table1", setup)[key]
+        assert isinstance(row, LeftOut)
+        assert "to pretrain on are not there with words" in row.why
+
+
+def test_a_row_that_learns_from_complete_cases_looks_where_it_learns(
+    stays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Dataset.patterns
+    labelled = {*Dataset.open(stays).rows("train", labelled=True).tolist()}
+
+    def patterns(self: Dataset, positions: Sequence[int]) -> NDArray[np.str_]:
+        """Hide that labelled cases are complete."""
+        found = whole(self, positions)
+        if set(np.asarray(positions).tolist()) <= labelled and len(positions) == len(labelled):
+            found = np.full(len(found), "text")
+        return found
+
+    monkeypatch.setattr(Dataset, "patterns", patterns)
+    rows = lines("table1", Setup(stays, scale="demo"))
+    assert isinstance(rows["late-fusion"], LeftOut)
+    assert "no labelled case brings all of" in rows["late-fusion"].why
+    monkeypatch.setattr(
+        Dataset, "patterns", lambda self, positions: np.full(len(positions), "text")
+    )
+    rows = lines("table1", Setup(stays, scale="demo"))
+    assert isinstance(rows["albef"], LeftOut)
+    assert rows["albef"].why == "no case brings all of text, image"
+    assert isinstance(lines("table3", Setup(stays, scale="demo"))["parallel"], LeftOut)
 
 
 def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(reviews: Path) -> None:
@@ -151,7 +252,18 @@ def test_the_papers_figures_belong_to_rows_that_there_are(stays: Path, reviews: 
             found = published_figures(table, name)
             assert found
             assert found["rows"].keys() <= known
-            assert all(0 < each[0] < 100 for each in found["rows"].values())
+            assert found["rows"][WHOLE] == max(found["rows"].values())
+
+
+def test_the_papers_figures_stand_beside_what_has_their_metric(stays: Path, reviews: Path) -> None:
+    for table, data, beside in (
+        ("table1", stays, "mimic-iv"),
+        ("table4", stays, "mimic-iv"),
+        ("table2", reviews, "fashion"),
+        ("table4", reviews, None),  # AUROC of five classes there is none
+    ):
+        assert published_beside(table, None, Setup(data, category="fashion")) == beside
+    assert published_beside("table1", NOBODY, Setup(stays)) is None
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -187,8 +299,12 @@ def test_a_table_is_run_once_and_told_in_three_forms(
     ]
     assert rows["share-0"]["difference"]["mean"] == pytest.approx(np.mean(gap))
     assert rows["share-0"]["published"] == [80.87]
+    learned = len(Dataset.open(stays).rows("train", labelled=True))
+    assert {run["cases"] for run in rows[WHOLE]["runs"]} == {learned}
+    assert {run["steps"] for run in rows[WHOLE]["runs"]} == {-(-learned // 64)}
     table = (out / "tables" / f"table4-{stays.name}.md").read_text()
-    assert f"| {rows[WHOLE]['mean']:.3f} ± {rows[WHOLE]['std']:.3f} |  | 87.37 |" in table
+    line = f"{rows[WHOLE]['mean']:.3f} ± {rows[WHOLE]['std']:.3f} |  | {learned} | 2 | 0.874"
+    assert f"| {line} |" in table
     assert "made by chance" in table
     page = (out / "index.html").read_text()
     assert "<svg" in page
@@ -228,6 +344,12 @@ def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
         (("table1", "--seed", "3"), SystemExit, "2"),
         (("table1", "--seeds", "0"), ConfigError, "--seeds.*1 or more"),
         (("table1", "--scale", "paper", "--finetune-set", "optim.lrr=1"), ConfigError, "optim.lr"),
+        (
+            ("table1", "--finetune-set", "seed=7"),
+            ConfigError,
+            "--finetune-set.*table itself.*seed=7",
+        ),
+        (("table1", "--pretrain-set", "share=.5"), ConfigError, "--pretrain-set.*share=.5"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_run(
@@ -284,18 +406,49 @@ def test_the_same_names_in_other_splits_are_not_the_same_cases(
 def test_a_table_of_other_settings_or_more_rows_is_not_lost(
     stays: Path, tmp_path: Path, command: Command
 ) -> None:
-    out = tmp_path / "x"
+    out, other = tmp_path / "x", tmp_path / "other"
+    shutil.copytree(stays, other)
+    with (other / DATASET).open("a", encoding="utf-8") as file:
+        file.write("\n")  # the same cases, under another hash
     (out / "tables").mkdir(parents=True)
     before = out / "tables" / f"table4-{stays.name}.json"
     setup = Setup(stays, scale="demo")
     rows = [{"key": key} for key in lines("table4", setup)]
-    before.write_text(json.dumps(identity("table4", setup) | {"rows": rows}))
+    before.write_text(json.dumps(identity("table4", setup) | {"rows": rows, "seeds": [0, 1, 2]}))
     words = (main, "table4", "--data", stays, "--out", out, "--scale", "demo")
     with pytest.raises(ConfigError, match=r"would be lost.*other labels.*--name"):
         command(*words, "--labels", 20)
-    with pytest.raises(ConfigError, match=r"would be lost.*rows share-25, share-50, share-75"):
+    with pytest.raises(
+        ConfigError, match=r"would be lost.*row share-25, row share-50, row share-75"
+    ):
         command(*words, "--rows", "share-0")
+    with pytest.raises(ConfigError, match=r"would be lost.*seed 2"):
+        command(*words, "--seeds", 2)
+    with pytest.raises(ConfigError, match=r"would be lost.*other pretraining_data_hash"):
+        command(*words, "--pretraining-data", other)
     assert not (out / "runs").exists()
+
+
+def test_a_table_that_was_cut_off_is_named_before_anything_is_run(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    out = tmp_path / "x"
+    (out / "tables").mkdir(parents=True)
+    (out / "tables" / "table1-other.json").write_text('{"table": "tab')
+    with pytest.raises(DataError, match=r"table1-other.json: no table"):
+        command(main, "table4", "--data", stays, "--out", out, "--scale", "demo")
+    assert not (out / "runs").exists()
+
+
+def test_data_that_cannot_judge_are_refused_before_anything_is_run(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    data = tmp_path / "data"
+    made = (prepare, "synthetic", "--task", "mortality", "--samples", 20, "--splits", 1, 0, 0)
+    command(*made, "--preprocessing", stays, "--out", data)
+    with pytest.raises(DataError, match="the split has no labelled cases"):
+        command(main, "table1", "--data", data, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
 
 
 def test_one_command_at_a_time_works_in_a_folder(
@@ -329,8 +482,7 @@ def test_of_several_runs_of_a_seed_the_validation_split_takes_the_best(
         entries = [{"epoch": at, "validation": {metric: each}} for at, each in enumerate(values)]
         (folder / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
         (folder / REPORT).write_text(json.dumps({"all": {"metrics": {metric: 10.0 + number}}}))
-    found = chosen(candidates, tmp_path, metric)
-    assert found == {"run": candidates[best].folder, "metrics": {metric: 10.0 + best}}
+    assert chosen(candidates, tmp_path, metric) == candidates[best]
 
 
 def test_rates_and_settings_behind_a_pretraining_reach_the_runs_that_they_are_for(

@@ -15,18 +15,18 @@ import numpy as np
 
 from lanistr.batch import Features
 from lanistr.command import CommandParser, leave_when_asked, run_command
-from lanistr.errors import ConfigError, LanistrError, unknown_name
+from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
 from training.data.store import SPLITS, Dataset
 from training.experiments.jobs import Workshop
 from training.experiments.page import markdown, page, plot
 from training.experiments.results import (
     Json,
     identity,
-    published_figures,
-    published_names,
+    published_beside,
     summary,
 )
 from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.metrics import check_metric
 from training.report.plots import standalone
 from training.run import lock_folder, preprocessed_alike
 from training.settings import check_count, choose_device
@@ -36,6 +36,9 @@ EXAMPLE = """python -m training.experiments table1 --data data/stays --out exper
 """
 
 RUNS, TABLES_FOLDER = "runs", "tables"
+
+_OF_THE_TABLE = frozenset({"seed", "labels", "share", "complete", "modalities", "system", "task"})
+"""Settings by which the rows differ, or which some of them would not follow."""
 
 
 def main() -> None:
@@ -61,10 +64,8 @@ def main() -> None:
         finetune=tuple(arguments.finetune_set),
         pretrained=tuple(arguments.pretrained_set),
     )
-    names = published_names(arguments.table)
-    beside = arguments.beside or (arguments.category if arguments.category in names else names[0])
-    published_figures(arguments.table, beside)
     _check(setup)
+    beside = published_beside(arguments.table, arguments.beside, setup)
     lines = _chosen(list(TABLES[arguments.table][1](setup)), arguments.rows)
     rows = [each for each in lines if isinstance(each, Row)]
     jobs = [job for row in rows for candidates in row.by_seed for job in candidates]
@@ -74,7 +75,9 @@ def main() -> None:
     name = arguments.name or f"{arguments.table}-{arguments.data.resolve().name}"
     if Path(name).name != name:
         raise ConfigError("no name of a file", field="--name", seen=name, accepted="one word")
-    _keep(folder / f"{name}.json", identity(arguments.table, setup), lines)
+    tables = _tables(folder)
+    if name in tables:
+        _keep(folder / f"{name}.json", tables[name], setup, identity(arguments.table, setup), lines)
     folder.mkdir(parents=True, exist_ok=True)
     lock_folder(out)
 
@@ -85,12 +88,12 @@ def main() -> None:
 
     # ---- the table -----------------------------------------------------------------------------
     found = summary(arguments.table, setup, lines, failed, runs, beside)
+    tables = dict(sorted((_tables(folder) | {name: found}).items()))
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    (folder / f"{name}.md").write_text(markdown(found), encoding="utf-8")
-    (folder / f"{name}.svg").write_text(standalone(plot(found, name)), encoding="utf-8")
-    tables = [json.loads(each.read_text("utf-8")) for each in sorted(folder.glob("*.json"))]
-    (out / "index.html").write_text(page(tables), encoding="utf-8")
+    _write(folder / f"{name}.json", text + "\n")
+    _write(folder / f"{name}.md", markdown(found))
+    _write(folder / f"{name}.svg", standalone(plot(found, name)))
+    _write(out / "index.html", page(list(tables.values())))
     print(markdown(found))
     print(f"{folder / name}.md\n{out / 'index.html'}")
     if failed:
@@ -102,24 +105,49 @@ def main() -> None:
         )
 
 
-def _keep(before: Path, new: Json, lines: Sequence[Row | LeftOut]) -> None:
-    """Keep a table of the same name that was made otherwise, or has rows that this one has not.
+def _tables(folder: Path) -> dict[str, Json]:
+    """Read the tables that were made so far, by name.
 
     Raises:
-        ConfigError: there is one.
+        DataError: one cannot be read.
     """
-    if not before.is_file():
-        return
-    old = json.loads(before.read_text(encoding="utf-8"))
-    other = [name for name in new if old.get(name) != new[name]]
-    lost = {row["key"] for row in old["rows"]} - {each.key for each in lines}
-    if other or lost:
+    found: dict[str, Json] = {}
+    for path in folder.glob("*.json"):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as exc:
+            raise DataError(
+                f"no table: {exc}",
+                field=str(path),
+                accepted="what this command wrote; without the file, the table is made again",
+            ) from exc
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _keep(before: Path, old: Json, setup: Setup, new: Json, lines: Sequence[Row | LeftOut]) -> None:
+    """Keep a table that was made otherwise, or has rows or seeds that the new one has not.
+
+    Raises:
+        ConfigError: it is such a one.
+    """
+    lost = [f"other {each}" for each in new if old.get(each) != new[each]]
+    rows = {row["key"] for row in old["rows"]} - {each.key for each in lines}
+    lost += [f"row {each}" for each in sorted(rows)]
+    lost += [f"seed {each}" for each in sorted({*old["seeds"]} - {*setup.seeds})]
+    if lost:
         raise ConfigError(
             "a table of this name is there that would be lost",
             code="exists",
             field=str(before),
-            seen=f"other {', '.join(other)}" if other else f"rows {', '.join(sorted(lost))}",
-            accepted="--name, another --out, or the same settings and no fewer rows",
+            seen=", ".join(lost),
+            accepted="--name, another --out, or the same settings and no fewer rows and seeds",
         )
 
 
@@ -130,7 +158,23 @@ def _check(setup: Setup) -> None:
         DataError: one cannot be read.
         ConfigError: one is not what it is given as.
     """
+    for option, settings in {
+        "--pretrain-set": setup.pretrain,
+        "--finetune-set": setup.finetune,
+        "--pretrained-set": setup.pretrained,
+    }.items():
+        for each in settings:
+            if each.partition("=")[0] in _OF_THE_TABLE:
+                raise ConfigError(
+                    "what the table itself sets, or compares",
+                    field=option,
+                    seen=each,
+                    accepted="any other setting; --seeds, --first-seed, --labels, --rows",
+                )
     dataset = Dataset.open(setup.data)
+    for split in ("validation", "test"):
+        targets = dataset.labels[dataset.rows(split, labelled=True)]
+        check_metric(dataset.task.metric, targets, dataset.task.label, split)
     if setup.unlabelled is not None:
         other = Dataset.open(setup.unlabelled)
         for modality in dataset.task.modalities:
@@ -240,7 +284,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", type=int, help="labelled cases to learn from (default: all)")
     add("--scale", choices=SCALES, default="small", help="sizes and training (small)")
     add("--category", choices=("beauty", "fashion"), default="beauty", help="of Amazon's (beauty)")
-    add("--beside", help="whose figures of the paper stand beside (default: the table's first)")
+    add(
+        "--beside",
+        help="whose figures of the paper stand beside, or nobody (default: the table's first, if "
+        "the task has their metric)",
+    )
     add("--rows", nargs="+", help="only these, by key, and LANISTR's (default: all)")
     add(
         "--rates",

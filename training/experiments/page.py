@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from training.experiments.results import Json
+from training.experiments.results import Json, said_of
 from training.experiments.tables import TABLES, WHOLE
 from training.report import plots
 from training.report.document import document
@@ -12,7 +12,8 @@ from training.report.tables import figure_name, table
 
 _MEANING = (
     "Mean over {count} seeds ± their standard deviation, on the test split; in brackets the 95% "
-    "interval of the mean difference from LANISTR, paired by seed (Student's t)."
+    "interval of the mean difference from LANISTR, paired by seed (Student's t). Steps are all "
+    "that fine-tuning took, those after its best epoch too."
 )
 _ONE_SEED = "One seed, on the test split: what another seed would give is not known."
 _SYNTHETIC = (
@@ -66,6 +67,10 @@ def about(found: Json) -> str:
     learned = (
         "" if found["labels"] is None else f"; at most {found['labels']} of them are learned from"
     )
+    if found["pretraining_data"] != found["data"]:
+        learned += f"; pretrained on {found['pretraining_data']}"
+    if found["worded"]:
+        learned += f"; Tab2Txt on {found['worded']}"
     chosen = [f"{stage}: {', '.join(each)}" for stage, each in found["settings"].items() if each]
     if found["rates"]:
         rates = ", ".join(f"{each:g}" for each in found["rates"])
@@ -82,18 +87,21 @@ def about(found: Json) -> str:
 
 def cells(found: Json) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the table, as text."""
-    name = figure_name(found["metric"])
-    head = ["", name, "less LANISTR"]
-    beside = found["published"]
-    if beside:
-        head.append(f"paper, {beside['metric']} % ({beside['name']})")
+    metric, beside = found["metric"], found["published"]
+    head = ["", figure_name(metric), "less LANISTR", "labelled cases", "steps"]
+    other = beside["metric"] if beside and beside["metric"] != metric else None
+    head += [figure_name(other)] if other else []
+    head += [f"paper, {figure_name(beside['metric'])} ({beside['name']})"] if beside else []
     rows = []
     for row in found["rows"]:
         if "runs" not in row:
             continue
         line = [row["name"], _plus_minus(row), _difference(row.get("difference"))]
+        line += [_span([run[each] for run in row["runs"]]) for each in ("cases", "steps")]
+        if other:
+            line.append(_plus_minus(said_of([run["metrics"][other] for run in row["runs"]])))
         if beside:
-            line.append(" ± ".join(f"{each:.2f}" for each in row["published"] or ()))
+            line.append(" ± ".join(f"{each / 100:.3f}" for each in row["published"] or ()))
         rows.append(line)
     return head, rows
 
@@ -105,6 +113,15 @@ def missing(found: Json) -> list[tuple[str, str]]:
         for row in found["rows"]
         if "runs" not in row
     ]
+
+
+def _span(counts: Sequence[int | None]) -> str:
+    """Write the numbers of several runs as one, or as from where to where."""
+    known = [each for each in counts if each is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _plus_minus(row: Json) -> str:

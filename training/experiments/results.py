@@ -1,7 +1,7 @@
 """What came out of a table's runs: means over seeds, and differences seed by seed."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,22 @@ import numpy as np
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from lanistr.document import read_yaml
-from lanistr.errors import ConfigError
+from lanistr.errors import ConfigError, DataError, TaskError
+from training.cases import draw_labelled
 from training.data.store import Dataset, data_hash
 from training.experiments.jobs import Job
 from training.experiments.tables import WHOLE, LeftOut, Row, Setup
 from training.foreign import REPORT
-from training.metrics import goodness
+from training.initial import open_data
+from training.metrics import check_metric, goodness
+from training.recipe import FinetuneRecipe
 from training.report.history import read_history
 from training.run import versions
 
 Json = Mapping[str, Any]
+
+NOBODY = "nobody"
+"""As whose figures are asked for: no column of the paper's."""
 
 _PUBLISHED = Path(__file__).with_name("published.yaml")
 
@@ -46,13 +52,14 @@ def summary(
         ``rows``, in the table's order: of each its ``runs`` by seed with all ``metrics`` of the
         test split, ``mean`` and ``std`` of the task's metric, the 95% ``interval`` of the mean
         over seeds (Student's t), and ``difference`` from LANISTR's row, paired by seed, likewise;
-        and what the paper has. A row without all its runs has ``failed`` instead, and one that
-        these data cannot fill ``why``.
+        and what the paper has. A run says how many labelled ``cases`` it learned from in how many
+        ``steps``, and, where several were ``tried``, what each came to. A row without all its runs
+        has ``failed`` instead, and one that these data cannot fill ``why``.
     """
     dataset = Dataset.open(setup.data)
     metric = dataset.task.metric
     beside = published_figures(table, published)
-    rows = [_row(line, failed, work, metric) for line in lines]
+    rows = [_row(line, failed, work, setup, metric) for line in lines]
     whole = next((each for each in rows if each["key"] == WHOLE and "runs" in each), None)
     for row in rows:
         row["published"] = beside["rows"].get(row["key"]) if beside else None
@@ -63,6 +70,8 @@ def summary(
         "task": dataset.task.name,
         "metric": metric,
         "data": str(setup.data),
+        "pretraining_data": str(setup.pretrained_on),
+        "worded": setup.worded and str(setup.worded),
         "synthetic": dataset.synthetic,
         "cases": dataset.card.cases,
         "labelled": dataset.card.labelled,
@@ -76,9 +85,13 @@ def summary(
 
 def identity(table: str, setup: Setup) -> dict[str, Any]:
     """Return what makes a table this one and no other, but for its rows and seeds."""
+    worded = setup.worded and data_hash(Dataset.open(setup.worded))
     return {
         "table": table,
         "data_hash": data_hash(Dataset.open(setup.data)),
+        "pretraining_data_hash": data_hash(Dataset.open(setup.pretrained_on)),
+        "worded_hash": worded,
+        "category": setup.category if setup.scale == "paper" else None,
         "labels": setup.labels,
         "scale": setup.scale,
         "pretrain_once": setup.pretrain_once,
@@ -91,7 +104,9 @@ def identity(table: str, setup: Setup) -> dict[str, Any]:
     }
 
 
-def _row(line: Row | LeftOut, failed: Mapping[Job, str], work: Path, metric: str) -> dict[str, Any]:
+def _row(
+    line: Row | LeftOut, failed: Mapping[Job, str], work: Path, setup: Setup, metric: str
+) -> dict[str, Any]:
     row: dict[str, Any] = {"key": line.key, "name": line.name}
     if isinstance(line, LeftOut):
         return row | {"why": line.why}
@@ -99,18 +114,43 @@ def _row(line: Row | LeftOut, failed: Mapping[Job, str], work: Path, metric: str
     broken = {job.folder: failed[job] for job in jobs if job in failed}
     if broken:
         return row | {"failed": broken}
-    row["runs"] = [chosen(candidates, work, metric) for candidates in line.by_seed]
+    row["runs"] = []
+    for candidates in line.by_seed:
+        found = {
+            job: {"run": job.folder, "metrics": _metrics(work / job.folder)} for job in candidates
+        }
+        best = chosen(candidates, work, metric)
+        tried = {"tried": list(found.values())} if len(found) > 1 else {}
+        row["runs"].append(found[best] | _learned(best, work, setup) | tried)
     return row | said_of(_figures(row, metric))
 
 
-def chosen(candidates: Collection[Job], work: Path, metric: str) -> dict[str, Any]:
-    """Return the figures of that run of a seed which the validation split prefers."""
-    best = next(iter(candidates))
-    if len(candidates) > 1:
-        best = max(candidates, key=lambda job: best_validation(work / job.folder, metric))
-    folder = work / best.folder
+def chosen(candidates: Sequence[Job], work: Path, metric: str) -> Job:
+    """Return that run of a seed which the validation split prefers."""
+    if len(candidates) == 1:  # which may be no run of ours, and without a history
+        return candidates[0]
+    return max(candidates, key=lambda job: best_validation(work / job.folder, metric))
+
+
+def _metrics(folder: Path) -> dict[str, float | None]:
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    return {"run": best.folder, "metrics": report["all"]["metrics"]}
+    metrics: dict[str, float | None] = report["all"]["metrics"]
+    return metrics
+
+
+def _learned(job: Job, work: Path, setup: Setup) -> dict[str, int | None]:
+    """Return from how many labelled cases was learned, and in how many steps, where it has any."""
+    if not job.recipe:
+        cases = draw_labelled(Dataset.open(setup.data), setup.labels, seed=0)
+        return {"cases": len(cases), "steps": None}
+    recipe = FinetuneRecipe.model_validate_json(job.recipe)
+    assert job.judged_on is not None, "a training is"
+    dataset = open_data(job.judged_on, recipe)
+    cases = draw_labelled(dataset, recipe.labels, recipe.seed, complete=recipe.complete)
+    history = read_history(work / job.folder)
+    assert history is not None, "a finished training took steps"
+    steps, _ = history.losses["loss"]
+    return {"cases": len(cases), "steps": int(steps[-1])}
 
 
 def best_validation(run: Path, metric: str) -> float:
@@ -144,6 +184,31 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(mean - reach), float(mean + reach)
 
 
+def published_beside(table: str, asked: str | None, setup: Setup) -> str | None:
+    """Return whose figures of the paper stand beside a table; None: nobody's.
+
+    Unless one is asked for, the category's, else the table's first, if the paper's metric there is
+    one of the task's.
+
+    Raises:
+        ConfigError: the paper has none by the name that is asked for.
+    """
+    if asked == NOBODY:
+        return None
+    if asked is not None:
+        published_figures(table, asked)
+        return asked
+    known = _published()[table]
+    name: str = setup.category if setup.category in known else next(iter(known))
+    dataset = Dataset.open(setup.data)
+    test = dataset.labels[dataset.rows("test", labelled=True)]
+    try:
+        check_metric(known[name]["metric"], test, dataset.task.label, "test")
+    except (DataError, TaskError):
+        return None
+    return name
+
+
 def published_names(table: str) -> list[str]:
     """Return whose figures the paper has for a table."""
     return list(_published()[table])
@@ -163,7 +228,7 @@ def published_figures(table: str, name: str | None) -> Json | None:
             "the paper's table has no such figures",
             field="--beside",
             seen=name,
-            accepted=", ".join(known),
+            accepted=", ".join([*known, NOBODY]),
         )
     found: Json = known[name]
     return found

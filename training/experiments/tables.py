@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lanistr.errors import ConfigError
-from lanistr.modalities import Modality, presence
+from lanistr.errors import ConfigError, DataError
+from lanistr.modalities import Modality
 from lanistr.model.variant import FAMILIES
+from training.cases import complete_cases
 from training.data.store import Dataset
 from training.experiments.jobs import Job
 from training.recipe import (
@@ -37,7 +38,13 @@ _PUBLISHED_WEIGHTS = {
 """What the paper starts from. Source: LANISTR paper, section 4."""
 
 _BUDGET = ("lr", "epochs", "batch_size")
-"""Of optimisation: with the patience, what all systems get alike but at the paper's sizes."""
+"""Of optimisation: what all systems get alike but at the paper's sizes, see `_alike`."""
+
+_TREATMENT = ("modality_dropout", "ordinal")
+"""Of fine-tuning, likewise."""
+
+_LONGEST_QUEUE = 65_536
+"""ALBEF's, as published."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +109,19 @@ class Setup:
     # ---- jobs ----------------------------------------------------------------------------------
 
     def pretraining(
-        self, key: str, seed: int, *settings: str, system: str | None = None, worded: bool = False
+        self,
+        key: str,
+        seed: int,
+        *settings: str,
+        system: str | None = None,
+        worded: bool = False,
+        modalities: Sequence[Modality] = (),
     ) -> Job:
-        """Return a pretraining of a system, with settings of its own."""
+        """Return a pretraining of a system, with settings of its own; see `finetunings`."""
         seed = self.seeds[0] if self.pretrain_once else seed
         recipe, of_system = self.recipe("pretrain", system)
-        data = self._worded if worded else self.unlabelled or self.data
-        words = [*of_system, f"seed={seed}", *self.pretrain, *settings]
+        data = self._worded if worded else self.pretrained_on
+        words = [*of_system, f"seed={seed}", *self.pretrain, *settings, *_only(modalities)]
         command = ("training.pretrain", "--recipe", recipe, "--data", data, *overrides(words))
         return _training(f"{key}-pretrained-{seed}", command)
 
@@ -120,6 +133,7 @@ class Setup:
         system: str | None = None,
         start: tuple[object, ...] = (),
         worded: bool = False,
+        modalities: Sequence[Modality] = (),
     ) -> tuple[Job, ...]:
         """Return fine-tunings of a system, one a learning rate.
 
@@ -130,12 +144,16 @@ class Setup:
             system: None for LANISTR.
             start: `--init` or `--encoders` with the jobs whose weights it starts from.
             worded: whether the data have words in the place of rows.
+            modalities: that it sees; none for all that it can.
         """
         recipe, of_system = self.recipe("finetune", system)
         data = self._worded if worded else self.data
         words = [*of_system, f"seed={seed}", *self.finetune]
         words += self.pretrained if "--init" in start else ()
         words += [] if self.labels is None else [f"labels={self.labels}"]
+        words += _only(modalities)
+        # Who hides the one thing that a case shows learns from nothing.
+        words += ["modality_dropout=0"] if len(modalities) == 1 else []
         grid = [[f"optim.lr={rate:g}"] for rate in self.rates] or [[]]
         return tuple(
             _training(
@@ -165,7 +183,7 @@ class Setup:
         key: str,
         name: str,
         *pretrain: str,
-        both: Sequence[str] = (),
+        modalities: Sequence[Modality] = (),
         system: str | None = None,
         worded: bool = False,
     ) -> Row:
@@ -175,39 +193,41 @@ class Setup:
             key: of the row.
             name: of the row.
             *pretrain: settings of pretraining.
-            both: settings of both stages.
+            modalities: that it sees in both stages; none for all that it can.
             system: None for LANISTR.
             worded: whether the data have words in the place of rows.
         """
 
         def by_seed(seed: int) -> tuple[Job, ...]:
-            of = {"system": system, "worded": worded}
-            before = self.pretraining(key, seed, *both, *pretrain, **of)  # type: ignore[arg-type]
-            start = ("--init", before)
-            return self.finetunings(key, seed, *both, start=start, **of)  # type: ignore[arg-type]
+            of: Any = {"system": system, "worded": worded, "modalities": modalities}
+            before = self.pretraining(key, seed, *pretrain, **of)
+            return self.finetunings(key, seed, start=("--init", before), **of)
 
         return self.row(key, name, by_seed)
 
-    def scratch(self, key: str, name: str, modalities: Sequence[Modality] | None = None) -> Row:
-        """Return a row of LANISTR without pretraining, of some modalities or all."""
-        return self.row(key, name, partial(self.scratches, modalities=modalities))
+    def scratch(self, key: str, name: str) -> Row:
+        """Return a row of LANISTR without pretraining."""
+        return self.row(key, name, self.scratches)
 
-    def scratches(self, seed: int, modalities: Sequence[Modality] | None = None) -> tuple[Job, ...]:
+    def scratches(self, seed: int, modalities: Sequence[Modality] = ()) -> tuple[Job, ...]:
         """Return fine-tunings of LANISTR from public weights where it is of the paper's sizes."""
         settings = ["freeze_encoders=false"]
         if self.scale == "paper":
             fitting = {"fusion", *(modalities or self.modalities)}
             weights = {part: w for part, w in _PUBLISHED_WEIGHTS.items() if part in fitting}
             settings += [f"init.{part}={name}" for part, name in weights.items()]
-        if modalities:
-            settings.append(f"modalities=[{', '.join(modalities)}]")
         name = "-".join([*modalities, "alone"]) if modalities else "scratch"
-        return self.finetunings(name, seed, *settings)
+        return self.finetunings(name, seed, *settings, modalities=modalities)
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
         """Those that the data bring."""
         return Dataset.open(self.data).task.modalities
+
+    @property
+    def pretrained_on(self) -> Path:
+        """The data to pretrain on."""
+        return self.unlabelled or self.data
 
     @property
     def _worded(self) -> Path:
@@ -225,7 +245,12 @@ class Setup:
         if self.scale != "paper":
             if system is None:
                 return self.scale, []
-            return self.scale, [f"system={system}", *_budget(self.scale, stage)]
+            settings = [f"system={system}", *_alike(self.scale, stage, system)]
+            if (system, stage) == ("albef", "pretrain"):
+                # In a longer one each case would be a wrong answer to itself.
+                count = len(Dataset.open(self.pretrained_on).rows("train"))
+                settings.append(f"model.fusion.queue={min(count, _LONGEST_QUEUE)}")
+            return self.scale, settings
         if system and (RECIPES / stage / f"{system}.yaml").is_file():
             return system, []
         task = Dataset.open(self.data).task.name
@@ -256,14 +281,27 @@ def _training(name: str, command: tuple[object, ...], judged_on: Path | None = N
     return Job(name, command, judged_on=judged_on, recipe=found.model_dump_json())
 
 
-def _budget(recipe: str, stage: Literal["pretrain", "finetune"]) -> list[str]:
-    """Return the settings by which a system is trained for as long as LANISTR is."""
+def _alike(recipe: str, stage: Literal["pretrain", "finetune"], system: str) -> list[str]:
+    """Return the settings that a system shares with LANISTR, so that it alone is compared.
+
+    Rate, epochs, batches and patience; how often a part of a case is hidden; what the head of an
+    ordered label is. A rule that waits for the patience waits for as large a part of it.
+    """
     if stage == "pretrain":
         optim = load_recipe(recipe, stage, PretrainRecipe, ()).optim
         return [f"optim.{each}={getattr(optim, each)}" for each in _BUDGET]
-    tuned = load_recipe(recipe, stage, FinetuneRecipe, ())
-    settings = [f"optim.{each}={getattr(tuned.optim, each)}" for each in _BUDGET]
-    return [*settings, f"patience={tuned.patience}"]
+    ours = load_recipe(recipe, stage, FinetuneRecipe, ())
+    own = load_recipe(recipe, stage, FinetuneRecipe, [f"system={system}"])
+    settings = [f"optim.{each}={getattr(ours.optim, each)}" for each in _BUDGET]
+    settings += [f"{each}={getattr(ours, each)}" for each in ("patience", *_TREATMENT)]
+    if own.optim.plateau is not None:
+        settings.append(f"optim.plateau={round(own.optim.plateau * ours.patience / own.patience)}")
+    return settings
+
+
+def _only(modalities: Sequence[Modality]) -> list[str]:
+    """Return the setting that leaves other modalities out; none where all are taken."""
+    return [f"modalities=[{', '.join(modalities)}]"] if modalities else []
 
 
 def overrides(settings: Sequence[str]) -> list[str]:
@@ -283,9 +321,7 @@ def systems(setup: Setup) -> Lines:
     def tuned(system: str) -> FinetuneRecipe:
         return load_recipe("demo", "finetune", FinetuneRecipe, [f"system={system}"])
 
-    alone: list[Callable[[int], tuple[Job, ...]]] = [
-        partial(setup.scratches, modalities=[each]) for each in setup.modalities
-    ]
+    alone = [partial(setup.scratches, modalities=[each]) for each in setup.modalities]
     for method, name in (("logistic", "Logistic regression"), ("trees", "Boosted trees")):
         yield setup.row(method, name, partial(setup.yardstick, method))
     yield setup.row(
@@ -304,42 +340,53 @@ def systems(setup: Setup) -> Lines:
         yield _if_fit(setup, row, tuned(system))
     pairs = load_recipe("demo", "pretrain", PretrainRecipe, ["system=albef"])
     yield _if_fit(setup, setup.lanistr("albef", "ALBEF", system="albef"), pairs)
-    worded = "albef-tab2txt", "ALBEF + Tab2Txt"
-    if setup.worded is None:
+    names = ("albef-tab2txt", "ALBEF + Tab2Txt"), ("lanistr-tab2txt", "LANISTR + Tab2Txt")
+    if setup.worded is None or setup.unlabelled is not None:
         why = "needs the same data with words in the place of rows: --tab2txt"
-        yield LeftOut(*worded, why)
-        yield LeftOut("lanistr-tab2txt", "LANISTR + Tab2Txt", why)
+        if setup.worded is not None:
+            why = "the data to pretrain on are not there with words in the place of rows"
+        yield from (LeftOut(*each, why) for each in names)
     else:
-        row = setup.lanistr(*worded, system="albef", worded=True)
+        albef, lanistr = names
+        row = setup.lanistr(*albef, system="albef", worded=True)
         yield _if_fit(replace(setup, data=setup.worded), row, pairs)
-        yield setup.lanistr("lanistr-tab2txt", "LANISTR + Tab2Txt", worded=True)
+        yield setup.lanistr(*lanistr, worded=True)
     yield setup.scratch("scratch", "LANISTR without pretraining")
     yield setup.lanistr(WHOLE, "LANISTR")
 
 
 def _if_fit(setup: Setup, row: Row, recipe: PretrainRecipe | FinetuneRecipe) -> Row | LeftOut:
-    """Return the row of a system if the data bring what its recipe takes."""
+    """Return the row of a system if the data bring what its recipe learns from."""
     taken = recipe.modalities or setup.modalities
     lacking = [each for each in taken if each not in setup.modalities]
     if lacking:
         return LeftOut(row.key, row.name, f"the data do not bring {', '.join(lacking)}")
-    dataset = Dataset.open(setup.data).only(taken)
-    patterns = dataset.patterns(dataset.rows("train", labelled=True))
-    if recipe.complete and presence(taken) not in patterns:
-        return LeftOut(row.key, row.name, f"no labelled case brings {', '.join(taken)}")
+    if recipe.complete:
+        labelled = isinstance(recipe, FinetuneRecipe)
+        dataset = Dataset.open(setup.data if labelled else setup.pretrained_on).only(taken)
+        try:
+            complete_cases(dataset, dataset.rows("train", labelled=labelled))
+        except DataError:
+            which = "labelled case" if labelled else "case"
+            return LeftOut(row.key, row.name, f"no {which} brings all of {', '.join(taken)}")
     return row
 
 
 def _medfuse(setup: Setup, seed: int) -> tuple[Job, ...]:
-    """Return MedFuse's second stage behind its first over series.
+    """Return MedFuse's second stage behind its first over series, of the same learning rate.
 
     The other first stage takes labels that belong to pictures, which these data have not.
     """
-    rate = ["optim.lr=5.4e-4"] if setup.scale == "paper" and not setup.rates else []
-    first, *_ = setup.finetunings(
-        "medfuse-series", seed, "modalities=[timeseries]", *rate, system="medfuse"
-    )
-    return setup.finetunings("medfuse", seed, system="medfuse", start=("--encoders", first))
+    found: list[Job] = []
+    for rate in setup.rates or (None,):
+        of = setup if rate is None else replace(setup, rates=(rate,))
+        published = ["optim.lr=5.4e-4"] if setup.scale == "paper" and rate is None else []
+        series = [Modality.TIMESERIES]
+        (first,) = of.finetunings(
+            "medfuse-series", seed, *published, system="medfuse", modalities=series
+        )
+        found += of.finetunings("medfuse", seed, system="medfuse", start=("--encoders", first))
+    return tuple(found)
 
 
 def ablations(setup: Setup) -> Lines:
@@ -348,11 +395,12 @@ def ablations(setup: Setup) -> Lines:
     for modality in setup.modalities:
         left = [each for each in setup.modalities if each != modality]
         if left:
-            both = [f"modalities=[{', '.join(left)}]"]
-            yield setup.lanistr(f"no-{modality}", f"without {modality}", both=both)
+            yield setup.lanistr(f"no-{modality}", f"without {modality}", modalities=left)
     for key, name, setting in _losses(setup):
         yield setup.lanistr(key, name, setting)
-    yield setup.lanistr("parallel", "without non-parallel data", "complete=true")
+    row = setup.lanistr("parallel", "without non-parallel data", "complete=true")
+    complete = load_recipe("demo", "pretrain", PretrainRecipe, ["complete=true"])
+    yield _if_fit(setup, row, complete)
 
 
 def _losses(setup: Setup) -> Iterator[tuple[str, str, str]]:
