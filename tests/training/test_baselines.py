@@ -1,6 +1,7 @@
 """The paper's baselines through the commands that train LANISTR: same data, loop, report."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_a_dry_run_counts_a_baseline_and_needs_no_data(system: str, command: Com
     assert plan["recipe"]["system"] == system
     assert plan["parameters"]["total"] == plan["parameters"]["trained"]
     assert plan["forward_flops_per_sample"] > 0
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_baseline_has_as_many_parameters_as_the_page_says(system: str, command: Command) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "baselines.md").read_text(encoding="utf-8")
+    (line,) = re.findall(rf"(?m)^\| `{system}` \| (.*?) \|", text)
+    tuned, pretrained = re.fullmatch(r"([\d,]+)(?:; pretraining ([\d,]+))?.*", line).groups()
+    for main, said in ((finetune, tuned), (pretrain, pretrained)):
+        if said:
+            plan = json.loads(command(main, "--recipe", system, "--dry-run"))
+            assert f"{plan['parameters']['total']:,}" == said
 
 
 def test_late_fusion_learns_from_complete_cases_alone_unless_told_otherwise(
