@@ -18,7 +18,7 @@ SOURCES = {
     "an hour later, the same note and picture (int8, cached)": ["With one measurement more"],
     "no model": ["| no model"],
     "the demo of stays, fp32, no cache": ["| the demo stays"],
-    "the paper's sizes, int8, 235 MiB of graphs, a cache of 16 MiB": [INT8, "- All run the same"],
+    "the paper's sizes, int8, 235 MiB of graphs, a cache of 16 MiB": [INT8, "| MiB at the most"],
 }
 """Where the figures of a row stand: beginnings of paragraphs."""
 
