@@ -150,24 +150,21 @@ class Bundle:
     def unchanged(self, file: str) -> Iterator[Path]:
         """Give the path of a file of the manifest, for something that reads it by itself.
 
-        It is hashed first and must stay as it is until the block ends: as with `read`, what is run
-        is what was hashed; unlike with `read`, nothing of it is kept in memory.
+        Unlike with `read`, nothing of it is kept in memory. It is hashed before the block, and once
+        more behind it if it then looks like another: by size, times, or place on the disk.
 
         Raises:
-            BundleError: the file changed since the bundle was opened.
+            BundleError: the file changed since the bundle was opened, or until the block ended.
         """
-        path = self.folder / file
+        path, entry = self.folder / file, self.manifest.files[file]
         _require(path)
         before = _state(path)
-        _check(path, self.manifest.files[file])
-        yield path
-        if _state(path) != before:
-            raise BundleError(
-                "the file changed while it was loaded",
-                code="hash_mismatch",
-                field=str(path),
-                accepted="a bundle that is replaced as a whole, by renaming its folder",
-            )
+        _check(path, entry)
+        try:
+            yield path
+        finally:  # of a file that is half written, the block may complain in its own way
+            if _state(path) != before:
+                _check(path, entry)
 
     def proof(self) -> dict[str, NDArray[Any]]:
         """Return inputs and outputs of every graph: `GRAPH/inputs/NAME`, `GRAPH/outputs/NAME`.
@@ -340,7 +337,7 @@ def _compare(path: Path, entry: FileEntry, size: int, digest: str) -> None:
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """Return what is another once a file was written to or replaced; None: there is none."""
+    """Return what changes when a file is written to or replaced; None: there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

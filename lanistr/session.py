@@ -19,13 +19,13 @@ _SILENT = 4  # what it would print stands in the errors that it raises
 
 
 def open_session(
-    file: bytes | Path, graph: Graph, source: str, options: Any, providers: Sequence[Any]
+    model: bytes | Path, graph: Graph, source: str, options: Any, providers: Sequence[Any]
 ) -> Any:
     """Load a graph.
 
     Args:
-        file: the graph's, or its bytes, which take as much memory again while they are loaded; its
-            weights stand inside, and nothing else is read.
+        model: its file, or what stands in it, which takes as much memory again meanwhile. Weights
+            stand inside, and nothing else is read.
         graph: what the manifest says of it.
         source: the file, for errors.
         options: `onnxruntime.SessionOptions` to load it with.
@@ -39,7 +39,7 @@ def open_session(
     # directory. Nothing stands below the null device; paths out of it onnxruntime itself refuses.
     options.add_session_config_entry(_WEIGHTS_BESIDE, os.devnull)
     with blamed(source, "onnxruntime cannot load it"):
-        session = onnxruntime.InferenceSession(file, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     # It would keep the bytes for as long as it lives, to begin again on the CPU if a GPU fails.
     session.disable_fallback()
     session._model_bytes = None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import zipfile
@@ -317,29 +318,52 @@ def test_a_graph_that_changed_or_went_after_the_opening_is_not_run(folder: Path)
 
 
 def rewrite(path: Path) -> None:
-    """Write the same bytes into the file."""
-    path.write_bytes(path.read_bytes())
+    """Write into the file as many bytes, and say that it is as old."""
+    found = path.stat()
+    path.write_bytes(path.read_bytes()[::-1])
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def replace(path: Path) -> None:
-    """Put another file in its place that says the same and is as old."""
-    shutil.copy2(path, path.with_suffix(".new"))
+    """Put another file in its place."""
+    path.with_suffix(".new").write_bytes(b"something else")
     path.with_suffix(".new").replace(path)
 
 
-@pytest.mark.parametrize("change", [rewrite, replace, Path.unlink])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (rewrite, "not what its manifest says"),
+        (replace, "not what its manifest says"),
+        (Path.unlink, "lacks a file"),
+    ],
+)
+@pytest.mark.parametrize("fails", [False, True])
 def test_a_file_that_is_read_by_others_stays_as_it_is_until_they_are_done(
-    folder: Path, change: Callable[[Path], None]
+    folder: Path, change: Callable[[Path], None], says: str, fails: bool
 ):
+    bundle = Bundle.open(folder)
+    graph = bundle.manifest.builds[0].graphs["fusion"].file
+
+    def read(path: Path) -> None:
+        change(path)
+        if fails:
+            raise ValueError("not a graph")
+
+    with pytest.raises(BundleError, match=says), bundle.unchanged(graph) as path:
+        read(path)
+
+
+def test_a_file_that_only_looks_like_another_is_the_same(folder: Path):
     bundle = Bundle.open(folder)
     graph = bundle.manifest.builds[0].graphs["fusion"].file
     with bundle.unchanged(graph) as path:
         assert path.read_bytes() == bundle.read(graph)
-    with (
-        pytest.raises(BundleError, match="changed while it was loaded"),
-        bundle.unchanged(graph) as path,
-    ):
-        change(path)
+        path.chmod(0o600)
+        shutil.copy2(path, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+    with pytest.raises(ValueError, match="of its own"), bundle.unchanged(graph):
+        raise ValueError("an error of its own")
 
 
 def test_a_file_that_changed_is_not_handed_on(folder: Path):

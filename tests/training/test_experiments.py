@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lanistr.errors import ConfigError, DataError, LanistrError
+from lanistr.document import read_yaml
+from lanistr.errors import ConfigError, DataError, LanistrError, TaskError
 from lanistr.modalities import Modality
 from training.data.store import DATASET, Dataset
+from training.experiments import results
 from training.experiments.__main__ import main
 from training.experiments.jobs import Job, Workshop, finished, folder_name
 from training.experiments.results import (
+    FORMAT,
     NOBODY,
     chosen,
     identity,
     published_beside,
     published_figures,
-    published_names,
     said_of,
 )
 from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Scale, Setup
@@ -34,6 +36,8 @@ from training.recipe import FinetuneRecipe
 from training.run import Run
 
 Command = Callable[..., str]
+
+PUBLISHED = Path(results.__file__).with_name("published.yaml")
 
 
 def lines(table: str, setup: Setup) -> dict[str, Row | LeftOut]:
@@ -127,6 +131,12 @@ def test_who_is_left_with_one_modality_never_loses_it(stays: Path) -> None:
     assert recipe(two).modality_dropout == recipe(jobs(setup.lanistr("x", "x"))[0]).modality_dropout
 
 
+def test_who_is_brought_one_modality_never_loses_it(stars: Path) -> None:
+    assert len(Dataset.open(stars).task.modalities) == 1
+    rows = lines("table4", Setup(stars, scale="demo"))
+    assert {recipe(jobs(rows[key])[0]).modality_dropout for key in ("share-0", WHOLE)} == {0}
+
+
 def test_medfuses_stages_have_one_rate_whichever_is_written_first(stays: Path) -> None:
     setup = Setup(stays, scale="demo", rates=(3e-4, 1e-3))
     found = jobs(lines("table1", setup)["medfuse"])
@@ -168,7 +178,7 @@ def test_a_row_that_learns_from_complete_cases_looks_where_it_learns(
     monkeypatch.setattr(Dataset, "patterns", patterns)
     rows = lines("table1", Setup(stays, scale="demo"))
     assert isinstance(rows["late-fusion"], LeftOut)
-    assert "no labelled case brings all of" in rows["late-fusion"].why
+    assert "no labelled case that is drawn brings all of" in rows["late-fusion"].why
     monkeypatch.setattr(
         Dataset, "patterns", lambda self, positions: np.full(len(positions), "text")
     )
@@ -248,11 +258,12 @@ def test_the_papers_figures_belong_to_rows_that_there_are(stays: Path, reviews: 
     for table in TABLES:
         data = reviews if table == "table2" else stays
         known = lines(table, Setup(data, scale="demo")).keys()
-        for name in published_names(table):
+        for name in read_yaml(PUBLISHED.read_text(encoding="utf-8"))[table]:
             found = published_figures(table, name)
             assert found
             assert found["rows"].keys() <= known
             assert found["rows"][WHOLE] == max(found["rows"].values())
+            assert all(0 < each[0] < 100 for each in found["rows"].values())
 
 
 def test_the_papers_figures_stand_beside_what_has_their_metric(stays: Path, reviews: Path) -> None:
@@ -264,6 +275,8 @@ def test_the_papers_figures_stand_beside_what_has_their_metric(stays: Path, revi
     ):
         assert published_beside(table, None, Setup(data, category="fashion")) == beside
     assert published_beside("table1", NOBODY, Setup(stays)) is None
+    with pytest.raises(TaskError, match=r"not a metric of a ordinal label.*'auroc'"):
+        published_beside("table1", "mimic-iv", Setup(reviews))
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -344,10 +357,13 @@ def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
         (("table1", "--seed", "3"), SystemExit, "2"),
         (("table1", "--seeds", "0"), ConfigError, "--seeds.*1 or more"),
         (("table1", "--scale", "paper", "--finetune-set", "optim.lrr=1"), ConfigError, "optim.lr"),
+        (("table1", "--finetune-set", "seed=7"), ConfigError, "--finetune-set.*by itself.*seed=7"),
+        (("table1", "--finetune-set", "model.text.width=8"), ConfigError, "model.text.width=8"),
+        (("table1", "--finetune-set", "freeze_encoders=true"), ConfigError, "freeze_encoders=true"),
         (
-            ("table1", "--finetune-set", "seed=7"),
+            ("table1", "--rates", "1e-3", "--pretrained-set", "optim.lr=1"),
             ConfigError,
-            "--finetune-set.*table itself.*seed=7",
+            "--pretrained-set.*optim.lr=1.*--rates",
         ),
         (("table1", "--pretrain-set", "share=.5"), ConfigError, "--pretrain-set.*share=.5"),
     ],
@@ -414,7 +430,8 @@ def test_a_table_of_other_settings_or_more_rows_is_not_lost(
     before = out / "tables" / f"table4-{stays.name}.json"
     setup = Setup(stays, scale="demo")
     rows = [{"key": key} for key in lines("table4", setup)]
-    before.write_text(json.dumps(identity("table4", setup) | {"rows": rows, "seeds": [0, 1, 2]}))
+    old = {"format": FORMAT, "rows": rows, "seeds": [0, 1, 2]}
+    before.write_text(json.dumps(identity("table4", setup) | old))
     words = (main, "table4", "--data", stays, "--out", out, "--scale", "demo")
     with pytest.raises(ConfigError, match=r"would be lost.*other labels.*--name"):
         command(*words, "--labels", 20)
@@ -434,9 +451,12 @@ def test_a_table_that_was_cut_off_is_named_before_anything_is_run(
 ) -> None:
     out = tmp_path / "x"
     (out / "tables").mkdir(parents=True)
-    (out / "tables" / "table1-other.json").write_text('{"table": "tab')
-    with pytest.raises(DataError, match=r"table1-other.json: no table"):
-        command(main, "table4", "--data", stays, "--out", out, "--scale", "demo")
+    words = (main, "table4", "--data", stays, "--out", out, "--scale", "demo")
+    (out / "tables" / ".table2-other.json.draft").write_text('{"table": "tab')  # never finished
+    for text, said in (('{"table": "tab', "Unterminated string"), ('{"rows": []}', "format 1")):
+        (out / "tables" / "table1-other.json").write_text(text)
+        with pytest.raises(DataError, match=rf"table1-other.json: no table: .*{said}"):
+            command(*words)
     assert not (out / "runs").exists()
 
 

@@ -8,6 +8,7 @@ own is the same in every table.
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 from lanistr.batch import Features
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
+from lanistr.modalities import Modality
 from training.data.store import SPLITS, Dataset
 from training.experiments.jobs import Workshop
 from training.experiments.page import markdown, page, plot
 from training.experiments.results import (
+    FORMAT,
     Json,
     identity,
     published_beside,
@@ -38,7 +41,7 @@ EXAMPLE = """python -m training.experiments table1 --data data/stays --out exper
 RUNS, TABLES_FOLDER = "runs", "tables"
 
 _OF_THE_TABLE = frozenset({"seed", "labels", "share", "complete", "modalities", "system", "task"})
-"""Settings by which the rows differ, or which some of them would not follow."""
+"""Settings by which the rows differ, or which some would not follow."""
 
 
 def main() -> None:
@@ -114,19 +117,22 @@ def _tables(folder: Path) -> dict[str, Json]:
     found: dict[str, Json] = {}
     for path in folder.glob("*.json"):
         try:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            table = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(table, dict) or table.get("format") != FORMAT:
+                raise ValueError(f"not of format {FORMAT}")
         except ValueError as exc:
             raise DataError(
                 f"no table: {exc}",
                 field=str(path),
-                accepted="what this command wrote; without the file, the table is made again",
+                accepted="what this command writes; without the file, it makes the table again",
             ) from exc
+        found[path.stem] = table
     return found
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file as a whole or not at all."""
-    draft = path.with_name(f".{path.name}")
+    draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
@@ -158,20 +164,24 @@ def _check(setup: Setup) -> None:
         DataError: one cannot be read.
         ConfigError: one is not what it is given as.
     """
-    for option, settings in {
-        "--pretrain-set": setup.pretrain,
-        "--finetune-set": setup.finetune,
-        "--pretrained-set": setup.pretrained,
-    }.items():
+    rates = {"optim.lr"} if setup.rates else set()
+    for option, settings, fixed in (
+        ("--pretrain-set", setup.pretrain, set()),
+        ("--finetune-set", setup.finetune, {"freeze_encoders", "model", "init", *rates}),
+        ("--pretrained-set", setup.pretrained, {"model", "init", *rates}),
+    ):
         for each in settings:
-            if each.partition("=")[0] in _OF_THE_TABLE:
+            name = each.partition("=")[0]
+            steps = [name[:end] for end, letter in enumerate(f"{name}.") if letter == "."]
+            if {*steps} & (_OF_THE_TABLE | fixed) and steps[:2] != ["model", "model.head"]:
                 raise ConfigError(
-                    "what the table itself sets, or compares",
+                    "what the table sets by itself, or not all of its rows could follow",
                     field=option,
                     seen=each,
-                    accepted="any other setting; --seeds, --first-seed, --labels, --rows",
+                    accepted="another setting; --seeds, --first-seed, --labels, --rates, --rows",
                 )
     dataset = Dataset.open(setup.data)
+    dataset.rows("train", labelled=True)
     for split in ("validation", "test"):
         targets = dataset.labels[dataset.rows(split, labelled=True)]
         check_metric(dataset.task.metric, targets, dataset.task.label, split)
@@ -201,7 +211,10 @@ def _check(setup: Setup) -> None:
 
 
 def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:
-    """Check that no case which is held out is one to pretrain on: none of its name and content.
+    """Check that no case which is held out is one to pretrain on.
+
+    It is taken for the same where it has the same name and a note, a picture or a series in common,
+    or where all is the same.
 
     Raises:
         ConfigError: there is one.
@@ -221,16 +234,14 @@ def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:
 
 
 def _alike(one: Features, other: Features) -> bool:
-    """Whether two cases are the same to a model."""
-    return one.rows.keys() == other.rows.keys() and all(
-        len(one.rows[modality]) == len(other.rows[modality])
-        and all(
-            mine.keys() == yours.keys()
-            and all(np.array_equal(mine[name], yours[name], equal_nan=True) for name in mine)
-            for mine, yours in zip(one.rows[modality], other.rows[modality], strict=True)
-        )
-        for modality in one.rows
-    )
+    """Whether two cases of one name have content in common that chance would not repeat."""
+    shared = {
+        modality
+        for modality in one.rows.keys() & other.rows.keys()
+        for mine, yours in product(one.rows[modality], other.rows[modality])
+        if all(np.array_equal(mine[name], yours[name], equal_nan=True) for name in mine)
+    }
+    return bool(shared - {Modality.TABULAR}) or shared == one.rows.keys() == other.rows.keys()
 
 
 def _cases(dataset: Dataset) -> dict[str, tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from training.experiments.results import Json, said_of
+from training.experiments.results import Json, figures, said_of
 from training.experiments.tables import TABLES, WHOLE
 from training.report import plots
 from training.report.document import document
@@ -13,7 +13,7 @@ from training.report.tables import figure_name, table
 _MEANING = (
     "Mean over {count} seeds ± their standard deviation, on the test split; in brackets the 95% "
     "interval of the mean difference from LANISTR, paired by seed (Student's t). Steps are all "
-    "that fine-tuning took, those after its best epoch too."
+    "that fine-tuning took, in both stages where it has two, those after the best epoch too."
 )
 _ONE_SEED = "One seed, on the test split: what another seed would give is not known."
 _SYNTHETIC = (
@@ -99,7 +99,7 @@ def cells(found: Json) -> tuple[list[str], list[list[str]]]:
         line = [row["name"], _plus_minus(row), _difference(row.get("difference"))]
         line += [_span([run[each] for run in row["runs"]]) for each in ("cases", "steps")]
         if other:
-            line.append(_plus_minus(said_of([run["metrics"][other] for run in row["runs"]])))
+            line.append(_plus_minus(said_of(figures(row, other))))
         if beside:
             line.append(" ± ".join(f"{each / 100:.3f}" for each in row["published"] or ()))
         rows.append(line)

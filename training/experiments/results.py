@@ -24,6 +24,9 @@ from training.run import versions
 
 Json = Mapping[str, Any]
 
+FORMAT = 1
+"""Of a table for programs; another one has a new number."""
+
 NOBODY = "nobody"
 """As whose figures are asked for: no column of the paper's."""
 
@@ -64,9 +67,10 @@ def summary(
     for row in rows:
         row["published"] = beside["rows"].get(row["key"]) if beside else None
         if whole and row is not whole and "runs" in row:
-            ours, theirs = (_figures(each, metric) for each in (row, whole))
+            ours, theirs = (figures(each, metric) for each in (row, whole))
             row["difference"] = said_of(np.subtract(ours, theirs).tolist())
     return identity(table, setup) | {
+        "format": FORMAT,
         "task": dataset.task.name,
         "metric": metric,
         "data": str(setup.data),
@@ -122,7 +126,7 @@ def _row(
         best = chosen(candidates, work, metric)
         tried = {"tried": list(found.values())} if len(found) > 1 else {}
         row["runs"].append(found[best] | _learned(best, work, setup) | tried)
-    return row | said_of(_figures(row, metric))
+    return row | said_of(figures(row, metric))
 
 
 def chosen(candidates: Sequence[Job], work: Path, metric: str) -> Job:
@@ -147,10 +151,16 @@ def _learned(job: Job, work: Path, setup: Setup) -> dict[str, int | None]:
     assert job.judged_on is not None, "a training is"
     dataset = open_data(job.judged_on, recipe)
     cases = draw_labelled(dataset, recipe.labels, recipe.seed, complete=recipe.complete)
-    history = read_history(work / job.folder)
-    assert history is not None, "a finished training took steps"
-    steps, _ = history.losses["loss"]
-    return {"cases": len(cases), "steps": int(steps[-1])}
+    stages = [job, *(each for each in job.needs if "training.finetune" in each.command)]
+    taken = [_steps(work / each.folder) for each in stages]
+    known = [each for each in taken if each is not None]
+    return {"cases": len(cases), "steps": sum(known) if len(known) == len(taken) else None}
+
+
+def _steps(run: Path) -> int | None:
+    """Return how many steps a run took; None where its log is gone."""
+    history = read_history(run)
+    return None if history is None else 1 + int(history.losses["loss"][0][-1])
 
 
 def best_validation(run: Path, metric: str) -> float:
@@ -162,7 +172,8 @@ def best_validation(run: Path, metric: str) -> float:
     return max(goodness({metric: value}, metric) for value in values.tolist())
 
 
-def _figures(row: Json, metric: str) -> list[float]:
+def figures(row: Json, metric: str) -> list[float]:
+    """Return a figure of each run of a row; NaN where it is not determined."""
     return [np.nan if (v := each["metrics"][metric]) is None else v for each in row["runs"]]
 
 
@@ -192,26 +203,23 @@ def published_beside(table: str, asked: str | None, setup: Setup) -> str | None:
 
     Raises:
         ConfigError: the paper has none by the name that is asked for.
+        DataError, TaskError: it has, by a metric that the task has not.
     """
     if asked == NOBODY:
         return None
-    if asked is not None:
-        published_figures(table, asked)
-        return asked
     known = _published()[table]
-    name: str = setup.category if setup.category in known else next(iter(known))
+    name = asked or (setup.category if setup.category in known else next(iter(known)))
+    found = published_figures(table, name)
+    assert found is not None, "there is a name"
     dataset = Dataset.open(setup.data)
     test = dataset.labels[dataset.rows("test", labelled=True)]
     try:
-        check_metric(known[name]["metric"], test, dataset.task.label, "test")
+        check_metric(found["metric"], test, dataset.task.label, "test")
     except (DataError, TaskError):
+        if asked:
+            raise
         return None
     return name
-
-
-def published_names(table: str) -> list[str]:
-    """Return whose figures the paper has for a table."""
-    return list(_published()[table])
 
 
 def published_figures(table: str, name: str | None) -> Json | None:

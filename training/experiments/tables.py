@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.model.variant import FAMILIES
-from training.cases import complete_cases
+from training.cases import complete_cases, draw_labelled
 from training.data.store import Dataset
 from training.experiments.jobs import Job
 from training.recipe import (
@@ -148,12 +148,13 @@ class Setup:
         """
         recipe, of_system = self.recipe("finetune", system)
         data = self._worded if worded else self.data
+        brought = modalities or Dataset.open(data).task.modalities
         words = [*of_system, f"seed={seed}", *self.finetune]
         words += self.pretrained if "--init" in start else ()
         words += [] if self.labels is None else [f"labels={self.labels}"]
         words += _only(modalities)
         # Who hides the one thing that a case shows learns from nothing.
-        words += ["modality_dropout=0"] if len(modalities) == 1 else []
+        words += ["modality_dropout=0"] if len(brought) == 1 else []
         grid = [[f"optim.lr={rate:g}"] for rate in self.rates] or [[]]
         return tuple(
             _training(
@@ -245,9 +246,9 @@ class Setup:
         if self.scale != "paper":
             if system is None:
                 return self.scale, []
-            settings = [f"system={system}", *_alike(self.scale, stage, system)]
+            settings = [f"system={system}", *_alike(self.scale, stage, system, self.finetune)]
             if (system, stage) == ("albef", "pretrain"):
-                # In a longer one each case would be a wrong answer to itself.
+                # Of a longer one part stays empty, or is what weights of long ago made of a case.
                 count = len(Dataset.open(self.pretrained_on).rows("train"))
                 settings.append(f"model.fusion.queue={min(count, _LONGEST_QUEUE)}")
             return self.scale, settings
@@ -281,11 +282,14 @@ def _training(name: str, command: tuple[object, ...], judged_on: Path | None = N
     return Job(name, command, judged_on=judged_on, recipe=found.model_dump_json())
 
 
-def _alike(recipe: str, stage: Literal["pretrain", "finetune"], system: str) -> list[str]:
+def _alike(
+    recipe: str, stage: Literal["pretrain", "finetune"], system: str, finetune: Sequence[str]
+) -> list[str]:
     """Return the settings that a system shares with LANISTR, so that it alone is compared.
 
     Rate, epochs, batches and patience; how often a part of a case is hidden; what the head of an
-    ordered label is. A rule that waits for the patience waits for as large a part of it.
+    ordered label is. Rates that fall before the patience ends do so after as large a part of it, as
+    `finetune` changes it.
     """
     if stage == "pretrain":
         optim = load_recipe(recipe, stage, PretrainRecipe, ()).optim
@@ -295,7 +299,8 @@ def _alike(recipe: str, stage: Literal["pretrain", "finetune"], system: str) -> 
     settings = [f"optim.{each}={getattr(ours.optim, each)}" for each in _BUDGET]
     settings += [f"{each}={getattr(ours, each)}" for each in ("patience", *_TREATMENT)]
     if own.optim.plateau is not None:
-        settings.append(f"optim.plateau={round(own.optim.plateau * ours.patience / own.patience)}")
+        patience = load_recipe(recipe, stage, FinetuneRecipe, finetune).patience
+        settings.append(f"optim.plateau={round(own.optim.plateau * patience / own.patience)}")
     return settings
 
 
@@ -364,10 +369,14 @@ def _if_fit(setup: Setup, row: Row, recipe: PretrainRecipe | FinetuneRecipe) -> 
     if recipe.complete:
         labelled = isinstance(recipe, FinetuneRecipe)
         dataset = Dataset.open(setup.data if labelled else setup.pretrained_on).only(taken)
+        learned = [dataset.rows("train")]
+        if labelled:
+            learned = [draw_labelled(dataset, setup.labels, seed) for seed in setup.seeds]
         try:
-            complete_cases(dataset, dataset.rows("train", labelled=labelled))
+            for each in learned:
+                complete_cases(dataset, each)
         except DataError:
-            which = "labelled case" if labelled else "case"
+            which = "labelled case that is drawn" if labelled else "case"
             return LeftOut(row.key, row.name, f"no {which} brings all of {', '.join(taken)}")
     return row
 

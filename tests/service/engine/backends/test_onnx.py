@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from lanistr import session as lanistr_session
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, ConfigError
 from lanistr.manifest import FUSION
@@ -301,6 +303,14 @@ def test_the_same_weights_inside_are_read(copy, tmp_path):
     outside.raw_data = (tmp_path / "secret.bin").read_bytes()
     put(copy, fusion, proto.SerializeToString())
     assert load(copy, "fp32").build.precision == "fp32"
+
+
+def test_what_was_freed_while_a_graph_was_loaded_is_given_back(bundles, monkeypatch):
+    asked = []
+    for library in (SimpleNamespace(malloc_trim=asked.append), SimpleNamespace()):  # glibc, musl
+        monkeypatch.setattr(lanistr_session.ctypes, "CDLL", lambda _, found=library: found)
+        assert OnnxBackend(bundles["mortality"], "cpu", "fp32", 1)._sessions
+    assert asked == [0] * len(bundles["mortality"].build("onnx", "fp32").graphs)
 
 
 def test_a_loaded_graph_keeps_no_copy_of_its_file(bundles):
