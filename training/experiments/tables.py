@@ -326,7 +326,10 @@ def systems(setup: Setup) -> Lines:
     def tuned(system: str) -> FinetuneRecipe:
         return load_recipe("demo", "finetune", FinetuneRecipe, [f"system={system}"])
 
-    alone = [partial(setup.scratches, modalities=[each]) for each in setup.modalities]
+    dataset = Dataset.open(setup.data)
+    labelled = dataset.rows("train", labelled=True)
+    brought = [each for each in setup.modalities if dataset.row_counts(each)[labelled].any()]
+    alone = [partial(setup.scratches, modalities=[each]) for each in brought]
     for method, name in (("logistic", "Logistic regression"), ("trees", "Boosted trees")):
         yield setup.row(method, name, partial(setup.yardstick, method))
     yield setup.row(
