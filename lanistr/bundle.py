@@ -157,7 +157,6 @@ class Bundle:
             BundleError: the file changed since the bundle was opened, or until the block ended.
         """
         path, entry = self.folder / file, self.manifest.files[file]
-        _require(path)
         before = _state(path)
         _check(path, entry)
         try:
