@@ -19,6 +19,7 @@ from lanistr.manifest import MANIFEST, read_manifest
 from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
+from service.garbage import pass_over_what_stays
 
 _GRACE = 2.0
 """Seconds that a model stays after it was replaced: who was handed it has come in by then."""
@@ -239,10 +240,16 @@ class Models(Mapping[str, Predictor]):
             _log.info("%s: no longer served", named(each))
             leaving = asyncio.create_task(_retire(each))
             self._leaving.add(leaving)
-            leaving.add_done_callback(self._leaving.discard)
+            leaving.add_done_callback(self._forget)
         self._held = {}
         self._hold(held)
         self.changes += 1
+        pass_over_what_stays()
+
+    def _forget(self, leaving: asyncio.Task[None]) -> None:
+        self._leaving.discard(leaving)
+        if not leaving.cancelled():  # else the service itself ends
+            pass_over_what_stays()
 
     def _hold(self, more: dict[Path, Predictor]) -> None:
         self._held |= more

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from lanistr.errors import ConfigError
 from service.api.examples import example
+from service.garbage import pass_over_what_stays
 from service.models import Models, named
 from service.protocol import bounded
 from service.settings import Settings
@@ -102,4 +103,5 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, lambda *_: None)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before and after the application listens to it
+    pass_over_what_stays()
     server.run(sockets=[listener])

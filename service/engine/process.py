@@ -31,6 +31,7 @@ from service.engine.local import LocalEngine
 from service.engine.runner import Result
 from service.engine.scheduler import Outcome
 from service.engine.wire import line, read_job, write_result
+from service.garbage import pass_over_what_stays
 from service.metrics import Metrics
 from service.settings import Settings, read_settings
 
@@ -96,6 +97,7 @@ class RunnerProcess:
                 self._open[name] = await asyncio.to_thread(self._load, *name)
                 self._open[name].start()
                 self._users[name] = 0
+                pass_over_what_stays()
             self._users[name] += 1
         try:
             yield self._open[name]
@@ -104,6 +106,7 @@ class RunnerProcess:
             if not self._users[name]:
                 del self._users[name]
                 await self._open.pop(name).close()
+                pass_over_what_stays()
 
     def _load(self, folder: str, version: str) -> LocalEngine:
         bundle = Bundle.open(Path(folder))
