@@ -285,7 +285,7 @@ class LabelSpec(Schema):
     def _consistent(self) -> Self:
         wanted = {"binary": (2, 2), "regression": (0, 0)}.get(self.kind, (2, 1000))
         if not wanted[0] <= len(self.classes) <= wanted[1]:
-            raise ValueError(f"a {self.kind} label cannot have {len(self.classes)} classes")
+            raise ValueError(f"{self.kind} labels cannot have {len(self.classes)} classes")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("class names must be distinct")
         if self.kind == "ordinal" and len(self.values) != len(self.classes):
@@ -293,7 +293,7 @@ class LabelSpec(Schema):
         if self.kind == "ordinal" and list(self.values) != sorted(set(self.values)):
             raise ValueError("the values of an ordinal label must rise")
         if self.kind != "ordinal" and self.values:
-            raise ValueError(f"a {self.kind} label has no values")
+            raise ValueError(f"{self.kind} labels have no values")
         return self
 
     @property

@@ -217,7 +217,7 @@ def check_metric(metric: str, targets: Floats, label: LabelSpec, split: str = "v
     found = measure(perfect, targets, label)
     if metric not in found:
         raise TaskError(
-            f"not a metric of a {label.kind} label",
+            f"not a metric of {label.kind} labels",
             field="metric",
             seen=metric,
             accepted=unknown_name(metric, found),

@@ -177,7 +177,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("label.kind", "binry", "binary"),
     ("label.classes", ["no"], "cannot have 1 classes"),
     ("label.classes", ["no", "no"], "must be distinct"),
-    ("label.values", [0, 1], "has no values"),
+    ("label.values", [0, 1], "have no values"),
     ("tabular.fields", {}, "at least 1"),
     ("tabular.fields.age.range", [120, 18], "range .* is empty"),
     ("tabular.fields.age.range", [18, math.nan], "finite number"),

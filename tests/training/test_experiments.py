@@ -283,7 +283,7 @@ def test_the_papers_figures_stand_beside_what_has_their_metric(stays: Path, revi
     ):
         assert published_beside(table, None, Setup(data, category="fashion")) == beside
     assert published_beside("table1", NOBODY, Setup(stays)) is None
-    with pytest.raises(TaskError, match=r"not a metric of a ordinal label.*'auroc'"):
+    with pytest.raises(TaskError, match=r"not a metric of ordinal labels.*'auroc'"):
         published_beside("table1", "mimic-iv", Setup(reviews))
 
 

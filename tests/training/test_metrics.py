@@ -188,7 +188,7 @@ def test_a_metric_that_cannot_be_had_is_refused_before_training() -> None:
     check_metric("quadratic_kappa", np.array([3.0, 1.0]), STARS)
     with pytest.raises(DataError, match="validation split does not determine"):
         check_metric("auroc", np.array([1.0, 1.0]), DEATH)
-    with pytest.raises(TaskError, match="not a metric of a regression label"):
+    with pytest.raises(TaskError, match="not a metric of regression labels"):
         check_metric("auroc", np.array([1.0, 2.0]), DAYS)
 
 
