@@ -18,8 +18,9 @@ from lanistr.errors import ConfigError, DataError, LanistrError, TaskError
 from lanistr.modalities import Modality
 from training.data.store import DATASET, Dataset
 from training.experiments import results
-from training.experiments.__main__ import main
+from training.experiments.__main__ import _check, main
 from training.experiments.jobs import Job, Workshop, finished, folder_name
+from training.experiments.page import cells
 from training.experiments.results import (
     FORMAT,
     NOBODY,
@@ -374,6 +375,13 @@ def test_a_row_that_fails_is_told_and_keeps_the_others_from_nothing(
             "--pretrained-set.*optim.lr=1.*--rates",
         ),
         (("table1", "--pretrain-set", "share=.5"), ConfigError, "--pretrain-set.*share=.5"),
+        (
+            ("table1", "--pretrain-set", "model.simmmm=null", "model.fusion.layers=6"),
+            ConfigError,
+            "--pretrain-set.*model.fusion.layers=6.*simmmm, summary, mask_ratio",
+        ),
+        (("table1", "--pretrain-set", "model.text.tokens=all"), ConfigError, "text.tokens=all"),
+        (("table1", "--finetune-set", "model.simmmm=null"), ConfigError, "model.simmmm=null"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_run(
@@ -388,6 +396,17 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_run(
     with pytest.raises(error, match=match):
         command(main, *words, *data, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_pretraining_alone_asks_of_a_model_may_be_set(stays: Path) -> None:
+    losses = ("model.simmmm=null", "model.summary.width=8", "model.timeseries.mask_run=8")
+    _check(
+        Setup(
+            stays,
+            pretrain=(*losses, "model.text.mask_ratio=0.3"),
+            finetune=("model.head.dropout=0",),
+        )
+    )
 
 
 def test_other_data_than_those_of_the_table_are_refused(
@@ -574,3 +593,14 @@ def test_means_of_what_is_not_determined_are_not_told() -> None:
     assert found["interval"] == pytest.approx(
         [0.2 - 4.302653 * 0.1 / 3**0.5, 0.2 + 4.302653 * 0.1 / 3**0.5]
     )
+
+
+def test_a_difference_that_no_seed_changes_has_no_interval() -> None:
+    runs = [{"cases": 8, "steps": None}] * 2
+    for differences, said in (
+        ([0.2, 0.2], "+0.200, every seed the same"),
+        ([0.2, 0.1], "+0.150 [-0.485, +0.785]"),
+    ):
+        row = {"name": "a", "runs": runs, **said_of([0.7, 0.7]), "difference": said_of(differences)}
+        _, ((*_, difference, _, _),) = cells({"metric": "auroc", "published": None, "rows": [row]})
+        assert difference == said

@@ -166,19 +166,21 @@ def _check(setup: Setup) -> None:
     """
     rates = {"optim.lr"} if setup.rates else set()
     for option, settings, fixed in (
-        ("--pretrain-set", setup.pretrain, set()),
+        ("--pretrain-set", setup.pretrain, {"model"}),
         ("--finetune-set", setup.finetune, {"freeze_encoders", "model", "init", *rates}),
         ("--pretrained-set", setup.pretrained, {"model", "init", *rates}),
     ):
         for each in settings:
             name = each.partition("=")[0]
             steps = [name[:end] for end, letter in enumerate(f"{name}.") if letter == "."]
-            if {*steps} & (_OF_THE_TABLE | fixed) and steps[:2] != ["model", "model.head"]:
+            if {*steps} & (_OF_THE_TABLE | fixed) and not _of_losses(option, name):
                 raise ConfigError(
                     "what the table sets by itself, or not all of its rows could follow",
                     field=option,
                     seen=each,
-                    accepted="another setting; --seeds, --first-seed, --labels, --rates, --rows",
+                    accepted="another setting (of the model, its head, and of pretraining what "
+                    "losses ask for: simmmm, summary, mask_ratio, mask_run); "
+                    "--seeds, --first-seed, --labels, --rates, --rows",
                 )
     dataset = Dataset.open(setup.data)
     dataset.rows("train", labelled=True)
@@ -208,6 +210,20 @@ def _check(setup: Setup) -> None:
                 seen=str(setup.worded),
                 accepted=f"what made {setup.data}, with --tab2txt",
             )
+
+
+def _of_losses(option: str, name: str) -> bool:
+    """Whether a setting of the model is of what is learned by, not of what computes.
+
+    Rows that have no use for it are models of the same size all the same.
+    """
+    steps = name.split(".")
+    if steps[0] != "model":
+        return False
+    return steps[1:2] == ["head"] or (
+        option == "--pretrain-set"
+        and (steps[1:2] in (["simmmm"], ["summary"]) or steps[-1] in ("mask_ratio", "mask_run"))
+    )
 
 
 def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:

@@ -12,8 +12,10 @@ from training.report.tables import figure_name, table
 
 _MEANING = (
     "Mean over {count} seeds ± their standard deviation, on the test split; in brackets the 95% "
-    "interval of the mean difference from LANISTR, paired by seed (Student's t). Steps are all "
-    "that fine-tuning took, in both stages where it has two, those after the best epoch too."
+    "interval of the mean difference from LANISTR, paired by seed (Student's t). Seeds draw labels "
+    "and training; the test cases are the same for all, and the intervals leave out what these "
+    "vary by. Steps are all that fine-tuning took, in both stages where it has two, those after "
+    "the best epoch too."
 )
 _ONE_SEED = "One seed, on the test split: what another seed would give is not known."
 _SYNTHETIC = (
@@ -136,5 +138,5 @@ def _difference(found: Json | None) -> str:
     text = f"{found['mean']:+.3f}"
     if found["interval"]:
         low, high = found["interval"]
-        text += f" [{low:+.3f}, {high:+.3f}]"
+        text += f" [{low:+.3f}, {high:+.3f}]" if low < high else ", every seed the same"
     return text
