@@ -99,9 +99,13 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
             timeout_graceful_shutdown=settings.drain_seconds,
         )
     )
-    # uvicorn finishes, then raises the signal again: by now there is nothing left to end.
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, lambda *_: None)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before and after the application listens to it
     pass_over_what_stays()
+
+    def leave(*_: object) -> None:
+        server.should_exit = True
+
+    # Until uvicorn listens to them itself, and when it has finished, as it then raises them again.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before and after the application listens to it
     server.run(sockets=[listener])

@@ -138,6 +138,33 @@ def _wait_until_refused(url: str) -> None:
     pytest.fail(f"{url} still takes connections")
 
 
+_ASKED_EARLY = """
+import os, signal, uvicorn
+from service.__main__ import main
+
+run = uvicorn.Server.run
+
+def asked_before(self, **options):
+    os.kill(os.getpid(), signal.{name})
+    run(self, **options)
+
+uvicorn.Server.run = asked_before
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_who_is_asked_to_leave_just_before_it_serves_leaves(name):
+    done = subprocess.run(
+        [sys.executable, "-c", _ASKED_EARLY.format(name=name), "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr.rstrip().endswith("left")
+
+
 def test_sigterm_finishes_what_is_under_way_and_leaves(start_server, stay):
     body = json.dumps(stay).encode()
     head = (
