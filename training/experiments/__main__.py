@@ -173,7 +173,7 @@ def _check(setup: Setup) -> None:
         for each in settings:
             name = each.partition("=")[0]
             steps = [name[:end] for end, letter in enumerate(f"{name}.") if letter == "."]
-            if {*steps} & (_OF_THE_TABLE | fixed) and not _of_losses(option, name):
+            if {*steps} & (_OF_THE_TABLE | fixed) and not _keeps_sizes(option, name):
                 raise ConfigError(
                     "what the table sets by itself, or not all of its rows could follow",
                     field=option,
@@ -212,10 +212,10 @@ def _check(setup: Setup) -> None:
             )
 
 
-def _of_losses(option: str, name: str) -> bool:
-    """Whether a setting of the model is of what is learned by, not of what computes.
+def _keeps_sizes(option: str, name: str) -> bool:
+    """Whether a setting of the model leaves all rows models of the same size.
 
-    Rows that have no use for it are models of the same size all the same.
+    The head's do, which all have, and in pretraining those of its losses, which go with it.
     """
     steps = name.split(".")
     if steps[0] != "model":
