@@ -96,7 +96,7 @@ def main() -> None:
             "validation": cases.validated(said[0])[0],
         }
         report = cases.report(about, "autogluon.multimodal", *said)
-        write_report(report, folder)
+        write_report(report, cases, said[1], folder)
     print(f"autogluon, {len(cases.train)} labelled cases; {len(cases.test)} of the test split")
     print_figures(report)
     print(arguments.out / REPORT)

@@ -29,14 +29,23 @@ def bootstrap(
 
     Draws that do not determine a figure are passed over. One case alone has no interval: NaN.
     """
+    drawn = resampled(outputs, targets, label, rounds=rounds, seed=seed)
+    return {name: percentile_interval(values) for name, values in drawn.items()}
+
+
+def resampled(
+    outputs: Floats, targets: Floats, label: LabelSpec, *, rounds: int = ROUNDS, seed: int = 0
+) -> dict[str, Floats]:
+    """Return each figure of `training.metrics.measure` for each draw, (`rounds`,).
+
+    Of as many cases the same are drawn every time, so that what two methods say of them can be
+    compared draw by draw. NaN where a draw does not determine a figure; all are with one case.
+    """
     figures = weighted(outputs, targets, label)
     if len(targets) < 2:
-        return dict.fromkeys(figures(np.ones((1, len(targets)))), (np.nan, np.nan))
+        return dict.fromkeys(figures(np.ones((1, len(targets)))), np.full(rounds, np.nan))
     drawn = [figures(weights) for weights in draws(len(targets), rounds=rounds, seed=seed)]
-    return {
-        name: percentile_interval(np.concatenate([each[name] for each in drawn]))
-        for name in drawn[0]
-    }
+    return {name: np.concatenate([each[name] for each in drawn]) for name in drawn[0]}
 
 
 def draws(cases: int, *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Floats]:

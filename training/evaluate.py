@@ -1,6 +1,7 @@
 """`python -m training.evaluate`: how good a run is, over all cases and by what they bring.
 
-Writes into the run `report-SPLIT.json`, for programs, and `report-SPLIT.html`, for people.
+Writes into the run `report-SPLIT.json`, for programs, `report-SPLIT.html`, for people, and
+`outputs-SPLIT.npz`, what the model said of each case, so that it can be compared with others.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from lanistr.tasks import LabelSpec, TaskSpec
 from training.bootstrap import ROUNDS, bootstrap
 from training.data.store import SPLITS, Dataset, data_hash
 from training.metrics import known, measure, undetermined
+from training.outputs import outputs_file, write_outputs
 from training.predict import predict
 from training.report.findings import findings
 from training.report.history import read_history
@@ -64,6 +66,7 @@ def main() -> None:
         history["Pretraining"] = read_history(Path(run.config.init))
 
     # ---- for programs, for people --------------------------------------------------------------
+    write_outputs(run.folder / outputs_file(split), rows, logits / calibration.temperature)
     for_programs = run.folder / f"report-{split}.json"
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     for_programs.write_text(text + "\n", encoding="utf-8")
@@ -251,7 +254,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.evaluate",
         description="Measure a fine-tuned run on a split, by presence pattern and subgroup; write "
-        "report-SPLIT.json and report-SPLIT.html into the run.",
+        "report-SPLIT.json, report-SPLIT.html and outputs-SPLIT.npz into the run.",
         epilog=f"example:\n  {EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -26,11 +26,12 @@ from training.cases import draw_labelled, refuse_one_class
 from training.data.store import Dataset, data_hash
 from training.evaluate import evaluate
 from training.metrics import check_metric, goodness, measure
+from training.outputs import outputs_file, write_outputs
 from training.settings import check_count
 
 REPORT = "report-test.json"
 ANSWERS = "answers.npz"
-"""Positions of the other training cases, (N,), and outputs (N, C) of them over the temperature."""
+"""What is said of the other training cases, see `training.outputs`."""
 
 Positions = NDArray[np.int64]
 Outputs = NDArray[np.float32]
@@ -139,8 +140,17 @@ class Cases:
         )
 
 
-def write_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Write a report of `Cases.report` into a folder."""
+def write_report(report: Mapping[str, Any], cases: Cases, test: Outputs, folder: Path) -> None:
+    """Write a report of `Cases.report`, and what it is of, into a folder.
+
+    Args:
+        report: what it says.
+        cases: those of the method.
+        test: outputs (N, C) for the test cases, as `Cases.report` has them.
+        folder: of the method.
+    """
+    said = test / np.float32(report["about"]["temperature"])
+    write_outputs(folder / outputs_file("test"), cases.test, said)
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
@@ -148,7 +158,7 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 def write_answers(report: Mapping[str, Any], cases: Cases, outputs: Outputs, folder: Path) -> None:
     """Write what a method says of the other training cases, outputs (N, C), into its folder."""
     said = outputs / np.float32(report["about"]["temperature"])
-    np.savez_compressed(folder / ANSWERS, positions=cases.others, outputs=said)
+    write_outputs(folder / ANSWERS, cases.others, said)
 
 
 def foreign_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from lanistr.model.lanistr import Lanistr
 from training.cases import draw_labelled
 from training.data.store import Dataset, data_hash, file_hash
 from training.foreign import ANSWERS, REPORT
+from training.outputs import read_outputs
 from training.predict import predict
 from training.run import Run, check_fits, check_predicts
 
@@ -127,7 +128,7 @@ class StoredAnswers:
                 seen=self.about["data"],
                 accepted=str(dataset.folder),
             )
-        known, _ = self._stored()
+        known, _ = read_outputs(self.folder / ANSWERS)
         lacking = np.setdiff1d(others, known)
         if len(lacking):
             raise DataError(
@@ -143,14 +144,9 @@ class StoredAnswers:
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
     ) -> NDArray[np.floating[Any]]:
         """See `Teacher`."""
-        known, outputs = self._stored()
+        known, outputs = read_outputs(self.folder / ANSWERS)
         found: NDArray[np.floating[Any]] = outputs[np.searchsorted(known, positions)]
         return found
-
-    def _stored(self) -> tuple[Positions, NDArray[np.floating[Any]]]:
-        """Return of which cases it says something, in ascending order, and what."""
-        with np.load(self.folder / ANSWERS) as stored:
-            return stored["positions"], stored["outputs"]
 
 
 def open_teacher(folder: Path) -> Teacher:

@@ -73,7 +73,7 @@ def main() -> None:
 
         # ---- judge and write -------------------------------------------------------------------
         report = cases.report(chosen | {"tried": tried}, "scikit-learn", validation, test)
-        write_report(report, folder)
+        write_report(report, cases, test, folder)
         for answers in others:
             write_answers(report, cases, answers, folder)
     print(

@@ -15,6 +15,7 @@ from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset
 from training.evaluate import evaluate, main
 from training.metrics import measure
+from training.outputs import outputs_file, read_outputs
 from training.predict import predict
 from training.run import Run
 
@@ -67,6 +68,16 @@ def test_the_figures_are_those_of_the_calibrated_model(
     for name, (low, high) in found["all"]["intervals"].items():
         assert low <= high, name
         assert f"{name:16}" in said
+
+
+def test_what_the_model_said_of_each_case_is_stored_beside_the_report(
+    report: tuple[dict[str, Any], str], stays_dataset: Dataset, stays_finetuned: Path
+) -> None:
+    found, _ = report
+    positions, outputs = read_outputs(stays_finetuned / outputs_file("validation"))
+    assert positions.tolist() == stays_dataset.rows("validation", labelled=True).tolist()
+    again = measure(outputs, stays_dataset.labels[positions], stays_dataset.task.label)
+    assert found["all"]["metrics"] == pytest.approx(again, abs=1e-6)
 
 
 def test_a_group_of_one_class_has_no_auroc_and_does_not_stop_the_report(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from lanistr.document import read_yaml
 from lanistr.errors import ConfigError, DataError, LanistrError, TaskError
 from lanistr.modalities import Modality
+from training.bootstrap import draws
 from training.data.store import DATASET, Dataset
 from training.experiments import results
 from training.experiments.__main__ import _check, main
@@ -24,6 +25,7 @@ from training.experiments.page import cells
 from training.experiments.results import (
     FORMAT,
     NOBODY,
+    Json,
     chosen,
     identity,
     published_beside,
@@ -32,6 +34,8 @@ from training.experiments.results import (
 )
 from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Scale, Setup
 from training.foreign import REPORT
+from training.metrics import measure
+from training.outputs import outputs_file, read_outputs
 from training.prepare.__main__ import main as prepare
 from training.recipe import FinetuneRecipe
 from training.run import Run
@@ -251,7 +255,10 @@ def test_one_pretraining_for_all_seeds_is_one(stays: Path) -> None:
 
 def test_the_papers_sizes_take_the_papers_recipes_and_weights(stays: Path, reviews: Path) -> None:
     rows = lines("table1", Setup(stays, scale="paper"))
+    (late,) = jobs(rows["late-fusion-all"])
+    assert not recipe(late).complete
     (late,) = jobs(rows["late-fusion"])
+    assert recipe(late).complete
     assert late.command[:3] == ("training.finetune", "--recipe", "late-fusion")
     (scratch,) = jobs(rows["scratch"])
     assert scratch.command[2] == "mortality"
@@ -297,6 +304,25 @@ QUICK = (
 )
 
 
+def paired_by_case(work: Path, ours: Json, theirs: Json, data: Path) -> list[float]:
+    """Return the 95% interval over test cases of the mean difference, drawn anew case by case."""
+    dataset = Dataset.open(data)
+    test = dataset.rows("test", labelled=True)
+    label, targets = dataset.task.label, dataset.labels[test]
+    weights = np.concatenate([*draws(len(test))])
+    means = []
+    for row in (ours, theirs):
+        said = [read_outputs(work / run["run"] / outputs_file("test"))[1] for run in row["runs"]]
+        figures = [
+            [measure(outputs[drawn], targets[drawn], label)["auroc"] for outputs in said]
+            for count in weights
+            for drawn in [np.repeat(np.arange(len(test)), count.astype(int))]
+        ]
+        means.append(np.mean(figures, axis=1))
+    low, high = np.nanquantile(means[0] - means[1], [0.025, 0.975])
+    return [float(low), float(high)]
+
+
 def test_a_table_is_run_once_and_told_in_three_forms(
     stays: Path, tmp_path: Path, command: Command
 ) -> None:
@@ -321,6 +347,10 @@ def test_a_table_is_run_once_and_told_in_three_forms(
     ]
     assert rows["share-0"]["difference"]["mean"] == pytest.approx(np.mean(gap))
     assert rows["share-0"]["published"] == [80.87]
+    over_cases = rows["share-0"]["difference"]["test_interval"]
+    assert over_cases == pytest.approx(
+        paired_by_case(out / "runs", rows["share-0"], rows[WHOLE], stays), abs=1e-6
+    )
     learned = len(Dataset.open(stays).rows("train", labelled=True))
     assert {run["cases"] for run in rows[WHOLE]["runs"]} == {learned}
     assert {run["steps"] for run in rows[WHOLE]["runs"]} == {-(-learned // 64)}
@@ -331,6 +361,7 @@ def test_a_table_is_run_once_and_told_in_three_forms(
     page = (out / "index.html").read_text()
     assert "<svg" in page
     assert f"{rows['share-0']['mean']:.3f} ± {rows['share-0']['std']:.3f}" in page
+    assert "({:+.3f}, {:+.3f})".format(*over_cases) in page
     picture = (out / "tables" / f"table4-{stays.name}.svg").read_text()
     assert 'xmlns="http://www.w3.org/2000/svg"' in picture
 
@@ -585,6 +616,20 @@ def test_what_was_cut_off_is_not_taken_for_finished_but_done(
     assert finished(stays_pretrained)
 
 
+def test_a_run_that_was_judged_before_outputs_were_stored_is_judged_again(
+    stays: Path, stays_finetuned: Path, tmp_path: Path
+) -> None:
+    job = Job("before", ("training.finetune",), judged_on=stays)
+    shutil.copytree(stays_finetuned, tmp_path / job.folder)
+    for name in ("report-test.json", "outputs-test.npz"):
+        (tmp_path / job.folder / name).unlink(missing_ok=True)
+    (tmp_path / job.folder / REPORT).write_text("{}")
+    assert not job.done(tmp_path)
+    assert Workshop(tmp_path, ["cpu"], str).do([job]) == {}
+    positions, _ = read_outputs(tmp_path / job.folder / outputs_file("test"))
+    assert len(positions) == len(Dataset.open(stays).rows("test", labelled=True))
+
+
 def test_means_of_what_is_not_determined_are_not_told() -> None:
     assert said_of([0.5, float("nan")]) == {"mean": None, "std": None, "interval": None}
     assert said_of([0.5]) == {"mean": 0.5, "std": None, "interval": None}
@@ -595,12 +640,15 @@ def test_means_of_what_is_not_determined_are_not_told() -> None:
     )
 
 
-def test_a_difference_that_no_seed_changes_has_no_interval() -> None:
+def test_a_difference_that_no_seed_or_no_case_changes_has_no_such_interval() -> None:
     runs = [{"cases": 8, "steps": None}] * 2
-    for differences, said in (
-        ([0.2, 0.2], "+0.200, every seed the same"),
-        ([0.2, 0.1], "+0.150 [-0.485, +0.785]"),
+    for differences, over_cases, said in (
+        ([0.2, 0.2], None, "+0.200, every seed the same"),  # of old, without those over cases
+        ([0.2, 0.1], [0.1, 0.25], "+0.150 [-0.485, +0.785] (+0.100, +0.250)"),
+        ([0.2, 0.1], [None, None], "+0.150 [-0.485, +0.785]"),
+        ([0.0, 0.0], [0.0, 0.0], "+0.000, every seed the same, every case the same"),
     ):
-        row = {"name": "a", "runs": runs, **said_of([0.7, 0.7]), "difference": said_of(differences)}
+        difference = said_of(differences) | {"test_interval": over_cases}
+        row = {"name": "a", "runs": runs, **said_of([0.7, 0.7]), "difference": difference}
         _, ((*_, difference, _, _),) = cells({"metric": "auroc", "published": None, "rows": [row]})
         assert difference == said

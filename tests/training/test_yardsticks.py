@@ -16,6 +16,8 @@ from training.columns import Columns
 from training.data.store import Dataset
 from training.foreign import Cases
 from training.linear import row_scale
+from training.metrics import measure
+from training.outputs import outputs_file, read_outputs
 from training.yardsticks import linear_features, main, tree_features
 
 Command = Callable[..., str]
@@ -80,6 +82,10 @@ def test_all_kinds_of_parts_are_learned_from_and_reported_on_as_models_are(
     assert found["about"]["validation"] == best
     assert f"validation auroc {best:.4f}" in said
     assert f"{found['all']['metrics']['auroc']:.4f}" in said
+    positions, outputs = read_outputs(out / outputs_file("test"))
+    assert positions.tolist() == stays_dataset.rows("test", labelled=True).tolist()
+    again = measure(outputs, stays_dataset.labels[positions], stays_dataset.task.label)
+    assert found["all"]["metrics"] == pytest.approx(again, abs=1e-6)
 
 
 @BOTH

@@ -201,9 +201,9 @@ def _check(setup: Setup) -> None:
         _refuse_held_out(other.only(dataset.task.modalities), dataset)
     if setup.worded is not None:
         worded = Dataset.open(setup.worded)
-        if _cases(worded) != _cases(dataset) or {*dataset.task.modalities} <= {
-            *worded.task.modalities
-        }:
+        if [*_cases(worded).items()] != [*_cases(dataset).items()] or {
+            *dataset.task.modalities
+        } <= {*worded.task.modalities}:
             raise ConfigError(
                 "not the same cases, splits and labels with words in the place of rows",
                 field="--tab2txt",
@@ -261,7 +261,7 @@ def _alike(one: Features, other: Features) -> bool:
 
 
 def _cases(dataset: Dataset) -> dict[str, tuple[str, str]]:
-    """Return split and label of each case by its name."""
+    """Return split and label of each case by its name, in the data set's order split by split."""
     return {
         name: (split, str(label))
         for split in SPLITS

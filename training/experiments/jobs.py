@@ -24,6 +24,7 @@ from typing import Self
 from lanistr.errors import CheckpointError, LanistrError
 from training.data.store import DATASET, file_hash
 from training.foreign import REPORT
+from training.outputs import outputs_file
 from training.run import Run
 
 LOGS = "logs"
@@ -61,9 +62,9 @@ class Job:
         return folder_name(self.name, [*words, self.recipe])
 
     def done(self, work: Path) -> bool:
-        """Whether nothing is left to do: of a run that is judged, its report is all that counts."""
+        """Whether nothing is left to do: for a run that is judged only whether it was counts."""
         there = work / self.folder
-        return finished(there) if self.judged_on is None else (there / REPORT).is_file()
+        return finished(there) if self.judged_on is None else judged(there)
 
 
 def folder_name(name: str, command: Iterable[object], work: Path | None = None) -> str:
@@ -98,6 +99,11 @@ def finished(folder: Path) -> bool:
         # What has a report and is no run was written as a whole.
         return (folder / REPORT).is_file() and not (folder / "config.json").is_file()
     return True
+
+
+def judged(folder: Path) -> bool:
+    """Whether a run was evaluated on the test split."""
+    return all((folder / each).is_file() for each in (outputs_file("test"), REPORT))
 
 
 class Workshop:
@@ -184,7 +190,7 @@ class Workshop:
             if not finished(out):
                 words = [self.work / e.folder if isinstance(e, Job) else e for e in job.command]
                 self._call(job, [*words, *on, "--out", out])
-            if job.judged_on is not None and not (out / REPORT).is_file():
+            if job.judged_on is not None and not judged(out):
                 data = ("--data", job.judged_on)
                 self._call(job, ["training.evaluate", "--run", out, *data, *on])
 

@@ -11,13 +11,16 @@ from training.report.document import document
 from training.report.tables import figure_name, table
 
 _MEANING = (
-    "Mean over {count} seeds ± their standard deviation, on the test split; in brackets the 95% "
-    "interval of the mean difference from LANISTR, paired by seed (Student's t). Seeds draw labels "
-    "and training; the test cases are the same for all, and the intervals leave out what these "
-    "vary by. Steps are all that fine-tuning took, in both stages where it has two, those after "
-    "the best epoch too."
+    "Mean over {count} seeds ± their standard deviation, on the test split; behind the mean "
+    "difference from LANISTR its 95% intervals: in brackets over seeds, which draw labels and "
+    "training, paired by seed (Student's t); in parentheses over test cases, with these runs, "
+    "paired by case (bootstrap). None has both in it. Steps are all that fine-tuning took, in both "
+    "stages where it has two, those after the best epoch too."
 )
-_ONE_SEED = "One seed, on the test split: what another seed would give is not known."
+_ONE_SEED = (
+    "One seed, on the test split: what another seed would give is not known; in parentheses the "
+    "95% interval over test cases of the difference from LANISTR, paired by case (bootstrap)."
+)
 _SYNTHETIC = (
     "These records were made by chance: the figures compare methods on what their maker put in, "
     "and mean nothing about any patient, product or person."
@@ -139,4 +142,8 @@ def _difference(found: Json | None) -> str:
     if found["interval"]:
         low, high = found["interval"]
         text += f" [{low:+.3f}, {high:+.3f}]" if low < high else ", every seed the same"
+    over_cases = found.get("test_interval")
+    if over_cases and None not in over_cases:
+        low, high = over_cases
+        text += f" ({low:+.3f}, {high:+.3f})" if low < high else ", every case the same"
     return text

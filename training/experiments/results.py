@@ -11,13 +11,15 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from lanistr.document import read_yaml
 from lanistr.errors import ConfigError, DataError, TaskError
+from training.bootstrap import percentile_interval, resampled
 from training.cases import draw_labelled
 from training.data.store import Dataset, data_hash
 from training.experiments.jobs import Job
 from training.experiments.tables import WHOLE, LeftOut, Row, Setup
 from training.foreign import REPORT
 from training.initial import open_data
-from training.metrics import check_metric, goodness
+from training.metrics import Floats, check_metric, goodness, known
+from training.outputs import outputs_file, read_outputs
 from training.recipe import FinetuneRecipe
 from training.report.history import read_history
 from training.run import versions
@@ -55,20 +57,30 @@ def summary(
         ``rows``, in the table's order: of each its ``runs`` by seed with all ``metrics`` of the
         test split, ``mean`` and ``std`` of the task's metric, the 95% ``interval`` of the mean
         over seeds (Student's t), and ``difference`` from LANISTR's row, paired by seed, likewise;
-        and what the paper has. A run says how many labelled ``cases`` it learned from in how many
-        ``steps``, and, where several were ``tried``, what each came to. A row without all its runs
-        has ``failed`` instead, and one that these data cannot fill ``why``.
+        and what the paper has. Both have a ``test_interval`` too: of the mean of these very runs,
+        over the test cases (bootstrap), None where one was judged before outputs were stored. A
+        run says how many labelled ``cases`` it learned from in how many ``steps``, and, where
+        several were ``tried``, what each came to. A row without all its runs has ``failed``
+        instead, and one that these data cannot fill ``why``.
     """
     dataset = Dataset.open(setup.data)
     metric = dataset.task.metric
     beside = published_figures(table, published)
     rows = [_row(line, failed, work, setup, metric) for line in lines]
+    drawn = {row["key"]: _resampled(row["runs"], work, setup) for row in rows if "runs" in row}
     whole = next((each for each in rows if each["key"] == WHOLE and "runs" in each), None)
     for row in rows:
         row["published"] = beside["rows"].get(row["key"]) if beside else None
-        if whole and row is not whole and "runs" in row:
+        if "runs" not in row:
+            continue
+        of_row = drawn[row["key"]]
+        row["test_interval"] = _middle(of_row)
+        if whole and row is not whole:
             ours, theirs = (figures(each, metric) for each in (row, whole))
+            of_whole = drawn[WHOLE]
+            apart = None if of_row is None or of_whole is None else of_row - of_whole
             row["difference"] = said_of(np.subtract(ours, theirs).tolist())
+            row["difference"]["test_interval"] = _middle(apart)
     return identity(table, setup) | {
         "format": FORMAT,
         "task": dataset.task.name,
@@ -170,6 +182,31 @@ def best_validation(run: Path, metric: str) -> float:
         return -np.inf
     _, values = history.validation[metric]
     return max(goodness({metric: value}, metric) for value in values.tolist())
+
+
+def _resampled(runs: Sequence[Json], work: Path, setup: Setup) -> Floats | None:
+    """Return the mean over runs of the task's metric, for each draw of test cases.
+
+    None where what one said of them is not stored.
+    """
+    dataset = Dataset.open(setup.data)
+    test, task = dataset.rows("test", labelled=True), dataset.task
+    drawn = []
+    for run in runs:
+        path = work / run["run"] / outputs_file("test")
+        if not path.is_file():
+            return None
+        positions, outputs = read_outputs(path)
+        # Of data with words in the place of rows too, see `_check` of the command.
+        assert np.array_equal(positions, test), "the same cases in the same order"
+        drawn.append(resampled(outputs, dataset.labels[test], task.label)[task.metric])
+    mean: Floats = np.mean(drawn, axis=0)
+    return mean
+
+
+def _middle(drawn: Floats | None) -> list[float | None] | None:
+    """Return the 95% interval of what draws came to; None where there are none."""
+    return None if drawn is None else [known(each) for each in percentile_interval(drawn)]
 
 
 def figures(row: Json, metric: str) -> list[float]:

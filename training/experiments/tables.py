@@ -346,6 +346,12 @@ def systems(setup: Setup) -> Lines:
     ):
         row = setup.row(system, name, partial(setup.finetunings, system, system=system))
         yield _if_fit(setup, row, tuned(system))
+    of_all = "late-fusion-all"  # beside the paper's, which learns from complete cases alone
+    yield setup.row(
+        of_all,
+        "LateFusion, incomplete cases too",
+        lambda seed: setup.finetunings(of_all, seed, "complete=false", system="late-fusion"),
+    )
     pairs = load_recipe("demo", "pretrain", PretrainRecipe, ["system=albef"])
     yield _if_fit(setup, setup.lanistr("albef", "ALBEF", system="albef"), pairs)
     names = ("albef-tab2txt", "ALBEF + Tab2Txt"), ("lanistr-tab2txt", "LANISTR + Tab2Txt")
