@@ -1,0 +1,54 @@
+"""Jobs: what a folder is called by, and what counts as done."""
+
+import shutil
+from pathlib import Path
+
+from training.data.store import Dataset
+from training.experiments.jobs import Job, Workshop, finished, folder_name
+from training.foreign import REPORT
+from training.outputs import outputs_file, read_outputs
+from training.run import Run
+
+
+def test_a_folder_is_called_by_all_that_made_it(tmp_path: Path, stays: Path) -> None:
+    first = Job("run", ("training.finetune", "--data", stays, "--set", "seed=1"))
+    other = Job("run", ("training.finetune", "--data", stays, "--set", "seed=2"))
+    assert first.folder == Job("run", first.command).folder != other.folder
+    after = [Job("next", ("training.finetune", "--init", each)) for each in (first, other)]
+    assert after[0].folder != after[1].folder
+    assert after[0].needs == [first]
+    moved = tmp_path / "elsewhere"
+    moved.symlink_to(stays)
+    assert Job("run", ("training.finetune", "--data", moved, "--set", "seed=1")) != first
+    assert folder_name("a", [moved]) == folder_name("a", [stays])  # the content counts
+
+
+def test_what_was_cut_off_is_not_taken_for_finished_but_done(
+    stays: Path, stays_pretrained: Path, tmp_path: Path
+) -> None:
+    quick = ("--set", "optim.epochs=1", "--set", "freeze_encoders=false")
+    job = Job("cut-off", ("training.finetune", "--recipe", "demo", "--data", stays, *quick))
+    (tmp_path / job.folder / "model").mkdir(parents=True)
+    (tmp_path / job.folder / "config.json").write_text("{}")
+    assert not finished(tmp_path / job.folder)
+    assert not job.done(tmp_path)
+    said: list[str] = []
+    assert Workshop(tmp_path, ["cpu"], said.append).do([job]) == {}
+    assert job.done(tmp_path)
+    assert said == [f"1/1 {job.folder}"]
+    assert Run.open(tmp_path / job.folder).config.recipe["optim"]["epochs"] == 1
+    assert finished(stays_pretrained)
+
+
+def test_a_run_that_was_judged_before_outputs_were_stored_is_judged_again(
+    stays: Path, stays_finetuned: Path, tmp_path: Path
+) -> None:
+    job = Job("before", ("training.finetune",), judged_on=stays)
+    shutil.copytree(stays_finetuned, tmp_path / job.folder)
+    for name in ("report-test.json", "outputs-test.npz"):
+        (tmp_path / job.folder / name).unlink(missing_ok=True)
+    (tmp_path / job.folder / REPORT).write_text("{}")
+    assert not job.done(tmp_path)
+    assert Workshop(tmp_path, ["cpu"], str).do([job]) == {}
+    positions, _ = read_outputs(tmp_path / job.folder / outputs_file("test"))
+    assert len(positions) == len(Dataset.open(stays).rows("test", labelled=True))
