@@ -53,13 +53,19 @@ def draw_unlabelled(
     return np.sort(np.random.default_rng(seed).permutation(found)[:count])
 
 
+def brings_all(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each of the cases brings every modality of the task."""
+    found: NDArray[np.bool_] = dataset.patterns(rows) == presence(dataset.task.modalities)
+    return found
+
+
 def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return those of the cases that bring every modality of the task.
 
     Raises:
         DataError: there are none.
     """
-    found = rows[dataset.patterns(rows) == presence(dataset.task.modalities)]
+    found = rows[brings_all(dataset, rows)]
     if not len(found):
         raise DataError(
             "no case to learn from brings every modality: " + ", ".join(dataset.task.modalities),

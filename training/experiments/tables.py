@@ -9,7 +9,7 @@ from typing import Any, Literal
 from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.model.variant import FAMILIES
-from training.cases import complete_cases, draw_labelled
+from training.cases import brings_all, complete_cases, draw_labelled
 from training.data.store import Dataset
 from training.experiments.jobs import Job
 from training.recipe import (
@@ -42,6 +42,9 @@ _BUDGET = ("lr", "epochs", "batch_size")
 
 _TREATMENT = ("modality_dropout", "ordinal")
 """Of fine-tuning, likewise."""
+
+_PAIR = (Modality.TEXT, Modality.IMAGE)
+"""What ALBEF learns from."""
 
 _LONGEST_QUEUE = 65_536
 """ALBEF's, as published."""
@@ -121,6 +124,8 @@ class Setup:
         seed = self.seeds[0] if self.pretrain_once else seed
         recipe, of_system = self.recipe("pretrain", system)
         data = self._worded if worded else self.pretrained_on
+        if system == "albef" and self.scale != "paper":
+            of_system = [*of_system, f"model.fusion.queue={_queue(data)}"]
         words = [*of_system, f"seed={seed}", *self.pretrain, *settings, *_only(modalities)]
         command = ("training.pretrain", "--recipe", recipe, "--data", data, *overrides(words))
         return _training(f"{key}-pretrained-{seed}", command)
@@ -246,12 +251,10 @@ class Setup:
         if self.scale != "paper":
             if system is None:
                 return self.scale, []
-            settings = [f"system={system}", *_alike(self.scale, stage, system, self.finetune)]
-            if (system, stage) == ("albef", "pretrain"):
-                # Of a longer one part stays empty, or is what weights of long ago made of a case.
-                count = len(Dataset.open(self.pretrained_on).rows("train"))
-                settings.append(f"model.fusion.queue={min(count, _LONGEST_QUEUE)}")
-            return self.scale, settings
+            return self.scale, [
+                f"system={system}",
+                *_alike(self.scale, stage, system, self.finetune),
+            ]
         if system and (RECIPES / stage / f"{system}.yaml").is_file():
             return system, []
         task = Dataset.open(self.data).task.name
@@ -302,6 +305,18 @@ def _alike(
         patience = load_recipe(recipe, stage, FinetuneRecipe, finetune).patience
         settings.append(f"optim.plateau={round(own.optim.plateau * patience / own.patience)}")
     return settings
+
+
+def _queue(data: Path) -> int:
+    """Return how long ALBEF's queue is: no longer than there are pairs to learn from.
+
+    Of a longer one part stays empty, or is what weights of long ago made of a case.
+    """
+    dataset = Dataset.open(data)
+    if not {*_PAIR} <= {*dataset.task.modalities}:
+        return 0  # as in a row that is left out
+    pairs = dataset.only(_PAIR)
+    return min(int(brings_all(pairs, pairs.rows("train")).sum()), _LONGEST_QUEUE)
 
 
 def _only(modalities: Sequence[Modality]) -> list[str]:

@@ -98,9 +98,13 @@ def test_medfuses_stages_have_one_rate_whichever_is_written_first(stays: Path) -
     assert set(found) == set(other)
 
 
-def test_albefs_queue_is_no_longer_than_its_data(stays: Path) -> None:
+def test_albefs_queue_is_no_longer_than_there_are_pairs(stays: Path) -> None:
     words = settings(pretraining(lines("table1", Setup(stays, scale="demo"))["albef"]))
-    assert f"model.fusion.queue={len(Dataset.open(stays).rows('train'))}" in words
+    dataset = Dataset.open(stays)
+    brought = [dataset.presence(row) for row in dataset.rows("train").tolist()]
+    pairs = sum({"text", "image"} <= set(each.split("+")) for each in brought)
+    assert 0 < pairs < len(brought)
+    assert f"model.fusion.queue={pairs}" in words
 
 
 def test_words_in_the_place_of_rows_are_wanted_of_all_that_is_learned_from(
@@ -139,11 +143,16 @@ def test_a_row_that_learns_from_complete_cases_looks_where_it_learns(
     assert isinstance(lines("table3", Setup(stays, scale="demo"))["parallel"], LeftOut)
 
 
-def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(reviews: Path) -> None:
+def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(
+    reviews: Path, stars: Path
+) -> None:
     rows = lines("table2", Setup(reviews, scale="demo"))
     assert isinstance(rows["medfuse"], LeftOut)
     assert rows["medfuse"].why == "the data do not bring timeseries"
     assert isinstance(rows["albef"], Row)
+    alone = lines("table1", Setup(stars, scale="demo"))["albef"]
+    assert isinstance(alone, LeftOut)
+    assert alone.why == "the data do not bring text, image"
 
 
 def test_ablations_leave_one_thing_out_and_keep_all_else(stays: Path) -> None:
