@@ -7,6 +7,9 @@ from lanistr.errors import DataError
 from lanistr.modalities import presence
 from training.data.store import Dataset
 
+_OF_SHARE = 1
+"""Beside the seed: or else, where every case has a label, a share would begin with the labelled."""
+
 
 def draw_labelled(
     dataset: Dataset, labels: int | None, seed: int, *, complete: bool = False
@@ -50,7 +53,7 @@ def draw_unlabelled(
     if share == 1:
         return found
     count = max(1, round(share * len(found)))
-    return np.sort(np.random.default_rng(seed).permutation(found)[:count])
+    return np.sort(np.random.default_rng([seed, _OF_SHARE]).permutation(found)[:count])
 
 
 def brings_all(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
