@@ -8,8 +8,10 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -37,7 +39,7 @@ from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.problems import Problems
 from training.prepare.table.cases import CaseReader
-from training.prepare.table.cells import read_hours, read_number
+from training.prepare.table.cells import Decimals, read_date, read_hours, read_number
 from training.prepare.table.columns import read_columns
 from training.prepare.table.parts import Setting
 from training.prepare.table.rows import MissingWords
@@ -468,6 +470,7 @@ def test_dates_and_durations_of_parquet_are_taken(tmp_path: Path):
         ("durations", series, {}),
         ("dates", series.with_columns(pl.col("t") + start), {"start": "in"}),
         ("nanoseconds", series.with_columns(pl.col("t").cast(pl.Duration("ns"))), {}),
+        ("whatever the unit", series, {"time_unit": "minutes"}),
     ):
         main, measured = io.BytesIO(), io.BytesIO()
         cases.write_parquet(main)
@@ -479,6 +482,58 @@ def test_dates_and_durations_of_parquet_are_taken(tmp_path: Path):
         )  # fmt: skip
         found = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
         assert found.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]], name
+
+
+def test_hours_are_those_that_went_by_where_clocks_were_changed():
+    berlin = ZoneInfo("Europe/Berlin")
+    for start, later, hours in (
+        (datetime(2024, 3, 31, 1, tzinfo=berlin), datetime(2024, 3, 31, 4, tzinfo=berlin), 2),
+        (
+            datetime(2024, 10, 27, 2, 30, tzinfo=berlin),
+            datetime(2024, 10, 27, 2, fold=1, tzinfo=berlin),
+            0.5,
+        ),
+    ):
+        assert read_hours(later, "hours", read_date(start), ".") == hours
+    with pytest.raises(InputError, match="not a date"):
+        read_date("0001-01-01T00:00+01:00")
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "expected"),
+    [
+        ({"value": "1,234", "unit": "mV"}, ",", Quantity(1.234, "mV")),
+        ({"value": "2.000,5", "unit": "mV"}, ",", Quantity(2000.5, "mV")),
+        ({"value": "1.5", "unit": "mV"}, ".", Quantity(1.5, "mV")),
+        ("1,5 kg", ",", Quantity(1.5, "kg")),
+        ("1.250 kg", ",", Quantity(1250, "kg")),
+        ("1.250 kg", ".", Quantity(1.25, "kg")),
+        ("2e3 Hz", ".", Quantity(2000.0, "Hz")),
+        ("1.2.3 kg", ".", "1.2.3 kg"),
+        (timedelta(minutes=90), ".", 1.5),
+    ],
+)
+def test_a_number_with_its_unit_is_read_as_numbers_are(
+    cell: object, decimal: Decimals, expected: object
+):
+    assert read_number(cell, decimal) == expected
+
+
+@pytest.mark.parametrize(
+    "cell", ["1.25 kg", {"value": "1.25", "unit": "kg"}, {"value": "1.25", "unit": None}]
+)
+def test_a_point_is_refused_where_numbers_have_a_comma_with_a_unit_too(cell: object):
+    with pytest.raises(InputError, match="number with a point"):
+        read_number(cell, ",")
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [(Decimal("-1.0"), "-1"), (Decimal("-1"), "-1.0"), (99999999.0, "99999999"), (-1.5, "-1.5")],
+)
+def test_a_number_that_means_missing_is_known_however_it_is_stored(value: object, word: str):
+    assert MissingWords([], {"t": [word]}).known(value, "t") is None
+    assert MissingWords([], {"u": [word]}).known(value, "t") == value
 
 
 def test_a_series_that_breaks_off_is_not_kept_in_part(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,21 @@ def test_a_long_table_of_series_is_described(tmp_path: Path):
     assert data is not None
     assert data.card.missing["timeseries"] == 0
     assert problems_of(data.folder) == []
+
+
+def test_a_duration_is_its_hours_whatever_its_column_is_called(tmp_path: Path):
+    frame = pl.DataFrame(
+        {
+            "stay": [f"stay-{1 + i % 20}" for i in range(400)],
+            "offset_minutes": [timedelta(hours=i // 20) for i in range(400)],
+            "pulse": [60 + i % 40 for i in range(400)],
+        }
+    )
+    frame.write_parquet(tmp_path / "all.parquet")
+    series = ("--series", str(tmp_path / "all.parquet"))
+    task, _ = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
+    assert task["source"]["timeseries"]["time_unit"] == "hours"
+    assert task["timeseries"]["horizon_hours"] == 19
 
 
 def test_dates_of_series_leave_the_start_to_the_user(tmp_path: Path):

@@ -7,7 +7,8 @@ column are known.
 
 import math
 import re
-from datetime import date, datetime, time, timedelta
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -19,13 +20,14 @@ from lanistr.tasks import FieldSpec, NumberField
 
 Decimals = Literal[".", ","]
 
+_HOUR = timedelta(hours=1)
 HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _COMMAS = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?([eE][+-]?[0-9]+)?")
 _WITH_UNIT = re.compile(
-    rf"(?!0[xob][0-9a-f]+$)({NUMBER.pattern})\s*([^\s0-9.,+_-].*)", re.IGNORECASE
+    r"(?!0[xob][0-9a-f]+$)([+-]?[0-9.,]+(?:e[+-]?[0-9]+)?)\s*([^\s0-9.,+_-].*)", re.IGNORECASE
 )
 """Neither 0x20 nor 4_5, which are numbers to a programming language, has a unit."""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
@@ -34,14 +36,22 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9
 def read_number(value: Any, decimal: Decimals = ".") -> Value:
     """Return what a cell says of a number: the number, one with its unit, or text that is neither.
 
+    A duration is its number of hours.
+
     Raises:
         InputError: a date, a list, a decimal comma that nobody spoke of, or a number beyond all
             that a float holds.
     """
     if isinstance(value, Decimal):
         return float(value)
-    if isinstance(value, date | time | timedelta):
+    if isinstance(value, timedelta):
+        return value / _HOUR
+    if isinstance(value, date | time):
         raise _a_date(value)
+    if isinstance(value, Mapping) and isinstance(value.get("value"), str):
+        inner = read_number(value["value"].strip(), decimal)
+        if not isinstance(inner, Quantity):  # one unit is enough
+            value = {**value, "value": inner}
     if not isinstance(value, str):
         found = _scalar(value)
         if isinstance(found, int):
@@ -69,8 +79,11 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
         )
     if _DATE.match(text):
         raise _a_date(value)
-    united = _WITH_UNIT.fullmatch(text)
-    return Quantity(_float(united[1]), united[5]) if united else value
+    if united := _WITH_UNIT.fullmatch(text):
+        number = read_number(united[1], decimal)
+        if isinstance(number, int | float):
+            return Quantity(number, united[2])
+    return value
 
 
 def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
@@ -106,7 +119,7 @@ def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals)
     """Return a time as hours since the start of the case.
 
     Args:
-        value: a number in `unit`, or a date where `start` is known.
+        value: a number in `unit`, a duration, or a date where `start` is known.
         unit: a key of `HOURS`.
         start: the date from which hours count.
         decimal: what stands before decimals in text.
@@ -115,7 +128,9 @@ def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals)
         InputError: none of these, negative, or not finite.
     """
     if start is not None:
-        return (read_date(value, like=start) - start) / timedelta(hours=1)
+        return (read_date(value, like=start) - start) / _HOUR
+    if isinstance(value, timedelta):
+        unit = "hours"
     found = value if isinstance(value, date) else read_number(value, decimal)
     if isinstance(found, date):
         raise _a_date(value)
@@ -135,7 +150,9 @@ def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals)
 
 
 def read_date(value: Any, like: datetime | None = None) -> datetime:
-    """Return a date with its time of day.
+    """Return a date with its time of day; one with a time zone as it is in UTC.
+
+    So that what lies between two is the time that went by, clocks that were changed or not.
 
     Args:
         value: of a column of dates, or text as ISO 8601 has it.
@@ -164,7 +181,14 @@ def read_date(value: Any, like: datetime | None = None) -> datetime:
             seen=str(value),
             accepted=f"dates like {like.isoformat()}",
         )
-    return found
+    if found.tzinfo is None:
+        return found
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise InputError(
+            "not a date", code="not_a_date", seen=str(value), accepted=accepted
+        ) from None
 
 
 def _float(number: str | int) -> float:
@@ -186,8 +210,8 @@ def _float(number: str | int) -> float:
 def _word(value: Any) -> Value:
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
+    if isinstance(value, Decimal | timedelta):
+        return read_number(value)
     return _scalar(value)
 
 

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.prepare.problems import Problems
 from training.prepare.table.rows import Row, spread, stop
 
 _ROWS_AT_ONCE = 1024
-_HOUR_US = 3_600_000_000
 
 
 class ParquetTable:
-    """A Parquet file; a duration comes as its number of hours."""
+    """A Parquet file."""
 
     def __init__(self, path: Path, name: str, problems: Problems) -> None:
         self._path, self._name, self._problems = path, name, problems
@@ -71,12 +69,11 @@ def _names(fields: Iterable[Any], within: str = "") -> Iterator[str]:
 
 
 def _plain(batch: Any) -> Any:
-    """Return a batch whose durations are hours and whose times are those that Python knows."""
+    """Return a batch whose durations and times are those that Python knows."""
     columns = []
     for column, field in zip(batch.columns, batch.schema, strict=True):
         if pa.types.is_duration(field.type):
-            count = column.cast(pa.duration("us"), safe=False).cast(pa.int64())
-            column = pc.divide(pc.cast(count, pa.float64()), _HOUR_US)
+            column = column.cast(pa.duration("us"), safe=False)
         elif pa.types.is_timestamp(field.type):
             column = column.cast(pa.timestamp("us", field.type.tz), safe=False)
         columns.append(column)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +135,18 @@ class MissingWords:
             return None if value.casefold() in words else value
         if isinstance(value, float) and math.isnan(value):
             return None if "nan" in words else value
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             return None if column in self._by_column and _spelled(value) & words else value
         return value
 
 
-def _spelled(value: float) -> set[str]:
+def _spelled(value: float | Decimal) -> set[str]:
     """Return how a number may stand among the words for missing: -1, -1.0."""
-    words = {str(value)}
-    with suppress(OverflowError):  # JSON has whole numbers of any size
-        words.add(format(value, "g"))
+    words = {str(value).casefold()}
+    with suppress(OverflowError, ValueError):  # JSON has whole numbers of any size
+        words.add(format(float(value), "g"))
+        if value == int(value):
+            words |= {str(int(value)), f"{int(value)}.0"}
     return words
 
 

@@ -94,7 +94,8 @@ def _by_word(table: TableStatistics, variable: Guess, value: str) -> list[Guess]
 
 def _set_grid(found: SeriesGuess, time: ColumnStatistics) -> None:
     name = time.name.casefold()
-    found.unit_of_time = next((unit for unit in HOURS if unit.removesuffix("s") in name), "hours")
+    said = next((unit for unit in HOURS if unit.removesuffix("s") in name), "hours")
+    found.unit_of_time = "hours" if time.kinds["duration"] else said
     last = time.high * HOURS[found.unit_of_time] if math.isfinite(time.high) else 48
     found.step = max(1, math.ceil(last / _MOST_STEPS))
     found.horizon = max(math.ceil(last / found.step), 1) * found.step

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from lanistr.errors import InputError
@@ -59,6 +59,9 @@ class ColumnStatistics:
     def add(self, value: Any) -> None:
         """Count a value that is not missing."""
         self.present += 1
+        if isinstance(value, timedelta):
+            value = read_number(value)
+            self.kinds["duration"] += 1
         word = str(value)
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
