@@ -234,7 +234,8 @@ def _scores(outputs: Floats, targets: Floats, label: LabelSpec) -> Floats:
 
 
 def _ascending(scores: Floats) -> tuple[float, ...]:
-    return tuple(np.sort(scores).round(6).tolist())
+    """Return them to six digits, whatever a label's unit is."""
+    return tuple(float(f"{each:.6g}") for each in np.sort(scores).tolist())
 
 
 def _rank(n: int, coverage: float) -> int:

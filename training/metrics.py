@@ -232,8 +232,8 @@ def check_metric(metric: str, targets: Floats, label: LabelSpec, split: str = "v
 
 
 def known(value: float) -> float | None:
-    """Return a figure as it is written down: None where it is not determined."""
-    return None if np.isnan(value) else round(value, 6)
+    """Return a figure as it is written down, to six digits: None where it is not determined."""
+    return None if np.isnan(value) else float(f"{value:.6g}")
 
 
 def undetermined(metric: str) -> str:

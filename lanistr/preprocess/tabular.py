@@ -25,12 +25,24 @@ from lanistr.preprocess.values import (
 )
 from lanistr.sample import Value
 from lanistr.schema import Schema
-from lanistr.tasks import TaskSpec
+from lanistr.tasks import FieldSpec, NumberField, TaskSpec
 
 Row = Mapping[str, Value]
 
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 """Codes of a categorical column: what is absent, what was never seen, then the known words."""
+
+
+_ROUNDING = 1e-12
+"""Part of the largest of some values by which equal ones may differ."""
+
+_FARTHEST = 1e6
+"""Standard deviations beyond which a value says nothing, and would spoil what is said of the rest:
+of n values that a scale is fitted to, none is farther than the root of n."""
+
+
+_LARGEST_LOG = 700.0
+"""Of what float64 holds."""
 
 
 class TabularOptions(Schema):
@@ -54,13 +66,33 @@ class Scale(Schema):
         """Fit; a column never seen, or constant, is only shifted."""
         if not values:
             return cls()
+        mean, std = float(np.mean(values)), float(np.std(values))
         # Rounding leaves a tiny deviation to equal values; divided by it, the next would explode.
-        constant = min(values) == max(values)
-        return cls(mean=float(np.mean(values)), std=1.0 if constant else float(np.std(values)))
+        constant = not std > _ROUNDING * max(abs(min(values)), abs(max(values)))
+        return cls(mean=mean, std=1.0 if constant else std)
 
     def __call__(self, value: float) -> float:
         """Standardise one value."""
         return (value - self.mean) / self.std
+
+    def reach(self, *, log: bool) -> tuple[float, float]:
+        """Return between what values, before the logarithm if any, a model can take them."""
+        low, high = (self.mean + sign * _FARTHEST * self.std for sign in (-1, 1))
+        if not log:
+            return low, high
+        return math.expm1(low), math.expm1(high) if high < _LARGEST_LOG else math.inf
+
+
+def cleaners_within(
+    scales: Mapping[str, Scale], fields: Mapping[str, FieldSpec]
+) -> dict[str, NumberCleaner | CategoryCleaner]:
+    """Return the cleaner of each field, which leaves out what is too far from what was learned."""
+    return {
+        name: NumberCleaner(spec, scales[name].reach(log=spec.log))
+        if isinstance(spec, NumberField) and name in scales
+        else cleaner(spec)
+        for name, spec in fields.items()
+    }
 
 
 class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
@@ -77,7 +109,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         self, task: TaskSpec, scales: Mapping[str, Scale], words: Mapping[str, list[str]]
     ) -> None:
         assert task.tabular is not None
-        cleaners = {name: cleaner(spec) for name, spec in task.tabular.fields.items()}
+        cleaners = cleaners_within(scales, task.tabular.fields)
         self.numbers = {n: c for n, c in cleaners.items() if isinstance(c, NumberCleaner)}
         self.categories = {n: c for n, c in cleaners.items() if isinstance(c, CategoryCleaner)}
         self.scales = scales

@@ -24,12 +24,11 @@ from lanistr.errors import InputError, shorten, unknown_name
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
-from lanistr.preprocess.tabular import Scale
+from lanistr.preprocess.tabular import Scale, cleaners_within
 from lanistr.preprocess.values import (
     SCALARS,
     CategoryCleaner,
     NumberCleaner,
-    cleaner,
     log_unknown,
     read_value,
     value_seen,
@@ -59,7 +58,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         assert task.timeseries is not None
         self.spec = task.timeseries
         self.scales = scales
-        self.cleaners = {name: cleaner(spec) for name, spec in self.spec.variables.items()}
+        self.cleaners = cleaners_within(scales, self.spec.variables)
         self._index = {name: i for i, name in enumerate(self.cleaners)}
         self._numeric = [n for n, each in self.cleaners.items() if isinstance(each, NumberCleaner)]
         self._codes = {

@@ -29,12 +29,19 @@ _WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*(\D.*)")
 
 
 class NumberCleaner:
-    """Brings a number into its field's unit and range."""
+    """Brings a number into its field's unit and range.
 
-    def __init__(self, spec: NumberField) -> None:
+    Args:
+        spec: of the field.
+        reach: what a model can take; a number beyond counts as missing.
+    """
+
+    def __init__(self, spec: NumberField, reach: tuple[float, float] = _ANY) -> None:
         self.spec = spec
         self._range = spec.range or _ANY
-        self._limits = spec.limits or self._range
+        self._limits = _both(spec.limits or self._range, reach)
+        self._as_it_comes = _both(self._range, reach)
+        self._narrowed = self._limits != (spec.limits or self._range)
         self._units = {_fold(name): unit for name, unit in spec.units.items()}
         if spec.unit:
             self._units.setdefault(_fold(spec.unit), Unit())
@@ -44,7 +51,7 @@ class NumberCleaner:
 
         Most values are such, and spare their reader to make the path that a message would need.
         """
-        low, high = self._range
+        low, high = self._as_it_comes
         if not (type(value) is float or type(value) is int) or not low <= value <= high:
             return None
         number, implied = float(value), self.spec.implied
@@ -69,13 +76,19 @@ class NumberCleaner:
         low, high = self._range
         lowest, highest = self._limits
         if not lowest <= number <= highest:
-            log.add("out_of_range", path, value_seen(value), Action.DROPPED, spec.accepted)
+            log.add("out_of_range", path, value_seen(value), Action.DROPPED, self._accepted)
             return None
         if not low <= number <= high:
             clipped = min(max(number, low), high)
             log.add("out_of_range", path, value_seen(value), Action.CLIPPED, lambda: f"{clipped:g}")
             return clipped
         return number
+
+    def _accepted(self) -> str:
+        text = self.spec.accepted()
+        if self._narrowed:
+            text += "; as far from what was learned, {:g} to {:g}".format(*self._limits)
+        return text
 
     def _number(self, value: Value, path: str, log: IssueLog) -> float:
         """Read a number, also from a string such as "1,234"."""
@@ -213,6 +226,11 @@ class CategoryCleaner:
     def known(self, word: str) -> bool:
         """Whether a word that this cleaner returned is one of the listed categories."""
         return self.spec.categories is None or word in self.spec.categories
+
+
+def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """Return the range in which two ranges overlap; where they do not, nothing is in it."""
+    return max(one[0], other[0]), min(one[1], other[1])
 
 
 def cleaner(spec: FieldSpec) -> NumberCleaner | CategoryCleaner:

@@ -75,6 +75,16 @@ def test_intervals_cover_the_truth_as_often_as_they_promise():
     assert 0.89 < np.mean(shares) < 0.92
 
 
+@pytest.mark.parametrize("unit", [1e-9, 1e9])
+def test_intervals_are_as_wide_whatever_the_unit_is(unit: float):
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=500)
+    outputs = (truth + rng.normal(size=500) / 10)[:, None]
+    plain = Calibration.fit(outputs, truth, DAYS)
+    scaled = Calibration.fit(outputs * unit, truth * unit, DAYS)
+    assert np.divide(scaled.scores, unit) == pytest.approx(plain.scores, rel=1e-5)
+
+
 def test_without_held_out_cases_nothing_is_promised():
     fresh = Calibration()
     assert fresh.predict(np.array([0.0, 1.0, 2.0]), THREE).set is None

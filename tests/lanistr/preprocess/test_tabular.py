@@ -178,7 +178,41 @@ def test_a_column_never_seen_is_left_as_it_is():
     assert Scale.of([]) == Scale(mean=0, std=1)
 
 
-@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=30, unique=True))
+@pytest.mark.parametrize(
+    "values", [[0.3, 0.30000000000000004], [1e-200, 2e-200], [1e9, 1e9 + 1e-7]]
+)
+def test_a_column_that_is_constant_but_for_rounding_is_only_shifted(values: list[float]):
+    assert Scale.of(values).std == 1.0
+    assert Scale.of([*values, 1.1 * values[0]]).std != 1.0 or values[0] < 1e-100
+
+
+def test_what_is_too_far_from_what_was_learned_counts_as_missing_and_is_told():
+    fields = {
+        "acid": {"kind": "number"},
+        "count": {"kind": "number", "log": True, "range": [0, 1e30]},
+    }
+    task = TaskSpec.parse(
+        TASK.model_dump(exclude={"tabular"}) | {"tabular": {"fields": fields}}, TaskError, "here"
+    )
+    learned = [{"acid": 7.4 + i * 1e-9, "count": 3 + i % 2 * 1e-6} for i in range(10)]
+    fitted = TabularPreprocessor.fit(learned, task, TabularOptions())
+    (arrays,) = fitted.apply({"acid": 7.4, "count": 3}, IssueLog())
+    assert np.abs(arrays["numbers"]).max() < 2
+    log = IssueLog()
+    assert fitted.apply({"acid": 1e30, "count": 1e30}, log) == ()
+    said = [(each.code, each.field, each.action) for each in log.issues]
+    assert said[:2] == [("out_of_range", f"tabular.{name}", "dropped") for name in fields]
+    assert "a number; as far from what was learned, 7.39" in log.issues[0].detail
+
+
+@given(
+    st.lists(
+        st.integers(-8_000_000, 8_000_000).map(lambda n: n / 8),
+        min_size=2,
+        max_size=30,
+        unique=True,
+    )
+)
 def test_standardised_training_values_have_mean_zero_and_deviation_one(values: list[float]):
     scale = Scale.of(values)
     standardised = [scale(value) for value in values]

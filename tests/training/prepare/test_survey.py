@@ -207,6 +207,16 @@ def test_every_value_of_a_stream_has_the_same_chance_to_be_in_the_sample():
     assert tenths == pytest.approx(np.full(10, SAMPLE / 10), rel=0.2)
 
 
+@pytest.mark.parametrize(
+    "values", [[0.3, 0.30000000000000004], [5.0], [1e300, 1.0000000000000002e300]]
+)
+def test_values_that_differ_by_rounding_alone_are_one_bar(values: list[float]):
+    numbers = Numbers()
+    numbers.extend(np.array(values * 20))
+    bars = [each for each in numbers.summary()["histogram"]["counts"] if each]
+    assert bars == [20 * len(values)]
+
+
 def test_words_beyond_the_limit_are_counted_together():
     words = Words()
     for number in range(MOST_WORDS + 5):

@@ -82,8 +82,11 @@ class Numbers:
             return {"count": 0}
         sample = self._sample[: self.count]
         first, q1, median, q3, last = np.quantile(sample, [0.01, 0.25, 0.5, 0.75, 0.99])
-        ends = (first, last) if first < last else None
-        bins, _ = np.histogram(np.clip(sample, first, last), _BINS, ends)
+        edges = np.linspace(first, last, _BINS + 1)
+        if (np.diff(edges) > 0).all():
+            bins, _ = np.histogram(np.clip(sample, first, last), edges)
+        else:  # nothing but rounding lies between: one bar, in the middle
+            bins = np.bincount([_BINS // 2], [len(sample)], _BINS).astype(np.int64)
         figures = {
             "mean": self._total / self.count,
             "min": self._low,
