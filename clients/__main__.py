@@ -150,29 +150,9 @@ def _connection(arguments: Namespace) -> dict[str, Any]:
 
 
 def _parser() -> ArgumentParser:
-    connection = _Parser(add_help=False)
     table = _Parser(add_help=False)
     add_column_option(table)
-    connection.add_argument(
-        "--url",
-        default=os.environ.get("LANISTR_URL", DEFAULT_URL),
-        help="the service (%(default)s; LANISTR_URL)",
-    )
-    connection.add_argument(
-        "--timeout",
-        type=float,
-        default=DEFAULT_TIMEOUT,
-        metavar="SECONDS",
-        help="longest silence of the service (%(default)g)",
-    )
-    connection.add_argument(
-        "--retry-seconds",
-        type=float,
-        default=DEFAULT_RETRY_SECONDS,
-        metavar="SECONDS",
-        help="how long a service that is too busy is asked again; 0: not at all (%(default)g)",
-    )
-    connection.add_argument("--json", action="store_true", help="print the answer as JSON")
+    connection = _connection_options()
 
     layout: dict[str, Any] = {
         "epilog": _EXAMPLES,
@@ -218,7 +198,11 @@ def _parser() -> ArgumentParser:
 
     about = "score a table of any length; interrupted, the same command goes on"
     many = commands.add_parser(
-        "score", parents=[connection, table, asked], help=about, description=about, **layout
+        "score",
+        parents=[_connection_options(TIMEOUT), table, asked],
+        help=about,
+        description=about,
+        **layout,
     )
     many.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
     many.add_argument("--input", required=True, metavar="FILE", help=ACCEPTED)
@@ -234,7 +218,7 @@ def _parser() -> ArgumentParser:
         metavar="REQUESTS",
         help="on their way at a time (%(default)s)",
     )
-    many.set_defaults(command=score, timeout=TIMEOUT)
+    many.set_defaults(command=score)
 
     about = "send requests for a while and say how many are answered, and when"
     several = commands.add_parser(
@@ -260,6 +244,32 @@ def _parser() -> ArgumentParser:
     )
     listing.set_defaults(command=tasks)
     return parser
+
+
+def _connection_options(timeout: float = DEFAULT_TIMEOUT) -> _Parser:
+    """Return options of every command, a parser for each timeout: commands share their options."""
+    connection = _Parser(add_help=False)
+    connection.add_argument(
+        "--url",
+        default=os.environ.get("LANISTR_URL", DEFAULT_URL),
+        help="the service (%(default)s; LANISTR_URL)",
+    )
+    connection.add_argument(
+        "--timeout",
+        type=float,
+        default=timeout,
+        metavar="SECONDS",
+        help="longest silence of the service (%(default)g)",
+    )
+    connection.add_argument(
+        "--retry-seconds",
+        type=float,
+        default=DEFAULT_RETRY_SECONDS,
+        metavar="SECONDS",
+        help="how long a service that is too busy is asked again; 0: not at all (%(default)g)",
+    )
+    connection.add_argument("--json", action="store_true", help="print the answer as JSON")
+    return connection
 
 
 def _note(path: str) -> str:

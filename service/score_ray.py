@@ -45,7 +45,7 @@ def main() -> None:
         raise ConfigError(
             "Ray is not installed", code="no_ray", accepted="pip install 'ray[data]'"
         ) from None
-    inputs = [each for each in sorted(arguments.input.glob("*")) if each.suffix in ENDINGS]
+    inputs = [each for each in sorted(arguments.input.glob("*")) if each.suffix.lower() in ENDINGS]
     if not inputs:
         raise ConfigError("no tables", code="no_tables", field=str(arguments.input),
                           accepted=f"a folder of files {ACCEPTED}")  # fmt: skip

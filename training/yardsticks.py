@@ -135,8 +135,11 @@ def tree_features(parts: Parts, learned: int, seed: int) -> tuple[Floats, NDArra
         terms = count_terms(part, learned)
         if terms is not None:
             worded = terms[:learned][part.present[:learned]]
-            topics = TruncatedSVD(min(TOPICS, *worded.shape), random_state=seed).fit(worded)
-            found = topics.transform(terms)
+            if worded.shape[1] == 1:  # one term is its own topic; the library wants two
+                found = terms.toarray()
+            else:
+                topics = TruncatedSVD(min(TOPICS, *worded.shape), random_state=seed).fit(worded)
+                found = topics.transform(terms)
             blocks.append(np.where(part.present[:, None], found, np.nan))
             categorical += [False] * found.shape[1]
     features = np.concatenate(blocks, axis=1)

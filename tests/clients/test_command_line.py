@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clients.__main__ import _parser
+
 
 def run(*arguments, stdin=b"", cwd=None):
     return subprocess.run(
@@ -149,6 +151,15 @@ def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):
     assert run("tasks").returncode == 0
     assert service.last.headers["Authorization"] == "Bearer secret"
     assert b"secret" not in run("predict", "--help").stdout
+
+
+def test_each_command_waits_as_long_as_its_help_says():
+    for command, seconds in (("predict", 30), ("score", 300), ("load", 30), ("tasks", 30)):
+        said = " ".join(run(command, "--help").stdout.decode().split())
+        assert f"longest silence of the service ({seconds})" in said
+    words = ["score", "mortality", "--input", "a.csv", "--output", "b.csv"]
+    assert _parser().parse_args(words).timeout == 300
+    assert _parser().parse_args(["predict", "mortality"]).timeout == 30
 
 
 def test_a_slow_service_is_exit_code_1(service):

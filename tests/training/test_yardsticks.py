@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,13 @@ def test_trees_see_notes_as_few_numbers_and_missing_where_there_is_none() -> Non
     assert np.isnan(features[[1, 3]]).all()
     assert np.isfinite(features[[0, 2]]).all()
     assert features.shape[1] == 2  # two notes span no more
+
+
+def test_trees_see_the_only_word_that_notes_have() -> None:
+    notes = replace(NOTES, texts=["normal", "", "normal", ""])
+    features, _ = tree_features({Modality.TEXT: notes}, learned=3, seed=0)
+    assert features[[0, 2], 0].tolist() == [1, 1]
+    assert np.isnan(features[[1, 3]]).all()
 
 
 def test_a_regression_sees_zeros_and_that_they_were_missing() -> None:

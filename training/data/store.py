@@ -195,6 +195,11 @@ class Dataset:
         """The split of every case."""
         return list(self._index["split"].to_pylist())
 
+    @property
+    def groups(self) -> list[str]:
+        """The group (patient, product) of every case."""
+        return list(self._index["group"].to_pylist())
+
     def rows(self, split: str, labelled: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the positions of a split's cases, ascending.
 

@@ -230,23 +230,35 @@ def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:
     """Check that no case which is held out is one to pretrain on.
 
     It is taken for the same where it has the same name and a note, a picture or a series in common,
-    or where all is the same.
+    or where all is the same; of data from the same files, where its group (patient, product) is.
 
     Raises:
         ConfigError: there is one.
     """
     rows = unlabelled.rows("train").tolist()
     learned = dict(zip(unlabelled.ids(rows), rows, strict=True))
-    splits = dataset.splits
+    known: set[str] = set()
+    if _source_files(unlabelled) & _source_files(dataset):
+        groups = unlabelled.groups
+        known = {groups[row] for row in rows}
+    splits, groups = dataset.splits, dataset.groups
     held_out = [row for row, split in enumerate(splits) if split != "train"]
     for name, row in zip(dataset.ids(held_out), held_out, strict=True):
-        if name in learned and _alike(dataset.features(row), unlabelled.features(learned[name])):
+        if groups[row] in known or (
+            name in learned and _alike(dataset.features(row), unlabelled.features(learned[name]))
+        ):
             raise ConfigError(
                 "a case that is held out would be pretrained on",
                 field="--pretraining-data",
-                seen=f"{name}, {splits[row]} in {dataset.folder}",
+                seen=f"{name} of {groups[row]}, {splits[row]} in {dataset.folder}",
                 accepted="data whose training split has none of the other splits' cases",
             )
+
+
+def _source_files(dataset: Dataset) -> set[str]:
+    """Return the hashes of the files that it was prepared from."""
+    source = dataset.card.source
+    return {each for name in ("files", "hashes") for each in source.get(name, {}).values()}
 
 
 def _alike(one: Features, other: Features) -> bool:

@@ -49,6 +49,7 @@ DESCRIPTORS = ("Age", "Gender", "Height", "ICUType", "Weight")
 """What the row of a stay holds; -1 means that it was not recorded."""
 
 _LARGEST = float(np.finfo(np.float32).max)
+_LARGEST_ID = 2**53  # of whole numbers, up to which float64 holds each
 """What all numbers are cut to has nothing larger but infinity, nor what a model reads."""
 
 _HEADER = "Time,Parameter,Value"
@@ -207,10 +208,14 @@ def _read_csv(
         words = found[name].fill_null("").str.strip_chars()
         numbers = words.cast(pl.Float64, strict=False)
         numbers = numbers.set(~(numbers.abs() <= _LARGEST), None)  # nan is not, either
+        what = "a number"
+        if (new or name) == "record_id":
+            numbers = numbers.set((numbers % 1 != 0) | (numbers.abs() > _LARGEST_ID), None)
+            what = f"a whole number up to {_LARGEST_ID}"
         for row in np.flatnonzero((numbers.is_null() & (words != "")).to_numpy()):
             problems.add(
                 "not_a_number",
-                "not a number",
+                f"not {what}",
                 file=path,
                 row=int(row) + 1,
                 column=name,

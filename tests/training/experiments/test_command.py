@@ -200,6 +200,35 @@ def test_a_case_that_is_held_out_is_not_pretrained_on(
         command(main, *table, "--pretraining-data", tmp_path / "others")
 
 
+TASK = """
+name: readmission
+title: Readmission
+label: {kind: binary, name: back, classes: ["no", "yes"]}
+metric: auroc
+text: {description: A note.}
+source: {id: %s, group: patient, label: back, text: {columns: [note]}}
+"""
+
+
+def test_of_the_same_files_no_group_that_is_held_out_is_pretrained_on(
+    tmp_path: Path, command: Command
+) -> None:
+    """A patient's cases may have other names, as where all notes and pictures are paired."""
+    lines = [f"v{i},w{i},p{i // 2},{'yes' if i % 3 else 'no'},note {i}" for i in range(60)]
+    source = tmp_path / "visits.csv"
+    source.write_text("\n".join(["visit,pair,patient,back,note", *lines]))
+    for name, column, splits in (("data", "visit", (0.5, 0.25, 0.25)), ("all", "pair", (1, 0, 0))):
+        task = tmp_path / f"{name}.yaml"
+        task.write_text(TASK % column)
+        words = ("table", "--source", source, "--task", task, "--splits", *splits)
+        fitted = () if name == "data" else ("--preprocessing", tmp_path / "data")
+        command(prepare, *words, *fitted, "--out", tmp_path / name)
+    assert not {*ids(tmp_path / "data")} & {*ids(tmp_path / "all")}
+    table = ("table1", "--data", tmp_path / "data", "--out", tmp_path / "x", "--scale", "demo")
+    with pytest.raises(ConfigError, match=r"--pretraining-data.*of p\d+, (validation|test) in"):
+        command(main, *table, "--pretraining-data", tmp_path / "all")
+
+
 def test_the_same_names_in_other_splits_are_not_the_same_cases(
     stays: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -170,6 +170,14 @@ def test_a_file_that_is_no_stay_is_told_and_left_out(tmp_path: Path, content: by
     assert [sample.id for sample in samples(found)] == ["1"]
 
 
+@pytest.mark.parametrize("name", ["1e30", "1.7", "one"])
+def test_an_outcome_of_no_stay_is_told_and_no_other_stays(tmp_path: Path, name: str):
+    write(tmp_path, {1: STAY}, f"{name},6,1,5,-1,1\n1,6,1,5,-1,0")
+    found, problems = read(tmp_path)
+    assert problems == {"not_a_number": 1}
+    assert [(sample.id, sample.label) for sample in samples(found)] == [("1", "survived")]
+
+
 def test_a_death_that_is_neither_yes_nor_no_is_told_and_the_stay_unlabelled(tmp_path: Path):
     write(tmp_path, {1: STAY, 2: STAY}, "2,6,1,5,-1,maybe\n1,6,1,5,-1,2")
     found, problems = read(tmp_path)

@@ -31,6 +31,7 @@ _LINES, _LISTINGS, _REVIEWERS = 1800, 100, 1100
 """Lines in a block, and the listings and reviewers that they are about and by."""
 
 _VARIANTS = 4
+_DIRT = 1000  # of random streams, the one of what is done to a line; 0 would be that of copies
 _COPY = 0.12  # a line repeats the one before under another variant of the product
 _BROKEN = 0.001  # a line is cut off
 _NO_TEXT, _NO_SUMMARY, _STYLE, _VOTES, _OWN_PICTURE = 0.002, 0.0006, 0.92, 0.10, 0.02
@@ -85,7 +86,7 @@ def _line(number: int, seed: int, unlabelled: float, manifest: Manifest) -> tupl
     while origin % _LINES and _rng(seed, origin).random() < _COPY:
         origin -= 1
     record, listing = _review(origin, seed, unlabelled, manifest)
-    rng = _rng(seed, number, 0)
+    rng = _rng(seed, number, _DIRT)
     if origin != number:
         record["asin"] = _asin(listing, int(rng.integers(_VARIANTS)))
     line = _encoded(record)
