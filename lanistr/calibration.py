@@ -8,6 +8,7 @@ absolute residual), by group in section 4.1 (the groups: which parts a case brin
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Context
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
 
 Floats = NDArray[np.floating[Any]]
+
+_SIX = Context(prec=6, rounding=ROUND_CEILING)
 
 ENOUGH = 50
 """Held-out cases from which on a presence pattern has scores of its own: at a coverage of 0.9 what
@@ -107,7 +110,7 @@ class Calibration(Schema):
             by_pattern={
                 str(name): _ascending(scores[np.asarray(patterns) == name])
                 for name, count in zip(names, counts, strict=True)
-                if count >= ENOUGH
+                if name and count >= ENOUGH  # "" is the name of all
             },
         )
 
@@ -228,19 +231,19 @@ def softmax(logits: Floats) -> Floats:
 def _scores(outputs: Floats, targets: Floats, label: LabelSpec) -> Floats:
     """Return how far what came true is from what was said, (N,); logits are divided already."""
     if label.kind == "regression":
-        return np.abs(outputs[:, 0] - targets)
+        return np.abs(outputs[:, 0].astype(np.float64) - targets)
     truth = targets.astype(np.int64)[:, None]
     return np.asarray(1 - np.take_along_axis(softmax(outputs), truth, axis=1)[:, 0])
 
 
 def _ascending(scores: Floats) -> tuple[float, ...]:
-    """Return them to six digits, whatever a label's unit is."""
-    return tuple(float(f"{each:.6g}") for each in np.sort(scores).tolist())
+    """Return them to six digits, upwards, so that who has such a score stays within it."""
+    return tuple(float(_SIX.create_decimal(each)) for each in np.sort(scores).tolist())
 
 
 def _rank(n: int, coverage: float) -> int:
     """Return which of n ascending scores a share `coverage` of new cases stays under, from 1."""
-    return math.ceil((n + 1) * coverage)
+    return math.ceil(round((n + 1) * coverage, 9))  # .55 of 100 are 55, not 56
 
 
 def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[np.bool_]:

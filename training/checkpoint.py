@@ -67,6 +67,7 @@ class Checkpoints:
         try:
             # What the leading process alone does is shared, so that its failure is everyone's.
             draft = world.share(self._clear)
+            world.align(model)  # or each buffer would be stored of whom torch deals it to
             weights, state = get_state_dict(model, optimizer, options=_OPTIONS)
             with _alone(world) as alone:
                 stored = {"model": weights, "optimizer": state}

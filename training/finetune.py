@@ -30,7 +30,7 @@ from training.initial import (
     refuse_other_system,
     refuse_two_starts,
 )
-from training.loop import Trainer
+from training.loop import Trainer, number_type
 from training.metrics import check_metric, goodness, higher_is_better, known, measure
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
@@ -150,6 +150,7 @@ def main() -> None:
                         dataset,
                         cases,
                         device=world.device,
+                        dtype=number_type(recipe, world.device),
                         workers=recipe.runtime.workers,
                     )
                 )
@@ -198,11 +199,11 @@ def main() -> None:
                     save_whole(learned, model, each, world)
             if better:
                 best |= {"score": score, "epoch": epoch}
-            elif epoch - best["epoch"] >= recipe.patience:
+            elif _between(best["epoch"], epoch) >= recipe.patience:
                 break
             elif recipe.optim.plateau is not None:
                 since = max(best["epoch"], best.get("halved", -1))
-                if epoch - since > recipe.optim.plateau:
+                if _between(since, epoch) > recipe.optim.plateau:
                     best |= {"halved": epoch, "halvings": best.get("halvings", 0) + 1}
 
         # ---- calibration -----------------------------------------------------------------------
@@ -210,6 +211,8 @@ def main() -> None:
             # Not from stored features: what is served does not round the encoders' tokens.
             final = from_pretrained(run.model_folder, Lanistr).to(world.device)
             truth, patterns = dataset.labels[validation], dataset.patterns(validation)
+            asked = patterns != ""  # who brings nothing is not answered in service either
+            asked |= not asked.any()
             mixed = ""
             if recipe.average > 1:
 
@@ -219,7 +222,9 @@ def main() -> None:
 
                 mixed = f", mean of {candidates.mix(final, score_of)}"
             outputs = predict(final, dataset, validation, world.device)
-            run.write_calibration(Calibration.fit(outputs, truth, label, patterns))
+            run.write_calibration(
+                Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
+            )
             candidates.remove()
             figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
@@ -227,6 +232,11 @@ def main() -> None:
                 f"{figure:.4f}{mixed}, {len(labelled)} labelled cases"
             )
         trainer.close()
+
+
+def _between(one: float, other: float) -> float:
+    """Return how many epochs lie between two, to the digits that `Trainer.epoch_over` gives."""
+    return round(other - one, 3)
 
 
 def weigh_classes(

@@ -120,6 +120,7 @@ class Trainer:
         self.curriculum = Curriculum(
             positions=positions,
             amounts=dataset.amounts,
+            rows={each: dataset.row_counts(each) for each in dataset.task.modalities},
             batch_size=recipe.optim.batch_size,
             seed=recipe.seed,
             lengths=dataset.tokens,
@@ -134,7 +135,7 @@ class Trainer:
         self.parameters = [each for each in objective.model.parameters() if each.requires_grad]
         self.generator = Generator(world.device)
         self.hiding = Generator()
-        self.dtype = _dtype(recipe, world.device)
+        self.dtype = number_type(recipe, world.device)
         self.rate = matmul_rate(world.device, self.dtype)
         self.checkpoints = Checkpoints(run.folder, recipe.checkpoints.keep)
         stored = self.checkpoints.restore(objective.model, self.optimizer, world) or {}
@@ -363,7 +364,8 @@ def _compared(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
     return np.where(modalities >= wanted, tokens, 0)
 
 
-def _dtype(recipe: Recipe, device: torch.device) -> torch.dtype:
+def number_type(recipe: Recipe, device: torch.device) -> torch.dtype:
+    """Return in what numbers a recipe has a device compute: bf16 or float32."""
     wanted = recipe.runtime.precision
     if wanted == "auto":
         wanted = "bf16" if device.type == "cuda" else "fp32"

@@ -170,7 +170,7 @@ class Task:
             modality = self._alone[name]
             if modality in batch.parts:
                 own = self.loss(logits_RC, labels[batch.parts[modality].sample])
-                own = part.shares.get(modality, 0.0) * own
+                own = part.row_shares.get(modality, 0.0) * own
                 named[name] = own.detach()
             else:
                 own = nothing([logits_RC])

@@ -118,5 +118,5 @@ def _layers_behind(model: nn.Module) -> dict[nn.Parameter, int]:
 def _rate(name: str, config: OptimConfig) -> float:
     """Return the rate of the longest part that a parameter's name starts with; 1 if none does."""
     steps = name.split(".")
-    found = [config.rates.get(".".join(steps[:n])) for n in range(1, len(steps))]
+    found = [config.rates.get(".".join(steps[:n])) for n in range(1, len(steps) + 1)]
     return next((rate for rate in reversed(found) if rate is not None), 1.0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanistr.calibration import Basis, Calibration, softmax
+from lanistr.calibration import Basis, Calibration, _rank, softmax
 from lanistr.tasks import LabelSpec, TaskSpec
 
 THREE = LabelSpec(kind="multiclass", name="which", classes=("a", "b", "c"))
@@ -269,3 +269,33 @@ def test_the_interval_of_an_order_are_the_values_at_the_ends_of_its_set(rating: 
     said = fitted.predict(np.array([-9.0, -9, 2, 1, -9]), rating.label)
     assert (said.set, said.interval) == (("3", "4"), (3, 4))
     assert Calibration().predict(np.zeros(5), rating.label).interval is None
+
+
+@pytest.mark.parametrize("label", [TWO, STEPS, DAYS], ids=lambda label: label.kind)
+@given(seed=st.integers(0, 1000))
+def test_cases_of_one_score_are_within_it(label: LabelSpec, seed: int):
+    rng = np.random.default_rng(seed)
+    outputs = np.repeat(rng.normal(size=(1, label.outputs)), 100, axis=0).astype(np.float32)
+    truth = np.arange(100) % (2 if label.kind == "regression" else label.outputs)
+    found = Calibration.fit(outputs, truth.astype(np.float32), label)
+    covered = found.covers(outputs, truth.astype(np.float32), label, 0.9)
+    assert covered is not None
+    assert covered[0].mean() >= 0.9
+
+
+def test_cases_that_bring_nothing_do_not_stand_for_all():
+    outputs, truth = np.zeros((200, 2)), np.arange(200) % 2
+    patterns = ["text"] * 100 + [""] * 100
+    found = Calibration.fit(outputs, truth, TWO, patterns)
+    assert set(found.by_pattern) == {"text"}
+    basis = found.predict(outputs[0], TWO).basis
+    assert basis is not None
+    assert basis.cases == 200
+
+
+def test_a_share_of_cases_is_that_many():
+    scores = tuple(np.arange(1, 100) / 100)
+    for coverage in (0.55, 0.57, 0.29, 0.9):
+        inside = Calibration(temperature=1, scores=scores).predict(np.zeros(2), TWO, coverage)
+        assert inside.basis is not None
+        assert _rank(99, coverage) == round(100 * coverage)

@@ -39,6 +39,7 @@ def part(batch: TensorBatch, weight: float = 1.0, **shares: float) -> MicroBatch
         seed=0,
         weight=weight,
         shares={each: shares.get(each, 1.0) for each in batch.parts},
+        row_shares={each: shares.get(each, 1.0) for each in batch.parts},
         compared=shares.get("compared", 1.0),
     )
 

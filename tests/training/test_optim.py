@@ -79,14 +79,14 @@ def test_each_part_of_the_model_may_have_a_rate_of_its_own_and_the_longest_name_
     model = nn.ModuleDict(
         {"encoders": nn.ModuleDict({n: nn.Linear(2, 2) for n in "ab"}), "head": nn.Linear(2, 2)}
     )
-    chosen = config(rates={"encoders": 0.1, "encoders.b": 0.02, "head": 0})
+    chosen = config(rates={"encoders": 0.1, "encoders.b": 0.02, "head": 0, "encoders.a.bias": 3})
     optimizer = make_optimizer(model, chosen)
     set_rates(optimizer, 0.5)
     found = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
     assert {name: found[id(each)] for name, each in model.named_parameters()} == pytest.approx(
         {
             "encoders.a.weight": 0.5 * 0.5 * 0.1,
-            "encoders.a.bias": 0.5 * 0.5 * 0.1,
+            "encoders.a.bias": 0.5 * 0.5 * 3,
             "encoders.b.weight": 0.5 * 0.5 * 0.02,
             "encoders.b.bias": 0.5 * 0.5 * 0.02,
             "head.weight": 0,

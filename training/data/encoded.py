@@ -78,6 +78,7 @@ def encode_once(
     positions: NDArray[np.int64],
     *,
     device: torch.device,
+    dtype: torch.dtype = torch.float32,
     workers: int = 0,
 ) -> Path:
     """Return the folder of what the encoders make of the cases; encode them if nobody has before.
@@ -89,12 +90,13 @@ def encode_once(
         dataset: where the cases stand.
         positions: the cases.
         device: to encode on.
+        dtype: of numbers to encode in, bf16 or float32.
         workers: processes that read rows ahead.
 
     Raises:
         DataError: an encoder yields what float16 cannot hold, or the disk takes no more.
     """
-    key = _key(model, dataset, positions, device)
+    key = _key(model, dataset, positions, device, dtype)
     folder = dataset.folder / "encoded" / key
     if not _whole(folder):
         with draft_folder(folder) as draft:
@@ -105,7 +107,7 @@ def encode_once(
                     encoder = model.encoders[modality]
                     assert isinstance(encoder, Encoder)
                     widths[modality] = encoder.width
-                    _encode(encoder, dataset, modality, rows, draft, device, workers)
+                    _encode(encoder, dataset, modality, rows, draft, device, dtype, workers)
             about = {
                 "data": str(dataset.folder),
                 "cases": len(positions),
@@ -138,6 +140,7 @@ def _encode(
     rows: NDArray[np.int64],
     folder: Path,
     device: torch.device,
+    dtype: torch.dtype,
     workers: int,
 ) -> None:
     assert not encoder.training, "a frozen encoder is in evaluation mode"
@@ -149,7 +152,7 @@ def _encode(
             loaded, desc=f"encoding {modality}", total=len(chunks), leave=False, disable=None
         ):
             moved = {name: array.to(device) for name, array in arrays.items()}
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
                 tokens_RNW = encoder(**moved)
             real_RN = encoder.token_mask(**moved)
             for row, tokens_NW in enumerate(tokens_RNW.half()):
@@ -166,10 +169,14 @@ def _encode(
 
 
 def _key(
-    model: Lanistr, dataset: Dataset, positions: NDArray[np.int64], device: torch.device
+    model: Lanistr,
+    dataset: Dataset,
+    positions: NDArray[np.int64],
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> str:
-    # A GPU encodes in bf16; another version may encode otherwise.
-    digest = hashlib.sha256(f"{data_hash(dataset)} {device.type} {__version__}".encode())
+    # Another version may encode otherwise.
+    digest = hashlib.sha256(f"{data_hash(dataset)} {device.type} {dtype} {__version__}".encode())
     digest.update(positions.tobytes())
     digest.update(
         model.config.model_dump_json(

@@ -38,6 +38,7 @@ class MicroBatch:
         weight: share of the step's cases; 0 for a case that is only there for company, where a
             step has fewer cases than there are processes.
         shares: by modality, the share of what all cases of the step bring of it.
+        row_shares: the same by rows, where `shares` may go by tokens.
         compared: share of the fused tokens of the step that SimMMM compares.
         company: modalities that another process brings in this round. All processes have to run
             the same modules, so one that lacks a modality runs it over an empty row.
@@ -50,6 +51,7 @@ class MicroBatch:
     seed: int
     weight: float
     shares: Mapping[Modality, float]
+    row_shares: Mapping[Modality, float]
     compared: float = 0.0
     company: frozenset[Modality] = frozenset()
     last: bool = True
@@ -67,6 +69,7 @@ class Curriculum:
         seed: of the run.
         lengths: tokens of text of every case of the data set, by which cases are grouped.
         costs: tokens that every case of the data set brings besides.
+        rows: as `amounts`, but rows whatever their length; None where these are rows.
         compared: fused tokens of every case of the data set that SimMMM compares; None without it.
         budget: most tokens of a micro-batch, padding counted; a case of more by itself is one
             alone. None for as many as there are.
@@ -80,6 +83,7 @@ class Curriculum:
     seed: int
     lengths: NDArray[Any]
     costs: NDArray[Any] | None = None
+    rows: Mapping[Modality, NDArray[Any]] | None = None
     compared: NDArray[Any] | None = None
     budget: int | None = None
     processes: int = 1
@@ -108,8 +112,8 @@ class Curriculum:
         cases = self._epoch[epoch][place]
         parts = self._cut(cases)
         idle = -len(parts) % self.processes
-        brought = [self._brought(part) for part in parts]
-        total = {m: sum(each[m] for each in brought) for m in self.amounts}
+        shares = _shares(self.amounts, parts)
+        row_shares = shares if self.rows is None else _shares(self.rows, parts)
         compared = [0 if self.compared is None else self.compared[part].sum() for part in parts]
         micro = [
             MicroBatch(
@@ -118,17 +122,15 @@ class Curriculum:
                 positions=part,
                 seed=_mix(self.seed, step, number),
                 weight=len(part) / len(cases),
-                shares={m: amount[m] / total[m] for m in self.amounts if total[m]},
+                shares=shares[number],
+                row_shares=row_shares[number],
                 compared=float(tokens) / max(float(sum(compared)), 1.0),
             )
-            for number, (part, amount, tokens) in enumerate(
-                zip(parts, brought, compared, strict=True)
-            )
+            for number, (part, tokens) in enumerate(zip(parts, compared, strict=True))
         ]
         nothing = dict.fromkeys(micro[0].shares, 0.0)
-        micro += [
-            MicroBatch(step, epoch, cases[:1], _mix(self.seed, step, len(micro)), 0.0, nothing)
-        ] * idle
+        seed = _mix(self.seed, step, len(micro))
+        micro += [MicroBatch(step, epoch, cases[:1], seed, 0.0, nothing, nothing)] * idle
         return self._in_company(micro)
 
     def _cut(self, cases: Positions) -> list[Positions]:
@@ -153,9 +155,6 @@ class Curriculum:
         tokens += 0 if self.costs is None else int(self.costs[cases].sum())
         return tokens <= self.budget
 
-    def _brought(self, cases: Positions) -> dict[Modality, int]:
-        return {m: int(amount[cases].sum()) for m, amount in self.amounts.items()}
-
     def _in_company(self, micro: Sequence[MicroBatch]) -> list[list[MicroBatch]]:
         """Deal micro-batches out and tell each what the others of its round bring.
 
@@ -176,6 +175,17 @@ class Curriculum:
             [replace(each, company=company, last=turn is turns[-1]) for each in turn]
             for turn, company in zip(turns, brought, strict=True)
         ]
+
+
+def _shares(
+    amounts: Mapping[Modality, NDArray[Any]], parts: Sequence[Positions]
+) -> list[dict[Modality, float]]:
+    """Return each part's share of what all bring, by modality; none of what nobody brings."""
+    brought = {m: [int(amount[part].sum()) for part in parts] for m, amount in amounts.items()}
+    return [
+        {m: each[number] / sum(each) for m, each in brought.items() if any(each)}
+        for number in range(len(parts))
+    ]
 
 
 def deal(

@@ -93,14 +93,15 @@ class ResNetEncoder(Encoder):
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes one picture of one place too, which has no spread of its own.
+    """Batch norm that takes a single picture too, whose spread is not that of pictures.
 
-    In training it is then normalised by the running statistics, and leaves them as they are.
+    In training it is then normalised by the running statistics, and leaves them as they are: it may
+    be an empty one, see `Lanistr.empty_rows`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (R, C, H, W) by channel."""
-        if not self.training or x.numel() > x.shape[1]:
+        if not self.training or len(x) > 1:
             return super().forward(x)
         return functional.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps

@@ -173,6 +173,18 @@ def test_micro_batches_are_not_much_smaller_than_the_budget():
     assert np.mean(sizes) > 250
 
 
+def test_shares_go_by_what_a_case_brings_and_row_shares_by_its_rows():
+    tokens = curriculum().amounts[Modality.TEXT]
+    rows = {Modality.TEXT: (tokens > 0).astype(np.int64)}
+    parts = flat(curriculum(budget=200, rows=rows).rounds(0))
+    assert len(parts) > 1
+    notes = [tokens[each.positions] for each in parts]
+    said, counted = sum(map(sum, notes)), sum((each > 0).sum() for each in notes)
+    for part, each in zip(parts, notes, strict=True):
+        assert part.shares[Modality.TEXT] == pytest.approx(each.sum() / said)
+        assert part.row_shares == {Modality.TEXT: pytest.approx((each > 0).sum() / counted)}
+
+
 def test_every_micro_batch_has_a_seed_of_its_own_that_does_not_depend_on_the_processes():
     seeds = [each.seed for each in curriculum(budget=100).walk(0, 50)]
     assert len(set(seeds)) == len(seeds)

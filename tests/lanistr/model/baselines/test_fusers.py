@@ -12,6 +12,7 @@ from lanistr.batch import Features, collate
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.baselines.autogluon import embedding_width
+from lanistr.model.baselines.medfuse import ResNetConfig, ResNetEncoder
 from lanistr.model.heads import HeadConfig
 from lanistr.model.image import ImageConfig
 from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
@@ -214,3 +215,14 @@ def test_medfuse_has_the_published_sizes() -> None:
         "fusion": 1_576_960,
         "head": 513,
     }
+
+
+def test_an_empty_picture_for_company_leaves_what_was_learned_of_pictures() -> None:
+    encoder = ResNetEncoder(ResNetConfig(kind="resnet", size=32, layers=(1, 1, 1, 1))).train()
+    before = {name: each.clone() for name, each in encoder.named_buffers()}
+    encoder(**encoder.example(1)).sum().backward()
+    for name, each in encoder.named_buffers():
+        torch.testing.assert_close(each, before[name], rtol=0, atol=0)
+    assert all(each.grad is not None for each in encoder.parameters())
+    encoder(**encoder.drawn(2, torch.Generator()))
+    assert any(not torch.equal(each, before[name]) for name, each in encoder.named_buffers())
