@@ -13,7 +13,13 @@ from lanistr.calibration import Calibration
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
-from lanistr.model.checkpoint import from_pretrained, load_core, load_encoders, read_config
+from lanistr.model.checkpoint import (
+    from_pretrained,
+    load_core,
+    load_encoders,
+    read_config,
+    save_pretrained,
+)
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
@@ -176,7 +182,7 @@ def main() -> None:
         )
         metric = dataset.task.metric
         best = trainer.progress
-        candidates = Candidates(run, recipe.average, best.setdefault("candidates", []))
+        candidates = Candidates(run, max(1, recipe.average), best.setdefault("candidates", []))
         for step in trainer.walk():
             if not trainer.passes(step, recipe.validate_every):
                 continue
@@ -190,13 +196,9 @@ def main() -> None:
             )
             score = goodness(found, metric)
             better = "score" not in best or score > best["score"]
-            folders = [run.model_folder] if better else []
-            if recipe.average > 1 and candidates.admit(score, step):
-                folders.append(candidates.folder(step))
-            if folders:
+            if candidates.admit(score, step, trainer.stored):
                 learned = _unweighted(model, class_weights)
-                for each in folders:
-                    save_whole(learned, model, each, world)
+                save_whole(learned, model, candidates.folder(step), world)
             if better:
                 best |= {"score": score, "epoch": epoch}
             elif _between(best["epoch"], epoch) >= recipe.patience:
@@ -209,7 +211,7 @@ def main() -> None:
         # ---- calibration -----------------------------------------------------------------------
         if world.leads:
             # Not from stored features: what is served does not round the encoders' tokens.
-            final = from_pretrained(run.model_folder, Lanistr).to(world.device)
+            final = from_pretrained(candidates.best, Lanistr).to(world.device)
             truth, patterns = dataset.labels[validation], dataset.patterns(validation)
             asked = patterns != ""  # who brings nothing is not answered in service either
             asked |= not asked.any()
@@ -221,6 +223,8 @@ def main() -> None:
                     return goodness(measure(outputs, truth, label), metric)
 
                 mixed = f", mean of {candidates.mix(final, score_of)}"
+            else:
+                save_pretrained(final, run.model_folder)
             outputs = predict(final, dataset, validation, world.device)
             run.write_calibration(
                 Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])

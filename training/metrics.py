@@ -232,8 +232,13 @@ def check_metric(metric: str, targets: Floats, label: LabelSpec, split: str = "v
 
 
 def known(value: float) -> float | None:
-    """Return a figure as it is written down, to six digits: None where it is not determined."""
-    return None if np.isnan(value) else float(f"{value:.6g}")
+    """Return a figure as it is written down: None where it is not determined.
+
+    To six decimals, or to six digits where it is small: of a label of any unit.
+    """
+    if np.isnan(value):
+        return None
+    return round(value, 6) if abs(value) >= 1 else float(f"{value:.6g}")
 
 
 def undetermined(metric: str) -> str:

@@ -156,7 +156,7 @@ class Run:
         """Whether training came to its end: after that, it stores what it learned from the data."""
         if self.config.stage == "pretrain":
             return (self.model_folder / CONFIG_NAME).is_file()  # written after the weights
-        # Fine-tuning writes the best model as it goes; its last act is the calibration.
+        # The last act of fine-tuning is the calibration.
         return (self.folder / CALIBRATION).is_file()
 
     def release(self) -> None:

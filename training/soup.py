@@ -1,4 +1,4 @@
-"""The mean of the weights of a run's best validations.
+"""The weights of a run's best validations, and their mean.
 
 One after another, the best first, each is taken into the mean if the mean then does no worse on the
 validation split than without it.
@@ -24,6 +24,9 @@ FOLDER = "candidates"
 class Candidates:
     """The weights of the best validations so far, while a run goes on.
 
+    Those that a stored state of the run speaks of stay until a later one is stored: a run that is
+    killed goes on from there, and may not come by the same weights again.
+
     Args:
         run: in whose folder they stand.
         keep: how many.
@@ -34,18 +37,37 @@ class Candidates:
         self.run = run
         self.keep = keep
         self.known = known
+        self._gone: list[tuple[int, int]] = []  # step of each, and the one after which it left
 
     def folder(self, step: int) -> Path:
         """Return where the weights after a step stand."""
         return self.run.folder / FOLDER / f"step-{step:08d}"
 
-    def admit(self, score: float, step: int) -> bool:
-        """Take a validation among the best, if it is one; its weights are then to be written."""
+    @property
+    def best(self) -> Path:
+        """Where the best weights stand."""
+        _, step = self.known[0]
+        return self.folder(step)
+
+    def admit(self, score: float, step: int, stored: int = 0) -> bool:
+        """Take a validation among the best, if it is one; its weights are then to be written.
+
+        Args:
+            score: more is better.
+            step: after which, counted from 0.
+            stored: number of steps after which the run's state was stored last.
+        """
         found = [score, step]
         ranked = sorted([*self.known, found], key=lambda each: (-each[0], each[1]))
         self.known[:] = ranked[: self.keep]
-        for _, gone in ranked[self.keep :]:
-            shutil.rmtree(self.folder(gone), ignore_errors=True)
+        self._gone += [(gone, step) for _, gone in ranked[self.keep :]]
+        waiting = []
+        for gone, since in self._gone:
+            if gone < stored <= since:
+                waiting.append((gone, since))
+            else:
+                shutil.rmtree(self.folder(gone), ignore_errors=True)
+        self._gone = waiting
         return found in self.known
 
     def mix(self, model: Lanistr, score: Callable[[Lanistr], float]) -> int:

@@ -44,6 +44,24 @@ def test_only_so_many_of_the_best_are_kept_and_the_earlier_of_equals(
     ]
 
 
+def test_weights_that_a_stored_state_speaks_of_stay_until_a_later_one_is_stored(
+    stars_finetuned: Path, model: Lanistr, tmp_path: Path
+) -> None:
+    opened = Run.open(stars_finetuned)
+    candidates = Candidates(Run(tmp_path, opened.config, opened.task), 1, [])
+
+    def standing() -> list[int]:
+        return sorted(int(each.name[5:]) for each in (tmp_path / "candidates").iterdir())
+
+    there = []
+    # The state is stored after 3, then after 6 steps.
+    for step, stored in enumerate([0, 0, 0, 3, 3, 3, 6]):
+        assert candidates.admit(step, step, stored)
+        save_pretrained(model, candidates.folder(step))
+        there.append(standing())
+    assert there == [[0], [1], [2], [2, 3], [2, 4], [2, 5], [5, 6]]
+
+
 def test_the_mean_takes_in_what_makes_it_no_worse(
     stars_finetuned: Path, model: Lanistr, tmp_path: Path
 ) -> None:
