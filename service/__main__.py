@@ -10,6 +10,7 @@ audit log anew.
 
 import argparse
 import logging
+import signal
 import sys
 
 from lanistr.command import CommandParser, run_command
@@ -33,6 +34,8 @@ def main() -> None:
     if sys.argv[1:2] == ["keys"]:
         make_key(sys.argv[2:])
         return
+    # It may come while bundles are opened, which is when what changed is read anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     settings = read_settings()
     logs.set_up(settings.log_format)
     if settings.workers:

@@ -6,12 +6,38 @@ thousand connections that send a letter a minute, or one that never stops, would
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.problems import MEDIA_TYPE, STATUS, describe
 from service.api.schemas import encode
 from service.security import HEADERS
+
+_OFFERS = frozenset((b"upgrade", b"http2-settings"))
+"""Headers of who would rather speak another protocol."""
+
+
+class _Parser(httptools.HttpRequestParser):
+    """httptools' parser, which stops behind a request that offers another protocol.
+
+    Attributes:
+        rest: what came behind such a request's head.
+    """
+
+    rest = b""
+
+    def __init__(self, protocol: "PatientProtocol") -> None:
+        super().__init__(protocol)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+
+    def feed_data(self, data: Any) -> None:
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as exc:
+            (end,) = exc.args
+            self.rest = data[end:]
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -26,18 +52,26 @@ class PatientProtocol(HttpToolsProtocol):
     _in_headers = False
     _taken = 0
     _last_words = b""
+    _declined = b""
+    _parser: _Parser
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self.parser = self._parser = _Parser(self)
         self._wait(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Take what came; where it is no part of a request under way, there is a limit to it."""
         if self._last_words:
             return
+        in_body = self._in_message and not self._in_headers
         super().data_received(data)
-        if self._in_headers:
+        while self._declined and not self._last_words:
+            data, self._declined = self._declined + self._parser.rest, b""
+            self.parser = self._parser = _Parser(self)
+            super().data_received(data)
+        if self._in_headers and not in_body:  # or most of it may have been the body before
             self._taken += len(data)
             if self._taken > self.header_bytes:
                 self._refuse_large()
@@ -61,12 +95,17 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.url) + size > self.header_bytes:
             self._refuse_large()
             raise ValueError("too large")  # by which the parser stops
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._declined = self._without_offers()
+            return
+        super().on_headers_complete()
         self._in_headers = False
         self._stop()
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Stop waiting for the rest of a refused body."""
+        if self._declined:
+            return
         self._in_message = False
         self._stop()
         super().on_message_complete()
@@ -86,6 +125,24 @@ class PatientProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Say that this is not HTTP."""
         self._refuse("not_http", "HTTP/1.1")
+
+    def _without_offers(self) -> bytes:
+        """Return a request's head as if it offered no other protocol, which is as good.
+
+        Else its body would be taken for the next request. Source: RFC 9110, section 7.8.
+        """
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self._version())]
+        for name, value in self.headers:
+            if name == b"connection":
+                options = (each.strip() for each in value.split(b","))
+                value = b", ".join(each for each in options if each.lower() not in _OFFERS)
+            if name not in _OFFERS:
+                lines.append(b"%s: %s" % (name, value))
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _version(self) -> bytes:
+        version: str = self.parser.get_http_version()
+        return version.encode()
 
     def _wait(self, seconds: float) -> None:
         if self._timer is None and not self.transport.is_closing():

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from pydantic import Field
 
 from lanistr.batch import Arrays
@@ -129,9 +130,8 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         """
         picture = self._open(data, path)
         try:
-            frames = getattr(picture, "n_frames", 1)  # of a TIFF, this reads every header
-            if frames > 1:
-                log.add("first_frame", path, f"{frames} frames", Action.KEPT, "the first")
+            if getattr(picture, "is_animated", False):  # to count a TIFF's takes time squared
+                log.add("first_frame", path, "more than one frame", Action.KEPT, "the first")
             if roughly:
                 picture.draft(None, (1, 1))
             ImageOps.exif_transpose(picture, in_place=True)  # which loads it
@@ -233,7 +233,12 @@ def _decode_base64(text: str, path: str) -> bytes:
 def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
     """Reduce any mode to 8-bit RGB; transparent pixels show white."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _eight_bit(np.asarray(picture), path, log).convert("RGB")
+        # Pillow turns WhiteIsZero over for up to 8 bits only.
+        negative = (
+            isinstance(picture, TiffImageFile)
+            and picture.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+        )
+        return _eight_bit(np.asarray(picture), path, log, negative=negative).convert("RGB")
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         if rgba.getchannel("A").getextrema()[0] != 255:
@@ -243,11 +248,14 @@ def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _eight_bit(grey: np.ndarray[Any, Any], path: str, log: IssueLog) -> Image.Image:
+def _eight_bit(
+    grey: np.ndarray[Any, Any], path: str, log: IssueLog, *, negative: bool
+) -> Image.Image:
     """Scale deep greyscale to 8 bits by the depth that its brightest pixel needs.
 
     Scanners store 10, 12 or 14 bits in 16; dividing by 65,535 would leave those pictures black.
     Floating-point pictures have no depth: they are stretched from their least to their largest.
+    In a negative, zero is white.
     """
     if grey.dtype.kind == "f":
         if not np.isfinite(grey).all():
@@ -258,5 +266,6 @@ def _eight_bit(grey: np.ndarray[Any, Any], path: str, log: IssueLog) -> Image.Im
         bits = next(bits for bits in (8, 10, 12, 14, 16, 32) if brightest < 2**bits)
         low, high, depth = 0.0, float(2**bits - 1), f"{bits}-bit"
     scaled = (np.clip(grey, low, high) - low) * (255.0 / (high - low or 1.0))
+    scaled = 255.0 - scaled if negative else scaled
     log.add("deep_image", path, f"{depth} greyscale", Action.CONVERTED, "8-bit")
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

@@ -25,7 +25,8 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
-_WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))\s*(\D.*)")
+# No two ways to read a text, or a long one that is none would hold up everybody.
+_WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*([^\d\s].*)", re.DOTALL)
 
 
 class NumberCleaner:

@@ -40,12 +40,13 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """
     working = asyncio.current_task()
     assert working is not None
-    left = False
+    left = done = False
 
     def leave(_: object) -> None:
         nonlocal left
-        left = True
-        working.cancel()
+        if not done:  # it may leave just when the work is done, and this be called after
+            left = True
+            working.cancel()
 
     leaving = asyncio.ensure_future(receive())
     leaving.add_done_callback(leave)
@@ -57,5 +58,6 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         working.uncancel()
         raise ClientLeftError from None
     finally:
+        done = True
         leaving.remove_done_callback(leave)
         leaving.cancel()

@@ -28,10 +28,12 @@ import yaml
 from pydantic import Field
 from starlette.requests import Request
 
+from lanistr.document import RepeatedKeyError, read_yaml
 from lanistr.errors import ConfigError, LanistrError, unknown_name
 from lanistr.schema import Schema
 from service.api.exchange import exchange_of
 from service.audit import AuditUnavailableError
+from service.logs import place_of
 
 _PREFIX = "lanistr_"
 """By which those who look for keys in public places know one."""
@@ -235,7 +237,10 @@ class Keys:
             changed = await asyncio.to_thread(_mark, self._path) != self._mark
             if changed or self._look.is_set():
                 self._look.clear()
-                await asyncio.to_thread(self.reload)
+                try:
+                    await asyncio.to_thread(self.reload)
+                except Exception as exc:  # or a key that is revoked later would stay
+                    _log.error("the keys stay as they were: %s", place_of(exc))
 
     def look(self) -> None:
         """Read the file again now."""
@@ -352,10 +357,14 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
 def _read(path: Path) -> tuple[Key, ...]:
     """Read the keys. No error shows what stood in the file: it may be a key put in by mistake."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise _unreadable(path, exc.strerror or str(exc)) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as exc:
+    except RepeatedKeyError as exc:
+        raise _unreadable(
+            path, f"what stands in line {exc.first} stands again in {exc.line}"
+        ) from None
+    except (ValueError, RecursionError, yaml.YAMLError) as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise _unreadable(path, f"not YAML{where}") from None

@@ -95,6 +95,7 @@ class Stream(Response):
             await self._answer_all(first, coming, receive, send)
         except* (ClientLeftError, ClientDisconnect):
             left = True  # the tasks of the cases are cancelled by now
+            self._exchange.code = "client_left"
         if not left:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

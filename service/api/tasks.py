@@ -1,5 +1,6 @@
 """Which tasks are served and what each of them takes."""
 
+import math
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -94,7 +95,8 @@ def _calibration(found: Calibration) -> CalibrationSummary:
         Scores(
             pattern=[Modality(each) for each in name.split("+")] if name else None,
             cases=len(each),
-            most_coverage=round(found.most_coverage(name), 6),
+            # Rounded up, it would be more than the scores suffice for.
+            most_coverage=math.floor(found.most_coverage(name) * 1e6) / 1e6,
         )
         for name, each in patterns.items()
     ]

@@ -83,6 +83,8 @@ class RunnerProcess:
                 writer.close()
         except ConnectionError:
             pass  # it died
+        except Exception as exc:  # the others have nothing to do with it
+            _log.error("a front end was let go: %s", logs.place_of(exc))
 
     @asynccontextmanager
     async def _engine(self, folder: str, version: str) -> AsyncIterator[LocalEngine]:
@@ -133,7 +135,7 @@ class _Session:
     async def run(self, reader: asyncio.StreamReader) -> None:
         """Take jobs until the front end leaves, and drop those that it left behind."""
         try:
-            while said := await reader.readline():
+            while (said := await reader.readline()).endswith(b"\n"):  # or it died within a line
                 message = orjson.loads(said)
                 if (number := message.get("drop")) is None:
                     self._take(message)

@@ -227,14 +227,14 @@ class _Link:
         while True:
             reader, self._writer = await asyncio.open_connection(sock=self._socket, limit=2**20)
             try:
-                while answer := await reader.readline():
+                while (answer := await reader.readline()).endswith(b"\n"):
                     self._take(orjson.loads(answer))
             except ConnectionError:
                 pass
             finally:
                 self._writer.close()
                 self._writer = None
-            self._lose()
+                self._lose()
             await self._find_again()
 
     def _take(self, answer: dict[str, Any]) -> None:

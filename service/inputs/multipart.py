@@ -177,18 +177,21 @@ def _split(body: bytes, content_type: str, most: int) -> list[Part]:
     if not boundary:
         raise _not_a_form("no boundary", "Content-Type", content_type)
     form = _Form(most)
-    parser = MultipartParser(
-        boundary,
-        {
-            "on_part_begin": form.begin,
-            "on_header_field": form.header_name,
-            "on_header_value": form.header_value,
-            "on_header_end": form.header,
-            "on_headers_finished": form.headers,
-            "on_part_data": form.content,
-            "on_end": form.end,
-        },
-    )
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": form.begin,
+                "on_header_field": form.header_name,
+                "on_header_value": form.header_value,
+                "on_header_end": form.header,
+                "on_headers_finished": form.headers,
+                "on_part_data": form.content,
+                "on_end": form.end,
+            },
+        )
+    except FormParserError as exc:  # the boundary is too long
+        raise _not_a_form(str(exc), "Content-Type", content_type) from None
     try:
         parser.write(body)
     except FormParserError as exc:

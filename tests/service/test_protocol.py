@@ -90,6 +90,8 @@ def first_and_rest(answer: bytes) -> tuple[bytes, bytes]:
         (b"\x16\x03\x01 hello\r\n\r\n", "not_http"),
         (b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"y" * 3000), "headers_too_large"),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n", "not_http"),
+        (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", "not_http"),
+        (b"GET http://a:99999999/ HTTP/1.1\r\nHost: a\r\n\r\n", "not_http"),
     ],
 )
 def test_what_is_wrong_behind_a_request_is_told_after_its_answer(impatient, stay, behind, code):
@@ -115,6 +117,45 @@ def test_what_is_not_http_is_a_problem_too(impatient):
     answer, _ = talk(impatient, b"\x16\x03\x01 hello\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
     assert problem(answer)["code"] == "not_http"
+
+
+@pytest.mark.parametrize("line", [b"CONNECT a:80", b"GET http://[::1", b"GET http://a:99999999/"])
+def test_a_wrong_request_line_is_a_problem_on_a_fresh_and_on_a_used_connection(impatient, line):
+    wrong = line + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer, _ = talk(impatient, wrong)
+    assert problem(answer)["code"] == "not_http"
+    answer, _ = talk(impatient, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", wrong, pause=0.3)
+    first, rest = first_and_rest(answer)
+    assert first.startswith(b"HTTP/1.1 200")
+    assert problem(rest)["code"] == "not_http"
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.2])
+def test_who_offers_another_protocol_is_answered_in_this_one(impatient, stay, pause):
+    body = json.dumps(stay).encode()
+    head = (
+        b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIA\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    pieces = (head, body) if pause else (head + body,)
+    behind = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    answer, _ = talk(impatient, *pieces, behind * 2, pause=pause)
+    for _ in range(3):
+        first, answer = first_and_rest(answer)
+        assert first.startswith(b"HTTP/1.1 200")
+    assert answer == b""
+
+
+def test_headers_behind_a_large_body_are_counted_alone(impatient):
+    body = json.dumps({"text": "word " * 40_000}).encode()
+    head = b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    answer, _ = talk(
+        impatient, request + b"GET /healthz HTTP/1.1\r\nHost: a\r\n", b"\r\n", pause=0.2
+    )
+    _, rest = first_and_rest(answer)
+    assert rest.startswith(b"HTTP/1.1 200")
 
 
 def test_the_rest_of_a_refused_body_is_not_waited_for_either(impatient):

@@ -425,3 +425,11 @@ def test_whatever_comes_is_cleaned_into_the_range_or_refused(name: str, data: st
         assert field.range is not None
         assert field.range[0] <= cleaned <= field.range[1]
         assert said or cleaned == value
+
+
+@pytest.mark.parametrize(
+    "text", ["1" * 200_000 + "a\nb", "1" + " " * 200_000 + "\n1", "1" * 200_000 + "_"]
+)
+def test_a_long_text_that_is_no_number_holds_nobody_up(text: str):
+    """Read by a pattern that has two ways to read digits it would take an hour."""
+    assert fails("temperature", text).code == "wrong_type"

@@ -187,6 +187,9 @@ def test_a_name_that_is_none_is_refused():
         ("- {name: a, sha256: X, rate: lanistr_secret}", "unknown key"),
         ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name twice"),
         ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 twice"),
+        ("- {name: 2026-02-30, sha256: X}", "not YAML"),
+        ("- {name: a, sha256: X, tasks: [], tasks: [lanistr_secret]}", "stands again in 1"),
+        ("[" * 20_000, "not YAML"),
     ],
 )
 def test_a_file_that_is_none_is_refused_without_showing_it(tmp_path, text, said):
@@ -223,7 +226,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
             return httpx.get(server.url + "/tasks", headers=bearer(key)).status_code
 
         assert (status(old), status(new)) == (200, 401)
-        file.write_text("- nonsense")
+        file.write_text("- {name: 2026-02-30}")
         assert server.says("the keys stay as they were")
         assert (status(old), status(new)) == (200, 401)
         file.write_text(new_line)

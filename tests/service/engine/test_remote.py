@@ -118,6 +118,20 @@ async def test_a_job_that_fails_fails_alone(remote, bundles, stay, monkeypatch):
     np.testing.assert_array_equal(good.result.output, other.result.output)
 
 
+@pytest.mark.parametrize("said", [b'{"job":1,"rows":{"te', b"nonsense\n"])
+async def test_who_dies_within_a_line_or_talks_nonsense_takes_nobody_along(
+    remote, runner, bundles, stay, said
+):
+    _, path = runner
+    dying = await asyncio.to_thread(RemoteEngine, bundles["mortality"], [path])
+    (link,) = dying._links
+    with link._socket as connection:
+        connection.sendall(said)
+    await asyncio.sleep(0.2)
+    found = await remote.submit(job_of(bundles["mortality"], stay))
+    assert np.isfinite(found.result.output).all()
+
+
 async def test_a_bundle_is_open_as_long_as_somebody_uses_it(runner, bundles):
     process, path = runner
     bundle = bundles["rating"]
