@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
+from lanistr.model.lanistr import LanistrConfig
 from lanistr.model.variant import FAMILIES
 from training.cases import brings_all, complete_cases, draw_labelled
 from training.data.store import Dataset
@@ -425,28 +426,37 @@ def _medfuse(setup: Setup, seed: int) -> tuple[Job, ...]:
 def ablations(setup: Setup) -> Lines:
     """Table 3: without one modality, without one loss, without the cases that lack something."""
     yield setup.lanistr(WHOLE, "LANISTR")
+    recipe, config = _pretraining(setup)
     for modality in setup.modalities:
         left = [each for each in setup.modalities if each != modality]
+        # Series alone are summed up.
+        lost = ["model.summary=null"] if config.summary and modality == Modality.TIMESERIES else []
         if left:
-            yield setup.lanistr(f"no-{modality}", f"without {modality}", modalities=left)
-    for key, name, setting in _losses(setup):
+            yield setup.lanistr(f"no-{modality}", f"without {modality}", *lost, modalities=left)
+    for key, name, setting in _losses(recipe, config):
         yield setup.lanistr(key, name, setting)
     row = setup.lanistr("parallel", "without non-parallel data", "complete=true")
     complete = load_recipe("demo", "pretrain", PretrainRecipe, ["complete=true"])
     yield _if_fit(setup, row, complete)
 
 
-def _losses(setup: Setup) -> Iterator[tuple[str, str, str]]:
-    """Yield key, name and setting of the row without each loss that counts."""
+def _pretraining(setup: Setup) -> tuple[PretrainRecipe, LanistrConfig]:
+    """Return how LANISTR is pretrained, and of what sizes it is."""
     name, _ = setup.recipe("pretrain", None)
     recipe = load_recipe(name, "pretrain", PretrainRecipe, setup.pretrain)
-    config = model_config(recipe.model, Dataset.open(setup.data).preprocessor.dimensions())
+    return recipe, model_config(recipe.model, Dataset.open(setup.data).preprocessor.dimensions())
+
+
+def _losses(recipe: PretrainRecipe, config: LanistrConfig) -> Iterator[tuple[str, str, str]]:
+    """Yield key, name and setting of the row without each loss that counts."""
     for modality in config.modalities:
         loss = FAMILIES[type(getattr(config, modality))].loss
         if getattr(recipe.losses, loss):
             yield f"no-{loss}", f"without {loss.upper()}", f"losses.{loss}=0"
     if config.simmmm and recipe.losses.simmmm:
         yield "no-simmmm", "without SimMMM", "model.simmmm=null"
+    if config.summary and recipe.losses.summary:
+        yield "no-summary", "without summary modelling", "model.summary=null"
 
 
 def shares(setup: Setup) -> Lines:

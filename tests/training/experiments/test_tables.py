@@ -13,6 +13,7 @@ from tests.training.experiments.rows import jobs, lines, pretraining, recipe, se
 from training.data.store import Dataset
 from training.experiments.jobs import Job
 from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Scale, Setup
+from training.recipe import PretrainRecipe
 
 
 def test_every_system_is_trained_on_the_same_cases(
@@ -172,6 +173,16 @@ def test_ablations_leave_one_thing_out_and_keep_all_else(stays: Path) -> None:
         assert settings(pretraining(rows[key])) - whole == {added}
     (tuned,) = jobs(rows["no-text"])
     assert "modalities=[image, tabular, timeseries]" in settings(tuned)
+
+
+def test_without_series_nothing_is_summed_up(stays: Path) -> None:
+    rows = lines("table3", Setup(stays, scale="demo", pretrain=("model.summary.width=8",)))
+    unsummed = {
+        key
+        for key, row in rows.items()
+        if PretrainRecipe.model_validate_json(pretraining(row).recipe).model["summary"] is None
+    }
+    assert unsummed == {"no-timeseries", "no-summary"}
 
 
 def test_a_loss_that_counts_nothing_is_not_left_out_again(stays: Path) -> None:
