@@ -16,6 +16,9 @@ router = APIRouter(tags=["state"])
 async def metrics(request: Request) -> Response:
     """Say what was counted and measured; in Prometheus' text format, or OpenMetrics if asked."""
     found: Metrics = request.app.state.metrics
-    encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+    try:
+        encode, content_type = exposition.choose_encoder(request.headers.get("accept", ""))
+    except TypeError:  # a version that is not made of numbers
+        encode, content_type = exposition.choose_encoder("")
     said = await asyncio.to_thread(lambda: encode(found.registry()))
     return Response(said, headers={"Content-Type": content_type})

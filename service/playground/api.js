@@ -53,7 +53,10 @@ async function ask(address, { headers = {}, ...options } = {}) {
     if (error.name === "AbortError") throw error;
     throw new ProblemError({ title: "The service cannot be reached", detail: "no answer came", code: "unreachable" });
   }
-  const body = await answer.json().catch(() => null);
+  const body = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return null;
+  });
   if (answer.ok && body !== null) return body;
   const problem = body ?? { title: "The service failed", detail: `status ${answer.status}`, code: "no_json" };
   const wait = answer.headers.get("Retry-After");

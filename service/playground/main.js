@@ -17,12 +17,14 @@ let task = null;
 let record = null;
 let version = ""; // of the model; empty: the newest, whichever that is
 let asking = null;
+let changes = 0; // of the record, counted: an answer may come after some
 
 // ---- tasks ----
 
 async function start() {
   await attempt(async () => {
     const tasks = await listTasks();
+    if (!tasks.length) throw new ProblemError({ title: "No task", detail: "there is no task for this key", code: "no_task" }, 403);
     page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
     const named = tasks.find((each) => each.name === location.hash.slice(1));
     page.task.value = (named ?? tasks[0]).name;
@@ -31,10 +33,11 @@ async function start() {
 }
 
 async function choose(name, model = "") {
-  asking?.abort();
+  takeBack();
   page.predict.disabled = true;
   const found = await describeTask(name, model);
   if (page.task.value !== name) return; // another was chosen meanwhile
+  takeBack(); // what a sample of the old task may have asked meanwhile
   task = found;
   version = model;
   clear();
@@ -79,6 +82,7 @@ function versions({ name, model, versions }) {
 // ---- cases ----
 
 function fill(example) {
+  takeBack();
   record.fill(example);
   clear();
   page.status.textContent = "";
@@ -95,6 +99,7 @@ async function ask() {
   asking = new AbortController();
   const { signal } = asking;
   clear();
+  const before = changes;
   const sent = record.read();
   const percent = page.coverage.value.trim();
   const address = addressOf(task.name, share(percent), version);
@@ -107,9 +112,16 @@ async function ask() {
     page.status.textContent = summary(answer, task);
     page.status.classList.add("visually-hidden"); // those who see it see the answer
     answer.issues.forEach(note);
+    if (changes !== before) stale();
     if (!visible(page.result.firstChild)) page.result.scrollIntoView({ block: "start" });
   });
   if (!signal.aborted) page.result.removeAttribute("aria-busy");
+}
+
+/** Take back what was asked and is not answered yet. */
+function takeBack() {
+  asking?.abort();
+  page.result.removeAttribute("aria-busy");
 }
 
 /** Return a share as the service takes it; what is no number stays what it is. */
@@ -119,6 +131,7 @@ function share(percent) {
 
 /** Mark the answer as one to another record than that which is on the page now. */
 function stale() {
+  changes += 1;
   if (!page.result.querySelector(".headline")) return;
   page.status.textContent = "The record was changed since this prediction.";
   page.status.classList.remove("visually-hidden");

@@ -136,6 +136,18 @@ def test_openmetrics_for_who_asks(watched):
     assert answer.text.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain;version=x",
+        "application/openmetrics-text;version=abc",
+        "application/openmetrics-text; version=1.0.0-rc",
+    ],
+)
+def test_plain_text_for_who_asks_for_a_version_that_is_none(watched, accept):
+    assert scrape(watched.url, Accept=accept)
+
+
 def test_with_keys_metrics_need_one_of_their_own(start_server, tmp_path):
     file = tmp_path / "keys.yaml"
     keys = {name: new_key(name, metrics=name == "prometheus") for name in ("prometheus", "other")}

@@ -264,6 +264,58 @@ def test_an_answer_to_an_older_record_is_marked(open_page):
     expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
 
 
+def hold(page: Page) -> list[Route]:
+    """Hold back what the model is asked, for the test to let it go."""
+    held: list[Route] = []
+    page.route("**/predict/*", lambda route: held.append(route))
+    page.get_by_label("Note 1").fill("a note")
+    page.get_by_role("button", name="Predict").click()
+    expect(page.locator("#result")).to_have_attribute("aria-busy", "true")
+    while not held:
+        page.wait_for_timeout(10)
+    return held
+
+
+def test_an_answer_is_marked_that_comes_after_the_record_was_changed(open_page):
+    page = open_page()
+    (held,) = hold(page)
+    page.get_by_label("Age at admission").fill("80")
+    held.continue_()
+    expect(page.locator(".headline")).to_be_visible()
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
+
+
+def test_a_question_is_taken_back_when_its_record_is_emptied(open_page):
+    page = open_page()
+    hold(page)
+    with page.expect_event("requestfailed"):
+        page.get_by_role("button", name="Empty", exact=True).click()
+    expect(page.locator("#result")).to_have_text("The record is empty.")
+    expect(page.locator("#result")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_a_question_is_taken_back_when_another_task_is_chosen(open_page):
+    page = open_page()
+    hold(page)
+    with page.expect_event("requestfailed"):
+        page.get_by_label("Task").select_option("rating")
+    expect(page).to_have_title(re.compile("Stars"))
+    expect(page.locator("#result")).not_to_have_attribute("aria-busy", "true")
+
+
+def test_a_question_can_be_taken_back_until_all_of_its_answer_is_there(open_page):
+    page = open_page()
+    name = page.evaluate(
+        "async () => {"
+        "  const { predict } = await import('/playground/api.js');"
+        "  const json = () => Promise.reject(new DOMException('', 'AbortError'));"
+        "  window.fetch = async () => Object.assign(new Response(), { json });"
+        "  return predict('/predict/rating', {}).catch(each => each.name);"
+        "}"
+    )
+    assert name == "AbortError"
+
+
 # ---- what it takes ------------------------------------------------------------------------------
 
 
@@ -387,6 +439,21 @@ def test_a_service_that_wants_a_key_is_asked_again_once_there_is_one(open_page):
     key = page.get_by_label("Key", exact=True)
     expect(key).to_be_focused()
     assert "no_key" in described(key)
+    page.keyboard.type("secret-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_key_that_reaches_no_task_is_said_to(open_page):
+    page = open_page()
+    page.route("**/tasks", lambda route: route.fulfill(json={"tasks": []}))
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("no_task")
+    key = page.get_by_label("Key", exact=True)
+    expect(key).to_be_focused()
+    assert "There is no task for this key" in described(key)
+    page.unroute("**/tasks")
     page.keyboard.type("secret-1")
     page.keyboard.press("Enter")
     expect(page.locator("#predict")).to_be_enabled()

@@ -151,6 +151,17 @@ def test_a_flat_deep_picture_divides_nothing_by_zero():
     assert seen(encoded(np.zeros((9, 9), np.uint16))).max() == 0
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("top", [255, 1023, 65535, 1.0])
+def test_a_tiff_in_which_zero_is_white_is_no_negative(top: float, compression: str | None):
+    ramp = np.linspace(0, top, 64 * 64).reshape(64, 64)
+    ramp = ramp.astype(np.float32 if top == 1 else np.uint16)
+    positive = encoded(ramp, "TIFF", compression=compression)
+    negative = encoded(top - ramp, "TIFF", compression=compression, tiffinfo={262: 0})
+    assert np.abs(seen(negative) - seen(positive)).max() <= 1
+    assert seen(negative)[0].max() < 10
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_floating_point_that_is_not_finite_is_broken(wrong: float):
     pixels = np.zeros((9, 9), np.float32)
@@ -182,7 +193,17 @@ def test_of_several_frames_the_first_is_taken_and_said_so(format: str, log: Issu
     first, second = (Image.new("RGB", (40, 40), colour) for colour in ("white", "black"))
     data = encoded(first, format, save_all=True, append_images=[second])
     assert (seen(data, log) == 255).all()
-    assert [(issue.code, issue.seen) for issue in log.issues] == [("first_frame", "2 frames")]
+    (issue,) = log.issues
+    assert (issue.code, issue.seen) == ("first_frame", "more than one frame")
+
+
+def test_of_a_tiff_no_frame_is_read_but_the_first(log: IssueLog):
+    data = bytearray(encoded(colours(), "TIFF"))
+    (header,) = struct.unpack_from("<I", data, 4)
+    (tags,) = struct.unpack_from("<H", data, header)
+    struct.pack_into("<I", data, header + 2 + 12 * tags, 2**31)  # where the second is to be found
+    assert (seen(bytes(data), log) == seen(encoded(colours()))).all()
+    assert [issue.code for issue in log.issues] == ["first_frame"]
 
 
 # ---- shape --------------------------------------------------------------------------------------

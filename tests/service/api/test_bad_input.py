@@ -213,6 +213,8 @@ def test_a_form_that_is_none(refused):
     part = b'--b\r\nContent-Disposition: form-data; name="text"\r\n\r\nthe rest is miss'
     problem = refused(400, "not_a_form", content=part, headers=headers)
     assert "breaks off" in problem["detail"]
+    headers = {"Content-Type": "multipart/form-data; boundary=" + "b" * 257}
+    assert refused(400, "not_a_form", content=b"x", headers=headers)["field"] == "Content-Type"
 
 
 def test_a_part_sent_twice(refused):

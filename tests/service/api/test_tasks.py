@@ -1,6 +1,11 @@
 """What the service says of its tasks."""
 
+import numpy as np
 import pytest
+
+from lanistr.calibration import Calibration
+from lanistr.tasks import LabelSpec
+from service.api.tasks import _calibration
 
 
 def test_the_tasks_are_listed(client):
@@ -28,6 +33,17 @@ def test_a_task_shows_fields_units_ranges_and_card(client, bundles):
     assert task["minimum"] == []
     assert task["card"] == bundles["mortality"].card()
     assert "timeseries" not in client.get("/tasks/rating").json()
+
+
+def test_the_coverage_that_scores_are_said_to_suffice_for_is_one_they_suffice_for():
+    days = LabelSpec(kind="regression", name="days", unit="days")
+    for n in range(50, 301):
+        fitted = Calibration(scores=(0.5,) * 1000, by_pattern={"text": (0.5,) * n})
+        _, text = _calibration(fitted).scores
+        assert n / (n + 1) - 1e-6 < text.most_coverage <= n / (n + 1)
+        basis = fitted.predict(np.zeros(1), days, text.most_coverage, "text").basis
+        assert basis is not None
+        assert (basis.cases, basis.pattern) == (n, "text")
 
 
 @pytest.mark.parametrize("name", ["mortality", "rating"])
