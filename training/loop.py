@@ -120,7 +120,7 @@ class Trainer:
         self.curriculum = Curriculum(
             positions=positions,
             amounts=dataset.amounts,
-            rows={each: dataset.row_counts(each) for each in dataset.task.modalities},
+            rows={each: dataset.row_counts(each) for each in dataset.amounts},
             batch_size=recipe.optim.batch_size,
             seed=recipe.seed,
             lengths=dataset.tokens,

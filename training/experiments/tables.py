@@ -6,9 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import LanistrConfig
+from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.variant import FAMILIES
 from training.cases import brings_all, complete_cases, draw_labelled
 from training.data.store import Dataset
@@ -427,10 +430,10 @@ def ablations(setup: Setup) -> Lines:
     """Table 3: without one modality, without one loss, without the cases that lack something."""
     yield setup.lanistr(WHOLE, "LANISTR")
     recipe, config = _pretraining(setup)
+    summed = _summed_up(config)
     for modality in setup.modalities:
         left = [each for each in setup.modalities if each != modality]
-        # Series alone are summed up.
-        lost = ["model.summary=null"] if config.summary and modality == Modality.TIMESERIES else []
+        lost = ["model.summary=null"] if summed == {modality} else []
         if left:
             yield setup.lanistr(f"no-{modality}", f"without {modality}", *lost, modalities=left)
     for key, name, setting in _losses(recipe, config):
@@ -445,6 +448,14 @@ def _pretraining(setup: Setup) -> tuple[PretrainRecipe, LanistrConfig]:
     name, _ = setup.recipe("pretrain", None)
     recipe = load_recipe(name, "pretrain", PretrainRecipe, setup.pretrain)
     return recipe, model_config(recipe.model, Dataset.open(setup.data).preprocessor.dimensions())
+
+
+def _summed_up(config: LanistrConfig) -> set[Modality]:
+    """Return of which modalities summary modelling tells the figures; of none without it."""
+    if config.summary is None:
+        return set()
+    with torch.device("meta"):
+        return set(map(Modality, LanistrForPretraining(config).summaries))
 
 
 def _losses(recipe: PretrainRecipe, config: LanistrConfig) -> Iterator[tuple[str, str, str]]:
