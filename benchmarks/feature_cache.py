@@ -21,7 +21,7 @@ from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, parallelize
 from training.flops import step_flops
-from training.loop import Trainer
+from training.loop import Trainer, number_type
 from training.objectives import Task
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
 
@@ -143,7 +143,9 @@ def _trainer(
     world = World(device)
     encoded = None
     if cached:
-        encoded = EncodedStore(encode_once(model, dataset, positions, device=device))
+        dtype = number_type(recipe, device)
+        stored = encode_once(model, dataset, positions, device=device, dtype=dtype)
+        encoded = EncodedStore(stored)
     return Trainer(
         Task(
             model,

@@ -149,16 +149,18 @@ def write_report(report: Mapping[str, Any], cases: Cases, test: Outputs, folder:
         test: outputs (N, C) for the test cases, as `Cases.report` has them.
         folder: of the method.
     """
-    said = test / np.float32(report["about"]["temperature"])
-    write_outputs(folder / outputs_file("test"), cases.test, said)
+    write_outputs(folder / outputs_file("test"), cases.test, _over_temperature(test, report))
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / REPORT).write_text(text + "\n", encoding="utf-8")
 
 
 def write_answers(report: Mapping[str, Any], cases: Cases, outputs: Outputs, folder: Path) -> None:
     """Write what a method says of the other training cases, outputs (N, C), into its folder."""
-    said = outputs / np.float32(report["about"]["temperature"])
-    write_outputs(folder / ANSWERS, cases.others, said)
+    write_outputs(folder / ANSWERS, cases.others, _over_temperature(outputs, report))
+
+
+def _over_temperature(outputs: Outputs, report: Mapping[str, Any]) -> Outputs:
+    return outputs / np.float32(report["about"]["temperature"])
 
 
 def foreign_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:

@@ -78,7 +78,7 @@ def encode_once(
     positions: NDArray[np.int64],
     *,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype,
     workers: int = 0,
 ) -> Path:
     """Return the folder of what the encoders make of the cases; encode them if nobody has before.

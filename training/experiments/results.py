@@ -67,7 +67,7 @@ def summary(
     metric = dataset.task.metric
     beside = published_figures(table, published)
     rows = [_row(line, failed, work, setup, metric) for line in lines]
-    drawn = {row["key"]: _resampled(row["runs"], work, setup) for row in rows if "runs" in row}
+    drawn = {row["key"]: _resampled(row["runs"], work, dataset) for row in rows if "runs" in row}
     whole = next((each for each in rows if each["key"] == WHOLE and "runs" in each), None)
     for row in rows:
         row["published"] = beside["rows"].get(row["key"]) if beside else None
@@ -184,12 +184,11 @@ def best_validation(run: Path, metric: str) -> float:
     return max(goodness({metric: value}, metric) for value in values.tolist())
 
 
-def _resampled(runs: Sequence[Json], work: Path, setup: Setup) -> Floats | None:
+def _resampled(runs: Sequence[Json], work: Path, dataset: Dataset) -> Floats | None:
     """Return the mean over runs of the task's metric, for each draw of test cases.
 
     None where what one said of them is not stored.
     """
-    dataset = Dataset.open(setup.data)
     test, task = dataset.rows("test", labelled=True), dataset.task
     drawn = []
     for run in runs:

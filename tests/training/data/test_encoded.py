@@ -41,7 +41,7 @@ def model(stays_finetuned: Path) -> Lanistr:
 
 def test_stored_tokens_are_the_encoders_to_half_precision(model: Lanistr, data: Dataset) -> None:
     cases = data.rows("train")[:30]
-    store = EncodedStore(encode_once(model, data, cases, device=CPU))
+    store = EncodedStore(encode_once(model, data, cases, device=CPU, dtype=torch.float32))
     stored = to_tensors(data.batch(cases.tolist(), encoded=store))
     whole = to_tensors(data.batch(cases.tolist()))
     assert stored.parts.keys() == whole.parts.keys() == set(data.task.modalities)
@@ -64,7 +64,7 @@ def test_notes_whose_every_token_is_handed_on_keep_their_lengths(
     model = Lanistr(trained.config.model_copy(update={"text": text})).eval().freeze_encoders()
     assert data.row_counts(Modality.TEXT)[:20].max() > 1
     cases = np.arange(20)
-    store = EncodedStore(encode_once(model, data, cases, device=CPU))
+    store = EncodedStore(encode_once(model, data, cases, device=CPU, dtype=torch.float32))
     stored = to_tensors(data.batch(cases.tolist(), encoded=store))
     whole = to_tensors(data.batch(cases.tolist()))
     mask = whole.parts[Modality.TEXT].arrays["attention_mask"]
@@ -78,7 +78,7 @@ def test_what_was_encoded_before_is_not_encoded_again(
     model: Lanistr, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases = data.rows("validation")
-    folder = encode_once(model, data, cases, device=CPU)
+    folder = encode_once(model, data, cases, device=CPU, dtype=torch.float32)
     about = json.loads((folder / "about.json").read_text())
     assert about["cases"] == len(cases)
 
@@ -86,13 +86,13 @@ def test_what_was_encoded_before_is_not_encoded_again(
         raise AssertionError("encoded again")
 
     monkeypatch.setattr(module, "_encode", refuse)
-    assert encode_once(model, data, cases, device=CPU) == folder
+    assert encode_once(model, data, cases, device=CPU, dtype=torch.float32) == folder
     with pytest.raises(AssertionError, match="encoded again"):
-        encode_once(model, data, cases[1:], device=CPU)
+        encode_once(model, data, cases[1:], device=CPU, dtype=torch.float32)
     with torch.no_grad():
         next(model.encoders["text"].parameters()).add_(1e-3)
     with pytest.raises(AssertionError, match="encoded again"):
-        encode_once(model, data, cases, device=CPU)
+        encode_once(model, data, cases, device=CPU, dtype=torch.float32)
     assert [each.name for each in (data.folder / "encoded").iterdir()] == [folder.name]
 
 
@@ -101,7 +101,7 @@ def test_what_is_damaged_is_encoded_again_with_a_warning(
     damage: str, model: Lanistr, data: Dataset, caplog: pytest.LogCaptureFixture
 ) -> None:
     cases = data.rows("validation")
-    folder = encode_once(model, data, cases, device=CPU)
+    folder = encode_once(model, data, cases, device=CPU, dtype=torch.float32)
     written = {each.name: each.read_bytes() for each in folder.iterdir()}
     path, about = folder / "image.f16", folder / "about.json"
     if damage == "cut short":
@@ -114,7 +114,7 @@ def test_what_is_damaged_is_encoded_again_with_a_warning(
         about.write_text("[]")
     else:
         about.write_text(json.dumps({**json.loads(about.read_text()), "hashes": None}))
-    assert encode_once(model, data, cases, device=CPU) == folder
+    assert encode_once(model, data, cases, device=CPU, dtype=torch.float32) == folder
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == written
     (said,) = caplog.messages
     assert "is damaged and encoded again" in said
@@ -128,13 +128,13 @@ def test_numbers_too_large_for_half_precision_are_refused_and_leave_nothing(
         for parameter in model.encoders["image"].vit.layernorm.parameters():
             parameter.mul_(1e6)
     with pytest.raises(DataError, match=r"image encoder.*float16 cannot hold"):
-        encode_once(model, data, data.rows("validation"), device=CPU)
+        encode_once(model, data, data.rows("validation"), device=CPU, dtype=torch.float32)
     assert not list((data.folder / "encoded").iterdir())
 
 
 def test_a_store_travels_to_another_process_by_name(model: Lanistr, data: Dataset) -> None:
     cases = data.rows("validation")
-    store = EncodedStore(encode_once(model, data, cases, device=CPU))
+    store = EncodedStore(encode_once(model, data, cases, device=CPU, dtype=torch.float32))
     sent = pickle.dumps(store)
     assert len(sent) < 1000
     row = int(data.references(Modality.IMAGE, cases)[0])
