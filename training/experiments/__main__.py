@@ -57,6 +57,7 @@ def main() -> None:
         data=arguments.data,
         worded=arguments.tab2txt,
         unlabelled=arguments.pretraining_data,
+        worded_unlabelled=arguments.tab2txt_pretraining_data,
         scale=arguments.scale,
         category=arguments.category,
         seeds=tuple(range(arguments.first_seed, arguments.first_seed + arguments.seeds)),
@@ -187,29 +188,57 @@ def _check(setup: Setup) -> None:
     for split in ("validation", "test"):
         targets = dataset.labels[dataset.rows(split, labelled=True)]
         check_metric(dataset.task.metric, targets, dataset.task.label, split)
-    if setup.unlabelled is not None:
-        other = Dataset.open(setup.unlabelled)
-        for modality in dataset.task.modalities:
-            brought = modality in other.task.modalities
-            if not brought or not preprocessed_alike(setup.unlabelled, setup.data, modality):
-                raise ConfigError(
-                    f"{modality} is not there, or not preprocessed as for the task",
-                    field="--pretraining-data",
-                    seen=str(setup.unlabelled),
-                    accepted=f"data prepared with --preprocessing {setup.data}, or the reverse",
-                )
-        _refuse_held_out(other.only(dataset.task.modalities), dataset)
-    if setup.worded is not None:
-        worded = Dataset.open(setup.worded)
-        if [*_cases(worded).items()] != [*_cases(dataset).items()] or {
-            *dataset.task.modalities
-        } <= {*worded.task.modalities}:
+    unlabelled, worded = setup.unlabelled, setup.worded
+    if unlabelled is not None:
+        _check_preprocessed("--pretraining-data", unlabelled, setup.data)
+        _refuse_held_out(Dataset.open(unlabelled).only(dataset.task.modalities), dataset)
+    if worded is not None:
+        _check_words("--tab2txt", worded, setup.data)
+    if setup.worded_unlabelled is not None:
+        option = "--tab2txt-pretraining-data"
+        if worded is None or unlabelled is None:
             raise ConfigError(
-                "not the same cases, splits and labels with words in the place of rows",
-                field="--tab2txt",
-                seen=str(setup.worded),
-                accepted=f"what made {setup.data}, with --tab2txt",
+                "only words for the rows of other data, to pretrain systems on that learn words",
+                field=option,
+                seen=str(setup.worded_unlabelled),
+                accepted="both --pretraining-data and --tab2txt beside it",
             )
+        _check_words(option, setup.worded_unlabelled, unlabelled)
+        _check_preprocessed(option, setup.worded_unlabelled, worded)
+
+
+def _check_preprocessed(option: str, unlabelled: Path, data: Path) -> None:
+    """Check that data to pretrain on bring what the task's do, preprocessed alike.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    there = Dataset.open(unlabelled).task.modalities
+    for modality in Dataset.open(data).task.modalities:
+        if modality not in there or not preprocessed_alike(unlabelled, data, modality):
+            raise ConfigError(
+                f"{modality} is not there, or not preprocessed as for the task",
+                field=option,
+                seen=str(unlabelled),
+                accepted=f"data prepared with --preprocessing {data}, or the reverse",
+            )
+
+
+def _check_words(option: str, worded: Path, data: Path) -> None:
+    """Check that a data set is another one with words in the place of rows.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    words, rows = Dataset.open(worded), Dataset.open(data)
+    same = [*_cases(words).items()] == [*_cases(rows).items()]
+    if not same or {*rows.task.modalities} <= {*words.task.modalities}:
+        raise ConfigError(
+            "not the same cases, splits and labels with words in the place of rows",
+            field=option,
+            seen=str(worded),
+            accepted=f"what made {data}, with --tab2txt",
+        )
 
 
 def _keeps_sizes(option: str, name: str) -> bool:
@@ -274,9 +303,11 @@ def _alike(one: Features, other: Features) -> bool:
 
 def _cases(dataset: Dataset) -> dict[str, tuple[str, str]]:
     """Return split and label of each case by its name, in the data set's order split by split."""
+    there = {*dataset.splits}
     return {
         name: (split, str(label))
         for split in SPLITS
+        if split in there
         for rows in (dataset.rows(split),)
         for name, label in zip(
             dataset.ids(rows.tolist()), dataset.labels[rows].tolist(), strict=True
@@ -318,6 +349,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, help="folder of tables and runs; may be there already")
     add("--tab2txt", type=Path, help="the same data prepared with --tab2txt, for Tab2Txt's rows")
     add("--pretraining-data", type=Path, help="data set to pretrain on (default: --data)")
+    add(
+        "--tab2txt-pretraining-data",
+        type=Path,
+        help="the same as --pretraining-data, prepared with --tab2txt",
+    )
     add("--seeds", type=int, default=3, help="number of them (3)")
     add("--first-seed", type=int, default=0, help="(0)")
     add("--labels", type=int, help="labelled cases to learn from (default: all)")

@@ -76,6 +76,8 @@ def about(found: Json) -> str:
         learned += f"; pretrained on {found['pretraining_data']}"
     if found["worded"]:
         learned += f"; Tab2Txt on {found['worded']}"
+        if other := found.get("worded_pretraining_data"):  # not there in older tables
+            learned += f", pretrained on {other}"
     chosen = [f"{stage}: {', '.join(each)}" for stage, each in found["settings"].items() if each]
     if found["rates"]:
         rates = ", ".join(f"{each:g}" for each in found["rates"])

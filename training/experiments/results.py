@@ -88,6 +88,7 @@ def summary(
         "data": str(setup.data),
         "pretraining_data": str(setup.pretrained_on),
         "worded": setup.worded and str(setup.worded),
+        "worded_pretraining_data": setup.worded_unlabelled and str(setup.worded_unlabelled),
         "synthetic": dataset.synthetic,
         "cases": dataset.card.cases,
         "labelled": dataset.card.labelled,
@@ -101,12 +102,15 @@ def summary(
 
 def identity(table: str, setup: Setup) -> dict[str, Any]:
     """Return what makes a table this one and no other, but for its rows and seeds."""
-    worded = setup.worded and data_hash(Dataset.open(setup.worded))
+    hashes = {
+        "data_hash": setup.data,
+        "pretraining_data_hash": setup.pretrained_on,
+        "worded_hash": setup.worded,
+        "worded_pretraining_data_hash": setup.worded_unlabelled,
+    }
     return {
         "table": table,
-        "data_hash": data_hash(Dataset.open(setup.data)),
-        "pretraining_data_hash": data_hash(Dataset.open(setup.pretrained_on)),
-        "worded_hash": worded,
+        **{name: path and data_hash(Dataset.open(path)) for name, path in hashes.items()},
         "category": setup.category if setup.scale == "paper" else None,
         "labels": setup.labels,
         "scale": setup.scale,

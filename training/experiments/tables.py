@@ -89,6 +89,7 @@ class Setup:
         data: prepared data set of the task.
         worded: the same prepared with `--tab2txt`, if there is one.
         unlabelled: data set to pretrain on, preprocessed as `data`; None for `data` itself.
+        worded_unlabelled: the same prepared with `--tab2txt`, preprocessed as `worded`.
         scale: whose recipes are taken.
         category: of Amazon's fine-tuning at the paper's sizes.
         seeds: of everything that is drawn in a run.
@@ -103,6 +104,7 @@ class Setup:
     data: Path
     worded: Path | None = None
     unlabelled: Path | None = None
+    worded_unlabelled: Path | None = None
     scale: Scale = "small"
     category: str = "beauty"
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -121,13 +123,12 @@ class Setup:
         seed: int,
         *settings: str,
         system: str | None = None,
-        worded: bool = False,
         modalities: Sequence[Modality] = (),
     ) -> Job:
         """Return a pretraining of a system, with settings of its own; see `finetunings`."""
         seed = self.seeds[0] if self.pretrain_once else seed
         recipe, of_system = self.recipe("pretrain", system)
-        data = self._worded if worded else self.pretrained_on
+        data = self.pretrained_on
         if system == "albef" and self.scale != "paper":
             of_system = [*of_system, f"model.fusion.queue={_queue(data)}"]
         words = [*of_system, f"seed={seed}", *self.pretrain, *settings, *_only(modalities)]
@@ -141,7 +142,6 @@ class Setup:
         *settings: str,
         system: str | None = None,
         start: tuple[object, ...] = (),
-        worded: bool = False,
         modalities: Sequence[Modality] = (),
     ) -> tuple[Job, ...]:
         """Return fine-tunings of a system, one a learning rate.
@@ -152,12 +152,10 @@ class Setup:
             settings: of its own.
             system: None for LANISTR.
             start: `--init` or `--encoders` with the jobs whose weights it starts from.
-            worded: whether the data have words in the place of rows.
             modalities: that it sees; none for all that it can.
         """
         recipe, of_system = self.recipe("finetune", system)
-        data = self._worded if worded else self.data
-        brought = modalities or Dataset.open(data).task.modalities
+        brought = modalities or self.modalities
         words = [*of_system, f"seed={seed}", *self.finetune]
         words += self.pretrained if "--init" in start else ()
         words += [] if self.labels is None else [f"labels={self.labels}"]
@@ -169,11 +167,11 @@ class Setup:
             _training(
                 f"{key}-{seed}",
                 (
-                    *("training.finetune", "--recipe", recipe, "--data", data),
+                    *("training.finetune", "--recipe", recipe, "--data", self.data),
                     *start,
                     *overrides([*words, *rate, *settings]),
                 ),
-                judged_on=data,
+                judged_on=self.data,
             )
             for rate in grid
         )
@@ -195,7 +193,6 @@ class Setup:
         *pretrain: str,
         modalities: Sequence[Modality] = (),
         system: str | None = None,
-        worded: bool = False,
     ) -> Row:
         """Return a row of a system that is pretrained and fine-tuned.
 
@@ -205,11 +202,10 @@ class Setup:
             *pretrain: settings of pretraining.
             modalities: that it sees in both stages; none for all that it can.
             system: None for LANISTR.
-            worded: whether the data have words in the place of rows.
         """
 
         def by_seed(seed: int) -> tuple[Job, ...]:
-            of: Any = {"system": system, "worded": worded, "modalities": modalities}
+            of: Any = {"system": system, "modalities": modalities}
             before = self.pretraining(key, seed, *pretrain, **of)
             return self.finetunings(key, seed, start=("--init", before), **of)
 
@@ -240,9 +236,11 @@ class Setup:
         return self.unlabelled or self.data
 
     @property
-    def _worded(self) -> Path:
-        assert self.worded is not None, "asked for where there is one"
-        return self.worded
+    def in_words(self) -> "Setup | None":
+        """The same on the data with words in the place of rows; None where some are not there."""
+        if self.worded is None or (self.unlabelled and not self.worded_unlabelled):
+            return None
+        return replace(self, data=self.worded, unlabelled=self.worded_unlabelled)
 
     def recipe(
         self, stage: Literal["pretrain", "finetune"], system: str | None
@@ -373,17 +371,18 @@ def systems(setup: Setup) -> Lines:
     )
     pairs = load_recipe("demo", "pretrain", PretrainRecipe, ["system=albef"])
     yield _if_fit(setup, setup.lanistr("albef", "ALBEF", system="albef"), pairs)
-    names = ("albef-tab2txt", "ALBEF + Tab2Txt"), ("lanistr-tab2txt", "LANISTR + Tab2Txt")
-    if setup.worded is None or setup.unlabelled is not None:
-        why = "needs the same data with words in the place of rows: --tab2txt"
-        if setup.worded is not None:
-            why = "the data to pretrain on are not there with words in the place of rows"
+    albef, lanistr = names = (
+        ("albef-tab2txt", "ALBEF + Tab2Txt"),
+        ("lanistr-tab2txt", "LANISTR + Tab2Txt"),
+    )
+    worded = setup.in_words
+    if worded is None:
+        which = "--tab2txt" if setup.worded is None else "--tab2txt-pretraining-data"
+        why = f"needs the same data with words in the place of rows: {which}"
         yield from (LeftOut(*each, why) for each in names)
     else:
-        albef, lanistr = names
-        row = setup.lanistr(*albef, system="albef", worded=True)
-        yield _if_fit(replace(setup, data=setup.worded), row, pairs)
-        yield setup.lanistr(*lanistr, worded=True)
+        yield _if_fit(worded, worded.lanistr(*albef, system="albef"), pairs)
+        yield worded.lanistr(*lanistr)
     yield setup.scratch("scratch", "LANISTR without pretraining")
     yield setup.lanistr(WHOLE, "LANISTR")
 

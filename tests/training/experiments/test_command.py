@@ -243,6 +243,38 @@ def test_the_same_names_in_other_splits_are_not_the_same_cases(
         command(main, "table1", "--data", stays, "--tab2txt", words, "--out", tmp_path / "x")
 
 
+def test_words_for_the_rows_of_other_data_are_checked_as_those_of_the_task(
+    stays: Path, tmp_path: Path, command: Command
+) -> None:
+    made = (prepare, "synthetic", "--task", "mortality", "--samples")
+    sizes = ("--image-size", 16, "--vocabulary-size", 400, "--max-tokens", 64)
+    words, other, fitted, alone, fewer = (
+        tmp_path / each for each in ("words", "other", "fitted", "alone", "fewer")
+    )
+    command(*made, 125, "--tab2txt", *sizes, "--out", words)
+    unlabelled = ("--seed", 5, "--splits", 1, 0, 0)
+    command(*made, 40, *unlabelled, "--preprocessing", stays, "--out", other)
+    command(*made, 40, *unlabelled, "--tab2txt", "--preprocessing", words, "--out", fitted)
+    command(*made, 40, *unlabelled, "--tab2txt", *sizes, "--out", alone)
+    command(*made, 30, *unlabelled, "--tab2txt", "--preprocessing", words, "--out", fewer)
+    option = "--tab2txt-pretraining-data"
+    _check(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=fitted))
+    for wrong, said in (
+        (alone, "not preprocessed as for the task"),
+        (fewer, "not the same cases, splits and labels"),
+        (other, "not the same cases, splits and labels"),
+    ):
+        with pytest.raises(ConfigError, match=f"{option}: .*{said}"):
+            _check(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=wrong))
+    for lacking in ("--tab2txt", "--pretraining-data"):
+        given = {"--tab2txt": words, "--pretraining-data": other, option: fitted}
+        del given[lacking]
+        options = [word for pair in given.items() for word in pair]
+        with pytest.raises(ConfigError, match=f"{option}.*both --pretraining-data and --tab2txt"):
+            command(main, "table1", "--data", stays, *options, "--out", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_table_of_other_settings_or_more_rows_is_not_lost(
     stays: Path, tmp_path: Path, command: Command
 ) -> None:

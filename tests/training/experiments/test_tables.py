@@ -108,14 +108,44 @@ def test_albefs_queue_is_no_longer_than_there_are_pairs(stays: Path) -> None:
     assert f"model.fusion.queue={pairs}" in words
 
 
-def test_words_in_the_place_of_rows_are_wanted_of_all_that_is_learned_from(
-    stays: Path, other_stays: Path
+@pytest.mark.parametrize("seed", [0, 1])
+def test_systems_that_read_words_for_rows_are_trained_on_such_data_in_both_stages(
+    stays: Path, other_stays: Path, seed: int
 ) -> None:
-    setup = Setup(stays, worded=stays, unlabelled=other_stays, scale="demo")
+    keys = {"albef-tab2txt", "lanistr-tab2txt"}
+    for setup, learned, before in (
+        (Setup(stays, worded=other_stays), other_stays, other_stays),
+        (
+            Setup(stays, worded=other_stays, unlabelled=other_stays, worded_unlabelled=stays),
+            other_stays,
+            stays,
+        ),
+    ):
+        rows = lines("table1", replace(setup, scale="demo"))
+        for key in keys:
+            (job,) = jobs(rows[key], seed)
+            assert job.judged_on == learned
+            assert learned in job.command
+            assert before in pretraining(rows[key], seed).command
+        others = {path for key in ("scratch", WHOLE) for path in jobs(rows[key], seed)[0].command}
+        assert other_stays not in others
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"),
+    [("worded", "--tab2txt"), ("worded_unlabelled", "--tab2txt-pretraining-data")],
+)
+def test_words_in_the_place_of_rows_are_wanted_of_all_that_is_learned_from(
+    lacking: str, said: str, stays: Path, other_stays: Path
+) -> None:
+    whole = Setup(
+        stays, worded=stays, unlabelled=other_stays, worded_unlabelled=other_stays, scale="demo"
+    )
+    rows = lines("table1", replace(whole, **{lacking: None}))
     for key in ("albef-tab2txt", "lanistr-tab2txt"):
-        row = lines("table1", setup)[key]
+        row = rows[key]
         assert isinstance(row, LeftOut)
-        assert "to pretrain on are not there with words" in row.why
+        assert row.why.endswith(said)
 
 
 def test_a_row_that_learns_from_complete_cases_looks_where_it_learns(
