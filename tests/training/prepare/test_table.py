@@ -8,18 +8,15 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 import pytest
 
-from lanistr.errors import ConfigError, DataError, InputError
+from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
-from lanistr.sample import Quantity
 from lanistr.tasks import find_task
 from tests.training.prepare.tables import (
     COLUMNS,
@@ -39,7 +36,6 @@ from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.problems import Problems
 from training.prepare.table.cases import CaseReader
-from training.prepare.table.cells import Decimals, read_date, read_hours, read_number
 from training.prepare.table.columns import read_columns
 from training.prepare.table.parts import Setting
 from training.prepare.table.rows import MissingWords
@@ -300,46 +296,6 @@ def test_files_may_lie_elsewhere_than_the_table(tmp_path: Path):
     assert data.card.missing["image"] == 0
 
 
-@pytest.mark.parametrize(
-    ("cell", "value"),
-    [
-        ("38", 38),
-        ("+38.50", 38.5),
-        (".5", 0.5),
-        ("4e1", 40.0),
-        ("1,234", "1,234"),  # as the service reads it: 1234, and says so
-        ("101.3 degF", Quantity(101.3, "degF")),
-        ("101degF", Quantity(101.0, "degF")),
-        ("-1", -1),
-        ("0x20", "0x20"),
-        ("4_5", "4_5"),
-        (7, 7),
-        (True, True),
-    ],
-)
-def test_numbers_are_read_strictly(cell: Any, value: Any):
-    found = read_number(cell)
-    assert found == value
-    assert type(found) is type(value)
-
-
-@pytest.mark.parametrize(
-    "cell", ["1e400", "-1e400", "9" * 400, "1e400 kg", 10**400], ids=lambda cell: str(cell)[:9]
-)
-def test_a_number_that_no_float_holds_is_told_as_it_stands_there(cell: Any):
-    with pytest.raises(InputError) as caught:
-        read_number(cell)
-    assert caught.value.code == "not_finite"
-    assert str(caught.value.seen)[:4] == str(cell)[:4]
-
-
-@pytest.mark.parametrize(
-    ("cell", "value"), [("36,5", 36.5), ("1.234,5", 1234.5), ("1.234", 1234), ("7", 7)]
-)
-def test_numbers_may_have_a_comma(cell: str, value: float):
-    assert read_number(cell, ",") == value
-
-
 def test_a_unit_in_the_cell_is_converted(tmp_path: Path):
     cases = rows()
     cases[0]["temperature"] = "101.3 degF"
@@ -484,71 +440,12 @@ def test_dates_and_durations_of_parquet_are_taken(tmp_path: Path):
         assert found.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]], name
 
 
-def test_hours_are_those_that_went_by_where_clocks_were_changed():
-    berlin = ZoneInfo("Europe/Berlin")
-    for start, later, hours in (
-        (datetime(2024, 3, 31, 1, tzinfo=berlin), datetime(2024, 3, 31, 4, tzinfo=berlin), 2),
-        (
-            datetime(2024, 10, 27, 2, 30, tzinfo=berlin),
-            datetime(2024, 10, 27, 2, fold=1, tzinfo=berlin),
-            0.5,
-        ),
-    ):
-        assert read_hours(later, "hours", read_date(start), ".") == hours
-    with pytest.raises(InputError, match="not a date"):
-        read_date("0001-01-01T00:00+01:00")
-
-
-@pytest.mark.parametrize(
-    ("cell", "decimal", "expected"),
-    [
-        ({"value": "1,234", "unit": "mV"}, ",", Quantity(1.234, "mV")),
-        ({"value": "2.000,5", "unit": "mV"}, ",", Quantity(2000.5, "mV")),
-        ({"value": "1.5", "unit": "mV"}, ".", Quantity(1.5, "mV")),
-        ("1,5 kg", ",", Quantity(1.5, "kg")),
-        ("1.250 kg", ",", Quantity(1250, "kg")),
-        ("1.250 kg", ".", Quantity(1.25, "kg")),
-        ("2e3 Hz", ".", Quantity(2000.0, "Hz")),
-        ("1.2.3 kg", ".", "1.2.3 kg"),
-        (timedelta(minutes=90), ".", 1.5),
-    ],
-)
-def test_a_number_with_its_unit_is_read_as_numbers_are(
-    cell: object, decimal: Decimals, expected: object
-):
-    assert read_number(cell, decimal) == expected
-
-
-@pytest.mark.parametrize(
-    "cell", ["1.25 kg", {"value": "1.25", "unit": "kg"}, {"value": "1.25", "unit": None}]
-)
-def test_a_point_is_refused_where_numbers_have_a_comma_with_a_unit_too(cell: object):
-    with pytest.raises(InputError, match="number with a point"):
-        read_number(cell, ",")
-
-
-@pytest.mark.parametrize(
-    ("value", "word"),
-    [(Decimal("-1.0"), "-1"), (Decimal("-1"), "-1.0"), (99999999.0, "99999999"), (-1.5, "-1.5")],
-)
-def test_a_number_that_means_missing_is_known_however_it_is_stored(value: object, word: str):
-    assert MissingWords([], {"t": [word]}).known(value, "t") is None
-    assert MissingWords([], {"u": [word]}).known(value, "t") == value
-
-
 def test_a_series_that_breaks_off_is_not_kept_in_part(tmp_path: Path):
     cases = rows()
     cases[0]["vitals"] = "broken.csv"
     data = prepared(tmp_path, as_csv(cases), files={"broken.csv": SERIES.encode() + b'2,"90\n'})
     assert not data.brings(0, Modality.TIMESERIES)
     assert data.brings(1, Modality.TIMESERIES)
-
-
-@pytest.mark.parametrize(("unit", "hours"), [("seconds", 1 / 3600), ("days", 24), ("hours", 1)])
-def test_times_become_hours(unit: str, hours: float):
-    assert read_hours("1", unit, None, ".") == pytest.approx(hours)
-    with pytest.raises(InputError):
-        read_hours("-1", unit, None, ".")
 
 
 # ---- whole or not at all ------------------------------------------------------------------------
