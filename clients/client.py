@@ -57,6 +57,9 @@ class _Base:
         if not (_is_number(retry_seconds) and 0 <= retry_seconds < math.inf):
             raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
         self.retry_seconds = retry_seconds
+        for name, value in (headers or {}).items():
+            if not (value.isascii() and value.isprintable()):
+                raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._open(
             base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
+from clients.parts import string
 from clients.request import PARTS, record
 from clients.target import Target
 
@@ -157,7 +158,10 @@ class Columns:
         """Return what a row is called, where it is."""
         cells = [row.get(column) for column in self.sources.get("id", ())]
         found = self._id([_cell(each) for each in cells]) if cells else None
-        return found if isinstance(found, str) else None
+        try:
+            return None if found is None else string(found, "id")
+        except InvalidInput:  # as `record` says
+            return None
 
     def record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row as plain JSON values, what is missing left out. Reads pictures.
@@ -165,6 +169,12 @@ class Columns:
         Raises:
             InvalidInput: a value that cannot be sent.
         """
+        try:
+            return self._record(row)
+        except RecursionError:
+            raise InvalidInput("row", "is nested too deep") from None
+
+    def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         case: dict[str, Any] = {}
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():

@@ -69,7 +69,8 @@ class Journal:
         """Put down what became of the next row, by name of the column."""
         cells = [row.get(column.name) for column in self._columns]
         with _writing(self._place):
-            self._file.write(to_text(cells).encode() + b"\n")
+            # A message may quote what is no Unicode.
+            self._file.write(to_text(cells).encode(errors="replace") + b"\n")
             self._file.flush()
         self._count(cells)
 
@@ -82,7 +83,8 @@ class Journal:
                 self._write_table(draft, self._columns, self._rows())
                 _settle(draft)
             with _writing(self._notes):
-                self._notes.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+                text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+                self._notes.write_text(text, encoding="utf-8")
             with _writing(self._output):
                 draft.replace(self._output)
         finally:
@@ -94,7 +96,7 @@ class Journal:
     def _made_of(self) -> Mapping[str, Any]:
         """Return what the table that stands there was made of."""
         try:
-            about: Mapping[str, Any] = json.loads(self._notes.read_text(encoding="utf-8"))
+            about = _object(self._notes.read_bytes())
         except (OSError, ValueError):
             seen = f"{self._output} is there, and {self._notes.name} does not say what it is"
             raise InvalidInput("output", seen, accepted="another name") from None
@@ -105,13 +107,21 @@ class Journal:
     def _resume(self) -> None:
         """Count the rows that are there, and drop what follows the last whole one."""
         self._file.seek(0)
-        first = self._file.readline()
-        if not first.endswith(b"\n"):  # not even that was written to its end
+        first, ours = self._file.readline(), to_text(self._question).encode() + b"\n"
+        if first != ours and ours.startswith(first):  # not even that was written to its end
             self._file.truncate(0)
-            self._file.write(to_text(self._question).encode() + b"\n")
+            self._file.write(ours)
             self._file.flush()
             return
-        self._refuse_other(json.loads(first), self._place)
+        try:
+            asked = _object(first)
+        except ValueError:
+            raise InvalidInput(
+                "output",
+                f"{self._place} is there, and not of this command",
+                accepted="another name; or remove it",
+            ) from None
+        self._refuse_other(asked, self._place)
         end = len(first)
         for line in self._file:
             try:
@@ -144,6 +154,14 @@ class Journal:
                     f"{place} is of another question: its {name} was {was}, and now is {now}",
                     accepted="the same question, or another output; or remove it",
                 )
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
+    """Return the JSON object that a text is. Raises `ValueError`."""
+    found: object = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("no object")
+    return found
 
 
 def _beside(output: Path, ending: str) -> Path:

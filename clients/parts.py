@@ -182,8 +182,8 @@ def read_file(path: FilePath, field: str) -> bytes:
     """Return the bytes of a file. Raises `InvalidInput`."""
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:  # ValueError: no file can be called so
+        reason = getattr(error, "strerror", None) or str(error)
         raise InvalidInput(field, f"cannot read {os.fspath(path)}: {reason}") from error
 
 

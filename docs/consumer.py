@@ -26,10 +26,11 @@ def _run(name, **arrays):  # a graph on one row of its arrays
 def _show(column, values):  # what stands in a column
     if (value := values.get(column["of"])) is None:
         return column["missing"]
+    word = value if isinstance(value, str) else json.dumps(value).removesuffix(".0")  # 1.0, true
     if "codes" in column:
-        return column["codes"].get(value, column["other"])
+        return column["codes"].get(word, column["other"])
     if "buckets" in column:
-        return column["first"] + binascii.crc32(value.encode()) % column["buckets"]
+        return column["first"] + binascii.crc32(word.encode()) % column["buckets"]
     return ((np.log1p(value) if column["log"] else value) - column["mean"]) / column["std"]
 
 
@@ -48,9 +49,8 @@ if rows := sorted(record.get("timeseries") or [], key=lambda row: row["hours"]):
     series, held, values = rules["timeseries"], rules["timeseries"]["start"], []
     for a, b in series["steps"]:
         seen = {n: v for r in rows if a <= r["hours"] < b for n, v in r.items() if v is not None}
-        for total, parts in series["sums"].items():
-            if total not in seen and seen.keys() >= set(parts):
-                seen[total] = str(sum(int(seen[part]) for part in parts))
+        full = {total: of for total, of in series["sums"].items() if seen.keys() >= set(of)}
+        seen = {total: sum(int(seen[part]) for part in of) for total, of in full.items()} | seen
         held = held | seen
         values.append([_show(c, held if c["carried"] else seen) for c in series["values"]])
     tokens["timeseries"].append(_run("timeseries", values=values))

@@ -30,6 +30,7 @@ class CsvTable:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
         self._delimiter = max(_DELIMITERS, key=head.count)
+        self._header: list[str] = []
         records = self._records()
         self._header = [name.strip() for name in next(records, [])]
         self.columns = [name for name in self._header if name]
@@ -51,20 +52,30 @@ class CsvTable:
 
     def _records(self) -> Iterator[list[str]]:
         with self._path.open(encoding="utf-8-sig", newline="") as file:
-            for cells in csv.reader(file, delimiter=self._delimiter, strict=True):
-                if cells:
-                    yield cells
+            records = csv.reader(file, delimiter=self._delimiter, strict=True)
+            yield from islice(filter(None, records), 1)  # the names
+            empty = 0
+            for cells in records:
+                if not cells:
+                    empty += 1
+                    continue
+                if len(self._header) == 1:  # an empty line is then a row, but not at the end
+                    yield from ([""] for _ in range(empty))
+                empty = 0
+                yield cells
 
 
 def write(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows, see `clients.tables.table`."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
+        quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         writer.writerow([column.name for column in columns])
         for row in rows:
-            writer.writerow(
-                [
-                    cell if cell is None or column.kind in ("text", "number") else to_text(cell)
-                    for column, cell in zip(columns, row, strict=True)
-                ]
-            )
+            cells = [
+                cell if cell is None or column.kind in ("text", "number") else to_text(cell)
+                for column, cell in zip(columns, row, strict=True)
+            ]
+            # Readers take a lone \r for the end of a line, which the module does not quote.
+            alone = any(isinstance(each, str) and "\r" in each for each in cells)
+            (quoting if alone else writer).writerow(cells)

@@ -153,6 +153,11 @@ def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):
     assert b"secret" not in run("predict", "--help").stdout
 
 
+def test_a_key_that_no_header_can_carry_is_the_users_mistake(monkeypatch):
+    monkeypatch.setenv("LANISTR_KEY", "schlüssel")
+    assert "headers.Authorization: has more than printable ASCII" in mistake(run("tasks"))
+
+
 def test_each_command_waits_as_long_as_its_help_says():
     for command, seconds in (("predict", 30), ("score", 300), ("load", 30), ("tasks", 30)):
         said = " ".join(run(command, "--help").stdout.decode().split())

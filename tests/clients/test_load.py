@@ -104,6 +104,11 @@ def test_no_clients_and_no_time_are_refused(rating, words):
     assert "accepted: more than 0" in done.stderr
 
 
+def test_every_client_asks_once_at_the_least(rating):
+    done = run("--url", rating.url, "--concurrency", 2, "--seconds", 1e-9, "--json")
+    assert json.loads(done.stdout)["requests"] == 2, done.stderr
+
+
 def test_a_percentile_lies_between_two_answers():
     latencies = [0.5, 0.1, 0.4, 0.2, 0.9]
     load = Load(1.0, latencies, [200] * 5)

@@ -78,12 +78,26 @@ def test_of_parquet_only_the_columns_wanted_are_read(tmp_path):
     assert rows_of(tmp_path / "t.parquet", wanted=["b"]) == [{"b": 2}]
 
 
+def test_a_single_column_may_have_empty_cells(tmp_path):
+    (tmp_path / "t.csv").write_text("\ntext\nhello\n\n\nworld\n\n")
+    assert [row["text"] for row in rows_of(tmp_path / "t.csv")] == ["hello", "", "", "world"]
+    assert [row["text"] for row in rows_of(tmp_path / "t.csv", start=2)] == ["", "world"]
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\nb", "a\r\nb", 'a",b'])
+def test_a_cell_may_hold_the_end_of_a_line(tmp_path, text):
+    find_writer("t.csv")(tmp_path / "t.csv", COLUMNS, [[text, 0.5, None, None], ["c", 1, [], []]])
+    assert [row["id"] for row in rows_of(tmp_path / "t.csv")] == [text, "c"]
+
+
 def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n1\n\n3,4\n")
     (tmp_path / "t.jsonl").write_text('{"a": 1}\n{"a":\n[1]\n\n{"b": 2}\n')
     ragged = rows_of(tmp_path / "t.csv")
     assert [isinstance(row, InvalidInput) for row in ragged] == [False, True, False]
     assert str(ragged[1]) == "row: has 1 cells where the first line has 2"
+    (tmp_path / "twice.jsonl").write_text('{"a": 1, "b": {"c": 1, "c": 2}}\n')
+    assert "'c' stands twice" in str(*rows_of(tmp_path / "twice.jsonl"))
     broken = rows_of(tmp_path / "t.jsonl")
     assert [isinstance(row, InvalidInput) for row in broken] == [False, True, True, False]
     assert "not JSON" in str(broken[1])

@@ -196,6 +196,28 @@ def test_what_was_not_measured_or_is_unknown_is_so_to_it_too(
     assert consumed(stay_reader.folder, record, tmp_path) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_codes_and_switches_may_be_numbers_and_truth_values(
+    stay_reader: Bundle, ranks_bundle: Path, tmp_path: Path
+) -> None:
+    stars = Bundle.open(ranks_bundle)
+    low, high = (
+        {
+            "timeseries": [
+                {"hours": 1, "gcs_eye": each, "gcs_motor": float(each), "gcs_verbal": each}
+            ]
+        }
+        for each in (1, 4)
+    )
+    for bundle, record, unlike in (
+        (stay_reader, low, high),
+        (stars, {"tabular": {"verified": True}}, {"tabular": {"verified": False}}),
+    ):
+        build = bundle.build("onnx", "fp32")
+        wanted = predicted(bundle, build, record)
+        assert consumed(bundle.folder, record, tmp_path) == pytest.approx(wanted, abs=1e-6)
+        assert predicted(bundle, build, unlike) != pytest.approx(wanted, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "said"), [("ranks_bundle", {"1", "2", "3", "4", "5"}), ("stars_bundle", {"value"})]
 )

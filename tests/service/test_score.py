@@ -337,6 +337,53 @@ def test_what_others_have_put_there_is_left_alone(local, many, tmp_path):
     assert (tmp_path / "scored.csv").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    "theirs", [b"mine", b"mine\n", b"[1]\n", b"\0" * 40 + b"\n", b'{"task": "other"', b"\xff\n"]
+)
+@pytest.mark.parametrize("name", ["scored.csv.partial", "scored.csv.json"])
+def test_what_others_have_put_beside_it_is_left_alone_too(local, many, tmp_path, name, theirs):
+    (tmp_path / name).write_bytes(theirs)
+    if name.endswith(".json"):
+        (tmp_path / "scored.csv").write_text("mine")
+    with pytest.raises(InvalidInput, match=r"not of this command|does not say what it is"):
+        score(local, many, tmp_path / "scored.csv")
+    assert (tmp_path / name).read_bytes() == theirs
+
+
+def test_a_first_line_that_was_cut_off_is_written_anew(local, tmp_path):
+    few = tmp_path / "few.jsonl"
+    few.write_text('{"text": "a"}\n{"text": "b"}\n')
+    with pytest.raises(RuntimeError):
+        score(Broken(local, after=0), few, tmp_path / "scored.jsonl")
+    partial = tmp_path / "scored.jsonl.partial"
+    for kept in (0, 1, 40, -1):
+        partial.write_bytes(partial.read_bytes().partition(b"\n")[0][:kept])
+        with pytest.raises(RuntimeError):
+            score(Broken(local, after=0), few, tmp_path / "scored.jsonl")
+        assert json.loads(partial.read_bytes().partition(b"\n")[0])["task"] == "mortality"
+    assert score(local, few, tmp_path / "scored.jsonl").rows == 2
+
+
+def test_rows_that_no_file_could_hold_fail_by_themselves(local, tmp_path):
+    deep = "[" * 600 + "]" * 600
+    table = tmp_path / "odd.jsonl"
+    table.write_text(
+        '{"id": "a", "text": "x"}\n{"id": "b", "image": "a\\u0000b.jpg"}\n'
+        '{"id": "c", "image": "\\ud800.jpg"}\n{"id": "\\ud800", "text": "x"}\n'
+        f'{{"id": "e", "age": {deep}}}\n{{"id": "f", "timeseries": [{{"hours": {deep}}}]}}\n'
+        '{"id": "g", "text": "x", "age": 20, "age": 99}\n{"id": "h", "text": "y"}\n'
+    )
+    found = score(local, table, tmp_path / "scored.csv")
+    rows = rows_of(tmp_path / "scored.csv")
+    assert [row["id"] for row in rows] == ["a", "b", "c", "", "e", "f", "", "h"]
+    assert [row["status"] == "failed" for row in rows] == [False, *[True] * 6, False]
+    for row, words in zip(
+        rows[1:7], ("image", "image", "id", "deep", "deep", "twice"), strict=True
+    ):
+        assert words in row["error"], row
+    assert found.rows == 8
+
+
 @pytest.mark.parametrize("output", ["gone/scored.csv", "scored.txt"])
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_scored(
     local, many, tmp_path, output
