@@ -50,6 +50,7 @@ class PatientProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_message = False
     _in_headers = False
+    _another_ended = False
     _taken = 0
     _last_words = b""
     _declined = b""
@@ -66,12 +67,14 @@ class PatientProtocol(HttpToolsProtocol):
         if self._last_words:
             return
         in_body = self._in_message and not self._in_headers
+        self._another_ended = False
         super().data_received(data)
         while self._declined and not self._last_words:
             data, self._declined = self._declined + self._parser.rest, b""
             self.parser = self._parser = _Parser(self)
             super().data_received(data)
-        if self._in_headers and not in_body:  # or most of it may have been the body before
+        # Else most of it may have been the request before.
+        if self._in_headers and not in_body and not self._another_ended:
             self._taken += len(data)
             if self._taken > self.header_bytes:
                 self._refuse_large()
@@ -107,6 +110,7 @@ class PatientProtocol(HttpToolsProtocol):
         if self._declined:
             return
         self._in_message = False
+        self._another_ended = True
         self._stop()
         super().on_message_complete()
 

@@ -144,12 +144,18 @@ class _Process:
         """Keep it alive; return 0 when let go, its exit code where that decides the start."""
         pause = _PAUSE
         while not self._leaving.is_set():
-            code, lasted = await self._live()
+            try:
+                code, lasted = await self._live()
+                became = f"ended with {code}"
+            except OSError as exc:  # no memory or no descriptor for it just now
+                code, lasted, became = 1, 0.0, f"cannot be started: {exc}"
             if self._leaving.is_set():
                 break
             if self._decisive and not self.up.is_set():
+                if not lasted:
+                    _log.error("the %s %s", self._name, became)
                 return code if code > 0 else 1
-            _log.error("the %s ended with %d and is started again", self._name, code)
+            _log.error("the %s %s and is started again", self._name, became)
             pause = _PAUSE if lasted > _LASTS else min(2 * pause, _LONGEST_PAUSE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), pause)

@@ -35,6 +35,7 @@ async def predict_batch(request: Request, predictor: Predictor) -> Response:
     with predictor.admission.place():
         body = await receive_body(request)
         records = await predictor.lanes.run(len(body), _records, body, limits, settings.batch)
+        exchange_of(request).take_in(len(records))
         reads = [_checked(each, limits) for each in records]
         size = len(body) // max(1, len(reads))
         items = await while_connected(

@@ -27,9 +27,10 @@ class Exchange:
         version: of the model that was to answer; None before it is found.
         code: of the problem that it ended in, or "ok".
         said: of each case by its place, of a stream since the last piece: what is to go on record.
-        cases: how many were predicted.
-        used: parts of the first of these.
-        owe: counts a further case against the rate of the key; None where it has none.
+        several: whether the answer is one of many cases.
+        used: parts of the first case that was predicted.
+        owe: counts further cases against the rate of the key; None where it has none.
+        look: raises `LanistrError` once the key is known no more, or not for this; None without.
         record: puts what is known on record; None without an audit log.
     """
 
@@ -41,21 +42,26 @@ class Exchange:
     version: str | None = None
     code: str = "ok"
     said: dict[int, Said] = field(default_factory=dict)
-    cases: int = 0
+    several: bool = False
     used: tuple[str, ...] = ()
-    owe: Callable[[], None] | None = None
+    owe: Callable[[int], None] | None = None
+    look: Callable[[], object] | None = None
     record: Callable[[], Awaitable[None]] | None = None
 
     @property
     def parts(self) -> str:
         """Which parts were used: "text+image"; "several" for many cases, "" for none."""
-        return SEVERAL if self.cases > 1 else "+".join(self.used)
+        return SEVERAL if self.several else "+".join(self.used)
+
+    def take_in(self, cases: int) -> None:
+        """Count the cases of a list before any is predicted: each costs, whatever becomes of it."""
+        if cases > 1:
+            self.several = True
+            if self.owe is not None:
+                self.owe(cases - 1)
 
     def add(self, answer: PredictionAnswer, index: int = 0) -> None:
         """Take in the prediction of a case."""
-        if self.cases and self.owe is not None:
-            self.owe()
-        self.cases += 1
         self.used = self.used or answer["modalities"]["used"]
         self.said[index] = answer
         self.metrics.answered(answer)

@@ -4,10 +4,11 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import JSONResponse
 
 from service.api.keys import OPEN
+from service.api.problems import IN_DOCUMENT
 from service.api.schemas import Health, Readiness
 from service.audit import AuditLog
 
-router = APIRouter(tags=["state"])
+router = APIRouter(tags=["state"], responses=IN_DOCUMENT)
 
 
 @router.get("/healthz", response_model=Health, openapi_extra=OPEN)

@@ -123,9 +123,9 @@ class Bucket:
         self.left -= 1
         return 0.0
 
-    def owe(self) -> None:
-        """Take one on credit: a further case of a request that has begun."""
-        self.left -= 1
+    def owe(self, count: int) -> None:
+        """Take some on credit: further cases of a request that has begun."""
+        self.left -= count
 
 
 class SharedBucket(Bucket):
@@ -149,10 +149,10 @@ class SharedBucket(Bucket):
         with self._turn():
             return super().take()
 
-    def owe(self) -> None:
+    def owe(self, count: int) -> None:
         """See `Bucket`."""
         with self._turn():
-            super().owe()
+            super().owe(count)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -288,10 +288,17 @@ def check_key(request: Request) -> None:
     keys: Keys | None = state.keys
     request.state.key = None
     if keys is not None:
-        request.state.key = key = _shown(request, keys)
+
+        def look() -> Key:
+            key = _shown(request, keys)
+            if task is not None and not key.reaches(task):
+                tasks = "tasks: " + (", ".join(key.tasks or ()) or "none")
+                raise _beyond(key, "task", task, tasks)
+            return key
+
+        exchange.look = look
+        request.state.key = key = look()
         exchange.key = key.name
-        if task is not None and not key.reaches(task):
-            raise _beyond(key, "task", task, "tasks: " + (", ".join(key.tasks or ()) or "none"))
         if bucket := keys.charge(key):
             exchange.owe = bucket.owe
     if task in state.models:

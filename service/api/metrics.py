@@ -7,9 +7,10 @@ from prometheus_client import exposition
 from starlette.responses import Response
 
 from service.api.keys import authorize_metrics
+from service.api.problems import IN_DOCUMENT
 from service.metrics import Metrics
 
-router = APIRouter(tags=["state"])
+router = APIRouter(tags=["state"], responses=IN_DOCUMENT)
 
 
 @router.get("/metrics", response_class=Response, dependencies=[Depends(authorize_metrics)])

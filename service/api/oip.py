@@ -132,14 +132,21 @@ async def model_version(request: Request, predictor: Versioned) -> schemas.Model
     return await model(request, predictor)
 
 
-@router.get("/models/{name}/ready", response_model=schemas.ModelReady)
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": schemas.ModelReady}}
+
+
+@router.get("/models/{name}/ready", response_model=schemas.ModelReady, responses=_NOT_READY)
 async def model_ready(request: Request, predictor: Named) -> JSONResponse:
     """Say whether a model answers."""
     now = status_of(request.app) == "ready"
     return JSONResponse({"name": predictor.bundle.task.name, "ready": now}, 200 if now else 503)
 
 
-@router.get("/models/{name}/versions/{version}/ready", response_model=schemas.ModelReady)
+@router.get(
+    "/models/{name}/versions/{version}/ready",
+    response_model=schemas.ModelReady,
+    responses=_NOT_READY,
+)
 async def model_version_ready(request: Request, predictor: Versioned) -> JSONResponse:
     """Say whether a version of a model answers."""
     return await model_ready(request, predictor)
@@ -168,6 +175,8 @@ async def infer(request: Request, predictor: Named) -> Response:
             len(body), tensors.read, body, head, task, limits, settings.batch
         )
         options, columns = _options(asked.parameters), _wanted(asked, task.label)
+        exchange = exchange_of(request)
+        exchange.take_in(len(asked.reads))
         items = await while_connected(
             request.receive,
             answer_all(
@@ -178,7 +187,6 @@ async def infer(request: Request, predictor: Named) -> Response:
                 request_id(request),
             ),
         )
-    exchange = exchange_of(request)
     if set(columns) != {"answer"}:
         for item in items:
             _refuse_missing(item, exchange)

@@ -280,7 +280,10 @@ class Health(Answer):
 
 
 class Readiness(Answer):
-    """Whether requests are taken: starting, ready, stopping, failed or audit_unavailable."""
+    """Whether requests are taken: ready, or why not.
+
+    starting, stopping, failed, runner_lost or audit_unavailable.
+    """
 
     status: str
     tasks: list[str]

@@ -23,6 +23,7 @@ from service.api import schemas
 from service.api.batch import IN_FLIGHT, answer_one
 from service.api.connection import while_connected
 from service.api.exchange import Exchange, exchange_of
+from service.api.keys import NoKeyError, OutOfScopeError
 from service.api.options import Options, query_of, read_options
 from service.api.problems import ClientLeftError, of_error
 from service.api.route import case_route
@@ -126,20 +127,35 @@ class Stream(Response):
             for _ in range(IN_FLIGHT):
                 await slots.acquire()
 
-        index = 0
+        index, exchange = 0, self._exchange
+        exchange.several = True
         async with asyncio.TaskGroup() as group:
             try:
                 line = first
                 while line is not None:
+                    if index:
+                        self._charge()
                     await slots.acquire()
                     group.create_task(answer(index, line))
                     index += 1
                     line = await self._next(coming)
-            except InputError as exc:  # the list breaks off, the answers do not
-                await say({"index": index, "problem": of_error(self._exchange.id, exc)})
+            except (InputError, NoKeyError, OutOfScopeError) as exc:
+                # The list breaks off, the answers do not.
+                await say({"index": index, "problem": of_error(exchange.id, exc)})
                 await all_said()
             else:
                 await while_connected(receive, all_said())
+
+    def _charge(self) -> None:
+        """Count a further case against the key.
+
+        Raises:
+            NoKeyError, OutOfScopeError: the key was taken back since the stream began.
+        """
+        if self._exchange.look is not None:
+            self._exchange.look()
+        if self._exchange.owe is not None:
+            self._exchange.owe(1)
 
     async def _next(self, coming: AsyncIterator[bytes | InputError]) -> bytes | InputError | None:
         """Return the next line that is not blank; None at the end.

@@ -33,7 +33,7 @@ function ordinal(found, label, coverage) {
 
 function regression(found, label, coverage) {
   const shown = [headline(`${short(found.value, 4)} ${label.unit ?? ""}`.trim(), label.description || label.name)];
-  if (!found.interval) return [...shown, lacking("interval")];
+  if (!found.interval) return [...shown, lacking("interval", coverage)];
   const [low, high] = found.interval;
   const words = `${short(low, 4)} to ${short(high, 4)} ${label.unit ?? ""}`.trim();
   const text = element("p", { class: "set" }, `Interval at ${coverage} % coverage: `, element("strong", {}, words), ".");
@@ -54,7 +54,7 @@ function distribution(found, label, coverage) {
 }
 
 function setOf(set, label, coverage) {
-  if (!set) return lacking("set");
+  if (!set) return lacking("set", coverage);
   const meaning =
     set.length === 0
       ? "No class is likely enough: the case is unlike those the model was checked on."
@@ -67,8 +67,8 @@ function setOf(set, label, coverage) {
   return element("p", { class: "set" }, `Set at ${coverage} % coverage:`, ...chips, ". ", meaning);
 }
 
-function lacking(what) {
-  return element("p", { class: "set" }, `No ${what}: the model was exported without held-out scores.`);
+function lacking(what, coverage) {
+  return element("p", { class: "set" }, `No ${what} at ${coverage} % coverage: the model was exported with too few held-out scores for it, or none.`);
 }
 
 function ruler(low, value, high, words) {

@@ -59,6 +59,11 @@ def test_how_long_a_list_takes_is_told_apart_from_how_long_a_case_does(watched, 
     url = f"{watched.url}/predict/rating/batch"
     assert httpx.post(url, json=[{"text": "good"}, {"text": "bad"}]).status_code == 200
     assert more("lanistr_request_seconds_count", task="rating", cases="several") == 1
+    assert httpx.post(url, json=[{"text": 5}, {"text": 6}]).status_code == 200  # none predicted
+    assert more("lanistr_request_seconds_count", task="rating", cases="several") == 2
+    stream, kind = url.replace("batch", "stream"), {"Content-Type": "application/x-ndjson"}
+    assert httpx.post(stream, content=b'{"text": "good"}', headers=kind).status_code == 200
+    assert more("lanistr_request_seconds_count", task="rating", cases="several") == 3
     assert more("lanistr_request_seconds_count", task="rating", cases="one") == 0
 
 

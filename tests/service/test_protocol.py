@@ -158,6 +158,14 @@ def test_headers_behind_a_large_body_are_counted_alone(impatient):
     assert rest.startswith(b"HTTP/1.1 200")
 
 
+def test_headers_behind_other_requests_of_one_piece_are_counted_alone(impatient):
+    other = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    count = 2 * 65_536 // len(other)
+    answer, _ = talk(impatient, other * count + other[:-2], b"\r\n", pause=0.5)
+    assert answer.count(b"HTTP/1.1 200") == count + 1
+    assert b" 431 " not in answer
+
+
 def test_the_rest_of_a_refused_body_is_not_waited_for_either(impatient):
     head = b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n"
     answer, seconds = talk(

@@ -1,11 +1,14 @@
 """A service of several processes, as whoever runs it sees it."""
 
+import asyncio
+import errno
 import json
 import os
 import resource
 import shutil
 import signal
 import socket
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +18,9 @@ import httpx
 import pytest
 
 from service.api.keys import SharedBucket, new_key
+from service.child import Child
 from service.settings import DEMO_BUNDLES
+from service.supervisor import _Process
 from tests.servers import plain, wait_for
 from tests.service.test_command_line import fails
 
@@ -117,8 +122,7 @@ def test_a_key_is_counted_by_all_processes_together(start_server, tmp_path):
 def test_what_a_process_took_is_gone_for_the_others(tmp_path):
     mine, yours = (SharedBucket(tmp_path / "key", rate=1e-6, size=3) for _ in range(2))
     assert (mine.take(), yours.take()) == (0, 0)
-    yours.owe()
-    yours.owe()
+    yours.owe(2)
     assert mine.take() == pytest.approx(2e6, rel=0.01)
     assert SharedBucket(tmp_path / "other", rate=1, size=3).take() == 0
 
@@ -152,6 +156,26 @@ def test_a_runner_that_dies_is_told_of_and_started_again(start_server, stay):
         assert server.says("the runner 0 ended with -9 and is started again")
         assert server.says("the runner 0 is back")
         assert server.log().count(" ERROR ") == 1  # however many bundles and front ends
+
+
+async def test_what_cannot_be_started_just_now_is_tried_again(tmp_path, monkeypatch, caplog):
+    start, failures = asyncio.create_subprocess_exec, [OSError(errno.ENOMEM, "no memory")] * 2
+
+    async def sometimes(*words, **more):
+        if failures:
+            raise failures.pop()
+        return await start(*words, **more)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", sometimes)
+    with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryFile() as folder:
+        told = Child(folder=tmp_path, lock=folder.fileno())
+        kept = _Process("platform", "runner", listener, (), told, decisive=False)
+        keeping = asyncio.create_task(kept.keep())
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(wait_for, lambda: "ended with 0" in caplog.text)
+            kept.let_go()
+            assert await keeping == 0
+    assert caplog.text.count("the runner cannot be started: [Errno 12] no memory") == 2
 
 
 def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(start_server):

@@ -1,5 +1,6 @@
 """Keys over HTTP: who is let in, how far and how often, and how the file is handled."""
 
+import json
 import os
 import re
 import signal
@@ -44,6 +45,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
         "everything": {},
         "stays": {"tasks": ["mortality"]},
         "slow": {"per_minute": 30, "burst": 2},
+        "list": {"per_minute": 6, "burst": 3},
+        "tensors": {"per_minute": 6, "burst": 3},
+        "stream": {"per_minute": 6, "burst": 3},
         "prometheus": {"tasks": [], "metrics": True},
     }.items():
         shown[name], line = new_key(name, **more)
@@ -62,9 +66,12 @@ def guarded(start_server, keys):
 def ask(guarded, keys):
     """Ask with a key, by its name."""
     with httpx.Client(base_url=guarded.url, timeout=60) as client:
-        yield lambda method, path, name=None, **more: client.request(
-            method, path, headers=bearer(keys[1][name]) if name else {}, **more
-        )
+
+        def asked(method, path, name=None, headers=(), **more):
+            head = {**dict(headers), **(bearer(keys[1][name]) if name else {})}
+            return client.request(method, path, headers=head, **more)
+
+        yield asked
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -121,9 +128,25 @@ def test_a_key_that_comes_too_often_is_told_when_to_come_again(ask):
 def test_further_cases_of_a_request_count_on_credit():
     bucket = Bucket(rate=1.0, size=2.0, left=2.0)
     assert bucket.take() == 0
-    for _ in range(3):
-        bucket.owe()
+    bucket.owe(3)
     assert bucket.take() == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["list", "tensors", "stream"])
+def test_every_case_of_a_list_counts_whatever_becomes_of_it(ask, name):
+    records = [*[{"text": 5}] * 4, {"text": "x"}]
+    said = [json.dumps(each) for each in records]
+    tensor = {"name": "record", "shape": [5], "datatype": "BYTES", "data": said}
+    ndjson = {"content": "\n".join(said), "headers": {"Content-Type": "application/x-ndjson"}}
+    path, body, status = {
+        "list": ("/predict/mortality/batch", {"json": records}, 200),
+        "tensors": ("/v2/models/mortality/infer", {"json": {"inputs": [tensor]}}, 422),
+        "stream": ("/predict/mortality/stream", ndjson, 200),
+    }[name]
+    assert ask("POST", path, name, **body).status_code == status
+    late = ask("GET", "/tasks", name)
+    assert code(late) == (429, "rate_limited")
+    assert int(late.headers["retry-after"]) in (29, 30)  # 3 less 5 cases, and one in 10 seconds
 
 
 def test_the_log_knows_names_and_no_keys(ask, guarded, keys):
@@ -216,7 +239,7 @@ def test_without_keys_the_log_says_that_everyone_is_answered(server, guarded):
 
 def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, tmp_path):
     file = tmp_path / "keys.yaml"
-    old, old_line = new_key("old", tasks=["mortalty"])
+    old, old_line = new_key("old", tasks=["mortalty", "rating"])
     new, new_line = new_key("new")
     file.write_text(old_line)
     with start_server("--keys", str(file)) as server:
@@ -229,8 +252,23 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
         file.write_text("- {name: 2026-02-30}")
         assert server.says("the keys stay as they were")
         assert (status(old), status(new)) == (200, 401)
-        file.write_text(new_line)
-        wait_for(lambda: status(new) == 200)
+
+        def cases():
+            yield b'{"text": "before"}\n'
+            file.write_text(new_line)
+            wait_for(lambda: status(new) == 200)
+            yield b'{"text": "after"}\n'
+
+        # What began with a key that is taken back goes no further.
+        said = httpx.post(
+            server.url + "/predict/rating/stream",
+            content=cases(),
+            headers={**bearer(old), "Content-Type": "application/x-ndjson"},
+            timeout=60,
+        )
+        first, second = map(json.loads, said.content.splitlines())
+        assert "answer" in first
+        assert (second["index"], second["problem"]["code"]) == (1, "unknown_key")
         assert status(old) == 401
 
         # A change that nothing shows needs the signal.

@@ -140,6 +140,14 @@ def test_what_is_answered_is_as_documented(client, documented, stay, task, query
     documented(f"/embed/{task}", answer, "application/json")
 
 
+def test_what_is_said_of_a_model_that_is_not_ready_is_documented(document):
+    for path in ("/v2/models/{name}/ready", "/v2/models/{name}/versions/{version}/ready"):
+        said = document["paths"][path]["get"]["responses"]["503"]["content"]["application/json"]
+        assert said["schema"]["$ref"].endswith("/ModelReady")
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert "4XX" in document["paths"][path]["get"]["responses"]
+
+
 def test_an_abstention_is_as_documented(strict, documented):
     answer = strict.post("/predict/mortality", json={"tabular": {"age": 71}})
     assert answer.json()["status"] == "abstained"
