@@ -36,7 +36,8 @@ def draw_unlabelled(
 ) -> NDArray[np.int64]:
     """Return the positions of the training cases to pretrain on, ascending.
 
-    With one seed, those of a smaller share are among those of a larger one.
+    Those that bring nothing of what is read are none: nobody learns from them. With one seed,
+    those of a smaller share are among those of a larger one.
 
     Args:
         dataset: where they stand; whether they have a label does not matter.
@@ -48,8 +49,13 @@ def draw_unlabelled(
         DataError: there are none.
     """
     found = dataset.rows("train")
-    if complete:
-        found = complete_cases(dataset, found)
+    found = complete_cases(dataset, found) if complete else found[dataset.patterns(found) != ""]
+    if not len(found):
+        raise DataError(
+            "no training case brings any of what is read",
+            field=str(dataset.folder),
+            accepted=f"cases with {' or '.join(dataset.task.modalities)}",
+        )
     if share == 1:
         return found
     count = max(1, round(share * len(found)))

@@ -225,6 +225,7 @@ def about(run: Run, dataset: Dataset, split: str) -> dict[str, Any]:
         "created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": versions(),
         "best_epoch": log.best_epoch(task.metric) if log else None,
+        "mean_of": log.mean_of if log else 1,
         "cautions": _cautions(run, dataset, split, same=found == run.config.data_hash),
     }
 

@@ -215,14 +215,15 @@ def main() -> None:
             truth, patterns = dataset.labels[validation], dataset.patterns(validation)
             asked = patterns != ""  # who brings nothing is not answered in service either
             asked |= not asked.any()
-            mixed = ""
+            several = 1
             if recipe.average > 1:
 
                 def score_of(tried: Lanistr) -> float:
                     outputs = predict(tried, dataset, validation, world.device)
                     return goodness(measure(outputs, truth, label), metric)
 
-                mixed = f", mean of {candidates.mix(final, score_of)}"
+                several = candidates.mix(final, score_of)
+                trainer.note(mean_of=several)
             else:
                 save_pretrained(final, run.model_folder)
             outputs = predict(final, dataset, validation, world.device)
@@ -230,6 +231,7 @@ def main() -> None:
                 Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
             )
             candidates.remove()
+            mixed = f", mean of {several}" if recipe.average > 1 else ""
             figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
@@ -308,9 +310,12 @@ def _outputs(
     found = predict(model, dataset, mine, world.device, encoded=encoded, workers=workers)
     if not shared:
         return world.share(lambda: found)
-    outputs = np.empty((len(rows), found.shape[1]), dtype=np.float32)
-    for process, part in enumerate(world.gather(found)):
-        outputs[process :: world.processes] = part
+    parts = world.gather(found)
+    width = max(part.shape[1] for part in parts)  # of nothing, there is none
+    outputs = np.empty((len(rows), width), dtype=np.float32)
+    for process, part in enumerate(parts):
+        if len(part):
+            outputs[process :: world.processes] = part
     return outputs
 
 

@@ -26,8 +26,17 @@ def open_data(folder: Path, recipe: Recipe) -> Dataset:
 
     Raises:
         DataError: see `Dataset.open` and `Dataset.only`.
+        ConfigError: pictures are to be mirrored that then mean something else.
     """
     dataset = Dataset.open(folder, recipe.augment)
+    image = dataset.task.image
+    if recipe.augment.flip and image is not None and not image.flip:
+        raise ConfigError(
+            "a mirrored picture does not mean the same here, says the task file",
+            field="augment.flip",
+            seen=recipe.augment.flip,
+            accepted="0; or prepare with image: {flip: true}",
+        )
     return dataset if recipe.modalities is None else dataset.only(recipe.modalities)
 
 

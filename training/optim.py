@@ -52,7 +52,12 @@ def check_rates(model: nn.Module, config: OptimConfig) -> None:
     Raises:
         ConfigError: the model has no such part, or it is not trained.
     """
-    parts = {".".join(name.split(".")[:n]) for name in _trained(model) for n in range(1, 5)}
+    parts = {
+        ".".join(steps[:n])
+        for name in _trained(model)
+        for steps in (name.split("."),)
+        for n in range(1, len(steps) + 1)
+    }
     for part in config.rates:
         if part not in parts:
             raise ConfigError(

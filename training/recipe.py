@@ -90,8 +90,9 @@ class RuntimeConfig(Schema):
 
     Attributes:
         tokens: most tokens that a process takes at once, one case alone excepted: words, padded
-            to the longest text, and what fusion gets of pictures, series and rows. A step of more
-            is taken in several turns, whose gradients are added up. None: a step is one turn.
+            to the case with most, and what fusion gets of pictures, series and rows; not what
+            notes of one case are padded by. A step of more is taken in several turns, whose
+            gradients are added up. None: a step is one turn.
         strategy: of several processes: "ddp", each with the whole model, or "fsdp", each with a
             share of weights, gradients and optimiser state.
         precision: of the arithmetic; weights are float32. "auto" is bf16 on a GPU.

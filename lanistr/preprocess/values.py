@@ -25,6 +25,7 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
 _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
+_WHOLE = re.compile(r"[+-]?[0-9]+\.0+")
 # No two ways to read a text, or a long one that is none would hold up everybody.
 _WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*([^\d\s].*)", re.DOTALL)
 
@@ -222,11 +223,22 @@ class CategoryCleaner:
             word = " ".join(str(value).split())
         if not word:
             return None
-        return self._spellings.get(_fold(word), word)
+        known = self._spellings.get(_fold(word))
+        if known is None and isinstance(value, str) and (plain := whole(word)) is not None:
+            word, known = plain, self._spellings.get(_fold(plain))
+        return word if known is None else known
 
     def known(self, word: str) -> bool:
         """Whether a word that this cleaner returned is one of the listed categories."""
         return self.spec.categories is None or word in self.spec.categories
+
+
+def whole(word: str) -> str | None:
+    """Return a whole number as it is written without decimals: of "1.0", "1"; else None.
+
+    Whole numbers of a column in which some are missing stand so in many a CSV file.
+    """
+    return word.partition(".")[0] if _WHOLE.fullmatch(word) else None
 
 
 def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:

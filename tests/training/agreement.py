@@ -31,11 +31,13 @@ def main(run: str, data: str, strategy: str) -> None:
         alone = world.gather(predict(model, dataset, rows, world.device))
         outputs = _outputs(model, dataset, rows, recipe, world, None)
         every = world.gather(outputs)
+        few = _outputs(model, dataset, rows[:1], recipe, world, None)  # fewer than processes
         kept = world.gather([each.numpy().copy() for each in statistics])
         if world.leads:
             print("statistics count:", not np.allclose(alone[0], alone[1], atol=1e-3))
             print("agree:", np.array_equal(every[0], every[1]))
             print("as the first:", np.allclose(outputs, alone[0], rtol=0, atol=1e-5))
+            print("one case:", np.allclose(few, outputs[:1], rtol=0, atol=1e-5))
             print("left alike:", all(map(np.array_equal, *kept)))
             print("cases:", len(outputs) == len(rows), "finite:", bool(np.isfinite(outputs).all()))
 

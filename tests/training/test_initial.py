@@ -20,6 +20,7 @@ from lanistr.tasks import TaskSpec, find_task
 from tests.published import write_bert, write_flava, write_timm, write_vit
 from training import finetune, pretrain
 from training.data.store import Dataset
+from training.initial import open_data
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 from training.recipe import PretrainRecipe, load_recipe
@@ -30,6 +31,12 @@ PAPER = {
     "image": "google/vit-base-patch16-224",
     "fusion": "facebook/flava-full",
 }
+
+
+def test_pictures_that_mean_something_else_mirrored_are_not_mirrored(stays: Path) -> None:
+    recipe = load_recipe("demo", "pretrain", PretrainRecipe, ["augment.flip=0.5"])
+    with pytest.raises(ConfigError, match=r"mirrored.*field augment\.flip|augment\.flip.*mirrored"):
+        open_data(stays, recipe)
 
 
 def words_of(data: Path) -> tuple[str, ...]:

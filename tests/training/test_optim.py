@@ -95,6 +95,21 @@ def test_each_part_of_the_model_may_have_a_rate_of_its_own_and_the_longest_name_
     )
 
 
+def test_a_rate_may_be_that_of_one_weight_however_deep_it_stands() -> None:
+    model = nn.Module()
+    inner = model
+    for step in ("encoders", "text", "bert", "encoder", "layer"):
+        inner.add_module(step, nn.Module())
+        inner = inner.get_submodule(step)
+    inner.add_module("0", nn.Linear(2, 2))
+    name = "encoders.text.bert.encoder.layer.0"
+    optimizer = make_optimizer(model, config(rates={name: 0.1, f"{name}.weight": 0.02}))
+    set_rates(optimizer, 1.0)
+    found = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    rates = [found[id(each)] / 0.5 for each in model.parameters()]
+    assert rates == pytest.approx([0.02, 0.1])
+
+
 def test_a_rate_for_a_part_that_is_not_there_or_frozen_is_refused() -> None:
     model = nn.ModuleDict({"encoders": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
     with pytest.raises(ConfigError, match=r"optim\.rates.*'haed'.*did you mean 'head'"):

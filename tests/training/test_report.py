@@ -318,6 +318,35 @@ def test_without_the_logs_there_are_no_curves_of_the_training(
     assert report["about"]["best_epoch"] is None
 
 
+def test_of_two_classes_that_are_not_positive_and_negative_none_is_the_chance_level(
+    datasets: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = datasets["binary"]
+    said = "the share of positive cases"
+    assert said in read(page_of(report_of(dataset, tmp_path), dataset)).text
+    label = dataset.task.label.model_copy(update={"kind": "multiclass"})
+    monkeypatch.setattr(dataset, "task", dataset.task.model_copy(update={"label": label}))
+    assert said not in read(page_of(report_of(dataset, tmp_path), dataset)).text
+
+
+def test_where_weights_are_a_mean_no_epoch_is_said_to_be_kept(
+    datasets: dict[str, Dataset], tmp_path: Path
+) -> None:
+    (tmp_path / LOG).write_text(
+        '{"epoch": 0, "validation": {"auroc": 0.7}}\n{"epoch": 1, "validation": {"auroc": 0.6}}\n'
+        '{"after": 9, "mean_of": 2}\n'
+    )
+    log = read_history(tmp_path)
+    assert log is not None
+    assert log.mean_of == 2
+    report = report_of(datasets["binary"], tmp_path)
+    report["about"] |= {"best_epoch": 0, "mean_of": log.mean_of}
+    found = read(page(report, np.zeros(0), np.zeros(0), {"Fine-tuning": log, "Pretraining": None}))
+    assert "mean of 2 epochs, the best AUROC on validation" in found.text
+    assert "Epoch kept" not in found.text
+    assert "was kept" not in " ".join(found.pictures)
+
+
 # ---- what cases do not determine ----------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ _FREE = {
     "description": True,
     "examples": True,
     "flip": True,
+    "suspicions": True,
     "fields": {"__all__": {"description"}},
     "variables": {"__all__": {"description"}},
 }

@@ -25,11 +25,13 @@ class History:
         losses: by name, steps and values; "loss" is their weighted sum.
         lr: steps and learning rates.
         validation: by metric, epochs and values.
+        mean_of: of how many validations' weights a run's are the mean; 1: those of one.
     """
 
     losses: dict[str, Curve] = field(default_factory=dict)
     lr: Curve | None = None
     validation: dict[str, Curve] = field(default_factory=dict)
+    mean_of: int = 1
 
     def best_epoch(self, metric: str) -> float | None:
         """Return the epoch that was kept: the first with the best figure; None if none is known."""
@@ -48,7 +50,10 @@ def read_history(run: Path) -> History | None:
     losses: dict[str, dict[float, float]] = {}
     lr: dict[float, float] = {}
     validation: dict[str, dict[float, float]] = {}
+    mean_of = 1
     for entry in _lines(path):
+        if isinstance(entry.get("mean_of"), int):
+            mean_of = entry["mean_of"]
         # A step that stands there twice was taken again after a resumption: the later one counts.
         step, epoch = entry.get("step"), entry.get("epoch")
         if isinstance(step, int):
@@ -62,6 +67,7 @@ def read_history(run: Path) -> History | None:
         losses={name: _curve(points) for name, points in losses.items() if points},
         lr=_curve(lr) if lr else None,
         validation={name: _curve(points) for name, points in validation.items() if points},
+        mean_of=mean_of,
     )
     return found if found.losses or found.validation else None
 

@@ -89,6 +89,9 @@ def _header(report: Json) -> str:
     if about["best_epoch"] is not None:
         best = f"best {tables.figure_name(about['metric'])} on validation"
         facts["Epoch kept"] = f"{about['best_epoch']}, {best}"
+        if about["mean_of"] > 1:
+            del facts["Epoch kept"]
+            facts["Weights"] = f"mean of {about['mean_of']} epochs, the {best}"
     listed = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     return (
         f'<p class="kind">Evaluation · {escape(about["split"])} split · '
@@ -127,10 +130,10 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
 
 
 def _discrimination(report: Json) -> str:
-    curves, classes = report["curves"], report["about"]["label"]["classes"]
+    curves = report["curves"]
     if not curves["roc"]:
         return "<p>All cases are of one class: there is no curve.</p>"
-    binary = len(classes) == 2
+    binary = report["about"]["label"]["kind"] == "binary"
     cases = report["all"]["cases"]
     share = curves["pr"][0]["cases"] / cases if binary else None
     figures = []
@@ -273,7 +276,7 @@ def _training(key: str, log: History, metric: str | None) -> str:
     figures = []
     names = list(log.validation)
     for name in sorted(names, key=lambda each: each != metric):
-        best = log.best_epoch(name) if name == metric else None
+        best = log.best_epoch(name) if name == metric and log.mean_of == 1 else None
         note = f"On the validation split. Kept: epoch {best}." if best is not None else ""
         panel = plots.validation_panel(key, name, log.validation[name], best)
         figures.append(_figure(tables.figure_name(name), panel, note or "On the validation split."))

@@ -314,7 +314,7 @@ def test_null_and_the_empty_string_are_missing():
 
 
 @pytest.mark.parametrize(
-    "value", ["4", 4, 4.0, " 4 ", "Spontaneously", "spontaneously", "SPONTANEOUSLY"]
+    "value", ["4", 4, 4.0, " 4 ", "4.0", "4.000", "Spontaneously", "spontaneously", "SPONTANEOUSLY"]
 )
 def test_a_category_is_known_by_every_spelling(value: Value):
     assert vital("gcs_eye", value) == ("4", [])
@@ -338,6 +338,15 @@ def test_truth_values_are_words_to_a_category(rating: TaskSpec):
     clean = CategoryCleaner(field)
     spellings = [True, "TRUE", "yes", 1, "1", False, "No", 0]
     assert [clean(each, "x", IssueLog()) for each in spellings] == ["true"] * 5 + ["false"] * 3
+
+
+def test_a_code_is_one_word_however_a_table_wrote_it():
+    learned = CategoryCleaner(CategoryField(kind="category"))
+    for one in ("2", 2, 2.0, "2.0", " 2.00 "):
+        assert learned(one, "x", IssueLog()) == "2"
+    listed = CategoryCleaner(CategoryField(kind="category", categories=("1.0", "2.5")))
+    for word in ("1.0", "2.5", "2.50", "v1.0"):
+        assert listed(word, "x", IssueLog()) == word
 
 
 def test_an_unknown_word_is_returned_with_its_spaces_folded():

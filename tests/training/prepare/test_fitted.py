@@ -104,7 +104,10 @@ def test_what_says_nothing_of_the_parts_values_may_differ(tmp_path: Path):
         **TASK,
         "name": "others",
         "label": {**TASK["label"], "name": "outcome"},
-        "text": {"description": "notes of another ward"},
+        "text": {
+            "description": "notes of another ward",
+            "suspicions": [{"code": "letter", "detail": "a letter", "patterns": ["^dear"]}],
+        },
         "tabular": {"fields": fields},
     }
     taken = table(tmp_path, "taken", 90, "--preprocessing", elsewhere.folder, task=task)

@@ -339,6 +339,29 @@ def test_a_number_can_be_the_label(tmp_path: Path):
     assert data.labels.tolist() == [41, 42, 43, 44, 45, 46]
 
 
+def test_words_for_labels_are_heeded_by_numbers_too(tmp_path: Path):
+    cases = rows()
+    written = ["999", "none", "3.5", "1.0", 7, "12"]
+    for case, label in zip(cases, written, strict=True):
+        case["died"] = label
+    task = {"label": {"kind": "regression", "name": "days"}, "metric": "mae"}
+    source = {"label_words": {"999": "12", "none": "0", "1": "100"}}
+    data = prepared(tmp_path, as_csv(cases), source=source, task=task)
+    found = dict(zip(data.ids(range(6)), data.labels.tolist(), strict=True))
+    assert [found[case["id"]] for case in cases] == [12, 0, 3.5, 100, 7, 12]
+
+
+def test_classes_that_a_gap_turned_into_decimals_are_known(tmp_path: Path):
+    cases = rows()
+    for case, label in zip(cases, ["1.0", "0.0", "", "1", "0", "1.00"], strict=True):
+        case["died"] = label
+    data = prepared(tmp_path, as_csv(cases), source={"label_words": {"0": "survived", "1": "died"}})
+    found = dict(zip(data.ids(range(6)), data.labels.tolist(), strict=True))
+    assert [found[case["id"]] for case in cases] == pytest.approx(
+        [1, 0, np.nan, 1, 0, 1], nan_ok=True
+    )
+
+
 def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
     cases = rows()
     for case, word in zip(cases, ["a", "a", "Val", "dev", "TEST", "a"], strict=True):
@@ -399,6 +422,17 @@ def test_one_table_of_all_series_gives_the_same_as_a_file_each(
     assert data.card.source["rows_of_other_cases"] == (1 if shape == "wide" else 0)
     assert list(data.card.source["series"]) == ["all.csv"]
     assert problems_of(data.folder) == []
+
+
+def test_words_of_a_long_table_may_differ_in_case_alone(tmp_path: Path):
+    text = "stay,hours,what,value\nstay-1,0,Ca,80\nstay-1,1,CA,7.4\nstay-1,2,ca,5\n"
+    source = {
+        "timeseries": {"file": "all.csv", "id": "stay", "time": "hours", "variable": "what",
+                       "value": "value", "names": {"pulse": "Ca", "ph": "CA"}}
+    }  # fmt: skip
+    data = prepared(tmp_path, as_csv(rows()), source=source, files={"all.csv": text.encode()})
+    measured = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured[:3].tolist() == [[1, 0], [0, 1], [0, 0]]  # nobody knows which `ca` is
 
 
 def test_dates_count_from_the_start_of_the_case(tmp_path: Path):

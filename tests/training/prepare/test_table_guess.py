@@ -145,6 +145,24 @@ def test_the_label_is_taken_for_what_it_is(
     assert spec.label.kind == kind
 
 
+def test_whole_numbers_with_decimals_are_guessed_as_those_without(tmp_path: Path):
+    found = []
+    for number in (str, lambda value: f"{value}.0"):
+        cases = [
+            {"age": number(40 + i if i % 5 else -1), "ward": number(i % 3), "died": number(i % 2)}
+            for i in range(200)
+        ]
+        table = tmp_path / "cases.csv"
+        table.write_bytes(as_csv(cases, columns=("age", "ward", "died")))
+        task = tmp_path / f"{len(found)}.yaml"
+        _, text = guessed(table, task)
+        spec, source = read_columns(task)
+        found.append((spec.label.classes, dict(source.label_words), dict(source.missing_in)))
+        assert prepare_table(table, task, tmp_path / f"data-{len(found)}") is not None, text
+    assert found[0] == found[1]
+    assert found[0][2] == {"age": ("-1",)}
+
+
 def test_where_only_the_user_can_decide_the_run_says_what(tmp_path: Path):
     table = tmp_path / "cases.csv"
     cases = [{"a": "xy"[i % 2], "b": "uvw"[i % 3], "c": str(i / 7)} for i in range(40)]

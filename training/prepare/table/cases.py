@@ -4,10 +4,12 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
 from lanistr.modalities import Modality
+from lanistr.preprocess.values import whole
 from lanistr.sample import Sample
 from training.data.store import SPLITS, Split
 from training.prepare.table.cells import read_name, read_number
@@ -282,6 +284,10 @@ class _Classes:
         """
         label = self._setting.task.label
         if label.kind == "regression":
+            if isinstance(value, str | int) or (
+                isinstance(value, float | Decimal) and math.isfinite(value)
+            ):
+                value = self._meant(read_name(value)) or value
             found = read_number(value, self._setting.source.decimal)
             if isinstance(found, bool) or not isinstance(found, int | float):
                 found = math.nan
@@ -289,7 +295,7 @@ class _Classes:
                 return float(found)
             raise InputError("not a label", code="bad_label", seen=str(value), accepted="a number")
         word = read_name(value)
-        known = self._known.get(word) or self._known.get(_fold(word))
+        known = self._meant(word)
         if known is None:
             raise InputError(
                 "not a label",
@@ -298,6 +304,11 @@ class _Classes:
                 accepted=unknown_name(word, label.classes) + "; or, in `source`, label_words",
             )
         return known
+
+    def _meant(self, word: str) -> str | None:
+        """Return what the task calls a word, or `label_words` says of it; None: nothing."""
+        spelled = (word, _fold(word), whole(word.strip()))
+        return next((self._known[each] for each in spelled if each in self._known), None)
 
 
 def _number(word: str) -> float | str:

@@ -1,5 +1,6 @@
 """Rows of a series, long or wide, as hours and the task's variables."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -39,7 +40,10 @@ class MeasurementReader:
                 seen=dict(source.names),
                 accepted="a column or word of its own for each variable",
             )
-        self._words = {word.casefold(): word for word in self._specs}
+        folded = Counter(word.casefold() for word in self._specs)
+        self._words = {word: word for word in self._specs} | {
+            word.casefold(): word for word in self._specs if folded[word.casefold()] == 1
+        }
         self.long = source.variable is not None
         named = (source.time, source.variable, source.value, source.unit)
         self.columns = tuple(column for column in named if column is not None)
@@ -101,7 +105,7 @@ class MeasurementReader:
         except InputError as exc:
             row.leave_out(problems, source.variable, exc)
             return values
-        column = self._words.get(name.casefold())
+        column = self._words.get(name) or self._words.get(name.casefold())
         if column is None:
             if name.casefold() not in self._ignored:
                 self._stray(row, source.variable, name)

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from lanistr.errors import InputError
+from lanistr.preprocess.values import whole
 from training.prepare.table.cells import NUMBER, read_number
 from training.prepare.table.rows import MissingWords, Row
 
@@ -65,6 +66,8 @@ class ColumnStatistics:
         word = str(value)
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
+        elif isinstance(value, str):
+            word = whole(word) or word
         if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
             self.distinct.add(hash(word))
         if word in self.words or len(self.words) < MOST_WORDS:
