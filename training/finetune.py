@@ -215,7 +215,7 @@ def main() -> None:
             truth, patterns = dataset.labels[validation], dataset.patterns(validation)
             asked = patterns != ""  # who brings nothing is not answered in service either
             asked |= not asked.any()
-            several = 1
+            mixed = ""
             if recipe.average > 1:
 
                 def score_of(tried: Lanistr) -> float:
@@ -224,6 +224,7 @@ def main() -> None:
 
                 several = candidates.mix(final, score_of)
                 trainer.note(mean_of=several)
+                mixed = f", mean of {several}"
             else:
                 save_pretrained(final, run.model_folder)
             outputs = predict(final, dataset, validation, world.device)
@@ -231,7 +232,6 @@ def main() -> None:
                 Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
             )
             candidates.remove()
-            mixed = f", mean of {several}" if recipe.average > 1 else ""
             figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "

@@ -342,7 +342,7 @@ def test_where_weights_are_a_mean_no_epoch_is_said_to_be_kept(
     report = report_of(datasets["binary"], tmp_path)
     report["about"] |= {"best_epoch": 0, "mean_of": log.mean_of}
     found = read(page(report, np.zeros(0), np.zeros(0), {"Fine-tuning": log, "Pretraining": None}))
-    assert "mean of 2 epochs, the best AUROC on validation" in found.text
+    assert "mean of 2 validations', the best AUROC on validation" in found.text
     assert "Epoch kept" not in found.text
     assert "was kept" not in " ".join(found.pictures)
 

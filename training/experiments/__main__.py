@@ -97,7 +97,7 @@ def main() -> None:
     _write(folder / f"{name}.json", text + "\n")
     _write(folder / f"{name}.md", markdown(found))
     _write(folder / f"{name}.svg", standalone(plot(found, name)))
-    _write(out / "index.html", page(list(tables.values())))
+    _write(out / "index.html", page(tables))
     print(markdown(found))
     print(f"{folder / name}.md\n{out / 'index.html'}")
     if failed:
@@ -231,14 +231,14 @@ def _check_words(option: str, worded: Path, data: Path) -> None:
         ConfigError: it is not.
     """
     words, rows = Dataset.open(worded), Dataset.open(data)
-    same = [*_cases(words).items()] == [*_cases(rows).items()]
-    if not same or {*rows.task.modalities} <= {*words.task.modalities}:
-        raise ConfigError(
-            "not the same cases, splits and labels with words in the place of rows",
-            field=option,
-            seen=str(worded),
-            accepted=f"what made {data}, with --tab2txt",
-        )
+    wrong = ""
+    if [*_cases(words).items()] != [*_cases(rows).items()]:
+        wrong = "not the same cases, splits and labels"
+    elif Modality.TABULAR in words.task.modalities:
+        wrong = "there are rows still, and no words in their place"
+    if wrong:
+        accepted = f"what made {data}, with --tab2txt"
+        raise ConfigError(wrong, field=option, seen=str(worded), accepted=accepted)
 
 
 def _keeps_sizes(option: str, name: str) -> bool:

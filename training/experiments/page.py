@@ -1,8 +1,7 @@
 """A table for people: Markdown, a plot, and one HTML page of all tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 
 from training.experiments.results import Json, figures, said_of
 from training.experiments.tables import TABLES, WHOLE
@@ -38,19 +37,19 @@ def markdown(found: Json) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def page(tables: Sequence[Json]) -> str:
-    """Return one HTML page with every table that was made."""
+def page(tables: Mapping[str, Json]) -> str:
+    """Return one HTML page with every table that was made, by name."""
     sections = []
-    for number, found in enumerate(tables):
+    for number, (name, found) in enumerate(tables.items()):
         head, rows = cells(found)
         escaped = [[escape(each) for each in row] for row in rows]
-        left = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in missing(found))
+        left = "".join(f"<li>{escape(row)}: {escape(why)}</li>" for row, why in missing(found))
         body = f"<p>{escape(about(found))}</p>"
         caption = f"{figure_name(found['metric'])} on the test split"
         body += '<div class="beside">' + table(caption, head, escaped)
         body += f"<figure>{plot(found, f'plot{number}')}</figure></div>"
         body += f"<h3>Not in the table</h3><ul>{left}</ul>" if left else ""
-        sections.append((f"{TABLES[found['table']][0]}: {Path(found['data']).name}", body))
+        sections.append((f"{TABLES[found['table']][0]}: {name}", body))
     header = "<h1>The paper's comparison</h1>"
     footer = "For research. <b>Not a medical device.</b>"
     return document("The paper's comparison", header, "", sections, footer)

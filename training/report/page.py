@@ -91,7 +91,7 @@ def _header(report: Json) -> str:
         facts["Epoch kept"] = f"{about['best_epoch']}, {best}"
         if about["mean_of"] > 1:
             del facts["Epoch kept"]
-            facts["Weights"] = f"mean of {about['mean_of']} epochs, the {best}"
+            facts["Weights"] = f"mean of {about['mean_of']} validations', the {best}"
     listed = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     return (
         f'<p class="kind">Evaluation · {escape(about["split"])} split · '

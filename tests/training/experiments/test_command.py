@@ -262,7 +262,7 @@ def test_words_for_the_rows_of_other_data_are_checked_as_those_of_the_task(
     for wrong, said in (
         (alone, "not preprocessed as for the task"),
         (fewer, "not the same cases, splits and labels"),
-        (other, "not the same cases, splits and labels"),
+        (other, "there are rows still"),
     ):
         with pytest.raises(ConfigError, match=f"{option}: .*{said}"):
             _check(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=wrong))
