@@ -16,6 +16,7 @@ from lanistr.modalities import Modality
 from lanistr.tasks import FieldSpec, NumberField, TaskSpec
 from service.api import deadline
 from service.api.examples import example
+from service.api.keys import OPEN
 from service.api.options import Options
 from service.api.problems import MEDIA_TYPE, STATUS
 from service.api.schemas import (
@@ -69,6 +70,8 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
         scheme = {"type": "http", "scheme": "bearer", "description": "a key of this service"}
         found["components"]["securitySchemes"] = {"key": scheme}
         found["security"] = [{"key": []}]
+        if app.state.settings.open_metrics:
+            found["paths"]["/metrics"]["get"] |= OPEN
     return found
 
 

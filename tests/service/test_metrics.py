@@ -163,5 +163,9 @@ def test_with_keys_metrics_need_one_of_their_own(start_server, tmp_path):
         other = {"Authorization": f"Bearer {keys['other'][0]}"}
         refused = httpx.get(f"{server.url}/metrics", headers=other)
         assert (refused.status_code, refused.json()["code"]) == (403, "out_of_scope")
+        asked = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/metrics"]["get"]
+        assert "security" not in asked  # as everywhere: with a key
     with start_server("--keys", str(file), "--open-metrics", "true") as server:
         scrape(server.url)
+        asked = httpx.get(f"{server.url}/openapi.json").json()["paths"]["/metrics"]["get"]
+        assert asked["security"] == []
