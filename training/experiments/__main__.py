@@ -234,7 +234,7 @@ def _check_words(option: str, worded: Path, data: Path) -> None:
     wrong = ""
     if [*_cases(words).items()] != [*_cases(rows).items()]:
         wrong = "not the same cases, splits and labels"
-    elif Modality.TABULAR in words.task.modalities:
+    elif {*rows.task.modalities} <= {*words.task.modalities}:
         wrong = "there are rows still, and no words in their place"
     if wrong:
         accepted = f"what made {data}, with --tab2txt"
