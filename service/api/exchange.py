@@ -57,8 +57,12 @@ class Exchange:
         """Count the cases of a list before any is predicted: each costs, whatever becomes of it."""
         if cases > 1:
             self.several = True
-            if self.owe is not None:
-                self.owe(cases - 1)
+            self.charge(cases - 1)
+
+    def charge(self, cases: int) -> None:
+        """Count further cases against the key, if its rate is limited."""
+        if self.owe is not None:
+            self.owe(cases)
 
     def add(self, answer: PredictionAnswer, index: int = 0) -> None:
         """Take in the prediction of a case."""

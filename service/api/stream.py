@@ -134,28 +134,19 @@ class Stream(Response):
                 line = first
                 while line is not None:
                     if index:
-                        self._charge()
+                        if exchange.look is not None:
+                            exchange.look()
+                        exchange.charge(1)
                     await slots.acquire()
                     group.create_task(answer(index, line))
                     index += 1
                     line = await self._next(coming)
             except (InputError, NoKeyError, OutOfScopeError) as exc:
-                # The list breaks off, the answers do not.
+                # The list breaks off, as where the key was taken back; the answers do not.
                 await say({"index": index, "problem": of_error(exchange.id, exc)})
                 await all_said()
             else:
                 await while_connected(receive, all_said())
-
-    def _charge(self) -> None:
-        """Count a further case against the key.
-
-        Raises:
-            NoKeyError, OutOfScopeError: the key was taken back since the stream began.
-        """
-        if self._exchange.look is not None:
-            self._exchange.look()
-        if self._exchange.owe is not None:
-            self._exchange.owe(1)
 
     async def _next(self, coming: AsyncIterator[bytes | InputError]) -> bytes | InputError | None:
         """Return the next line that is not blank; None at the end.

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
+from contextlib import suppress
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
@@ -284,9 +284,7 @@ class _Classes:
         """
         label = self._setting.task.label
         if label.kind == "regression":
-            if isinstance(value, str | int) or (
-                isinstance(value, float | Decimal) and math.isfinite(value)
-            ):
+            with suppress(InputError):  # what is no word is told as a number below
                 value = self._meant(read_name(value)) or value
             found = read_number(value, self._setting.source.decimal)
             if isinstance(found, bool) or not isinstance(found, int | float):

@@ -120,7 +120,7 @@ class MissingWords:
     def __init__(self, everywhere: Iterable[str], by_column: Mapping[str, Iterable[str]]) -> None:
         self._everywhere = {_fold(word) for word in everywhere} | {""}
         self._by_column = {
-            column: self._everywhere | {each for word in words for each in _written(_fold(word))}
+            column: self._everywhere | {whole(word) or word for word in map(_fold, words)}
             for column, words in by_column.items()
         }
 
@@ -133,18 +133,14 @@ class MissingWords:
         words = self._by_column.get(column, self._everywhere)
         if isinstance(value, str):
             value = value.strip()
-            written = _written(_fold(value)) if column in self._by_column else {_fold(value)}
-            return None if written & words else value
+            word = value.casefold()
+            plain = whole(word) if column in self._by_column else None
+            return None if word in words or plain in words else value
         if isinstance(value, float) and math.isnan(value):
             return None if "nan" in words else value
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
             return None if column in self._by_column and _spelled(value) & words else value
         return value
-
-
-def _written(word: str) -> set[str]:
-    """Return a word, and without its decimals a whole number."""
-    return {word, whole(word) or word}
 
 
 def _spelled(value: float | Decimal) -> set[str]:
