@@ -18,9 +18,9 @@ from tests.damaged import change_build
 
 
 def fails(*options: str) -> str:
-    """Start a service that must not start; return its one line."""
+    """Start a service that must not start; return its one line. The usual port may be taken."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "service", *options],
+        [sys.executable, "-W", "error", "-m", "service", "--port", "0", *options],
         capture_output=True,
         text=True,
         timeout=60,
