@@ -122,3 +122,22 @@ def problems_of(out: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def prepared(
+    folder: Path,
+    data: bytes,
+    name: str = "cases.csv",
+    source: Mapping[str, Any] | None = None,
+    task: Mapping[str, Any] | None = None,
+    files: dict[str, bytes] | None = None,
+    more: tuple[str, ...] = (),
+) -> Dataset:
+    """Prepare a table in a folder of its own, and return the data set."""
+    raw = folder / "raw"
+    raw.mkdir(parents=True, exist_ok=True)
+    place(raw, {name: data, **(files or {})})
+    file = write_task(raw, {**TASK, **(task or {})}, {**SOURCE, **(source or {})})
+    made = prepare_table(raw / name, file, folder / "data", *more)
+    assert made is not None
+    return made

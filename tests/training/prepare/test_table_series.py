@@ -1,0 +1,106 @@
+"""Time series beside a user's own table: a file each, or one of all."""
+
+import io
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lanistr.modalities import Modality
+from tests.training.prepare.tables import COLUMNS, SERIES, as_csv, prepared, problems_of, rows
+from training.data.store import Dataset
+
+Changes = dict[str, Any]
+
+WIDE = "stay,minutes,pulse,PH\nstay-1,90,90,\nother,0,1,1\nstay-1,0,80,7.4\nstay-2,0,80,7.4\n"
+LONG = (
+    "stay,days,what,value,unit\nstay-1,0,HR,80,\nstay-1,0,ph,7.4,\nstay-1,0.0625,hr,90,\n"
+    "stay-1,0.0625,GCS,15,\nstay-2,0,HR,80,\nstay-2,0,ph,7.4,\n"
+)
+ALL_SERIES: dict[str, tuple[str, Changes]] = {
+    "wide": (WIDE, {"time": "minutes", "time_unit": "minutes", "names": {"ph": "PH"}}),
+    "long": (
+        LONG,
+        {"time": "days", "time_unit": "days", "variable": "what", "value": "value", "unit": "unit",
+         "names": {"pulse": "HR"}, "ignore": ["gcs"]},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ALL_SERIES)
+def test_one_table_of_all_series_gives_the_same_as_a_file_each(
+    shape: str, usual: Dataset, tmp_path: Path
+):
+    text, described = ALL_SERIES[shape]
+    source = {"timeseries": {"file": "all.csv", "id": "stay", **described}}
+    data = prepared(tmp_path, as_csv(rows()), source=source, files={"all.csv": text.encode()})
+    for at in (0, 1):
+        found, wanted = (each.features(at).rows[Modality.TIMESERIES][0] for each in (data, usual))
+        counted = 3 if at == 0 else 2
+        assert found["values"][:, 2:].sum() == counted
+        if at == 0:
+            assert (found["values"][:, 2:] == wanted["values"][:, 2:]).all()
+    assert data.row_counts(Modality.TIMESERIES).tolist() == [1, 1, 0, 0, 0, 0]
+    assert data.card.source["rows_of_other_cases"] == (1 if shape == "wide" else 0)
+    assert list(data.card.source["series"]) == ["all.csv"]
+    assert problems_of(data.folder) == []
+
+
+def test_words_of_a_long_table_may_differ_in_case_alone(tmp_path: Path):
+    text = "stay,hours,what,value\nstay-1,0,Ca,80\nstay-1,1,CA,7.4\nstay-1,2,ca,5\n"
+    source = {
+        "timeseries": {"file": "all.csv", "id": "stay", "time": "hours", "variable": "what",
+                       "value": "value", "names": {"pulse": "Ca", "ph": "CA"}}
+    }  # fmt: skip
+    data = prepared(tmp_path, as_csv(rows()), source=source, files={"all.csv": text.encode()})
+    measured = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured[:3].tolist() == [[1, 0], [0, 1], [0, 0]]  # nobody knows which `ca` is
+
+
+def test_dates_count_from_the_start_of_the_case(tmp_path: Path):
+    cases = [{**case, "admitted": "2020-01-01 08:00:00"} for case in rows()]
+    text = (
+        "stay,when,pulse,ph\nstay-1,2020-01-01T09:30:00,90,\nstay-1,2020-01-01 08:00,80,7.4\n"
+        "stay-1,2020-01-01 07:00,70,7\n"
+    )
+    source = {"timeseries": {"file": "all.csv", "id": "stay", "time": "when", "start": "admitted"}}
+    data = prepared(
+        tmp_path, as_csv(cases, columns=(*COLUMNS, "admitted")), source=source,
+        files={"all.csv": text.encode()},
+    )  # fmt: skip
+    measured = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]]
+    assert data.card.issues["before_start/dropped"] == 1
+
+
+def test_dates_and_durations_of_parquet_are_taken(tmp_path: Path):
+    start = datetime(2020, 1, 1, 8)
+    hours = [timedelta(0), timedelta(hours=1, minutes=30)]
+    series = pl.DataFrame({"stay": [1, 1], "t": hours, "pulse": [80.0, 90.0], "ph": [7.4, None]})
+    cases = pl.DataFrame([{**case, "id": i, "in": start} for i, case in enumerate(rows(), 1)])
+    for name, frame, described in (
+        ("durations", series, {}),
+        ("dates", series.with_columns(pl.col("t") + start), {"start": "in"}),
+        ("nanoseconds", series.with_columns(pl.col("t").cast(pl.Duration("ns"))), {}),
+        ("whatever the unit", series, {"time_unit": "minutes"}),
+    ):
+        main, measured = io.BytesIO(), io.BytesIO()
+        cases.write_parquet(main)
+        frame.write_parquet(measured)
+        source = {"timeseries": {"file": "all.parquet", "id": "stay", "time": "t", **described}}
+        data = prepared(
+            tmp_path / name, main.getvalue(), "cases.parquet", source,
+            files={"all.parquet": measured.getvalue()},
+        )  # fmt: skip
+        found = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+        assert found.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]], name
+
+
+def test_a_series_that_breaks_off_is_not_kept_in_part(tmp_path: Path):
+    cases = rows()
+    cases[0]["vitals"] = "broken.csv"
+    data = prepared(tmp_path, as_csv(cases), files={"broken.csv": SERIES.encode() + b'2,"90\n'})
+    assert not data.brings(0, Modality.TIMESERIES)
+    assert data.brings(1, Modality.TIMESERIES)
