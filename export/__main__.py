@@ -38,6 +38,7 @@ from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
 from training.evaluate import about, evaluate
+from training.metrics import shown
 from training.predict import predict
 from training.run import Run, versions
 
@@ -80,7 +81,7 @@ def main() -> None:
         metric = build.metrics.get(run.task.metric, float("nan"))
         print(
             f"  {build.name:16} {build.bytes / 2**20:8.1f} MiB, differs from the model by "
-            f"{max(build.parity.values()):.1e} at most, {run.task.metric} {metric:.4f}"
+            f"{max(build.parity.values()):.1e} at most, {run.task.metric} {shown(metric, 4)}"
         )
 
 
@@ -170,14 +171,17 @@ def _wanted(
 
 
 def _points(word: str) -> float:
-    points = float(word)
+    try:
+        points = float(word)
+    except ValueError:
+        points = math.nan
     if not math.isfinite(points):
         raise argparse.ArgumentTypeError(f"seen {word!r}; accepted: a finite number of points")
     return points
 
 
 def _cases(word: str) -> int:
-    cases = int(word)
+    cases = int(word) if word.isdecimal() else 0
     if cases < 1:
         raise argparse.ArgumentTypeError(f"seen {word!r}; accepted: 1 or more")
     return cases

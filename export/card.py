@@ -5,6 +5,7 @@ from typing import Any
 
 from lanistr.manifest import Build
 from training.data.store import Dataset
+from training.metrics import shown
 from training.run import Run
 
 _DEMO = """> **Demonstration weights.** Trained on records made by chance. The predictions of this
@@ -85,7 +86,7 @@ def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:
     card, trained_on, measured_on = dataset.card, about["trained_on_hash"], about["data_hash"]
     same = trained_on == measured_on
     splits = list(card.cases) if same else [about["split"]]
-    missing = ", ".join(f"{m} {share:.0%}" for m, share in card.missing.items())
+    missing = ", ".join(f"{m} {card.missing[m]:.0%}" for m in dataset.task.modalities)
     said = [
         f"Cases: {', '.join(f'{card.cases[each]} {each}' for each in splits)}; "
         f"labelled: {', '.join(f'{card.labelled[each]} {each}' for each in splits)}.",
@@ -113,7 +114,7 @@ def _builds(builds: Sequence[Build], metric: str) -> list[str]:
         cells = [
             f"{build.bytes / 2**20:.1f}",
             f"{max(build.parity.values()):.1e}",
-            "-" if value is None else f"{value:.4f}",
+            "-" if value is None else shown(value, 4),
             "-" if build.fall is None else f"{build.fall:.2f}",
         ]
         rows.append(f"| {build.name} | " + " | ".join(cells) + " |")
@@ -128,8 +129,13 @@ def _table(groups: Mapping[str, Mapping[str, Any]], heading: str) -> list[str]:
     ]
     for group, found in groups.items():
         cells = [_cell(found["metrics"][n], found["intervals"][n]) for n in names]
-        rows.append(f"| {group} | {found['cases']} | " + " | ".join(cells) + " |")
+        rows.append(f"| {_in_table(group)} | {found['cases']} | " + " | ".join(cells) + " |")
     return rows
+
+
+def _in_table(words: str) -> str:
+    """Write words so that they stay one cell of a Markdown table."""
+    return " ".join(words.split()).replace("|", "\\|")
 
 
 def _cell(value: float | None, interval: list[float | None]) -> str:
@@ -137,5 +143,5 @@ def _cell(value: float | None, interval: list[float | None]) -> str:
         return "-"
     low, high = interval
     if low is None or high is None:
-        return f"{value:.3f}"
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+        return shown(value)
+    return f"{shown(value)} ({shown(low)} to {shown(high)})"

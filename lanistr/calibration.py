@@ -9,11 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Context
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
@@ -82,6 +83,13 @@ class Calibration(Schema):
     temperature: float = Field(default=1.0, gt=0)
     scores: tuple[float, ...] = ()
     by_pattern: dict[str, tuple[float, ...]] = {}
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for each in (self.scores, *self.by_pattern.values()):
+            if any(before > after for before, after in pairwise(each)):
+                raise ValueError("scores must ascend")
+        return self
 
     @classmethod
     def fit(

@@ -49,6 +49,9 @@ def main() -> None:
     if not inputs:
         raise ConfigError("no tables", code="no_tables", field=str(arguments.input),
                           accepted=f"a folder of files {ACCEPTED}")  # fmt: skip
+    for option in ("workers", "cpus"):
+        if (seen := getattr(arguments, option)) < 1:
+            raise ConfigError("too few", field=f"--{option}", seen=seen, accepted="1 or more")
     arguments.output.mkdir(parents=True, exist_ok=True)
     with told():
         columns = named_columns(arguments.column)

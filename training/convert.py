@@ -112,11 +112,11 @@ def _check_heads(sizes: dict[str, Any]) -> None:
     for part in released.HEADS:
         if part not in sizes:
             continue
-        heads = sizes[part]["heads"]
-        if isinstance(heads, int) and heads > 0 and sizes[part]["width"] % heads:
+        heads, width = ((sizes[part] or {}).get(each) for each in ("heads", "width"))
+        if isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads:
             raise ConfigError(
                 "no tensor says how many attention heads there are, and"
-                f" {heads} do not divide the width {sizes[part]['width']}",
+                f" {heads} do not divide the width {width}",
                 field=f"{part}.heads",
                 accepted=f"--set {part}.heads=N",
             )

@@ -22,7 +22,7 @@ from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.bootstrap import ROUNDS, bootstrap
 from training.data.store import SPLITS, Dataset, data_hash
-from training.metrics import known, measure, undetermined
+from training.metrics import known, measure, shown, undetermined
 from training.outputs import outputs_file, write_outputs
 from training.predict import predict
 from training.report.findings import findings
@@ -83,8 +83,8 @@ def print_figures(report: Mapping[str, Any]) -> None:
     for name, value in report["all"]["metrics"].items():
         if value is not None:
             low, high = report["all"]["intervals"][name]
-            sure = "" if low is None else f"  ({low:.4f} to {high:.4f})"
-            print(f"  {name:16} {value:.4f}{sure}")
+            sure = "" if low is None else f"  ({shown(low, 4)} to {shown(high, 4)})"
+            print(f"  {name:16} {shown(value, 4)}{sure}")
 
 
 def full_report(

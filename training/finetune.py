@@ -24,7 +24,7 @@ from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
-from training.cases import draw_labelled
+from training.cases import complete_cases, draw_labelled
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
@@ -37,7 +37,7 @@ from training.initial import (
     refuse_two_starts,
 )
 from training.loop import Trainer, number_type
-from training.metrics import check_metric, goodness, higher_is_better, known, measure
+from training.metrics import check_metric, goodness, higher_is_better, known, measure, shown
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
@@ -103,6 +103,8 @@ def main() -> None:
         positions, taught = labelled, None
         if teachers:
             positions = dataset.rows("train")
+            if recipe.complete:
+                positions = complete_cases(dataset, positions)
             taught = cases_to_teach(teachers, dataset, positions, labelled)
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
@@ -235,7 +237,7 @@ def main() -> None:
             figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
-                f"{figure:.4f}{mixed}, {len(labelled)} labelled cases"
+                f"{shown(figure, 4)}{mixed}, {len(labelled)} labelled cases"
             )
         trainer.close()
 

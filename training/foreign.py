@@ -25,9 +25,10 @@ from lanistr.modalities import Modality
 from training.cases import draw_labelled, refuse_one_class
 from training.data.store import Dataset, data_hash
 from training.evaluate import evaluate
+from training.initial import refuse_lacking
 from training.metrics import check_metric, goodness, measure
 from training.outputs import outputs_file, write_outputs
-from training.settings import check_count
+from training.settings import check_count, check_seed
 
 REPORT = "report-test.json"
 ANSWERS = "answers.npz"
@@ -65,14 +66,17 @@ class Cases:
             answered: whether the training cases that are not learned from are to be answered.
 
         Raises:
-            ConfigError: an impossible number of labels.
-            DataError: the data are none, lack a modality or labels, those learned from are all of
+            ConfigError: an impossible number of labels, or the data lack a modality.
+            DataError: the data are none or lack labels, those learned from are all of
                 one class, or nothing is left to be answered.
         """
         check_count("--labels", arguments.labels)
+        check_seed("--seed", arguments.seed)
         dataset = Dataset.open(arguments.data)
         if arguments.modalities:
-            dataset = dataset.only([Modality(each) for each in arguments.modalities])
+            wanted = [Modality(each) for each in arguments.modalities]
+            refuse_lacking("--modalities", wanted, dataset)
+            dataset = dataset.only(wanted)
         validation, test = (dataset.rows(each, labelled=True) for each in ("validation", "test"))
         label = dataset.task.label
         check_metric(dataset.task.metric, dataset.labels[validation], label)

@@ -43,7 +43,7 @@ from training.data.store import Dataset, data_hash, new_folder
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
 from training.metrics import check_metric, higher_is_better, known, measure, weighted
 from training.run import Run, check_fits, versions
-from training.settings import check_count, choose_device
+from training.settings import check_count, check_seed, choose_device
 
 EXAMPLE = "python -m training.importance --run runs/stays --data data/stays --out importance/stays"
 REPORT = "importance.json"
@@ -62,6 +62,7 @@ def main() -> None:
     arguments = _parser().parse_args()
     check_count("--labels", arguments.labels)
     check_count("--draws", arguments.draws)
+    check_seed("--seed", arguments.seed)
     run = Run.open(arguments.run)
     dataset = Dataset.open(arguments.data).only(run.task.modalities)
     check_fits(run, dataset)

@@ -18,6 +18,9 @@ from training.data.store import Dataset
 from training.recipe import PretrainRecipe, Recipe
 from training.run import Run, check_part_fits
 
+_PUBLISHED_KINDS = ("vit", "transformer")
+"""The kinds of parts that published weights are of, where a recipe spells them out."""
+
 log = logging.getLogger(__name__)
 
 
@@ -26,9 +29,11 @@ def open_data(folder: Path, recipe: Recipe) -> Dataset:
 
     Raises:
         DataError: see `Dataset.open` and `Dataset.only`.
-        ConfigError: pictures are to be mirrored that then mean something else.
+        ConfigError: pictures are to be mirrored that then mean something else, or the data lack a
+            modality that the recipe reads.
     """
     dataset = Dataset.open(folder, recipe.augment)
+    refuse_lacking("modalities", recipe.modalities or (), dataset)
     image = dataset.task.image
     if recipe.augment.flip and image is not None and not image.flip:
         raise ConfigError(
@@ -38,6 +43,22 @@ def open_data(folder: Path, recipe: Recipe) -> Dataset:
             accepted="0; or prepare with image: {flip: true}",
         )
     return dataset if recipe.modalities is None else dataset.only(recipe.modalities)
+
+
+def refuse_lacking(setting: str, wanted: Iterable[Modality], dataset: Dataset) -> None:
+    """Refuse to read modalities that the data do not bring.
+
+    Raises:
+        ConfigError: naming them.
+    """
+    lacking = [each for each in wanted if each not in dataset.task.modalities]
+    if lacking:
+        raise ConfigError(
+            f"the data in {dataset.folder} do not bring what is to be read",
+            field=setting,
+            seen=", ".join(lacking),
+            accepted="of " + ", ".join(dataset.task.modalities),
+        )
 
 
 def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
@@ -176,7 +197,7 @@ def initial_model(
         check_vocabulary(init.text, text.tokenizer)
     for part, name in init.named().items():
         kind = (merged.get(part) or {}).get("kind")
-        if kind is not None:
+        if kind not in (None, *_PUBLISHED_KINDS):
             raise ConfigError(
                 "weights are named for a part that is of another kind",
                 field=f"init.{part}",

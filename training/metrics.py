@@ -241,6 +241,12 @@ def known(value: float) -> float | None:
     return round(value, 6) if abs(value) >= 1 else float(f"{value:.6g}")
 
 
+def shown(value: float, places: int = 3) -> str:
+    """Write a figure for a reader: to so many decimals, or two digits where these were all 0."""
+    small = 0 < abs(value) < 10**-places
+    return f"{value:.2g}" if small else f"{value:.{places}f}"
+
+
 def undetermined(metric: str) -> str:
     """Say why a figure is not determined."""
     if metric == "quadratic_kappa":

@@ -290,7 +290,16 @@ def model_config(
             merged[modality] = {**chosen, **dimensions[modality]}
     if head is not None:
         merged["unimodal"] = unimodal
-        merged["head"] = head.model_dump() | (merged.get("head") or {})
+        sizes_of_head = merged.get("head") or {}
+        for name in ("kind", "outputs"):
+            if name in sizes_of_head:
+                raise ConfigError(
+                    "what a head says is decided by the label",
+                    field=f"model.head.{name}",
+                    seen=sizes_of_head[name],
+                    accepted="layers and dropout; for stars ordinal=score or classes",
+                )
+        merged["head"] = head.model_dump() | sizes_of_head
     elif merged.get("head") is not None:
         raise ConfigError(
             "pretraining has no head",

@@ -71,6 +71,16 @@ def check_count(option: str, value: int | None) -> None:
         raise ConfigError("too few", field=option, seen=value, accepted="1 or more")
 
 
+def check_seed(option: str, value: int) -> None:
+    """Check what draws are to start from.
+
+    Raises:
+        ConfigError: it is no seed.
+    """
+    if not 0 <= value < 2**32:
+        raise ConfigError("no seed", field=option, seen=value, accepted="0 to 4294967295")
+
+
 def choose_device(name: str) -> torch.device:
     """Return the device; auto takes the GPU where there is one.
 
@@ -81,8 +91,8 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as exc:
+        torch.empty(0, device=device).tolist()  # on a device without memory, that fails
+    except (RuntimeError, AssertionError, NotImplementedError) as exc:
         raise ConfigError(
             "no such device",
             field="--device",

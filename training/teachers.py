@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lanistr.calibration import softmax
-from lanistr.errors import DataError
+from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.cases import draw_labelled
@@ -23,7 +23,7 @@ from training.data.store import Dataset, data_hash, file_hash
 from training.foreign import ANSWERS, REPORT
 from training.outputs import read_outputs
 from training.predict import predict
-from training.run import Run, check_fits, check_predicts
+from training.run import CONFIG, Run, check_fits, check_predicts
 
 Positions = NDArray[np.int64]
 
@@ -153,9 +153,16 @@ def open_teacher(folder: Path) -> Teacher:
     """Open what stands in a folder.
 
     Raises:
-        CheckpointError: neither a finished run nor stored answers.
+        CheckpointError: neither a finished run nor stored answers, which is said of a yardstick.
     """
     if not (folder / ANSWERS).is_file():
+        if (folder / REPORT).is_file() and not (folder / CONFIG).is_file():
+            raise CheckpointError(
+                "a yardstick that did not store what it says of the other training cases",
+                code="no_answers",
+                field=str(folder),
+                accepted="one made with --answers, or a finished run",
+            )
         return FinetunedRun(Run.open(folder))
     return StoredAnswers(folder, json.loads((folder / REPORT).read_text("utf-8"))["about"])
 

@@ -30,6 +30,7 @@ from training.data.store import new_folder
 from training.evaluate import print_figures
 from training.foreign import REPORT, Cases, Outputs, foreign_parser, write_answers, write_report
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
+from training.metrics import shown
 
 EXAMPLE = "python -m training.yardsticks --data data/stays --out yardsticks/trees --method trees"
 
@@ -78,7 +79,7 @@ def main() -> None:
             write_answers(report, cases, answers, folder)
     print(
         f"{chosen['method']}, {learned} labelled cases, validation "
-        f"{cases.dataset.task.metric} {chosen['validation']:.4f}; "
+        f"{cases.dataset.task.metric} {shown(chosen['validation'], 4)}; "
         f"{len(cases.test)} cases of the test split"
     )
     print_figures(report)
@@ -144,6 +145,8 @@ def tree_features(parts: Parts, learned: int, seed: int) -> tuple[Floats, NDArra
             categorical += [False] * found.shape[1]
     features = np.concatenate(blocks, axis=1)
     filled = ~np.isnan(features[:learned]).all(axis=0)  # the library stumbles over empty columns
+    if not filled.any():  # and over none
+        return np.zeros((len(features), 1)), np.array([False])
     return features[:, filled], np.array(categorical)[filled]
 
 

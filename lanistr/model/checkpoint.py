@@ -150,8 +150,11 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
         fresh: modalities whose encoder and projection start from their own initial weights.
 
     Raises:
-        CheckpointError: as for `from_pretrained`, but for what the model does not need.
+        CheckpointError: as for `from_pretrained`, but for what the model does not need; or a part
+            would compute something else with these weights.
     """
+    parts = [each for each in model.config.modalities if each not in fresh]
+    _refuse_other_settings(model, folder, [*parts, "fusion"])
     stored = read_weights(folder)
     tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
     new = {"head", "unimodal", *(f"{group}.{each}" for group in _BY_MODALITY for each in fresh)}
@@ -184,12 +187,38 @@ def load_encoders(model: Lanistr, folder: Path, modalities: Collection[Modality]
     Raises:
         CheckpointError: the weights cannot be read, or an encoder is another than the model's.
     """
+    _refuse_other_settings(model, folder, modalities)
     stored = read_weights(folder)
     tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
     wanted = tuple(f"encoders.{each}." for each in modalities)
     own = {name: each for name, each in weights(model).items() if name.startswith(wanted)}
     _refuse(own.keys() - tensors.keys(), f"weights are missing in {folder}")
     _copy(tensors, own, folder)
+
+
+_SHAPELESS = ("heads", "norm_eps", "mean", "std", "gamma")
+"""Settings that decide what a part computes and that no weight's shape tells."""
+
+
+def _refuse_other_settings(model: Lanistr, folder: Path, parts: Collection[str]) -> None:
+    """Refuse weights that a part of other settings learned.
+
+    Raises:
+        CheckpointError: naming the setting.
+    """
+    theirs = read_config(folder).config
+    for part in parts:
+        ours, learned = getattr(model.config, part), getattr(theirs, part, None)
+        for name in _SHAPELESS:
+            before = getattr(learned, name, None)
+            if hasattr(ours, name) and before not in (None, getattr(ours, name)):
+                raise CheckpointError(
+                    f"the weights in {folder} were learned with another setting",
+                    code="other_settings",
+                    field=f"model.{part}.{name}",
+                    seen=getattr(ours, name),
+                    accepted=str(before),
+                )
 
 
 _BY_MODALITY = ("encoders", "projections")

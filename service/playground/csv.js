@@ -7,6 +7,15 @@ const SEPARATORS = ["\t", ";", ","];
 export function parse(text) {
   const first = text.slice(0, (text.indexOf("\n") + 1 || text.length + 1) - 1);
   const separator = SEPARATORS.find((each) => first.includes(each)) ?? ",";
+  return split(text, separator).filter((row) => row.some((each) => each));
+}
+
+/** Return the rows of cells copied from a spreadsheet: with what is blank among them, as each keeps its place. */
+export function copied(text) {
+  return split(text.replace(/\r?\n$/, ""), "\t");
+}
+
+function split(text, separator) {
   const rows = [[]];
   let cell = "";
   let quoted = false;
@@ -30,7 +39,7 @@ export function parse(text) {
     } else if (letter !== "\r" && letter !== "\ufeff") cell += letter;
   }
   endCell();
-  return rows.filter((row) => row.some((each) => each));
+  return rows;
 }
 
 function present(cell) {

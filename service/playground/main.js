@@ -5,6 +5,7 @@ import { addressOf, describeTask, hasKey, listTasks, predict, ProblemError, useK
 import { curl } from "./curl.js";
 import { button, element } from "./element.js";
 import { ofIssue, ofProblem, Place } from "./message.js";
+import { short } from "./number.js";
 import { Record } from "./record.js";
 
 const page = Object.fromEntries(
@@ -57,7 +58,7 @@ async function choose(name, model = "") {
 
 function about(task) {
   const { model } = task;
-  const figures = Object.entries(task.metrics).map(([name, value]) => `${name.replaceAll("_", " ")} ${value.toFixed(3)}`);
+  const figures = Object.entries(task.metrics).map(([name, value]) => `${name.replaceAll("_", " ")} ${short(value)}`);
   return [
     element("p", {}, task.description),
     element("p", { class: "model" }, "Model ", element("strong", {}, model.name), ", version ", versions(task), `, ${task.precision}, exported ${task.created.slice(0, 10)}`),

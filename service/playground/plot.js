@@ -30,8 +30,8 @@ function plot(spec, name, points) {
   const kept = points.filter((each) => !each.out);
   if (!points.length) return null;
   const values = kept.map((each) => each.value);
-  const least = Math.min(...values);
-  const most = Math.max(...values);
+  const least = values.reduce((a, b) => Math.min(a, b), Infinity);
+  const most = values.reduce((a, b) => Math.max(a, b), -Infinity);
   // What hardly moves shall look so.
   const span = Math.max(most - least, STILL * Math.max(Math.abs(most), Math.abs(least))) || 1;
   const middle = (most + least) / 2;

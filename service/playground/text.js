@@ -10,6 +10,7 @@ export class Part {
   constructor(spec, changed) {
     this.changed = changed;
     this.notes = [];
+    this.number = 0; // of the note that was added last
     this.sent = [];
     this.list = element("div", { class: "notes" });
     const more = button("Add a note", () => this.add("").control.focus(), { class: "quiet" });
@@ -26,6 +27,7 @@ export class Part {
   fill(value) {
     this.list.replaceChildren();
     this.notes = [];
+    this.number = 0;
     for (const text of [value ?? ""].flat()) this.add(text ?? "");
   }
 
@@ -44,7 +46,8 @@ export class Part {
     control.value = text;
     const list = element("ul", { id: `${id}-messages`, class: "messages" });
     const note = { control, place: new Place(control, list) };
-    const number = this.notes.push(note);
+    this.notes.push(note);
+    const number = (this.number += 1);
     const remove = () => {
       this.notes.splice(this.notes.indexOf(note), 1);
       note.element.remove();

@@ -1,6 +1,6 @@
 // The series of a case: a table of measurements, edited, pasted or opened, and its plot.
 
-import { parse } from "./csv.js";
+import { copied, parse } from "./csv.js";
 import { button, element, freshId } from "./element.js";
 import { unitChoice } from "./field.js";
 import { Place } from "./message.js";
@@ -68,7 +68,8 @@ export class Part {
     const [, index, name] = /^\[(\d+)\](?:\.(.*))?$/s.exec(rest) ?? [];
     const row = index === undefined ? undefined : this.sent?.[Number(index)];
     if (!row) return this.whole;
-    const column = this.columns.find((each) => `${name}.`.startsWith(`${each}.`)) ?? HOURS;
+    const fitting = this.columns.filter((each) => `${name}.`.startsWith(`${each}.`));
+    const column = fitting.sort((a, b) => b.length - a.length)[0] ?? HOURS;
     const control = this.controls.get(row)?.get(column);
     if (!control) return this.whole;
     if (!this.under.has(control)) this.under.set(control, new CellPlace(column, control));
@@ -227,11 +228,11 @@ export class Part {
   /** Take a table that is pasted into a cell: a whole one, or cells from there on. */
   pasted(event) {
     const text = event.clipboardData.getData("text");
-    const cells = parse(text);
-    if (cells[0]?.includes(HOURS)) {
+    const cells = copied(text);
+    if (parse(text)[0]?.includes(HOURS)) {
       event.preventDefault();
       this.take(text);
-    } else if (cells.length > 1 || cells[0]?.length > 1) {
+    } else if (cells.length > 1 || cells[0].length > 1) {
       event.preventDefault();
       this.spread(event.target, cells);
     }

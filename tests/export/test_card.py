@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from export.__main__ import main as export
-from export.card import model_card
+from export.card import _table, model_card
 from lanistr.bundle import Bundle
 from tests.fixtures_runs import HOWEVER_BAD, LICENCE, STARS, Command
 from training.data.store import Dataset, data_hash
@@ -83,6 +83,11 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     assert whole.metrics["mae"] != pytest.approx(manifest.metrics["mae"], rel=1e-3)
     assert whole.fall == pytest.approx(0, abs=1e-3)
     assert manifest.most_fall == 1000
+
+
+def test_a_groups_name_stays_in_its_cell() -> None:
+    found = {"a|b\nc": {"cases": 3, "metrics": {"mae": 2e-6}, "intervals": {"mae": [1e-6, 3e-6]}}}
+    assert _table(found, "group")[2] == r"| a\|b c | 3 | 2e-06 (1e-06 to 3e-06) |"
 
 
 def test_every_table_is_rectangular(card: str) -> None:

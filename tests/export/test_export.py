@@ -453,7 +453,9 @@ def test_a_link_stays_and_what_it_names_becomes_the_bundle(
     [
         ("--most-fall", "nan"),
         ("--most-fall", "inf"),
+        ("--most-fall", "much"),
         ("--cases", "0"),
+        ("--cases", "abc"),
         ("--license", ""),
         ("--name", " "),
     ],

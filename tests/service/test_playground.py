@@ -382,6 +382,16 @@ def test_cells_copied_from_a_spreadsheet_fill_the_table_from_where_they_are_past
     expect(page.get_by_label("hours, row 2", exact=True)).to_be_hidden()
 
 
+def test_copied_cells_keep_their_places_where_some_are_blank(open_page):
+    page = open_page()
+    paste(page.get_by_label("diastolic_bp, row 1", exact=True), "92\n\nNA\n95\n")
+    for row, value in enumerate(("92", "", "", "95"), 1):
+        control = page.get_by_label(f"diastolic_bp, row {row}", exact=True)
+        expect(control).to_have_value(value)
+    paste(page.get_by_label("hours, row 1", exact=True), "37,5")  # one cell is the browser's
+    expect(page.get_by_label("diastolic_bp, row 1", exact=True)).to_have_value("92")
+
+
 def paste(control: Locator, text: str) -> None:
     control.evaluate(
         "(control, text) => {"
@@ -579,6 +589,30 @@ def test_the_command_line_repeats_files_and_quoted_words(open_page, tmp_path):
     assert len(shown["modalities"]["used"]) == 4
     for key in ("prediction", "modalities", "issues"):
         assert again[key] == shown[key]
+
+
+def test_the_command_line_repeats_notes_too_long_for_an_argument(open_page, tmp_path):
+    shutil.copy(STAY / "chest.jpg", tmp_path)
+    page = open_page()
+    page.get_by_label("Drop pictures here").set_input_files(tmp_path / "chest.jpg")
+    expect(page.locator(".pictures > li")).to_have_count(1)
+    page.get_by_label("Note 1").fill("é" * 99_000 + "\nRECORD\nslept well")
+    page.get_by_role("button", name="Add a note").click()
+    page.get_by_role("textbox", name="Note 2").fill("a " * 60_000)
+    ask(page)
+    shown, again = answer_of(page), repeated(page, tmp_path)
+    for key in ("prediction", "modalities", "issues"):
+        assert again[key] == shown[key]
+
+
+def test_notes_are_counted_on_when_one_is_removed(open_page):
+    page = open_page()
+    for _ in range(2):
+        page.get_by_role("button", name="Add a note").click()
+    page.get_by_role("button", name="Remove note 2").click()
+    page.get_by_role("button", name="Add a note").click()
+    for number in (1, 3, 4):
+        expect(page.get_by_role("textbox", name=f"Note {number}")).to_have_count(1)
 
 
 # ---- for everyone -------------------------------------------------------------------------------

@@ -50,6 +50,15 @@ def test_two_workers_write_what_one_engine_does_and_go_on_where_they_were(tmp_pa
             assert (scored / each.name).read_bytes() == (alone / each.name).read_bytes()
 
 
+@pytest.mark.parametrize("option", ["--workers", "--cpus"])
+def test_less_than_one_worker_or_processor_is_refused(option, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("text\nslept well\n")
+    done = run("--input", tmp_path / "in", "--output", tmp_path / "out", option, 0)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{option}: too few; seen 0; accepted: 1 or more" in done.stderr
+
+
 def test_a_folder_without_tables_is_refused(tmp_path):
     done = run("--input", tmp_path, "--output", tmp_path / "scored")
     assert done.returncode == 2

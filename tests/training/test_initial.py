@@ -23,7 +23,7 @@ from training.data.store import Dataset
 from training.initial import open_data
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
-from training.recipe import PretrainRecipe, load_recipe
+from training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from training.run import Run
 
 PAPER = {
@@ -259,3 +259,9 @@ def test_weights_for_a_part_that_the_recipe_leaves_out_are_refused(
             pretrain.main, "--recipe", "demo", "--dry-run",
             overrides=(*named(published, "image"), "model.image=null"),
         )  # fmt: skip
+
+
+def test_a_recipe_does_not_read_what_the_data_do_not_bring(reviews: Path) -> None:
+    recipe = load_recipe("demo", "finetune", FinetuneRecipe, ["system=medfuse"])
+    with pytest.raises(ConfigError, match=r"modalities: .*seen 'timeseries'; accepted: of text"):
+        open_data(reviews, recipe)

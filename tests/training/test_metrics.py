@@ -14,6 +14,7 @@ from training.metrics import (
     higher_is_better,
     known,
     measure,
+    shown,
     weighted,
 )
 
@@ -202,3 +203,10 @@ def test_every_figure_is_explained() -> None:
     for label in (DEATH, STARS, KINDS, DAYS):
         targets = np.array([0, 1])
         assert set(measure(np.eye(2, label.outputs), targets, label)) <= set(DEFINITIONS)
+
+
+def test_a_figure_that_is_not_zero_is_not_shown_as_zero() -> None:
+    assert [shown(each) for each in (0.12345, 0.0, 0.001, 0.000213, -3e-6)] == [
+        "0.123", "0.000", "0.001", "0.00021", "-3e-06",
+    ]  # fmt: skip
+    assert shown(0.81234, 4) == "0.8123"

@@ -14,6 +14,7 @@ from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.baselines.albef import AlbefConfig
+from lanistr.model.heads import HeadConfig
 from lanistr.tasks import LabelSpec, find_task
 from training import finetune, pretrain
 from training.plan import sizes_without_data
@@ -297,3 +298,10 @@ def test_the_label_decides_the_head(
     config = model_config(recipe.model, DATA, head_config(label, recipe))
     assert config.head is not None
     assert (config.head.kind, config.head.outputs, config.head.dropout) == (kind, outputs, 0.2)
+
+
+@pytest.mark.parametrize(("name", "value"), [("outputs", 7), ("kind", "regression")])
+def test_no_recipe_decides_what_the_head_says(name: str, value: Any) -> None:
+    head = HeadConfig(kind="classes", outputs=2)
+    with pytest.raises(ConfigError, match=rf"model\.head\.{name}: .*decided by the label"):
+        model_config({"head": {name: value}}, None, head)

@@ -26,6 +26,7 @@ from training.prepare.synthetic import SyntheticOptions, draw
 from training.report.findings import findings, wilson
 from training.report.history import History, read_history, smoothed
 from training.report.page import page
+from training.report.plots import error_histogram_panel
 from training.report.tables import number
 from training.run import LOG, Run, RunConfig
 
@@ -556,3 +557,7 @@ def test_smoothing_keeps_a_level_and_thins_a_long_training() -> None:
     steps, values = smoothed((np.arange(2.0), np.array([1.0, 5.0])))
     assert steps.tolist() == [0, 1]
     assert values.tolist() == [1, 5]
+
+
+def test_errors_as_large_as_float32_tells_apart_are_drawn() -> None:
+    assert "<svg" in error_histogram_panel(np.full(50, 1e8, np.float32), "s")

@@ -1,5 +1,6 @@
 """Run folders: nothing is overwritten, and damage is named."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lanistr.calibration import Calibration
 from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
@@ -137,3 +139,21 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
     assert Run.open(out).finished
     assert not (out / ".lock").exists()
     assert not (out / "checkpoints").exists()
+
+
+def test_a_calibration_is_there_as_a_whole_or_not_at_all(
+    stars_finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its presence says that the run is finished."""
+    shutil.copytree(stars_finetuned, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    before = (run.folder / "calibration.json").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("training.run.settle", full)
+    with pytest.raises(OSError, match="No space"):
+        run.write_calibration(Calibration(temperature=2))
+    assert (run.folder / "calibration.json").read_bytes() == before
+    assert not [each for each in run.folder.iterdir() if "calibration.json." in each.name]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lanistr.calibration import softmax
-from lanistr.errors import DataError
+from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
-from training.cases import draw_labelled
+from training.cases import brings_all, draw_labelled
 from training.data.store import DATASET, Dataset, file_hash
 from training.finetune import main
 from training.foreign import ANSWERS
@@ -23,6 +23,8 @@ from training.teachers import FinetunedRun, cases_to_teach, open_teacher, teach
 from training.yardsticks import main as yardsticks
 
 CPU = torch.device("cpu")
+ONE_EACH = ("optim.epochs=1", "optim.batch_size=1")
+"""A step a case."""
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +226,26 @@ def test_answers_to_something_else_do_not_teach(
     labelled = draw_labelled(dataset, 20, seed)
     with pytest.raises(DataError, match=match):
         cases_to_teach([open_teacher(answers)], dataset, dataset.rows("train"), labelled)
+
+
+def test_a_yardstick_without_answers_is_told_how_it_has_some(
+    stays: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    flags = ("--method", "logistic", "--labels", 20)
+    command(yardsticks, "--data", stays, "--out", tmp_path / "mute", *flags)
+    with pytest.raises(CheckpointError, match=r"did not store what it says.*--answers"):
+        open_teacher(tmp_path / "mute")
+
+
+def test_who_learns_from_complete_cases_is_taught_of_these_alone(
+    answers: Path, stays: Path, tmp_path: Path, command: Callable[..., str]
+) -> None:
+    said = command(
+        main, "--recipe", "demo", "--data", stays, "--out", tmp_path / "run",
+        "--teachers", answers, overrides=("complete=true", "labels=20", *ONE_EACH),
+    )  # fmt: skip
+    dataset = Dataset.open(stays)
+    labelled = brings_all(dataset, draw_labelled(dataset, 20, 0))
+    assert f"{labelled.sum()} labelled cases" in said
+    steps = (tmp_path / "run" / "log.jsonl").read_text().count('"gradient_norm"')
+    assert steps == brings_all(dataset, dataset.rows("train")).sum()

@@ -172,8 +172,10 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(
             command(main, "--data", verdicts, "--out", out, "--answers", *labels)
     with pytest.raises(DataError, match="does not determine"):
         command(main, "--data", alike, "--out", out)
-    with pytest.raises(DataError, match="bring nothing of what is to be read"):
-        command(main, "--data", verdicts, "--out", out, "--modalities", "text")
+    with pytest.raises(ConfigError, match=r"--modalities: .*seen 'text'; accepted: of tabular"):
+        command(main, "--data", verdicts, "--out", out, "--modalities", "tabular", "text")
+    with pytest.raises(ConfigError, match="--seed: no seed; seen -1"):
+        command(main, "--data", verdicts, "--out", out, "--seed", -1)
     with pytest.raises(SystemExit):
         command(main, "--data", stays, "--out", out, "--modalities", "txt")
     assert not out.exists()
@@ -253,3 +255,10 @@ def test_whoever_learns_from_complete_cases_alone_has_those_of_the_same_draw(sta
     assert 0 < len(whole) < 40
     assert set(whole) < set(drawn)
     assert {dataset.presence(int(each)).count("+") for each in whole} == {3}
+
+
+def test_trees_say_the_same_of_all_where_nothing_is_brought_to_learn_from() -> None:
+    parts = {Modality.TEXT: Columns(np.zeros(4, bool), ("a",), np.full((4, 1), np.nan))}
+    features, categorical = tree_features(parts, 2, seed=0)
+    assert features.tolist() == [[0]] * 4
+    assert categorical.tolist() == [False]

@@ -269,7 +269,7 @@ def _conformal(
             "cases": cases,
             "covered": round(hits / cases, 6),
             "interval": wilson(hits, cases),
-            "mean_size": round(float(size[chosen].mean()), 6),
+            "mean_size": known(float(size[chosen].mean())),
         }
 
     return {

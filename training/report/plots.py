@@ -215,6 +215,7 @@ def residuals_panel(predicted: Floats, residuals: Floats, unit: str) -> str:
 def error_histogram_panel(residuals: Floats, unit: str) -> str:
     """Draw how the errors spread."""
     suffix = f" ({unit})" if unit else ""
+    residuals = residuals.astype(np.float64)
     counts, edges = np.histogram(residuals, bins=min(30, max(5, len(residuals) // 5)))
     panel = Panel(
         "errors",

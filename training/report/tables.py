@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from training.metrics import shown
+
 Json = Mapping[str, Any]
 
 MOST_GROUPS = 40
@@ -30,7 +32,7 @@ def number(value: float | None) -> str:
     """Write a number; "-" if it is not determined."""
     if value is None:
         return "-"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return shown(value) if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def percent(value: float | None) -> str:
@@ -217,7 +219,7 @@ def coverage_table(found: Json, patterns: Mapping[str, Json], size: str) -> str:
             f"{group['cases']:,}",
             f"{percent(group['covered'])}<small>{percent(group['interval'][0])} to "
             f"{percent(group['interval'][1])}</small>",
-            f"{group['mean_size']:.2f}",
+            shown(group["mean_size"], 2),
         ]
         for name, group in groups.items()
     ]

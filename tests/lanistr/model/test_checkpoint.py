@@ -1,6 +1,7 @@
 import json
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
-from lanistr.model.checkpoint import from_pretrained, load_core, save_pretrained
+from lanistr.model.checkpoint import from_pretrained, load_core, load_encoders, save_pretrained
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
@@ -147,6 +148,28 @@ def test_a_batch_norm_of_the_same_name_that_is_used_may_not(
     edit(folder, core__encoders__tabular__encoder__initial_bn__weight=None)
     with pytest.raises(CheckpointError, match=r"missing.*encoder\.initial_bn\.weight"):
         load_core(Lanistr(finetuning), folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "setting", "value"),
+    [
+        ("text", "heads", 1),
+        ("image", "mean", (0.4, 0.4, 0.4)),
+        ("tabular", "gamma", 2.5),
+        ("fusion", "heads", 1),
+    ],
+)
+def test_weights_do_not_run_with_settings_that_they_were_not_learned_with(
+    part: str, setting: str, value: Any, pretrained: LanistrForPretraining,
+    finetuning: LanistrConfig, folder: Path,
+) -> None:  # fmt: skip
+    other = getattr(finetuning, part).model_copy(update={setting: value})
+    model = Lanistr(finetuning.model_copy(update={part: other}))
+    with pytest.raises(CheckpointError, match=rf"model\.{part}\.{setting}: .*another setting"):
+        load_core(model, folder)
+    if part != "fusion":
+        with pytest.raises(CheckpointError, match=rf"model\.{part}\.{setting}: .*another setting"):
+            load_encoders(model, folder, [Modality(part)])
 
 
 # ---- what cannot be read ------------------------------------------------------------------------
