@@ -272,10 +272,10 @@ def read_value(value: Any, path: str) -> Value:
                 )
         inner, unit = value.get("value"), value.get("unit")
         if "value" in value and (unit is None or isinstance(unit, str)):
-            if inner is None:
+            if inner is None or (isinstance(inner, str) and not inner.strip()):
                 return None
             if isinstance(inner, str | int | float):
-                return inner if unit is None else Quantity(inner, unit)
+                return Quantity(inner, unit) if unit and unit.strip() else inner
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
 
 

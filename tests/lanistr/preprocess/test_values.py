@@ -378,6 +378,9 @@ def test_what_cannot_be_a_word_is_refused(value: Value, code: str):
         ({"value": 3}, 3),
         ({"value": 3, "unit": None}, 3),
         ({"value": None, "unit": "kg"}, None),
+        ({"value": " ", "unit": "kg"}, None),
+        ({"value": "", "unit": None}, None),
+        ({"value": 3, "unit": " "}, 3),
     ],
 )
 def test_a_value_stands_alone_or_with_its_unit(given: Any, value: Value):
