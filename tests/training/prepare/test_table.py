@@ -277,6 +277,24 @@ def test_missing_words_are_those_that_the_user_names(tmp_path: Path):
     assert problems_of(data.folder) == []
 
 
+REGION = {"region": {"kind": "category", "categories": ["NA", "EU"], "synonyms": {"null": "EU"}}}
+OUTCOME = {"kind": "multiclass", "name": "died", "classes": ["N/A", "bad"]}
+
+
+def test_words_that_the_task_lists_are_no_missing_values(tmp_path: Path):
+    cases = rows()
+    regions, classes = ["NA", "na", "EU", "null", "", "NaN"], ["N/A", "n/a", "bad", "bad", "", "NA"]
+    for case, region, label in zip(cases, regions, classes, strict=True):
+        case |= {"age": "NA", "region": region, "died": label}
+    fields = REGION | {"age": {"kind": "number"}}
+    task = {"label": OUTCOME, "metric": "accuracy", "tabular": {"fields": fields}}
+    data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "region")), task=task)
+    assert data.labels.tolist() == pytest.approx([0, 0, 1, 1, np.nan, np.nan], nan_ok=True)
+    found = [data.features(i).rows.get(Modality.TABULAR) for i in range(6)]
+    assert [each and int(each[0]["categories"][0]) for each in found] == [2, 2, 3, 3, None, None]
+    assert problems_of(data.folder) == []
+
+
 def test_a_label_is_told_by_its_words(tmp_path: Path):
     cases = rows()
     for case, word in zip(cases, ["0", "1", "", "1.0", " Died", "SURVIVED"], strict=True):
@@ -384,6 +402,14 @@ WRONG: dict[str, tuple[Changes, Changes, str, str]] = {
     ),
     "long rows by half": (
         {}, {"timeseries": {"column": "v", "variable": "name"}}, "bad_schema", "timeseries",
+    ),
+    "a category that means missing": (
+        {"tabular": {"fields": REGION}}, {"missing": ["", "na"]}, "listed_as_missing",
+        "source.missing",
+    ),
+    "a class that means missing": (
+        {"label": OUTCOME, "metric": "accuracy"}, {"missing_in": {"died": ["n/a"]}},
+        "listed_as_missing", "source.missing",
     ),
     "a delimiter that is none": ({}, {"delimiter": "x"}, "bad_schema", "delimiter"),
     "a split that is none": ({}, {"split_words": {"a": "training"}}, "bad_schema", "split_words.a"),

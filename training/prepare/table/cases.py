@@ -16,7 +16,7 @@ from training.prepare.table.cells import read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.image import ImageReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
-from training.prepare.table.rows import Row, require, stop
+from training.prepare.table.rows import Row, fold_words, require, stop
 from training.prepare.table.tables import Table
 from training.prepare.table.tabular import TabularReader
 from training.prepare.table.text import TextReader
@@ -220,8 +220,10 @@ class CaseReader:
 
     def _label(self, row: Row) -> str | float | None:
         column = self._setting.source.label
-        value = None if column is None else self._setting.missing.value(row, column)
-        if value is None or column is None:
+        if column is None:
+            return None
+        value = self._setting.missing.value(row, column, self._classes.listed)
+        if value is None:
             return None
         try:
             return self._classes.read(value)
@@ -264,7 +266,11 @@ class _LeftOutError(Exception):
 
 
 class _Classes:
-    """Reads the label's column."""
+    """Reads the label's column.
+
+    Attributes:
+        listed: the words that mean something in it, folded.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -275,6 +281,7 @@ class _Classes:
         for word, meaning in setting.source.label_words.items():
             label.encode(_number(meaning) if label.kind == "regression" else meaning)
             self._known[_fold(word)] = meaning
+        self.listed = fold_words(self._known)
 
     def read(self, value: Any) -> str | float:
         """Return the class, or the number.

@@ -16,7 +16,7 @@ from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.values import cleaner, read_value
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import FieldSpec, NumberField
+from lanistr.tasks import CategoryField, FieldSpec, NumberField
 
 Decimals = Literal[".", ","]
 
@@ -25,7 +25,10 @@ HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_COMMAS = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?([eE][+-]?[0-9]+)?")
+# No group of thousands starts with a zero, nor has it an exponent: "0.375" has a decimal point.
+_COMMAS = re.compile(
+    r"[+-]?([0-9]+(,[0-9]+)?([eE][+-]?[0-9]+)?|[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?)"
+)
 _WITH_UNIT = re.compile(
     r"(?!0[xob][0-9a-f]+$)([+-]?[0-9.,]+(?:e[+-]?[0-9]+)?)\s*([^\s0-9.,+_-].*)", re.IGNORECASE
 )
@@ -95,6 +98,11 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
     found = read_number(value, decimal) if isinstance(spec, NumberField) else _word(value)
     cleaner(spec)(found, "", IssueLog())
     return found
+
+
+def listed_words(spec: FieldSpec) -> tuple[str, ...]:
+    """Return the words that a field lists, with their other spellings."""
+    return (*(spec.categories or ()), *spec.synonyms) if isinstance(spec, CategoryField) else ()
 
 
 def read_name(value: Any) -> str:
@@ -223,6 +231,8 @@ def _scalar(value: Any) -> Value:
             seen=value,
             accepted="one number or word",
         )
+    if isinstance(value, Mapping) and isinstance(value.get("value"), Decimal):
+        value = {**value, "value": float(value["value"])}
     try:
         return read_value(value, "")
     except InputError as exc:
