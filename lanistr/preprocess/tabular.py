@@ -2,8 +2,9 @@
 
 import math
 import zlib
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -62,7 +63,7 @@ class Scale(Schema):
     std: float = Field(default=1.0, gt=0)
 
     @classmethod
-    def of(cls, values: list[float]) -> Self:
+    def of(cls, values: Sequence[float]) -> Self:
         """Fit; a column never seen, or constant, is only shifted."""
         if not values:
             return cls()
@@ -153,7 +154,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
     def fit(cls, parts: Iterable[Row], task: TaskSpec, options: TabularOptions) -> Self:
         """Learn means, standard deviations and categories from cleaned, observed values."""
         self = cls(task, {}, {})
-        observed: dict[str, list[float]] = {name: [] for name in self.numbers}
+        observed = {name: array("d") for name in self.numbers}
         seen: dict[str, Counter[str]] = {name: Counter() for name in self.categories}
         for part in parts:
             with suppress(InputError):  # a row that `apply` refuses teaches nothing

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,18 @@ def test_a_column_never_seen_is_left_as_it_is():
 def test_a_column_that_is_constant_but_for_rounding_is_only_shifted(values: list[float]):
     assert Scale.of(values).std == 1.0
     assert Scale.of([*values, 1.1 * values[0]]).std != 1.0 or values[0] < 1e-100
+
+
+def test_fitting_holds_little_more_than_eight_bytes_of_a_number():
+    rows = ({"price": i % 97 + 0.5} for i in range(20_000))
+    tracemalloc.start()
+    try:
+        fitted = TabularPreprocessor.fit(rows, TASK, TabularOptions())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert fitted.scales["price"] == Scale.of([i % 97 + 0.5 for i in range(20_000)])
+    assert peak < 20 * 20_000
 
 
 def test_what_is_too_far_from_what_was_learned_counts_as_missing_and_is_told():
