@@ -116,7 +116,8 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         self.scales = scales
         self.words = words
         self._codes = {
-            name: {word: code for code, word in enumerate(known, FIRST_KNOWN)}
+            # By what becomes of a word: models that learned "True" or "1.0" still know it.
+            name: {self._cleaned(name, each): code for code, each in enumerate(known, FIRST_KNOWN)}
             for name, known in words.items()
         }
 
@@ -203,6 +204,9 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
             if word is not None:
                 words[name] = word
         return numbers, words
+
+    def _cleaned(self, name: str, word: str) -> str:
+        return self.categories[name](word, "", IssueLog()) or word
 
     def _code(self, name: str, word: str, raw: Value, path: str, log: IssueLog) -> int:
         buckets = self.categories[name].spec.buckets

@@ -224,8 +224,9 @@ class CategoryCleaner:
         if not word:
             return None
         known = self._spellings.get(_fold(word))
-        if known is None and isinstance(value, str) and (plain := whole(word)) is not None:
-            word, known = plain, self._spellings.get(_fold(plain))
+        if known is None and isinstance(value, str):
+            word = whole(word) or truth(word) or word
+            known = self._spellings.get(_fold(word))
         return word if known is None else known
 
     def known(self, word: str) -> bool:
@@ -239,6 +240,12 @@ def whole(word: str) -> str | None:
     Whole numbers of a column in which some are missing stand so in many a CSV file.
     """
     return word.partition(".")[0] if _WHOLE.fullmatch(word) else None
+
+
+def truth(word: str) -> str | None:
+    """Return a truth value as JSON writes it: of "True", "true"; else None."""
+    folded = _fold(word)
+    return folded if folded in ("true", "false") else None
 
 
 def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:

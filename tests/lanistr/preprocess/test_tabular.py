@@ -137,6 +137,25 @@ def test_a_bucket_is_the_same_in_another_process():
     assert runs == {"131 131 0 0\n766 766 0 0\n639 639 0 0\n"}
 
 
+@pytest.mark.parametrize("learned", [["False", "True"], [False, True], ["FALSE", "true"]])
+def test_a_truth_value_has_one_code_and_one_bucket_however_it_is_written(learned: list[Any]):
+    fitted = fit([{"maker": each} for each in learned] * 2)
+    assert fitted.words["maker"] == ["false", "true"]
+    for spellings in ((True, "True", "TRUE", " true "), (False, "False", "false")):
+        rows = [applied({"maker": each, "buyer": each}, fitted) for each in spellings]
+        assert [issues for _, _, issues in rows] == [[]] * len(rows)
+        assert len({tuple(codes) for _, codes, _ in rows}) == 1
+
+
+def test_what_models_learned_before_as_it_stood_in_a_file_is_still_known():
+    state = fit().save(Path())
+    state["categories"]["maker"] = ["1.0", "2.0", "False", "True"]
+    fitted = TabularPreprocessor.load(state, TASK, Path())
+    for code, spellings in enumerate(((1, "1.0"), (2, "2"), (False,), (True, "True")), FIRST_KNOWN):
+        for each in spellings:
+            assert applied({"maker": each}, fitted)[1][1] == code
+
+
 def test_half_a_character_in_a_name_still_has_a_bucket():
     assert applied({"buyer": "\ud800"})[1][2] >= FIRST_KNOWN
 

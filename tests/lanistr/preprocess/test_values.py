@@ -340,6 +340,14 @@ def test_truth_values_are_words_to_a_category(rating: TaskSpec):
     assert [clean(each, "x", IssueLog()) for each in spellings] == ["true"] * 5 + ["false"] * 3
 
 
+def test_a_truth_value_is_one_word_however_a_table_wrote_it():
+    learned = CategoryCleaner(CategoryField(kind="category"))
+    for one in (True, "True", "TRUE", " true "):
+        assert learned(one, "x", IssueLog()) == "true"
+    listed = CategoryCleaner(CategoryField(kind="category", categories=("False", "yes")))
+    assert [listed(each, "x", IssueLog()) for each in (False, "false")] == ["False", "False"]
+
+
 def test_a_code_is_one_word_however_a_table_wrote_it():
     learned = CategoryCleaner(CategoryField(kind="category"))
     for one in ("2", 2, 2.0, "2.0", " 2.00 "):
