@@ -3,11 +3,14 @@
 import gzip
 import io
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lanistr.errors import ConfigError
@@ -29,7 +32,9 @@ from tests.training.prepare.tables import (
 )
 from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
+from training.prepare.problems import Problems
 from training.prepare.table.columns import read_columns
+from training.prepare.table.parquet import ParquetTable
 
 ROOT = Path(__file__).resolve().parents[3]
 Changes = dict[str, Any]
@@ -174,6 +179,39 @@ def test_structs_of_parquet_are_columns_too(usual: Dataset, tmp_path: Path):
 
 
 # ---- parts --------------------------------------------------------------------------------------
+
+
+def test_what_python_cannot_hold_is_no_matter_in_columns_that_nothing_names(
+    usual: Dataset, tmp_path: Path
+):
+    far = pa.array([0, 0, 0, 0, 0, 2**62], pa.timestamp("us"))
+    table = pa.Table.from_pylist(rows()).append_column("valid_until", far)
+    table = table.append_column("stay", pa.StructArray.from_arrays([far], ["until"]))
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    data = prepared(tmp_path, out.getvalue(), "cases.parquet")
+    assert arrays(data) == arrays(usual)
+    assert problems_of(data.folder) == []
+
+
+def test_cells_of_parquet_that_cannot_be_read_stand_alone_and_no_time_is_another(tmp_path: Path):
+    stamp, end = pa.timestamp("ns"), 2**62
+    columns = {
+        "seen": pa.array([1_000_001, 0], stamp),
+        "far": pa.array([0, end], pa.timestamp("ms")),
+        "in": pa.array([{"a": 1, "b": end}, {"a": 1, "b": 0}],
+                       pa.struct([("a", pa.int8()), ("b", pa.timestamp("us"))])),
+        "list": pa.array([[{"t": 1_000_001}], [{"t": 0}]], pa.list_(pa.struct([("t", stamp)]))),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
+    problems = Problems(tmp_path / "problems", 0)
+    first, second = ParquetTable(tmp_path / "odd.parquet", "odd", problems).rows()
+    start = datetime(1970, 1, 1)
+    assert first.cells["seen"] == start + timedelta(milliseconds=1)
+    assert first.cells["list"] == [{"t": start + timedelta(milliseconds=1)}]
+    assert (first.cells["in.a"], str(first.cells["in.b"])) == (1, f"{end} as timestamp[us]")
+    assert str(second.cells["far"]).startswith(str(end))
+    assert (first.cells["far"], second.cells["in.b"]) == (start, start)
 
 
 def test_several_columns_are_several_notes_or_one(tmp_path: Path):

@@ -8,6 +8,7 @@ column are known.
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -34,6 +35,20 @@ _WITH_UNIT = re.compile(
 )
 """Neither 0x20 nor 4_5, which are numbers to a programming language, has a unit."""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A cell that a file holds and Python cannot.
+
+    Attributes:
+        text: what stands there, as far as it can be told.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def read_number(value: Any, decimal: Decimals = ".") -> Value:
@@ -224,6 +239,13 @@ def _word(value: Any) -> Value:
 
 
 def _scalar(value: Any) -> Value:
+    if isinstance(value, Unreadable):
+        raise InputError(
+            "a value that cannot be read",
+            code="unreadable_value",
+            seen=value.text,
+            accepted="text in UTF-8, dates from the year 1 to 9999",
+        )
     if isinstance(value, list | tuple | bytes | timedelta):
         raise InputError(
             "several values in one cell" if isinstance(value, list | tuple) else "not a value",
