@@ -432,6 +432,17 @@ def test_copies_under_variants_of_a_product_are_counted_and_dropped(tmp_path: Pa
     assert len(kept) == len(data) + 2
 
 
+@pytest.mark.parametrize("by", ["product-and-text", "text"])
+def test_copies_without_a_text_that_are_kept_stand_in_one_split(by: str, tmp_path: Path):
+    records = [review(i, reviewText=None, asin=f"B{i}{size}") for i in range(60) for size in "SM"]
+    path = write(tmp_path / "Toys.json", records)
+    data = prepare(tmp_path / "data", path, options=["--duplicates", "keep", "--split-by", by])
+    names = data.ids(range(len(data)))
+    writers = {name: (int(name.rpartition(":")[2]) - 1) // 2 + 1 for name in names}
+    assert crossing(data, writers) == 0
+    assert set(data.splits) == set(SPLITS)
+
+
 # ---- the whole ----------------------------------------------------------------------------------
 
 
