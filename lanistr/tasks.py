@@ -20,6 +20,9 @@ from lanistr.schema import Schema
 
 TASKS_FOLDER = Path(__file__).resolve().parent.parent / "tasks"
 
+LARGEST_LABEL = (2 - 2**-23) * 2.0**127
+"""Of what float32 holds."""
+
 
 # ---- fields -------------------------------------------------------------------------------------
 
@@ -305,18 +308,18 @@ class LabelSpec(Schema):
         """Return the class index, or the number itself for regression; NaN for no label.
 
         Raises:
-            TaskError: the label is not one of the classes, or not a finite number.
+            TaskError: the label is not one of the classes, or not a number that float32 holds.
         """
         if label is None:
             return math.nan
         if self.kind == "regression":
-            if isinstance(label, str) or not math.isfinite(label):
+            if isinstance(label, str) or not abs(label) <= LARGEST_LABEL:
                 raise TaskError(
                     "not a label",
                     code="bad_label",
                     field=self.name,
                     seen=label,
-                    accepted="a number",
+                    accepted=f"a number up to {LARGEST_LABEL:.2g}",
                 )
             return float(label)
         if label not in self.classes:

@@ -259,13 +259,15 @@ def test_a_label_that_is_no_class_is_refused(mortality: TaskSpec, label: Any):
     assert (caught.value.code, caught.value.field) == ("bad_label", "in_hospital_mortality")
 
 
-def test_a_regression_takes_finite_numbers_only():
+def test_a_regression_takes_numbers_that_float32_holds():
     label = LabelSpec(kind="regression", name="days")
     assert label.outputs == 1
     assert label.encode(3) == 3.0
-    for wrong in ("3", math.inf, math.nan):
-        with pytest.raises(TaskError):
+    assert label.encode(3.4e38) == 3.4e38
+    for wrong in ("3", math.inf, math.nan, 1e39, -1e39):
+        with pytest.raises(TaskError) as caught:
             label.encode(wrong)
+        assert caught.value.code == "bad_label"
 
 
 def test_an_ordinal_label_needs_rising_values():

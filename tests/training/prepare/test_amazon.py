@@ -535,6 +535,7 @@ def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):
     records: list[Any] = [review(i) for i in range(300)]
     records[6] = b'{"asin": "B6"'
     records[11] = review(11, vote="many")
+    records[12] = review(12, vote="2 \ud83d")  # half of an emoji
     out = tmp_path / "data"
     data = prepare(out, write(tmp_path / "raw" / "Toys.json", records))
     assert len(data) == 299
@@ -543,10 +544,12 @@ def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):
     ] == [
         ("broken_line", "Toys.json", 7, ""),
         ("bad_value", "Toys.json", 12, "vote"),
+        ("bad_value", "Toys.json", 13, "vote"),
     ]
+    assert problems(out)[2]["seen"] == "2 \ud83d"
     counts = data.card.source["counts"]
     assert (counts["lines"], counts["broken_lines"]) == (300, 1)
-    assert data.card.source["problems"] == {"bad_value": 1, "broken_line": 1}
+    assert data.card.source["problems"] == {"bad_value": 2, "broken_line": 1}
 
 
 @pytest.mark.parametrize(("broken", "stops"), [(3, False), (4, True)])

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -287,7 +286,7 @@ class _Classes:
         """Return the class, or the number.
 
         Raises:
-            InputError: it is neither.
+            InputError, TaskError: it is neither.
         """
         label = self._setting.task.label
         if label.kind == "regression":
@@ -295,10 +294,8 @@ class _Classes:
                 value = self._meant(read_name(value)) or value
             found = read_number(value, self._setting.source.decimal)
             if isinstance(found, bool) or not isinstance(found, int | float):
-                found = math.nan
-            if math.isfinite(found):
-                return float(found)
-            raise InputError("not a label", code="bad_label", seen=str(value), accepted="a number")
+                found = str(value)
+            return label.encode(found)
         word = read_name(value)
         known = self._meant(word)
         if known is None:
