@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,7 +95,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
             for data, path in zip(part, paths_of(part, "image"), strict=True)
         )
 
-    def refuse_too_large(self, part: Pictures) -> None:
+    def refuse_too_large(self, part: Sequence[bytes]) -> None:
         """Read the headers of a case's pictures, and hold their size against the limit.
 
         Raises:
