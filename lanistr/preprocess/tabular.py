@@ -115,11 +115,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         self.categories = {n: c for n, c in cleaners.items() if isinstance(c, CategoryCleaner)}
         self.scales = scales
         self.words = words
-        self._codes = {
-            # By what becomes of a word: models that learned "True" or "1.0" still know it.
-            name: {self._cleaned(name, each): code for code, each in enumerate(known, FIRST_KNOWN)}
-            for name, known in words.items()
-        }
+        self._codes = {name: self._codes_of(name, known) for name, known in words.items()}
 
     @staticmethod
     def read(value: Any, task: TaskSpec, log: IssueLog) -> Row | None:
@@ -205,8 +201,12 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
                 words[name] = word
         return numbers, words
 
-    def _cleaned(self, name: str, word: str) -> str:
-        return self.categories[name](word, "", IssueLog()) or word
+    def _codes_of(self, name: str, known: Iterable[str]) -> dict[str, int]:
+        """Return codes by what becomes of a word: models that learned "True" or "1.0" know it."""
+        codes: dict[str, int] = {}
+        for code, word in enumerate(known, FIRST_KNOWN):
+            codes.setdefault(self.categories[name](word, "", IssueLog()) or word, code)
+        return codes
 
     def _code(self, name: str, word: str, raw: Value, path: str, log: IssueLog) -> int:
         buckets = self.categories[name].spec.buckets

@@ -149,11 +149,11 @@ def test_a_truth_value_has_one_code_and_one_bucket_however_it_is_written(learned
 
 def test_what_models_learned_before_as_it_stood_in_a_file_is_still_known():
     state = fit().save(Path())
-    state["categories"]["maker"] = ["1.0", "2.0", "False", "True"]
+    state["categories"]["maker"] = ["1", "1.0", "2.0", "False", "True"]
     fitted = TabularPreprocessor.load(state, TASK, Path())
-    for code, spellings in enumerate(((1, "1.0"), (2, "2"), (False,), (True, "True")), FIRST_KNOWN):
+    for place, spellings in {0: (1, "1.0"), 2: (2, "2"), 3: (False,), 4: (True, "True")}.items():
         for each in spellings:
-            assert applied({"maker": each}, fitted)[1][1] == code
+            assert applied({"maker": each}, fitted)[1][1] == FIRST_KNOWN + place
 
 
 def test_half_a_character_in_a_name_still_has_a_bucket():
