@@ -20,6 +20,9 @@ from lanistr.schema import Schema
 
 TASKS_FOLDER = Path(__file__).resolve().parent.parent / "tasks"
 
+LARGEST_LABEL = (2 - 2**-23) * 2.0**127
+"""Of what float32 holds."""
+
 
 # ---- fields -------------------------------------------------------------------------------------
 
@@ -30,6 +33,12 @@ class Unit(Schema):
     scale: float = 1.0
     offset: float = 0.0
 
+    @model_validator(mode="after")
+    def _reversible(self) -> Self:
+        if not self.scale:
+            raise ValueError("a scale of 0 would make all values one")
+        return self
+
 
 class ImpliedUnit(Schema):
     """A number without a unit between `low` and `high` (inclusive) is taken to be in `unit`."""
@@ -37,6 +46,12 @@ class ImpliedUnit(Schema):
     unit: str
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"implied from {self.low:g} to {self.high:g}: no number is between")
+        return self
 
 
 class NumberField(Schema):
@@ -78,7 +93,18 @@ class NumberField(Schema):
             raise ValueError("log needs a range that starts at 0 or above")
         if self.implied and self.implied.unit not in self.units:
             raise ValueError(f"implied unit {self.implied.unit!r} is not among the units")
+        low, high = self.range or (-math.inf, math.inf)
+        if self.normal is not None and not low <= self.normal <= high:
+            raise ValueError(f"normal {self.normal:g} is outside the range {[low, high]}")
+        self._check_units()
         return self
+
+    def _check_units(self) -> None:
+        """Refuse two conversions of units that are one to whoever reads a record."""
+        known = {_fold(self.unit): Unit()} if self.unit else {}
+        for name, unit in self.units.items():
+            if known.setdefault(_fold(name), unit) != unit:
+                raise ValueError(f"unit {name!r} has two conversions (case does not count)")
 
     def accepted(self) -> str:
         """Say in words what the field takes."""
@@ -88,6 +114,10 @@ class NumberField(Schema):
         if self.units:
             text += f" (or, with its unit named, in {', '.join(self.units)})"
         return text
+
+
+def _fold(word: str) -> str:
+    return " ".join(word.split()).casefold()
 
 
 class CategoryField(Schema):
@@ -305,18 +335,18 @@ class LabelSpec(Schema):
         """Return the class index, or the number itself for regression; NaN for no label.
 
         Raises:
-            TaskError: the label is not one of the classes, or not a finite number.
+            TaskError: the label is not one of the classes, or not a number that float32 holds.
         """
         if label is None:
             return math.nan
         if self.kind == "regression":
-            if isinstance(label, str) or not math.isfinite(label):
+            if isinstance(label, str) or not abs(label) <= LARGEST_LABEL:
                 raise TaskError(
                     "not a label",
                     code="bad_label",
                     field=self.name,
                     seen=label,
-                    accepted="a number",
+                    accepted=f"a number up to {LARGEST_LABEL:.2g}",
                 )
             return float(label)
         if label not in self.classes:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -89,13 +89,21 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
 
     def apply(self, part: Pictures, log: IssueLog) -> tuple[Arrays, ...]:
         """Return each picture's central square."""
+        self.refuse_too_large(part)
+        return tuple(
+            {"pixels": self.pixels(self._sized(self.decode(data, path, log), path, log))}
+            for data, path in zip(part, paths_of(part, "image"), strict=True)
+        )
+
+    def refuse_too_large(self, part: Sequence[bytes]) -> None:
+        """Read the headers of a case's pictures, and hold their size against the limit.
+
+        Raises:
+            InputError: they have too many pixels, one or together, or one is no picture.
+        """
         paths = paths_of(part, "image")
         headers = [self._open(data, path) for data, path in zip(part, paths, strict=True)]
         self._refuse_too_many(sum(each.width * each.height for each in headers), "image")
-        return tuple(
-            {"pixels": self.pixels(self._sized(self.decode(data, path, log), path, log))}
-            for data, path in zip(part, paths, strict=True)
-        )
 
     def restrict(self, limits: Mapping[str, int]) -> None:
         """Take over a lower number of `pixels`."""

@@ -2,8 +2,9 @@
 
 import math
 import zlib
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -62,7 +63,7 @@ class Scale(Schema):
     std: float = Field(default=1.0, gt=0)
 
     @classmethod
-    def of(cls, values: list[float]) -> Self:
+    def of(cls, values: Sequence[float]) -> Self:
         """Fit; a column never seen, or constant, is only shifted."""
         if not values:
             return cls()
@@ -114,10 +115,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         self.categories = {n: c for n, c in cleaners.items() if isinstance(c, CategoryCleaner)}
         self.scales = scales
         self.words = words
-        self._codes = {
-            name: {word: code for code, word in enumerate(known, FIRST_KNOWN)}
-            for name, known in words.items()
-        }
+        self._codes = {name: self._codes_of(name, known) for name, known in words.items()}
 
     @staticmethod
     def read(value: Any, task: TaskSpec, log: IssueLog) -> Row | None:
@@ -153,7 +151,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
     def fit(cls, parts: Iterable[Row], task: TaskSpec, options: TabularOptions) -> Self:
         """Learn means, standard deviations and categories from cleaned, observed values."""
         self = cls(task, {}, {})
-        observed: dict[str, list[float]] = {name: [] for name in self.numbers}
+        observed = {name: array("d") for name in self.numbers}
         seen: dict[str, Counter[str]] = {name: Counter() for name in self.categories}
         for part in parts:
             with suppress(InputError):  # a row that `apply` refuses teaches nothing
@@ -202,6 +200,13 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
             if word is not None:
                 words[name] = word
         return numbers, words
+
+    def _codes_of(self, name: str, known: Iterable[str]) -> dict[str, int]:
+        """Return codes by what becomes of a word: models that learned "True" or "1.0" know it."""
+        codes: dict[str, int] = {}
+        for code, word in enumerate(known, FIRST_KNOWN):
+            codes.setdefault(self.categories[name](word, "", IssueLog()) or word, code)
+        return codes
 
     def _code(self, name: str, word: str, raw: Value, path: str, log: IssueLog) -> int:
         buckets = self.categories[name].spec.buckets

@@ -245,18 +245,24 @@ def _train(parts: Iterable[Notes], options: TextOptions) -> BertWordPieceTokeniz
     """Train a vocabulary; the same notes give the same one."""
     words = BertWordPieceTokenizer(lowercase=options.lowercase)
     # Left alone, the trainer numbers the letters inside words in the order of a hash map, another
-    # one in every process, and breaks ties between merges by these numbers.
+    # one in every process, and breaks ties between merges by these numbers. In that order it also
+    # drops letters that are equally rare.
     letters: Counter[str] = Counter()
+    first: Counter[str] = Counter()
     for part in parts:
         for note in part:
             for word, _ in words.pre_tokenizer.pre_tokenize_str(words.normalize(_clean(note))):
+                first[word[0]] += 1
                 letters.update(word[1:])
     inside = [f"##{letter}" for letter, _ in letters.most_common(_LETTERS)]
+    counted = (letters + first).items()
+    known = [letter for letter, _ in sorted(counted, key=lambda each: (-each[1], each[0]))]
     words.train_from_iterator(
         (_clean(note) for part in parts for note in part),
         vocab_size=options.vocabulary_size,
         min_frequency=2,
         limit_alphabet=_LETTERS,
+        initial_alphabet=known[:_LETTERS],
         special_tokens=[*SPECIAL_TOKENS, *sorted(inside)],
         show_progress=False,
     )

@@ -9,6 +9,8 @@ Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al.
 """
 
 import math
+from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
@@ -44,6 +46,10 @@ _Way = tuple[int, Callable[[Value], Any], Callable[[Any], float] | None]
 """Of a variable: its column in the grid, what knows plain values, what makes numbers of them."""
 
 
+_PARTS = 1e9
+"""Of an hour, to which the edges of steps are rounded."""
+
+
 class TimeseriesOptions(Schema):
     """Nothing to choose: grid, units and normal values belong to the task."""
 
@@ -59,6 +65,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         self.spec = task.timeseries
         self.scales = scales
         self.cleaners = cleaners_within(scales, self.spec.variables)
+        self._starts = [_first_hour(step, self.spec.step_hours) for step in range(self.spec.steps)]
         self._index = {name: i for i, name in enumerate(self.cleaners)}
         self._numeric = [n for n, each in self.cleaners.items() if isinstance(each, NumberCleaner)]
         self._codes = {
@@ -103,7 +110,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
     def fit(cls, parts: Iterable[Series], task: TaskSpec, options: TimeseriesOptions) -> Self:
         """Learn means and standard deviations of cleaned values as measured, before any filling."""
         self = cls(task, {})
-        observed: dict[str, list[float]] = {name: [] for name in self._numeric}
+        observed = {name: array("d") for name in self._numeric}
         for part in parts:
             with suppress(InputError):  # a series that `apply` refuses teaches nothing
                 grid = self._bin(part, IssueLog())
@@ -181,7 +188,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         A numeric variable stands in its own unit, a categorical one as its code, an unknown word as
         the number of codes.
         """
-        steps, width, step_hours = self.spec.steps, len(self.cleaners), self.spec.step_hours
+        steps, width, starts = self.spec.steps, len(self.cleaners), self._starts
         cells = [math.nan] * (steps * width)
         since: dict[int, float] = {}  # cell -> the hours of its value
         earlier = 0
@@ -189,7 +196,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
             hours = part[position].hours
             if not self._within(hours, position, log):
                 continue
-            start = width * min(int(hours / step_hours), steps - 1)
+            start = width * (bisect_right(starts, hours) - 1)
             for name, raw in part[position].values.items():
                 column, plain, then = self._ways[name]
                 value = plain(raw)
@@ -297,9 +304,8 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
 
     def describe(self) -> dict[str, Any]:
         """Tell steps, what they start from, sums, and columns."""
-        edges = [_first_hour(step, self.spec.step_hours) for step in range(self.spec.steps)]
         # A measurement at the horizon itself belongs to the last step.
-        edges.append(math.nextafter(self.spec.horizon_hours, math.inf))
+        edges = [*self._starts, math.nextafter(self.spec.horizon_hours, math.inf)]
         variables = self.spec.variables
         numbers = [
             {"of": name, "missing": 0, "log": getattr(variables[name], "log", False)}
@@ -339,13 +345,15 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
 
 
 def _first_hour(step: int, step_hours: float) -> float:
-    """Return the least number that `_bin` puts into a step: not the product, which is rounded."""
+    """Return the hour from which on a value is of a step.
+
+    That of a fraction is a few millionths of a second early: computers round it one way or another,
+    and what is measured at 0.3 hours, or at 18 minutes, must not be of the step before.
+    """
     hour = step * step_hours
-    while hour > 0 and int(math.nextafter(hour, 0) / step_hours) >= step:
-        hour = math.nextafter(hour, 0)
-    while int(hour / step_hours) < step:
-        hour = math.nextafter(hour, math.inf)
-    return hour
+    if step_hours % 1 == 0:
+        return hour
+    return max(math.floor(hour * _PARTS - 0.5) / _PARTS, 0.0)
 
 
 def _said_before(hours: float) -> str:

@@ -224,8 +224,9 @@ class CategoryCleaner:
         if not word:
             return None
         known = self._spellings.get(_fold(word))
-        if known is None and isinstance(value, str) and (plain := whole(word)) is not None:
-            word, known = plain, self._spellings.get(_fold(plain))
+        if known is None and isinstance(value, str):
+            word = whole(word) or truth(word) or word
+            known = self._spellings.get(_fold(word))
         return word if known is None else known
 
     def known(self, word: str) -> bool:
@@ -239,6 +240,12 @@ def whole(word: str) -> str | None:
     Whole numbers of a column in which some are missing stand so in many a CSV file.
     """
     return word.partition(".")[0] if _WHOLE.fullmatch(word) else None
+
+
+def truth(word: str) -> str | None:
+    """Return a truth value as JSON writes it: of "True", "true"; else None."""
+    folded = _fold(word)
+    return folded if folded in ("true", "false") else None
 
 
 def _both(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
@@ -272,10 +279,10 @@ def read_value(value: Any, path: str) -> Value:
                 )
         inner, unit = value.get("value"), value.get("unit")
         if "value" in value and (unit is None or isinstance(unit, str)):
-            if inner is None:
+            if inner is None or (isinstance(inner, str) and not inner.strip()):
                 return None
             if isinstance(inner, str | int | float):
-                return inner if unit is None else Quantity(inner, unit)
+                return Quantity(inner, unit) if unit and unit.strip() else inner
     raise InputError("not a value", code="wrong_type", field=path, seen=value, accepted=accepted)
 
 

@@ -183,6 +183,11 @@ WRONG: list[tuple[str, Any, str]] = [
     ("tabular.fields.age.range", [18, math.nan], "finite number"),
     ("tabular.fields.age.limits", [20, 150], "must enclose the range"),
     ("tabular.fields.age.implied", {"unit": "months", "low": 200, "high": 900}, "implied unit"),
+    ("tabular.fields.age.implied", {"unit": "mo", "low": 900, "high": 200}, "no number is between"),
+    ("tabular.fields.age.normal", 7, r"normal 7 is outside the range \[18"),
+    ("tabular.fields.age.units", {"days": {"scale": 0}}, "scale of 0"),
+    ("tabular.fields.age.units", {"mo": {"scale": 0.08}, "Mo": {"scale": 1}}, "two conversions"),
+    ("tabular.fields.age.units", {"YEARS": {"scale": 2}}, "two conversions"),
     ("tabular.fields.age.kind", "numeric", "number"),
     ("timeseries.step_hours", 0.7, "whole number of step_hours"),
     ("timeseries.step_hours", 0, "greater than 0"),
@@ -212,6 +217,12 @@ def test_a_wrong_task_is_refused_and_the_message_says_why(
     with pytest.raises(TaskError, match=says) as caught:
         TaskSpec.parse(wrong, TaskError, "here")
     assert caught.value.field.split(".")[0] == path.split(".")[0]
+
+
+def test_a_unit_may_be_spelled_twice_where_it_means_the_same():
+    units = {"mg/dL": {"scale": 10}, "mg/dl": {"scale": 10}, "MG/L": {}}
+    field = {"kind": "number", "unit": "mg/l", "units": units}
+    assert len(NumberField.parse(field, TaskError, "here").units) == 3
 
 
 def test_a_logarithm_needs_a_range_that_starts_at_zero_or_above():
@@ -259,13 +270,15 @@ def test_a_label_that_is_no_class_is_refused(mortality: TaskSpec, label: Any):
     assert (caught.value.code, caught.value.field) == ("bad_label", "in_hospital_mortality")
 
 
-def test_a_regression_takes_finite_numbers_only():
+def test_a_regression_takes_numbers_that_float32_holds():
     label = LabelSpec(kind="regression", name="days")
     assert label.outputs == 1
     assert label.encode(3) == 3.0
-    for wrong in ("3", math.inf, math.nan):
-        with pytest.raises(TaskError):
+    assert label.encode(3.4e38) == 3.4e38
+    for wrong in ("3", math.inf, math.nan, 1e39, -1e39):
+        with pytest.raises(TaskError) as caught:
             label.encode(wrong)
+        assert caught.value.code == "bad_label"
 
 
 def test_an_ordinal_label_needs_rising_values():

@@ -88,7 +88,8 @@ class PictureCodec:
         self._augmentation = augmentation
 
     def write(self, part: Sequence[bytes], log: IssueLog) -> Sequence[Mapping[str, Any]]:
-        """Decode, shrink, encode."""
+        """Decode, shrink, encode what is not too large to be served."""
+        self._preprocessor.refuse_too_large(part)
         records: list[Mapping[str, Any]] = []
         for data, path in zip(part, paths_of(part, "image"), strict=True):
             picture = self._preprocessor.decode(data, path, log)

@@ -150,6 +150,8 @@ class Dataset:
     def only(self, modalities: Collection[Modality]) -> Self:
         """Return the same cases as if they brought these modalities alone.
 
+        Of what a case must bring, what is left of each alternative stays.
+
         Raises:
             DataError: the data have none of them.
         """
@@ -164,7 +166,8 @@ class Dataset:
                 accepted=" or ".join(modalities),
             )
         gone: dict[str, Any] = {m: None for m in self.task.modalities if m not in left}
-        minimum = tuple(each for each in self.task.minimum if set(each) <= set(left))
+        kept = (tuple(m for m in each if m in left) for each in self.task.minimum)
+        minimum = tuple(dict.fromkeys(each for each in kept if each))
         task = self.task.model_copy(update=gone | {"minimum": minimum})
         parts = {each: self.preprocessor.parts[each] for each in left}
         return type(self)(self.folder, self.card, Preprocessor(task, parts), self._augmentation)

@@ -63,9 +63,15 @@ class Step(Protocol):
         ...
 
 
+def folder(word: str) -> Path:
+    """Return the path of a folder; one that has a name, also of `.`: files are put beside it."""
+    path = Path(word)
+    return path.resolve() if path.name in ("", "..") else path
+
+
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all kinds share."""
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument("--out", required=True, type=folder, help="folder to make")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
     parser.add_argument(
         "--splits",
@@ -146,6 +152,14 @@ def begin(
     tab2txt = Tab2Txt(task) if arguments.tab2txt else None
     stored = tab2txt.task if tab2txt else task
     fitted = take_fitted(arguments.preprocessing, stored) if arguments.preprocessing else None
+    if fitted is None and not splits.shares[0]:
+        raise ConfigError(
+            "no case is in the training split",
+            code="no_training",
+            field="--splits",
+            seen=arguments.splits,
+            accepted="a share to learn from; or --preprocessing, fitted elsewhere",
+        )
     out: Path = arguments.out
     refuse_filled(out)
     make_parent(out)

@@ -178,13 +178,27 @@ def _read_tables(events: Path, stays: Path, known: frozenset[str], problems: Pro
             row=row["row"],
             seen=seen,
         )
-    described = _read_csv(stays, {"record_id": "record_id", DEATH: DEATH}, problems, DESCRIPTORS)
+    labelled = DEATH in _header(stays)
+    names = {"record_id": "record_id"} | ({DEATH: DEATH} if labelled else {})
+    described = _read_csv(stays, names, problems, DESCRIPTORS)
     return Stays(
-        described,
+        described if labelled else _unlabelled(described),
         marked.filter("usable").select(*_EVENTS),
         {},
         file_hashes(events.parent, [events, stays]),
     )
+
+
+def _unlabelled(stays: pl.DataFrame) -> pl.DataFrame:
+    return stays.with_columns(pl.lit(None, pl.Float64).alias(DEATH))
+
+
+def _header(path: Path) -> list[str]:
+    """Return the names of a file's columns; none where it cannot be read, which is told later."""
+    try:
+        return pl.read_csv(path, n_rows=0, infer_schema=False).columns
+    except (pl.exceptions.PolarsError, OSError):
+        return []
 
 
 def _read_csv(
@@ -275,7 +289,7 @@ def _read_texts(folder: Path, outcomes: Path, known: frozenset[str], problems: P
         described = described.join(labels, on="record_id", how="left", maintain_order="left")
         files |= file_hashes(folder.parent, [outcomes])
     else:
-        described = described.with_columns(pl.lit(None, pl.Float64).alias(DEATH))
+        described = _unlabelled(described)
     events = pl.DataFrame(dict(zip(_EVENTS, columns, strict=True)), schema=_EVENTS)
     return Stays(described, events, counts, files)
 

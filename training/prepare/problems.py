@@ -85,8 +85,13 @@ class Problems:
             DataError: it is one more than the limit.
         """
         problem = Problem(code, str(file), row, column, shorten(seen), message)
-        with written_to(self._path), self._path.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(asdict(problem), ensure_ascii=False) + "\n")
+        line = json.dumps(asdict(problem), ensure_ascii=False)
+        # JSON writes half a character, which UTF-8 cannot hold, with this very backslash.
+        with (
+            written_to(self._path),
+            self._path.open("a", encoding="utf-8", errors="backslashreplace") as lines,
+        ):
+            lines.write(line + "\n")
         self.counts[code] += 1
         if self.counts.total() == 1:
             log.warning("%s (this and further problems: %s)", problem, self._path)

@@ -81,5 +81,7 @@ _OTHER = {Modality.TABULAR: Modality.TEXT}
 
 
 def _number(value: float) -> str:
-    """Spell a number with up to four digits behind the point."""
+    """Spell a number with up to four digits behind the point, a tiny one with its first four."""
+    if 0 < abs(value) < 0.001:
+        return f"{value:.4g}"
     return f"{value:.4f}".rstrip("0").rstrip(".")

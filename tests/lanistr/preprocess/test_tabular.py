@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,25 @@ def test_a_bucket_is_the_same_in_another_process():
     assert runs == {"131 131 0 0\n766 766 0 0\n639 639 0 0\n"}
 
 
+@pytest.mark.parametrize("learned", [["False", "True"], [False, True], ["FALSE", "true"]])
+def test_a_truth_value_has_one_code_and_one_bucket_however_it_is_written(learned: list[Any]):
+    fitted = fit([{"maker": each} for each in learned] * 2)
+    assert fitted.words["maker"] == ["false", "true"]
+    for spellings in ((True, "True", "TRUE", " true "), (False, "False", "false")):
+        rows = [applied({"maker": each, "buyer": each}, fitted) for each in spellings]
+        assert [issues for _, _, issues in rows] == [[]] * len(rows)
+        assert len({tuple(codes) for _, codes, _ in rows}) == 1
+
+
+def test_what_models_learned_before_as_it_stood_in_a_file_is_still_known():
+    state = fit().save(Path())
+    state["categories"]["maker"] = ["1", "1.0", "2.0", "False", "True"]
+    fitted = TabularPreprocessor.load(state, TASK, Path())
+    for place, spellings in {0: (1, "1.0"), 2: (2, "2"), 3: (False,), 4: (True, "True")}.items():
+        for each in spellings:
+            assert applied({"maker": each}, fitted)[1][1] == FIRST_KNOWN + place
+
+
 def test_half_a_character_in_a_name_still_has_a_bucket():
     assert applied({"buyer": "\ud800"})[1][2] >= FIRST_KNOWN
 
@@ -184,6 +204,18 @@ def test_a_column_never_seen_is_left_as_it_is():
 def test_a_column_that_is_constant_but_for_rounding_is_only_shifted(values: list[float]):
     assert Scale.of(values).std == 1.0
     assert Scale.of([*values, 1.1 * values[0]]).std != 1.0 or values[0] < 1e-100
+
+
+def test_fitting_holds_little_more_than_eight_bytes_of_a_number():
+    rows = ({"price": i % 97 + 0.5} for i in range(20_000))
+    tracemalloc.start()
+    try:
+        fitted = TabularPreprocessor.fit(rows, TASK, TabularOptions())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert fitted.scales["price"] == Scale.of([i % 97 + 0.5 for i in range(20_000)])
+    assert peak < 20 * 20_000
 
 
 def test_what_is_too_far_from_what_was_learned_counts_as_missing_and_is_told():

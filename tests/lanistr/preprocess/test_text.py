@@ -262,6 +262,14 @@ def test_without_any_training_note_only_the_special_tokens_are_known(mortality: 
     assert tokens(text, "word") == ["[CLS]", "[UNK]", "[SEP]"]
 
 
+def test_of_more_letters_than_a_vocabulary_knows_the_same_are_kept_every_time(mortality: TaskSpec):
+    signs = [chr(0x4E00 + i) for i in range(1200)]
+    notes = [(" ".join(reversed(signs)),), (signs[-1],)]
+    text = TextPreprocessor.fit(notes, mortality, TextOptions())
+    known = [each for each in text.tokenizer.get_vocab() if not each.startswith("[")]
+    assert sorted(known) == [*signs[:999], signs[-1]]
+
+
 def test_a_vocabulary_that_is_missing_or_none_is_the_users_mistake(
     mortality: TaskSpec, tmp_path: Path
 ):

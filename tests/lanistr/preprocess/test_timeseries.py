@@ -2,6 +2,7 @@
 
 import csv
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from lanistr.errors import InputError
 from lanistr.issues import InputIssue, IssueLog
+from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.timeseries import Series, TimeseriesOptions, TimeseriesPreprocessor
 from lanistr.sample import Measurements, Quantity, Value
 from lanistr.tasks import CategoryField, find_task
@@ -140,6 +142,29 @@ def test_issues_name_the_row_as_it_was_sent_not_as_it_was_sorted():
     assert grid.said() == [("out_of_range", "timeseries[0].heart_rate")]
 
 
+@pytest.mark.parametrize("minutes", [3, 6, 10, 12, 20, 42, 60])
+@pytest.mark.parametrize(
+    "hours",
+    [
+        lambda step, length: step * length,
+        lambda step, length: round(step * length, 10),
+        lambda step, length: step * round(60 * length) / 60,
+        lambda step, length: step * round(60 * length) * (1 / 60),
+        lambda step, length: step * round(60 * length) / 1440 * 24,
+    ],
+    ids=["product", "decimals", "minutes", "minutes in the table", "days"],
+)
+def test_what_is_measured_when_a_step_begins_is_of_this_step(minutes: int, hours: Any):
+    assert TASK.timeseries is not None
+    grid = {"step_hours": minutes / 60, "horizon_hours": 48 * minutes / 60}
+    task = TASK.model_copy(update={"timeseries": TASK.timeseries.model_copy(update=grid)})
+    fitted = TimeseriesPreprocessor.fit([], task, TimeseriesOptions())
+    times = [hours(step, minutes / 60) for step in range(48)]
+    found = Grid(series(*((time, {"heart_rate": 80}) for time in times)), fitted)
+    assert found.measured("heart_rate") == list(range(48))
+    assert not found.issues
+
+
 # ---- the horizon --------------------------------------------------------------------------------
 
 
@@ -266,6 +291,18 @@ def test_scales_survive_saving_and_those_of_another_task_do_not_fit(tmp_path: Pa
     del state["scales"]["ph"]
     with pytest.raises(ValueError, match="not those of the task"):
         TimeseriesPreprocessor.load(state, TASK, tmp_path)
+
+
+def test_fitting_holds_little_more_than_eight_bytes_of_a_measurement():
+    parts = (series(*((h, {"heart_rate": 60.5 + h}) for h in range(48))) for _ in range(600))
+    tracemalloc.start()
+    try:
+        fitted = TimeseriesPreprocessor.fit(parts, TASK, TimeseriesOptions())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert fitted.scales["heart_rate"] == Scale.of([60.5 + h for h in range(48)] * 600)
+    assert peak < 20 * 48 * 600
 
 
 # ---- reading ------------------------------------------------------------------------------------

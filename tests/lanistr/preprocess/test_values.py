@@ -340,6 +340,14 @@ def test_truth_values_are_words_to_a_category(rating: TaskSpec):
     assert [clean(each, "x", IssueLog()) for each in spellings] == ["true"] * 5 + ["false"] * 3
 
 
+def test_a_truth_value_is_one_word_however_a_table_wrote_it():
+    learned = CategoryCleaner(CategoryField(kind="category"))
+    for one in (True, "True", "TRUE", " true "):
+        assert learned(one, "x", IssueLog()) == "true"
+    listed = CategoryCleaner(CategoryField(kind="category", categories=("False", "yes")))
+    assert [listed(each, "x", IssueLog()) for each in (False, "false")] == ["False", "False"]
+
+
 def test_a_code_is_one_word_however_a_table_wrote_it():
     learned = CategoryCleaner(CategoryField(kind="category"))
     for one in ("2", 2, 2.0, "2.0", " 2.00 "):
@@ -378,6 +386,9 @@ def test_what_cannot_be_a_word_is_refused(value: Value, code: str):
         ({"value": 3}, 3),
         ({"value": 3, "unit": None}, 3),
         ({"value": None, "unit": "kg"}, None),
+        ({"value": " ", "unit": "kg"}, None),
+        ({"value": "", "unit": None}, None),
+        ({"value": 3, "unit": " "}, 3),
     ],
 )
 def test_a_value_stands_alone_or_with_its_unit(given: Any, value: Value):

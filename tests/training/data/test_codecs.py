@@ -123,3 +123,13 @@ def test_a_broken_picture_is_refused_with_its_place():
     with pytest.raises(InputError) as caught:
         codec(PICTURES).write((encoded((9, 9)), b"nothing"), IssueLog())
     assert caught.value.field == "image[1]"
+
+
+def test_pictures_that_have_too_many_pixels_together_are_refused_as_the_service_does():
+    pictures = ImagePreprocessor(ImageOptions(size=56, max_pixels=5_000))
+    part = (encoded((60, 50)), encoded((50, 60)))
+    for made in (codec(pictures).write, pictures.apply):
+        assert len(made(part[:1], IssueLog())) == 1
+        with pytest.raises(InputError) as caught:
+            made(part, IssueLog())
+        assert (caught.value.code, caught.value.field) == ("image_too_large", "image")

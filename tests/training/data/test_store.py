@@ -20,7 +20,7 @@ from lanistr.preprocess import PreprocessOptions
 from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Sample
-from lanistr.tasks import find_task
+from lanistr.tasks import TaskSpec, find_task
 from training import finetune, pretrain
 from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.late import Late
@@ -102,6 +102,23 @@ def test_names_labels_subgroups_and_token_counts_are_kept(data: Dataset):
         notes = data.features(position).rows.get(Modality.TEXT, ())
         assert data.tokens[position] == sum(len(row["token_ids"]) for row in notes)
     assert data.synthetic
+
+
+@pytest.mark.parametrize(
+    ("minimum", "left"),
+    [
+        ([["text", "tabular"]], [["text"]]),
+        ([["tabular"], ["text", "image"], ["text"]], [["text"]]),
+        ([["tabular"], ["timeseries", "image"]], []),
+    ],
+)
+def test_of_what_a_case_must_bring_the_part_that_is_read_is_still_wanted(
+    minimum: list[list[str]], left: list[list[str]], data: Dataset
+):
+    opened = Dataset.open(data.folder)
+    opened.task = TaskSpec.model_validate(opened.task.model_dump() | {"minimum": minimum})
+    found = opened.only([Modality.TEXT]).task.minimum
+    assert [list(each) for each in found] == left
 
 
 def test_a_batch_is_its_cases_with_labels_and_names(data: Dataset):

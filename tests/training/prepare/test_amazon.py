@@ -432,6 +432,17 @@ def test_copies_under_variants_of_a_product_are_counted_and_dropped(tmp_path: Pa
     assert len(kept) == len(data) + 2
 
 
+@pytest.mark.parametrize("by", ["product-and-text", "text"])
+def test_copies_without_a_text_that_are_kept_stand_in_one_split(by: str, tmp_path: Path):
+    records = [review(i, reviewText=None, asin=f"B{i}{size}") for i in range(60) for size in "SM"]
+    path = write(tmp_path / "Toys.json", records)
+    data = prepare(tmp_path / "data", path, options=["--duplicates", "keep", "--split-by", by])
+    names = data.ids(range(len(data)))
+    writers = {name: (int(name.rpartition(":")[2]) - 1) // 2 + 1 for name in names}
+    assert crossing(data, writers) == 0
+    assert set(data.splits) == set(SPLITS)
+
+
 # ---- the whole ----------------------------------------------------------------------------------
 
 
@@ -524,6 +535,7 @@ def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):
     records: list[Any] = [review(i) for i in range(300)]
     records[6] = b'{"asin": "B6"'
     records[11] = review(11, vote="many")
+    records[12] = review(12, vote="2 \ud83d")  # half of an emoji
     out = tmp_path / "data"
     data = prepare(out, write(tmp_path / "raw" / "Toys.json", records))
     assert len(data) == 299
@@ -532,10 +544,12 @@ def test_broken_lines_and_values_are_listed_by_file_and_line(tmp_path: Path):
     ] == [
         ("broken_line", "Toys.json", 7, ""),
         ("bad_value", "Toys.json", 12, "vote"),
+        ("bad_value", "Toys.json", 13, "vote"),
     ]
+    assert problems(out)[2]["seen"] == "2 \ud83d"
     counts = data.card.source["counts"]
     assert (counts["lines"], counts["broken_lines"]) == (300, 1)
-    assert data.card.source["problems"] == {"bad_value": 1, "broken_line": 1}
+    assert data.card.source["problems"] == {"bad_value": 2, "broken_line": 1}
 
 
 @pytest.mark.parametrize(("broken", "stops"), [(3, False), (4, True)])

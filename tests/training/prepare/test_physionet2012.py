@@ -274,6 +274,17 @@ def test_both_layouts_of_real_stays_come_out_the_same(open_data: Path, tmp_path:
     assert len(one.events) > 8000
 
 
+def test_a_table_of_stays_without_outcomes_is_unlabelled(tmp_path: Path):
+    write(tmp_path, {1: STAY, 2: STAY})
+    good, _ = read(tmp_path)
+    tables(tmp_path, good)
+    good.stays.drop("In-hospital_death", "set").write_csv(tmp_path / "stays_a.csv")
+    found, problems = read(tmp_path)
+    assert [sample.label for sample in samples(found)] == [None, None]
+    assert found.stays.drop("In-hospital_death").equals(good.stays.drop("In-hospital_death"))
+    assert not problems
+
+
 def test_a_bad_row_of_the_tables_is_told(tmp_path: Path):
     write(tmp_path, {1: STAY, 2: STAY})
     good, _ = read(tmp_path)

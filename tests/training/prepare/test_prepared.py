@@ -21,7 +21,7 @@ from lanistr.preprocess import PreprocessOptions
 from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
-from lanistr.tasks import find_task
+from lanistr.tasks import LabelSpec, find_task
 from tests.servers import cut_off
 from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.__main__ import KINDS, _parser
@@ -78,6 +78,12 @@ def test_a_share_of_nothing_gets_nothing(shares: tuple[float, float, float]):
     dealt = list(assign_splits([f"g{i}" for i in range(20)], SplitOptions(shares=shares)).values())
     for split, share in zip(SPLITS, shares, strict=True):
         assert dealt.count(split) == 20 * share
+
+
+@pytest.mark.parametrize(("shares", "count"), [((0.1, 0.2, 0.7), 10), ((0.15, 0.15, 0.7), 20)])
+def test_shares_are_met_to_the_case_however_computers_add_them_up(shares: Any, count: int):
+    dealt = list(assign_splits(list(map(str, range(count))), SplitOptions(shares=shares)).values())
+    assert [dealt.count(split) for split in SPLITS] == [round(count * each) for each in shares]
 
 
 @pytest.mark.parametrize("shares", [(0.8, 0.1, 0.2), (1.2, -0.1, -0.1), (0, 0, 0)])
@@ -157,6 +163,28 @@ def test_splits_without_a_case_and_labels_all_alike_are_warned_of(
     mixed = [replace(each, label="survived") for each in rows(1)]
     prepared([*rows(30)[1:], *mixed], tmp_path / "many")
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "warned"),
+    [
+        ([1.7e9 + i for i in range(20)], True),
+        ([1.7e9 + 1e6 * i for i in range(20)], False),
+        ([0.1 * i for i in range(20)], False),
+        ([1e9, 1e9], False),
+    ],
+)
+def test_labels_that_float32_cannot_tell_apart_are_warned_of(
+    labels: list[float], warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    label = LabelSpec(kind="regression", name="seen")
+    task = MORTALITY.model_copy(update={"label": label, "metric": "mae"})
+    samples = [replace(c, label=y) for c, y in zip(rows(len(labels)), labels, strict=True)]
+    prepare(
+        lambda: samples, task, tmp_path / "data", options=OPTIONS, splits=SplitOptions(), source={}
+    )
+    said = [record.message for record in caplog.records]
+    assert any("float32" in each for each in said) == warned
 
 
 # ---- whole or not at all ------------------------------------------------------------------------
@@ -299,6 +327,18 @@ def test_raw_records_are_written_as_users_have_them(tmp_path: Path):
     assert all((tmp_path / "raw" / name).read_bytes()[:2] == b"\xff\xd8" for name in pictures)
 
 
+def test_a_folder_without_a_name_of_its_own_is_known_by_the_one_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "data" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "data" / "below")
+    with pytest.raises(DataError, match="the folder exists"):
+        command_here("--task", "rating", "--samples", "5", "--out", "..")
+    command_here("--task", "rating", "--samples", "5", "--out", ".")
+    assert [each.name for each in (tmp_path / "data").iterdir()] == ["below"]
+    assert len(Dataset.open(tmp_path / "data" / "below")) == 5
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -314,6 +354,9 @@ def test_raw_records_are_written_as_users_have_them(tmp_path: Path):
         ("--vocabulary", "/nowhere.txt"),
         ("--splits", ".5 .5 .5"),
         ("--splits", "2 -1 0"),
+        ("--splits", "0 .5 .5"),
+        ("--seed", "-1"),
+        ("--seed", str(2**32)),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_two(tmp_path: Path, option: str, value: str):

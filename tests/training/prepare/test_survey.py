@@ -3,6 +3,7 @@
 import ast
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,14 +18,16 @@ from PIL import Image
 from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.preprocess.image import ImageOptions
+from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.text import TextOptions
 from lanistr.preprocess.timeseries import TimeseriesPreprocessor
 from lanistr.sample import Measurements, Quantity, Sample
-from lanistr.tasks import TaskSpec, find_task
+from lanistr.tasks import NumberField, TaskSpec, find_task
 from tests.fixtures_runs import STARS
 from tests.training.test_report import HOSTILE, read
 from training.data.store import SPLITS, Dataset, Split
 from training.prepare.prepared import SplitOptions, prepare
+from training.prepare.report.fields import Fields
 from training.prepare.report.page import page
 from training.prepare.report.summaries import MOST_WORDS, SAMPLE, Numbers, Words
 from training.prepare.report.survey import ReportOptions, Survey
@@ -176,6 +179,19 @@ def test_what_was_done_to_values_is_counted_by_field_and_reason(tmp_path: Path):
     )
     assert refused["share"] == 0.5
     assert refused["examples"][0].startswith("old: tabular.age: not a number; seen 'old'")
+
+
+def test_the_least_and_the_largest_are_told_to_the_last_digit():
+    numbers = Numbers()
+    numbers.extend(np.array([1_700_000_019, 1_700_000_001, 123_456_789]))
+    summary = numbers.summary()
+    assert (summary["min"], summary["max"]) == (123_456_789, 1_700_000_019)
+    votes = {"votes": NumberField(kind="number", range=(0, 1e6), log=True)}
+    scale = Scale(mean=1.5, std=0.7)
+    fields = Fields(votes, {"votes": scale})
+    fields.add_numbers("votes", np.array([scale(math.log1p(n)) for n in (3, 98_765)], np.float32))
+    found = fields.report()["votes"]
+    assert (found["min"], found["max"]) == (3, pytest.approx(98_765, rel=1e-5))
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 400])

@@ -10,7 +10,7 @@ from lanistr.errors import ConfigError
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.sample import Quantity, Sample
-from lanistr.tasks import find_task
+from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset
 from training.prepare.__main__ import main
 from training.prepare.late import Late
@@ -45,6 +45,17 @@ def test_values_are_cleaned_as_those_of_rows_are_and_what_was_done_is_told():
     row = {"hours_before_icu": Quantity(90, "min"), "age": 12000, "gender": "female"}
     assert notes(row, "stable", log=log) == ["gender F, hours before icu 1.5. stable"]
     assert {issue.field for issue in log.issues} == {"tabular.age", "tabular.hours_before_icu"}
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [(1e-5, "1e-05"), (-0.00056, "-0.00056"), (0.0, "0"), (0.0012345, "0.0012"), (71.5, "71.5")],
+)
+def test_a_number_is_spelled_so_that_something_is_left_of_it(value: float, spelled: str):
+    fields = {"rate": {"kind": "number"}}
+    task = TaskSpec.model_validate(STAY.model_dump() | {"tabular": {"fields": fields}})
+    (note,) = Tab2Txt(task)(Sample({Modality.TABULAR: {"rate": value}}), IssueLog()).parts["text"]
+    assert note == f"rate {spelled}."
 
 
 def test_late_notes_stay_late_and_are_others_with_another_row():

@@ -3,11 +3,14 @@
 import gzip
 import io
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lanistr.errors import ConfigError
@@ -29,7 +32,9 @@ from tests.training.prepare.tables import (
 )
 from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
+from training.prepare.problems import Problems
 from training.prepare.table.columns import read_columns
+from training.prepare.table.parquet import ParquetTable
 
 ROOT = Path(__file__).resolve().parents[3]
 Changes = dict[str, Any]
@@ -176,6 +181,39 @@ def test_structs_of_parquet_are_columns_too(usual: Dataset, tmp_path: Path):
 # ---- parts --------------------------------------------------------------------------------------
 
 
+def test_what_python_cannot_hold_is_no_matter_in_columns_that_nothing_names(
+    usual: Dataset, tmp_path: Path
+):
+    far = pa.array([0, 0, 0, 0, 0, 2**62], pa.timestamp("us"))
+    table = pa.Table.from_pylist(rows()).append_column("valid_until", far)
+    table = table.append_column("stay", pa.StructArray.from_arrays([far], ["until"]))
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    data = prepared(tmp_path, out.getvalue(), "cases.parquet")
+    assert arrays(data) == arrays(usual)
+    assert problems_of(data.folder) == []
+
+
+def test_cells_of_parquet_that_cannot_be_read_stand_alone_and_no_time_is_another(tmp_path: Path):
+    stamp, end = pa.timestamp("ns"), 2**62
+    columns = {
+        "seen": pa.array([1_000_001, 0], stamp),
+        "far": pa.array([0, end], pa.timestamp("ms")),
+        "in": pa.array([{"a": 1, "b": end}, {"a": 1, "b": 0}],
+                       pa.struct([("a", pa.int8()), ("b", pa.timestamp("us"))])),
+        "list": pa.array([[{"t": 1_000_001}], [{"t": 0}]], pa.list_(pa.struct([("t", stamp)]))),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
+    problems = Problems(tmp_path / "problems", 0)
+    first, second = ParquetTable(tmp_path / "odd.parquet", "odd", problems).rows()
+    start = datetime(1970, 1, 1)
+    assert first.cells["seen"] == start + timedelta(milliseconds=1)
+    assert first.cells["list"] == [{"t": start + timedelta(milliseconds=1)}]
+    assert (first.cells["in.a"], str(first.cells["in.b"])) == (1, f"{end} as timestamp[us]")
+    assert str(second.cells["far"]).startswith(str(end))
+    assert (first.cells["far"], second.cells["in.b"]) == (start, start)
+
+
 def test_several_columns_are_several_notes_or_one(tmp_path: Path):
     cases = [{**case, "plan": "home"} for case in rows()]
     table = as_csv(cases, columns=(*COLUMNS, "plan"))
@@ -274,6 +312,24 @@ def test_missing_words_are_those_that_the_user_names(tmp_path: Path):
     data = prepared(tmp_path, as_csv(cases), source=missing)
     numbers = [data.features(i).rows[Modality.TABULAR][0]["numbers"] for i in range(6)]
     assert [float(each[2]) for each in numbers] == [1, 1, 1, 1, 0, 0]  # the indicator of age
+    assert problems_of(data.folder) == []
+
+
+REGION = {"region": {"kind": "category", "categories": ["NA", "EU"], "synonyms": {"null": "EU"}}}
+OUTCOME = {"kind": "multiclass", "name": "died", "classes": ["N/A", "bad"]}
+
+
+def test_words_that_the_task_lists_are_no_missing_values(tmp_path: Path):
+    cases = rows()
+    regions, classes = ["NA", "na", "EU", "null", "", "NaN"], ["N/A", "n/a", "bad", "bad", "", "NA"]
+    for case, region, label in zip(cases, regions, classes, strict=True):
+        case |= {"age": "NA", "region": region, "died": label}
+    fields = REGION | {"age": {"kind": "number"}}
+    task = {"label": OUTCOME, "metric": "accuracy", "tabular": {"fields": fields}}
+    data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "region")), task=task)
+    assert data.labels.tolist() == pytest.approx([0, 0, 1, 1, np.nan, np.nan], nan_ok=True)
+    found = [data.features(i).rows.get(Modality.TABULAR) for i in range(6)]
+    assert [each and int(each[0]["categories"][0]) for each in found] == [2, 2, 3, 3, None, None]
     assert problems_of(data.folder) == []
 
 
@@ -384,6 +440,14 @@ WRONG: dict[str, tuple[Changes, Changes, str, str]] = {
     ),
     "long rows by half": (
         {}, {"timeseries": {"column": "v", "variable": "name"}}, "bad_schema", "timeseries",
+    ),
+    "a category that means missing": (
+        {"tabular": {"fields": REGION}}, {"missing": ["", "na"]}, "listed_as_missing",
+        "source.missing",
+    ),
+    "a class that means missing": (
+        {"label": OUTCOME, "metric": "accuracy"}, {"missing_in": {"died": ["n/a"]}},
+        "listed_as_missing", "source.missing",
     ),
     "a delimiter that is none": ({}, {"delimiter": "x"}, "bad_schema", "delimiter"),
     "a split that is none": ({}, {"split_words": {"a": "training"}}, "bad_schema", "split_words.a"),

@@ -10,7 +10,7 @@ import pytest
 from lanistr.errors import InputError
 from lanistr.sample import Quantity
 from training.prepare.table.cells import Decimals, read_date, read_hours, read_number
-from training.prepare.table.rows import MissingWords
+from training.prepare.table.rows import MissingWords, fold_words
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,39 @@ def test_a_number_with_its_unit_is_read_as_numbers_are(
 def test_a_point_is_refused_where_numbers_have_a_comma_with_a_unit_too(cell: object):
     with pytest.raises(InputError, match="number with a point"):
         read_number(cell, ",")
+
+
+@pytest.mark.parametrize(
+    "cell", ["0.375", "-0.125", "0.375 kg", "1.234e2", "012.345", "0.37", "1.5e3 kg"]
+)
+def test_what_no_group_of_thousands_can_be_is_a_point_even_before_three_digits(cell: str):
+    with pytest.raises(InputError, match="number with a point"):
+        read_number(cell, ",")
+    assert read_number("1.234,5", ",") == 1234.5
+    assert read_number("1,5e2", ",") == 150
+    assert read_number("0,375", ",") == 0.375
+
+
+@pytest.mark.parametrize("value", [Decimal("1.50"), "1.50", 1.5])
+def test_a_struct_of_a_value_and_its_unit_is_read_whatever_the_type_of_the_value(value: object):
+    assert read_number({"value": value, "unit": "kg"}) == Quantity(1.5, "kg")
+    assert read_number({"value": value, "unit": None}) == 1.5
+
+
+def test_a_number_that_means_missing_everywhere_is_known_as_one_of_a_column_is():
+    for words in (MissingWords(["", "-999"], {}), MissingWords(["-999.0"], {"other": ["x"]})):
+        for value in ("-999", "-999.0", " -999.00 ", -999, -999.0, Decimal("-999")):
+            assert words.known(value, "t") is None
+        for value in ("-99", -998.5, False, "-999 kg"):
+            assert words.known(value, "t") == value
+
+
+def test_a_word_that_is_listed_is_a_value_though_it_means_missing_elsewhere():
+    words = MissingWords(["NA", "null"], {})
+    assert words.known("na", "t") is None
+    assert words.known(" NA ", "t", fold_words(["Na", "EU"])) == "NA"
+    assert words.known("null", "t", fold_words(["Na", "EU"])) is None
+    assert words.known(" ", "t", fold_words(["", " "])) is None
 
 
 @pytest.mark.parametrize(

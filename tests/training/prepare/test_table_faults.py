@@ -516,6 +516,24 @@ def as_parquet(cases: Cases) -> bytes:
     return out.getvalue()
 
 
+def parquet_cell(column: str, array: Any, code: str, left: int = 6) -> Fault:
+    """Return a Parquet table whose second row has something in a column that Python cannot hold."""
+
+    def table(cases: Cases) -> bytes:
+        columns = pa.Table.from_pylist(cases)
+        columns = columns.set_column(columns.column_names.index(column), column, array)
+        out = io.BytesIO()
+        pq.write_table(columns, out)
+        return out.getvalue()
+
+    return Fault(code, 2, column, left, table, name="cases.parquet")
+
+
+WORDS = pa.array([b"F", b"m\xe4nnlich", *[b"M"] * 4])
+NO_TEXT = pa.Array.from_buffers(pa.string(), len(WORDS), WORDS.buffers())
+HOURS = [0, 2**62, 0, 0, 0, 0]
+
+
 def empty_parquet(cases: Cases) -> bytes:
     out = io.BytesIO()
     pl.DataFrame(cases).clear().write_parquet(out)
@@ -654,6 +672,15 @@ FAULTS |= {
     ),
     "Parquet with torn pages": Fault(
         "damaged_parquet", 1, "", table=torn_parquet, name="cases.parquet"
+    ),
+    "a word of Parquet in another encoding": parquet_cell("sex", NO_TEXT, "unreadable_value"),
+    "a note of Parquet in another encoding": parquet_cell("note", NO_TEXT, "wrong_type"),
+    "a name of Parquet in another encoding": parquet_cell("id", NO_TEXT, "unreadable_value", 2),
+    "a duration of Parquet without end": parquet_cell(
+        "age", pa.array(HOURS, pa.duration("ms")), "unreadable_value"
+    ),
+    "a date of Parquet after the year 9999": parquet_cell(
+        "sex", pa.array(HOURS, pa.timestamp("us")), "unreadable_value"
     ),
     "Parquet without rows": Fault("no_rows", table=empty_parquet, name="cases.parquet"),
     "Parquet with a column twice": Fault(

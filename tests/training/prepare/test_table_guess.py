@@ -145,6 +145,22 @@ def test_the_label_is_taken_for_what_it_is(
     assert spec.label.kind == kind
 
 
+def test_words_that_differ_in_case_alone_are_one(tmp_path: Path):
+    table, count = tmp_path / "cases.csv", 60
+    columns = ("id", "sex", "ward", "x", "outcome")
+    cases = [
+        {"id": f"p{i}", "sex": ("M", "F", "m", "M", "f")[i % 5], "ward": ("a", "A")[i % 2],
+         "x": i * 1.5, "outcome": ("Yes", "no", "yes", "Yes")[i % 4]}
+        for i in range(count)
+    ]  # fmt: skip
+    table.write_bytes(as_csv(cases, columns=columns))
+    task, text = guessed(table, tmp_path / "task.yaml")
+    assert task["tabular"]["fields"]["sex"]["categories"] == ["F", "M"]
+    assert (task["label"]["kind"], task["label"]["classes"]) == ("binary", ["no", "Yes"])
+    assert "'ward', constant" in text
+    read_columns(tmp_path / "task.yaml")
+
+
 def test_whole_numbers_with_decimals_are_guessed_as_those_without(tmp_path: Path):
     found = []
     for number in (str, lambda value: f"{value}.0"):

@@ -59,6 +59,30 @@ def test_words_of_a_long_table_may_differ_in_case_alone(tmp_path: Path):
     assert measured[:3].tolist() == [[1, 0], [0, 1], [0, 0]]  # nobody knows which `ca` is
 
 
+def test_long_rows_name_codes_with_decimals_words_for_missing_and_categories_beside_a_unit(
+    tmp_path: Path,
+):
+    text = (
+        "stay,hours,what,value,unit\nstay-1,0,220045.0,80,bpm\nstay-1,0,NA,140,\n"
+        "stay-1,1,9.0,NA,points\nstay-1,1,7.0,1,\n"
+    )
+    number = {"kind": "number"}
+    words = {"kind": "category", "categories": ["A", "NA"], "normal": "A"}
+    variables = {"pulse": {**number, "unit": "bpm"}, "sodium": number, "pain": words}
+    series = {
+        "file": "all.csv", "id": "stay", "variable": "what", "value": "value", "unit": "unit",
+        "names": {"pulse": "220045", "sodium": "NA", "pain": "9"}, "ignore": ["7"],
+    }  # fmt: skip
+    data = prepared(
+        tmp_path, as_csv(rows()), files={"all.csv": text.encode()}, source={"timeseries": series},
+        task={"timeseries": {"horizon_hours": 2, "step_hours": 1, "variables": variables}},
+    )  # fmt: skip
+    assert problems_of(data.folder) == []
+    values = data.features(0).rows[Modality.TIMESERIES][0]["values"]
+    assert values[:, -3:].tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert values[:, 2:4].tolist() == [[1, 0], [0, 1]]
+
+
 def test_dates_count_from_the_start_of_the_case(tmp_path: Path):
     cases = [{**case, "admitted": "2020-01-01 08:00:00"} for case in rows()]
     text = (

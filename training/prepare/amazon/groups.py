@@ -57,7 +57,7 @@ def group_numbers(
     Args:
         products: (N,) hash of each review's product.
         texts: (N,) hash of each review's text, or of what stands for it where there is none.
-        has_text: (N,) whether there is one; only then it joins products.
+        has_text: (N,) whether there is one, or it stands for copies; only then it joins products.
         by: what must not cross splits. With `product-and-text`, the groups are the connected parts
             of the graph whose nodes are products and texts and whose edges are reviews. With
             `product-cut-text` they are products, see `keep_texts_in_one_split`.

@@ -20,7 +20,7 @@ from training.prepare.amazon.fetch import Again, Answer, Fetcher, FetchError, Fe
 from training.prepare.amazon.files import RawFiles, find_files
 from training.prepare.amazon.pictures import Entry, Manifest, check_picture
 from training.prepare.amazon.scan import Reporter, products, reviews
-from training.prepare.kind import options
+from training.prepare.kind import folder, options
 from training.prepare.problems import Problems, problems_path
 
 HELP = "the pictures of Amazon's products and reviews, fetched into a folder"
@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", required=True, type=Path, nargs="+", help="as for amazon: files or folders"
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder of pictures; goes on there")
+    parser.add_argument(
+        "--out", required=True, type=folder, help="folder of pictures; goes on there"
+    )
     parser.add_argument(
         "--retry-failed", action="store_true", help="also what failed for good, such as a 404"
     )

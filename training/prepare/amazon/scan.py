@@ -247,7 +247,11 @@ def scan(
         )
 
     # ---- where they stand ----------------------------------------------------------------------
-    groups = group_numbers(_hashes(asins), _hashes(texts), _flags(has_words), options.split_by)
+    joins, shared = _flags(has_words), _hashes(texts)
+    if options.duplicates == "keep" and options.split_by == "product-and-text":
+        # Copies without a text are joined by what makes them copies.
+        joins, shared = joins | _flags(named), np.where(joins, shared, _hashes(contents))
+    groups = group_numbers(_hashes(asins), shared, joins, options.split_by)
     sizes = np.bincount(groups, chosen).astype(np.int64)
     dealt = deal(sizes, splits)
     if options.split_by == "product-cut-text":

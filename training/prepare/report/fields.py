@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lanistr.preprocess.tabular import Scale
 from lanistr.tasks import CategoryField, FieldSpec, NumberField
 from training.data.store import SPLITS
-from training.prepare.report.summaries import Numbers, Words
+from training.prepare.report.summaries import Numbers, Words, significant
 
 
 class Fields:
@@ -65,7 +65,13 @@ class Fields:
                         SPLITS, self._cases[name].tolist(), self._parts.tolist(), strict=True
                     )
                 },
-                **(self._values | self._words)[name].summary(),
+                **self._summary(name),
             }
             for name, spec in self._specs.items()
         }
+
+    def _summary(self, name: str) -> dict[str, Any]:
+        found = (self._values | self._words)[name].summary()
+        ends = ("min", "max") if getattr(self._specs[name], "log", False) and found["count"] else ()
+        # What comes back from a logarithm has six digits that are sure.
+        return found | {end: significant(found[end]) for end in ends}

@@ -87,17 +87,14 @@ class Numbers:
             bins, _ = np.histogram(np.clip(sample, first, last), edges)
         else:  # nothing but rounding lies between: one bar, in the middle
             bins = np.bincount([_BINS // 2], [len(sample)], _BINS).astype(np.int64)
-        figures = {
-            "mean": self._total / self.count,
-            "min": self._low,
-            "q1": q1,
-            "median": median,
-            "q3": q3,
-            "max": self._high,
-        }
         return {
             "count": self.count,
-            **{name: significant(value) for name, value in figures.items()},
+            "mean": significant(self._total / self.count),
+            "min": self._low,
+            "q1": significant(q1),
+            "median": significant(median),
+            "q3": significant(q3),
+            "max": self._high,
             "exact": self.count <= SAMPLE,
             "histogram": {
                 "from": significant(first),

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,7 +15,7 @@ from training.prepare.table.cells import read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.image import ImageReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
-from training.prepare.table.rows import Row, require, stop
+from training.prepare.table.rows import Row, fold_words, require, stop
 from training.prepare.table.tables import Table
 from training.prepare.table.tabular import TabularReader
 from training.prepare.table.text import TextReader
@@ -220,8 +219,10 @@ class CaseReader:
 
     def _label(self, row: Row) -> str | float | None:
         column = self._setting.source.label
-        value = None if column is None else self._setting.missing.value(row, column)
-        if value is None or column is None:
+        if column is None:
+            return None
+        value = self._setting.missing.value(row, column, self._classes.listed)
+        if value is None:
             return None
         try:
             return self._classes.read(value)
@@ -264,7 +265,11 @@ class _LeftOutError(Exception):
 
 
 class _Classes:
-    """Reads the label's column."""
+    """Reads the label's column.
+
+    Attributes:
+        listed: the words that mean something in it, folded.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -275,12 +280,13 @@ class _Classes:
         for word, meaning in setting.source.label_words.items():
             label.encode(_number(meaning) if label.kind == "regression" else meaning)
             self._known[_fold(word)] = meaning
+        self.listed = fold_words(self._known)
 
     def read(self, value: Any) -> str | float:
         """Return the class, or the number.
 
         Raises:
-            InputError: it is neither.
+            InputError, TaskError: it is neither.
         """
         label = self._setting.task.label
         if label.kind == "regression":
@@ -288,10 +294,8 @@ class _Classes:
                 value = self._meant(read_name(value)) or value
             found = read_number(value, self._setting.source.decimal)
             if isinstance(found, bool) or not isinstance(found, int | float):
-                found = math.nan
-            if math.isfinite(found):
-                return float(found)
-            raise InputError("not a label", code="bad_label", seen=str(value), accepted="a number")
+                found = str(value)
+            return label.encode(found)
         word = read_name(value)
         known = self._meant(word)
         if known is None:

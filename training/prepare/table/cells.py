@@ -8,6 +8,7 @@ column are known.
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.values import cleaner, read_value
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import FieldSpec, NumberField
+from lanistr.tasks import CategoryField, FieldSpec, NumberField
 
 Decimals = Literal[".", ","]
 
@@ -25,12 +26,29 @@ HOURS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1.0, "days": 24.0}
 
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
-_COMMAS = re.compile(r"[+-]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+)(,[0-9]+)?([eE][+-]?[0-9]+)?")
+# No group of thousands starts with a zero, nor has it an exponent: "0.375" has a decimal point.
+_COMMAS = re.compile(
+    r"[+-]?([0-9]+(,[0-9]+)?([eE][+-]?[0-9]+)?|[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?)"
+)
 _WITH_UNIT = re.compile(
     r"(?!0[xob][0-9a-f]+$)([+-]?[0-9.,]+(?:e[+-]?[0-9]+)?)\s*([^\s0-9.,+_-].*)", re.IGNORECASE
 )
 """Neither 0x20 nor 4_5, which are numbers to a programming language, has a unit."""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A cell that a file holds and Python cannot.
+
+    Attributes:
+        text: what stands there, as far as it can be told.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def read_number(value: Any, decimal: Decimals = ".") -> Value:
@@ -95,6 +113,11 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
     found = read_number(value, decimal) if isinstance(spec, NumberField) else _word(value)
     cleaner(spec)(found, "", IssueLog())
     return found
+
+
+def listed_words(spec: FieldSpec) -> tuple[str, ...]:
+    """Return the words that a field lists, with their other spellings."""
+    return (*(spec.categories or ()), *spec.synonyms) if isinstance(spec, CategoryField) else ()
 
 
 def read_name(value: Any) -> str:
@@ -216,6 +239,13 @@ def _word(value: Any) -> Value:
 
 
 def _scalar(value: Any) -> Value:
+    if isinstance(value, Unreadable):
+        raise InputError(
+            "a value that cannot be read",
+            code="unreadable_value",
+            seen=value.text,
+            accepted="text in UTF-8, dates from the year 1 to 9999",
+        )
     if isinstance(value, list | tuple | bytes | timedelta):
         raise InputError(
             "several values in one cell" if isinstance(value, list | tuple) else "not a value",
@@ -223,6 +253,8 @@ def _scalar(value: Any) -> Value:
             seen=value,
             accepted="one number or word",
         )
+    if isinstance(value, Mapping) and isinstance(value.get("value"), Decimal):
+        value = {**value, "value": float(value["value"])}
     try:
         return read_value(value, "")
     except InputError as exc:

@@ -3,7 +3,7 @@
 The rest of the file is the task itself, which goes with the model; this section stays behind.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +14,8 @@ from lanistr.modalities import Modality
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec, read_task_file
 from training.data.store import Split
+from training.prepare.table.cells import listed_words
+from training.prepare.table.rows import MissingWords
 
 UNDECIDED = "?"
 """What `--guess` writes where only the user can decide."""
@@ -203,7 +205,37 @@ def read_columns(path: Path) -> tuple[TaskSpec, TableSource]:
                 field=f"source.{modality}",
                 accepted=f"a section `{modality}` of the task, or no columns for it",
             )
+    for column, words in _listed(task, source):
+        _refuse_missing(column, words, source, path)
     return task, source
+
+
+def _listed(task: TaskSpec, source: TableSource) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield by their column the words that the label and the fields list."""
+    if source.label is not None:
+        yield source.label, (*task.label.classes, *source.label_words)
+    if task.tabular is not None:
+        for name, spec in task.tabular.fields.items():
+            yield source.tabular.get(name, name), listed_words(spec)
+    if task.timeseries is not None and (series := source.timeseries) is not None:
+        for name, spec in task.timeseries.variables.items():
+            yield series.value or series.names.get(name, name), listed_words(spec)
+
+
+def _refuse_missing(column: str, words: Iterable[str], source: TableSource, path: Path) -> None:
+    """Refuse a word of a column that the user says means a missing value there."""
+    named = source.missing if source.missing != TableSource().missing else ()
+    missing = MissingWords(named, source.missing_in)
+    for word in words:
+        if word.strip() and missing.known(word, column) is None:
+            raise ConfigError(
+                f"{path}: a word that column {column!r} lists, and that means a missing value",
+                code="listed_as_missing",
+                field="source.missing",
+                seen=word,
+                accepted="words that the task and `label_words` do not list; missing_in names those"
+                " of one column",
+            )
 
 
 def _refuse_undecided(found: Mapping[str, Any], path: Path, within: str = "source") -> None:

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, unknown_name
-from lanistr.tasks import FieldSpec
-from training.prepare.table.cells import read_field, read_hours, read_name
+from lanistr.preprocess.values import whole
+from lanistr.tasks import FieldSpec, NumberField
+from training.prepare.table.cells import listed_words, read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
 from training.prepare.table.parts import Setting
-from training.prepare.table.rows import Row
+from training.prepare.table.rows import Row, fold_words
 from training.prepare.table.tabular import stored
 
 
@@ -44,6 +45,8 @@ class MeasurementReader:
         self._words = {word: word for word in self._specs} | {
             word.casefold(): word for word in self._specs if folded[word.casefold()] == 1
         }
+        self._listed = {c: fold_words(listed_words(spec)) for c, (_, spec) in self._specs.items()}
+        self._named = fold_words(self._specs)
         self.long = source.variable is not None
         named = (source.time, source.variable, source.value, source.unit)
         self.columns = tuple(column for column in named if column is not None)
@@ -84,7 +87,7 @@ class MeasurementReader:
         if len(self.met) < len(self._specs):
             self.met.update(self._specs[column][0] for column in self._specs.keys() & row.cells)
         for column, (name, spec) in self._specs.items():
-            raw = self._setting.missing.value(row, column)
+            raw = self._setting.missing.value(row, column, self._listed[column])
             if raw is not None:
                 self._take(values, row, column, name, spec, raw)
         return values
@@ -93,8 +96,7 @@ class MeasurementReader:
         source, missing, problems = self._source, self._setting.missing, self._setting.problems
         assert source.variable is not None
         assert source.value is not None
-        word = missing.value(row, source.variable)
-        raw = missing.value(row, source.value)
+        word = missing.value(row, source.variable, self._named)
         values: dict[str, Any] = {}
         if word is None:
             exc = InputError("no variable is named", code="no_variable", accepted="a variable")
@@ -105,17 +107,23 @@ class MeasurementReader:
         except InputError as exc:
             row.leave_out(problems, source.variable, exc)
             return values
-        column = self._words.get(name) or self._words.get(name.casefold())
+        words = self._words
+        column = words.get(name) or words.get(name.casefold()) or words.get(whole(name) or name)
         if column is None:
-            if name.casefold() not in self._ignored:
+            if self._ignored.isdisjoint({name.casefold(), whole(name)}):
                 self._stray(row, source.variable, name)
             return values
-        self.met.add(self._specs[column][0])
-        unit = missing.value(row, source.unit) if source.unit else None
-        if unit is not None and raw is not None and not isinstance(raw, Mapping):
+        name, spec = self._specs[column]
+        self.met.add(name)
+        raw = missing.value(row, source.value, self._listed[column])
+        if raw is None:
+            return values
+        # What stands beside a category, such as "points", says nothing of it.
+        united = isinstance(spec, NumberField) and not isinstance(raw, Mapping)
+        unit = missing.value(row, source.unit) if united and source.unit else None
+        if unit is not None:
             raw = {"value": raw, "unit": str(unit)}
-        if raw is not None:
-            self._take(values, row, source.value, *self._specs[column], raw)
+        self._take(values, row, source.value, name, spec, raw)
         return values
 
     def _take(

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.prepare.problems import Problems
+from training.prepare.table.cells import Unreadable
 from training.prepare.table.rows import Row, spread, stop
 
 _ROWS_AT_ONCE = 1024
+
+_BEYOND = (pa.ArrowException, ValueError, OverflowError)
+"""What is raised of a value that Python cannot hold, such as a date after the year 9999."""
 
 
 class ParquetTable:
@@ -39,7 +44,7 @@ class ParquetTable:
             with pq.ParquetFile(self._path) as file:
                 nested = any(pa.types.is_struct(each.type) for each in file.schema_arrow)
                 for batch in file.iter_batches(_ROWS_AT_ONCE):
-                    for cells in _plain(batch).to_pylist():
+                    for cells in _rows(batch):
                         number += 1
                         yield Row(self._name, number, None, spread(cells) if nested else cells)
         except (pa.ArrowException, OSError) as exc:
@@ -68,13 +73,70 @@ def _names(fields: Iterable[Any], within: str = "") -> Iterator[str]:
             yield from _names(inner, f"{within}{field.name}.")
 
 
-def _plain(batch: Any) -> Any:
-    """Return a batch whose durations and times are those that Python knows."""
-    columns = []
-    for column, field in zip(batch.columns, batch.schema, strict=True):
-        if pa.types.is_duration(field.type):
-            column = column.cast(pa.duration("us"), safe=False)
-        elif pa.types.is_timestamp(field.type):
-            column = column.cast(pa.timestamp("us", field.type.tz), safe=False)
-        columns.append(column)
-    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+def _rows(batch: Any) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a batch, their cells by column."""
+    names, columns = batch.schema.names, [_values(column) for column in batch.columns]
+    for cells in zip(*columns, strict=True):
+        yield dict(zip(names, cells, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of a column, `Unreadable` in the place of what Python cannot hold."""
+    try:
+        return list(_in_microseconds(column).to_pylist())
+    except _BEYOND:
+        if len(column) > 1:
+            half = len(column) // 2
+            return _values(column[:half]) + _values(column[half:])
+        if not pa.types.is_struct(column.type):
+            return [Unreadable(_told(column))]
+        names = [field.name for field in column.type]
+        return [{n: _values(each)[0] for n, each in zip(names, column.flatten(), strict=True)}]
+
+
+def _in_microseconds(column: Any) -> Any:
+    """Return a column whose durations and times are those that Python knows.
+
+    Raises:
+        ArrowInvalid: one is too far from now for that.
+    """
+    kind = _coarse(column.type)
+    if kind == column.type:
+        return column
+    return column.cast(options=pc.CastOptions(kind, allow_time_truncate=True))
+
+
+def _coarse(kind: Any) -> Any:
+    """Return a type with microseconds in the place of all that is finer or coarser."""
+    types = pa.types
+    if types.is_duration(kind):
+        return pa.duration("us")
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", kind.tz)
+    if types.is_time64(kind):
+        return pa.time64("us")
+    if types.is_struct(kind):
+        return pa.struct([each.with_type(_coarse(each.type)) for each in kind])
+    if types.is_map(kind):
+        return pa.map_(_coarse(kind.key_type), _coarse(kind.item_type))
+    if types.is_list(kind):
+        return pa.list_(_coarse_items(kind))
+    if types.is_large_list(kind):
+        return pa.large_list(_coarse_items(kind))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_coarse_items(kind), kind.list_size)
+    return kind
+
+
+def _coarse_items(kind: Any) -> Any:
+    return kind.value_field.with_type(_coarse(kind.value_type))
+
+
+def _told(cell: Any) -> str:
+    """Say what a single cell holds that cannot be read."""
+    if pa.types.is_temporal(cell.type):
+        return f"{cell[0].value} as {cell.type}"
+    if pa.types.is_string(cell.type) or pa.types.is_large_string(cell.type):
+        data: bytes = cell.cast(pa.large_binary())[0].as_py()
+        return data.decode("utf-8", "backslashreplace")
+    return f"a value of {cell.type}"

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from lanistr.errors import DataError, LanistrError, unknown_name
 from lanistr.preprocess.values import whole
 from training.prepare.problems import Problems
+from training.prepare.table.cells import NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,43 +115,52 @@ def require(wanted: Iterable[str], columns: Collection[str], file: str, problems
 
 
 class MissingWords:
-    """Tells a missing value: none, a blank, or one of the words that mean it."""
+    """Tells a missing value: none, a blank, or one of the words that mean it.
+
+    A number that means it is known however it is stored, and with decimals that say nothing: of
+    `-999` also `-999.0`.
+    """
 
     def __init__(self, everywhere: Iterable[str], by_column: Mapping[str, Iterable[str]]) -> None:
-        self._everywhere = {_fold(word) for word in everywhere} | {""}
-        self._by_column = {
-            column: self._everywhere | {whole(word) or word for word in map(_fold, words)}
-            for column, words in by_column.items()
-        }
+        words = ["", *everywhere]
+        self._everywhere = _meant(words)
+        self._by_column = {column: _meant([*words, *more]) for column, more in by_column.items()}
 
-    def value(self, row: Row, column: str) -> Any:
-        """Return a cell, text without the white space around it; None where it is missing."""
-        return self.known(row.cells.get(column), column)
+    def value(self, row: Row, column: str, listed: Collection[str] = ()) -> Any:
+        """Return a cell, text without the white space around it; None where it is missing.
 
-    def known(self, value: Any, column: str) -> Any:
+        Args:
+            row: of the table.
+            column: of the cell.
+            listed: words, see `fold_words`, that are values there whatever else they mean.
+        """
+        return self.known(row.cells.get(column), column, listed)
+
+    def known(self, value: Any, column: str, listed: Collection[str] = ()) -> Any:
         """Return a value of a column, as `value` does."""
-        words = self._by_column.get(column, self._everywhere)
+        words, numbers = self._by_column.get(column, self._everywhere)
         if isinstance(value, str):
             value = value.strip()
             word = value.casefold()
-            plain = whole(word) if column in self._by_column else None
-            return None if word in words or plain in words else value
+            missing = word in words or (numbers and whole(word) in words)
+            return None if missing and word not in listed else value
         if isinstance(value, float) and math.isnan(value):
             return None if "nan" in words else value
-        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            return None if column in self._by_column and _spelled(value) & words else value
+        if numbers and isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            return None if _plain(value) in numbers else value
         return value
 
 
-def _spelled(value: float | Decimal) -> set[str]:
-    """Return how a number may stand among the words for missing: -1, -1.0."""
-    words = {str(value).casefold()}
-    with suppress(OverflowError, ValueError):  # JSON has whole numbers of any size
-        words.add(format(float(value), "g"))
-        if value == int(value):
-            words |= {str(int(value)), f"{int(value)}.0"}
-    return words
+def fold_words(words: Iterable[str]) -> frozenset[str]:
+    """Return words as `MissingWords` compares them; a blank is none."""
+    return frozenset(word.strip().casefold() for word in words) - {""}
 
 
-def _fold(word: str) -> str:
-    return word.strip().casefold()
+def _meant(words: Iterable[str]) -> tuple[frozenset[str], frozenset[float]]:
+    """Return the words for missing, and the numbers among them."""
+    found = frozenset(whole(word) or word for word in (each.strip().casefold() for each in words))
+    return found, frozenset(float(word) for word in found if NUMBER.fullmatch(word))
+
+
+def _plain(value: float | Decimal) -> float:
+    return float(value) if isinstance(value, Decimal) else value

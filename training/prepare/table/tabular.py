@@ -5,10 +5,10 @@ from typing import Any
 from lanistr.errors import InputError
 from lanistr.preprocess.values import read_value
 from lanistr.sample import Quantity
-from training.prepare.table.cells import read_field
+from training.prepare.table.cells import listed_words, read_field
 from training.prepare.table.columns import unknown_names
 from training.prepare.table.parts import CaseName, PartReader, Setting
-from training.prepare.table.rows import Row
+from training.prepare.table.rows import Row, fold_words
 
 
 class TabularReader(PartReader):
@@ -20,15 +20,16 @@ class TabularReader(PartReader):
         fields = setting.task.tabular.fields
         unknown_names(setting.source.tabular, fields, "source.tabular", "fields of the task")
         self._fields = {
-            name: (setting.source.tabular.get(name, name), spec) for name, spec in fields.items()
+            name: (setting.source.tabular.get(name, name), spec, fold_words(listed_words(spec)))
+            for name, spec in fields.items()
         }
-        self.columns = tuple(column for column, _ in self._fields.values())
+        self.columns = tuple(column for column, *_ in self._fields.values())
 
     def read(self, row: Row, case: CaseName) -> Any:
         """Return the row of the fields that have a value."""
         values: dict[str, Any] = {}
-        for name, (column, spec) in self._fields.items():
-            raw = self._setting.missing.value(row, column)
+        for name, (column, spec, listed) in self._fields.items():
+            raw = self._setting.missing.value(row, column, listed)
             if raw is None:
                 continue
             try:

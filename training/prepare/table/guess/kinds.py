@@ -78,8 +78,15 @@ class Guess:
 
     @property
     def words(self) -> list[str]:
-        """The values that are not taken for missing, the most frequent first."""
-        return [word for word, _ in self.column.words.most_common() if word not in self.missing]
+        """The values that are not taken for missing, the most frequent first.
+
+        Of those that differ in case or white space alone, which mean the same, the first.
+        """
+        found: dict[str, str] = {}
+        for word, _ in self.column.words.most_common():
+            if word not in self.missing:
+                found.setdefault(_fold(word), word)
+        return list(found.values())
 
 
 def guess(column: ColumnStatistics) -> Guess:
@@ -99,9 +106,9 @@ def guess(column: ColumnStatistics) -> Guess:
     comma = column.kinds["comma"]
     if rest and (column.kinds["number"] + comma) / rest >= 0.95:
         return _number(column, numbers)
-    if distinct - len(stray) <= 1:
+    words = {_fold(word) for word in column.words if word not in stray}
+    if len(words) <= 1:
         return Guess(column, "constant", "always the same", stray)
-    words = {word.casefold() for word in column.words} - set(stray)
     if words <= set(SPLIT_WORDS):
         return Guess(column, "split", "its words are those of splits", stray)
     paths: tuple[Kind, ...] = ("picture", "series", "address", "date")
@@ -161,6 +168,10 @@ def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
 
 def _stray(column: ColumnStatistics, words: frozenset[str]) -> list[str]:
     return [word for word in column.words if word.casefold() in words]
+
+
+def _fold(word: str) -> str:
+    return " ".join(word.split()).casefold()
 
 
 def _is_number(word: str) -> bool:
