@@ -189,7 +189,10 @@ def test_two_processes_fine_tune_and_leave_one_whole_run(
     for ours, theirs in zip(*found, strict=True):
         assert ours.keys() == theirs.keys()
         if "loss" in ours:
-            assert theirs["loss"] == pytest.approx(ours["loss"], rel=1e-5)
+            # TabNet's batch norm, over few rows, makes rounding in the first step a hundred times
+            # larger in the third: by its own head it can be seen.
+            near = 1e-6 if ours["step"] == 0 else 1e-4
+            assert theirs["loss"] == pytest.approx(ours["loss"], rel=near)
         else:  # where encoders learn, the first process's running statistics count
             briers = [each["validation"]["brier"] for each in (ours, theirs)]
             assert briers[0] == pytest.approx(briers[1], rel=1e-3)
