@@ -1,4 +1,4 @@
-"""Folders that appear as a whole or not at all."""
+"""Folders and files that appear as a whole or not at all."""
 
 import errno
 import os
@@ -33,6 +33,21 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def draft_file(path: Path) -> Iterator[Path]:
+    """Give a hidden file to write, which then, on the disk, takes the place of `path`.
+
+    If the block fails, the draft vanishes and what stood at `path` stays.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        settle(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager

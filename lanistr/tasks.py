@@ -101,9 +101,9 @@ class NumberField(Schema):
 
     def _check_units(self) -> None:
         """Refuse two conversions of units that are one to whoever reads a record."""
-        known = {_fold(self.unit): Unit()} if self.unit else {}
+        known = {fold(self.unit): Unit()} if self.unit else {}
         for name, unit in self.units.items():
-            if known.setdefault(_fold(name), unit) != unit:
+            if known.setdefault(fold(name), unit) != unit:
                 raise ValueError(f"unit {name!r} has two conversions (case does not count)")
 
     def accepted(self) -> str:
@@ -116,7 +116,8 @@ class NumberField(Schema):
         return text
 
 
-def _fold(word: str) -> str:
+def fold(word: str) -> str:
+    """Return a word as words are compared: neither case nor white space counts."""
     return " ".join(word.split()).casefold()
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanistr.draft import draft_file
+
 Positions = NDArray[np.int64]
 Outputs = NDArray[np.floating[Any]]
 
@@ -23,10 +25,8 @@ def write_outputs(path: Path, positions: Positions, outputs: Outputs) -> None:
         positions: (N,) of the cases in their data set, ascending.
         outputs: (N, C) logits over the temperature, or (N, 1) numbers.
     """
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
+    with draft_file(path) as draft, draft.open("wb") as file:
         np.savez_compressed(file, positions=positions, outputs=outputs)
-    draft.replace(path)
 
 
 def read_outputs(path: Path) -> tuple[Positions, Outputs]:

@@ -27,7 +27,7 @@ from torch import nn
 
 from lanistr import __version__
 from lanistr.calibration import Calibration
-from lanistr.draft import draft_folder, settle
+from lanistr.draft import draft_file, draft_folder
 from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
@@ -364,10 +364,5 @@ def _read(path: Path, kind: type[Part]) -> Part:
 def _write(path: Path, value: Schema) -> None:
     """Write a file that is there as a whole or not at all."""
     text = json.dumps(value.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        settle(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with draft_file(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")

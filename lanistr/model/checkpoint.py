@@ -7,7 +7,6 @@ load_encoders(model, folder, modalities)    some encoders alone
 """
 
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -19,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lanistr.draft import settle
+from lanistr.draft import draft_file, settle
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import ForPretraining, Lanistr, LanistrConfig
@@ -59,17 +58,14 @@ def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: 
     """Write a model of which only sizes and weights are at hand, as `save_pretrained` does."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.detach().contiguous().cpu() for name, each in named.items()}
-    unfinished = folder / f".{WEIGHTS_NAME}.{os.getpid()}"
     try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode
-        save_file(tensors, unfinished)
-        unfinished.chmod(mode)  # the library makes a file for its owner alone
-        settle(unfinished)
-        unfinished.replace(folder / WEIGHTS_NAME)
-        unfinished.write_text(stored.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        settle(unfinished)
-        unfinished.replace(folder / CONFIG_NAME)
+        with draft_file(folder / WEIGHTS_NAME) as draft:
+            draft.touch()
+            mode = draft.stat().st_mode
+            save_file(tensors, draft)
+            draft.chmod(mode)  # the library makes a file for its owner alone
+        with draft_file(folder / CONFIG_NAME) as draft:
+            draft.write_text(stored.model_dump_json(indent=2) + "\n", encoding="utf-8")
         settle(folder)
     except SafetensorError as exc:  # no OSError, though it mostly is one: a full disk
         raise CheckpointError(
@@ -78,8 +74,6 @@ def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: 
             field=str(folder / WEIGHTS_NAME),
             accepted="a folder that can be written to, on a disk with room for them",
         ) from exc
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def from_pretrained(folder: Path, model_class: type[Model]) -> Model:

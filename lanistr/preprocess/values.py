@@ -14,7 +14,7 @@ from typing import Any
 from lanistr.errors import InputError, unknown_name
 from lanistr.issues import Action, IssueLog
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit
+from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit, fold
 
 _ANY = (-1e30, 1e30)
 """Range of a field that names none: what lies beyond would overflow the model's float32."""
@@ -44,9 +44,9 @@ class NumberCleaner:
         self._limits = _both(spec.limits or self._range, reach)
         self._as_it_comes = _both(self._range, reach)
         self._narrowed = self._limits != (spec.limits or self._range)
-        self._units = {_fold(name): unit for name, unit in spec.units.items()}
+        self._units = {fold(name): unit for name, unit in spec.units.items()}
         if spec.unit:
-            self._units.setdefault(_fold(spec.unit), Unit())
+            self._units.setdefault(fold(spec.unit), Unit())
 
     def plain(self, value: Value) -> float | None:
         """Return what the cleaner would, if there is nothing to say of the value; else None.
@@ -142,7 +142,7 @@ class NumberCleaner:
         if _DECIMAL_COMMA.fullmatch(text):
             return "; decimals after a point, not a comma"
         united = _WITH_UNIT.fullmatch(text)
-        if united and _fold(united[2]) in self._units:
+        if united and fold(united[2]) in self._units:
             quantity = {"value": float(united[1]), "unit": united[2]}
             return f"; or {json.dumps(quantity, ensure_ascii=False)}"
         return ""
@@ -151,7 +151,7 @@ class NumberCleaner:
         self, number: float, unit: str, path: str, log: IssueLog, code: str = "unit_converted"
     ) -> float:
         """Bring a number from a named unit into the field's own."""
-        conversion = self._units.get(_fold(unit))
+        conversion = self._units.get(fold(unit))
         if conversion is None:
             known = [name for name in (self.spec.unit, *self.spec.units) if name]
             raise InputError(
@@ -178,9 +178,9 @@ class CategoryCleaner:
 
     def __init__(self, spec: CategoryField) -> None:
         self.spec = spec
-        self._spellings = {_fold(word): word for word in spec.categories or ()}
+        self._spellings = {fold(word): word for word in spec.categories or ()}
         for spelling, meaning in spec.synonyms.items():
-            self._spellings.setdefault(_fold(spelling), meaning)
+            self._spellings.setdefault(fold(spelling), meaning)
         known = (*(spec.categories or ()), *spec.synonyms)
         self._plain = {each: self(each, "", IssueLog()) for each in known}
 
@@ -223,10 +223,10 @@ class CategoryCleaner:
             word = " ".join(str(value).split())
         if not word:
             return None
-        known = self._spellings.get(_fold(word))
+        known = self._spellings.get(fold(word))
         if known is None and isinstance(value, str):
             word = whole(word) or truth(word) or word
-            known = self._spellings.get(_fold(word))
+            known = self._spellings.get(fold(word))
         return word if known is None else known
 
     def known(self, word: str) -> bool:
@@ -244,7 +244,7 @@ def whole(word: str) -> str | None:
 
 def truth(word: str) -> str | None:
     """Return a truth value as JSON writes it: of "True", "true"; else None."""
-    folded = _fold(word)
+    folded = fold(word)
     return folded if folded in ("true", "false") else None
 
 
@@ -304,7 +304,3 @@ def value_seen(value: Value) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no NaN to answer with
     return value
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.split()).casefold()

@@ -1,6 +1,7 @@
 // The command line that repeats a request.
 
 const LONGEST = 100000; // bytes; a shell takes no longer argument than 128 KiB
+const FIRST = 3; // file descriptor that is free in a shell
 
 /** Return a curl command. Pictures from files are sent as files, by their names; others as text. */
 export function curl(address, record, pictures, withKey) {
@@ -9,7 +10,7 @@ export function curl(address, record, pictures, withKey) {
   if (withKey) lines.push('-H "Authorization: Bearer $LANISTR_KEY"');
   lines.push(...(pictures.some((each) => each.file) ? form(record, pictures, long) : json(record, long)));
   const end = endOf(long);
-  const documents = long.map((each, i) => `${i + 3}<<'${end}'`);
+  const documents = long.map((each, i) => `${FIRST + i}<<'${end}'`);
   return [[...lines, ...documents].join(" \\\n  "), ...long.flatMap((each) => [each, end])].join("\n");
 }
 
@@ -31,7 +32,8 @@ function form(record, pictures, long) {
 
 /** Return the file that a text is to be read from. */
 function later(text, long) {
-  return `/dev/fd/${long.push(text) + 2}`;
+  long.push(text);
+  return `/dev/fd/${FIRST + long.length - 1}`;
 }
 
 /** Return a line that stands in none of the texts. */

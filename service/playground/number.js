@@ -5,8 +5,8 @@ const MINUS = "\u2212";
 
 /** Return a number with as many digits as can be told apart at a glance. */
 export function short(value, digits = 3) {
-  const rounded = Number(value.toPrecision(digits)); // which may have a digit more in front
-  const text = Math.abs(rounded) >= 10 ** digits ? value.toFixed(0) : value.toPrecision(digits);
+  const precise = value.toPrecision(digits); // rounded, which may put a digit more in front
+  const text = Math.abs(Number(precise)) >= 10 ** digits ? value.toFixed(0) : precise;
   return (text.includes("e") ? text : String(Number(text))).replace("-", MINUS);
 }
 

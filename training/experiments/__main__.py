@@ -16,6 +16,7 @@ import numpy as np
 
 from lanistr.batch import Features
 from lanistr.command import CommandParser, leave_when_asked, run_command
+from lanistr.draft import draft_file
 from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
 from lanistr.modalities import Modality
 from training.data.store import SPLITS, Dataset
@@ -133,9 +134,8 @@ def _tables(folder: Path) -> dict[str, Json]:
 
 def _write(path: Path, text: str) -> None:
     """Write a file as a whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    with draft_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _keep(before: Path, old: Json, setup: Setup, new: Json, lines: Sequence[Row | LeftOut]) -> None:

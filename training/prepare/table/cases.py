@@ -10,6 +10,7 @@ from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
 from lanistr.modalities import Modality
 from lanistr.preprocess.values import whole
 from lanistr.sample import Sample
+from lanistr.tasks import fold
 from training.data.store import SPLITS, Split
 from training.prepare.table.cells import read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
@@ -74,7 +75,7 @@ class CaseReader:
         require(self._columns, found, name, setting.problems)
         if source.timeseries is None:  # whose columns may be meant
             require(source.missing_in, found, name, setting.problems)
-        self._splits = {**SPLIT_WORDS, **{_fold(w): s for w, s in source.split_words.items()}}
+        self._splits = {**SPLIT_WORDS, **{fold(w): s for w, s in source.split_words.items()}}
         self._classes = _Classes(setting)
         self._rows_of: dict[str, int] = {}
         self._seen: set[bytes] = set()
@@ -203,7 +204,7 @@ class CaseReader:
 
     def _deal(self, row: Row, column: str, group: str) -> None:
         word = self._named(row, column, "split")
-        split = self._splits.get(_fold(word))
+        split = self._splits.get(fold(word))
         if split is None:
             raise self._leave_out(
                 row, column, "unknown_split", "no split", seen=word,
@@ -274,12 +275,12 @@ class _Classes:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         label = setting.task.label
-        self._known = {_fold(each): each for each in label.classes}
+        self._known = {fold(each): each for each in label.classes}
         if len(self._known) < len(label.classes):  # they differ in case alone
             self._known = {each: each for each in label.classes}
         for word, meaning in setting.source.label_words.items():
             label.encode(_number(meaning) if label.kind == "regression" else meaning)
-            self._known[_fold(word)] = meaning
+            self._known[fold(word)] = meaning
         self.listed = fold_words(self._known)
 
     def read(self, value: Any) -> str | float:
@@ -309,14 +310,10 @@ class _Classes:
 
     def _meant(self, word: str) -> str | None:
         """Return what the task calls a word, or `label_words` says of it; None: nothing."""
-        spelled = (word, _fold(word), whole(word.strip()))
+        spelled = (word, fold(word), whole(word.strip()))
         return next((self._known[each] for each in spelled if each in self._known), None)
 
 
 def _number(word: str) -> float | str:
     found = read_number(word)
     return found if isinstance(found, int | float) else word
-
-
-def _fold(word: str) -> str:
-    return " ".join(word.split()).casefold()

@@ -205,8 +205,7 @@ def read_columns(path: Path) -> tuple[TaskSpec, TableSource]:
                 field=f"source.{modality}",
                 accepted=f"a section `{modality}` of the task, or no columns for it",
             )
-    for column, words in _listed(task, source):
-        _refuse_missing(column, words, source, path)
+    _refuse_missing(task, source, path)
     return task, source
 
 
@@ -222,20 +221,21 @@ def _listed(task: TaskSpec, source: TableSource) -> Iterator[tuple[str, tuple[st
             yield series.value or series.names.get(name, name), listed_words(spec)
 
 
-def _refuse_missing(column: str, words: Iterable[str], source: TableSource, path: Path) -> None:
-    """Refuse a word of a column that the user says means a missing value there."""
+def _refuse_missing(task: TaskSpec, source: TableSource, path: Path) -> None:
+    """Refuse a listed word that the user says means a missing value in its column."""
     named = source.missing if source.missing != TableSource().missing else ()
     missing = MissingWords(named, source.missing_in)
-    for word in words:
-        if word.strip() and missing.known(word, column) is None:
-            raise ConfigError(
-                f"{path}: a word that column {column!r} lists, and that means a missing value",
-                code="listed_as_missing",
-                field="source.missing",
-                seen=word,
-                accepted="words that the task and `label_words` do not list; missing_in names those"
-                " of one column",
-            )
+    for column, words in _listed(task, source):
+        for word in words:
+            if word.strip() and missing.known(word, column) is None:
+                raise ConfigError(
+                    f"{path}: a word that column {column!r} lists, and that means a missing value",
+                    code="listed_as_missing",
+                    field="source.missing",
+                    seen=word,
+                    accepted="words that the task and `label_words` do not list; missing_in names"
+                    " those of one column",
+                )
 
 
 def _refuse_undecided(found: Mapping[str, Any], path: Path, within: str = "source") -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lanistr.tasks import fold
 from training.prepare.table.cells import NUMBER
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.guess.statistics import ColumnStatistics
@@ -85,7 +86,7 @@ class Guess:
         found: dict[str, str] = {}
         for word, _ in self.column.words.most_common():
             if word not in self.missing:
-                found.setdefault(_fold(word), word)
+                found.setdefault(fold(word), word)
         return list(found.values())
 
 
@@ -106,7 +107,7 @@ def guess(column: ColumnStatistics) -> Guess:
     comma = column.kinds["comma"]
     if rest and (column.kinds["number"] + comma) / rest >= 0.95:
         return _number(column, numbers)
-    words = {_fold(word) for word in column.words if word not in stray}
+    words = {fold(word) for word in column.words if word not in stray}
     if len(words) <= 1:
         return Guess(column, "constant", "always the same", stray)
     if words <= set(SPLIT_WORDS):
@@ -168,10 +169,6 @@ def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
 
 def _stray(column: ColumnStatistics, words: frozenset[str]) -> list[str]:
     return [word for word in column.words if word.casefold() in words]
-
-
-def _fold(word: str) -> str:
-    return " ".join(word.split()).casefold()
 
 
 def _is_number(word: str) -> bool:
