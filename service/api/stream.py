@@ -91,6 +91,8 @@ class Stream(Response):
             pass  # there is one
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(head)
+        if self._exchange.code != "ok":  # it was not put on record, and this was said instead
+            return
         left = False
         try:
             await self._answer_all(first, coming, receive, send)

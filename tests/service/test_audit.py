@@ -322,6 +322,24 @@ def test_which_case_of_a_list_was_answered_what_is_on_record_before_it_leaves(
     assert {each["version"] for each in streamed} == {batch["version"]}
 
 
+def test_a_stream_whose_beginning_is_not_on_record_ends_with_it(start_server, tmp_path):
+    file = tmp_path / "audit.jsonl"
+    cases = b'{"tabular": {"age": 71}}\n' * 20
+    headers = {"Content-Type": "application/x-ndjson"}
+    with start_server("--audit", str(file)) as server:
+        with locked(file):
+            place = f"{server.url}/predict/mortality/stream"
+            said = httpx.post(place, content=cases, headers=headers, timeout=60)
+        assert (said.status_code, said.json()["code"]) == (503, "audit_unavailable")
+        assert server.says("the audit log is written again")
+        said = httpx.get(f"{server.url}/metrics").text
+    counted = [each for each in said.splitlines() if 'task="mortality"' in each]
+    (ended,) = (each for each in counted if each.startswith("lanistr_requests_total"))
+    assert 'code="audit_unavailable"' in ended  # and none that left
+    assert not any(each.startswith("lanistr_cases_total") for each in counted)
+    assert not any("request" in each for each in read(file))
+
+
 def test_of_a_request_of_the_open_protocol_the_case_that_it_fails_of_is_on_record(
     start_server, strict_bundle, tmp_path
 ):
