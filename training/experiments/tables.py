@@ -343,9 +343,7 @@ def systems(setup: Setup) -> Lines:
     def tuned(system: str) -> FinetuneRecipe:
         return load_recipe("demo", "finetune", FinetuneRecipe, [f"system={system}"])
 
-    dataset = Dataset.open(setup.data)
-    labelled = dataset.rows("train", labelled=True)
-    brought = [each for each in setup.modalities if dataset.row_counts(each)[labelled].any()]
+    brought = _brought(setup.data, labelled=True)
     alone = [partial(setup.scratches, modalities=[each]) for each in brought]
     for method, name in (("logistic", "Logistic regression"), ("trees", "Boosted trees")):
         yield setup.row(method, name, partial(setup.yardstick, method))
@@ -430,16 +428,31 @@ def ablations(setup: Setup) -> Lines:
     yield setup.lanistr(WHOLE, "LANISTR")
     recipe, config = _pretraining(setup)
     summed = _summed_up(config)
+    shown = _brought(setup.pretrained_on)
+    brought = {*shown, *_brought(setup.data, labelled=True)}
     for modality in setup.modalities:
+        key, name = f"no-{modality}", f"without {modality}"
         left = [each for each in setup.modalities if each != modality]
         lost = ["model.summary=null"] if summed == {modality} else []
-        if left:
-            yield setup.lanistr(f"no-{modality}", f"without {modality}", *lost, modalities=left)
-    for key, name, setting in _losses(recipe, config):
-        yield setup.lanistr(key, name, setting)
+        if modality not in brought:
+            yield LeftOut(key, name, f"no case that is learned from brings {modality}")
+        elif left:
+            yield setup.lanistr(key, name, *lost, modalities=left)
+    for of, key, name, setting in _losses(recipe, config):
+        if of is None or of in shown:
+            yield setup.lanistr(key, name, setting)
+        else:
+            yield LeftOut(key, name, f"no case that is pretrained on brings {of}")
     row = setup.lanistr("parallel", "without non-parallel data", "complete=true")
     complete = load_recipe("demo", "pretrain", PretrainRecipe, ["complete=true"])
     yield _if_fit(setup, row, complete)
+
+
+def _brought(data: Path, labelled: bool = False) -> list[Modality]:
+    """Return what the training split's cases bring, all or the labelled ones."""
+    dataset = Dataset.open(data)
+    cases = dataset.rows("train", labelled=labelled)
+    return [each for each in dataset.task.modalities if dataset.row_counts(each)[cases].any()]
 
 
 def _pretraining(setup: Setup) -> tuple[PretrainRecipe, LanistrConfig]:
@@ -457,16 +470,18 @@ def _summed_up(config: LanistrConfig) -> set[Modality]:
         return set(map(Modality, LanistrForPretraining(config).summaries))
 
 
-def _losses(recipe: PretrainRecipe, config: LanistrConfig) -> Iterator[tuple[str, str, str]]:
-    """Yield key, name and setting of the row without each loss that counts."""
+def _losses(
+    recipe: PretrainRecipe, config: LanistrConfig
+) -> Iterator[tuple[Modality | None, str, str, str]]:
+    """Yield of each loss that counts whose it is, and key, name and setting of the row without."""
     for modality in config.modalities:
         loss = FAMILIES[type(getattr(config, modality))].loss
         if getattr(recipe.losses, loss):
-            yield f"no-{loss}", f"without {loss.upper()}", f"losses.{loss}=0"
+            yield modality, f"no-{loss}", f"without {loss.upper()}", f"losses.{loss}=0"
     if config.simmmm and recipe.losses.simmmm:
-        yield "no-simmmm", "without SimMMM", "model.simmmm=null"
+        yield None, "no-simmmm", "without SimMMM", "model.simmmm=null"
     if config.summary and recipe.losses.summary:
-        yield "no-summary", "without summary modelling", "model.summary=null"
+        yield None, "no-summary", "without summary modelling", "model.summary=null"
 
 
 def shares(setup: Setup) -> Lines:

@@ -33,12 +33,16 @@ def test_every_system_is_trained_on_the_same_cases(
                 assert {f"seed={seed}", "labels=20"} <= settings(job)
     assert len(jobs(rows["single"])) == 4
     with monkeypatch.context() as patch:
-        counts = Dataset.row_counts
-        patch.setattr(
-            Dataset, "row_counts", lambda self, each: counts(self, each) * (each != Modality.IMAGE)
-        )
+        hide_pictures(patch)
         assert len(jobs(lines("table1", Setup(stays, scale="demo"))["single"])) == 3
     assert pretraining(rows["albef"]).command[0] == "training.pretrain"
+
+
+def hide_pictures(patch: pytest.MonkeyPatch) -> None:
+    counts = Dataset.row_counts
+    patch.setattr(
+        Dataset, "row_counts", lambda self, each: counts(self, each) * (each != Modality.IMAGE)
+    )
 
 
 def treatment(job: Job) -> tuple[object, ...]:
@@ -202,6 +206,20 @@ def test_ablations_leave_one_thing_out_and_keep_all_else(stays: Path) -> None:
         assert settings(pretraining(rows[key])) - whole == {added}
     (tuned,) = jobs(rows["no-text"])
     assert "modalities=[image, tabular, timeseries]" in settings(tuned)
+
+
+def test_what_no_case_brings_is_not_left_out_again(
+    stays: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = lines("table3", Setup(stays, scale="demo"))
+    hide_pictures(monkeypatch)
+    rows = lines("table3", Setup(stays, scale="demo"))
+    left = {key: row.why for key, row in rows.items() if isinstance(row, LeftOut)}
+    assert left == {
+        "no-image": "no case that is learned from brings image",
+        "no-mim": "no case that is pretrained on brings image",
+    }
+    assert list(rows) == list(whole)
 
 
 def test_without_series_nothing_is_summed_up(stays: Path) -> None:
