@@ -43,8 +43,9 @@ def draft_file(path: Path) -> Iterator[Path]:
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        yield draft
-        settle(draft)
+        with written_to(path):
+            yield draft
+            settle(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

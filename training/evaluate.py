@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lanistr.calibration import Calibration
 from lanistr.command import CommandParser, run_command
+from lanistr.draft import draft_file
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
@@ -66,13 +67,15 @@ def main() -> None:
         history["Pretraining"] = read_history(Path(run.config.init))
 
     # ---- for programs, for people --------------------------------------------------------------
-    write_outputs(run.folder / outputs_file(split), rows, logits / calibration.temperature)
     for_programs = run.folder / f"report-{split}.json"
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    for_programs.write_text(text + "\n", encoding="utf-8")
     for_people = run.folder / f"report-{split}.html"
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     html = page(report, logits[:, 0], dataset.labels[rows], history)
-    for_people.write_text(html, encoding="utf-8")
+    for_programs.unlink(missing_ok=True)  # which is there where all of it is, and of one data set
+    write_outputs(run.folder / outputs_file(split), rows, logits / calibration.temperature)
+    for path, written in ((for_people, html), (for_programs, text)):
+        with draft_file(path) as draft:
+            draft.write_text(written, encoding="utf-8")
     print(f"{run.folder}: {len(rows)} cases of the {split} split")
     print_figures(report)
     print(f"{for_programs}\n{for_people}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp  # type: ignore[import-untyped]
 
 from lanistr.calibration import softmax
 from lanistr.errors import DataError, TaskError, unknown_name
@@ -75,12 +76,22 @@ def weighted(outputs: Floats, targets: Floats, label: LabelSpec) -> Weighted:
     p = softmax(outputs)
     of_classes = _of_classes(p, truth, binary=label.kind == "binary")
     if label.kind == "binary":
-        of_ranks = _of_ranks(p[:, 1], truth == 1)
+        of_ranks = _of_ranks(log_odds(outputs, 1), truth == 1)
         return lambda weights: of_classes(weights) | of_ranks(weights)
     if label.kind == "ordinal":
         of_order = _of_order(p, truth, np.asarray(label.values))
         return lambda weights: of_classes(weights) | of_order(weights)
     return of_classes
+
+
+def log_odds(outputs: Floats, code: int) -> Floats:
+    """Return (N,) the log-odds of a class against the others, for outputs (N, C) of the head.
+
+    By them cases are ranked: of two that are nearly certain the probabilities may both be 1.
+    """
+    exact = outputs.astype(np.float64)
+    odds: Floats = exact[:, code] - logsumexp(np.delete(exact, code, axis=1), axis=1)
+    return odds
 
 
 def _of_classes(p: Floats, truth: Integers, *, binary: bool) -> Weighted:

@@ -13,6 +13,7 @@ from training.metrics import (
     check_metric,
     higher_is_better,
     known,
+    log_odds,
     measure,
     shown,
     weighted,
@@ -46,6 +47,23 @@ def test_binary_figures() -> None:
 
 def test_the_order_of_equal_scores_does_not_count() -> None:
     assert measure(deaths(0.3, 0.3), np.array([0, 1]), DEATH)["auroc"] == 0.5
+
+
+def test_a_temperature_leaves_ranks_alone_where_probabilities_are_one() -> None:
+    logits = np.array([[0, 3.0], [0, 2.0], [0, 1.0], [0, -1.0]])
+    truth = np.array([1, 0, 1, 0])
+    whole = measure(logits, truth, DEATH)
+    sharp = measure(logits / 0.01, truth, DEATH)
+    assert (softmax(logits / 0.01)[:3, 1] == 1).all()
+    assert whole["auroc"] == sharp["auroc"] == 3 / 4
+    assert whole["auprc"] == sharp["auprc"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_log_odds_are_those_of_a_class_against_the_others() -> None:
+    p = np.array([(0.2, 0.3, 0.5), (0.7, 0.2, 0.1)])
+    for code in range(3):
+        expected = np.log(p[:, code] / (1 - p[:, code]))
+        assert log_odds(outputs(*p), code) == pytest.approx(expected)
 
 
 def test_ordinal_figures() -> None:
@@ -90,14 +108,15 @@ def test_a_calibrated_model_has_no_calibration_error() -> None:
 
 
 @pytest.mark.parametrize("label", [DEATH, STARS, KINDS], ids=lambda label: label.kind)
-@pytest.mark.parametrize("decimals", [16, 1], ids=["distinct", "ties"])
-def test_figures_are_those_of_scikit_learn(label: LabelSpec, decimals: int) -> None:
+@pytest.mark.parametrize("step", [2**-40, 2**-3], ids=["distinct", "ties"])
+def test_figures_are_those_of_scikit_learn(label: LabelSpec, step: float) -> None:
     rng = np.random.default_rng(3)
     classes = label.outputs
     for cases in (2, 7, 400):
         truth = rng.integers(classes, size=cases)
         truth[:2] = 0, 1
-        logits = (rng.normal(size=(cases, classes)) + 1.5 * np.eye(classes)[truth]).round(decimals)
+        logits = rng.normal(size=(cases, classes)) + 1.5 * np.eye(classes)[truth]
+        logits = np.round(logits / step) * step  # whose differences are exact
         found, p = measure(logits, truth, label), softmax(logits)
         guess = p.argmax(axis=1)
         expected = {

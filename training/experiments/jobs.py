@@ -64,7 +64,7 @@ class Job:
     def done(self, work: Path) -> bool:
         """Whether nothing is left to do: for a run that is judged only whether it was counts."""
         there = work / self.folder
-        return finished(there) if self.judged_on is None else judged(there)
+        return finished(there) if self.judged_on is None else judged(there, self.judged_on)
 
 
 def folder_name(name: str, command: Iterable[object], work: Path | None = None) -> str:
@@ -101,9 +101,14 @@ def finished(folder: Path) -> bool:
     return True
 
 
-def judged(folder: Path) -> bool:
-    """Whether a run was evaluated on the test split."""
-    return all((folder / each).is_file() for each in (outputs_file("test"), REPORT))
+def judged(folder: Path, data: Path) -> bool:
+    """Whether a run was evaluated on the test split of these data, last."""
+    try:
+        about = json.loads((folder / REPORT).read_bytes()).get("about", {})
+    except (OSError, ValueError):
+        return False
+    stored = (folder / outputs_file("test")).is_file()
+    return stored and about.get("data_hash") == file_hash(data / DATASET)
 
 
 class Workshop:
@@ -190,7 +195,7 @@ class Workshop:
             if not finished(out):
                 words = [self.work / e.folder if isinstance(e, Job) else e for e in job.command]
                 self._call(job, [*words, *on, "--out", out])
-            if job.judged_on is not None and not judged(out):
+            if job.judged_on is not None and not judged(out, job.judged_on):
                 data = ("--data", job.judged_on)
                 self._call(job, ["training.evaluate", "--run", out, *data, *on])
 

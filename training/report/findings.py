@@ -13,7 +13,7 @@ from sklearn import metrics
 from lanistr.calibration import Calibration, softmax
 from lanistr.tasks import LabelSpec
 from training.bootstrap import draws, percentile_interval
-from training.metrics import Floats, Integers, Ranks, known, measure
+from training.metrics import Floats, Integers, Ranks, known, log_odds, measure
 
 COVERAGE = 0.9
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -50,10 +50,11 @@ def findings(
         residuals = logits[:, 0].astype(np.float64) - targets
         return found | {"residuals": _spread(residuals)}
     truth = targets.astype(np.int64)
-    p = softmax(logits / calibration.temperature)
+    outputs = logits / calibration.temperature
+    p = softmax(outputs)
     found["confusion"] = _confusion(truth, p.argmax(axis=1), label)
     found["calibration"] = _calibration(logits, truth, label, calibration.temperature)
-    found["curves"] = _curves(p, truth, label)
+    found["curves"] = _curves(outputs, truth, label)
     if label.kind == "binary":
         found["operating_points"] = [_operating_point(p[:, 1], truth, t) for t in THRESHOLDS]
     if label.kind == "ordinal":
@@ -67,13 +68,13 @@ def findings(
 # ---- curves -------------------------------------------------------------------------------------
 
 
-def _curves(p: Floats, truth: Integers, label: LabelSpec) -> Json:
+def _curves(outputs: Floats, truth: Integers, label: LabelSpec) -> Json:
     """Return ROC and PR curves: of the second of two classes, or of each against the rest."""
     codes = [1] if label.kind == "binary" else range(len(label.classes))
     curves: dict[str, list[Json]] = {"roc": [], "pr": []}
     on_grid: dict[str, list[Floats]] = {"roc": [], "pr": []}
     for code in codes:
-        positive, score = truth == code, p[:, code]
+        positive, score = truth == code, log_odds(outputs, code)
         if not 0 < positive.sum() < len(truth):
             continue  # with one side alone there is no curve
         hits, _, found, passed = Ranks(score, positive)(np.ones((1, len(truth))))

@@ -1,9 +1,14 @@
 """Jobs: what a folder is called by, and what counts as done."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pytest
+
+from tests.fixtures_runs import Command
 from training.data.store import Dataset
+from training.evaluate import main as evaluate
 from training.experiments.jobs import Job, Workshop, finished, folder_name
 from training.foreign import REPORT
 from training.outputs import outputs_file, read_outputs
@@ -52,3 +57,22 @@ def test_a_run_that_was_judged_before_outputs_were_stored_is_judged_again(
     assert Workshop(tmp_path, ["cpu"], str).do([job]) == {}
     positions, _ = read_outputs(tmp_path / job.folder / outputs_file("test"))
     assert len(positions) == len(Dataset.open(stays).rows("test", labelled=True))
+
+
+@pytest.mark.parametrize("damage", ["cut off", "of other data"])
+def test_a_report_that_is_cut_off_or_of_other_data_is_made_again(
+    command: Command, stays: Path, stays_finetuned: Path, tmp_path: Path, damage: str
+) -> None:
+    job = Job("judged", ("training.finetune",), judged_on=stays)
+    shutil.copytree(stays_finetuned, tmp_path / job.folder)
+    report = tmp_path / job.folder / REPORT
+    command(evaluate, "--run", report.parent, "--data", stays)
+    assert job.done(tmp_path)
+    whole = json.loads(report.read_text())
+    if damage == "cut off":
+        report.write_text(report.read_text()[:1000])
+    else:
+        report.write_text(json.dumps(whole | {"about": whole["about"] | {"data_hash": "0" * 64}}))
+    assert not job.done(tmp_path)
+    assert Workshop(tmp_path, ["cpu"], str).do([job]) == {}
+    assert json.loads(report.read_text())["all"] == whole["all"]
