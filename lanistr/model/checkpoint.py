@@ -7,7 +7,7 @@ load_encoders(model, folder, modalities)    some encoders alone
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -109,8 +109,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) ->
         CheckpointError: a weight is missing or superfluous, or a shape does not fit.
     """
     own = weights(model)
-    _refuse(own.keys() - tensors.keys(), f"weights are missing in {source}")
-    _refuse(tensors.keys() - own.keys(), f"{source} holds weights that the model has not")
+    _refuse_others(own.keys(), tensors.keys(), source)
     _copy(tensors, own, source)
 
 
@@ -155,13 +154,8 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
     own = weights(model)
     wanted = {name: each for name, each in own.items() if _part_of(name) not in new}
     taken = {name: each for name, each in wanted.items() if name in tensors}
-    unused = tuple(
-        f"{name}.{each}."
-        for name, module in model.named_modules()
-        for each in getattr(module, "unused", ())
-    )
-    lacking = {name for name in wanted.keys() - taken.keys() if not name.startswith(unused)}
-    _refuse(lacking, f"weights are missing in {folder}")
+    learned = {name for name in tensors if _part_of(name) in parts_of(wanted)}
+    _refuse_others(wanted.keys(), learned, folder, _unused(model))
     _copy(tensors, taken, folder)
     return LoadReport(
         loaded=parts_of(taken),
@@ -186,8 +180,18 @@ def load_encoders(model: Lanistr, folder: Path, modalities: Collection[Modality]
     tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
     wanted = tuple(f"encoders.{each}." for each in modalities)
     own = {name: each for name, each in weights(model).items() if name.startswith(wanted)}
-    _refuse(own.keys() - tensors.keys(), f"weights are missing in {folder}")
+    learned = {name for name in tensors if name.startswith(wanted)}
+    _refuse_others(own.keys(), learned, folder, _unused(model))
     _copy(tensors, own, folder)
+
+
+def _unused(model: nn.Module) -> tuple[str, ...]:
+    """Return how the names of weights begin that nothing depends on."""
+    return tuple(
+        f"{name}.{each}."
+        for name, module in model.named_modules()
+        for each in getattr(module, "unused", ())
+    )
 
 
 _SHAPELESS = ("heads", "norm_eps", "mean", "std", "gamma")
@@ -280,6 +284,28 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         ) from exc
     except (OSError, SafetensorError) as exc:
         raise CheckpointError(f"cannot read {path}: {exc}", code="damaged_weights") from exc
+
+
+def _refuse_others(
+    own: Set[str], learned: Set[str], source: Path | str, unused: tuple[str, ...] = ()
+) -> None:
+    """Refuse weights that are not those of the model: of fewer layers, say, or of more.
+
+    Args:
+        own: names of the model's.
+        learned: names of those in `source`.
+        source: where they come from, for errors.
+        unused: how the names of those begin that one may have and the other not.
+
+    Raises:
+        CheckpointError: naming the first few that one of them lacks.
+    """
+    lacking, more = (
+        {name for name in names if not name.startswith(unused)}
+        for names in (own - learned, learned - own)
+    )
+    _refuse(lacking, f"weights are missing in {source}")
+    _refuse(more, f"{source} holds weights that the model has not")
 
 
 def _refuse(names: Collection[str], message: str) -> None:

@@ -172,6 +172,23 @@ def test_weights_do_not_run_with_settings_that_they_were_not_learned_with(
             load_encoders(model, folder, [Modality(part)])
 
 
+@pytest.mark.parametrize(
+    ("part", "setting"), [("text", "layers"), ("tabular", "steps"), ("fusion", "layers")]
+)
+def test_the_first_layers_of_a_deeper_part_are_not_taken_for_all_of_it(
+    part: str, setting: str, pretraining: LanistrConfig, finetuning: LanistrConfig, folder: Path
+) -> None:
+    deep = getattr(pretraining, part).model_copy(update={setting: 3})
+    save_pretrained(LanistrForPretraining(pretraining.model_copy(update={part: deep})), folder)
+    flat = getattr(finetuning, part).model_copy(update={setting: 2})
+    model = Lanistr(finetuning.model_copy(update={part: flat}))
+    with pytest.raises(CheckpointError, match=r"holds weights that the model has not: .*\.2\."):
+        load_core(model, folder)
+    if part != "fusion":
+        with pytest.raises(CheckpointError, match=r"holds weights that the model has not"):
+            load_encoders(model, folder, [Modality(part)])
+
+
 # ---- what cannot be read ------------------------------------------------------------------------
 
 
