@@ -173,14 +173,11 @@ def parallelize(model: nn.Module, runtime: RuntimeConfig, world: World) -> nn.Mo
                 fully_shard(block, mesh=mesh, ignored_params=frozen)
         fully_shard(model, mesh=mesh, ignored_params=frozen)
         return model
-    alike = model.alike if isinstance(model, ForPretraining) else ()
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
-        model, [name for name, _ in model.named_buffers() if name.startswith(alike)]
-    )
     # A step may leave a modality out altogether; its weights then take no part.
     return DistributedDataParallel(
         model,
         device_ids=[world.device] if world.device.type == "cuda" else None,
+        broadcast_buffers=False,  # each has batch statistics of its own, see `World.align`
         find_unused_parameters=True,
         gradient_as_bucket_view=True,
     )

@@ -347,7 +347,8 @@ def _refuse_sizes(overrides: list[str]) -> None:
         ConfigError: another size is.
     """
     for override in overrides:
-        if override.startswith("model.") and not override.startswith("model.head"):
+        path = override.partition("=")[0].split(".")
+        if path[0] == "model" and path[1:2] != ["head"]:
             raise ConfigError(
                 "the sizes are those of the run that --init names",
                 field="--set",

@@ -57,7 +57,10 @@ class Objective(Protocol):
     def __call__(
         self, batch: TensorBatch, part: MicroBatch, generator: Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return what a micro-batch adds to the step's loss, and to the loss's parts by name."""
+        """Return what a micro-batch adds to the step's loss, and to the loss's parts by name.
+
+        Parts that it has no share of are not named.
+        """
         ...
 
 
@@ -96,9 +99,10 @@ class Pretraining:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return what a micro-batch adds to the step's loss."""
         named = self.run(batch, generator, part.company)
-        named = {name: _share(part, self.model.means[name]) * each for name, each in named.items()}
+        shares = {name: _share(part, self.model.means[name]) for name in named}
+        named = {name: shares[name] * each for name, each in named.items()}
         total = torch.stack([self._weights[name] * each for name, each in named.items()])
-        return total.sum(), {name: each.detach() for name, each in named.items()}
+        return total.sum(), {name: each.detach() for name, each in named.items() if shares[name]}
 
 
 def _share(part: MicroBatch, mean: Mean) -> float:

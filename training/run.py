@@ -13,6 +13,7 @@ report-SPLIT.json   what `training.evaluate` found
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -62,6 +63,8 @@ class RunConfig(Schema):
         data_hash: of its `dataset.json`, which holds the hashes of all its files.
         init: run whose weights it started from; None for random ones.
         init_hash: sha256 of these weights; None where there are none, or nobody took it yet.
+        frozen_hash: sha256 of the weights that are not trained; None where all are, or for a run
+            of old.
         encoders: by run whose encoders it started from, sha256 of its weights.
         teachers: by folder of who said what to learn of cases without a label, sha256 of its
             weights or answers.
@@ -75,6 +78,7 @@ class RunConfig(Schema):
     data_hash: str
     init: str | None
     init_hash: str | None = None
+    frozen_hash: str | None = None
     encoders: dict[str, str] = {}
     teachers: dict[str, str] = {}
     parameters: dict[str, int]
@@ -117,6 +121,7 @@ class Run:
             data_hash=data_hash(dataset),
             init=str(init) if init else None,
             init_hash=file_hash(init / MODEL / WEIGHTS_NAME) if init else None,
+            frozen_hash=_frozen_hash(model),
             encoders={str(each.folder): each.weights_hash() for each in encoders},
             teachers=dict(teachers or {}),
             parameters=count_parameters(model),
@@ -322,7 +327,8 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
         ConfigError: naming the first setting that differs.
         CheckpointError: the initial weights do, of which those that are frozen are read again.
     """
-    free = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.", "init_hash.")
+    machines = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
+    free = (*machines, "init_hash.", "frozen_hash.")  # of which runs of old tell nothing
     was, is_now = (dict(leaves(each.model_dump(mode="json"))) for each in (before, now))
     for path in sorted(was.keys() | is_now.keys()):
         if was.get(path) != is_now.get(path) and not f"{path}.".startswith(free):
@@ -341,6 +347,23 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
             seen=now.init_hash,
             accepted=f"{before.init_hash} (sha256 of {MODEL}/{WEIGHTS_NAME}), or another folder",
         )
+    if before.frozen_hash and before.frozen_hash != now.frozen_hash:
+        raise CheckpointError(
+            f"{folder} holds a run that was cut off and began with other frozen weights",
+            code="other_weights",
+            field="recipe.init",
+            seen=", ".join(filter(None, now.recipe["init"].values())),
+            accepted="what it began with under the same names, or another folder",
+        )
+
+
+def _frozen_hash(model: nn.Module) -> str | None:
+    """Return the sha256 of the weights that are not trained, which no checkpoint holds."""
+    frozen = [each for each in model.parameters() if not each.requires_grad]
+    found = hashlib.sha256()
+    for each in frozen:
+        found.update(each.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest() if frozen else None
 
 
 def versions() -> dict[str, str]:

@@ -54,6 +54,10 @@ class Teacher(Protocol):
         """
         ...
 
+    def learned(self, dataset: Dataset) -> Positions:
+        """Return whose labels, of these data, are in what it says."""
+        ...
+
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
     ) -> NDArray[np.floating[Any]]:
@@ -81,21 +85,20 @@ class FinetunedRun:
         """See `Teacher`."""
         check_fits(self.run, dataset)
         check_predicts(self.run, dataset)
-        config = self.run.config
-        if config.data_hash != data_hash(dataset):
-            return
-        labels, seed = config.recipe["labels"], config.recipe["seed"]
-        complete = config.recipe.get("complete", False)  # which runs of old do not tell
-        learned = draw_labelled(dataset, labels, seed, complete=complete)
+        learned = self.learned(dataset)
         further = np.setdiff1d(learned, labelled)
         if len(further):
             raise DataError(
-                "it learned from labels that the student is not to learn from",
+                "it, or a run behind it, learned from labels that the student is not to learn from",
                 code="bad_fit",
                 field=str(self.folder),
-                seen=f"{len(further)} of {len(learned)}, drawn with seed {seed}",
+                seen=f"{len(further)} of {len(learned)}",
                 accepted="a run of the same `seed` and no more `labels`, or of other data",
             )
+
+    def learned(self, dataset: Dataset) -> Positions:
+        """See `Teacher`."""
+        return learned_by(self.run, dataset)
 
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
@@ -104,6 +107,33 @@ class FinetunedRun:
         model = from_pretrained(self.run.model_folder, Lanistr).to(device)
         outputs = predict(model, dataset, positions, device, workers=workers)
         return outputs / self.run.calibration().temperature
+
+
+def learned_by(run: Run, dataset: Dataset) -> Positions:
+    """Return whose labels, of these data, a run learned: it, what it started from, who taught it.
+
+    Raises:
+        DataError: a run behind it cannot be read, so that nobody knows what that learned.
+    """
+    config, known = run.config, [np.empty(0, np.int64)]
+    if config.stage == "finetune" and config.data_hash == data_hash(dataset):
+        seen = Dataset.open(dataset.folder).only(run.task.modalities)
+        labels, seed = config.recipe["labels"], config.recipe["seed"]
+        complete = config.recipe.get("complete", False)  # which runs of old do not tell
+        known.append(draw_labelled(seen, labels, seed, complete=complete))
+    for folder in [*filter(None, [config.init]), *config.encoders, *config.teachers]:
+        try:
+            behind = open_teacher(Path(folder))
+        except CheckpointError as exc:
+            raise DataError(
+                "a run behind it cannot be read, so that nobody knows which labels that learned",
+                code="bad_fit",
+                field=str(run.folder),
+                seen=str(exc),
+                accepted=f"{folder} where it was, or a run that has none behind it",
+            ) from exc
+        known.append(behind.learned(dataset))
+    return np.unique(np.concatenate(known))
 
 
 @dataclass(frozen=True)
@@ -139,6 +169,13 @@ class StoredAnswers:
                 f"{self.about['labels']} labels of seed {self.about['seed']}",
                 accepted="one of the same number of labels and seed, over all training cases",
             )
+
+    def learned(self, dataset: Dataset) -> Positions:
+        """See `Teacher`."""
+        if self.about["data_hash"] != data_hash(dataset):
+            return np.empty(0, np.int64)
+        known, _ = read_outputs(self.folder / ANSWERS)
+        return np.setdiff1d(dataset.rows("train", labelled=True), known)
 
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int

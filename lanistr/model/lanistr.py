@@ -361,12 +361,10 @@ class ForPretraining(nn.Module):
         core: the model itself, without a head.
         complete: whether each case has to bring every modality.
         shards: whether processes may share its weights out among them.
-        alike: where the names of buffers begin that all processes bring to the same by themselves.
     """
 
     complete: bool = False
     shards: bool = True
-    alike: tuple[str, ...] = ()
 
     def __init__(self, config: LanistrConfig) -> None:
         super().__init__()

@@ -294,6 +294,9 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
         command(main, *given, "--data", stays, overrides=("task=rating",))
     with pytest.raises(CheckpointError, match="not a finished run"):
         command(main, "--recipe", "demo", "--out", out, "--init", stays, "--data", stays)
+    for size in ("model.text.layers=9", "model={text: {layers: 9}}", "model.heads.layers=5"):
+        with pytest.raises(ConfigError, match="sizes are those of the run that --init names"):
+            command(main, *given, "--data", stays, overrides=(size,))
     assert not out.exists()
 
 

@@ -165,8 +165,22 @@ def test_a_micro_batch_adds_its_share_of_each_loss(stays_pretrained, batch: Tens
 
     whole = measure(part(batch))
     shared = measure(part(batch, compared=0.25, text=0.5, image=0.125, tabular=0.0, timeseries=1.0))
-    factors = {"mlm": 0.5, "mim": 0.125, "mfm": 0.0, "mtm": 1.0, "simmmm": 0.25}
-    assert shared == pytest.approx({name: factors[name] * whole[name] for name in whole}, rel=1e-5)
+    factors = {"mlm": 0.5, "mim": 0.125, "mtm": 1.0, "simmmm": 0.25}  # of no row, MFM says nothing
+    expected = {name: factor * whole[name] for name, factor in factors.items()}
+    assert shared == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_no_case_of_a_micro_batch_brings_has_no_loss(
+    stays_pretrained, batch: TensorBatch
+) -> None:
+    """Others in its step may bring it, so that it is run over nothing."""
+    config = from_pretrained(stays_pretrained / "model", LanistrForPretraining).config
+    summing = config.model_copy(update={"summary": SummaryConfig(width=8)})
+    objective = Pretraining(LanistrForPretraining(summing), LossWeights())
+    pictures = TensorBatch(batch.size, {Modality.IMAGE: batch.parts[Modality.IMAGE]})
+    of = replace(part(pictures, compared=0.0), company=frozenset(batch.parts))
+    _, report = objective(pictures, of, torch.Generator().manual_seed(5))
+    assert set(report) == {"mim"}
 
 
 def test_summaries_count_by_the_series_that_a_micro_batch_holds(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from lanistr.errors import ConfigError
 from tests.fixtures_runs import SMALL
+from tests.published import write_vit
 from tests.training.processes import arguments, entries, run, run_until
 from training.pretrain import main
 
@@ -278,4 +279,25 @@ def test_a_run_does_not_go_on_with_other_initial_weights_under_the_same_name(
     assert line.startswith(f"error: {init}: ")
     assert "began with other weights" in line
     save_file(tensors, path)
+    run(words)
+
+
+def test_a_run_does_not_go_on_with_other_frozen_weights_under_the_same_name(
+    stays: Path, tmp_path: Path
+) -> None:
+    init, out = tmp_path / "vit", tmp_path / "run"
+    write_vit(init)
+    words = arguments(
+        "finetune", stays, out, *FINETUNE, "modalities=[image]", "modality_dropout=0",
+        "freeze_encoders=true", f"init.image={init}",
+    )  # fmt: skip
+    run_until(words, lambda: bool(checkpoints(out)), signal.SIGKILL)
+    path = init / "model.safetensors"
+    tensors = load_file(path)
+    save_file({name: 0.5 * each for name, each in tensors.items()}, path)
+    (line,) = run(words, code=2).splitlines()[-1:]
+    assert line.startswith("error: recipe.init: ")
+    assert "began with other frozen weights" in line
+    assert "/vit'" in line
+    save_file(tensors, path, metadata={"format": "pt"})
     run(words)

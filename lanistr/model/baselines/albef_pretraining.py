@@ -58,7 +58,6 @@ class AlbefForPretraining(ForPretraining):
 
     complete = True
     shards = False
-    alike = ("slow.", "queue.")
 
     def __init__(self, config: LanistrConfig) -> None:
         super().__init__(config)
