@@ -9,7 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.api.problems import MEDIA_TYPE, STATUS, describe
 from service.api.schemas import encode
@@ -55,6 +59,7 @@ class PatientProtocol(HttpToolsProtocol):
     _last_words = b""
     _declined = b""
     _parser: _Parser
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
@@ -135,13 +140,20 @@ class PatientProtocol(HttpToolsProtocol):
             self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and tell the request under way, also where others came behind it."""
         self._stop()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is not HTTP."""
         self._refuse("not_http", "HTTP/1.1")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle  # uvicorn itself knows the newest alone
+        super()._start_asgi_task(cycle, app)
 
     def _without_offers(self) -> bytes:
         """Return a request's head as if it offered no other protocol, which is as good.

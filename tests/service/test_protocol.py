@@ -1,5 +1,6 @@
 """Connections that keep a service waiting."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
+from tests.servers import connected
 
 
 @pytest.fixture(scope="module")
@@ -239,3 +242,19 @@ def test_requests_one_after_another_have_their_time_each(impatient, stay):
         for _ in range(4):
             assert client.post("/predict/mortality", json=stay).status_code == 200
             time.sleep(0.5)
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_a_request_under_way_hears_that_its_client_has_left(behind):
+    begun, heard = asyncio.Event(), asyncio.Event()
+
+    async def answer(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            begun.set()
+        heard.set()
+
+    async with connected(answer) as (_, writer):
+        writer.write(b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\n\r\n" + behind)
+        await begun.wait()
+        writer.close()
+        await asyncio.wait_for(heard.wait(), 10)
