@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from service.api.connection import LEFT
 from service.api.problems import MEDIA_TYPE, STATUS, describe
 from service.api.schemas import encode
 from service.security import HEADERS
@@ -59,12 +60,14 @@ class PatientProtocol(HttpToolsProtocol):
     _last_words = b""
     _declined = b""
     _parser: _Parser
+    _left: asyncio.Event
     _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
         self.parser = self._parser = _Parser(self)
+        self._left = asyncio.Event()
         self._wait(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
@@ -93,6 +96,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_message = self._in_headers = True
         self._taken = 0
         super().on_message_begin()
+        self.scope["state"][LEFT] = self._left
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is none, and nobody asks for it.
@@ -142,6 +146,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting, and tell the request under way, also where others came behind it."""
         self._stop()
+        self._left.set()
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()

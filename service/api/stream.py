@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from lanistr.errors import InputError
 from service.api import schemas
 from service.api.batch import IN_FLIGHT, answer_one
-from service.api.connection import while_connected
+from service.api.connection import leaving_of, while_connected
 from service.api.exchange import Exchange, exchange_of
 from service.api.keys import NoKeyError, OutOfScopeError
 from service.api.options import Options, query_of, read_options
@@ -95,7 +95,8 @@ class Stream(Response):
             return
         left = False
         try:
-            await self._answer_all(first, coming, receive, send)
+            answering = self._answer_all(first, coming, receive, send)
+            await while_connected(leaving_of(scope), answering)
         except* (ClientLeftError, ClientDisconnect):
             left = True  # the tasks of the cases are cancelled by now
             self._exchange.code = "client_left"
