@@ -207,7 +207,7 @@ def describe(
         "status": status,
         "code": code,
         "detail": detail,
-        "field": field or None,
+        "field": _unicode(field) or None,
         "seen": _seen(seen),
         "accepted": accepted or None,
         "request_id": name,
@@ -220,7 +220,14 @@ def _seen(value: Any) -> Any:
     short = shorten(value)
     if isinstance(short, float):
         return short if math.isfinite(short) else str(short)
+    if isinstance(short, str):
+        return _unicode(short)
     return str(short) if isinstance(short, int) and short.bit_length() > _BITS else short
+
+
+def _unicode(text: str) -> str:
+    """Return a text without halves of surrogates, which JSON can name and nothing can encode."""
+    return text.encode(errors="replace").decode()
 
 
 # ---- what is raised on the way ------------------------------------------------------------------
