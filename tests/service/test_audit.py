@@ -103,6 +103,30 @@ def test_a_file_is_rotated_by_moving_it_and_a_signal(start_server, tmp_path, sta
     assert len(read(file)) == 1
 
 
+async def test_a_file_that_was_moved_is_left_also_where_the_next_cannot_be_opened_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    folder, away, moved = tmp_path / "log", tmp_path / "away", tmp_path / "audit.1"
+    folder.mkdir()
+    file = folder / "audit.jsonl"
+    log = AuditLog(file, "refuse", Metrics())
+    await log.write({"number": 0})
+    file.rename(moved)
+    folder.rename(away)
+    log.reopen()
+    await asyncio.to_thread(wait_for, lambda: not log.available)
+    await asyncio.sleep(0.2)
+    assert not log.available
+    away.rename(folder)
+    await asyncio.to_thread(wait_for, lambda: log.available)
+    await log.write({"number": 1})
+    await log.close()
+    assert [each["number"] for each in read(moved)] == [0]
+    gap, entry = read(file)
+    assert (gap["gap"], entry["number"]) == ("No such file or directory", 1)
+
+
 def test_while_nothing_can_be_written_nothing_is_answered(start_server, tmp_path, stay):
     file = tmp_path / "audit.jsonl"
     room = 1_000_000
