@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,17 @@ async def connected(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, async
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         yield reader, writer
         writer.close()
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes; children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def cut_off(words: Sequence[str], number: signal.Signals, folder: Path, begun: str) -> int:

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -24,7 +23,7 @@ from service.api.keys import new_key
 from service.api.problems import of_error
 from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
-from tests.servers import wait_for
+from tests.servers import small_files, wait_for
 
 JSON = {"Content-Type": "application/json"}
 
@@ -35,17 +34,6 @@ def read(file: Path) -> list[dict]:
 
 def post(server, record, task="mortality", **headers):
     return httpx.post(f"{server.url}/predict/{task}", json=record, headers=headers, timeout=60)
-
-
-@contextmanager
-def small_files(size: int):
-    """No file may grow beyond so many bytes; children inherit it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_every_prediction_is_on_record_and_no_payload(start_server, tmp_path, stay):
