@@ -56,7 +56,8 @@ class Deadline:
         deadline = asyncio.timeout(seconds)
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            # It may have passed already, just when the client left; then there is none to lift.
+            if message["type"] == "http.response.start" and not deadline.expired():
                 deadline.reschedule(None)
             await send(message)
 

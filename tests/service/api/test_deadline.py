@@ -1,11 +1,16 @@
 """Nobody waits longer than they asked to."""
 
+import asyncio
 import json
+import time
 
 import httpx
 import pytest
 
 from service.api.deadline import HEADER
+from service.app import create_app
+from service.settings import Settings
+from tests.servers import leave
 
 
 def test_an_answer_that_comes_too_late_is_a_504_and_counted(start_server, stay):
@@ -44,3 +49,24 @@ def test_a_stream_may_take_longer_than_that_once_it_has_begun(client, stay):
     )
     assert said.status_code == 200
     assert sum("answer" in json.loads(line) for line in said.text.splitlines()) == 60
+
+
+async def test_who_leaves_in_the_very_moment_is_counted_and_on_record(tmp_path):
+    file = tmp_path / "audit.jsonl"
+    app = create_app(Settings(audit=file, answer_seconds=0.3))
+    submitted = asyncio.Event()
+
+    async def never(job):
+        submitted.set()
+        await asyncio.Event().wait()
+
+    async def leaves():
+        await submitted.wait()
+        time.sleep(0.5)  # noqa: ASYNC251  nobody else has a turn until the deadline has passed
+
+    app.state.models["mortality"].engine.submit = never
+    body = json.dumps({"text": "a"}).encode()
+    sent = await leave(app, "/predict/mortality", b"application/json", body, leaves())
+    assert sent[0]["status"] == 499
+    (entry,) = (json.loads(line) for line in file.read_text().splitlines())
+    assert (entry["status"], entry["code"]) == (499, "client_left")
