@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from service.api.deadline import HEADER
+from service.api.keys import new_key
 from service.app import create_app
 from service.settings import Settings
 from tests.servers import leave
@@ -38,6 +39,28 @@ def test_what_is_no_time_is_refused(client, stay, value):
     said = client.post("/predict/mortality", json=stay, headers={HEADER: value.encode()})
     assert (said.status_code, said.json()["code"]) == (422, "bad_parameter")
     assert said.json()["field"] == HEADER
+
+
+def test_what_is_no_time_is_refused_on_record_and_to_who_may_ask_alone(
+    start_server, tmp_path, stay
+):
+    audit, keys = tmp_path / "audit.jsonl", tmp_path / "keys.yaml"
+    key, line = new_key("ward-7")
+    keys.write_text(line)
+    options = "--audit", str(audit), "--keys", str(keys), "--open-metrics", "true"
+    with start_server(*options) as server:
+
+        def ask(**headers):
+            place = f"{server.url}/predict/mortality"
+            return httpx.post(place, json=stay, headers={HEADER: "soon", **headers})
+
+        assert ask().json()["code"] == "no_key"
+        assert ask(Authorization=f"Bearer {key}").json()["code"] == "bad_parameter"
+        counted = httpx.get(f"{server.url}/metrics").text
+        assert httpx.get(f"{server.url}/healthz", headers={HEADER: "soon"}).status_code == 422
+    assert 'code="bad_parameter",parts="",status="422",task="mortality"' in counted
+    (entry,) = (json.loads(line) for line in audit.read_text().splitlines())
+    assert (entry["key"], entry["code"]) == ("ward-7", "bad_parameter")
 
 
 def test_a_stream_may_take_longer_than_that_once_it_has_begun(client, stay):
