@@ -334,6 +334,31 @@ def test_which_case_of_a_list_was_answered_what_is_on_record_before_it_leaves(
     assert {each["version"] for each in streamed} == {batch["version"]}
 
 
+def test_what_is_not_on_record_is_not_counted_as_answered(start_server, tmp_path, stay):
+    file = tmp_path / "audit.jsonl"
+    with start_server("--audit", str(file)) as server:
+        place = f"{server.url}/predict/mortality"
+
+        def lines():
+            yield json.dumps(stay).encode() + b"\n"
+            wait_for(lambda: len(read(file)) == 2)  # its beginning and this case
+            with locked(file):
+                yield json.dumps(stay).encode() + b"\n"
+                assert server.says("another program has locked it")
+
+        headers = {"Content-Type": "application/x-ndjson"}
+        said = httpx.post(f"{place}/stream", content=lines(), headers=headers, timeout=60)
+        codes = [json.loads(each).get("problem", {}).get("code") for each in said.iter_lines()]
+        assert codes == [None, "audit_unavailable"]
+        assert server.says("the audit log is written again")
+        with locked(file):
+            for kind, asked in (("", stay), ("/batch", [stay] * 3)):
+                assert httpx.post(place + kind, json=asked, timeout=60).status_code == 503
+        said = httpx.get(f"{server.url}/metrics").text
+    (counted,) = (each for each in said.splitlines() if each.startswith("lanistr_cases_total"))
+    assert counted.endswith(" 1.0")
+
+
 def test_a_stream_whose_beginning_is_not_on_record_ends_with_it(start_server, tmp_path):
     file = tmp_path / "audit.jsonl"
     cases = b'{"tabular": {"age": 71}}\n' * 20
