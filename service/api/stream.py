@@ -113,7 +113,7 @@ class Stream(Response):
         slots = asyncio.Semaphore(IN_FLIGHT)
         sending = asyncio.Lock()
 
-        async def say(item: schemas.Item, version: str | None = None) -> None:
+        async def say(item: schemas.Item, version: str | None) -> None:
             try:
                 async with sending, asyncio.timeout(self._seconds):
                     recorded = await self._recorded(item, version)
@@ -146,7 +146,8 @@ class Stream(Response):
                     line = await self._next(coming)
             except (InputError, NoKeyError, OutOfScopeError) as exc:
                 # The list breaks off, as where the key was taken back; the answers do not.
-                await say({"index": index, "problem": of_error(exchange.id, exc)})
+                problem = of_error(exchange.id, exc)
+                await say({"index": index, "problem": problem}, exchange.version)
                 await all_said()
             else:
                 await while_connected(receive, all_said())
@@ -172,7 +173,7 @@ class Stream(Response):
     async def _answer(
         self, index: int, line: bytes | InputError
     ) -> tuple[schemas.Item, str | None]:
-        """Return the answer to a case, and the version of the model that gave it."""
+        """Return the answer to a case, and the version of the model that gave it, if one did."""
         size, name = len(line) if isinstance(line, bytes) else 0, self._exchange.id
         try:
             async with self._place() as predictor:
@@ -202,7 +203,7 @@ class Stream(Response):
 
     async def _recorded(self, item: schemas.Item, version: str | None) -> schemas.Item:
         """Put an answer on record before it leaves; what cannot be put there does not leave."""
-        self._exchange.version = version or self._exchange.version
+        self._exchange.version = version
         self._exchange.add_all([item])
         try:
             await self._exchange.put_on_record()

@@ -21,9 +21,11 @@ from lanistr.manifest import read_manifest
 from service.api.exchange import Exchange
 from service.api.keys import new_key
 from service.api.problems import of_error
+from service.app import create_app
 from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
-from tests.servers import small_files, wait_for
+from service.settings import Settings
+from tests.servers import connected, small_files, wait_for
 
 JSON = {"Content-Type": "application/json"}
 
@@ -332,6 +334,30 @@ def test_which_case_of_a_list_was_answered_what_is_on_record_before_it_leaves(
     assert answered[-1]["problem"]["code"] == "body_too_slow"
     assert {each["request"] for each in streamed} == {said.headers["X-Request-ID"]}
     assert {each["version"] for each in streamed} == {batch["version"]}
+
+
+async def test_a_case_of_a_stream_whose_version_is_gone_names_none(tmp_path):
+    file = tmp_path / "audit.jsonl"
+    app = create_app(Settings(audit=file))
+    find = app.state.models.find
+    version = find("mortality").bundle.manifest.version
+
+    def found(task, wanted):
+        return find(task, "gone" if len(read(file)) > 1 else wanted)
+
+    app.state.models.find = found
+    head = f"POST /predict/mortality/stream?version={version} HTTP/1.1\r\nHost: a\r\n"
+    head += "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with connected(app) as (reader, writer):
+        writer.write(head.encode() + b'b\r\n{"text":1}\n\r\n')
+        await reader.readuntil(b'"problem"')
+        writer.write(b'b\r\n{"text":2}\n\r\n0\r\n\r\n')
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+    assert [(each["version"], codes(each)) for each in read(file)] == [
+        (version, []),
+        (version, [(0, "wrong_type")]),
+        (None, [(1, "unknown_version")]),
+    ]
 
 
 def test_what_is_not_on_record_is_not_counted_as_answered(start_server, tmp_path, stay):
