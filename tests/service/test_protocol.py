@@ -187,6 +187,16 @@ def test_a_large_body_that_is_refused_is_read_so_that_its_sender_hears_why(impat
     assert answer.json()["code"] == "body_too_large"
 
 
+def test_who_does_not_read_an_answer_is_not_waited_for_either(impatient):
+    """Ten megabytes: more than sockets hold."""
+    page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n"
+    whole = len(httpx.get(impatient.url + "/static-offline-docs/swagger-ui-bundle.js").content)
+    times = 10_000_000 // whole
+    answer, _ = talk(impatient, page * times, pause=4)
+    assert 0 < len(answer) < times * whole
+    assert "ERROR" not in impatient.log()
+
+
 def chunked(*headers: bytes) -> bytes:
     first = b"POST /predict/mortality HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked"
     return b"\r\n".join([*first, *headers, b"", b""])
