@@ -9,7 +9,7 @@ whole, and ``scored.parquet.json`` says what it was made of.
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -55,15 +55,16 @@ class Journal:
             self._file: IO[bytes] = self._place.open("a+b")
         try:
             _lock(self._file, self._place)
-            self._resume()
+            with _writing(self._place):
+                self._resume()
         except BaseException:
-            self._file.close()
+            self._close()
             raise
         return self
 
     def __exit__(self, *failure: object) -> None:
         if self.about is None:
-            self._file.close()
+            self._close()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Put down what became of the next row, by name of the column."""
@@ -92,6 +93,10 @@ class Journal:
         self._file.close()
         self._place.unlink(missing_ok=True)
         self.about = about
+
+    def _close(self) -> None:
+        with suppress(OSError):  # it tries once more what could not be written, which was told
+            self._file.close()
 
     def _made_of(self) -> Mapping[str, Any]:
         """Return what the table that stands there was made of."""

@@ -251,7 +251,7 @@ def _ascending(scores: Floats) -> tuple[float, ...]:
 
 def _rank(n: int, coverage: float) -> int:
     """Return which of n ascending scores a share `coverage` of new cases stays under, from 1."""
-    return math.ceil(round((n + 1) * coverage, 9))  # .55 of 100 are 55, not 56
+    return max(1, math.ceil(round((n + 1) * coverage, 9)))  # .55 of 100 are 55, not 56
 
 
 def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[np.bool_]:

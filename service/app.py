@@ -15,7 +15,7 @@ from lanistr.bundle import Bundle
 from service import telemetry
 from service.api import batch, embed, health, oip, playground, predict, problems, stream, tasks
 from service.api.access import Access
-from service.api.deadline import Deadline
+from service.api.deadline import Deadline, check_deadline
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
 from service.api.openapi import document
@@ -123,7 +123,7 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     app.add_middleware(Security)
     app.router.routes[:0] = [each.route for each in (predict, batch, stream, embed)]
     for each in (tasks, health, oip):
-        app.include_router(each.router, dependencies=[Depends(authorize)])
+        app.include_router(each.router, dependencies=[Depends(authorize), Depends(check_deadline)])
     app.include_router(metrics_router)  # asks for a key of its own
     app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for
     return app

@@ -93,6 +93,7 @@ class AuditLog:
         self._patience = patience
         self._waiting: queue.SimpleQueue[_Line | _Word] = queue.SimpleQueue()
         self._lost = 0
+        self._moved_away = False
         self._fault = ""
         self._lock = threading.Lock()
         try:
@@ -208,17 +209,26 @@ class AuditLog:
                 each.end()
 
     def _open_anew(self) -> None:
+        self._moved_away = True
         try:
             fresh = _open(self._path)
         except OSError as exc:
             self._fail(exc.strerror or str(exc))
         else:
+            self._moved_away = False
             os.close(self._file)
             self._file = fresh
             _log.info("audit log opened anew")
 
     def _try_again(self) -> None:
-        """Write a line that says that some are missing; where it goes through, go on."""
+        """Write a line that says that some are missing; where it goes through, go on.
+
+        Not into a file that was moved away: there nobody looks for it.
+        """
+        if self._moved_away:
+            self._open_anew()
+        if self._moved_away:
+            return
         lost = self._lost
         gap = {"time": _now(), "gap": self._fault, "lost": lost}
         try:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summ
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from service.api.schemas import PredictionAnswer
+from service.api.schemas import EmbeddingAnswer, PredictionAnswer
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Names, in the environment, the folder that several processes share; `prometheus_client` reads it
@@ -275,13 +275,16 @@ class Metrics:
         """Return the metrics of a task."""
         return TaskMetrics(self, name)
 
-    def answered(self, answer: PredictionAnswer) -> None:
+    def answered(self, answer: PredictionAnswer | EmbeddingAnswer) -> None:
         """Note what was said of a case."""
-        task, said = answer["task"], answer["prediction"]
+        task = answer["task"]
         parts = "+".join(answer["modalities"]["used"])
         self._cases(task, parts).inc()
         for code, action in {(each["code"], str(each["action"])) for each in answer["issues"]}:
             self._issues(task, code, action).inc()
+        if "embedding" in answer:
+            return
+        said = answer["prediction"]
         if said is None:
             self._abstained(task, parts).inc()
             return

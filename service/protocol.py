@@ -9,8 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
+from service.api.connection import LEFT
 from service.api.problems import MEDIA_TYPE, STATUS, describe
 from service.api.schemas import encode
 from service.security import HEADERS
@@ -50,31 +55,33 @@ class PatientProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _in_message = False
     _in_headers = False
-    _another_ended = False
+    _mixed = False
     _taken = 0
     _last_words = b""
     _declined = b""
     _parser: _Parser
+    _left: asyncio.Event
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
         self.parser = self._parser = _Parser(self)
+        self._left = asyncio.Event()
         self._wait(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; where it is no part of a request under way, there is a limit to it."""
+        """Take what came; of what is no body, headers and trailers, there is a limit to it."""
         if self._last_words:
             return
-        in_body = self._in_message and not self._in_headers
-        self._another_ended = False
+        self._mixed = False
         super().data_received(data)
         while self._declined and not self._last_words:
             data, self._declined = self._declined + self._parser.rest, b""
             self.parser = self._parser = _Parser(self)
             super().data_received(data)
-        # Else most of it may have been the request before.
-        if self._in_headers and not in_body and not self._another_ended:
+        # Else most of it may have been a body, or the request before.
+        if self._in_message and not self._mixed:
             self._taken += len(data)
             if self._taken > self.header_bytes:
                 self._refuse_large()
@@ -89,6 +96,15 @@ class PatientProtocol(HttpToolsProtocol):
         self._in_message = self._in_headers = True
         self._taken = 0
         super().on_message_begin()
+        self.scope["state"][LEFT] = self._left
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer is none, and nobody asks for it.
+
+        Source: RFC 9110, section 6.5.1.
+        """
+        if self._in_headers:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Stop waiting: from here on the body has a limit of its own."""
@@ -103,14 +119,20 @@ class PatientProtocol(HttpToolsProtocol):
             return
         super().on_headers_complete()
         self._in_headers = False
+        self._count_anew()
         self._stop()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body, which has a limit of its own."""
+        self._count_anew()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Stop waiting for the rest of a refused body."""
         if self._declined:
             return
         self._in_message = False
-        self._another_ended = True
+        self._mixed = True
         self._stop()
         super().on_message_complete()
 
@@ -122,13 +144,21 @@ class PatientProtocol(HttpToolsProtocol):
             self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and tell the request under way, also where others came behind it."""
         self._stop()
+        self._left.set()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Say that this is not HTTP."""
         self._refuse("not_http", "HTTP/1.1")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle  # uvicorn itself knows the newest alone
+        super()._start_asgi_task(cycle, app)
 
     def _without_offers(self) -> bytes:
         """Return a request's head as if it offered no other protocol, which is as good.
@@ -143,6 +173,9 @@ class PatientProtocol(HttpToolsProtocol):
             if name not in _OFFERS:
                 lines.append(b"%s: %s" % (name, value))
         return b"\r\n".join([*lines, b"", b""])
+
+    def _count_anew(self) -> None:
+        self._taken, self._mixed = 0, True
 
     def _version(self) -> bytes:
         version: str = self.parser.get_http_version()
@@ -204,7 +237,8 @@ def bounded(seconds: float, most: int, drain: float) -> type[PatientProtocol]:
     Args:
         seconds: how long all headers of a request may take, from the connection or from the first
             byte after the request before.
-        most: bytes of all headers of a request, roughly.
+        most: bytes of all headers of a request, roughly; as many again of what follows its body, or
+            stands between two pieces of it.
         drain: seconds for which the rest of a body is taken whose request was refused.
     """
 

@@ -5,6 +5,7 @@ import logging
 import shlex
 import signal
 import socket
+import sys
 
 import uvicorn
 from fastapi import FastAPI
@@ -87,6 +88,9 @@ def announce(app: FastAPI, host: str, port: int) -> None:
 
 def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
     """Serve until SIGTERM or an interrupt, then finish what is under way."""
+    if sys.platform == "linux":  # connections take it over: none waits longer to be read
+        patience = int(min(1e3 * settings.body_seconds, 2**31 - 1))  # milliseconds
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
     server = uvicorn.Server(
         uvicorn.Config(
             app,

@@ -2,22 +2,26 @@
 
 import asyncio
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from lanistr.bundle import CARD, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
+from service.protocol import bounded
 from service.settings import DEMO_BUNDLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +129,31 @@ async def leave(app: Any, path: str, media_type: bytes, body: bytes, when: Await
     }  # fmt: skip
     await asyncio.wait_for(app(scope, receive, send), timeout=30)
     return sent
+
+
+@asynccontextmanager
+async def connected(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Serve an application in this process; return the two ends of a connection to it."""
+    config = Config(app, lifespan="off", log_config=None)
+    config.load()
+    state, protocol = ServerState(), bounded(10, 65_536, 30)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1")
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+
+
+@contextmanager
+def small_files(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes; children inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def cut_off(words: Sequence[str], number: signal.Signals, folder: Path, begun: str) -> int:

@@ -54,6 +54,7 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                exchange.count()  # not before: it is on record by now, if it must be
                 said = [(_NAME, exchange.id.encode())]
                 if exchange.trace is not None:
                     said.append((_TRACE, str(exchange.trace).encode()))

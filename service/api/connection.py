@@ -1,17 +1,20 @@
 """The other end of an exchange: what it sends, and whether it is still there."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+from starlette.types import Scope
 
 from service.api.problems import ClientLeftError
 from service.inputs.body import read_body
 from service.settings import Settings
 
 T = TypeVar("T")
+
+LEFT = "left"
+"""Names, in the state of an exchange, the event by which a server tells that the client left."""
 
 
 async def receive_body(request: Request) -> bytes:
@@ -28,11 +31,23 @@ async def receive_body(request: Request) -> bytes:
         raise ClientLeftError from None
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+def leaving_of(scope: Scope) -> Callable[[], Awaitable[object]]:
+    """Return what waits until the client leaves, also while its body is not read.
+
+    Where the server does not tell, it waits for ever.
+    """
+    left: asyncio.Event = scope["state"].get(LEFT) or asyncio.Event()
+    return left.wait
+
+
+async def while_connected(
+    leaves: Callable[[], Awaitable[object]], work: Coroutine[Any, Any, T]
+) -> T:
     """Wait for the work, or drop it when the client leaves.
 
     Args:
-        receive: of an exchange whose body is read: only leaving is left to it.
+        leaves: waits until it does: `leaving_of` an exchange; or its `receive`, to which only that
+            is left once its body is read.
         work: what to do meanwhile.
 
     Raises:
@@ -48,16 +63,17 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             left = True
             working.cancel()
 
-    leaving = asyncio.ensure_future(receive())
+    leaving = asyncio.ensure_future(leaves())
     leaving.add_done_callback(leave)
     try:
         return await work
     except asyncio.CancelledError:
         if not left:
             raise
-        working.uncancel()
         raise ClientLeftError from None
     finally:
         done = True
+        if left:  # also where work that watches for itself was told in the same moment
+            working.uncancel()
         leaving.remove_done_callback(leave)
         leaving.cancel()

@@ -6,6 +6,7 @@ has one until its first line has come.
 
 import asyncio
 import math
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,15 +49,14 @@ class Deadline:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        try:
-            seconds = min(self._longest, _asked(scope))
-        except InputError as exc:
-            await respond_to(Request(scope), exc)(scope, receive, send)
-            return
+        seconds = self._longest
+        with suppress(InputError):  # `check_deadline` tells, once it is known who asks
+            seconds = min(seconds, _asked(scope))
         deadline = asyncio.timeout(seconds)
 
         async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            # It may have passed already, just when the client left; then there is none to lift.
+            if message["type"] == "http.response.start" and not deadline.expired():
                 deadline.reschedule(None)
             await send(message)
 
@@ -67,6 +67,15 @@ class Deadline:
             if not deadline.expired():
                 raise
             await respond_to(Request(scope), DeadlineError(seconds))(scope, receive, send)
+
+
+async def check_deadline(request: Request) -> None:
+    """Let a request pass whose deadline is none or a time; a dependency of every router.
+
+    Raises:
+        InputError: it is no number of milliseconds.
+    """
+    _asked(request.scope)
 
 
 def _asked(scope: Scope) -> float:

@@ -31,7 +31,7 @@ async def embed(request: Request, predictor: Predictor) -> Response:
         "request_id": request_id(request),
         "timing_ms": timing_of(case),
     }
-    exchange_of(request).said[0] = answer
+    exchange_of(request).add(answer)
     return Response(schemas.encode(answer), media_type="application/json")
 
 

@@ -28,7 +28,7 @@ class Exchange:
         code: of the problem that it ended in, or "ok".
         said: of each case by its place, of a stream since the last piece: what is to go on record.
         several: whether the answer is one of many cases.
-        used: parts of the first case that was predicted.
+        used: parts of the first case that was answered.
         owe: counts further cases against the rate of the key; None where it has none.
         look: raises `LanistrError` once the key is known no more, or not for this; None without.
         record: puts what is known on record; None without an audit log.
@@ -64,11 +64,16 @@ class Exchange:
         if self.owe is not None:
             self.owe(cases)
 
-    def add(self, answer: PredictionAnswer, index: int = 0) -> None:
-        """Take in the prediction of a case."""
+    def add(self, answer: PredictionAnswer | EmbeddingAnswer, index: int = 0) -> None:
+        """Take in the answer to a case."""
         self.used = self.used or answer["modalities"]["used"]
         self.said[index] = answer
-        self.metrics.answered(answer)
+
+    def count(self) -> None:
+        """Count the cases that are answered by now, if the request is."""
+        for said in self.said.values():
+            if self.code == "ok" and "modalities" in said:
+                self.metrics.answered(said)
 
     def add_all(self, items: Iterable[Item]) -> None:
         """Take in what became of the cases of a list."""
@@ -79,7 +84,7 @@ class Exchange:
                 self.said[item["index"]] = item["problem"]
 
     async def put_on_record(self) -> None:
-        """Put what was said of some cases of a stream on record, before it leaves.
+        """Put what was said of some cases of a stream on record, before it leaves, and count it.
 
         Raises:
             AuditUnavailableError: that cannot be done.
@@ -87,6 +92,7 @@ class Exchange:
         try:
             if self.record is not None:
                 await self.record()
+            self.count()
         finally:  # what could not be put there is not answered, and stands in no later line
             self.said.clear()
 

@@ -291,6 +291,7 @@ def check_key(request: Request) -> None:
 
         def look() -> Key:
             key = _shown(request, keys)
+            exchange.key = key.name
             if task is not None and not key.reaches(task):
                 tasks = "tasks: " + (", ".join(key.tasks or ()) or "none")
                 raise _beyond(key, "task", task, tasks)
@@ -298,7 +299,6 @@ def check_key(request: Request) -> None:
 
         exchange.look = look
         request.state.key = key = look()
-        exchange.key = key.name
         if bucket := keys.charge(key):
             exchange.owe = bucket.owe
     if task in state.models:

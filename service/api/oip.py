@@ -8,13 +8,12 @@ Source: github.com/kserve/open-inference-protocol, specification/protocol/infere
 """
 
 import struct
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request
-from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, Response
 
 from lanistr import __version__
@@ -28,7 +27,7 @@ from service.api.exchange import Exchange, exchange_of
 from service.api.health import status_of
 from service.api.keys import OPEN
 from service.api.options import Options, read_options, refuse_others, refuse_unknown
-from service.api.problems import IN_DOCUMENT, ClientLeftError, headers_of, of_error, respond
+from service.api.problems import IN_DOCUMENT, OPEN_PROTOCOL
 from service.api.tasks import find_version
 from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
@@ -37,29 +36,7 @@ from service.settings import Settings
 _BINARY_OUTPUT = "binary_data_output"
 
 
-class _Route(APIRoute):
-    """A route whose problems have what the protocol asks of an error: its words under `error`."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except ClientLeftError:
-                raise
-            except Exception as exc:
-                problem = of_error(request_id(request), exc)
-                place = f"{problem['field']}: " if problem["field"] else ""
-                said = {**problem, "error": place + problem["detail"]}
-                return respond(request, problem, headers_of(exc), schemas.encode(said))
-
-        return answer
-
-
-router = APIRouter(
-    prefix="/v2", tags=["open inference protocol"], route_class=_Route, responses=IN_DOCUMENT
-)
+router = APIRouter(prefix=OPEN_PROTOCOL, tags=["open inference protocol"], responses=IN_DOCUMENT)
 
 
 # ---- state --------------------------------------------------------------------------------------

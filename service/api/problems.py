@@ -89,6 +89,9 @@ IN_DOCUMENT: dict[int | str, dict[str, Any]] = {
 }
 """For the OpenAPI document, where FastAPI would promise its own form of errors."""
 
+OPEN_PROTOCOL = "/v2"
+"""Below it a problem has what the Open Inference Protocol asks of it: its words under `error`."""
+
 _BITS = 53
 """Of a whole number that every reader of JSON takes as it is."""
 
@@ -146,10 +149,10 @@ def respond_to(request: Request, error: Exception) -> Response:
     problem = of_error(request_id(request), error)
     if isinstance(error, UnusableRecordError):  # of a list, each case keeps its own for itself
         exchange_of(request).said[0] = problem
-    return respond(request, problem, headers_of(error))
+    return respond(request, problem, _headers_of(error))
 
 
-def headers_of(error: Exception) -> Mapping[str, str]:
+def _headers_of(error: Exception) -> Mapping[str, str]:
     """Return what stands in the head of an answer to an error."""
     if isinstance(error, TooBusyError | TooFastError | RunnerLostError):
         return {"Retry-After": str(error.retry_after)}
@@ -160,21 +163,15 @@ def headers_of(error: Exception) -> Mapping[str, str]:
 
 
 def respond(
-    request: Request,
-    problem: schemas.Problem,
-    headers: Mapping[str, str] | None = None,
-    body: bytes | None = None,
+    request: Request, problem: schemas.Problem, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Answer with a problem.
-
-    Args:
-        request: what is answered.
-        problem: why it is not answered otherwise.
-        headers: further ones.
-        body: the problem as JSON, if it is to hold more than that.
-    """
+    """Answer with a problem."""
     exchange_of(request).code = problem["code"] if problem["code"] in STATUS else "other"
-    return Response(body or schemas.encode(problem), problem["status"], headers, MEDIA_TYPE)
+    said: Mapping[str, Any] = problem
+    if f"{request.scope['path']}/".startswith(f"{OPEN_PROTOCOL}/"):
+        place = f"{problem['field']}: " if problem["field"] else ""
+        said = {**problem, "error": place + problem["detail"]}
+    return Response(schemas.encode(said), problem["status"], headers, MEDIA_TYPE)
 
 
 def _of(name: str, error: LanistrError, issues: Iterable[InputIssue] = ()) -> schemas.Problem:
@@ -207,7 +204,7 @@ def describe(
         "status": status,
         "code": code,
         "detail": detail,
-        "field": field or None,
+        "field": _unicode(field) or None,
         "seen": _seen(seen),
         "accepted": accepted or None,
         "request_id": name,
@@ -220,7 +217,14 @@ def _seen(value: Any) -> Any:
     short = shorten(value)
     if isinstance(short, float):
         return short if math.isfinite(short) else str(short)
+    if isinstance(short, str):
+        return _unicode(short)
     return str(short) if isinstance(short, int) and short.bit_length() > _BITS else short
+
+
+def _unicode(text: str) -> str:
+    """Return a text without halves of surrogates, which JSON can name and nothing can encode."""
+    return text.encode(errors="replace").decode()
 
 
 # ---- what is raised on the way ------------------------------------------------------------------

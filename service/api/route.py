@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.deadline import check_deadline
 from service.api.keys import check_key
 from service.api.options import refuse_others
 from service.api.tasks import find_predictor
@@ -26,6 +27,7 @@ def case_route(path: str, answer: Answer, takes: Collection[str]) -> Route:
 
     async def endpoint(request: Request) -> Response:
         check_key(request)
+        await check_deadline(request)
         refuse_others(request, takes)
         return await answer(request, await find_predictor(request, request.path_params["task"]))
 

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from lanistr.errors import InputError
 from service.api import schemas
 from service.api.batch import IN_FLIGHT, answer_one
-from service.api.connection import while_connected
+from service.api.connection import leaving_of, while_connected
 from service.api.exchange import Exchange, exchange_of
 from service.api.keys import NoKeyError, OutOfScopeError
 from service.api.options import Options, query_of, read_options
@@ -95,7 +95,8 @@ class Stream(Response):
             return
         left = False
         try:
-            await self._answer_all(first, coming, receive, send)
+            answering = self._answer_all(first, coming, receive, send)
+            await while_connected(leaving_of(scope), answering)
         except* (ClientLeftError, ClientDisconnect):
             left = True  # the tasks of the cases are cancelled by now
             self._exchange.code = "client_left"
@@ -112,7 +113,7 @@ class Stream(Response):
         slots = asyncio.Semaphore(IN_FLIGHT)
         sending = asyncio.Lock()
 
-        async def say(item: schemas.Item, version: str | None = None) -> None:
+        async def say(item: schemas.Item, version: str | None) -> None:
             try:
                 async with sending, asyncio.timeout(self._seconds):
                     recorded = await self._recorded(item, version)
@@ -145,7 +146,8 @@ class Stream(Response):
                     line = await self._next(coming)
             except (InputError, NoKeyError, OutOfScopeError) as exc:
                 # The list breaks off, as where the key was taken back; the answers do not.
-                await say({"index": index, "problem": of_error(exchange.id, exc)})
+                problem = of_error(exchange.id, exc)
+                await say({"index": index, "problem": problem}, exchange.version)
                 await all_said()
             else:
                 await while_connected(receive, all_said())
@@ -171,7 +173,7 @@ class Stream(Response):
     async def _answer(
         self, index: int, line: bytes | InputError
     ) -> tuple[schemas.Item, str | None]:
-        """Return the answer to a case, and the version of the model that gave it."""
+        """Return the answer to a case, and the version of the model that gave it, if one did."""
         size, name = len(line) if isinstance(line, bytes) else 0, self._exchange.id
         try:
             async with self._place() as predictor:
@@ -201,7 +203,7 @@ class Stream(Response):
 
     async def _recorded(self, item: schemas.Item, version: str | None) -> schemas.Item:
         """Put an answer on record before it leaves; what cannot be put there does not leave."""
-        self._exchange.version = version or self._exchange.version
+        self._exchange.version = version
         self._exchange.add_all([item])
         try:
             await self._exchange.put_on_record()

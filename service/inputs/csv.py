@@ -7,9 +7,11 @@ error names the same place whichever way the series came.
 import csv
 import io
 import re
+from itertools import islice
 from typing import Any
 
 from lanistr.errors import InputError
+from service.inputs.limits import over
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 """Without regard to case. Not "none": in charts of consciousness that is a finding."""
@@ -22,15 +24,21 @@ _ACCEPTED = (
 )
 
 
-def decode(text: str, field: str) -> list[dict[str, Any]]:
+def decode(text: str, field: str, most: int) -> list[dict[str, Any]]:
     """Return the rows as JSON would have brought them.
 
+    Args:
+        text: of the table.
+        field: what it is, for messages.
+        most: rows; no more are read, since a row takes many times the memory of its text.
+
     Raises:
-        InputError: not CSV, no column `hours`, a name twice, or a row of another width.
+        InputError: not CSV, no column `hours`, a name twice, a row of another width, or too many.
     """
     lines = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    filled = (row for row in lines if any(cell.strip() for cell in row))
     try:
-        rows = [row for row in lines if any(cell.strip() for cell in row)]
+        rows = list(islice(filled, 1 + most + 1))
     except csv.Error as exc:
         message = f"not CSV: {exc}"
         seen = f"line {lines.line_num}"
@@ -42,6 +50,8 @@ def decode(text: str, field: str) -> list[dict[str, Any]]:
         fault = "a column appears twice" if "hours" in names else "no column 'hours'"
         seen = ", ".join(names)
         raise InputError(fault, code="not_csv", field=field, seen=seen, accepted=_ACCEPTED)
+    if len(rows) > 1 + most:
+        raise over("too_many", field, f"more than {most:,} of them", f"{most:,}")
     for i, row in enumerate(rows[1:]):
         if len(row) != len(names):
             raise InputError(

@@ -44,24 +44,25 @@ class Limits:
             part = record.get(modality)
             most: int | None = getattr(self, f"{modality}_items", None)
             if most is not None and isinstance(part, list) and len(part) > most:
-                raise _over("too_many", modality, f"{len(part):,} of them", f"{most:,}")
+                raise over("too_many", modality, f"{len(part):,} of them", f"{most:,}")
             longest: int | None = getattr(self, f"{modality}_characters", None)
             farthest: float | None = getattr(self, f"{modality}_hours", None)
             for i, item in enumerate(part if isinstance(part, list) else [part]):
                 if longest is not None and isinstance(item, str) and len(item) > longest:
                     path = f"{modality}[{i}]" if isinstance(part, list) else modality
                     seen = f"{len(item):,} characters"
-                    raise _over("too_long", path, seen, f"{longest:,} characters")
+                    raise over("too_long", path, seen, f"{longest:,} characters")
                 if farthest is not None and isinstance(item, Mapping):
                     hours = item.get("hours")
                     if isinstance(hours, int | float) and abs(hours) > farthest:
                         path = f"{modality}[{i}]" if isinstance(part, list) else modality
                         most_hours = f"{farthest:,.10g} hours from the start, before or after"
-                        raise _over("too_many_hours", f"{path}.hours", f"{hours:g}", most_hours)
+                        raise over("too_many_hours", f"{path}.hours", f"{hours:g}", most_hours)
         return record
 
 
-def _over(code: str, field: str, seen: str, most: str) -> InputError:
+def over(code: str, field: str, seen: str, most: str) -> InputError:
+    """Return the error of a part that is over a limit."""
     return InputError(
         "over the limit", code=code, field=field, seen=seen, accepted="at most " + most
     )

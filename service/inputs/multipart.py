@@ -127,7 +127,7 @@ def _rows(name: str, parts: Sequence[Part], limits: Limits) -> Any:
     part = _only(name, parts)
     if _is_json(part):
         return _json(name, parts, limits)
-    return csv.decode(part.text(name), name)
+    return csv.decode(part.text(name), name, limits.timeseries_items)
 
 
 def _is_json(part: Part) -> bool:

@@ -216,9 +216,10 @@ export class Part {
 
   take(text) {
     const [names = [], ...rows] = parse(text);
-    if (!names.includes(HOURS)) {
+    const fault = faultOf(names, rows);
+    if (fault) {
       this.whole.clear();
-      this.whole.show("problem", element("strong", {}, `No column called ${HOURS}`), " in the first line: ", names.join(", ") || "there is none");
+      this.whole.show("problem", element("strong", {}, fault.what), fault.where);
       return;
     }
     this.set(names.filter((each) => each && each !== HOURS), rows.map((row) => new Map(names.map((name, i) => [name, row[i] ?? ""]))));
@@ -314,6 +315,16 @@ class CellPlace extends Place {
     this.control.removeAttribute("aria-describedby");
     this.list.closest(".below")?.remove();
   }
+}
+
+/** Return what keeps a table from being a series, as the service has it, and where; nothing where it is one. */
+function faultOf(names, rows) {
+  if (!names.includes(HOURS)) return { what: `No column called ${HOURS}`, where: ` in the first line: ${names.join(", ") || "there is none"}` };
+  const twice = names.find((name, i) => name && names.indexOf(name) < i);
+  if (twice) return { what: "A column appears twice", where: `: ${twice}` };
+  const odd = rows.findIndex((row) => row.length !== names.length);
+  if (odd < 0) return null;
+  return { what: "A row of another width", where: `: row ${odd + 1} has ${rows[odd].length}, not ${names.length} cells as the first line names` };
 }
 
 /** Return the columns of an empty table: numbers first. */

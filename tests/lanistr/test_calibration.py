@@ -299,3 +299,9 @@ def test_a_share_of_cases_is_that_many():
         inside = Calibration(temperature=1, scores=scores).predict(np.zeros(2), TWO, coverage)
         assert inside.basis is not None
         assert _rank(99, coverage) == round(100 * coverage)
+
+
+def test_the_least_coverage_gives_the_smallest_set():
+    fitted = Calibration(scores=(0.1, 0.2, 0.9))
+    for coverage in (1e-3, 1e-13, 5e-324):
+        assert fitted.predict(np.array([9.0]), DAYS, coverage).interval == (8.9, 9.1)

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import json
 import os
-import resource
 import signal
 import struct
 import subprocess
@@ -22,9 +21,11 @@ from lanistr.manifest import read_manifest
 from service.api.exchange import Exchange
 from service.api.keys import new_key
 from service.api.problems import of_error
+from service.app import create_app
 from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
-from tests.servers import wait_for
+from service.settings import Settings
+from tests.servers import connected, small_files, wait_for
 
 JSON = {"Content-Type": "application/json"}
 
@@ -35,17 +36,6 @@ def read(file: Path) -> list[dict]:
 
 def post(server, record, task="mortality", **headers):
     return httpx.post(f"{server.url}/predict/{task}", json=record, headers=headers, timeout=60)
-
-
-@contextmanager
-def small_files(size: int):
-    """No file may grow beyond so many bytes; children inherit it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_every_prediction_is_on_record_and_no_payload(start_server, tmp_path, stay):
@@ -101,6 +91,30 @@ def test_a_file_is_rotated_by_moving_it_and_a_signal(start_server, tmp_path, sta
         post(server, stay)
     assert len(read(tmp_path / "audit.1")) == 2
     assert len(read(file)) == 1
+
+
+async def test_a_file_that_was_moved_is_left_also_where_the_next_cannot_be_opened_at_once(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    folder, away, moved = tmp_path / "log", tmp_path / "away", tmp_path / "audit.1"
+    folder.mkdir()
+    file = folder / "audit.jsonl"
+    log = AuditLog(file, "refuse", Metrics())
+    await log.write({"number": 0})
+    file.rename(moved)
+    folder.rename(away)
+    log.reopen()
+    await asyncio.to_thread(wait_for, lambda: not log.available)
+    await asyncio.sleep(0.2)
+    assert not log.available
+    away.rename(folder)
+    await asyncio.to_thread(wait_for, lambda: log.available)
+    await log.write({"number": 1})
+    await log.close()
+    assert [each["number"] for each in read(moved)] == [0]
+    gap, entry = read(file)
+    assert (gap["gap"], entry["number"]) == ("No such file or directory", 1)
 
 
 def test_while_nothing_can_be_written_nothing_is_answered(start_server, tmp_path, stay):
@@ -320,6 +334,55 @@ def test_which_case_of_a_list_was_answered_what_is_on_record_before_it_leaves(
     assert answered[-1]["problem"]["code"] == "body_too_slow"
     assert {each["request"] for each in streamed} == {said.headers["X-Request-ID"]}
     assert {each["version"] for each in streamed} == {batch["version"]}
+
+
+async def test_a_case_of_a_stream_whose_version_is_gone_names_none(tmp_path):
+    file = tmp_path / "audit.jsonl"
+    app = create_app(Settings(audit=file))
+    find = app.state.models.find
+    version = find("mortality").bundle.manifest.version
+
+    def found(task, wanted):
+        return find(task, "gone" if len(read(file)) > 1 else wanted)
+
+    app.state.models.find = found
+    head = f"POST /predict/mortality/stream?version={version} HTTP/1.1\r\nHost: a\r\n"
+    head += "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with connected(app) as (reader, writer):
+        writer.write(head.encode() + b'b\r\n{"text":1}\n\r\n')
+        await reader.readuntil(b'"problem"')
+        writer.write(b'b\r\n{"text":2}\n\r\n0\r\n\r\n')
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+    assert [(each["version"], codes(each)) for each in read(file)] == [
+        (version, []),
+        (version, [(0, "wrong_type")]),
+        (None, [(1, "unknown_version")]),
+    ]
+
+
+def test_what_is_not_on_record_is_not_counted_as_answered(start_server, tmp_path, stay):
+    file = tmp_path / "audit.jsonl"
+    with start_server("--audit", str(file)) as server:
+        place = f"{server.url}/predict/mortality"
+
+        def lines():
+            yield json.dumps(stay).encode() + b"\n"
+            wait_for(lambda: len(read(file)) == 2)  # its beginning and this case
+            with locked(file):
+                yield json.dumps(stay).encode() + b"\n"
+                assert server.says("another program has locked it")
+
+        headers = {"Content-Type": "application/x-ndjson"}
+        said = httpx.post(f"{place}/stream", content=lines(), headers=headers, timeout=60)
+        codes = [json.loads(each).get("problem", {}).get("code") for each in said.iter_lines()]
+        assert codes == [None, "audit_unavailable"]
+        assert server.says("the audit log is written again")
+        with locked(file):
+            for kind, asked in (("", stay), ("/batch", [stay] * 3)):
+                assert httpx.post(place + kind, json=asked, timeout=60).status_code == 503
+        said = httpx.get(f"{server.url}/metrics").text
+    (counted,) = (each for each in said.splitlines() if each.startswith("lanistr_cases_total"))
+    assert counted.endswith(" 1.0")
 
 
 def test_a_stream_whose_beginning_is_not_on_record_ends_with_it(start_server, tmp_path):

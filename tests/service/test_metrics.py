@@ -124,6 +124,17 @@ def test_issues_are_counted_by_case(watched, more):
     assert more("lanistr_case_issues_total", **kind) == 1
 
 
+def test_an_embedding_is_a_case_answered(watched, more):
+    case = {"text": "x", "timeseries": [{"hours": 1, "heart_rate": 9999}]}
+    assert httpx.post(f"{watched.url}/embed/mortality", json=case).status_code == 200
+    kind = {"task": "mortality", "parts": "text"}
+    assert more("lanistr_cases_total", **kind) == 1
+    assert more("lanistr_requests_total", status="200", code="ok", **kind) == 1
+    issue = {"task": "mortality", "code": "out_of_range", "action": "dropped"}
+    assert more("lanistr_case_issues_total", **issue) == 1
+    assert more("lanistr_cases_abstained_total", **kind) == 0
+
+
 def test_a_hostile_client_makes_no_new_series(watched, stay):
     post(watched, stay)
     before = len(scrape(watched.url))

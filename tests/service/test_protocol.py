@@ -1,5 +1,6 @@
 """Connections that keep a service waiting."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+
+from tests.servers import connected
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +187,84 @@ def test_a_large_body_that_is_refused_is_read_so_that_its_sender_hears_why(impat
     assert answer.json()["code"] == "body_too_large"
 
 
+def test_who_does_not_read_an_answer_is_not_waited_for_either(impatient):
+    """Ten megabytes: more than sockets hold."""
+    page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n"
+    whole = len(httpx.get(impatient.url + "/static-offline-docs/swagger-ui-bundle.js").content)
+    times = 10_000_000 // whole
+    answer, _ = talk(impatient, page * times, pause=4)
+    assert 0 < len(answer) < times * whole
+    assert "ERROR" not in impatient.log()
+
+
+def chunked(*headers: bytes) -> bytes:
+    first = b"POST /predict/mortality HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked"
+    return b"\r\n".join([*first, *headers, b"", b""])
+
+
+def pieces_of(body: bytes, *, behind: bytes) -> bytes:
+    return b"".join(b"1\r\n%c\r\n" % each for each in body) + b"0\r\n" + behind + b"\r\n"
+
+
+JSON = b"Content-Type: application/json"
+
+
+def test_what_stands_behind_a_body_is_no_header(impatient):
+    body = b'{"text": "stable"}'
+    for head, trailer, status in (
+        (JSON, b"Content-Encoding: gzip\r\n", 200),
+        (b"X: y", JSON + b"\r\n", 415),
+    ):
+        whole = chunked(head, b"Connection: close") + pieces_of(body, behind=trailer)
+        answer, _ = talk(impatient, whole)
+        assert answer.startswith(b"HTTP/1.1 %d" % status)
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        (b"0\r\n", *[b"X: %s\r\n" % (b"y" * 500)] * 20),
+        (b"0\r\nX: ", *[b"y" * 500] * 20),
+        (b"1;X=", *[b"y" * 500] * 20),
+        (b'{"text": "a"}'.join((b"d\r\n", b"\r\n0\r\nX: ")), *[b"y" * 500] * 20),
+    ],
+)
+def test_what_stands_beside_a_body_has_a_size_too(impatient, endless):
+    answer, _ = talk(impatient, chunked(JSON), *endless, pause=0.01)
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert problem(answer)["accepted"] == "at most 2,048 bytes"
+    refused = chunked().replace(b"/predict", b"/nowhere")
+    another = b"\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer, _ = talk(impatient, refused, *endless, another, pause=0.01)
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_a_body_may_come_in_any_number_of_small_pieces(impatient):
+    body = json.dumps({"text": "word " * 200}).encode()
+    pieces = [piece for each in body for piece in (b"1\r\n", b"%c\r\n" % each)]
+    answer, _ = talk(impatient, chunked(JSON, b"Connection: close"), *pieces, b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
 def test_requests_one_after_another_have_their_time_each(impatient, stay):
     with httpx.Client(base_url=impatient.url) as client:
         for _ in range(4):
             assert client.post("/predict/mortality", json=stay).status_code == 200
             time.sleep(0.5)
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"])
+async def test_a_request_under_way_hears_that_its_client_has_left(behind):
+    begun, heard = asyncio.Event(), asyncio.Event()
+
+    async def answer(scope, receive, send):
+        while (await receive())["type"] != "http.disconnect":
+            begun.set()
+        heard.set()
+
+    async with connected(answer) as (_, writer):
+        writer.write(b"POST /predict/mortality HTTP/1.1\r\nHost: a\r\n\r\n" + behind)
+        await begun.wait()
+        writer.close()
+        await asyncio.wait_for(heard.wait(), 10)

@@ -17,6 +17,7 @@ from lanistr.errors import InputError
 from service.inputs import csv
 from service.score import Local, target_of
 from service.settings import DEMO_BUNDLES, Settings
+from tests.servers import small_files
 
 MORTALITY = DEMO_BUNDLES / "mortality"
 
@@ -390,6 +391,18 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_scored(
 ):
     with pytest.raises(InvalidInput, match="output"):
         score(Broken(local, after=0), many, tmp_path / output)
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+def test_a_disk_that_is_full_is_told_of_and_what_was_answered_kept(
+    many, whole, tmp_path, local, size
+):
+    output = tmp_path / "scored.csv"
+    with small_files(size), pytest.raises(InvalidInput, match=r"partial: File too large"):
+        score(local, many, output)
+    found = score(local, many, output)
+    assert (found.before > 0) == (size == 20_000)
+    assert output.read_bytes() == whole
 
 
 # ---- commands -----------------------------------------------------------------------------------

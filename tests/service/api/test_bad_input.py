@@ -184,6 +184,8 @@ def test_too_much_of_a_part(refused):
     refused(413, "too_many", json={"text": ["a"] * 65})
     refused(413, "too_many", json={"image": ["aaaa"] * 17})
     refused(413, "too_many", json={"timeseries": [{"hours": 0}] * 20_001})
+    table = ("series.csv", "hours\n" + "0\n" * 20_001)
+    assert refused(413, "too_many", files={"timeseries": table})["field"] == "timeseries"
     assert refused(413, "too_long", json={"text": ["a", "a" * 1_000_001]})["field"] == "text[1]"
     refused(413, "too_many", files=[("text", (None, "a"))] * 300)
 

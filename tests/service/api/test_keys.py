@@ -154,6 +154,8 @@ def test_the_log_knows_names_and_no_keys(ask, guarded, keys):
     httpx.get(guarded.url + "/tasks", headers=bearer("lanistr_mistyped"))
     assert guarded.says(" key everything")
     assert guarded.says("code unknown_key")
+    ask("GET", "/tasks/rating", "stays")
+    assert guarded.says(" key stays code out_of_scope")
     log = guarded.log()
     assert "lanistr_mistyped" not in log
     assert not any(key in log for key in keys[1].values())

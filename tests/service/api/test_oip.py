@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lanistr import __version__
+from service.api.deadline import HEADER as DEADLINE
 
 MODEL = "/v2/models/mortality"
 OUTPUTS = {
@@ -56,6 +57,28 @@ def refuse(client):
         return problem
 
     return ask
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "patience", "status"),
+    [
+        ("GET", "/v2/nowhere", None, 404),
+        ("PUT", "/v2", None, 405),
+        ("POST", MODEL + "/infer", "1", 504),
+        ("POST", MODEL + "/infer", "soon", 422),
+    ],
+)
+def test_an_error_has_its_words_under_error_wherever_it_comes_from(
+    client, stay, method, path, patience, status
+):
+    asked = {"inputs": [tensor("record", *[json.dumps(stay)] * 200)]}
+    headers = {} if patience is None else {DEADLINE: patience}
+    answer = client.request(method, path, json=asked, headers=headers)
+    problem = answer.json()
+    assert answer.status_code == status
+    place = f"{problem['field']}: " if problem["field"] else ""
+    assert problem["error"] == place + problem["detail"]
+    assert "error" not in client.get(path.replace("/v2", "/v20")).json()
 
 
 # ---- state and models ---------------------------------------------------------------------------

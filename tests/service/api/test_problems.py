@@ -8,7 +8,8 @@ import httpx
 from lanistr import preprocess
 from lanistr.errors import InputError
 from service import inputs
-from service.api.problems import STATUS
+from service.api.problems import STATUS, describe
+from service.api.schemas import encode
 from service.app import create_app
 from service.settings import Settings
 
@@ -17,7 +18,7 @@ def test_every_code_that_a_record_can_raise_is_in_the_table():
     raised: set[str] = set()
     for module in (preprocess, inputs):
         for path in Path(module.__path__[0]).glob("*.py"):
-            for error in re.findall(r"(?:InputError|_over)\((.*?)\n\s*\)", path.read_text(), re.S):
+            for error in re.findall(r"InputError\((.*?)\n\s*\)", path.read_text(), re.S):
                 raised.update(re.findall(r'code="(\w+)"', error))
     assert {"wrong_type", "not_json", "broken_image"} <= raised
     assert raised <= set(STATUS)
@@ -35,6 +36,15 @@ def test_a_wrong_method(client):
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
     assert answer.json()["code"] == "method_not_allowed"
+
+
+def test_what_is_no_unicode_is_told_all_the_same(refused):
+    headers = {"Content-Type": "application/json"}
+    problem = refused(422, "not_finite", content=b'{"\\ud800": NaN}', headers=headers)
+    assert problem["field"] == "?"
+    problem = describe("r-1", "not_text", "no text", field="a.\ud800", seen="b\udfff")
+    assert (problem["field"], problem["seen"]) == ("a.?", "b?")
+    assert encode(problem)
 
 
 async def test_a_fault_of_ours_tells_nothing_of_itself(caplog):

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from prometheus_client import generate_latest
 
 from service.app import create_app
 from service.settings import Settings
-from tests.servers import leave, plain
+from tests.servers import connected, leave, plain, wait_for
 
 HEADERS = {"Content-Type": "application/x-ndjson"}
 
@@ -204,3 +205,32 @@ async def test_a_client_that_leaves_stops_the_work():
     sent = await leave(app, "/predict/mortality/stream", b"application/x-ndjson", body, full.wait())
     assert (len(submitted), len(dropped), predictor.admission.inside) == (5, 5, 0)
     assert [each["type"] for each in sent] == ["http.response.start"]
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n"])
+async def test_a_client_that_leaves_stops_the_work_also_where_lines_are_left(end):
+    app = create_app(Settings())
+    predictor = app.state.models["mortality"]
+    submitted, dropped = [], []
+
+    async def never(job):
+        submitted.append(job)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            dropped.append(job)
+
+    def counted():
+        found = generate_latest(app.state.metrics.registry())
+        return b'lanistr_requests_total{code="client_left"' in found
+
+    predictor.engine.submit = never
+    body = b"".join(b'{"text": "note %d"}\n' % k for k in range(8 if end else 300))
+    head = b"POST /predict/mortality/stream HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    media_type = b"Content-Type: application/x-ndjson\r\n\r\n"
+    async with connected(app) as (_, writer):
+        writer.write(head + media_type + b"%x\r\n%s\r\n" % (len(body), body) + end)
+        await asyncio.to_thread(wait_for, lambda: len(submitted) == 8)
+        writer.close()
+        await asyncio.to_thread(wait_for, counted)
+    assert (len(submitted), len(dropped), predictor.admission.inside) == (8, 8, 0)
