@@ -11,7 +11,7 @@ import json
 import math
 import re
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -21,10 +21,10 @@ from typing import Any
 from clients.errors import InvalidInput
 from clients.parts import string
 from clients.request import PARTS, record
-from clients.target import Target
+from clients.target import Field, Target, fold
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
-"""Words that mean a missing value, without regard to case, as wherever LANISTR reads a table."""
+"""Words that mean a missing value, see `fold`, as wherever LANISTR reads a table."""
 
 # As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
 # Both are held against it by a test.
@@ -36,6 +36,9 @@ _FIELD = "tabular."
 
 _LISTS = ("text", "image")
 """Parts that may be several."""
+
+_NONE = Field("")
+"""What is no field lists nothing."""
 
 Named = Mapping[str, str | Sequence[str]]
 """Column by part or field; of notes and pictures several, each of them one."""
@@ -97,11 +100,12 @@ class Columns:
         text_only: bool = False,
     ) -> None:
         self._text_only = text_only
-        self._numbers = {name for name, kind in target.fields.items() if kind == "number"}
+        self._fields = {_FIELD + name: field for name, field in target.fields.items()}
+        self._variables = target.variables
         self._folder = folder
         parts = [name for name in PARTS if name == "id" or name in target.modalities]
         parts = [name for name in parts if name != _TABULAR]
-        self._known = parts + [_FIELD + name for name in target.fields]
+        self._known = [*parts, *self._fields]
         self.sources: dict[str, tuple[str, ...]] = {}
         self._take_named(named or {}, columns)
         unused = self._take_others(columns)
@@ -178,12 +182,14 @@ class Columns:
         case: dict[str, Any] = {}
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
-            cells = [cell for each in columns if (cell := _cell(row.get(each))) is not None]
+            field = self._fields.get(place, _NONE)
+            read = (_cell(row.get(each), field.words) for each in columns)
+            cells = [cell for cell in read if cell is not None]
             if not cells:
                 continue
-            if place.startswith(_FIELD):
-                field = place.removeprefix(_FIELD)
-                fields[field] = self._value(cells[0]) if field in self._numbers else cells[0]
+            if place in self._fields:
+                value = self._value(cells[0]) if field.kind == "number" else cells[0]
+                fields[place.removeprefix(_FIELD)] = value
             else:
                 case[place] = _READERS[place](self, cells)
         if fields:
@@ -231,12 +237,13 @@ class Columns:
                 ) from None
         if not isinstance(cell, list):
             return cell
-        return [
-            {name: value for name, each in row.items() if (value := _cell(each)) is not None}
-            if isinstance(row, dict)
-            else row
-            for row in cell
-        ] or None
+        return [self._measurements(row) if isinstance(row, dict) else row for row in cell] or None
+
+    def _measurements(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        cells = {
+            name: _cell(each, self._variables.get(name, _NONE).words) for name, each in row.items()
+        }
+        return {name: cell for name, cell in cells.items() if cell is not None}
 
 
 _READERS = {
@@ -247,11 +254,14 @@ _READERS = {
 }
 
 
-def _cell(cell: Any) -> Any:
-    """Return a cell in types that JSON has, as far as they are clear; None: it is missing."""
+def _cell(cell: Any, words: Collection[str] = ()) -> Any:
+    """Return a cell in types that JSON has, as far as they are clear; None: it is missing.
+
+    Words, see `fold`, are values there, whatever else they mean.
+    """
     match cell:
         case str():
-            return None if cell.strip().casefold() in MISSING else cell
+            return None if (word := fold(cell)) in MISSING and word not in words else cell
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():

@@ -1,6 +1,7 @@
 """Which column is what, and a row as the service takes it."""
 
 import base64
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from clients import InvalidInput
 from clients.answers import Model
 from clients.columns import Columns, named_columns
-from clients.target import Target
+from clients.document import Document
+from clients.target import Field, Target
 
 JPEG = b"\xff\xd8\xff not much of a picture"
 TARGET = Target(
@@ -18,7 +20,13 @@ TARGET = Target(
     model=Model(name="m", version="1", demo=False, raw={}),
     precision="fp32",
     modalities=("text", "image", "tabular", "timeseries"),
-    fields={"age": "number", "gender": "category", "heart_rate": "number"},
+    fields={
+        "age": Field("number"),
+        "gender": Field("category"),
+        "heart_rate": Field("number"),
+        "region": Field("category", frozenset({"na", "eu"})),
+    },
+    variables={"rhythm": Field("category", frozenset({"null"}))},
     label="binary",
     classes=("survived", "died"),
 )
@@ -40,7 +48,7 @@ def test_columns_are_what_they_are_called():
         "tabular.gender": ("gender",), "timeseries": ("timeseries",),
     }  # fmt: skip
     assert found.unused == {"site": "", "heartrate": "tabular.heart_rate"}
-    assert found.absent == ["image", "tabular.heart_rate"]
+    assert found.absent == ["image", "tabular.heart_rate", "tabular.region"]
     assert found.wanted == {"id", "text", "tabular.age", "gender", "timeseries"}
 
 
@@ -93,6 +101,18 @@ def test_a_missing_value_is_none_whatever_stands_for_it(missing):
     names = ("id", "text", "image", "age", "gender", "timeseries")
     assert record(dict.fromkeys(names, missing)) == {}
     assert record(dict.fromkeys(names, missing), text_only=True) == {}
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_a_word_that_a_field_lists_is_a_value_in_it(text_only):
+    rows = [{"hours": 1, "rhythm": "NULL", "hr": "null"}, {"hours": 2, "rhythm": "n/a"}]
+    row = {"region": " NA", "gender": "NA", "timeseries": json.dumps(rows)}
+    assert record(row, text_only=text_only) == {
+        "tabular": {"region": " NA"},
+        "timeseries": [{"hours": 1, "rhythm": "NULL"}, {"hours": 2}],
+    }
+    described = {"kind": "category", "categories": ["NA", "EU"], "synonyms": {"N/A": "NA"}}
+    assert Field.read(Document(described)).words == {"na", "eu", "n/a"}
 
 
 def test_text_is_a_number_only_where_all_cells_are_text():
