@@ -167,6 +167,14 @@ class CategoryField(Schema):
 FieldSpec = Annotated[NumberField | CategoryField, Field(discriminator="kind")]
 
 
+def listed_words(spec: FieldSpec) -> tuple[str, ...]:
+    """Return the words that a field lists, with their other spellings: values, whatever they mean.
+
+    Elsewhere ``NA`` may be a missing value.
+    """
+    return (*(spec.categories or ()), *spec.synonyms) if isinstance(spec, CategoryField) else ()
+
+
 # ---- parts --------------------------------------------------------------------------------------
 
 
