@@ -78,6 +78,9 @@ from lanistr.tasks import TaskSpec
 TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"
 CARD, PROOF = "MODEL_CARD.md", "proof.npz"
 
+_NOBODYS = (".DS_Store", ".nfs")
+"""How names of files begin that a file system leaves in a folder, and that nobody misses."""
+
 _LARGEST_PROOF = 256 << 20
 """Bytes of a proof unpacked: many times those of the paper's sizes."""
 
@@ -249,8 +252,12 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         BundleError: the folder holds anything else.
     """
-    found = sorted(folder.rglob("[!.]*")) if folder.is_dir() else [folder] * folder.exists()
-    others = {each.relative_to(folder).as_posix() for each in found if not each.is_dir()}
+    found = folder.rglob("*") if folder.is_dir() else [folder] * folder.exists()
+    others = {
+        each.relative_to(folder).as_posix()
+        for each in found
+        if (each.is_symlink() or not each.is_dir()) and not each.name.startswith(_NOBODYS)
+    }
     if others and (folder / MANIFEST).is_file():
         with suppress(BundleError):
             said = read_json(folder / MANIFEST)

@@ -610,6 +610,27 @@ def test_notes_that_somebody_put_into_a_bundle_are_not_lost(folder: Path):
     assert (folder / "notes.txt").is_file()
 
 
+@pytest.mark.parametrize("name", [".env", ".git/config", "onnx/.gitattributes"])
+@pytest.mark.parametrize("among", ["a bundle", "nothing"])
+def test_hidden_files_are_not_lost_either(folder: Path, tmp_path: Path, name: str, among: str):
+    place = folder if among == "a bundle" else tmp_path / "new"
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_text("KEY=1")
+    (place / ".DS_Store").write_bytes(b"x")  # the file system's own
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(place, copy_demo, described)
+    assert caught.value.seen == name
+    (place / name).unlink()
+    write_bundle(place, copy_demo, described)
+
+
+def test_a_link_to_a_folder_is_not_lost(folder: Path, tmp_path: Path):
+    (folder / "data").symlink_to(tmp_path)
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(folder, copy_demo, described)
+    assert caught.value.seen == "data"
+
+
 def test_a_bundle_can_be_written_where_one_stands_and_where_a_link_leads(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
