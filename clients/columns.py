@@ -6,7 +6,6 @@ named by the user, or left alone and reported.
 """
 
 import base64
-import binascii
 import json
 import math
 import re
@@ -222,7 +221,7 @@ class Columns:
             return self._folder / cell
         try:
             return base64.b64decode(cell.partition(",")[2], validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii's, and of letters beyond ASCII a plain one
             raise InvalidInput("image", "is a data URL that is not base64") from None
 
     def _series(self, cells: Sequence[Any]) -> Any:

@@ -133,6 +133,7 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
         ({"image": "gone.jpg"}, "image.*cannot read .*gone.jpg"),
         ({"image": b"%PDF-1.7"}, r"image\[0\]: is no picture; accepted: JPEG"),
         ({"image": "data:image/png;base64,?"}, "not base64"),
+        ({"image": "data:image/png;base64,ä"}, "not base64"),
         ({"timeseries": "[{"}, "timeseries: is not JSON"),
         ({"timeseries": 5}, "timeseries: is of type int"),
         ({"text": 5}, "text.*is of type int"),
