@@ -256,15 +256,23 @@ _READERS = {
 def _cell(cell: Any, words: Collection[str] = ()) -> Any:
     """Return a cell in types that JSON has, as far as they are clear; None: it is missing.
 
-    Words, see `fold`, are values there, whatever else they mean.
+    Words, see `fold`, are values there, whatever else they mean. A value with its unit is missing
+    where the value is.
     """
+    if isinstance(cell, dict) and "value" in cell:
+        value = _plain(cell["value"], words)
+        return None if value is None else {**cell, "value": value}
+    return _plain(cell, words)
+
+
+def _plain(cell: Any, words: Collection[str]) -> Any:
     match cell:
         case str():
             return None if (word := fold(cell)) in MISSING and word not in words else cell
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():
-            return _cell(float(cell))
+            return _plain(float(cell), words)
         case timedelta():
             return cell / timedelta(hours=1)
     return cell

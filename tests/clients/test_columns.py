@@ -103,6 +103,17 @@ def test_a_missing_value_is_none_whatever_stands_for_it(missing):
     assert record(dict.fromkeys(names, missing), text_only=True) == {}
 
 
+@pytest.mark.parametrize("missing", [None, "", "NA", float("nan"), Decimal("NaN")])
+def test_a_value_with_its_unit_is_missing_where_the_value_is(missing):
+    none, some = ({"value": value, "unit": "years"} for value in (missing, Decimal("71.5")))
+    rows = [{"hours": 1, "hr": none, "weight": some}]
+    assert record({"id": "a", "age": none, "heart_rate": some, "timeseries": rows}) == {
+        "id": "a",
+        "tabular": {"heart_rate": {"value": 71.5, "unit": "years"}},
+        "timeseries": [{"hours": 1, "weight": {"value": 71.5, "unit": "years"}}],
+    }
+
+
 @pytest.mark.parametrize("text_only", [False, True])
 def test_a_word_that_a_field_lists_is_a_value_in_it(text_only):
     rows = [{"hours": 1, "rhythm": "NULL", "hr": "null"}, {"hours": 2, "rhythm": "n/a"}]
