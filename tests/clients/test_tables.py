@@ -109,6 +109,18 @@ def test_cells_are_separated_by_whatever_the_first_line_has(tmp_path, delimiter)
     assert rows_of(tmp_path / "t.csv") == [{"a": f"1{delimiter}5", "b": "2"}]
 
 
+def test_what_stands_in_quotes_separates_nothing_and_a_blank_line_names_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text('\n\nid;"Age, years";"Weight, kg"\n1;50;70\n')
+    assert rows_of(tmp_path / "t.csv") == [{"id": "1", "Age, years": "50", "Weight, kg": "70"}]
+
+
+def test_empty_cells_beyond_the_header_are_passed_over(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2,, \n1,2,3\n")
+    empty, more = rows_of(tmp_path / "t.csv")
+    assert empty == {"a": "1", "b": "2"}
+    assert str(more) == "row: has 3 cells where the first line has 2"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
