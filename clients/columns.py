@@ -187,20 +187,19 @@ class Columns:
             if not cells:
                 continue
             if place in self._fields:
-                value = self._value(cells[0]) if field.kind == "number" else cells[0]
-                fields[place.removeprefix(_FIELD)] = value
+                fields[place.removeprefix(_FIELD)] = self._value(cells[0], field)
             else:
                 case[place] = _READERS[place](self, cells)
         if fields:
             case["tabular"] = fields
         return record({name: part for name, part in case.items() if part is not None})
 
-    def _value(self, cell: Any) -> Any:
+    def _value(self, cell: Any, field: Field) -> Any:
         """Return text as a number where that is all it can be; elsewhere it tells something."""
-        if self._text_only and isinstance(cell, str) and NUMBER.fullmatch(cell.strip()):
-            text = cell.strip()
-            return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
-        return cell
+        is_text = self._text_only and field.kind == "number" and isinstance(cell, str)
+        if is_text and NUMBER.fullmatch(cell.strip()):
+            return _number(cell.strip())
+        return _with_unit(cell, field)
 
     def _id(self, cells: Sequence[Any]) -> Any:
         (cell,) = cells
@@ -239,10 +238,12 @@ class Columns:
         return [self._measurements(row) if isinstance(row, dict) else row for row in cell] or None
 
     def _measurements(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        cells = {
-            name: _cell(each, self._variables.get(name, _NONE).words) for name, each in row.items()
-        }
-        return {name: cell for name, cell in cells.items() if cell is not None}
+        found = {}
+        for name, each in row.items():
+            variable = self._variables.get(name, _NONE)
+            if (cell := _cell(each, variable.words)) is not None:
+                found[name] = _with_unit(cell, variable)
+        return found
 
 
 _READERS = {
@@ -275,6 +276,20 @@ def _plain(cell: Any, words: Collection[str]) -> Any:
             return _plain(float(cell), words)
         case timedelta():
             return cell / timedelta(hours=1)
+    return cell
+
+
+def _number(text: str) -> float:
+    return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
+
+
+def _with_unit(cell: Any, field: Field) -> Any:
+    """Return text such as ``101.3 degF`` as a value and its unit, if the field knows the unit."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    number = NUMBER.match(text)
+    unit = text[number.end() :].strip() if number else ""
+    if number and fold(unit) in field.units:
+        return {"value": _number(number[0]), "unit": unit}
     return cell
 
 

@@ -20,10 +20,12 @@ class Field:
         kind: ``number`` or ``category``.
         words: that it lists, other spellings too, see `fold`; they are values in it, whatever
             else they mean.
+        units: that a number may be in, see `fold`.
     """
 
     kind: str
     words: frozenset[str] = frozenset()
+    units: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, document: Document) -> "Field":
@@ -31,7 +33,11 @@ class Field:
         words = list(document.texts("categories")) if document.has("categories") else []
         if document.has("synonyms"):
             words += document.document("synonyms").raw
-        return cls(document.text("kind"), frozenset(map(fold, words)))
+        units = [document.text("unit")] if document.has("unit") else []
+        if document.has("units"):
+            units += document.document("units").raw
+        known = (frozenset(filter(None, map(fold, each))) for each in (words, units))
+        return cls(document.text("kind"), *known)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,10 +23,13 @@ TARGET = Target(
     fields={
         "age": Field("number"),
         "gender": Field("category"),
-        "heart_rate": Field("number"),
+        "heart_rate": Field("number", units=frozenset({"1/min", "bpm"})),
         "region": Field("category", frozenset({"na", "eu"})),
     },
-    variables={"rhythm": Field("category", frozenset({"null"}))},
+    variables={
+        "rhythm": Field("category", frozenset({"null"})),
+        "temperature": Field("number", units=frozenset({"degc", "degf"})),
+    },
     label="binary",
     classes=("survived", "died"),
 )
@@ -131,6 +134,24 @@ def test_text_is_a_number_only_where_all_cells_are_text():
     plain = {"id": "007", "text": "12", "tabular": {"age": 71, "gender": "1", "heart_rate": "1,5"}}
     assert record(row, text_only=True) == plain
     assert record(row)["tabular"]["age"] == " 71 "
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_text_of_a_number_and_a_unit_that_the_field_knows_is_a_value_with_its_unit(text_only):
+    rows = [{"hours": 1, "temperature": " 101.3 degF"}, {"hours": 2, "temperature": "39degx"}]
+    row = {"age": "71 years", "gender": "5 bpm", "heart_rate": "+8e1BPM", "timeseries": rows}
+    assert record(row, text_only=text_only) == {
+        "tabular": {
+            "age": "71 years", "gender": "5 bpm", "heart_rate": {"value": 80.0, "unit": "BPM"},
+        },
+        "timeseries": [
+            {"hours": 1, "temperature": {"value": 101.3, "unit": "degF"}},
+            {"hours": 2, "temperature": "39degx"},
+        ],
+    }  # fmt: skip
+    described = {"kind": "number", "unit": "degC", "units": {"degF": {"scale": 0.5556}}}
+    assert Field.read(Document(described)).units == {"degc", "degf"}
+    assert Field.read(Document({"kind": "number", "unit": ""})).units == frozenset()
 
 
 def test_a_picture_may_be_a_data_url_and_a_series_json():
