@@ -150,7 +150,7 @@ def retry_after(response: httpx.Response) -> float | None:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # of a time zone beyond all measure
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
