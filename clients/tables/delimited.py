@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
-from clients.tables.table import Column, Row, to_text, unreadable
+from clients.tables.table import Column, Row, refuse_repeated, to_text, unreadable
 
 _DELIMITERS = ",;\t|"
 _LONGEST_CELL = 64_000_000
@@ -34,9 +34,7 @@ class CsvTable:
         records = self._records()
         self._header = [name.strip() for name in next(records, [])]
         self.columns = [name for name in self._header if name]
-        for name in self.columns:
-            if self.columns.count(name) > 1:
-                raise unreadable(path, f"two columns are called {name!r}")
+        refuse_repeated(path, self.columns)
         if not self.columns:
             raise unreadable(path, "no line that names columns")
         self.rows = sum(1 for _ in records)

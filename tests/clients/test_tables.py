@@ -78,6 +78,14 @@ def test_of_parquet_only_the_columns_wanted_are_read(tmp_path):
     assert rows_of(tmp_path / "t.parquet", wanted=["b"]) == [{"b": 2}]
 
 
+@pytest.mark.parametrize("names", [["a", "b", "a"], ["b", "a.b", "a"]])
+def test_of_two_columns_of_one_name_neither_is_taken(tmp_path, names):
+    cells = [pa.array([1]), pa.array([2]), pa.array([{"b": 3}])]
+    pq.write_table(pa.Table.from_arrays(cells, names=names), tmp_path / "t.parquet")
+    with pytest.raises(InvalidInput, match="two columns are called 'a"):
+        open_table(tmp_path / "t.parquet")
+
+
 def test_a_single_column_may_have_empty_cells(tmp_path):
     (tmp_path / "t.csv").write_text("\ntext\nhello\n\n\nworld\n\n")
     assert [row["text"] for row in rows_of(tmp_path / "t.csv")] == ["hello", "", "", "world"]
