@@ -6,8 +6,10 @@ Their methods are the functions of `clients.questions`, put to the service.
 import asyncio
 import inspect
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial, update_wrapper
 from numbers import Real
 from types import TracebackType
@@ -58,12 +60,13 @@ class _Base:
             raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
         self.retry_seconds = retry_seconds
         for name, value in (headers or {}).items():
-            if not (value.isascii() and value.isprintable()):
+            if not all(each.isascii() and each.isprintable() for each in (name, value)):
                 raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-        self._open(
-            base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers
-        )
+        with _naming_surroundings():
+            self._open(
+                base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers
+            )
 
     def _open(self, **options: Any) -> None:
         raise NotImplementedError
@@ -170,7 +173,8 @@ class Client(_Base):
         headers: sent with every request, such as the one that carries an API key.
 
     Raises:
-        InvalidInput: the URL is not one, or a timeout is not positive.
+        InvalidInput: the URL is not one, a timeout is not positive, or the environment names a
+            proxy or certificates that are of no use.
     """
 
     def _open(self, **options: Any) -> None:
@@ -316,6 +320,19 @@ def _service_url(url: str) -> str:
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise InvalidInput("url", f"{url!r} is not one", accepted=f"such as {DEFAULT_URL}")
     return url.rstrip("/")
+
+
+@contextmanager
+def _naming_surroundings() -> Iterator[None]:
+    """Say which of the environment's variables, which httpx reads, is of no use."""
+    try:
+        yield
+    except OSError as error:
+        seen = f"{os.environ.get('SSL_CERT_FILE')}: {error.strerror or error}"
+        raise InvalidInput("SSL_CERT_FILE", seen, accepted="a file of certificates") from error
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        field = "ALL_PROXY, HTTP_PROXY or HTTPS_PROXY"
+        raise InvalidInput(field, str(error), accepted="such as http://proxy:3128") from error
 
 
 def _positive(seconds: float, field: str) -> float:

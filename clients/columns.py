@@ -6,12 +6,11 @@ named by the user, or left alone and reported.
 """
 
 import base64
-import binascii
 import json
 import math
 import re
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -21,10 +20,10 @@ from typing import Any
 from clients.errors import InvalidInput
 from clients.parts import string
 from clients.request import PARTS, record
-from clients.target import Target
+from clients.target import Field, Target, fold
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
-"""Words that mean a missing value, without regard to case, as wherever LANISTR reads a table."""
+"""Words that mean a missing value, see `fold`, as wherever LANISTR reads a table."""
 
 # As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
 # Both are held against it by a test.
@@ -36,6 +35,9 @@ _FIELD = "tabular."
 
 _LISTS = ("text", "image")
 """Parts that may be several."""
+
+_NONE = Field("")
+"""What is no field lists nothing."""
 
 Named = Mapping[str, str | Sequence[str]]
 """Column by part or field; of notes and pictures several, each of them one."""
@@ -97,11 +99,12 @@ class Columns:
         text_only: bool = False,
     ) -> None:
         self._text_only = text_only
-        self._numbers = {name for name, kind in target.fields.items() if kind == "number"}
+        self._fields = {_FIELD + name: field for name, field in target.fields.items()}
+        self._variables = target.variables
         self._folder = folder
         parts = [name for name in PARTS if name == "id" or name in target.modalities]
         parts = [name for name in parts if name != _TABULAR]
-        self._known = parts + [_FIELD + name for name in target.fields]
+        self._known = [*parts, *self._fields]
         self.sources: dict[str, tuple[str, ...]] = {}
         self._take_named(named or {}, columns)
         unused = self._take_others(columns)
@@ -178,24 +181,25 @@ class Columns:
         case: dict[str, Any] = {}
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
-            cells = [cell for each in columns if (cell := _cell(row.get(each))) is not None]
+            field = self._fields.get(place, _NONE)
+            read = (_cell(row.get(each), field.words) for each in columns)
+            cells = [cell for cell in read if cell is not None]
             if not cells:
                 continue
-            if place.startswith(_FIELD):
-                field = place.removeprefix(_FIELD)
-                fields[field] = self._value(cells[0]) if field in self._numbers else cells[0]
+            if place in self._fields:
+                fields[place.removeprefix(_FIELD)] = self._value(cells[0], field)
             else:
                 case[place] = _READERS[place](self, cells)
         if fields:
             case["tabular"] = fields
         return record({name: part for name, part in case.items() if part is not None})
 
-    def _value(self, cell: Any) -> Any:
+    def _value(self, cell: Any, field: Field) -> Any:
         """Return text as a number where that is all it can be; elsewhere it tells something."""
-        if self._text_only and isinstance(cell, str) and NUMBER.fullmatch(cell.strip()):
-            text = cell.strip()
-            return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
-        return cell
+        is_text = self._text_only and field.kind == "number" and isinstance(cell, str)
+        if is_text and NUMBER.fullmatch(cell.strip()):
+            return _number(cell.strip())
+        return _with_unit(cell, field)
 
     def _id(self, cells: Sequence[Any]) -> Any:
         (cell,) = cells
@@ -216,7 +220,7 @@ class Columns:
             return self._folder / cell
         try:
             return base64.b64decode(cell.partition(",")[2], validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii's, and of letters beyond ASCII a plain one
             raise InvalidInput("image", "is a data URL that is not base64") from None
 
     def _series(self, cells: Sequence[Any]) -> Any:
@@ -231,12 +235,15 @@ class Columns:
                 ) from None
         if not isinstance(cell, list):
             return cell
-        return [
-            {name: value for name, each in row.items() if (value := _cell(each)) is not None}
-            if isinstance(row, dict)
-            else row
-            for row in cell
-        ] or None
+        return [self._measurements(row) if isinstance(row, dict) else row for row in cell] or None
+
+    def _measurements(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        found = {}
+        for name, each in row.items():
+            variable = self._variables.get(name, _NONE)
+            if (cell := _cell(each, variable.words)) is not None:
+                found[name] = _with_unit(cell, variable)
+        return found
 
 
 _READERS = {
@@ -247,17 +254,42 @@ _READERS = {
 }
 
 
-def _cell(cell: Any) -> Any:
-    """Return a cell in types that JSON has, as far as they are clear; None: it is missing."""
+def _cell(cell: Any, words: Collection[str] = ()) -> Any:
+    """Return a cell in types that JSON has, as far as they are clear; None: it is missing.
+
+    Words, see `fold`, are values there, whatever else they mean. A value with its unit is missing
+    where the value is.
+    """
+    if isinstance(cell, dict) and "value" in cell:
+        value = _plain(cell["value"], words)
+        return None if value is None else {**cell, "value": value}
+    return _plain(cell, words)
+
+
+def _plain(cell: Any, words: Collection[str]) -> Any:
     match cell:
         case str():
-            return None if cell.strip().casefold() in MISSING else cell
+            return None if (word := fold(cell)) in MISSING and word not in words else cell
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():
-            return _cell(float(cell))
+            return _plain(float(cell), words)
         case timedelta():
             return cell / timedelta(hours=1)
+    return cell
+
+
+def _number(text: str) -> float:
+    return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
+
+
+def _with_unit(cell: Any, field: Field) -> Any:
+    """Return text such as ``101.3 degF`` as a value and its unit, if the field knows the unit."""
+    text = cell.strip() if isinstance(cell, str) else ""
+    number = NUMBER.match(text)
+    unit = text[number.end() :].strip() if number else ""
+    if number and fold(unit) in field.units:
+        return {"value": _number(number[0]), "unit": unit}
     return cell
 
 

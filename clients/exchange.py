@@ -13,6 +13,7 @@ from clients.answers import Issue, Prediction
 from clients.document import Document, MalformedError
 from clients.errors import (
     ConnectionFailed,
+    InvalidInput,
     InvalidRequest,
     ProblemError,
     ServerError,
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 @contextmanager
 def naming_failures(url: str, request: Request) -> Iterator[None]:
-    """Turn what httpx raises while sending into `TimedOut` or `ConnectionFailed`."""
+    """Turn what httpx raises while sending into `TimedOut`, `ConnectionFailed`, `InvalidInput`."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -43,6 +44,8 @@ def naming_failures(url: str, request: Request) -> Iterator[None]:
     except httpx.ConnectError as error:
         message = f"service not reachable at {url}: {error}"
         raise ConnectionFailed(message, url=url, request_id=request.id, reached=False) from error
+    except UnicodeError as error:  # of the name of a host, which nothing else checks
+        raise InvalidInput("url", f"{url}, or a proxy on the way: {error}") from error
     except (httpx.TransportError, httpx.DecodingError) as error:
         message = f"connection to {url} broke off: {error or type(error).__name__}"
         raise ConnectionFailed(message, url=url, request_id=request.id, reached=True) from error
@@ -150,7 +153,7 @@ def retry_after(response: httpx.Response) -> float | None:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # of a time zone beyond all measure
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

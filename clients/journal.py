@@ -16,6 +16,9 @@ from typing import IO, Any, Self
 from clients.errors import InvalidInput
 from clients.tables import Column, find_writer, to_text
 
+_AS_JSON = "backslashreplace"
+"""How half a character of Unicode is written, which a column may be called: JSON escapes it so."""
+
 
 class Journal:
     """The answers of one table, as a context manager.
@@ -85,7 +88,7 @@ class Journal:
                 _settle(draft)
             with _writing(self._notes):
                 text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-                self._notes.write_text(text, encoding="utf-8")
+                self._notes.write_text(text, encoding="utf-8", errors=_AS_JSON)
             with _writing(self._output):
                 draft.replace(self._output)
         finally:
@@ -112,7 +115,7 @@ class Journal:
     def _resume(self) -> None:
         """Count the rows that are there, and drop what follows the last whole one."""
         self._file.seek(0)
-        first, ours = self._file.readline(), to_text(self._question).encode() + b"\n"
+        first, ours = self._file.readline(), to_text(self._question).encode(errors=_AS_JSON) + b"\n"
         if first != ours and ours.startswith(first):  # not even that was written to its end
             self._file.truncate(0)
             self._file.write(ours)

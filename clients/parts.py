@@ -28,6 +28,8 @@ _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"II*\x00": "image/tiff",
     b"MM\x00*": "image/tiff",
+    b"II+\x00": "image/tiff",  # BigTIFF
+    b"MM\x00+": "image/tiff",
     b"BM": "image/bmp",
 }
 

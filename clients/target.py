@@ -7,6 +7,39 @@ from clients.answers import Model
 from clients.document import Document
 
 
+def fold(word: str) -> str:
+    """Return a word as the service compares it: neither case nor white space counts."""
+    return " ".join(word.split()).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a table row, or a variable of a series.
+
+    Attributes:
+        kind: ``number`` or ``category``.
+        words: that it lists, other spellings too, see `fold`; they are values in it, whatever
+            else they mean.
+        units: that a number may be in, see `fold`.
+    """
+
+    kind: str
+    words: frozenset[str] = frozenset()
+    units: frozenset[str] = frozenset()
+
+    @classmethod
+    def read(cls, document: Document) -> "Field":
+        """Read it from what the service says of a field. Raises `MalformedError`."""
+        words = list(document.texts("categories")) if document.has("categories") else []
+        if document.has("synonyms"):
+            words += document.document("synonyms").raw
+        units = [document.text("unit")] if document.has("unit") else []
+        if document.has("units"):
+            units += document.document("units").raw
+        known = (frozenset(filter(None, map(fold, each))) for each in (words, units))
+        return cls(document.text("kind"), *known)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A task and a model, as ``GET /tasks/{task}`` describes them.
@@ -16,7 +49,8 @@ class Target:
         model: that answers.
         precision: of its graphs; another one answers a little differently.
         modalities: parts that the task takes.
-        fields: of its table row, each with its kind: ``number`` or ``category``.
+        fields: of its table row.
+        variables: of its series.
         label: kind of what is predicted: binary, multiclass, ordinal or regression.
         classes: names; none for regression.
     """
@@ -25,24 +59,29 @@ class Target:
     model: Model
     precision: str
     modalities: tuple[str, ...]
-    fields: Mapping[str, str]
+    fields: Mapping[str, Field]
+    variables: Mapping[str, Field]
     label: str
     classes: tuple[str, ...]
 
     @classmethod
     def read(cls, document: Document) -> "Target":
         """Read it from what the service says of a task. Raises `MalformedError`."""
-        fields: dict[str, str] = {}
-        if document.has("tabular"):
-            described = document.document("tabular").document("fields")
-            fields = {name: described.document(name).text("kind") for name in described.raw}
         label = document.document("label")
         return cls(
             task=document.text("name"),
             model=Model.read(document.document("model")),
             precision=document.text("precision"),
             modalities=document.texts("modalities"),
-            fields=fields,
+            fields=_fields(document, "tabular", "fields"),
+            variables=_fields(document, "timeseries", "variables"),
             label=label.text("kind"),
             classes=label.texts("classes") if label.has("classes") else (),
         )
+
+
+def _fields(document: Document, part: str, name: str) -> dict[str, Field]:
+    if not document.has(part):
+        return {}
+    described = document.document(part).document(name)
+    return {each: Field.read(described.document(each)) for each in described.raw}

@@ -78,6 +78,9 @@ from lanistr.tasks import TaskSpec
 TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"
 CARD, PROOF = "MODEL_CARD.md", "proof.npz"
 
+_NOBODYS = (".DS_Store", ".nfs")
+"""How names of files begin that a file system leaves in a folder, and that nobody misses."""
+
 _LARGEST_PROOF = 256 << 20
 """Bytes of a proof unpacked: many times those of the paper's sizes."""
 
@@ -100,7 +103,12 @@ class Bundle:
             BundleError: a file is missing or changed, the format is unknown, or parts do not fit.
         """
         manifest = read_manifest(folder)
-        _verify(folder, manifest)
+        try:
+            _verify(folder, manifest)
+        except OSError as exc:  # a name too long for any file, one that may not be read
+            raise misfit(
+                folder, f"cannot be read: {exc.strerror}", exc.filename, "files that can be"
+            ) from exc
         for name in (ARRAYS, PROOF) if manifest.format == FORMAT else ():
             if name not in manifest.files:
                 raise BundleError(
@@ -249,8 +257,12 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         BundleError: the folder holds anything else.
     """
-    found = sorted(folder.rglob("[!.]*")) if folder.is_dir() else [folder] * folder.exists()
-    others = {each.relative_to(folder).as_posix() for each in found if not each.is_dir()}
+    found = folder.rglob("*") if folder.is_dir() else [folder] * folder.exists()
+    others = {
+        each.relative_to(folder).as_posix()
+        for each in found
+        if (each.is_symlink() or not each.is_dir()) and not each.name.startswith(_NOBODYS)
+    }
     if others and (folder / MANIFEST).is_file():
         with suppress(BundleError):
             said = read_json(folder / MANIFEST)
@@ -289,9 +301,11 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     graphs = {g.file for build in manifest.builds for g in build.graphs.values()}
     named = {TASK, STATE_FILE, CALIBRATION, CARD, *graphs}
     # What starts with a dot is the file system's business (.DS_Store) and is never read.
-    inside = (path.relative_to(folder) for path in folder.rglob("[!.]*") if path.is_file())
+    found = [path for path in folder.rglob("[!.]*") if path.is_file() or _is_link_to_folder(path)]
+    inside = (path.relative_to(folder) for path in found)
     held = {path.as_posix() for path in inside if not path.parts[0].startswith(".")}
-    for name in sorted((named | held) - {MANIFEST} - set(manifest.files)):
+    folders = {str(each) for name in manifest.files for each in PurePosixPath(name).parents}
+    for name in sorted((named | held) - {MANIFEST} - folders - set(manifest.files)):
         raise BundleError(
             "the manifest has no hash of this file", code="bad_bundle", field=str(folder / name)
         )
@@ -309,6 +323,10 @@ def _verify(folder: Path, manifest: Manifest) -> None:
                 accepted="a relative path without '..', not a link",
             )
         _check(path, entry)
+
+
+def _is_link_to_folder(path: Path) -> bool:
+    return path.is_symlink() and path.is_dir()
 
 
 def _check(path: Path, entry: FileEntry) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from lanistr.draft import draft_prefix
+from lanistr.draft import draft_folder, draft_prefix
 
 _YOUNG = 60.0
 """Seconds for which a draft is left alone, whoever made it."""
@@ -43,6 +43,19 @@ def sweep(folder: Path) -> None:
             if _lock(handle):
                 log.info("removing %s, which an interrupted run left", left)
                 shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def swept_draft(folder: Path) -> Iterator[Path]:
+    """Give a draft, see `draft_folder`, that nobody sweeps away; first remove those that were left.
+
+    Raises:
+        ConfigError: nothing can be made where the folder is to stand.
+    """
+    sweep(folder)
+    with ExitStack() as held_too, draft_folder(folder) as draft:
+        held_too.enter_context(held(draft))  # until after the draft has its place
+        yield draft
 
 
 def _lock(folder: int) -> bool:

@@ -126,7 +126,8 @@ class CategoryField(Schema):
 
     Attributes:
         categories: the accepted words. None: learned from the training split (table rows only).
-        synonyms: other spellings, matched without regard to case, with the category they mean.
+        synonyms: other spellings, matched without regard to case, with the category they mean,
+            which is none of them.
         buckets: for names of high cardinality: every word is hashed into one of so many codes,
             so that new names share the codes of known ones. Excludes `categories`.
         normal: in a time series, the category before the first measurement.
@@ -155,7 +156,20 @@ class CategoryField(Schema):
                     raise ValueError(f"synonym {spelling!r} means {meaning!r}, not a category")
             if self.normal is not None and self.normal not in known:
                 raise ValueError(f"normal {self.normal!r} is not a category")
+        self._check_synonyms()
         return self
+
+    def _check_synonyms(self) -> None:
+        """Refuse a synonym that leads to another: what a word means is looked up once."""
+        meanings: dict[str, str] = {}
+        for spelling, meaning in self.synonyms.items():
+            meanings.setdefault(fold(spelling), meaning)
+        for spelling, meaning in self.synonyms.items():
+            further = meanings.get(fold(meaning), meaning)
+            if further != meaning:
+                raise ValueError(
+                    f"synonym {spelling!r} means {meaning!r}, itself a synonym, of {further!r}"
+                )
 
     def accepted(self) -> str:
         """Say in words what the field takes."""
@@ -165,6 +179,14 @@ class CategoryField(Schema):
 
 
 FieldSpec = Annotated[NumberField | CategoryField, Field(discriminator="kind")]
+
+
+def listed_words(spec: FieldSpec) -> tuple[str, ...]:
+    """Return the words that a field lists, with their other spellings: values, whatever they mean.
+
+    Elsewhere ``NA`` may be a missing value.
+    """
+    return (*(spec.categories or ()), *spec.synonyms) if isinstance(spec, CategoryField) else ()
 
 
 # ---- parts --------------------------------------------------------------------------------------

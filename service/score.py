@@ -17,7 +17,6 @@ import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from clients import display
-from clients.answers import Model
 from clients.columns import add_column_option, named_columns
 from clients.document import Document
 from clients.errors import InvalidInput
@@ -166,17 +165,13 @@ class Local:
 
 def target_of(bundle: Bundle, precision: str) -> Target:
     """Return what `GET /tasks/{task}` would say of a bundle, as far as scoring needs it."""
-    task, model = bundle.task, model_of(bundle)
-    fields = task.tabular.fields if task.tabular else {}
-    return Target(
-        task=task.name,
-        model=Model.read(Document(dict(model))),
-        precision=precision,
-        modalities=tuple(task.modalities),
-        fields={name: spec.kind for name, spec in fields.items()},
-        label=task.label.kind,
-        classes=task.label.classes,
-    )
+    task = bundle.task
+    more = {
+        "model": dict(model_of(bundle)),
+        "precision": precision,
+        "modalities": list(task.modalities),
+    }
+    return Target.read(Document(task.model_dump(mode="json") | more))
 
 
 def add_scoring_options(parser: argparse.ArgumentParser) -> None:

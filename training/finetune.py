@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lanistr.calibration import Calibration
-from lanistr.command import run_command
+from lanistr.command import leave_when_asked, run_command
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import (
@@ -93,6 +93,7 @@ def main() -> None:
 
     # ---- data ----------------------------------------------------------------------------------
     require_paths(arguments)
+    leave_when_asked()  # in the steps, the loop answers in its own way
     with joined(arguments.device) as world:
         dataset = open_data(arguments.data, recipe)
         world.share(dataset.verify)

@@ -1,4 +1,4 @@
-"""CSV: , ; tab or | between cells, whichever the first line has most of."""
+"""CSV: , ; tab or | between cells, whichever the first line has most of outside quotes."""
 
 import csv
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
-from clients.tables.table import Column, Row, to_text, unreadable
+from clients.tables.table import Column, Row, refuse_repeated, to_text, unreadable
 
 _DELIMITERS = ",;\t|"
 _LONGEST_CELL = 64_000_000
@@ -28,26 +28,27 @@ class CsvTable:
         self._path = path
         csv.field_size_limit(_LONGEST_CELL)  # csv's own is shorter than many a note
         with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-        self._delimiter = max(_DELIMITERS, key=head.count)
+            head = next((line for line in file if not line.isspace()), "")
+        self._delimiter = max(_DELIMITERS, key="".join(head.split('"')[::2]).count)
         self._header: list[str] = []
         records = self._records()
         self._header = [name.strip() for name in next(records, [])]
         self.columns = [name for name in self._header if name]
-        for name in self.columns:
-            if self.columns.count(name) > 1:
-                raise unreadable(path, f"two columns are called {name!r}")
+        refuse_repeated(path, self.columns)
         if not self.columns:
             raise unreadable(path, "no line that names columns")
         self.rows = sum(1 for _ in records)
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""
+        width = len(self._header)
         for cells in islice(self._records(), 1 + start, None):
-            if len(cells) == len(self._header):
+            if not any(cell.strip() for cell in cells[width:]):
+                cells = cells[:width]  # delimiters at the end of the line, nothing between them
+            if len(cells) == width:
                 yield dict(zip(self._header, cells, strict=True))
             else:
-                seen = f"has {len(cells)} cells where the first line has {len(self._header)}"
+                seen = f"has {len(cells)} cells where the first line has {width}"
                 yield InvalidInput("row", seen)
 
     def _records(self) -> Iterator[list[str]]:

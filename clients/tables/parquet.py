@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clients.errors import InvalidInput
-from clients.tables.table import Column, Row, spread, to_text
+from clients.tables.table import Column, Row, refuse_repeated, spread, to_text
 
 _READ, _WRITTEN = 64, 10_000
 """Rows that are decoded, and that are written, at a time."""
@@ -34,7 +34,7 @@ class ParquetTable:
     """A Parquet file, see `clients.tables.table`.
 
     Raises:
-        InvalidInput: it is none, or is damaged.
+        InvalidInput: it is none, is damaged, or names a column twice.
         OSError: it cannot be read.
     """
 
@@ -44,11 +44,14 @@ class ParquetTable:
         self._path = path
         try:
             with pq.ParquetFile(path) as file:
-                self._roots = dict(_names(file.schema_arrow))
+                refuse_repeated(path, file.schema_arrow.names)
+                names = list(_names(file.schema_arrow))
                 self.rows: int = file.metadata.num_rows
         except pa.ArrowException as error:
             raise self._damaged(error) from error
-        self.columns = list(self._roots)
+        self.columns = [name for name, _ in names]
+        refuse_repeated(path, self.columns)
+        self._roots = dict(names)
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""

@@ -1,6 +1,7 @@
 """What a table is, whatever its format: rows that are read one by one, columns that are written."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,13 @@ def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
 def to_text(value: Any) -> str:
     """Return a value as JSON in one line."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def refuse_repeated(path: Path, columns: Sequence[str]) -> None:
+    """Refuse a table two of whose columns have one name. Raises `InvalidInput`."""
+    for name, times in Counter(columns).items():
+        if times > 1:
+            raise unreadable(path, f"two columns are called {name!r}")
 
 
 def unreadable(path: Path, reason: str, accepted: str = "") -> InvalidInput:

@@ -182,7 +182,7 @@ class Preprocessor:
                 modality: PREPROCESSORS[modality].load(state[modality], task, folder)
                 for modality in task.modalities
             }
-        except (OSError, ValueError, TypeError, LookupError, AttributeError) as exc:
+        except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as exc:
             raise BundleError(
                 f"cannot read the preprocessing state: {type(exc).__name__}: {exc}",
                 code="bad_preprocessing",

@@ -75,7 +75,8 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         self.tokenizer.encode_special_tokens = True  # "[MASK]" in a note is five letters, no mask
         self.max_tokens = max_tokens
         unknown = tokenizer.token_to_id("[UNK]")
-        assert unknown is not None, "a tokenizer of words"
+        if unknown is None:
+            raise ValueError("the tokenizer is none of words: it lacks [UNK]")
         self._unknown = unknown
 
     @staticmethod

@@ -19,6 +19,9 @@ from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit, fold
 _ANY = (-1e30, 1e30)
 """Range of a field that names none: what lies beyond would overflow the model's float32."""
 
+_ROUNDING = 1e-12
+"""Part of a number by which the conversion of its unit may miss what it stands for."""
+
 SCALARS = frozenset((str, bool, int, float, type(None)))
 """Types of what `read_value` takes as it comes, for those who read many."""
 
@@ -163,6 +166,7 @@ class NumberCleaner:
             )
         converted = number * conversion.scale + conversion.offset
         if (conversion.scale, conversion.offset) != (1, 0):
+            converted = self._at_an_end(converted, _ROUNDING * abs(conversion.offset))
             log.add(
                 code,
                 path,
@@ -171,6 +175,13 @@ class NumberCleaner:
                 lambda: f"{converted:g} {self.spec.unit}".strip(),
             )
         return converted
+
+    def _at_an_end(self, number: float, tolerance: float) -> float:
+        """Return the end of the range or limits that a converted number is, but for rounding."""
+        for end in (*self._range, *self._limits):
+            if math.isclose(number, end, rel_tol=_ROUNDING, abs_tol=tolerance):
+                return end
+        return number
 
 
 class CategoryCleaner:

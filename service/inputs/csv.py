@@ -1,16 +1,18 @@
 """A time series as CSV: one row a time, a column `hours`, a column a variable.
 
-A cell that is empty or holds one of `MISSING` is missing. Rows count from 0, as in JSON, so that an
-error names the same place whichever way the series came.
+A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. Rows
+count from 0, as in JSON, so that an error names the same place whichever way the series came.
 """
 
 import csv
 import io
 import re
+from collections.abc import Collection, Mapping
 from itertools import islice
 from typing import Any
 
 from lanistr.errors import InputError
+from lanistr.tasks import FieldSpec, fold, listed_words
 from service.inputs.limits import over
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
@@ -24,13 +26,16 @@ _ACCEPTED = (
 )
 
 
-def decode(text: str, field: str, most: int) -> list[dict[str, Any]]:
+def decode(
+    text: str, field: str, most: int, variables: Mapping[str, FieldSpec]
+) -> list[dict[str, Any]]:
     """Return the rows as JSON would have brought them.
 
     Args:
         text: of the table.
         field: what it is, for messages.
         most: rows; no more are read, since a row takes many times the memory of its text.
+        variables: of the series.
 
     Raises:
         InputError: not CSV, no column `hours`, a name twice, a row of another width, or too many.
@@ -61,13 +66,17 @@ def decode(text: str, field: str, most: int) -> list[dict[str, Any]]:
                 seen=f"{len(row)} cells",
                 accepted=f"{len(names)} cells, as the first line names",
             )
-    return [dict(zip(names, map(_cell, row), strict=True)) for row in rows[1:]]
+    listed = [
+        {fold(word) for word in listed_words(variables[name])} if name in variables else set()
+        for name in names
+    ]
+    return [dict(zip(names, map(_cell, row, listed), strict=True)) for row in rows[1:]]
 
 
-def _cell(text: str) -> Any:
+def _cell(text: str, listed: Collection[str]) -> Any:
     """Return a number where JSON would have had one; a word that is none stays a word."""
     text = text.strip()
-    if text.casefold() in MISSING:
+    if (word := fold(text)) in MISSING and word not in listed:
         return None
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)

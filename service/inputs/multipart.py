@@ -73,10 +73,10 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     Raises:
         InputError: not a form, too many parts, or a part that cannot be read.
     """
-    return record(_split(body, content_type, limits.form_parts), limits)
+    return record(_split(body, content_type, limits.form_parts), task, limits)
 
 
-def record(found: Iterable[Part], limits: Limits) -> Any:
+def record(found: Iterable[Part], task: TaskSpec, limits: Limits) -> Any:
     """Put a record together from named parts.
 
     Raises:
@@ -89,7 +89,7 @@ def record(found: Iterable[Part], limits: Limits) -> Any:
     return {
         name: None
         if all(part.empty for part in parts)
-        else _READ.get(name, _absent)(name, parts, limits)
+        else _READ.get(name, _absent)(name, parts, task, limits)
         for name, parts in named.items()
     }
 
@@ -97,13 +97,13 @@ def record(found: Iterable[Part], limits: Limits) -> Any:
 # ---- the parts of a record ----------------------------------------------------------------------
 
 
-def _words(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+def _words(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
     if len(parts) == 1:
         return parts[0].text(name)
     return [None if part.empty else part.text(f"{name}[{i}]") for i, part in enumerate(parts)]
 
 
-def _pictures(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+def _pictures(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
     if len(parts) == 1:
         return _picture(name, parts[0])
     return [None if part.empty else _picture(f"{name}[{i}]", part) for i, part in enumerate(parts)]
@@ -115,19 +115,20 @@ def _picture(path: str, part: Part) -> bytes | str:
     return part.text(path).strip()
 
 
-def _one_word(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+def _one_word(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
     return _only(name, parts).text(name)
 
 
-def _json(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+def _json(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
     return json.decode(bytes(_only(name, parts).data), limits, name)
 
 
-def _rows(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+def _rows(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
     part = _only(name, parts)
     if _is_json(part):
-        return _json(name, parts, limits)
-    return csv.decode(part.text(name), name, limits.timeseries_items)
+        return _json(name, parts, task, limits)
+    variables = task.timeseries.variables if task.timeseries else {}
+    return csv.decode(part.text(name), name, limits.timeseries_items, variables)
 
 
 def _is_json(part: Part) -> bool:
@@ -138,7 +139,7 @@ def _is_json(part: Part) -> bool:
     return part.data.lstrip()[:1] in b"[{" or part.data.strip() == b"null"
 
 
-def _absent(name: str, parts: Sequence[Part], limits: Limits) -> Any:
+def _absent(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
     return None
 
 
@@ -155,7 +156,7 @@ def _only(name: str, parts: Sequence[Part]) -> Part:
     return parts[0]
 
 
-_READ: Mapping[str, Callable[[str, Sequence[Part], Limits], Any]] = {
+_READ: Mapping[str, Callable[[str, Sequence[Part], TaskSpec, Limits], Any]] = {
     "id": _one_word,
     Modality.TEXT: _words,
     Modality.IMAGE: _pictures,

@@ -95,7 +95,7 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
         str(each.get("name")): _parameters(each, f"outputs[{i}].parameters").get("binary_data")
         for i, each in enumerate(_objects(asked.get("outputs") or [], "outputs"))
     }
-    return Asked(request_id, parameters, outputs, list(_reads(inputs, limits, most)))
+    return Asked(request_id, parameters, outputs, list(_reads(inputs, task, limits, most)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class _Elements:
 
 
 def _reads(
-    inputs: Mapping[str, _Elements], limits: Limits, most: int
+    inputs: Mapping[str, _Elements], task: TaskSpec, limits: Limits, most: int
 ) -> Iterator[Callable[[], Any]]:
     sizes = {name: len(each.data) for name, each in inputs.items()}
     if not sizes or len(set(sizes.values())) > 1:
@@ -125,17 +125,17 @@ def _reads(
     if RECORD in inputs and len(inputs) > 1:
         raise _wrong("inputs", ", ".join(inputs), f"{RECORD} alone, or the parts without it")
     for k in range(count):
-        yield partial(_record, inputs, k, limits)
+        yield partial(_record, inputs, k, task, limits)
 
 
-def _record(inputs: Mapping[str, _Elements], k: int, limits: Limits) -> Any:
+def _record(inputs: Mapping[str, _Elements], k: int, task: TaskSpec, limits: Limits) -> Any:
     if RECORD in inputs:
         return limits.check(json.decode(inputs[RECORD].data[k], limits))
     parts = [
         multipart.Part(data=bytearray(each.data[k]), name=name, is_file=each.raw)
         for name, each in inputs.items()
     ]
-    return limits.check(multipart.record(parts, limits))
+    return limits.check(multipart.record(parts, task, limits))
 
 
 def _read_tensor(

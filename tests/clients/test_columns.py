@@ -1,6 +1,7 @@
 """Which column is what, and a row as the service takes it."""
 
 import base64
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from clients import InvalidInput
 from clients.answers import Model
 from clients.columns import Columns, named_columns
-from clients.target import Target
+from clients.document import Document
+from clients.target import Field, Target
 
 JPEG = b"\xff\xd8\xff not much of a picture"
 TARGET = Target(
@@ -18,7 +20,16 @@ TARGET = Target(
     model=Model(name="m", version="1", demo=False, raw={}),
     precision="fp32",
     modalities=("text", "image", "tabular", "timeseries"),
-    fields={"age": "number", "gender": "category", "heart_rate": "number"},
+    fields={
+        "age": Field("number"),
+        "gender": Field("category"),
+        "heart_rate": Field("number", units=frozenset({"1/min", "bpm"})),
+        "region": Field("category", frozenset({"na", "eu"})),
+    },
+    variables={
+        "rhythm": Field("category", frozenset({"null"})),
+        "temperature": Field("number", units=frozenset({"degc", "degf"})),
+    },
     label="binary",
     classes=("survived", "died"),
 )
@@ -40,7 +51,7 @@ def test_columns_are_what_they_are_called():
         "tabular.gender": ("gender",), "timeseries": ("timeseries",),
     }  # fmt: skip
     assert found.unused == {"site": "", "heartrate": "tabular.heart_rate"}
-    assert found.absent == ["image", "tabular.heart_rate"]
+    assert found.absent == ["image", "tabular.heart_rate", "tabular.region"]
     assert found.wanted == {"id", "text", "tabular.age", "gender", "timeseries"}
 
 
@@ -95,11 +106,52 @@ def test_a_missing_value_is_none_whatever_stands_for_it(missing):
     assert record(dict.fromkeys(names, missing), text_only=True) == {}
 
 
+@pytest.mark.parametrize("missing", [None, "", "NA", float("nan"), Decimal("NaN")])
+def test_a_value_with_its_unit_is_missing_where_the_value_is(missing):
+    none, some = ({"value": value, "unit": "years"} for value in (missing, Decimal("71.5")))
+    rows = [{"hours": 1, "hr": none, "weight": some}]
+    assert record({"id": "a", "age": none, "heart_rate": some, "timeseries": rows}) == {
+        "id": "a",
+        "tabular": {"heart_rate": {"value": 71.5, "unit": "years"}},
+        "timeseries": [{"hours": 1, "weight": {"value": 71.5, "unit": "years"}}],
+    }
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_a_word_that_a_field_lists_is_a_value_in_it(text_only):
+    rows = [{"hours": 1, "rhythm": "NULL", "hr": "null"}, {"hours": 2, "rhythm": "n/a"}]
+    row = {"region": " NA", "gender": "NA", "timeseries": json.dumps(rows)}
+    assert record(row, text_only=text_only) == {
+        "tabular": {"region": " NA"},
+        "timeseries": [{"hours": 1, "rhythm": "NULL"}, {"hours": 2}],
+    }
+    described = {"kind": "category", "categories": ["NA", "EU"], "synonyms": {"N/A": "NA"}}
+    assert Field.read(Document(described)).words == {"na", "eu", "n/a"}
+
+
 def test_text_is_a_number_only_where_all_cells_are_text():
     row = {"id": "007", "text": "12", "age": " 71 ", "gender": "1", "heart_rate": "1,5"}
     plain = {"id": "007", "text": "12", "tabular": {"age": 71, "gender": "1", "heart_rate": "1,5"}}
     assert record(row, text_only=True) == plain
     assert record(row)["tabular"]["age"] == " 71 "
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_text_of_a_number_and_a_unit_that_the_field_knows_is_a_value_with_its_unit(text_only):
+    rows = [{"hours": 1, "temperature": " 101.3 degF"}, {"hours": 2, "temperature": "39degx"}]
+    row = {"age": "71 years", "gender": "5 bpm", "heart_rate": "+8e1BPM", "timeseries": rows}
+    assert record(row, text_only=text_only) == {
+        "tabular": {
+            "age": "71 years", "gender": "5 bpm", "heart_rate": {"value": 80.0, "unit": "BPM"},
+        },
+        "timeseries": [
+            {"hours": 1, "temperature": {"value": 101.3, "unit": "degF"}},
+            {"hours": 2, "temperature": "39degx"},
+        ],
+    }  # fmt: skip
+    described = {"kind": "number", "unit": "degC", "units": {"degF": {"scale": 0.5556}}}
+    assert Field.read(Document(described)).units == {"degc", "degf"}
+    assert Field.read(Document({"kind": "number", "unit": ""})).units == frozenset()
 
 
 def test_a_picture_may_be_a_data_url_and_a_series_json():
@@ -113,6 +165,7 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
         ({"image": "gone.jpg"}, "image.*cannot read .*gone.jpg"),
         ({"image": b"%PDF-1.7"}, r"image\[0\]: is no picture; accepted: JPEG"),
         ({"image": "data:image/png;base64,?"}, "not base64"),
+        ({"image": "data:image/png;base64,ä"}, "not base64"),
         ({"timeseries": "[{"}, "timeseries: is not JSON"),
         ({"timeseries": 5}, "timeseries: is of type int"),
         ({"text": 5}, "text.*is of type int"),

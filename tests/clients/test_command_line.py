@@ -139,6 +139,31 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, tmp_path, argu
     assert words in mistake(run("predict", "mortality", *arguments, cwd=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("url", "variable", "value", "words"),
+    [
+        ("http://a..b", "LANISTR_KEY", "", "url: http://a..b, or a proxy"),
+        (f"http://{'a' * 64}.org", "LANISTR_KEY", "", "label empty or too long"),
+        ("http://localhost", "HTTP_PROXY", "http://a..b", "label empty or too long"),
+        ("http://localhost", "HTTP_PROXY", "foo://x", "HTTP_PROXY or HTTPS_PROXY: Unknown scheme"),
+        (
+            "http://localhost",
+            "HTTP_PROXY",
+            "http://x:port",
+            "HTTP_PROXY or HTTPS_PROXY: Invalid port",
+        ),
+        ("http://localhost", "SSL_CERT_FILE", "/nope", "SSL_CERT_FILE: /nope: No such file"),
+    ],
+)
+def test_an_address_or_an_environment_of_no_use_is_exit_code_2(
+    monkeypatch, url, variable, value, words
+):
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    assert words in mistake(run("tasks", "--url", url))
+
+
 def test_a_service_that_is_not_there_is_the_users_to_start(deserted_url):
     line = mistake(run("tasks", "--url", deserted_url))
     assert line == f"error: service not reachable at {deserted_url}: is it running? make serve"

@@ -76,7 +76,13 @@ async def test_a_busy_service_says_when_to_come_back(ask, service):
         assert low <= caught.value.retry_after <= high
 
 
-@pytest.mark.parametrize("header", ["soon", "-3", "1.5", "Wed, 99 Oct 2015 07:28:00 GMT"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "soon", "-3", "1.5", "Wed, 99 Oct 2015 07:28:00 GMT",
+        "Wed, 21 Oct 2015 07:28:00 +99999999999999",
+    ],
+)  # fmt: skip
 async def test_a_time_that_cannot_be_read_is_no_time(ask, service, header):
     service.answers({"title": "Busy", "code": "queue_full"}, status=503, Retry_After=header)
     with pytest.raises(TooBusy) as caught:

@@ -108,6 +108,17 @@ def test_rows_come_in_order_however_many_requests_are_on_their_way(rating, score
     }  # fmt: skip
 
 
+def test_a_column_may_be_called_what_is_no_unicode(rating, service, tmp_path):
+    rows, output = tmp_path / "t.jsonl", tmp_path / "scored.jsonl"
+    rows.write_text(r'{"half \ud800": "a", "other \udfff": 1}')
+    with Client(service.url) as client:
+        for before in (0, 1):
+            found = client.score("rating", rows, output, columns={"text": "half \ud800"})
+            assert (found.rows, found.failed, found.before) == (1, 0, before)
+    about = json.loads((tmp_path / "scored.jsonl.json").read_bytes())
+    assert (about["columns"], about["unused"]) == ({"text": ["half \ud800"]}, {"other \udfff": ""})
+
+
 def test_all_are_asked_of_the_version_that_there_was_at_first(rating, score, service):
     score("a", "b", at_once=1, explain=True, coverage=0.8)
     asked = [each.query for each in service.received if each.method == "POST"]

@@ -90,6 +90,8 @@ def test_files_travel_as_files_and_without_their_names_on_disk(client, service, 
     [
         (b"II*\x00 intel", "image/tiff"),
         (b"MM\x00* motorola", "image/tiff"),
+        (b"II+\x00 big", "image/tiff"),
+        (b"MM\x00+ big", "image/tiff"),
         (b"BM bitmap", "image/bmp"),
         (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "image/webp"),
         (b"RIFF\x10\x00\x00\x00WAVEfmt ", "application/octet-stream"),

@@ -78,6 +78,14 @@ def test_of_parquet_only_the_columns_wanted_are_read(tmp_path):
     assert rows_of(tmp_path / "t.parquet", wanted=["b"]) == [{"b": 2}]
 
 
+@pytest.mark.parametrize("names", [["a", "b", "a"], ["b", "a.b", "a"]])
+def test_of_two_columns_of_one_name_neither_is_taken(tmp_path, names):
+    cells = [pa.array([1]), pa.array([2]), pa.array([{"b": 3}])]
+    pq.write_table(pa.Table.from_arrays(cells, names=names), tmp_path / "t.parquet")
+    with pytest.raises(InvalidInput, match="two columns are called 'a"):
+        open_table(tmp_path / "t.parquet")
+
+
 def test_a_single_column_may_have_empty_cells(tmp_path):
     (tmp_path / "t.csv").write_text("\ntext\nhello\n\n\nworld\n\n")
     assert [row["text"] for row in rows_of(tmp_path / "t.csv")] == ["hello", "", "", "world"]
@@ -107,6 +115,18 @@ def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path):
 def test_cells_are_separated_by_whatever_the_first_line_has(tmp_path, delimiter):
     (tmp_path / "t.csv").write_text(f'\ufeffa{delimiter}b\n"1{delimiter}5"{delimiter}2\n')
     assert rows_of(tmp_path / "t.csv") == [{"a": f"1{delimiter}5", "b": "2"}]
+
+
+def test_what_stands_in_quotes_separates_nothing_and_a_blank_line_names_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text('\n\nid;"Age, years";"Weight, kg"\n1;50;70\n')
+    assert rows_of(tmp_path / "t.csv") == [{"id": "1", "Age, years": "50", "Weight, kg": "70"}]
+
+
+def test_empty_cells_beyond_the_header_are_passed_over(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2,, \n1,2,3\n")
+    empty, more = rows_of(tmp_path / "t.csv")
+    assert empty == {"a": "1", "b": "2"}
+    assert str(more) == "row: has 3 cells where the first line has 2"
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,41 @@ def test_a_link_in_the_place_of_a_file_or_a_folder_is_refused(folder: Path, name
     assert "stand inside it" in refused(folder).message
 
 
+def test_a_link_that_the_manifest_does_not_name_may_only_lead_nowhere(folder: Path):
+    (folder / "nowhere").symlink_to(folder / "gone")
+    (folder / "..data").symlink_to(folder.parent)
+    assert Bundle.open(folder).task.name == "rating"
+    (folder / "onnx" / "more").symlink_to(folder.parent)
+    error = refused(folder)
+    assert (error.code, error.field) == ("bad_bundle", str(folder / "onnx" / "more"))
+    assert "no hash" in error.message
+
+
+def test_a_name_too_long_for_any_file_is_refused(folder: Path):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    change_manifest(folder, files=files | {"a" * 5000: files["MODEL_CARD.md"]})
+    assert "File name too long" in refused(folder).message
+
+
+def test_a_limit_that_is_no_number_of_tokens_is_refused(folder: Path):
+    state = json.loads((folder / "preprocessing.json").read_text())
+    state["text"]["max_tokens"] = float("inf")
+    put(folder, "preprocessing.json", json.dumps(state).encode())
+    assert refused(folder).code == "bad_preprocessing"
+
+
+def test_a_tokenizer_that_is_none_of_words_is_refused(folder: Path):
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    del tokenizer["model"]["vocab"]["[UNK]"]
+    tokenizer["added_tokens"] = [
+        each for each in tokenizer["added_tokens"] if each["content"] != "[UNK]"
+    ]
+    put(folder, "tokenizer.json", json.dumps(tokenizer).encode())
+    error = refused(folder)
+    assert error.code == "bad_preprocessing"
+    assert "lacks [UNK]" in error.message
+
+
 def test_the_bundle_itself_may_be_a_link(folder: Path, tmp_path: Path):
     current = tmp_path / "current"
     current.symlink_to(folder, target_is_directory=True)
@@ -608,6 +643,27 @@ def test_notes_that_somebody_put_into_a_bundle_are_not_lost(folder: Path):
         write_bundle(folder, copy_demo, described)
     assert caught.value.seen == "notes.txt"
     assert (folder / "notes.txt").is_file()
+
+
+@pytest.mark.parametrize("name", [".env", ".git/config", "onnx/.gitattributes"])
+@pytest.mark.parametrize("among", ["a bundle", "nothing"])
+def test_hidden_files_are_not_lost_either(folder: Path, tmp_path: Path, name: str, among: str):
+    place = folder if among == "a bundle" else tmp_path / "new"
+    (place / name).parent.mkdir(parents=True, exist_ok=True)
+    (place / name).write_text("KEY=1")
+    (place / ".DS_Store").write_bytes(b"x")  # the file system's own
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(place, copy_demo, described)
+    assert caught.value.seen == name
+    (place / name).unlink()
+    write_bundle(place, copy_demo, described)
+
+
+def test_a_link_to_a_folder_is_not_lost(folder: Path, tmp_path: Path):
+    (folder / "data").symlink_to(tmp_path)
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(folder, copy_demo, described)
+    assert caught.value.seen == "data"
 
 
 def test_a_bundle_can_be_written_where_one_stands_and_where_a_link_leads(

@@ -197,6 +197,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("timeseries.variables.eye.normal", "7", "is not a category"),
     ("timeseries.variables.eye.categories", ["1", "one", "ONE", "2"], "case does not count"),
     ("timeseries.variables.eye.synonyms", {"shut": "0"}, "not a category"),
+    ("timeseries.variables.eye.synonyms", {"2": "1", "shut": "2"}, "itself a synonym, of '1'"),
+    (
+        "tabular.fields.ward",
+        {"kind": "category", "synonyms": {"surg": "surgery", "Surgery": "Surgical"}},
+        "synonym 'surg' means 'surgery', itself a synonym, of 'Surgical'",
+    ),
     ("timeseries.variables.eye.buckets", 8, "either categories or buckets"),
     ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
     ("timeseries.variables.eye.categories", ["shut", "2"], "whose categories do not count"),
@@ -223,6 +229,11 @@ def test_a_unit_may_be_spelled_twice_where_it_means_the_same():
     units = {"mg/dL": {"scale": 10}, "mg/dl": {"scale": 10}, "MG/L": {}}
     field = {"kind": "number", "unit": "mg/l", "units": units}
     assert len(NumberField.parse(field, TaskError, "here").units) == 3
+
+
+def test_a_synonym_may_only_spell_its_meaning_otherwise():
+    field = {"kind": "category", "synonyms": {"surgery": "Surgery", "surg": "Surgery"}}
+    assert len(CategoryField.parse(field, TaskError, "here").synonyms) == 2
 
 
 def test_a_logarithm_needs_a_range_that_starts_at_zero_or_above():

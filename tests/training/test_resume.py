@@ -115,6 +115,19 @@ def test_asked_to_end_a_run_stores_its_state_first(
     assert weights(out) == weights(undisturbed)
 
 
+def test_asked_to_end_while_encoders_are_run_once_nothing_of_it_is_left(
+    stays: Path, stays_pretrained: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(stays, data, ignore=shutil.ignore_patterns("encoded"))
+    words = arguments(
+        "finetune", data, tmp_path / "run", *FINETUNE, "freeze_encoders=true", init=stays_pretrained
+    )
+    begun = data / "encoded"
+    run_until(words, lambda: begun.is_dir() and any(begun.iterdir()), signal.SIGTERM)
+    assert not list(begun.glob(".*"))
+
+
 def test_a_full_disk_stops_the_run_and_loses_nothing(
     stays: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from lanistr import __version__
 from lanistr.batch import Arrays
-from lanistr.draft import draft_folder
 from lanistr.errors import DataError
+from lanistr.leftovers import swept_draft
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import weights
 from lanistr.model.encoder import Encoder
@@ -99,7 +99,7 @@ def encode_once(
     key = _key(model, dataset, positions, device, dtype)
     folder = dataset.folder / "encoded" / key
     if not _whole(folder):
-        with draft_folder(folder) as draft:
+        with swept_draft(folder) as draft:
             widths: dict[str, int] = {}
             for modality in dataset.task.modalities:
                 rows = np.unique(dataset.references(modality, positions))

@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
@@ -25,9 +25,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
-from lanistr.draft import draft_folder
 from lanistr.errors import DataError, unknown_name
-from lanistr.leftovers import held, sweep
+from lanistr.leftovers import swept_draft
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
@@ -439,9 +438,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         DataError: `folder` exists and is not empty.
     """
     refuse_filled(folder)
-    sweep(folder)
-    with ExitStack() as held_too, draft_folder(folder) as draft:
-        held_too.enter_context(held(draft))  # until after the draft has its place
+    with swept_draft(folder) as draft:
         yield draft
 
 

@@ -122,6 +122,29 @@ def test_other_units_are_converted(name: str, given: float, unit: str, value: fl
     assert said == ([] if given == value else [CONVERTED])
 
 
+FAHRENHEIT = Unit(scale=5 / 9, offset=-160 / 9)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "unit", "given", "end"),
+    [
+        (26, 43, FAHRENHEIT, 109.4, 43),  # 43.000000000000004 by itself
+        (486.54, 500, Unit(scale=18.02), 27, 486.54),  # 486.53999999999996
+        (-30, 0, Unit(scale=0.1, offset=-0.3), 3, 0),  # 5.551115123125783e-17
+        (0, 0.3, Unit(scale=0.1), 3, 0.3),  # 0.30000000000000004
+    ],
+)
+def test_a_converted_value_at_the_end_of_its_range_is_in_it(
+    low: float, high: float, unit: Unit, given: float, end: float
+):
+    spec = NumberField(kind="number", range=(low, high), units={"other": unit})
+    log = IssueLog()
+    assert NumberCleaner(spec)(Quantity(given, "other"), "x", log) == end
+    assert [issue.code for issue in log.issues] == ["unit_converted"]
+    beyond = given * (1 + 1e-9) if end == high else given * (1 - 1e-9)
+    assert NumberCleaner(spec)(Quantity(beyond, "other"), "x", log) is None
+
+
 def test_an_unknown_unit_is_refused_and_the_nearest_named():
     error = fails("temperature", Quantity(300, "degK"))
     assert (error.code, error.seen) == ("unknown_unit", "degK")

@@ -3,28 +3,40 @@
 import pytest
 
 from lanistr.errors import InputError
+from lanistr.tasks import CategoryField
 from service.inputs import csv
 
 
 def test_numbers_words_and_gaps():
     text = "hours, heart_rate,gcs_eye\n0.5, 92,None\n1,,n/a\n\n2,NaN,To Pain\n"
-    assert csv.decode(text, "timeseries", 100) == [
+    assert csv.decode(text, "timeseries", 100, {}) == [
         {"hours": 0.5, "heart_rate": 92, "gcs_eye": "None"},  # in charts, None is a finding
         {"hours": 1, "heart_rate": None, "gcs_eye": None},
         {"hours": 2, "heart_rate": None, "gcs_eye": "To Pain"},
     ]
 
 
+def test_a_word_that_the_variable_lists_is_a_value_in_it():
+    words = {"kind": "category", "categories": ["None", "N/A"], "synonyms": {"nan": "None"}}
+    variables = {"rhythm": CategoryField.model_validate(words)}
+    text = "hours,rhythm,other\n1,n/a,n/a\n2,NaN,NaN\n3,null,null\n"
+    assert csv.decode(text, "timeseries", 100, variables) == [
+        {"hours": 1, "rhythm": "n/a", "other": None},
+        {"hours": 2, "rhythm": "NaN", "other": None},
+        {"hours": 3, "rhythm": None, "other": None},
+    ]
+
+
 def test_quotes_and_windows_line_ends():
     text = 'hours,weight,gcs_eye\r\n1,"1,200","To\r\nPain"\r\n'
-    assert csv.decode(text, "timeseries", 100) == [
+    assert csv.decode(text, "timeseries", 100, {}) == [
         {"hours": 1, "weight": "1,200", "gcs_eye": "To\r\nPain"}
     ]
 
 
 def test_what_only_looks_like_a_number_is_a_word():
     text = "hours,a,b,c,d\n1,1_000,inf,1e2,-.5\n"
-    assert csv.decode(text, "timeseries", 100) == [
+    assert csv.decode(text, "timeseries", 100, {}) == [
         {"hours": 1, "a": "1_000", "b": "inf", "c": 100.0, "d": -0.5}
     ]
 
@@ -32,15 +44,15 @@ def test_what_only_looks_like_a_number_is_a_word():
 @pytest.mark.parametrize("text", ["", "hours;heart_rate\n1;2\n", "a,b\n1,2\n", "hours,a,a\n1,2,3"])
 def test_what_is_no_table_is_refused(text: str):
     with pytest.raises(InputError) as caught:
-        csv.decode(text, "timeseries", 100)
+        csv.decode(text, "timeseries", 100, {})
     assert caught.value.code == "not_csv"
     assert "hours" in caught.value.accepted
 
 
 def test_no_more_rows_are_read_than_may_come():
     rows, broken = "hours\n1\n\n2\n", '3\n"no end'
-    assert csv.decode(rows, "timeseries", 2) == [{"hours": 1}, {"hours": 2}]
+    assert csv.decode(rows, "timeseries", 2, {}) == [{"hours": 1}, {"hours": 2}]
     with pytest.raises(InputError) as caught:
-        csv.decode(rows + broken, "timeseries", 2)
+        csv.decode(rows + broken, "timeseries", 2, {})
     assert (caught.value.code, caught.value.field) == ("too_many", "timeseries")
     assert (caught.value.seen, caught.value.accepted) == ("more than 2 of them", "at most 2")

@@ -1,6 +1,7 @@
 """What frozen encoders yield, stored once: the same numbers, keyed by weights and data."""
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,15 @@ def test_what_is_damaged_is_encoded_again_with_a_warning(
     (said,) = caplog.messages
     assert "is damaged and encoded again" in said
     assert ("image.f16" in said) == ("about" not in damage)
+
+
+def test_what_a_killed_run_left_is_removed(model: Lanistr, data: Dataset) -> None:
+    cases = data.rows("validation")
+    folder = encode_once(model, data, cases, device=CPU, dtype=torch.float32)
+    left = folder.rename(folder.with_name(f".{folder.name}-draft-a1b2c3d4"))
+    os.utime(left, (1, 1))
+    assert encode_once(model, data, cases, device=CPU, dtype=torch.float32) == folder
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_numbers_too_large_for_half_precision_are_refused_and_leave_nothing(

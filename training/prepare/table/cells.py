@@ -17,7 +17,7 @@ from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.values import cleaner, read_value
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import CategoryField, FieldSpec, NumberField
+from lanistr.tasks import FieldSpec, NumberField
 
 Decimals = Literal[".", ","]
 
@@ -113,11 +113,6 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
     found = read_number(value, decimal) if isinstance(spec, NumberField) else _word(value)
     cleaner(spec)(found, "", IssueLog())
     return found
-
-
-def listed_words(spec: FieldSpec) -> tuple[str, ...]:
-    """Return the words that a field lists, with their other spellings."""
-    return (*(spec.categories or ()), *spec.synonyms) if isinstance(spec, CategoryField) else ()
 
 
 def read_name(value: Any) -> str:

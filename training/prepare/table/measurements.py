@@ -7,8 +7,8 @@ from typing import Any
 
 from lanistr.errors import ConfigError, InputError, unknown_name
 from lanistr.preprocess.values import whole
-from lanistr.tasks import FieldSpec, NumberField
-from training.prepare.table.cells import listed_words, read_field, read_hours, read_name
+from lanistr.tasks import FieldSpec, NumberField, listed_words
+from training.prepare.table.cells import read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
 from training.prepare.table.parts import Setting
 from training.prepare.table.rows import Row, fold_words

@@ -5,7 +5,8 @@ from typing import Any
 from lanistr.errors import InputError
 from lanistr.preprocess.values import read_value
 from lanistr.sample import Quantity
-from training.prepare.table.cells import listed_words, read_field
+from lanistr.tasks import listed_words
+from training.prepare.table.cells import read_field
 from training.prepare.table.columns import unknown_names
 from training.prepare.table.parts import CaseName, PartReader, Setting
 from training.prepare.table.rows import Row, fold_words
