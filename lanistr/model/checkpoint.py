@@ -154,7 +154,8 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
     own = weights(model)
     wanted = {name: each for name, each in own.items() if _part_of(name) not in new}
     taken = {name: each for name, each in wanted.items() if name in tensors}
-    learned = {name for name in tensors if _part_of(name) in parts_of(wanted)}
+    parts_taken = parts_of(wanted)
+    learned = {name for name in tensors if _part_of(name) in parts_taken}
     _refuse_others(wanted.keys(), learned, folder, _unused(model))
     _copy(tensors, taken, folder)
     return LoadReport(
