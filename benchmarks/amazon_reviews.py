@@ -204,7 +204,8 @@ def _regression(dataset: Dataset, source: Path) -> Figures:
             best = score, model
     assert best is not None
     outputs = _outputs(best[1], dataset, test, texts)
-    return judged(outputs, dataset.labels[test], dataset.task.label, FIGURES)
+    groups = np.array(dataset.groups)[test]
+    return judged(outputs, dataset.labels[test], groups, dataset.task.label, FIGURES)
 
 
 def _texts(dataset: Dataset, source: Path) -> Iterator[tuple[str, str]]:

@@ -104,10 +104,14 @@ def evaluated(run: Path, data: Path, names: Sequence[str]) -> Figures:
 
 
 def judged(
-    outputs: NDArray[Any], truth: NDArray[Any], label: LabelSpec, names: Sequence[str]
+    outputs: NDArray[Any],
+    truth: NDArray[Any],
+    groups: NDArray[np.str_],
+    label: LabelSpec,
+    names: Sequence[str],
 ) -> Figures:
     """Return the same figures of another method, from its log-probabilities (N, C)."""
-    figures, ends = measure(outputs, truth, label), bootstrap(outputs, truth, label)
+    figures, ends = measure(outputs, truth, label), bootstrap(outputs, truth, label, groups)
     return {
         "metrics": {name: figures[name] for name in names},
         "intervals": {name: list(ends[name]) for name in names},

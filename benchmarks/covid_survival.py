@@ -24,11 +24,10 @@ from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, read_task
-from training.bootstrap import draws, percentile_interval
+from training.bootstrap import bootstrap
 from training.data.store import Dataset
 from training.experiments.tables import overrides
 from training.metrics import measure as measure_all
-from training.metrics import weighted
 from training.predict import predict
 from training.run import Run
 
@@ -143,16 +142,12 @@ def mean_over_seeds(found: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 def measure(cases: list[dict[str, Any]], label: LabelSpec) -> dict[str, Any]:
     """Return figures over pictures, with 95% intervals from patients drawn again."""
     truth, outputs = _arrays(cases)
-    names, patient = np.unique([each["patient"] for each in cases], return_inverse=True)
-    figures = weighted(outputs, truth, label)
-    drawn = []
-    for counts in draws(len(names), rounds=ROUNDS):
-        weights = counts[:, patient]
-        drawn.append(figures(weights * (len(cases) / weights.sum(axis=1, keepdims=True))))
+    patients = np.array([each["patient"] for each in cases])
+    drawn = bootstrap(outputs, truth, label, patients, rounds=ROUNDS)
     found: dict[str, Any] = {
         "pictures": len(cases),
         "died": int(truth.sum()),
-        "patients": len(names),
+        "patients": len(np.unique(patients)),
         "brier of the base rate": round(float(np.mean((truth - truth.mean()) ** 2)), 3),
     }
     # Models of several folds differ in what they call likely, which ranks put together suffer from.
@@ -161,7 +156,7 @@ def measure(cases: list[dict[str, Any]], label: LabelSpec) -> dict[str, Any]:
     found["auroc in each fold"] = [round(value, 3) for value in ranks]
     found["auroc in a fold, mean"] = round(float(np.mean(ranks)), 3)
     for name, value in measure_all(outputs, truth, label).items():
-        low, high = percentile_interval(np.concatenate([each[name] for each in drawn]))
+        low, high = drawn[name]
         found[name] = {"value": round(value, 3), "interval": [round(low, 3), round(high, 3)]}
     return found
 

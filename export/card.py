@@ -45,7 +45,7 @@ def model_card(
         "",
         "## Results on the test split",
         "",
-        "95% intervals by bootstrap over cases.",
+        f"95% intervals by bootstrap over {_drawn(report['all'])}.",
         "",
         *_table({"all cases": report["all"]}, "cases"),
         "",
@@ -74,6 +74,13 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _drawn(everything: Mapping[str, Any]) -> str:
+    """Say what was drawn again, see `training.bootstrap`."""
+    if everything["groups"] == everything["cases"]:
+        return "cases"
+    return f"the {everything['groups']} groups (patients, products) that the cases are of"
 
 
 def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:

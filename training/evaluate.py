@@ -114,7 +114,8 @@ def full_report(
     report = {"about": about(run, dataset, split)}
     report |= evaluate(logits / calibration.temperature, dataset, rows)
     patterns = dataset.patterns(rows)
-    return report | findings(logits, dataset.labels[rows], patterns, label, calibration)
+    groups = np.array(dataset.groups)[rows]
+    return report | findings(logits, dataset.labels[rows], patterns, groups, label, calibration)
 
 
 def evaluate(
@@ -129,17 +130,19 @@ def evaluate(
 
     Returns:
         ``all``, ``by_presence`` (the fullest cases first) and ``by_subgroup`` (values that start
-        with a number in their order, others the largest first); in each group ``cases``, for two
-        classes ``positives``, ``metrics``, the 95% ``intervals``, why figures are
-        ``undetermined``, and whether it is too ``small`` to conclude from, in words. A figure that
-        a group does not determine is None. ``bootstrap`` says how the intervals were made.
+        with a number in their order, others the largest first); in each ``cases``, of how many
+        ``groups`` (patients, products) they are, for two classes ``positives``, ``metrics``, the
+        95% ``intervals``, why figures are ``undetermined``, and whether it is too ``small`` to
+        conclude from, in words. A figure that the cases do not determine is None. ``bootstrap``
+        says how the intervals were made.
     """
     targets, label = dataset.labels[rows], dataset.task.label
+    groups = np.array(dataset.groups)[rows]
 
     def group(chosen: Cases) -> dict[str, Any]:
         found = measure(outputs[chosen], targets[chosen], label)
-        intervals = bootstrap(outputs[chosen], targets[chosen], label)
-        counts = {"cases": int(chosen.sum())}
+        intervals = bootstrap(outputs[chosen], targets[chosen], label, groups[chosen])
+        counts = {"cases": int(chosen.sum()), "groups": len(np.unique(groups[chosen]))}
         if label.kind == "binary":
             counts["positives"] = int((targets[chosen] == 1).sum())
         return counts | {

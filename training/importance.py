@@ -83,6 +83,7 @@ def main() -> None:
         everyone = np.unique(np.concatenate([*drawn, held_out]))
         views = embed(_model(run).to(device), dataset, everyone, device)
         targets, test = dataset.labels[everyone], np.searchsorted(everyone, held_out)
+        groups = np.array(dataset.groups)[held_out]
         worths: list[Worth] = []
         for rows, seed in zip(
             tqdm(drawn, "probing", leave=False, disable=None), seeds, strict=True
@@ -92,7 +93,7 @@ def main() -> None:
                 subset: probe(view, targets, train, test, task.label, seed)
                 for subset, view in views.items()
             }
-            worths.append(Worth.of(said, targets[test], task))
+            worths.append(Worth.of(said, targets[test], groups, task))
 
         # ---- together ----------------------------------------------------------------------------
         brought = {each: views[frozenset({each})].brought[test].mean() for each in task.modalities}
@@ -242,14 +243,23 @@ class Worth:
     spread: Mapping[Subset, Floats]
 
     @classmethod
-    def of(cls, said: Mapping[Subset, Floats], truth: Floats, task: TaskSpec) -> Self:
-        """Measure what is said of cases (N, C) under each subset against what came true (N,)."""
+    def of(
+        cls,
+        said: Mapping[Subset, Floats],
+        truth: Floats,
+        groups: NDArray[np.str_],
+        task: TaskSpec,
+    ) -> Self:
+        """Measure what is said of cases (N, C) under each subset against what came true (N,).
+
+        The cases of a group, (N,) patients or products, are drawn again together.
+        """
         values: dict[Subset, float] = {}
         spread: dict[Subset, Floats] = {}
         for subset, outputs in said.items():
             values[subset] = measure(outputs, truth, task.label)[task.metric]
             figures = weighted(outputs, truth, task.label)
-            again = [figures(weights)[task.metric] for weights in draws(len(truth))]
+            again = [figures(weights)[task.metric] for weights in draws(groups)]
             spread[subset] = np.concatenate(again)
         return cls(values, spread)
 

@@ -64,13 +64,13 @@ def measure(outputs: Floats, targets: Floats, label: LabelSpec) -> dict[str, flo
 def weighted(outputs: Floats, targets: Floats, label: LabelSpec) -> Weighted:
     """Return a function from weights (R, N), how often each case counts, to figures (R,) by name.
 
-    The weights of a row add up to N. Arguments as for `measure`.
+    Arguments as for `measure`.
     """
     if label.kind == "regression":
         error = outputs[:, 0].astype(np.float64) - targets
         return lambda weights: {
-            "mae": weights @ np.abs(error) / len(error),
-            "rmse": np.sqrt(weights @ error**2 / len(error)),
+            "mae": weights @ np.abs(error) / weights.sum(axis=1),
+            "rmse": np.sqrt(weights @ error**2 / weights.sum(axis=1)),
         }
     truth = targets.astype(np.int64)
     p = softmax(outputs)
@@ -96,7 +96,7 @@ def log_odds(outputs: Floats, code: int) -> Floats:
 
 def _of_classes(p: Floats, truth: Integers, *, binary: bool) -> Weighted:
     """Return what any classes have: p (N, C), truth (N,)."""
-    n, classes = p.shape
+    classes = p.shape[1]
     guess, confidence = p.argmax(axis=1), p.max(axis=1)
     right = guess == truth
     distance = (p**2).sum(axis=1) - 2 * np.take_along_axis(p, truth[:, None], axis=1)[:, 0] + 1
@@ -112,7 +112,7 @@ def _of_classes(p: Floats, truth: Integers, *, binary: bool) -> Weighted:
     gap = right - confidence
 
     def figures(weights: Floats) -> dict[str, Floats]:
-        counts = by_cell(weights)
+        counts, n = by_cell(weights), weights.sum(axis=1)
         hits = by_truth.spread(counts * hit, classes)
         support = by_truth.spread(counts, classes) + by_guess.spread(counts, classes)
         f1 = np.divide(2 * hits, support, out=np.zeros_like(hits), where=support > 0)
@@ -150,7 +150,7 @@ def _of_ranks(score: Floats, positive: NDArray[np.bool_]) -> Weighted:
 
 def _of_order(p: Floats, truth: Integers, values: Floats) -> Weighted:
     """Return what ordered classes have: p (N, C), truth (N,), values (C,)."""
-    n, guess = len(truth), p.argmax(axis=1)
+    guess = p.argmax(axis=1)
     error = np.abs(p @ values - values[truth])
     # Moments of the two class numbers give the disagreement of independent ones.
     t, g = truth.astype(np.float64), guess.astype(np.float64)
@@ -158,6 +158,7 @@ def _of_order(p: Floats, truth: Integers, values: Floats) -> Weighted:
 
     def figures(weights: Floats) -> dict[str, Floats]:
         observed, of_t, of_g, squares = (weights @ columns).T
+        n = weights.sum(axis=1)
         by_chance = squares * n - 2 * of_t * of_g
         kappa = np.full(len(weights), np.nan)  # one class alone, always guessed: no chance either
         np.divide(observed * n, by_chance, out=kappa, where=by_chance > 0)

@@ -111,7 +111,7 @@ def test_another_method_is_judged_by_the_figures_asked_for():
     label = find_task("mortality").label
     truth = np.array([0, 0, 1, 1] * 10, dtype=np.float32)
     outputs = np.log(np.stack([1 - (0.2 + 0.5 * truth), 0.2 + 0.5 * truth], axis=1))
-    found = judged(outputs, truth, label, ["auroc", "brier"])
+    found = judged(outputs, truth, np.arange(40).astype(str), label, ["auroc", "brier"])
     assert found["metrics"] == {"auroc": 1, "brier": pytest.approx((0.2**2 + 0.3**2) / 2)}
     assert found["intervals"]["auroc"] == [1, 1]
     low, high = found["intervals"]["brier"]

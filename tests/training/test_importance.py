@@ -179,7 +179,8 @@ def test_a_share_is_positive_where_errors_shrink() -> None:
         subset: (truth if tabular in subset else 0 * truth)[:, None]
         for subset in subsets([image, tabular])
     }
-    found = summarised([Worth.of(said, truth, task)], {image: 0.5, tabular: 1.0}, task)
+    alone = np.arange(40).astype(str)
+    found = summarised([Worth.of(said, truth, alone, task)], {image: 0.5, tabular: 1.0}, task)
     assert not found["higher_is_better"]
     assert found["modalities"]["image"]["share"] == 0
     assert found["modalities"]["tabular"]["share"] == pytest.approx(np.abs(truth).mean(), abs=1e-5)

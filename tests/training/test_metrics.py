@@ -34,6 +34,11 @@ def deaths(*probabilities: float) -> np.ndarray:
     return outputs(*[(1 - p, p) for p in probabilities])
 
 
+def alone(cases: int) -> np.ndarray:
+    """The patients of so many cases, each of its own."""
+    return np.array([f"patient {number}" for number in range(cases)])
+
+
 def test_binary_figures() -> None:
     found = measure(deaths(0.9, 0.6, 0.4, 0.2), np.array([1, 0, 1, 0]), DEATH)
     assert found["accuracy"] == 0.5
@@ -139,7 +144,7 @@ def test_a_case_that_counts_thrice_is_three_cases(label: LabelSpec) -> None:
     rng = np.random.default_rng(4)
     targets = rng.integers(label.outputs + 1, size=50).clip(max=max(1, label.outputs - 1))
     logits = rng.normal(size=(50, label.outputs)).round(1)
-    times = rng.multinomial(50, np.full(50, 1 / 50), size=5)  # some cases never, some often
+    times = rng.integers(4, size=(5, 50))  # some cases never, some often; not as many in all
     found = weighted(logits, targets, label)(times.astype(np.float64))
     for draw, counts in enumerate(times):
         rows = np.repeat(np.arange(50), counts)
@@ -166,22 +171,47 @@ def test_intervals_enclose_the_figure_are_the_same_again_and_pass_over_what_is_n
     rng = np.random.default_rng(0)
     truth = rng.integers(2, size=60)
     logits = deaths(*np.clip(0.25 + 0.5 * truth + 0.3 * rng.normal(size=60), 0.05, 0.95))
-    found, intervals = measure(logits, truth, DEATH), bootstrap(logits, truth, DEATH)
-    assert intervals == bootstrap(logits, truth, DEATH)
+    found, intervals = measure(logits, truth, DEATH), bootstrap(logits, truth, DEATH, alone(60))
+    assert intervals == bootstrap(logits, truth, DEATH, alone(60))
     for name, (low, high) in intervals.items():
         assert low < high
         if name != "ece":  # resampling adds to it: the figure is biased upwards
             assert low <= found[name] <= high
-    few = bootstrap(logits[:2], np.array([0, 1]), DEATH, rounds=20)  # some draws have one class
+    few = bootstrap(
+        logits[:2], np.array([0, 1]), DEATH, alone(2), rounds=20
+    )  # some draws have one class
     assert np.isfinite(few["auroc"]).all()
-    none = bootstrap(logits[:2], np.array([1, 1]), DEATH, rounds=20)
+    none = bootstrap(logits[:2], np.array([1, 1]), DEATH, alone(2), rounds=20)
     assert np.isnan(none["auroc"]).all()
 
 
-def test_one_case_alone_has_no_interval() -> None:
-    alone = bootstrap(deaths(0.4), np.array([1]), DEATH)
-    assert set(alone) == set(measure(deaths(0.4), np.array([1]), DEATH))
-    assert np.isnan(list(alone.values())).all()
+@pytest.mark.parametrize("cases", [1, 2])
+def test_one_patient_alone_has_no_interval(cases: int) -> None:
+    logits, truth = deaths(*[0.4, 0.7][:cases]), np.array([1, 0][:cases])
+    found = bootstrap(logits, truth, DEATH, np.full(cases, "Ann"))
+    assert set(found) == set(measure(logits, truth, DEATH))
+    assert np.isnan(list(found.values())).all()
+
+
+def test_patients_are_drawn_with_all_of_their_cases() -> None:
+    groups = np.array(["Ann", "Ben", "Ann", "Cid", "Ann"])
+    (drawn,) = draws(groups, rounds=200)
+    assert (drawn[:, [0, 0]] == drawn[:, [2, 4]]).all()
+    assert (drawn[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert {0, 1, 2, 3} == set(drawn[:, 1])
+
+
+def test_cases_that_say_the_same_again_make_no_interval_narrower() -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.integers(2, size=40)
+    logits = deaths(*np.clip(0.3 + 0.3 * truth + 0.2 * rng.normal(size=40), 0.05, 0.95))
+    thrice = np.repeat(logits, 3, axis=0), np.repeat(truth, 3)
+    once = bootstrap(logits, truth, DEATH, alone(40))
+    of_patients = bootstrap(*thrice, DEATH, np.repeat(alone(40), 3))
+    assert of_patients["brier"] == pytest.approx(once["brier"])
+    assert of_patients["auroc"] == pytest.approx(once["auroc"])
+    low, high = bootstrap(*thrice, DEATH, alone(120))["brier"]
+    assert high - low < 0.8 * (once["brier"][1] - once["brier"][0])
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -189,7 +219,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(200):
         low, high = bootstrap(
-            rng.normal(size=(60, 1)), np.zeros(60), DAYS, rounds=200, seed=seed
+            rng.normal(size=(60, 1)), np.zeros(60), DAYS, alone(60), rounds=200, seed=seed
         )["rmse"]  # fmt: skip
         hits += low <= 1 <= high
     assert 0.85 < hits / 200 < 0.99
@@ -197,7 +227,7 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 def test_every_round_is_drawn_whatever_fits_into_memory_at_once() -> None:
     for cases in (3, 1000, 400_000):
-        rounds = list(draws(cases, rounds=3, seed=1))
+        rounds = list(draws(alone(cases), rounds=3, seed=1))
         assert sum(len(each) for each in rounds) == 3
         assert all((each.sum(axis=1) == cases).all() for each in rounds)
 

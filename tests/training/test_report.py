@@ -415,9 +415,17 @@ def test_very_many_groups_do_not_make_the_page_long(
 # ---- findings, against values worked out by hand or by the library ------------------------------
 
 
-def of(label: LabelSpec, logits: np.ndarray, targets: np.ndarray, **fitted: Any) -> dict[str, Any]:
+def of(
+    label: LabelSpec,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    groups: np.ndarray | None = None,
+    **fitted: Any,
+) -> dict[str, Any]:
     patterns = np.array(["text"] * (len(targets) - 1) + ["image"])
-    return findings(logits, targets, patterns, label, Calibration(**fitted))
+    if groups is None:
+        groups = np.arange(len(targets)).astype(str)
+    return findings(logits, targets, patterns, groups, label, Calibration(**fitted))
 
 
 def test_thresholds_and_confusion_count_cases() -> None:
@@ -452,6 +460,23 @@ def test_curves_are_the_librarys_and_lie_within_their_bands() -> None:
         assert (band["low"][5:-5] <= inside + 0.03).all()
         assert (inside <= band["high"][5:-5] + 0.03).all()
     assert np.mean(np.subtract(roc["band"]["high"], roc["band"]["low"])) > 0.05
+
+
+def test_bands_are_those_of_patients_however_often_each_is_seen() -> None:
+    rng = np.random.default_rng(0)
+    truth, patients = rng.integers(2, size=60), np.arange(60).astype(str)
+    logits = np.stack([np.zeros(60), truth + rng.normal(size=60)], axis=1)
+    (once,) = of(VERDICT, logits, truth.astype(float))["curves"]["roc"]
+    seen = rng.permutation(np.repeat(np.arange(60), 4))
+    often = logits[seen], truth[seen].astype(float)
+    (same,) = of(VERDICT, *often, groups=patients[seen])["curves"]["roc"]
+    (narrow,) = of(VERDICT, *often)["curves"]["roc"]
+    width = {
+        name: np.mean(np.subtract(curve["band"]["high"], curve["band"]["low"]))
+        for name, curve in (("once", once), ("same", same), ("narrow", narrow))
+    }
+    assert width["same"] == pytest.approx(width["once"], rel=0.1)
+    assert width["narrow"] < 0.7 * width["once"]
 
 
 def test_the_mean_curve_is_that_of_the_classes_that_have_one() -> None:

@@ -194,6 +194,7 @@ def _resampled(runs: Sequence[Json], work: Path, dataset: Dataset) -> Floats | N
     None where what one said of them is not stored.
     """
     test, task = dataset.rows("test", labelled=True), dataset.task
+    targets, groups = dataset.labels[test], np.array(dataset.groups)[test]
     drawn = []
     for run in runs:
         path = work / run["run"] / outputs_file("test")
@@ -202,7 +203,7 @@ def _resampled(runs: Sequence[Json], work: Path, dataset: Dataset) -> Floats | N
         positions, outputs = read_outputs(path)
         # Of data with words in the place of rows too, see `_check` of the command.
         assert np.array_equal(positions, test), "the same cases in the same order"
-        drawn.append(resampled(outputs, dataset.labels[test], task.label)[task.metric])
+        drawn.append(resampled(outputs, targets, task.label, groups)[task.metric])
     mean: Floats = np.mean(drawn, axis=0)
     return mean
 

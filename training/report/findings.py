@@ -33,6 +33,7 @@ def findings(
     logits: Floats,
     targets: Floats,
     patterns: NDArray[np.str_],
+    groups: NDArray[np.str_],
     label: LabelSpec,
     calibration: Calibration,
 ) -> Json:
@@ -42,6 +43,7 @@ def findings(
         logits: (N, C) of the head, before the temperature; (N, 1) for regression.
         targets: (N,) class index or number, none NaN.
         patterns: (N,) which modalities each case brings.
+        groups: (N,) the patient or product of each case.
         label: what outputs and targets mean.
         calibration: of the run.
     """
@@ -54,7 +56,7 @@ def findings(
     p = softmax(outputs)
     found["confusion"] = _confusion(truth, p.argmax(axis=1), label)
     found["calibration"] = _calibration(logits, truth, label, calibration.temperature)
-    found["curves"] = _curves(outputs, truth, label)
+    found["curves"] = _curves(outputs, truth, groups, label)
     if label.kind == "binary":
         found["operating_points"] = [_operating_point(p[:, 1], truth, t) for t in THRESHOLDS]
     if label.kind == "ordinal":
@@ -68,7 +70,7 @@ def findings(
 # ---- curves -------------------------------------------------------------------------------------
 
 
-def _curves(outputs: Floats, truth: Integers, label: LabelSpec) -> Json:
+def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: LabelSpec) -> Json:
     """Return ROC and PR curves: of the second of two classes, or of each against the rest."""
     codes = [1] if label.kind == "binary" else range(len(label.classes))
     curves: dict[str, list[Json]] = {"roc": [], "pr": []}
@@ -86,11 +88,11 @@ def _curves(outputs: Floats, truth: Integers, label: LabelSpec) -> Json:
         about = {"name": label.classes[code], "cases": int(positive.sum())}
         for kind, points, area in zip(("roc", "pr"), (roc, pr), areas, strict=True):
             curves[kind].append(about | {"area": known(float(area))} | _points(*points))
-        total = np.array([positive.sum()])
-        for kind, rows in _on_grid(hits, found, passed, total, len(truth)).items():
+        total, cases = np.array([positive.sum()]), np.array([len(truth)])
+        for kind, rows in _on_grid(hits, found, passed, total, cases).items():
             on_grid[kind].extend(rows)
         if label.kind == "binary":
-            for kind, band in _bands(score, positive).items():
+            for kind, band in _bands(score, positive, groups).items():
                 curves[kind][-1]["band"] = band
     for kind, of_classes in curves.items():
         if len(of_classes) > 1:
@@ -101,13 +103,13 @@ def _curves(outputs: Floats, truth: Integers, label: LabelSpec) -> Json:
     return curves
 
 
-def _bands(score: Floats, positive: NDArray[np.bool_]) -> dict[str, Json]:
+def _bands(score: Floats, positive: NDArray[np.bool_], groups: NDArray[np.str_]) -> dict[str, Json]:
     """Return where the curves of 95% of the bootstrap draws run, at each place by itself."""
     ranks, drawn = Ranks(score, positive), {"roc": [], "pr": []}  # type: ignore[var-annotated]
-    for weights in draws(len(score)):
+    for weights in draws(groups):
         hits, _, found, passed = ranks(weights)
         total = weights[:, positive].sum(axis=1)
-        for kind, rows in _on_grid(hits, found, passed, total, len(score)).items():
+        for kind, rows in _on_grid(hits, found, passed, total, weights.sum(axis=1)).items():
             drawn[kind].extend(rows)
     bands = {}
     for kind, rows in drawn.items():
@@ -118,7 +120,7 @@ def _bands(score: Floats, positive: NDArray[np.bool_]) -> dict[str, Json]:
 
 
 def _on_grid(
-    hits: Floats, found: Floats, passed: Floats, positives: Floats, cases: int
+    hits: Floats, found: Floats, passed: Floats, positives: Floats, cases: Floats
 ) -> dict[str, list[Floats]]:
     """Return, per row, sensitivity over false-positive rate and precision over recall.
 
@@ -126,13 +128,15 @@ def _on_grid(
     precision is highest at them.
     """
     roc, pr = [], []
-    for hit, true, all_, total in zip(hits, found, passed, positives, strict=True):
-        if not 0 < total < cases:
+    for hit, true, all_, total, drawn_in_all in zip(
+        hits, found, passed, positives, cases, strict=True
+    ):
+        if not 0 < total < drawn_in_all:
             roc.append(np.full(len(_GRID), np.nan))
             pr.append(np.full(len(_GRID), np.nan))
             continue
         drawn = hit > 0
-        recall, alarms = true[drawn] / total, (all_ - true)[drawn] / (cases - total)
+        recall, alarms = true[drawn] / total, (all_ - true)[drawn] / (drawn_in_all - total)
         reached = np.searchsorted(alarms, _GRID, side="right")
         roc.append(np.append(0.0, recall)[reached])
         # A share of 101ths may miss the recall that it equals by rounding.

@@ -117,12 +117,13 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
     )
     small = group["small"]
     warning = f'<p class="caution">{escape(small)}: conclude nothing.</p>' if small else ""
-    rounds = report["bootstrap"]["rounds"]
+    rounds, drawn = report["bootstrap"]["rounds"], "cases"
+    if group["groups"] < group["cases"]:
+        drawn = f"the {group['groups']:,} groups (patients, products) that the cases are of"
     return (
         f'<section class="summary" aria-label="All cases">{warning}<dl class="cards">{cards}</dl>'
-        f'<p class="note">With 95% intervals from {rounds:,} bootstrap draws of cases. Cases are '
-        "drawn as if independent: where several share a patient or a product, the true intervals "
-        "are wider.</p></section>"
+        f'<p class="note">With 95% intervals from {rounds:,} bootstrap draws of {drawn}.</p>'
+        "</section>"
     )
 
 

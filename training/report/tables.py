@@ -224,5 +224,5 @@ def coverage_table(found: Json, patterns: Mapping[str, Json], size: str) -> str:
         for name, group in groups.items()
     ]
     caption = f"Share of cases whose {found['promised']:.0%} set or interval holds the truth, with "
-    caption += "its 95% interval (Wilson)."
+    caption += "its 95% interval (Wilson; as if no two cases shared a patient or a product)."
     return table(caption, ["parts", "cases", "covered", size], rows, "figures")

@@ -42,11 +42,11 @@ def ids(data: Path) -> list[str]:
 
 
 def paired_by_case(work: Path, ours: Json, theirs: Json, data: Path) -> list[float]:
-    """Return the 95% interval over test cases of the mean difference, drawn anew case by case."""
+    """Return the 95% interval over test cases of the mean difference, drawn by patients."""
     dataset = Dataset.open(data)
     test = dataset.rows("test", labelled=True)
     label, targets = dataset.task.label, dataset.labels[test]
-    weights = np.concatenate([*draws(len(test))])
+    weights = np.concatenate([*draws(np.array(dataset.groups)[test])])
     means = []
     for row in (ours, theirs):
         said = [read_outputs(work / run["run"] / outputs_file("test"))[1] for run in row["runs"]]
