@@ -462,6 +462,20 @@ def test_curves_are_the_librarys_and_lie_within_their_bands() -> None:
     assert np.mean(np.subtract(roc["band"]["high"], roc["band"]["low"])) > 0.05
 
 
+@pytest.mark.parametrize("label", [VERDICT, TONE], ids=lambda label: label.kind)
+def test_where_scores_are_equal_curves_slope_as_their_areas_say(label: LabelSpec) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(len(label.classes), size=300)
+    likely = np.where(rng.random(300) < 0.3, 0.0, truth + rng.normal(size=300)).round()
+    logits = likely[:, None] * np.arange(len(label.classes)) / 2
+    roc, *_ = of(label, logits, truth.astype(float))["curves"]["roc"]
+    assert np.trapezoid(roc["y"], roc["x"]) == pytest.approx(roc["area"], abs=2e-3)
+    if "band" in roc:
+        drawn = np.interp(roc["band"]["x"], roc["x"], roc["y"])[1:-1]
+        assert (roc["band"]["low"][1:-1] <= drawn).all()
+        assert (drawn <= roc["band"]["high"][1:-1]).all()
+
+
 def test_bands_are_those_of_patients_however_often_each_is_seen() -> None:
     rng = np.random.default_rng(0)
     truth, patients = rng.integers(2, size=60), np.arange(60).astype(str)

@@ -79,7 +79,7 @@ def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: L
         positive, score = truth == code, log_odds(outputs, code)
         if not 0 < positive.sum() < len(truth):
             continue  # with one side alone there is no curve
-        hits, _, found, passed = Ranks(score, positive)(np.ones((1, len(truth))))
+        hits, ties, found, passed = Ranks(score, positive)(np.ones((1, len(truth))))
         recall, precision = found[0] / positive.sum(), found[0] / passed[0]
         roc, steps = metrics.roc_curve(positive, score)[:2], np.append(0.0, recall)
         # Average precision is the area below steps that end where a positive case is found.
@@ -89,7 +89,7 @@ def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: L
         for kind, points, area in zip(("roc", "pr"), (roc, pr), areas, strict=True):
             curves[kind].append(about | {"area": known(float(area))} | _points(*points))
         total, cases = np.array([positive.sum()]), np.array([len(truth)])
-        for kind, rows in _on_grid(hits, found, passed, total, cases).items():
+        for kind, rows in _on_grid(hits, ties, found, passed, total, cases).items():
             on_grid[kind].extend(rows)
         if label.kind == "binary":
             for kind, band in _bands(score, positive, groups).items():
@@ -107,9 +107,10 @@ def _bands(score: Floats, positive: NDArray[np.bool_], groups: NDArray[np.str_])
     """Return where the curves of 95% of the bootstrap draws run, at each place by itself."""
     ranks, drawn = Ranks(score, positive), {"roc": [], "pr": []}  # type: ignore[var-annotated]
     for weights in draws(groups):
-        hits, _, found, passed = ranks(weights)
+        hits, ties, found, passed = ranks(weights)
         total = weights[:, positive].sum(axis=1)
-        for kind, rows in _on_grid(hits, found, passed, total, weights.sum(axis=1)).items():
+        cases = weights.sum(axis=1)
+        for kind, rows in _on_grid(hits, ties, found, passed, total, cases).items():
             drawn[kind].extend(rows)
     bands = {}
     for kind, rows in drawn.items():
@@ -120,25 +121,33 @@ def _bands(score: Floats, positive: NDArray[np.bool_], groups: NDArray[np.str_])
 
 
 def _on_grid(
-    hits: Floats, found: Floats, passed: Floats, positives: Floats, cases: Floats
+    hits: Floats,
+    ties: Floats,
+    found: Floats,
+    passed: Floats,
+    positives: Floats,
+    cases: Floats,
 ) -> dict[str, list[Floats]]:
     """Return, per row, sensitivity over false-positive rate and precision over recall.
 
-    Only scores that positive cases have are walked: between two of them sensitivity stays, and
-    precision is highest at them.
+    Only scores that positive cases have are walked: between two of them sensitivity stays, at one
+    that negative cases have too it rises in a slope, and precision is highest at them.
     """
     roc, pr = [], []
-    for hit, true, all_, total, drawn_in_all in zip(
-        hits, found, passed, positives, cases, strict=True
+    for hit, tie, true, all_, total, drawn_in_all in zip(
+        hits, ties, found, passed, positives, cases, strict=True
     ):
         if not 0 < total < drawn_in_all:
             roc.append(np.full(len(_GRID), np.nan))
             pr.append(np.full(len(_GRID), np.nan))
             continue
         drawn = hit > 0
-        recall, alarms = true[drawn] / total, (all_ - true)[drawn] / (drawn_in_all - total)
-        reached = np.searchsorted(alarms, _GRID, side="right")
-        roc.append(np.append(0.0, recall)[reached])
+        wrong, negatives = all_ - true, drawn_in_all - total
+        x = np.stack([wrong - tie, wrong], axis=1)[drawn].ravel() / negatives
+        y = np.stack([true - hit, true], axis=1)[drawn].ravel() / total
+        # Of several places of one rate the last one, which is the highest, counts.
+        roc.append(np.interp(_GRID, [0, *x, 1], [0, *y, 1]))
+        recall = true[drawn] / total
         # A share of 101ths may miss the recall that it equals by rounding.
         needed = np.minimum(np.searchsorted(recall, _GRID - 1e-9), len(recall) - 1)
         pr.append((true[drawn] / all_[drawn])[needed])
