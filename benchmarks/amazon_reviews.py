@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks.commands import (
     Figures,
+    check_seeds,
     evaluated,
     judged,
     made,
@@ -55,6 +56,7 @@ BATCH = 16
 def main() -> None:
     """Run what is missing, print the comparison and write it down."""
     arguments = _parser().parse_args()
+    check_seeds(arguments.seeds)
     work: Path = arguments.work
     seeds = range(arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:

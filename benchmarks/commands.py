@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanistr.errors import LanistrError
+from lanistr.errors import ConfigError, LanistrError
 from lanistr.tasks import LabelSpec
 from training.bootstrap import bootstrap
-from training.experiments.jobs import finished, folder_name
+from training.experiments.jobs import finished, folder_name, recipe_of
+from training.experiments.jobs import judged as reported
 from training.experiments.results import interval
+from training.foreign import REPORT
 from training.metrics import measure
 
 # ---- calling ------------------------------------------------------------------------------------
@@ -70,8 +72,8 @@ def call(*command: object, threads: int = 1) -> Spent:
 def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     """Return the data set, run or yardstick that a command makes; none is made a second time.
 
-    Its folder is called by a hash of the command too. What was made with other settings, or from
-    such, has another name and is never taken for it.
+    Its folder is called by a hash of the command too, and of the recipe that it names. What was
+    made with other settings, or from such, has another name and is never taken for it.
 
     Args:
         work: the folder is made in there.
@@ -82,10 +84,20 @@ def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     Raises:
         LanistrError: the command failed.
     """
-    out = work / folder_name(name, command, work)
+    out = work / folder_name(name, [*command, recipe_of(command)], work)
     if not finished(out):
         call(*command, "--out", out, threads=threads)
     return out
+
+
+def check_seeds(number: int, least: int = 1) -> None:
+    """Check how many seeds are asked for, before anything is trained.
+
+    Raises:
+        ConfigError: too few for what is said of them.
+    """
+    if number < least:
+        raise ConfigError("too few", field="--seeds", seen=number, accepted=f"{least} or more")
 
 
 # ---- figures ------------------------------------------------------------------------------------
@@ -95,11 +107,10 @@ Figures = Mapping[str, Any]
 
 
 def evaluated(run: Path, data: Path, names: Sequence[str]) -> Figures:
-    """Return a run's figures on the test split."""
-    report = run / "report-test.json"
-    if not report.exists():
+    """Return the figures of a run, or of a yardstick that judged itself, on the test split."""
+    if not reported(run, data):
         call("training.evaluate", "--run", run, "--data", data)
-    found = json.loads(report.read_text(encoding="utf-8"))["all"]
+    found = json.loads((run / REPORT).read_text(encoding="utf-8"))["all"]
     return {kind: {name: found[kind][name] for name in names} for kind in ("metrics", "intervals")}
 
 

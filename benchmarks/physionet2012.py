@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import evaluated, made, said_of_seeds
+from benchmarks.commands import check_seeds, evaluated, made, said_of_seeds
 from lanistr.command import CommandParser, run_command
 from training.data.store import Dataset
 from training.experiments.results import best_validation
@@ -58,6 +58,7 @@ YARDSTICKS = {"trees": "boosted trees", "logistic": "regression"}
 def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
+    check_seeds(arguments.seeds)
     work: Path = arguments.work
     data = made(
         work,

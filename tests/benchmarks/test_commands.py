@@ -1,17 +1,30 @@
 """What the comparisons share: nothing is made twice, and nothing is taken for something else."""
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.commands import call, evaluated, judged, made, said, said_of_seeds
+import benchmarks.commands
+from benchmarks.commands import (
+    call,
+    check_seeds,
+    evaluated,
+    judged,
+    made,
+    said,
+    said_of_seeds,
+)
 from lanistr.command import run_command
+from lanistr.errors import ConfigError
 from lanistr.tasks import find_task
 from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
 from training.data.store import Dataset
 from training.experiments.results import best_validation
+from training.foreign import REPORT
+from training.recipe import RECIPES
 from training.run import Run
 
 SMALL = ("--vocabulary-size", 300, "--image-size", 16)
@@ -45,6 +58,28 @@ def test_what_was_made_with_the_same_settings_is_kept_and_with_others_is_another
     assert evaluated(longer, data(60), names) == found
     assert capfd.readouterr().err == ""
     assert -1 <= best_validation(longer, "quadratic_kappa") <= 1
+
+    # ---- on these data ---------------------------------------------------------------------------
+    report = json.loads((longer / REPORT).read_text())
+    report["about"]["data_hash"], report["all"]["metrics"]["accuracy"] = "another", 0.123
+    (longer / REPORT).write_text(json.dumps(report))
+    assert evaluated(longer, data(60), names) == found
+
+
+def test_what_another_recipe_made_is_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    made_by: list[tuple[object, ...]] = []
+    monkeypatch.setattr(benchmarks.commands, "call", lambda *words, **_: made_by.append(words))
+    recipe = tmp_path / "own.yaml"
+
+    def folder(text: str) -> Path:
+        recipe.write_text(text)
+        return made(tmp_path, "run", "training.finetune", "--recipe", str(recipe), "--data", "x")
+
+    demo = (RECIPES / "finetune" / "demo.yaml").read_text()
+    before = folder(demo)
+    assert folder(demo + "# a word\n") == before
+    assert folder(demo.replace("patience: 6", "patience: 7")) != before
+    assert len(made_by) == 3
 
 
 def test_a_yardstick_is_made_once_and_its_figures_are_those_of_its_report(
@@ -94,6 +129,12 @@ def test_a_command_that_fails_is_named_in_one_line(
     assert "did you mean 'mortality'?" in reason
     assert line.startswith("error: python -m training.prepare synthetic --task mortalty --out")
     assert line.endswith("the command failed; its own lines above say why; seen 'exit code 2'")
+
+
+def test_too_few_seeds_are_refused_before_anything_is_trained():
+    check_seeds(2, least=2)
+    with pytest.raises(ConfigError, match="2 or more"):
+        check_seeds(1, least=2)
 
 
 def test_a_mean_is_told_with_its_intervals_over_seeds_and_cases():

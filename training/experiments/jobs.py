@@ -25,6 +25,7 @@ from lanistr.errors import CheckpointError, LanistrError
 from training.data.store import DATASET, file_hash
 from training.foreign import REPORT
 from training.outputs import outputs_file
+from training.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_recipe
 from training.run import Run
 
 LOGS = "logs"
@@ -65,6 +66,26 @@ class Job:
         """Whether nothing is left to do: for a run that is judged only whether it was counts."""
         there = work / self.folder
         return finished(there) if self.judged_on is None else judged(there, self.judged_on)
+
+
+def recipe_of(command: Sequence[object]) -> str:
+    """Return the recipe of a training as resolved, as JSON; "" of a command that takes none.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+    """
+    words = [str(each) for each in command]
+    module, given = words[0], [each for at, each in enumerate(words[1:]) if words[at] == "--set"]
+    found: Recipe
+    if module == "training.pretrain":
+        name = words[words.index("--recipe") + 1]
+        found = load_recipe(name, "pretrain", PretrainRecipe, given)
+    elif module == "training.finetune":
+        name = words[words.index("--recipe") + 1]
+        found = load_recipe(name, "finetune", FinetuneRecipe, given)
+    else:
+        return ""
+    return found.model_dump_json()
 
 
 def folder_name(name: str, command: Iterable[object], work: Path | None = None) -> str:
