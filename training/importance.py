@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from training.data.loader import load_in_order
 from training.data.sampler import in_order
 from training.data.store import Dataset, data_hash, new_folder
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
-from training.metrics import check_metric, higher_is_better, known, measure, weighted
+from training.metrics import check_metric, higher_is_better, known, measure, shown, weighted
 from training.run import Run, check_fits, versions
 from training.settings import check_count, check_seed, choose_device
 
@@ -342,18 +342,22 @@ def table(report: Mapping[str, Any]) -> list[str]:
     ]
     for name, each in sorted(modalities.items(), key=lambda item: -item[1]["share"]):
         lines.append(
-            f"{name:12} {each['brought']:8.0%} {each['alone']:8.4f} {each['without']:8.4f} "
-            f"{each['share']:+9.4f}" + _sure(each["interval"], "+.4f")
+            f"{name:12} {each['brought']:8.0%} {shown(each['alone'], 4):>8} "
+            f"{shown(each['without'], 4):>8} {shown(each['share'], 4, '+'):>9}"
+            + _sure(each["interval"], "+")
         )
     for name, key in (("nothing", ""), ("everything", everything)):
         value = report["values"][key]
-        lines.append(f"{name:12} {'':8} {value['value']:8.4f}" + _sure(value["interval"], ".4f"))
+        figure = f"{shown(value['value'], 4):>8}"
+        lines.append(f"{name:12} {'':8} {figure}" + _sure(value["interval"]))
     return [*lines, *about["cautions"]]
 
 
-def _sure(interval: Sequence[float | None], form: str) -> str:
+def _sure(interval: Sequence[float | None], sign: Literal["", "+"] = "") -> str:
     low, high = interval
-    return "" if low is None or high is None else f"  ({low:{form}} to {high:{form}})"
+    if low is None or high is None:
+        return ""
+    return f"  ({shown(low, 4, sign)} to {shown(high, 4, sign)})"
 
 
 def _about(

@@ -6,7 +6,7 @@ a thousand draws of a hundred thousand cases take seconds.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,10 +253,10 @@ def known(value: float) -> float | None:
     return round(value, 6) if abs(value) >= 1 else float(f"{value:.6g}")
 
 
-def shown(value: float, places: int = 3) -> str:
+def shown(value: float, places: int = 3, sign: Literal["", "+"] = "") -> str:
     """Write a figure for a reader: to so many decimals, or two digits where these were all 0."""
     small = 0 < abs(value) < 10**-places
-    return f"{value:.2g}" if small else f"{value:.{places}f}"
+    return f"{value:{sign}.2g}" if small else f"{value:{sign}.{places}f}"
 
 
 def undetermined(metric: str) -> str:

@@ -259,3 +259,6 @@ def test_a_figure_that_is_not_zero_is_not_shown_as_zero() -> None:
         "0.123", "0.000", "0.001", "0.00021", "-3e-06",
     ]  # fmt: skip
     assert shown(0.81234, 4) == "0.8123"
+    assert [shown(each, sign="+") for each in (0.12345, 0.000213, -3e-6)] == [
+        "+0.123", "+0.00021", "-3e-06",
+    ]  # fmt: skip

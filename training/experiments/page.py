@@ -5,6 +5,7 @@ from html import escape
 
 from training.experiments.results import Json, figures, said_of
 from training.experiments.tables import TABLES, WHOLE
+from training.metrics import higher_is_better, shown
 from training.report import plots
 from training.report.document import document
 from training.report.tables import figure_name, table
@@ -84,6 +85,8 @@ def about(found: Json) -> str:
     if found["pretrain_once"]:
         chosen.append("one pretraining for all seeds")
     settings = f" Settings: {'; '.join(chosen)}." if chosen else ""
+    if not higher_is_better(found["metric"]):
+        meaning += f" Of {figure_name(found['metric'])} less is better."
     caution = f" {_SYNTHETIC}" if found["synthetic"] else ""
     return (
         f"{found['data']}, scale {found['scale']}; labelled cases: {cases}{learned}."
@@ -133,18 +136,22 @@ def _span(counts: Sequence[int | None]) -> str:
 def _plus_minus(row: Json) -> str:
     if row["mean"] is None:
         return "not determined"
-    return f"{row['mean']:.3f}" + ("" if row["std"] is None else f" ± {row['std']:.3f}")
+    return shown(row["mean"]) + ("" if row["std"] is None else f" ± {shown(row['std'])}")
 
 
 def _difference(found: Json | None) -> str:
     if found is None or found["mean"] is None:
         return ""
-    text = f"{found['mean']:+.3f}"
+    text = shown(found["mean"], sign="+")
     if found["interval"]:
         low, high = found["interval"]
-        text += f" [{low:+.3f}, {high:+.3f}]" if low < high else ", every seed the same"
+        text += f" [{_ends(low, high)}]" if low < high else ", every seed the same"
     over_cases = found.get("test_interval")
     if over_cases and None not in over_cases:
         low, high = over_cases
-        text += f" ({low:+.3f}, {high:+.3f})" if low < high else ", every case the same"
+        text += f" ({_ends(low, high)})" if low < high else ", every case the same"
     return text
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{shown(low, sign='+')}, {shown(high, sign='+')}"

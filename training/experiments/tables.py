@@ -15,12 +15,11 @@ from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.variant import FAMILIES
 from training.cases import brings_all, complete_cases, draw_labelled
 from training.data.store import Dataset
-from training.experiments.jobs import Job
+from training.experiments.jobs import Job, recipe_of
 from training.recipe import (
     RECIPES,
     FinetuneRecipe,
     PretrainRecipe,
-    Recipe,
     load_recipe,
     model_config,
 )
@@ -277,14 +276,7 @@ def _training(name: str, command: tuple[object, ...], judged_on: Path | None = N
     Raises:
         ConfigError: a key or value is wrong.
     """
-    module, _, recipe, *words = command
-    given = [str(words[at + 1]) for at, word in enumerate(words) if word == "--set"]
-    found: Recipe
-    if module == "training.pretrain":
-        found = load_recipe(str(recipe), "pretrain", PretrainRecipe, given)
-    else:
-        found = load_recipe(str(recipe), "finetune", FinetuneRecipe, given)
-    return Job(name, command, judged_on=judged_on, recipe=found.model_dump_json())
+    return Job(name, command, judged_on=judged_on, recipe=recipe_of(command))
 
 
 def _alike(
@@ -414,7 +406,8 @@ def _medfuse(setup: Setup, seed: int) -> tuple[Job, ...]:
     found: list[Job] = []
     for rate in setup.rates or (None,):
         of = setup if rate is None else replace(setup, rates=(rate,))
-        published = ["optim.lr=5.4e-4"] if setup.scale == "paper" and rate is None else []
+        asked = rate is not None or any(each.startswith("optim.lr=") for each in setup.finetune)
+        published = ["optim.lr=5.4e-4"] if setup.scale == "paper" and not asked else []
         series = [Modality.TIMESERIES]
         (first,) = of.finetunings(
             "medfuse-series", seed, *published, system="medfuse", modalities=series

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from training.metrics import Floats
+from training.metrics import Floats, shown
 from training.report.history import Curve, smoothed, thinned
 
 Json = Mapping[str, Any]
@@ -289,7 +289,7 @@ def seeds_panel(
 ) -> str:
     """Draw each row's figures, one a seed, and their mean; the mean of one row for all to see."""
     means = {row: float(np.mean(values)) for row, values in by_row.items()}
-    said = "; ".join(f"{row} {mean:.3f}" for row, mean in means.items())
+    said = "; ".join(f"{row} {shown(mean)}" for row, mean in means.items())
     panel = Panel(name, f"{figure} by row: {said}", x=figure, height=0.8 + 0.24 * len(by_row))
     with panel as ax:
         if marked in means:

@@ -103,6 +103,14 @@ def test_medfuses_stages_have_one_rate_whichever_is_written_first(stays: Path) -
     assert set(found) == set(other)
 
 
+def test_medfuses_first_stage_takes_the_rate_that_is_asked_for(stays: Path) -> None:
+    setup = Setup(stays, scale="paper")
+    (first,) = jobs(lines("table1", setup)["medfuse"])[0].needs
+    assert recipe(first).optim.lr == 5.4e-4
+    job = jobs(lines("table1", replace(setup, finetune=("optim.lr=1e-3",)))["medfuse"])[0]
+    assert {recipe(each).optim.lr for each in (job, *job.needs)} == {1e-3}
+
+
 def test_albefs_queue_is_no_longer_than_there_are_pairs(stays: Path) -> None:
     words = settings(pretraining(lines("table1", Setup(stays, scale="demo"))["albef"]))
     dataset = Dataset.open(stays)
