@@ -50,7 +50,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "image_too_large": (413, "The image has too many pixels"),
     "too_deep": (413, "The JSON is nested too deep"),
     "too_long": (413, "A text is too long"),
-    "too_many": (413, "The record has too many parts of a kind"),
+    "too_many": (413, "Too many of a kind"),
     "too_many_hours": (413, "The time series is too long"),
     "too_many_tokens": (413, "The record is too large for the model"),
     "unsupported_media_type": (415, "The media type is not read here"),
