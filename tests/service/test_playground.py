@@ -4,134 +4,28 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from lanistr.bundle import write_bundle
-from lanistr.manifest import MANIFEST, read_manifest
-from service.settings import DEMO_BUNDLES
-from tests.browsers import chromium
-from tests.servers import Server
+from tests.pages import (
+    MARKUP,
+    answer_of,
+    ask,
+    await_answer,
+    choose,
+    described,
+    drop,
+    hold,
+    paste,
+    violations,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 STAY = ROOT / "examples" / "stay"
-MARKUP = "<img src=/markup onerror=document.title='ran'>"
-
-expect.set_options(timeout=30_000)
-
-
-# ---- one server, one browser --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def served(
-    start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The demo tasks, and one whose texts look like markup, in two versions."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for demo in DEMO_BUNDLES.iterdir():
-        shutil.copytree(demo, folder / demo.name)
-    manifest = read_manifest(DEMO_BUNDLES / "rating")
-    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
-    described |= {"task": "hostile", "name": MARKUP}
-
-    def fill(draft: Path, card: str) -> None:
-        shutil.copytree(DEMO_BUNDLES / "rating", draft, dirs_exist_ok=True)
-        (draft / MANIFEST).unlink()
-        task = json.loads((draft / "task.json").read_text())
-        task |= {"name": "hostile", "title": MARKUP, "description": MARKUP}
-        task["label"] |= {"name": MARKUP, "classes": [f"{MARKUP}{i}" for i in range(5)]}
-        task["text"] = {"description": MARKUP, "examples": [MARKUP]}
-        task["tabular"]["fields"]["vote"] |= {"description": MARKUP, "unit": MARKUP}
-        (draft / "task.json").write_text(json.dumps(task))
-        (draft / "MODEL_CARD.md").write_text(card)
-
-    for card in (MARKUP, f"another {MARKUP}"):
-        write_bundle(folder / f"hostile-{len(card)}", partial(fill, card=card), lambda: described)
-    with start_server("--bundles", str(folder)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]:
-    """Open the page on a task; afterwards, say what its console holds and what it asked of whom."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def listen(message: ConsoleMessage) -> None:
-        # A browser calls an answer of 4xx an error; to the page it is an answer.
-        if not re.search("/(predict|tasks)", message.location["url"]):
-            said.append(message.text)
-
-    def open_(task: str = "mortality", **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-        context.set_default_timeout(30_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", listen)
-        page.goto(f"{served.url}/#{task}")
-        expect(page.locator("#predict")).to_be_enabled()
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {each for each in asked if not each.startswith((served.url, "data:"))} == set()
-    assert not [each for each in asked if each.endswith("/markup")]
-
-
-@pytest.fixture
-def details(served: Server) -> Callable[[str], dict[str, Any]]:
-    return lambda task: httpx.get(f"{served.url}/tasks/{task}").json()
-
-
-def choose(page: Page, sample: str) -> None:
-    page.get_by_role("button", name=sample, exact=True).click()
-    await_answer(page)
-
-
-def await_answer(page: Page) -> None:
-    expect(page.locator("#status")).to_contain_text("Predicted:")
-
-
-def ask(page: Page) -> None:
-    page.get_by_role("button", name="Predict").click()
-    await_answer(page)
-
-
-def answer_of(page: Page) -> dict[str, Any]:
-    shown = page.get_by_role("region", name="Answer as JSON", include_hidden=True)
-    return json.loads(shown.text_content() or "")
-
-
-def described(control: Locator) -> str:
-    """Return what a screen reader says after a control's name."""
-    return control.evaluate(
-        "e => (e.getAttribute('aria-describedby') || '').split(' ').filter(Boolean)"
-        ".map(id => document.getElementById(id).textContent).join(' ')"
-    )
-
-
-def violations(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {n['html'][:120]}" for each in found for n in each["nodes"]]
 
 
 # ---- what it shows ------------------------------------------------------------------------------
@@ -264,18 +158,6 @@ def test_an_answer_to_an_older_record_is_marked(open_page):
     expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
 
 
-def hold(page: Page) -> list[Route]:
-    """Hold back what the model is asked, for the test to let it go."""
-    held: list[Route] = []
-    page.route("**/predict/*", lambda route: held.append(route))
-    page.get_by_label("Note 1").fill("a note")
-    page.get_by_role("button", name="Predict").click()
-    expect(page.locator("#result")).to_have_attribute("aria-busy", "true")
-    while not held:
-        page.wait_for_timeout(10)
-    return held
-
-
 def test_an_answer_is_marked_that_comes_after_the_record_was_changed(open_page):
     page = open_page()
     (held,) = hold(page)
@@ -341,19 +223,6 @@ def test_a_file_that_is_no_picture_is_named_at_the_picture(open_page):
     assert "not_an_image" in described(removal)
 
 
-def drop(page: Page, name: str, media_type: str, content: bytes) -> None:
-    transfer = page.evaluate_handle(
-        "([name, type, bytes]) => {"
-        "  const transfer = new DataTransfer();"
-        "  transfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));"
-        "  return transfer;"
-        "}",
-        [name, media_type, list(content)],
-    )
-    page.locator(".drop").dispatch_event("drop", {"dataTransfer": transfer})
-    expect(page.locator(".pictures > li")).to_have_count(1)
-
-
 def test_vitals_are_pasted_as_csv_plotted_and_read_as_the_service_reads_the_file(open_page, served):
     page = open_page()
     text = (STAY / "vitals.csv").read_text()
@@ -408,18 +277,6 @@ def test_copied_cells_keep_their_places_where_some_are_blank(open_page):
         expect(control).to_have_value(value)
     paste(page.get_by_label("hours, row 1", exact=True), "37,5")  # one cell is the browser's
     expect(page.get_by_label("diastolic_bp, row 1", exact=True)).to_have_value("92")
-
-
-def paste(control: Locator, text: str) -> None:
-    control.evaluate(
-        "(control, text) => {"
-        "  const clipboardData = new DataTransfer();"
-        "  clipboardData.setData('text', text);"
-        "  const options = { clipboardData, bubbles: true, cancelable: true };"
-        "  control.dispatchEvent(new ClipboardEvent('paste', options));"
-        "}",
-        text,
-    )
 
 
 def test_a_unit_chosen_for_a_column_or_written_in_a_cell_is_sent(open_page):
