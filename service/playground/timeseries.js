@@ -1,6 +1,6 @@
 // The series of a case: a table of measurements, edited, pasted or opened, and its plot.
 
-import { copied, parse } from "./csv.js";
+import { copied, parse, present } from "./csv.js";
 import { button, element, freshId } from "./element.js";
 import { unitChoice } from "./field.js";
 import { Place } from "./message.js";
@@ -215,24 +215,34 @@ export class Part {
   }
 
   take(text) {
-    const [names = [], ...rows] = parse(text);
-    const fault = faultOf(names, rows);
-    if (fault) {
-      this.whole.clear();
-      this.whole.show("problem", element("strong", {}, fault.what), fault.where);
-      return;
-    }
-    this.set(names.filter((each) => each && each !== HOURS), rows.map((row) => new Map(names.map((name, i) => [name, row[i] ?? ""]))));
+    const table = parse(text);
+    const [names = [], ...rows] = table.rows;
+    const fault = table.fault ?? faultOf(names, rows);
+    if (fault) return this.refuse(fault);
+    this.set(names.filter((each) => each && each !== HOURS), rows.map((row) => new Map(names.map((name, i) => [name, this.present(name, row[i])]))));
     this.changed();
+  }
+
+  /** Leave the table as it is and say why. */
+  refuse({ what, where }) {
+    this.whole.clear();
+    this.whole.show("problem", element("strong", {}, what), where);
+  }
+
+  present(name, cell) {
+    return present(cell, this.spec.variables[name]);
   }
 
   /** Take a table that is pasted into a cell: a whole one, or cells from there on. */
   pasted(event) {
     const text = event.clipboardData.getData("text");
-    const cells = copied(text);
-    if (parse(text)[0]?.includes(HOURS)) {
+    const { rows: cells, fault } = copied(text);
+    if (parse(text).rows[0]?.includes(HOURS)) {
       event.preventDefault();
       this.take(text);
+    } else if (fault && /[\t\r\n]/.test(text)) {
+      event.preventDefault();
+      this.refuse(fault);
     } else if (cells.length > 1 || cells[0].length > 1) {
       event.preventDefault();
       this.spread(event.target, cells);
@@ -246,7 +256,7 @@ export class Part {
     const from = [...this.controls.get(this.rows[start]).values()].indexOf(control);
     cells.forEach((line, i) => {
       this.rows[start + i] ??= new Map();
-      line.forEach((text, k) => names[from + k] && this.rows[start + i].set(names[from + k], text));
+      line.forEach((text, k) => names[from + k] && this.rows[start + i].set(names[from + k], this.present(names[from + k], text)));
     });
     this.render();
     this.changed();
@@ -323,8 +333,14 @@ function faultOf(names, rows) {
   const twice = names.find((name, i) => name && names.indexOf(name) < i);
   if (twice) return { what: "A column appears twice", where: `: ${twice}` };
   const odd = rows.findIndex((row) => row.length !== names.length);
-  if (odd < 0) return null;
-  return { what: "A row of another width", where: `: row ${odd + 1} has ${rows[odd].length}, not ${names.length} cells as the first line names` };
+  if (odd >= 0) return { what: "A row of another width", where: `: row ${odd + 1} has ${rows[odd].length}, not ${names.length} cells as the first line names` };
+  const unnamed = names.flatMap((name, k) => (name ? [] : [k]));
+  for (const [i, row] of rows.entries()) {
+    // A spreadsheet writes a comma behind the last column where there was once another.
+    const k = unnamed.find((each) => present(row[each]));
+    if (k !== undefined) return { what: "A column without a name", where: `: row ${i + 1} has ${row[k]} in column ${k + 1}` };
+  }
+  return null;
 }
 
 /** Return the columns of an empty table: numbers first. */
