@@ -42,6 +42,7 @@ async function choose(name, model = "") {
   task = found;
   version = model;
   clear();
+  record?.fill({}); // which lets go of the files that it was still reading
   record = new Record(task, stale);
   page.parts.replaceChildren(...record.elements);
   page.samples.replaceChildren(
@@ -100,13 +101,16 @@ async function ask() {
   asking = new AbortController();
   const { signal } = asking;
   clear();
+  page.result.setAttribute("aria-busy", "true");
+  await record.complete();
+  if (signal.aborted) return;
+  fresh();
   const before = changes;
   const sent = record.read();
   const percent = page.coverage.value.trim();
   const address = addressOf(task.name, share(percent), version);
   const command = curl(address, sent, record.pictures, hasKey());
   page.status.textContent = "Asking\u2026";
-  page.result.setAttribute("aria-busy", "true");
   await attempt(async () => {
     const answer = await predict(address, sent, signal);
     page.result.replaceChildren(...answered(answer, task, { coverage: percent, command, find }));
@@ -144,6 +148,11 @@ function clear() {
   for (const each of [coverage, access]) each.clear();
   record?.clear();
   page.problem.replaceChildren();
+  fresh();
+}
+
+/** Mark no longer that the record was changed. */
+function fresh() {
   page.status.classList.remove("stale", "visually-hidden");
   page.result.classList.remove("stale");
 }

@@ -3,6 +3,7 @@
 import { copied, parse, present } from "./csv.js";
 import { button, element, freshId } from "./element.js";
 import { unitChoice } from "./field.js";
+import { Files } from "./file.js";
 import { Place } from "./message.js";
 import { accepted, typed } from "./number.js";
 import { plots } from "./plot.js";
@@ -31,6 +32,7 @@ export class Part {
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Measurements", "aria-describedby": `${id}-messages` }, this.table),
       element("ul", { id: `${id}-messages`, class: "messages" }),
     );
+    this.files = new Files(read, (_, text) => this.take(text), this.whole);
     this.element = element(
       "div",
       {},
@@ -53,6 +55,7 @@ export class Part {
   }
 
   fill(value) {
+    this.files.forget();
     const names = new Set((value ?? []).flatMap((row) => Object.keys(row)));
     names.delete(HOURS);
     const found = names.size ? [...names] : offered(this.spec.variables);
@@ -197,10 +200,14 @@ export class Part {
 
   paster(id) {
     const control = element("textarea", { id, rows: 5, spellcheck: "false", placeholder: `hours,${Object.keys(this.spec.variables).slice(0, 2).join(",")}\n0.5,\u2026`, "aria-describedby": `${id}-hint` });
-    const file = element("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", "aria-label": "Open a CSV file", onchange: () => this.open(file.files) });
+    const file = element("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", "aria-label": "Open a CSV file" });
+    file.addEventListener("change", () => {
+      this.open(file.files);
+      file.value = ""; // so that the same file can be opened again
+    });
     return element(
       "details",
-      {},
+      { oninput: (event) => event.stopPropagation() }, // nothing of it is sent before it is taken
       element("summary", {}, "Paste or open CSV"),
       element("label", { for: id }, "CSV, its first line naming the columns"),
       control,
@@ -209,9 +216,9 @@ export class Part {
     );
   }
 
-  async open(files) {
-    const file = [...files].find((each) => /\.(csv|tsv|txt)$/i.test(each.name));
-    if (file) this.take(await file.text());
+  open(files) {
+    if (files.length > 1) this.refuse({ what: "Several files", where: `: ${[...files].map((each) => each.name).join(", ")}. Accepted: one` });
+    else this.files.open(files);
   }
 
   take(text) {
@@ -324,6 +331,17 @@ class CellPlace extends Place {
     super.clear();
     this.control.removeAttribute("aria-describedby");
     this.list.closest(".below")?.remove();
+  }
+}
+
+/** Return the text of a file, as strictly as the service decodes it. */
+async function read(file) {
+  if (!/\.(csv|tsv|txt)$/i.test(file.name)) throw new Error("accepted is a name that ends in .csv, .tsv or .txt");
+  const bytes = await file.arrayBuffer();
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("it is not UTF-8; a spreadsheet can save it so");
   }
 }
 
