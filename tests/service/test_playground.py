@@ -141,6 +141,85 @@ def test_a_version_is_chosen_where_there_are_several(open_page, details):
     assert f"version={older}" in page.get_by_role("region", name="Command line").inner_text()
 
 
+def refuse(route: Route) -> None:
+    problem = {"title": "Not ready", "code": "too_busy", "detail": "the service is starting"}
+    route.fulfill(status=503, json=problem)
+
+
+def test_a_task_that_cannot_be_opened_leaves_the_page_where_it_was(open_page):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    page.route("**/tasks/rating", refuse)
+    task = page.get_by_label("Task")
+    task.select_option("rating")
+    said = page.get_by_role("alert")
+    expect(said).to_contain_text("Stars of a product review could not be opened: Not ready")
+    expect(task).to_have_value("mortality")
+    assert page.url.endswith("#mortality")
+    ask(page)
+    assert answer_of(page)["task"] == "mortality"
+    assert answer_of(page)["modalities"]["used"] == ["text"]
+    for again in (lambda: task.select_option("rating"), said.get_by_role("button").click):
+        again()
+        expect(said).to_contain_text("could not be opened")
+        expect(page.locator("#predict")).to_be_enabled()
+    page.unroute("**/tasks/rating")
+    said.get_by_role("button", name="Try again").click()
+    expect(page).to_have_title(re.compile("Stars"))
+    expect(said).to_be_empty()
+    expect(task).to_have_value("rating")
+    expect(task).to_be_focused()
+    assert page.url.endswith("#rating")
+    choose(page, "Only text")
+
+
+def test_a_first_task_that_cannot_be_opened_is_tried_again(open_page):
+    page = open_page()
+    page.route("**/tasks/mortality", refuse)
+    page.reload()
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    expect(page.locator("#predict")).to_be_disabled()
+    page.unroute("**/tasks/mortality")
+    again.click()
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_version_that_cannot_be_opened_leaves_the_page_where_it_was(open_page, details):
+    page = open_page("hostile")
+    newest, older = details("hostile")["versions"]
+    page.route("**/tasks/hostile?version=*", refuse)
+    page.get_by_label("Version").select_option(older)
+    expect(page.get_by_role("alert")).to_contain_text("could not be opened: Not ready")
+    expect(page.get_by_label("Version")).to_have_value(newest)
+    choose(page, "Only text")
+    assert answer_of(page)["model"]["version"] == newest
+
+
+def test_of_versions_chosen_in_turn_the_last_is_shown_however_late_the_others_come(
+    open_page, details
+):
+    page = open_page("hostile")
+    newest, older = details("hostile")["versions"]
+    held: list[Route] = []
+    page.route(f"**/tasks/hostile?version={older}", lambda route: held.append(route))
+    choice = page.get_by_label("Version")
+    choice.select_option(older)
+    expect(page.locator("#predict")).to_be_disabled()
+    while not held:
+        page.wait_for_timeout(10)
+    choice.select_option(newest)
+    expect(page.locator("#predict")).to_be_enabled()
+    page.get_by_label("Note 1").fill("a note")
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    expect(choice).to_have_value(newest)
+    expect(page.get_by_label("Note 1")).to_have_value("a note")
+    ask(page)
+    assert answer_of(page)["model"]["version"] == newest
+
+
 def test_the_coverage_chosen_is_the_coverage_asked_for(open_page, served):
     page = open_page()
     page.get_by_label("Coverage").fill("60")
@@ -156,6 +235,16 @@ def test_an_answer_to_an_older_record_is_marked(open_page):
     expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
     ask(page)
     expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
+
+
+def test_a_table_that_is_not_taken_yet_does_not_mark_the_answer(open_page):
+    page = open_page()
+    choose(page, "Complete")
+    page.get_by_text("Paste or open CSV").click()
+    page.get_by_label("CSV, its first line naming the columns").fill("hours,heart_rate\n1,80\n")
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
+    page.get_by_role("button", name="Use as series").click()
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
 
 
 def test_an_answer_is_marked_that_comes_after_the_record_was_changed(open_page):
