@@ -199,7 +199,8 @@ async function attempt(act, again) {
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof ProblemError)) throw error;
-    const { problem, status } = error;
+    const { status } = error;
+    const problem = worded(error.problem);
     page.status.textContent = "";
     page.result.replaceChildren();
     page.problem.replaceChildren(...failed(problem, find), ...(again ? [repeating(again)] : []));
@@ -208,6 +209,13 @@ async function attempt(act, again) {
     place?.show(...ofProblem(problem));
     place?.focus();
   }
+}
+
+/** Word a problem of the coverage in per cent, as its field has it. */
+function worded(problem) {
+  if (problem.field !== "coverage") return problem;
+  const inPercent = (text) => (text ?? "").replace(/\d+(\.\d+)?/g, (share) => 100 * share);
+  return { ...problem, detail: inPercent(problem.detail), seen: page.coverage.value, accepted: `${inPercent(problem.accepted)}, in per cent` };
 }
 
 function repeating(act) {

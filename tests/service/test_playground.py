@@ -504,6 +504,18 @@ def test_a_problem_stands_at_the_field_it_names(open_page, label, value, code):
     expect(control).not_to_have_attribute("aria-invalid", "true")
 
 
+def test_a_coverage_that_is_none_is_said_in_the_unit_of_its_field(open_page):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    control = page.get_by_label("Coverage")
+    for value, detail in (("140", "less than 100"), ("-5", "greater than 0")):
+        control.fill(value)
+        page.get_by_role("button", name="Predict").click()
+        words = f"Input should be {detail}: {value}. Accepted: a number above 0 and below 100, in"
+        expect(page.get_by_role("alert")).to_contain_text(words)
+        assert words in described(control)
+
+
 def test_a_record_without_any_part_is_a_problem_in_words(open_page):
     page = open_page()
     page.get_by_role("button", name="Predict").click()
