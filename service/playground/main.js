@@ -256,7 +256,12 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the task
   document.getElementById("record").focus();
 });
-// A picture that misses its place must not take the page with it.
-for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+// A picture or a link that misses its place must not take the page with it; words may be dragged into a note.
+for (const name of ["dragover", "drop"]) {
+  addEventListener(name, (event) => {
+    const words = !event.dataTransfer.types.includes("Files") && event.target.closest?.("textarea, input:not([type=file])");
+    if (!words) event.preventDefault();
+  });
+}
 
 start();

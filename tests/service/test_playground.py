@@ -368,6 +368,28 @@ def test_copied_cells_keep_their_places_where_some_are_blank(open_page):
     expect(page.get_by_label("diastolic_bp, row 1", exact=True)).to_have_value("92")
 
 
+def test_words_are_dragged_from_note_to_note_and_nothing_takes_the_page_away(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Add a note").click()
+    here, there = (page.get_by_role("textbox", name=f"Note {k}") for k in (1, 2))
+    here.fill("moved")
+    here.press("Control+a")
+    edges = {"source_position": {"x": 20, "y": 18}, "target_position": {"x": 30, "y": 20}}
+    here.drag_to(there, **edges)
+    expect(there).to_have_value("moved")
+    expect(here).to_have_value("")
+    for target, left in (("#parts h2", False), (".drop input", False), (".note textarea", True)):
+        done = page.locator(target).first.evaluate(
+            "target => {"
+            "  const dataTransfer = new DataTransfer();"
+            "  dataTransfer.setData('text/uri-list', 'http://127.0.0.1/elsewhere');"
+            "  const options = { dataTransfer, bubbles: true, cancelable: true };"
+            "  return target.dispatchEvent(new DragEvent('drop', options));"
+            "}"
+        )
+        assert done == left  # to the browser, which follows a link where it is no text
+
+
 def test_a_unit_chosen_for_a_column_or_written_in_a_cell_is_sent(open_page):
     page = open_page()
     page.get_by_label("Add a variable").select_option("temperature")
