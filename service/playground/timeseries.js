@@ -25,6 +25,7 @@ export class Part {
     this.table = element("table", { class: "series" });
     this.more = element("p", { class: "hint" });
     this.plot = element("div", { class: "plots" });
+    this.added = new Set(); // rows that were added by hand, which are shown however many there are
     this.dropped = new Set(); // cells that the service dropped, for the plot
     this.adder = element("select", { "aria-label": "Add a variable", onchange: () => this.addColumn(this.adder.value) });
     const id = freshId("series");
@@ -93,6 +94,7 @@ export class Part {
     this.columns = columns;
     this.rows = rows.length ? rows : [new Map()];
     this.units.clear();
+    this.added.clear();
     this.render();
   }
 
@@ -102,9 +104,11 @@ export class Part {
     this.whole.clear();
     this.controls = new Map();
     const body = element("tbody");
-    this.rows.slice(0, MOST_SHOWN).forEach((row, i) => body.append(this.line(row, i)));
+    this.rows.forEach((row, i) => {
+      if (i < MOST_SHOWN || this.added.has(row)) body.append(this.line(row, i));
+    });
     this.table.replaceChildren(this.head(), body);
-    const hidden = this.rows.length - MOST_SHOWN;
+    const hidden = this.rows.length - this.controls.size;
     this.more.textContent = hidden > 0 ? `${hidden} further rows are not shown; they are sent all the same.` : "";
     const left = Object.keys(this.spec.variables).filter((each) => !this.columns.includes(each));
     this.adder.replaceChildren(
@@ -167,17 +171,20 @@ export class Part {
   addRow() {
     const row = new Map();
     this.rows.push(row);
+    this.added.add(row);
     this.render();
     this.changed();
     this.controls.get(row)?.get(HOURS).focus();
   }
 
   removeRow(row) {
+    const at = [...this.controls.keys()].indexOf(row);
     this.rows.splice(this.rows.indexOf(row), 1);
     if (!this.rows.length) this.rows.push(new Map());
     this.render();
     this.changed();
-    this.controls.get(this.rows.at(-1))?.get(HOURS).focus();
+    const left = [...this.controls.values()];
+    (left[at] ?? left.at(-1)).get(HOURS).focus();
   }
 
   addColumn(name) {
@@ -230,7 +237,7 @@ export class Part {
     this.changed();
   }
 
-  /** Leave the table as it is and say why. */
+  /** Say what is not taken into the table, and why. */
   refuse({ what, where }) {
     this.whole.clear();
     this.whole.show("problem", element("strong", {}, what), where);
@@ -266,6 +273,9 @@ export class Part {
       line.forEach((text, k) => names[from + k] && this.rows[start + i].set(names[from + k], this.present(names[from + k], text)));
     });
     this.render();
+    if (cells.some((line) => line.slice(names.length - from).some(Boolean))) {
+      this.refuse({ what: "Cells beyond the last column", where: " were left out: add their variables first" });
+    }
     this.changed();
   }
 

@@ -638,6 +638,21 @@ def test_the_keyboard_alone_leads_from_the_top_to_a_prediction(open_page):
     expect(page.locator(".missing").first).to_have_text("Not given: Pictures, Time series.")
 
 
+def test_the_keyboard_stays_where_a_note_or_a_row_was_removed(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Add a note").click()
+    page.get_by_role("button", name="Remove note 2").press("Enter")
+    expect(page.get_by_role("textbox", name="Note 1")).to_be_focused()
+    for _ in range(2):
+        page.get_by_role("button", name="Add a row").click()
+    page.get_by_label("hours, row 3", exact=True).fill("3")
+    page.get_by_role("button", name="Remove row 2", exact=True).press("Enter")
+    expect(page.get_by_label("hours, row 2", exact=True)).to_be_focused()
+    expect(page.get_by_label("hours, row 2", exact=True)).to_have_value("3")
+    page.get_by_role("button", name="Remove row 2", exact=True).press("Enter")
+    expect(page.get_by_label("hours, row 1", exact=True)).to_be_focused()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("task", ["mortality", "rating"])
 def test_nothing_stands_in_the_way_of_a_screen_reader(open_page, task, scheme):

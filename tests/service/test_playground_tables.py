@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 from lanistr.errors import InputError
 from lanistr.tasks import CategoryField, find_task
 from service.inputs import csv
-from tests.pages import paste
+from tests.pages import ask, paste
 
 SERIES = find_task("physionet2012").timeseries
 assert SERIES is not None
@@ -80,3 +80,35 @@ def test_copied_cells_with_a_stray_quote_are_not_taken(open_page):
     paste(page.get_by_label("hours, row 1", exact=True), '0.5\t"60\n1.5\t61\n')
     expect(page.get_by_text("A quote that is not closed in line 1")).to_be_visible()
     expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
+
+
+def test_a_row_added_to_a_long_series_can_be_filled(open_page):
+    page = open_page()
+    page.get_by_text("Paste or open CSV").click()
+    rows = "".join(f"{k / 100},80\n" for k in range(203))
+    page.get_by_label("CSV, its first line naming the columns").fill(f"hours,heart_rate\n{rows}")
+    page.get_by_role("button", name="Use as series").click()
+    expect(page.get_by_text("3 further rows are not shown")).to_be_visible()
+    page.get_by_role("button", name="Add a row").click()
+    added = page.get_by_label("hours, row 204", exact=True)
+    expect(added).to_be_focused()
+    added.fill("3")
+    page.get_by_label("heart_rate, row 204", exact=True).fill("9999")
+    expect(page.get_by_text("3 further rows are not shown")).to_be_visible()
+    ask(page)
+    page.get_by_role("button", name="timeseries[203].heart_rate", exact=True).click()
+    expect(page.get_by_label("heart_rate, row 204", exact=True)).to_be_focused()
+    page.get_by_role("button", name="Remove row 204", exact=True).click()
+    expect(page.get_by_label("hours, row 200", exact=True)).to_be_focused()
+
+
+def test_copied_cells_beyond_the_last_column_are_said_to_be_left_out(open_page):
+    page = open_page()
+    last = page.locator(".series tbody input").last
+    paste(last, "60\t\n61\t\n")
+    expect(last).to_have_value("61")
+    said = page.get_by_text("Cells beyond the last column were left out")
+    expect(said).to_be_hidden()
+    paste(last, "62\t120\n")
+    expect(said).to_be_visible()
+    expect(last).to_have_value("62")
