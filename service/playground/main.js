@@ -136,7 +136,7 @@ async function ask() {
   page.status.textContent = "Asking\u2026";
   await attempt(async () => {
     const answer = await predict(address, sent, signal);
-    page.result.replaceChildren(...answered(answer, task, { coverage: percent, command, find }));
+    page.result.replaceChildren(...answered(answer, task, { given: Object.keys(sent), coverage: percent, command, find }));
     page.status.textContent = summary(answer, task);
     page.status.classList.add("visually-hidden"); // those who see it see the answer
     answer.issues.forEach(note);

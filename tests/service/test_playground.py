@@ -613,6 +613,19 @@ def test_notes_are_counted_on_when_one_is_removed(open_page):
         expect(page.get_by_role("textbox", name=f"Note {number}")).to_have_count(1)
 
 
+def test_a_part_that_was_given_and_is_of_no_use_is_not_called_missing(open_page):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    page.get_by_label("hours, row 1", exact=True).fill("1000")
+    page.get_by_label("diastolic_bp, row 1", exact=True).fill("60")
+    ask(page)
+    assert answer_of(page)["modalities"]["used"] == ["text"]
+    shown = page.locator("#result .missing")
+    expect(shown.get_by_text("Not given: Pictures, Table row.", exact=True)).to_be_visible()
+    said = "Given, but nothing of it could be used: Time series."
+    expect(shown.get_by_text(said, exact=True)).to_be_visible()
+
+
 # ---- for everyone -------------------------------------------------------------------------------
 
 
