@@ -73,7 +73,7 @@ function repeat(command) {
       copied.textContent = "selected: copy it with your keyboard";
     }
   }, { class: "quiet" });
-  return element("details", { open: true }, element("summary", {}, "The same from a command line"), shown, element("div", { class: "choices" }, copy, copied));
+  return element("details", { open: true }, element("summary", {}, "The same from a command line"), element("p", { class: "hint" }, "For a POSIX shell: Linux, macOS, WSL, Git Bash"), shown, element("div", { class: "choices" }, copy, copied));
 }
 
 function code(text, name) {

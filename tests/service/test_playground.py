@@ -569,6 +569,7 @@ def repeated(page: Page, folder: Path) -> dict[str, Any]:
 def test_the_command_line_repeats_a_sample_with_its_picture(open_page, tmp_path):
     page = open_page()
     choose(page, "Complete")
+    expect(page.get_by_text("For a POSIX shell: Linux, macOS, WSL, Git Bash")).to_be_visible()
     assert repeated(page, tmp_path)["prediction"] == answer_of(page)["prediction"]
 
 
