@@ -219,10 +219,11 @@ function worded(problem) {
 }
 
 function repeating(act) {
-  return button("Try again", () => {
+  const again = () => {
     page.task.focus(); // the button goes with what it repeats
     act();
-  });
+  };
+  return element("div", { class: "choices" }, button("Try again", again));
 }
 
 function visible(shown) {
