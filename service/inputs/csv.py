@@ -1,7 +1,9 @@
 """A time series as CSV: one row a time, a column `hours`, a column a variable.
 
-A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. Rows
-count from 0, as in JSON, so that an error names the same place whichever way the series came.
+A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. A
+column without a name is left out where all of it is missing: spreadsheets write one behind the last
+for a comma. Rows count from 0, as in JSON, so that an error names the same place whichever way the
+series came.
 """
 
 import csv
@@ -38,7 +40,8 @@ def decode(
         variables: of the series.
 
     Raises:
-        InputError: not CSV, no column `hours`, a name twice, a row of another width, or too many.
+        InputError: not CSV, no column `hours`, a name twice, a row of another width, a value in a
+            column without a name, or too many rows.
     """
     lines = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     filled = (row for row in lines if any(cell.strip() for cell in row))
@@ -51,12 +54,14 @@ def decode(
             message, code="not_csv", field=field, seen=seen, accepted=_ACCEPTED
         ) from None
     names = [name.strip() for name in rows[0]] if rows else []
-    if "hours" not in names or len(set(names)) < len(names):
+    named = [name for name in names if name]
+    if "hours" not in names or len(set(named)) < len(named):
         fault = "a column appears twice" if "hours" in names else "no column 'hours'"
         seen = ", ".join(names)
         raise InputError(fault, code="not_csv", field=field, seen=seen, accepted=_ACCEPTED)
     if len(rows) > 1 + most:
         raise over("too_many", field, f"more than {most:,} of them", f"{most:,}")
+    unnamed = [k for k, name in enumerate(names) if not name]
     for i, row in enumerate(rows[1:]):
         if len(row) != len(names):
             raise InputError(
@@ -66,11 +71,25 @@ def decode(
                 seen=f"{len(row)} cells",
                 accepted=f"{len(names)} cells, as the first line names",
             )
-    listed = [
-        {fold(word) for word in listed_words(variables[name])} if name in variables else set()
-        for name in names
+        for k in unnamed:
+            if _cell(row[k], ()) is not None:
+                raise InputError(
+                    f"column {k + 1} has no name",
+                    code="not_csv",
+                    field=f"{field}[{i}]",
+                    seen=row[k].strip(),
+                    accepted="a name in the first line, or nothing in any row",
+                )
+    columns = [
+        (
+            k,
+            name,
+            {fold(word) for word in listed_words(variables[name])} if name in variables else (),
+        )
+        for k, name in enumerate(names)
+        if name
     ]
-    return [dict(zip(names, map(_cell, row, listed), strict=True)) for row in rows[1:]]
+    return [{name: _cell(row[k], listed) for k, name, listed in columns} for row in rows[1:]]
 
 
 def _cell(text: str, listed: Collection[str]) -> Any:

@@ -5,13 +5,13 @@ import { button, element } from "./element.js";
 import { ofIssue, ofProblem } from "./message.js";
 import { inWords, prediction } from "./prediction.js";
 
-/** Return what is shown of an answer; `find` gives the place of a path. */
-export function answered(answer, task, { coverage, command, find }) {
+/** Return what is shown of an answer; `given` names the parts that were sent, `find` gives the place of a path. */
+export function answered(answer, task, { given, coverage, command, find }) {
   const { model } = answer;
   const exchanged = model.version === task.model.version ? "" : ". The model was exchanged since this page was opened: load it again";
   const words = `${model.name} version ${model.version}${model.demo ? ", demo weights: this means nothing" : ""}${exchanged}`;
   return [
-    ...(answer.prediction ? said(answer, task, coverage) : [element("p", { class: "headline" }, "The model abstains."), element("p", {}, answer.reason ?? "")]),
+    ...(answer.prediction ? said(answer, task, given, coverage) : [element("p", { class: "headline" }, "The model abstains."), element("p", {}, answer.reason ?? "")]),
     ...issues(answer.issues, find),
     repeat(command),
     element("details", {}, element("summary", {}, "The answer as JSON"), code(JSON.stringify(answer, null, 1), "Answer as JSON")),
@@ -19,9 +19,9 @@ export function answered(answer, task, { coverage, command, find }) {
   ];
 }
 
-function said(answer, task, coverage) {
+function said(answer, task, given, coverage) {
   const { prediction: found, modalities } = answer;
-  return [...prediction(found, task.label, coverage), ...contributions(modalities, found, task.label)];
+  return [...prediction(found, task.label, coverage), ...contributions(modalities, found, task.label, given)];
 }
 
 /** Say an answer in one line, for those who hear the page. */
@@ -73,7 +73,7 @@ function repeat(command) {
       copied.textContent = "selected: copy it with your keyboard";
     }
   }, { class: "quiet" });
-  return element("details", { open: true }, element("summary", {}, "The same from a command line"), shown, element("div", { class: "choices" }, copy, copied));
+  return element("details", { open: true }, element("summary", {}, "The same from a command line"), element("p", { class: "hint" }, "For a POSIX shell: Linux, macOS, WSL, Git Bash"), shown, element("div", { class: "choices" }, copy, copied));
 }
 
 function code(text, name) {

@@ -32,10 +32,11 @@ export async function listTasks() {
   return (await ask(new URL("tasks", BASE))).tasks;
 }
 
-export function describeTask(name, version) {
+/** Ask what a task takes; `signal` takes the question back. */
+export function describeTask(name, version, signal) {
   const address = new URL(`tasks/${encodeURIComponent(name)}`, BASE);
   if (version) address.searchParams.set("version", version);
-  return ask(address);
+  return ask(address, { signal });
 }
 
 /** Ask for a prediction; `signal` takes the question back. */

@@ -5,8 +5,8 @@ import { element } from "./element.js";
 import { short, signed } from "./number.js";
 import { titleOf } from "./record.js";
 
-/** Return what is shown of the parts used and missing. */
-export function contributions(modalities, found, label) {
+/** Return what is shown of the parts used and missing; `given` names those that were sent. */
+export function contributions(modalities, found, label, given) {
   const shown = [element("h3", {}, "What each part contributed")];
   if (modalities.contributions) {
     const parts = Object.entries(modalities.contributions);
@@ -18,8 +18,13 @@ export function contributions(modalities, found, label) {
       element("p", { class: "hint" }, `From nothing ${sum(modalities.baseline, label)}, with these parts ${sum(together, label)}. Exact Shapley values: they add up.`),
     );
   }
-  const missing = modalities.missing.length ? `Not given: ${modalities.missing.map(titleOf).join(", ")}.` : "Every part was given.";
-  return [...shown, element("p", { class: "missing" }, missing)];
+  const listed = (words, parts) => (parts.length ? [element("p", { class: "missing" }, `${words}: ${parts.map(titleOf).join(", ")}.`)] : []);
+  const sent = modalities.missing.filter((each) => given.includes(each));
+  const lines = [
+    ...listed("Not given", modalities.missing.filter((each) => !given.includes(each))),
+    ...listed("Given, but nothing of it could be used", sent),
+  ];
+  return [...shown, ...(lines.length ? lines : [element("p", { class: "missing" }, "Every part was given.")])];
 }
 
 /** Log-odds have a sign; stars and the like are what they are. */

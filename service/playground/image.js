@@ -1,6 +1,7 @@
 // The pictures of a case: dropped, chosen or pasted, shown before they are sent.
 
 import { button, element, freshId } from "./element.js";
+import { Files } from "./file.js";
 import { Place } from "./message.js";
 
 export const title = "Pictures";
@@ -17,11 +18,16 @@ export class Part {
       multiple: true,
       accept: "image/jpeg,image/png,image/webp,image/tiff,image/bmp",
       "aria-describedby": `${id}-messages`,
-      onchange: () => this.take(this.input.files),
+      oninput: (event) => event.stopPropagation(), // nothing has changed before a file is read
+      onchange: () => {
+        this.files.open(this.input.files);
+        this.input.value = ""; // so that the same file can be chosen again
+      },
     });
     this.shown = element("ul", { class: "pictures" });
     const list = element("ul", { id: `${id}-messages`, class: "messages" });
     this.whole = new Place(this.input, list);
+    this.files = new Files(read, (file, address) => this.take(file, address), this.whole);
     this.element = element(
       "div",
       { class: "drop" },
@@ -35,7 +41,7 @@ export class Part {
     this.element.addEventListener("dragleave", () => this.element.classList.remove("over"));
     this.element.addEventListener("drop", (event) => {
       this.element.classList.remove("over");
-      this.take(event.dataTransfer.files);
+      this.files.open(event.dataTransfer.files);
     });
   }
 
@@ -45,9 +51,9 @@ export class Part {
   }
 
   fill(value) {
+    this.files.forget();
     this.pictures = [];
     this.shown.replaceChildren();
-    this.input.value = "";
     for (const address of value ? [value].flat() : []) this.add("sample picture", address, false);
   }
 
@@ -60,9 +66,8 @@ export class Part {
     return this.pictures[index ? Number(index[1]) : 0]?.place ?? this.whole;
   }
 
-  async take(files) {
-    for (const file of files) this.add(file.name, await read(file), true, file.size);
-    this.input.value = ""; // so that the same file can be chosen again
+  take(file, address) {
+    this.add(file.name, address, true, file.size);
     this.changed();
   }
 

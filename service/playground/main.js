@@ -17,6 +17,7 @@ const access = new Place(page.key, document.getElementById("key-messages"), () =
 let task = null;
 let record = null;
 let version = ""; // of the model; empty: the newest, whichever that is
+let choosing = null;
 let asking = null;
 let changes = 0; // of the record, counted: an answer may come after some
 
@@ -28,20 +29,31 @@ async function start() {
     if (!tasks.length) throw new ProblemError({ title: "No task", detail: "there is no task for this key", code: "no_task" }, 403);
     page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
     const named = tasks.find((each) => each.name === location.hash.slice(1));
-    page.task.value = (named ?? tasks[0]).name;
-    await choose(page.task.value);
-  });
+    await choose((named ?? tasks[0]).name);
+  }, start);
+}
+
+/** Choose a task and a version of its model, or say why it cannot be opened. */
+function open(name, model) {
+  return attempt(() => choose(name, model), () => open(name, model));
 }
 
 async function choose(name, model = "") {
+  choosing?.abort(); // what was chosen before and is not there yet
+  choosing = new AbortController();
   takeBack();
+  page.task.value = name;
   page.predict.disabled = true;
-  const found = await describeTask(name, model);
-  if (page.task.value !== name) return; // another was chosen meanwhile
+  const found = await describeTask(name, model, choosing.signal).catch((error) => {
+    if (error instanceof ProblemError) stay(error.problem);
+    throw error;
+  });
   takeBack(); // what a sample of the old task may have asked meanwhile
   task = found;
   version = model;
+  history.replaceState(null, "", `#${name}`);
   clear();
+  record?.fill({}); // which lets go of the files that it was still reading
   record = new Record(task, stale);
   page.parts.replaceChildren(...record.elements);
   page.samples.replaceChildren(
@@ -53,6 +65,18 @@ async function choose(name, model = "") {
   document.title = `${task.title} \u2013 LANISTR playground`;
   page.result.replaceChildren(element("p", { class: "empty" }, "Fill any part of the record, or choose a sample case. Parts that are left empty count as missing."));
   page.status.textContent = "";
+  page.predict.disabled = false;
+}
+
+/** Go on with the task and version that are shown, since another could not be opened. */
+function stay(problem) {
+  const wanted = `${page.task.selectedOptions[0].text} could not be opened`;
+  problem.title = problem.title ? `${wanted}: ${problem.title}` : wanted;
+  if (!task) return;
+  page.task.value = task.name;
+  history.replaceState(null, "", `#${task.name}`);
+  const choice = page.about.querySelector("select");
+  if (choice) choice.value = task.model.version;
   page.predict.disabled = false;
 }
 
@@ -75,7 +99,7 @@ function about(task) {
 /** Return the version, or the choice among several. */
 function versions({ name, model, versions }) {
   if (versions.length < 2) return element("code", {}, model.version);
-  const made = element("select", { "aria-label": "Version", onchange: () => attempt(() => choose(name, made.value)) });
+  const made = element("select", { "aria-label": "Version", onchange: () => open(name, made.value) });
   for (const each of versions) made.append(element("option", { value: each, selected: each === model.version }, each));
   return made;
 }
@@ -100,16 +124,19 @@ async function ask() {
   asking = new AbortController();
   const { signal } = asking;
   clear();
+  page.result.setAttribute("aria-busy", "true");
+  await record.complete();
+  if (signal.aborted) return;
+  fresh();
   const before = changes;
   const sent = record.read();
   const percent = page.coverage.value.trim();
   const address = addressOf(task.name, share(percent), version);
   const command = curl(address, sent, record.pictures, hasKey());
   page.status.textContent = "Asking\u2026";
-  page.result.setAttribute("aria-busy", "true");
   await attempt(async () => {
     const answer = await predict(address, sent, signal);
-    page.result.replaceChildren(...answered(answer, task, { coverage: percent, command, find }));
+    page.result.replaceChildren(...answered(answer, task, { given: Object.keys(sent), coverage: percent, command, find }));
     page.status.textContent = summary(answer, task);
     page.status.classList.add("visually-hidden"); // those who see it see the answer
     answer.issues.forEach(note);
@@ -144,6 +171,11 @@ function clear() {
   for (const each of [coverage, access]) each.clear();
   record?.clear();
   page.problem.replaceChildren();
+  fresh();
+}
+
+/** Mark no longer that the record was changed. */
+function fresh() {
   page.status.classList.remove("stale", "visually-hidden");
   page.result.classList.remove("stale");
 }
@@ -160,21 +192,38 @@ function note(issue) {
   record?.note(issue);
 }
 
-async function attempt(act) {
+/** Act, or show the problem; `again`, where given, is offered to try once more. */
+async function attempt(act, again) {
   try {
     await act();
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof ProblemError)) throw error;
-    const { problem, status } = error;
+    const { status } = error;
+    const problem = worded(error.problem);
     page.status.textContent = "";
     page.result.replaceChildren();
-    page.problem.replaceChildren(...failed(problem, find));
+    page.problem.replaceChildren(...failed(problem, find), ...(again ? [repeating(again)] : []));
     problem.issues?.forEach(note);
     const place = status === 401 || status === 403 ? access : problem.field ? find(problem.field) : undefined;
     place?.show(...ofProblem(problem));
     place?.focus();
   }
+}
+
+/** Word a problem of the coverage in per cent, as its field has it. */
+function worded(problem) {
+  if (problem.field !== "coverage") return problem;
+  const inPercent = (text) => (text ?? "").replace(/\d+(\.\d+)?/g, (share) => 100 * share);
+  return { ...problem, detail: inPercent(problem.detail), seen: page.coverage.value, accepted: `${inPercent(problem.accepted)}, in per cent` };
+}
+
+function repeating(act) {
+  const again = () => {
+    page.task.focus(); // the button goes with what it repeats
+    act();
+  };
+  return element("div", { class: "choices" }, button("Try again", again));
 }
 
 function visible(shown) {
@@ -188,8 +237,7 @@ page.task.addEventListener("change", () => (location.hash = page.task.value));
 addEventListener("hashchange", () => {
   const name = location.hash.slice(1);
   if (![...page.task.options].some((each) => each.value === name)) return;
-  page.task.value = name;
-  attempt(() => choose(name));
+  open(name);
 });
 page.case.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -209,7 +257,12 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the task
   document.getElementById("record").focus();
 });
-// A picture that misses its place must not take the page with it.
-for (const name of ["dragover", "drop"]) addEventListener(name, (event) => event.preventDefault());
+// A picture or a link that misses its place must not take the page with it; words may be dragged into a note.
+for (const name of ["dragover", "drop"]) {
+  addEventListener(name, (event) => {
+    const words = !event.dataTransfer.types.includes("Files") && event.target.closest?.("textarea, input:not([type=file])");
+    if (!words) event.preventDefault();
+  });
+}
 
 start();

@@ -1,7 +1,8 @@
 // The record of a case: the parts that its task takes.
 //
 // Every part can read() what is sent (undefined: absent), fill() itself from a record, name all its
-// places() of messages, and find the place() of a path that starts with the part's name.
+// places() of messages, and find the place() of a path that starts with the part's name. One that
+// takes files has them as `files`.
 
 import { element, freshId } from "./element.js";
 import * as image from "./image.js";
@@ -50,6 +51,11 @@ export class Record {
       if (value !== undefined) record[name] = value;
     }
     return record;
+  }
+
+  /** Wait for the files that are being read: they are part of what will be sent. */
+  complete() {
+    return Promise.all([...this.parts.values()].map((each) => each.files?.done));
   }
 
   fill(record) {

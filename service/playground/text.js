@@ -52,6 +52,7 @@ export class Part {
       this.notes.splice(this.notes.indexOf(note), 1);
       note.element.remove();
       this.changed();
+      this.notes.at(-1).control.focus(); // the first cannot be removed
     };
     note.element = element(
       "div",

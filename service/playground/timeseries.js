@@ -1,8 +1,9 @@
 // The series of a case: a table of measurements, edited, pasted or opened, and its plot.
 
-import { copied, parse } from "./csv.js";
+import { copied, parse, present } from "./csv.js";
 import { button, element, freshId } from "./element.js";
 import { unitChoice } from "./field.js";
+import { Files } from "./file.js";
 import { Place } from "./message.js";
 import { accepted, typed } from "./number.js";
 import { plots } from "./plot.js";
@@ -24,6 +25,7 @@ export class Part {
     this.table = element("table", { class: "series" });
     this.more = element("p", { class: "hint" });
     this.plot = element("div", { class: "plots" });
+    this.added = new Set(); // rows that were added by hand, which are shown however many there are
     this.dropped = new Set(); // cells that the service dropped, for the plot
     this.adder = element("select", { "aria-label": "Add a variable", onchange: () => this.addColumn(this.adder.value) });
     const id = freshId("series");
@@ -31,6 +33,7 @@ export class Part {
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Measurements", "aria-describedby": `${id}-messages` }, this.table),
       element("ul", { id: `${id}-messages`, class: "messages" }),
     );
+    this.files = new Files(read, (_, text) => this.take(text), this.whole);
     this.element = element(
       "div",
       {},
@@ -53,6 +56,7 @@ export class Part {
   }
 
   fill(value) {
+    this.files.forget();
     const names = new Set((value ?? []).flatMap((row) => Object.keys(row)));
     names.delete(HOURS);
     const found = names.size ? [...names] : offered(this.spec.variables);
@@ -90,6 +94,7 @@ export class Part {
     this.columns = columns;
     this.rows = rows.length ? rows : [new Map()];
     this.units.clear();
+    this.added.clear();
     this.render();
   }
 
@@ -99,9 +104,11 @@ export class Part {
     this.whole.clear();
     this.controls = new Map();
     const body = element("tbody");
-    this.rows.slice(0, MOST_SHOWN).forEach((row, i) => body.append(this.line(row, i)));
+    this.rows.forEach((row, i) => {
+      if (i < MOST_SHOWN || this.added.has(row)) body.append(this.line(row, i));
+    });
     this.table.replaceChildren(this.head(), body);
-    const hidden = this.rows.length - MOST_SHOWN;
+    const hidden = this.rows.length - this.controls.size;
     this.more.textContent = hidden > 0 ? `${hidden} further rows are not shown; they are sent all the same.` : "";
     const left = Object.keys(this.spec.variables).filter((each) => !this.columns.includes(each));
     this.adder.replaceChildren(
@@ -164,17 +171,20 @@ export class Part {
   addRow() {
     const row = new Map();
     this.rows.push(row);
+    this.added.add(row);
     this.render();
     this.changed();
     this.controls.get(row)?.get(HOURS).focus();
   }
 
   removeRow(row) {
+    const at = [...this.controls.keys()].indexOf(row);
     this.rows.splice(this.rows.indexOf(row), 1);
     if (!this.rows.length) this.rows.push(new Map());
     this.render();
     this.changed();
-    this.controls.get(this.rows.at(-1))?.get(HOURS).focus();
+    const left = [...this.controls.values()];
+    (left[at] ?? left.at(-1)).get(HOURS).focus();
   }
 
   addColumn(name) {
@@ -197,10 +207,14 @@ export class Part {
 
   paster(id) {
     const control = element("textarea", { id, rows: 5, spellcheck: "false", placeholder: `hours,${Object.keys(this.spec.variables).slice(0, 2).join(",")}\n0.5,\u2026`, "aria-describedby": `${id}-hint` });
-    const file = element("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", "aria-label": "Open a CSV file", onchange: () => this.open(file.files) });
+    const file = element("input", { type: "file", accept: ".csv,.tsv,.txt,text/csv", "aria-label": "Open a CSV file" });
+    file.addEventListener("change", () => {
+      this.open(file.files);
+      file.value = ""; // so that the same file can be opened again
+    });
     return element(
       "details",
-      {},
+      { oninput: (event) => event.stopPropagation() }, // nothing of it is sent before it is taken
       element("summary", {}, "Paste or open CSV"),
       element("label", { for: id }, "CSV, its first line naming the columns"),
       control,
@@ -209,30 +223,40 @@ export class Part {
     );
   }
 
-  async open(files) {
-    const file = [...files].find((each) => /\.(csv|tsv|txt)$/i.test(each.name));
-    if (file) this.take(await file.text());
+  open(files) {
+    if (files.length > 1) this.refuse({ what: "Several files", where: `: ${[...files].map((each) => each.name).join(", ")}. Accepted: one` });
+    else this.files.open(files);
   }
 
   take(text) {
-    const [names = [], ...rows] = parse(text);
-    const fault = faultOf(names, rows);
-    if (fault) {
-      this.whole.clear();
-      this.whole.show("problem", element("strong", {}, fault.what), fault.where);
-      return;
-    }
-    this.set(names.filter((each) => each && each !== HOURS), rows.map((row) => new Map(names.map((name, i) => [name, row[i] ?? ""]))));
+    const table = parse(text);
+    const [names = [], ...rows] = table.rows;
+    const fault = table.fault ?? faultOf(names, rows);
+    if (fault) return this.refuse(fault);
+    this.set(names.filter((each) => each && each !== HOURS), rows.map((row) => new Map(names.map((name, i) => [name, this.present(name, row[i])]))));
     this.changed();
+  }
+
+  /** Say what is not taken into the table, and why. */
+  refuse({ what, where }) {
+    this.whole.clear();
+    this.whole.show("problem", element("strong", {}, what), where);
+  }
+
+  present(name, cell) {
+    return present(cell, this.spec.variables[name]);
   }
 
   /** Take a table that is pasted into a cell: a whole one, or cells from there on. */
   pasted(event) {
     const text = event.clipboardData.getData("text");
-    const cells = copied(text);
-    if (parse(text)[0]?.includes(HOURS)) {
+    const { rows: cells, fault } = copied(text);
+    if (parse(text).rows[0]?.includes(HOURS)) {
       event.preventDefault();
       this.take(text);
+    } else if (fault && /[\t\r\n]/.test(text)) {
+      event.preventDefault();
+      this.refuse(fault);
     } else if (cells.length > 1 || cells[0].length > 1) {
       event.preventDefault();
       this.spread(event.target, cells);
@@ -246,9 +270,12 @@ export class Part {
     const from = [...this.controls.get(this.rows[start]).values()].indexOf(control);
     cells.forEach((line, i) => {
       this.rows[start + i] ??= new Map();
-      line.forEach((text, k) => names[from + k] && this.rows[start + i].set(names[from + k], text));
+      line.forEach((text, k) => names[from + k] && this.rows[start + i].set(names[from + k], this.present(names[from + k], text)));
     });
     this.render();
+    if (cells.some((line) => line.slice(names.length - from).some(Boolean))) {
+      this.refuse({ what: "Cells beyond the last column", where: " were left out: add their variables first" });
+    }
     this.changed();
   }
 
@@ -317,14 +344,31 @@ class CellPlace extends Place {
   }
 }
 
+/** Return the text of a file, as strictly as the service decodes it. */
+async function read(file) {
+  if (!/\.(csv|tsv|txt)$/i.test(file.name)) throw new Error("accepted is a name that ends in .csv, .tsv or .txt");
+  const bytes = await file.arrayBuffer();
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("it is not UTF-8; a spreadsheet can save it so");
+  }
+}
+
 /** Return what keeps a table from being a series, as the service has it, and where; nothing where it is one. */
 function faultOf(names, rows) {
   if (!names.includes(HOURS)) return { what: `No column called ${HOURS}`, where: ` in the first line: ${names.join(", ") || "there is none"}` };
   const twice = names.find((name, i) => name && names.indexOf(name) < i);
   if (twice) return { what: "A column appears twice", where: `: ${twice}` };
   const odd = rows.findIndex((row) => row.length !== names.length);
-  if (odd < 0) return null;
-  return { what: "A row of another width", where: `: row ${odd + 1} has ${rows[odd].length}, not ${names.length} cells as the first line names` };
+  if (odd >= 0) return { what: "A row of another width", where: `: row ${odd + 1} has ${rows[odd].length}, not ${names.length} cells as the first line names` };
+  const unnamed = names.flatMap((name, k) => (name ? [] : [k]));
+  for (const [i, row] of rows.entries()) {
+    // A spreadsheet writes a comma behind the last column where there was once another.
+    const k = unnamed.find((each) => present(row[each]));
+    if (k !== undefined) return { what: "A column without a name", where: `: row ${i + 1} has ${row[k]} in column ${k + 1}` };
+  }
+  return null;
 }
 
 /** Return the columns of an empty table: numbers first. */

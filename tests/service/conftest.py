@@ -1,11 +1,13 @@
-"""A real server on the demo bundles, real records, and pictures."""
+"""A real server on the demo bundles, its page in a real browser, real records, and pictures."""
 
 import csv
 import gzip
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
 from lanistr.bundle import Bundle, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
 from lanistr.tasks import find_task
 from service.api.examples import example
 from service.settings import DEMO_BUNDLES
+from tests.browsers import chromium
+from tests.pages import MARKUP
 from tests.servers import Server, exported_later, running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +156,81 @@ def records(stay: dict[str, Any]) -> list[Any]:
     ]
     bad = [{}, {"tabular": {"agee": 1}}, 17, {"text": "a", "timeseries": [{"hours": "x"}]}]
     return [each for k in range(4) for each in (*good[4 * k : 4 * k + 4], bad[k])]
+
+
+# ---- the playground -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(
+    start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The demo tasks, and one whose texts look like markup, in two versions."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for demo in DEMO_BUNDLES.iterdir():
+        shutil.copytree(demo, folder / demo.name)
+    manifest = read_manifest(DEMO_BUNDLES / "rating")
+    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
+    described |= {"task": "hostile", "name": MARKUP}
+
+    def fill(draft: Path, card: str) -> None:
+        shutil.copytree(DEMO_BUNDLES / "rating", draft, dirs_exist_ok=True)
+        (draft / MANIFEST).unlink()
+        task = json.loads((draft / "task.json").read_text())
+        task |= {"name": "hostile", "title": MARKUP, "description": MARKUP}
+        task["label"] |= {"name": MARKUP, "classes": [f"{MARKUP}{i}" for i in range(5)]}
+        task["text"] = {"description": MARKUP, "examples": [MARKUP]}
+        task["tabular"]["fields"]["vote"] |= {"description": MARKUP, "unit": MARKUP}
+        (draft / "task.json").write_text(json.dumps(task))
+        (draft / "MODEL_CARD.md").write_text(card)
+
+    for card in (MARKUP, f"another {MARKUP}"):
+        write_bundle(folder / f"hostile-{len(card)}", partial(fill, card=card), lambda: described)
+    with start_server("--bundles", str(folder)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]:
+    """Open the page on a task; afterwards, say what its console holds and what it asked of whom."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # A browser calls an answer of 4xx an error; to the page it is an answer.
+        if not re.search("/(predict|tasks)", message.location["url"]):
+            said.append(message.text)
+
+    def open_(task: str = "mortality", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", listen)
+        page.goto(f"{served.url}/#{task}")
+        expect(page.locator("#predict")).to_be_enabled()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {each for each in asked if not each.startswith((served.url, "data:"))} == set()
+    assert not [each for each in asked if each.endswith("/markup")]
+
+
+@pytest.fixture
+def details(served: Server) -> Callable[[str], dict[str, Any]]:
+    return lambda task: httpx.get(f"{served.url}/tasks/{task}").json()
 
 
 # ---- open data ----------------------------------------------------------------------------------

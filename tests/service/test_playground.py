@@ -4,134 +4,28 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
+from playwright.sync_api import Page, Route, expect
 
-from lanistr.bundle import write_bundle
-from lanistr.manifest import MANIFEST, read_manifest
-from service.settings import DEMO_BUNDLES
-from tests.browsers import chromium
-from tests.servers import Server
+from tests.pages import (
+    MARKUP,
+    answer_of,
+    ask,
+    await_answer,
+    choose,
+    described,
+    drop,
+    hold,
+    paste,
+    violations,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 STAY = ROOT / "examples" / "stay"
-MARKUP = "<img src=/markup onerror=document.title='ran'>"
-
-expect.set_options(timeout=30_000)
-
-
-# ---- one server, one browser --------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def served(
-    start_server: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The demo tasks, and one whose texts look like markup, in two versions."""
-    folder = tmp_path_factory.mktemp("bundles")
-    for demo in DEMO_BUNDLES.iterdir():
-        shutil.copytree(demo, folder / demo.name)
-    manifest = read_manifest(DEMO_BUNDLES / "rating")
-    described = manifest.model_dump(exclude={"format", "version", "created", "files"})
-    described |= {"task": "hostile", "name": MARKUP}
-
-    def fill(draft: Path, card: str) -> None:
-        shutil.copytree(DEMO_BUNDLES / "rating", draft, dirs_exist_ok=True)
-        (draft / MANIFEST).unlink()
-        task = json.loads((draft / "task.json").read_text())
-        task |= {"name": "hostile", "title": MARKUP, "description": MARKUP}
-        task["label"] |= {"name": MARKUP, "classes": [f"{MARKUP}{i}" for i in range(5)]}
-        task["text"] = {"description": MARKUP, "examples": [MARKUP]}
-        task["tabular"]["fields"]["vote"] |= {"description": MARKUP, "unit": MARKUP}
-        (draft / "task.json").write_text(json.dumps(task))
-        (draft / "MODEL_CARD.md").write_text(card)
-
-    for card in (MARKUP, f"another {MARKUP}"):
-        write_bundle(folder / f"hostile-{len(card)}", partial(fill, card=card), lambda: described)
-    with start_server("--bundles", str(folder)) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]:
-    """Open the page on a task; afterwards, say what its console holds and what it asked of whom."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def listen(message: ConsoleMessage) -> None:
-        # A browser calls an answer of 4xx an error; to the page it is an answer.
-        if not re.search("/(predict|tasks)", message.location["url"]):
-            said.append(message.text)
-
-    def open_(task: str = "mortality", **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-        context.set_default_timeout(30_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", listen)
-        page.goto(f"{served.url}/#{task}")
-        expect(page.locator("#predict")).to_be_enabled()
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {each for each in asked if not each.startswith((served.url, "data:"))} == set()
-    assert not [each for each in asked if each.endswith("/markup")]
-
-
-@pytest.fixture
-def details(served: Server) -> Callable[[str], dict[str, Any]]:
-    return lambda task: httpx.get(f"{served.url}/tasks/{task}").json()
-
-
-def choose(page: Page, sample: str) -> None:
-    page.get_by_role("button", name=sample, exact=True).click()
-    await_answer(page)
-
-
-def await_answer(page: Page) -> None:
-    expect(page.locator("#status")).to_contain_text("Predicted:")
-
-
-def ask(page: Page) -> None:
-    page.get_by_role("button", name="Predict").click()
-    await_answer(page)
-
-
-def answer_of(page: Page) -> dict[str, Any]:
-    shown = page.get_by_role("region", name="Answer as JSON", include_hidden=True)
-    return json.loads(shown.text_content() or "")
-
-
-def described(control: Locator) -> str:
-    """Return what a screen reader says after a control's name."""
-    return control.evaluate(
-        "e => (e.getAttribute('aria-describedby') || '').split(' ').filter(Boolean)"
-        ".map(id => document.getElementById(id).textContent).join(' ')"
-    )
-
-
-def violations(page: Page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {n['html'][:120]}" for each in found for n in each["nodes"]]
 
 
 # ---- what it shows ------------------------------------------------------------------------------
@@ -247,6 +141,85 @@ def test_a_version_is_chosen_where_there_are_several(open_page, details):
     assert f"version={older}" in page.get_by_role("region", name="Command line").inner_text()
 
 
+def refuse(route: Route) -> None:
+    problem = {"title": "Not ready", "code": "too_busy", "detail": "the service is starting"}
+    route.fulfill(status=503, json=problem)
+
+
+def test_a_task_that_cannot_be_opened_leaves_the_page_where_it_was(open_page):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    page.route("**/tasks/rating", refuse)
+    task = page.get_by_label("Task")
+    task.select_option("rating")
+    said = page.get_by_role("alert")
+    expect(said).to_contain_text("Stars of a product review could not be opened: Not ready")
+    expect(task).to_have_value("mortality")
+    assert page.url.endswith("#mortality")
+    ask(page)
+    assert answer_of(page)["task"] == "mortality"
+    assert answer_of(page)["modalities"]["used"] == ["text"]
+    for again in (lambda: task.select_option("rating"), said.get_by_role("button").click):
+        again()
+        expect(said).to_contain_text("could not be opened")
+        expect(page.locator("#predict")).to_be_enabled()
+    page.unroute("**/tasks/rating")
+    said.get_by_role("button", name="Try again").click()
+    expect(page).to_have_title(re.compile("Stars"))
+    expect(said).to_be_empty()
+    expect(task).to_have_value("rating")
+    expect(task).to_be_focused()
+    assert page.url.endswith("#rating")
+    choose(page, "Only text")
+
+
+def test_a_first_task_that_cannot_be_opened_is_tried_again(open_page):
+    page = open_page()
+    page.route("**/tasks/mortality", refuse)
+    page.reload()
+    again = page.get_by_role("button", name="Try again")
+    expect(again).to_be_visible()
+    expect(page.locator("#predict")).to_be_disabled()
+    page.unroute("**/tasks/mortality")
+    again.click()
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_version_that_cannot_be_opened_leaves_the_page_where_it_was(open_page, details):
+    page = open_page("hostile")
+    newest, older = details("hostile")["versions"]
+    page.route("**/tasks/hostile?version=*", refuse)
+    page.get_by_label("Version").select_option(older)
+    expect(page.get_by_role("alert")).to_contain_text("could not be opened: Not ready")
+    expect(page.get_by_label("Version")).to_have_value(newest)
+    choose(page, "Only text")
+    assert answer_of(page)["model"]["version"] == newest
+
+
+def test_of_versions_chosen_in_turn_the_last_is_shown_however_late_the_others_come(
+    open_page, details
+):
+    page = open_page("hostile")
+    newest, older = details("hostile")["versions"]
+    held: list[Route] = []
+    page.route(f"**/tasks/hostile?version={older}", lambda route: held.append(route))
+    choice = page.get_by_label("Version")
+    choice.select_option(older)
+    expect(page.locator("#predict")).to_be_disabled()
+    while not held:
+        page.wait_for_timeout(10)
+    choice.select_option(newest)
+    expect(page.locator("#predict")).to_be_enabled()
+    page.get_by_label("Note 1").fill("a note")
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    expect(choice).to_have_value(newest)
+    expect(page.get_by_label("Note 1")).to_have_value("a note")
+    ask(page)
+    assert answer_of(page)["model"]["version"] == newest
+
+
 def test_the_coverage_chosen_is_the_coverage_asked_for(open_page, served):
     page = open_page()
     page.get_by_label("Coverage").fill("60")
@@ -264,16 +237,14 @@ def test_an_answer_to_an_older_record_is_marked(open_page):
     expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
 
 
-def hold(page: Page) -> list[Route]:
-    """Hold back what the model is asked, for the test to let it go."""
-    held: list[Route] = []
-    page.route("**/predict/*", lambda route: held.append(route))
-    page.get_by_label("Note 1").fill("a note")
-    page.get_by_role("button", name="Predict").click()
-    expect(page.locator("#result")).to_have_attribute("aria-busy", "true")
-    while not held:
-        page.wait_for_timeout(10)
-    return held
+def test_a_table_that_is_not_taken_yet_does_not_mark_the_answer(open_page):
+    page = open_page()
+    choose(page, "Complete")
+    page.get_by_text("Paste or open CSV").click()
+    page.get_by_label("CSV, its first line naming the columns").fill("hours,heart_rate\n1,80\n")
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
+    page.get_by_role("button", name="Use as series").click()
+    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
 
 
 def test_an_answer_is_marked_that_comes_after_the_record_was_changed(open_page):
@@ -341,19 +312,6 @@ def test_a_file_that_is_no_picture_is_named_at_the_picture(open_page):
     assert "not_an_image" in described(removal)
 
 
-def drop(page: Page, name: str, media_type: str, content: bytes) -> None:
-    transfer = page.evaluate_handle(
-        "([name, type, bytes]) => {"
-        "  const transfer = new DataTransfer();"
-        "  transfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));"
-        "  return transfer;"
-        "}",
-        [name, media_type, list(content)],
-    )
-    page.locator(".drop").dispatch_event("drop", {"dataTransfer": transfer})
-    expect(page.locator(".pictures > li")).to_have_count(1)
-
-
 def test_vitals_are_pasted_as_csv_plotted_and_read_as_the_service_reads_the_file(open_page, served):
     page = open_page()
     text = (STAY / "vitals.csv").read_text()
@@ -410,16 +368,26 @@ def test_copied_cells_keep_their_places_where_some_are_blank(open_page):
     expect(page.get_by_label("diastolic_bp, row 1", exact=True)).to_have_value("92")
 
 
-def paste(control: Locator, text: str) -> None:
-    control.evaluate(
-        "(control, text) => {"
-        "  const clipboardData = new DataTransfer();"
-        "  clipboardData.setData('text', text);"
-        "  const options = { clipboardData, bubbles: true, cancelable: true };"
-        "  control.dispatchEvent(new ClipboardEvent('paste', options));"
-        "}",
-        text,
-    )
+def test_words_are_dragged_from_note_to_note_and_nothing_takes_the_page_away(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Add a note").click()
+    here, there = (page.get_by_role("textbox", name=f"Note {k}") for k in (1, 2))
+    here.fill("moved")
+    here.press("Control+a")
+    edges = {"source_position": {"x": 20, "y": 18}, "target_position": {"x": 30, "y": 20}}
+    here.drag_to(there, **edges)
+    expect(there).to_have_value("moved")
+    expect(here).to_have_value("")
+    for target, left in (("#parts h2", False), (".drop input", False), (".note textarea", True)):
+        done = page.locator(target).first.evaluate(
+            "target => {"
+            "  const dataTransfer = new DataTransfer();"
+            "  dataTransfer.setData('text/uri-list', 'http://127.0.0.1/elsewhere');"
+            "  const options = { dataTransfer, bubbles: true, cancelable: true };"
+            "  return target.dispatchEvent(new DragEvent('drop', options));"
+            "}"
+        )
+        assert done == left  # to the browser, which follows a link where it is no text
 
 
 def test_a_unit_chosen_for_a_column_or_written_in_a_cell_is_sent(open_page):
@@ -558,6 +526,18 @@ def test_a_problem_stands_at_the_field_it_names(open_page, label, value, code):
     expect(control).not_to_have_attribute("aria-invalid", "true")
 
 
+def test_a_coverage_that_is_none_is_said_in_the_unit_of_its_field(open_page):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    control = page.get_by_label("Coverage")
+    for value, detail in (("140", "less than 100"), ("-5", "greater than 0")):
+        control.fill(value)
+        page.get_by_role("button", name="Predict").click()
+        words = f"Input should be {detail}: {value}. Accepted: a number above 0 and below 100, in"
+        expect(page.get_by_role("alert")).to_contain_text(words)
+        assert words in described(control)
+
+
 def test_a_record_without_any_part_is_a_problem_in_words(open_page):
     page = open_page()
     page.get_by_role("button", name="Predict").click()
@@ -589,6 +569,7 @@ def repeated(page: Page, folder: Path) -> dict[str, Any]:
 def test_the_command_line_repeats_a_sample_with_its_picture(open_page, tmp_path):
     page = open_page()
     choose(page, "Complete")
+    expect(page.get_by_text("For a POSIX shell: Linux, macOS, WSL, Git Bash")).to_be_visible()
     assert repeated(page, tmp_path)["prediction"] == answer_of(page)["prediction"]
 
 
@@ -633,6 +614,19 @@ def test_notes_are_counted_on_when_one_is_removed(open_page):
         expect(page.get_by_role("textbox", name=f"Note {number}")).to_have_count(1)
 
 
+def test_a_part_that_was_given_and_is_of_no_use_is_not_called_missing(open_page):
+    page = open_page()
+    page.get_by_label("Note 1").fill("a note")
+    page.get_by_label("hours, row 1", exact=True).fill("1000")
+    page.get_by_label("diastolic_bp, row 1", exact=True).fill("60")
+    ask(page)
+    assert answer_of(page)["modalities"]["used"] == ["text"]
+    shown = page.locator("#result .missing")
+    expect(shown.get_by_text("Not given: Pictures, Table row.", exact=True)).to_be_visible()
+    said = "Given, but nothing of it could be used: Time series."
+    expect(shown.get_by_text(said, exact=True)).to_be_visible()
+
+
 # ---- for everyone -------------------------------------------------------------------------------
 
 
@@ -656,6 +650,21 @@ def test_the_keyboard_alone_leads_from_the_top_to_a_prediction(open_page):
     page.keyboard.type("alert and oriented")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".missing").first).to_have_text("Not given: Pictures, Time series.")
+
+
+def test_the_keyboard_stays_where_a_note_or_a_row_was_removed(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Add a note").click()
+    page.get_by_role("button", name="Remove note 2").press("Enter")
+    expect(page.get_by_role("textbox", name="Note 1")).to_be_focused()
+    for _ in range(2):
+        page.get_by_role("button", name="Add a row").click()
+    page.get_by_label("hours, row 3", exact=True).fill("3")
+    page.get_by_role("button", name="Remove row 2", exact=True).press("Enter")
+    expect(page.get_by_label("hours, row 2", exact=True)).to_be_focused()
+    expect(page.get_by_label("hours, row 2", exact=True)).to_have_value("3")
+    page.get_by_role("button", name="Remove row 2", exact=True).press("Enter")
+    expect(page.get_by_label("hours, row 1", exact=True)).to_be_focused()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -41,6 +41,22 @@ def test_what_only_looks_like_a_number_is_a_word():
     ]
 
 
+def test_a_column_without_a_name_is_left_out_where_nothing_stands_in_it():
+    text = "hours,,heart_rate,,\n0.5,,92,NA, \n1,,93,,\n"
+    assert csv.decode(text, "timeseries", 100, {}) == [
+        {"hours": 0.5, "heart_rate": 92},
+        {"hours": 1, "heart_rate": 93},
+    ]
+    with pytest.raises(InputError) as caught:
+        csv.decode("hours,heart_rate,\n1,80,\n2,81, 37.5\n", "timeseries", 100, {})
+    refused = caught.value
+    assert (refused.code, refused.field, refused.seen) == ("not_csv", "timeseries[1]", "37.5")
+    assert (refused.message, refused.accepted) == (
+        "column 3 has no name",
+        "a name in the first line, or nothing in any row",
+    )
+
+
 @pytest.mark.parametrize("text", ["", "hours;heart_rate\n1;2\n", "a,b\n1,2\n", "hours,a,a\n1,2,3"])
 def test_what_is_no_table_is_refused(text: str):
     with pytest.raises(InputError) as caught:

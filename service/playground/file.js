@@ -1,0 +1,37 @@
+// Files of the user's disk: read one after another, for the record that they were meant for.
+
+import { element } from "./element.js";
+
+/** The files of a part that are being read. */
+export class Files {
+  /** `read` promises a file's content, `take` is given the file and that; `place` shows which cannot be read. */
+  constructor(read, take, place) {
+    this.read = read;
+    this.take = take;
+    this.place = place;
+    this.forget();
+  }
+
+  open(files) {
+    if (!files.length) return; // something else was dropped
+    this.place.clear();
+    const { record } = this;
+    for (const file of files) this.done = this.done.then(() => this.one(file, record));
+  }
+
+  /** Pass over what is still being read: it was meant for an older record. */
+  forget() {
+    this.record = {};
+    this.done = Promise.resolve(); // once nothing is being read
+  }
+
+  async one(file, record) {
+    try {
+      const content = await this.read(file);
+      if (record === this.record) this.take(file, content);
+    } catch (error) {
+      // Gone meanwhile, a folder, no text: the others are read all the same.
+      if (record === this.record) this.place.show("problem", element("strong", {}, "A file that cannot be read"), `: ${file.name}: ${error.message}`);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+"""Tables in the playground, which takes them as the service takes the same text."""
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from lanistr.errors import InputError
+from lanistr.tasks import CategoryField, find_task
+from service.inputs import csv
+from tests.pages import ask, paste
+
+SERIES = find_task("physionet2012").timeseries
+assert SERIES is not None
+RHYTHM = CategoryField(kind="category", categories=("sinus", "N/A"), synonyms={"nan": "sinus"})
+SERIES = SERIES.model_copy(update={"variables": {**SERIES.variables, "rhythm": RHYTHM}})
+
+
+def taken(page: Page, text: str) -> Any:
+    """Return the rows that the page would send of a table, or why it takes none."""
+    return page.evaluate(
+        "async ([text, spec]) => {"
+        "  const { Part } = await import('/playground/timeseries.js');"
+        "  const part = new Part(spec, () => {});"
+        "  part.take(text);"
+        "  return part.whole.list.textContent || part.read();"
+        "}",
+        [text, SERIES.model_dump(mode="json", exclude_none=True)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("hours,Na,K\n0.5,140,4\n1,141,na\n", {"hours": 1, "Na": 141}),  # sodium
+        ("hours,rhythm,HR\n1,n/a,n/a\n2,NaN,NaN\n", {"hours": 2, "rhythm": "NaN"}),
+        ("hours,rhythm,HR\n1, nA ,Null\n2,null,60\n", {"hours": 2, "HR": 60}),
+        ("hours,HR\r0.5,60\r1.5,61\r", {"hours": 1.5, "HR": 61}),
+        ("hours,HR\r\n0.5,60\n\r\n1.5,61", {"hours": 1.5, "HR": 61}),
+        ('hours, "HR"\r\n1,"60"\r\n"2", 61\r\n', {"hours": 2, "HR": 61}),
+        ('hours,rhythm\n1,sinus\n2,"a ""b"",\r\nc"\n', {"hours": 2, "rhythm": 'a "b",\r\nc'}),
+        ("\n\nhours,HR\n1,60\n", {"hours": 1, "HR": 60}),
+        ("hours,,HR,,\n0.5,,92,NA, \n1,,93,,\n", {"hours": 1, "HR": 93}),
+    ],
+)
+def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
+    rows = csv.decode(text, "timeseries", 100, SERIES.variables)
+    present = [{name: each for name, each in row.items() if each is not None} for row in rows]
+    assert taken(open_page(), text) == present
+    assert present[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('hours,HR\n0.5,"80"1\n', "Text after a closing quote in line 2"),
+        ('hours,HR\r0.5,"80" \r1,81\r', "Text after a closing quote in line 2"),
+        ('hours,HR\n0.5,80\n1,"81\n2,82\n', "A quote that is not closed in line 3"),
+        ("hours,HR,\n0.5,80,\n1,81,37\n", "A column without a name: row 2 has 37 in column 3"),
+        ("hours,,HR,\n0.5,x,80,y\n", "A column without a name: row 1 has x in column 2"),
+    ],
+)
+def test_a_table_that_the_service_refuses_is_refused(open_page, text, said):
+    with pytest.raises(InputError):
+        csv.decode(text, "timeseries", 100, SERIES.variables)
+    assert taken(open_page(), text) == said
+
+
+def test_cells_end_where_lines_do_whichever_way_these_end(open_page):
+    page = open_page()
+    paste(page.get_by_label("hours, row 1", exact=True), "0.5\t60\r1.5\t61\r")
+    for row, values in enumerate((("0.5", "60"), ("1.5", "61")), 1):
+        for name, value in zip(("hours", "diastolic_bp"), values, strict=True):
+            expect(page.get_by_label(f"{name}, row {row}", exact=True)).to_have_value(value)
+    expect(page.get_by_label("hours, row 3", exact=True)).to_be_hidden()
+
+
+def test_copied_cells_with_a_stray_quote_are_not_taken(open_page):
+    page = open_page()
+    paste(page.get_by_label("hours, row 1", exact=True), '0.5\t"60\n1.5\t61\n')
+    expect(page.get_by_text("A quote that is not closed in line 1")).to_be_visible()
+    expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
+
+
+def test_a_row_added_to_a_long_series_can_be_filled(open_page):
+    page = open_page()
+    page.get_by_text("Paste or open CSV").click()
+    rows = "".join(f"{k / 100},80\n" for k in range(203))
+    page.get_by_label("CSV, its first line naming the columns").fill(f"hours,heart_rate\n{rows}")
+    page.get_by_role("button", name="Use as series").click()
+    expect(page.get_by_text("3 further rows are not shown")).to_be_visible()
+    page.get_by_role("button", name="Add a row").click()
+    added = page.get_by_label("hours, row 204", exact=True)
+    expect(added).to_be_focused()
+    added.fill("3")
+    page.get_by_label("heart_rate, row 204", exact=True).fill("9999")
+    expect(page.get_by_text("3 further rows are not shown")).to_be_visible()
+    ask(page)
+    page.get_by_role("button", name="timeseries[203].heart_rate", exact=True).click()
+    expect(page.get_by_label("heart_rate, row 204", exact=True)).to_be_focused()
+    page.get_by_role("button", name="Remove row 204", exact=True).click()
+    expect(page.get_by_label("hours, row 200", exact=True)).to_be_focused()
+
+
+def test_copied_cells_beyond_the_last_column_are_said_to_be_left_out(open_page):
+    page = open_page()
+    last = page.locator(".series tbody input").last
+    paste(last, "60\t\n61\t\n")
+    expect(last).to_have_value("61")
+    said = page.get_by_text("Cells beyond the last column were left out")
+    expect(said).to_be_hidden()
+    paste(last, "62\t120\n")
+    expect(said).to_be_visible()
+    expect(last).to_have_value("62")
