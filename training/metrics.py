@@ -271,6 +271,11 @@ def higher_is_better(metric: str) -> bool:
     return metric not in ("mae", "rmse", "brier", "ece")
 
 
+def has_unit(metric: str) -> bool:
+    """Whether a figure is in the unit of the label, which may be small or large."""
+    return metric in ("mae", "rmse")
+
+
 def goodness(found: Mapping[str, float], metric: str) -> float:
     """Return how good figures are by one of them: more is better."""
     return found[metric] if higher_is_better(metric) else -found[metric]

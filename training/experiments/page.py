@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Literal
 
 from training.experiments.results import Json, figures, said_of
 from training.experiments.tables import TABLES, WHOLE
-from training.metrics import higher_is_better, shown
+from training.metrics import has_unit, higher_is_better, shown
 from training.report import plots
 from training.report.document import document
 from training.report.tables import figure_name, table
@@ -14,8 +15,9 @@ _MEANING = (
     "Mean over {count} seeds ± their standard deviation, on the test split; behind the mean "
     "difference from LANISTR its 95% intervals: in brackets over seeds, which draw labels and "
     "training, paired by seed (Student's t); in parentheses over test cases, with these runs, "
-    "paired by case (bootstrap). None has both in it. Steps are all that fine-tuning took, in both "
-    "stages where it has two, those after the best epoch too."
+    "paired by case (bootstrap, those of a patient or product together). None has both in it. "
+    "Steps are all that fine-tuning took, in both stages where it has two, those after the best "
+    "epoch too."
 )
 _ONE_SEED = (
     "One seed, on the test split: what another seed would give is not known; in parentheses the "
@@ -105,10 +107,10 @@ def cells(found: Json) -> tuple[list[str], list[list[str]]]:
     for row in found["rows"]:
         if "runs" not in row:
             continue
-        line = [row["name"], _plus_minus(row), _difference(row.get("difference"))]
+        line = [row["name"], _plus_minus(row, metric), _difference(row.get("difference"), metric)]
         line += [_span([run[each] for run in row["runs"]]) for each in ("cases", "steps")]
         if other:
-            line.append(_plus_minus(said_of(figures(row, other))))
+            line.append(_plus_minus(said_of(figures(row, other)), other))
         if beside:
             line.append(" ± ".join(f"{each / 100:.3f}" for each in row["published"] or ()))
         rows.append(line)
@@ -133,25 +135,31 @@ def _span(counts: Sequence[int | None]) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def _plus_minus(row: Json) -> str:
+def _plus_minus(row: Json, metric: str) -> str:
     if row["mean"] is None:
         return "not determined"
-    return shown(row["mean"]) + ("" if row["std"] is None else f" ± {shown(row['std'])}")
+    std = "" if row["std"] is None else f" ± {_figure(row['std'], metric)}"
+    return _figure(row["mean"], metric) + std
 
 
-def _difference(found: Json | None) -> str:
+def _difference(found: Json | None, metric: str) -> str:
     if found is None or found["mean"] is None:
         return ""
-    text = shown(found["mean"], sign="+")
+
+    def ends(low: float, high: float) -> str:
+        return f"{_figure(low, metric, '+')}, {_figure(high, metric, '+')}"
+
+    text = _figure(found["mean"], metric, "+")
     if found["interval"]:
         low, high = found["interval"]
-        text += f" [{_ends(low, high)}]" if low < high else ", every seed the same"
+        text += f" [{ends(low, high)}]" if low < high else ", every seed the same"
     over_cases = found.get("test_interval")
     if over_cases and None not in over_cases:
         low, high = over_cases
-        text += f" ({_ends(low, high)})" if low < high else ", every case the same"
+        text += f" ({ends(low, high)})" if low < high else ", every case the same"
     return text
 
 
-def _ends(low: float, high: float) -> str:
-    return f"{shown(low, sign='+')}, {shown(high, sign='+')}"
+def _figure(value: float, metric: str, sign: Literal["", "+"] = "") -> str:
+    """Write a figure to three decimals; of one in the label's unit no less than two digits."""
+    return shown(value, 3, sign) if has_unit(metric) else f"{value:{sign}.3f}"
