@@ -273,7 +273,8 @@ def _plain(cell: Any, words: Collection[str]) -> Any:
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():
-            return _plain(float(cell), words)
+            whole = cell.is_finite() and cell == cell.to_integral_value()
+            return int(cell) if whole else _plain(float(cell), words)  # no float has 20 digits
         case timedelta():
             return cell / timedelta(hours=1)
     return cell

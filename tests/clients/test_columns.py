@@ -179,6 +179,15 @@ def test_what_cannot_be_sent_is_named_by_its_part(tmp_path, row, words):
         record(row, folder=tmp_path)
 
 
+def test_a_long_name_that_is_a_decimal_is_kept_to_its_last_digit():
+    names = [Decimal(10**19 + 1), Decimal(10**37 + 1), Decimal("7.00"), Decimal("7.5")]
+    found = columns("id", "age")
+    assert [found.id({"id": each}) for each in names] == [
+        "10000000000000000001", "1" + 36 * "0" + "1", "7", "7.5",
+    ]  # fmt: skip
+    assert found.id({"id": Decimal("NaN")}) is None
+
+
 def test_a_row_has_its_name_even_where_the_rest_is_of_no_use():
     found = columns("id", "age")
     assert found.id({"id": "stay-17", "age": date(2020, 1, 1)}) == "stay-17"
