@@ -6,7 +6,6 @@ named by the user, or left alone and reported.
 """
 
 import base64
-import json
 import math
 import re
 from argparse import ArgumentParser
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
-from clients.parts import string
+from clients.parts import from_json, string
 from clients.request import PARTS, record
 from clients.target import Field, Target, fold
 
@@ -227,7 +226,7 @@ class Columns:
         (cell,) = cells
         if isinstance(cell, str):
             try:
-                cell = json.loads(cell)
+                cell = from_json(cell)
             except (ValueError, RecursionError) as error:
                 accepted = "rows, each with hours: a list, or JSON of one"
                 raise InvalidInput(

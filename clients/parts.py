@@ -162,9 +162,26 @@ def read_json(path: FilePath, field: str) -> Any:
     """Return what a JSON file holds. Raises `InvalidInput`."""
     try:
         # utf-8-sig: spreadsheets and Windows editors write a byte order mark.
-        return json.loads(read_file(path, field).decode("utf-8-sig"))
+        return from_json(read_file(path, field).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(field, f"{os.fspath(path)} is not JSON: {error}") from None
+
+
+def from_json(text: str) -> Any:
+    """Return what a text in JSON holds, in whose objects a name stands once, as the service has it.
+
+    Raises:
+        ValueError, RecursionError: it is none, or nested too deep.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} stands twice")
+    return found
 
 
 def read_text(path: FilePath, field: str) -> str:

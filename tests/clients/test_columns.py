@@ -167,6 +167,7 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
         ({"image": "data:image/png;base64,?"}, "not base64"),
         ({"image": "data:image/png;base64,ä"}, "not base64"),
         ({"timeseries": "[{"}, "timeseries: is not JSON"),
+        ({"timeseries": '[{"hours": 1, "hr": 80, "hr": 180}]'}, "timeseries.*'hr' stands twice"),
         ({"timeseries": 5}, "timeseries: is of type int"),
         ({"text": 5}, "text.*is of type int"),
         ({"id": True, "text": "a"}, "id: is of type bool"),
