@@ -51,4 +51,7 @@ def _json_row(line: str) -> Row:
         return InvalidInput("row", f"is not JSON: {error}")
     if not isinstance(cells, dict):
         return InvalidInput("row", "is not an object", accepted="a JSON object a line")
-    return spread(cells)
+    try:
+        return spread(cells)
+    except InvalidInput as error:
+        return error

@@ -189,6 +189,20 @@ def test_a_long_name_that_is_a_decimal_is_kept_to_its_last_digit():
     assert found.id({"id": Decimal("NaN")}) is None
 
 
+def test_a_row_whose_fields_are_in_no_object_where_others_are_fails_for_itself():
+    found = columns("text", "tabular", "tabular.age")
+    assert found.wanted == {"text", "tabular", "tabular.age"}
+    for nothing in (None, "", float("nan"), {}):
+        assert found.record({"text": "a", "tabular": nothing}) == {"text": "a"}
+    for wrong in ('{"age": 71}', [71], 71, {"value": 71}):
+        with pytest.raises(InvalidInput, match="tabular: is no object"):
+            found.record({"text": "a", "tabular": wrong})
+    named = columns("tabular", "tabular.gender", named={"age": "tabular"})
+    assert named.record({"tabular": 71, "tabular.gender": "F"}) == {
+        "tabular": {"age": 71, "gender": "F"}
+    }
+
+
 def test_a_row_has_its_name_even_where_the_rest_is_of_no_use():
     found = columns("id", "age")
     assert found.id({"id": "stay-17", "age": date(2020, 1, 1)}) == "stay-17"
