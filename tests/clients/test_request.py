@@ -219,7 +219,7 @@ class TestRefusedBeforeAnythingIsSent:
     def test_a_file_in_which_a_name_stands_twice(self, client, tmp_path):
         vitals = tmp_path / "vitals.json"
         vitals.write_text('[{"hours": 0, "heart_rate": 80, "heart_rate": 180}]')
-        with pytest.raises(InvalidInput, match="timeseries.*'heart_rate' stands twice"):
+        with pytest.raises(InvalidInput, match=r"timeseries.*'heart_rate' stands twice"):
             client.predict("mortality", timeseries=vitals)
 
     def test_a_task_without_a_name(self, client):
