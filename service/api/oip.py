@@ -72,11 +72,13 @@ async def server() -> schemas.Server:
 
 async def find_model(request: Request, name: str) -> Predictor:
     """Return what answers a model's name, which is its task's: the newest version."""
+    refuse_others(request, ())  # options stand in the body, a version in the path
     return find_version(request, name)
 
 
 async def find_model_version(request: Request, name: str, version: str) -> Predictor:
     """Return what answers a version of a model."""
+    refuse_others(request, ())
     return find_version(request, name, version)
 
 
@@ -139,7 +141,6 @@ _PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript"}
 async def infer(request: Request, predictor: Named) -> Response:
     """Predict the cases of a request."""
     settings: Settings = request.app.state.settings
-    refuse_others(request, ())  # options stand in the body, a version in the path
     check_plain(request.headers)
     task, limits, head = (
         predictor.bundle.task,
