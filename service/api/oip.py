@@ -33,8 +33,6 @@ from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
 from service.settings import Settings
 
-_BINARY_OUTPUT = "binary_data_output"
-
 
 router = APIRouter(prefix=OPEN_PROTOCOL, tags=["open inference protocol"], responses=IN_DOCUMENT)
 
@@ -250,8 +248,8 @@ def _options(parameters: Mapping[str, Any]) -> Options:
     Raises:
         InputError: a parameter is not known, or not usable.
     """
-    refuse_unknown(parameters, ("explain", "coverage", _BINARY_OUTPUT), "parameters.")
-    ours = {name: each for name, each in parameters.items() if name != _BINARY_OUTPUT}
+    refuse_unknown(parameters, ("explain", "coverage", tensors.BINARY_OUTPUT), "parameters.")
+    ours = {name: each for name, each in parameters.items() if name != tensors.BINARY_OUTPUT}
     return read_options(ours, "parameters.")
 
 
@@ -289,7 +287,6 @@ def _reply(
     columns: Mapping[str, _Column],
     asked: tensors.Asked,
 ) -> Response:
-    usually = bool(asked.parameters.get(_BINARY_OUTPUT))
     said["outputs"], behind = [], []
     for name, column in columns.items():
         values = [column.value(item) for item in items]
@@ -299,7 +296,7 @@ def _reply(
             "shape": [len(items), *column.shape],
         }
         wish = asked.outputs.get(name)
-        if usually if wish is None else wish:
+        if asked.binary if wish is None else wish:
             data = _bytes(values, column.datatype)
             output["parameters"] = {"binary_data_size": len(data)}
             behind.append(data)
