@@ -33,7 +33,6 @@ from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
 from service.settings import Settings
 
-
 router = APIRouter(prefix=OPEN_PROTOCOL, tags=["open inference protocol"], responses=IN_DOCUMENT)
 
 
