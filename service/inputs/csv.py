@@ -1,7 +1,8 @@
 """A time series as CSV: one row a time, a column `hours`, a column a variable.
 
-A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. Rows
-count from 0, as in JSON, so that an error names the same place whichever way the series came.
+A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. Text
+such as "101.3 degF" is a value with its unit, as where tables are prepared. Rows count from 0, as
+in JSON, so that an error names the same place whichever way the series came.
 """
 
 import csv
@@ -12,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from lanistr.errors import InputError
-from lanistr.tasks import FieldSpec, fold, listed_words
+from lanistr.preprocess.values import NumberCleaner
+from lanistr.tasks import FieldSpec, NumberField, fold, listed_words
 from service.inputs.limits import over
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
@@ -70,14 +72,23 @@ def decode(
         {fold(word) for word in listed_words(variables[name])} if name in variables else set()
         for name in names
     ]
-    return [dict(zip(names, map(_cell, row, listed), strict=True)) for row in rows[1:]]
+    specs = map(variables.get, names)
+    numbers = [NumberCleaner(each) if isinstance(each, NumberField) else None for each in specs]
+    return [dict(zip(names, map(_cell, row, listed, numbers), strict=True)) for row in rows[1:]]
 
 
-def _cell(text: str, listed: Collection[str]) -> Any:
-    """Return a number where JSON would have had one; a word that is none stays a word."""
+def _cell(text: str, listed: Collection[str], number: NumberCleaner | None = None) -> Any:
+    """Return a number where JSON would have had one; a word that is none stays a word.
+
+    Args:
+        text: of the cell.
+        listed: words of its variable, see `fold`.
+        number: knows the units of its variable, if that is a number.
+    """
     text = text.strip()
     if (word := fold(text)) in MISSING and word not in listed:
         return None
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
-    return text
+    quantity = number.united(text) if number else None
+    return {"value": quantity.value, "unit": quantity.unit} if quantity else text
