@@ -6,7 +6,6 @@ named by the user, or left alone and reported.
 """
 
 import base64
-import json
 import math
 import re
 from argparse import ArgumentParser
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
-from clients.parts import string
+from clients.parts import from_json, string
 from clients.request import PARTS, record
 from clients.target import Field, Target, fold
 
@@ -106,6 +105,7 @@ class Columns:
         parts = [name for name in parts if name != _TABULAR]
         self._known = [*parts, *self._fields]
         self.sources: dict[str, tuple[str, ...]] = {}
+        self._some_whole = False
         self._take_named(named or {}, columns)
         unused = self._take_others(columns)
         self.absent = [place for place in self._known if place not in self.sources]
@@ -131,13 +131,15 @@ class Columns:
     def _take_others(self, columns: Sequence[str]) -> list[str]:
         """Take columns that are called as what they are; return those that are not used."""
         named, spoken_for, unused = set(self.sources), self.wanted, []
-        # Of JSON lines, the object with the fields may be missing in some rows.
         within = any(column.startswith(_FIELD) for column in columns)
         for column in columns:
             place = self._place(column)
-            if column in spoken_for or (within and column == _TABULAR):
+            if column in spoken_for:
                 continue
-            if place is None or place in named:
+            if within and column == _TABULAR:
+                # Of JSON lines: the rows that have no object there, for nothing or by mistake.
+                self._some_whole = True
+            elif place is None or place in named:
                 unused.append(column)
             elif place in self.sources:
                 seen = f"may be {self.sources[place][0]!r} or {column!r}"
@@ -155,7 +157,8 @@ class Columns:
     @property
     def wanted(self) -> set[str]:
         """The columns that are read."""
-        return {column for columns in self.sources.values() for column in columns}
+        found = {column for columns in self.sources.values() for column in columns}
+        return found | {_TABULAR} if self._some_whole else found
 
     def id(self, row: Mapping[str, Any]) -> str | None:
         """Return what a row is called, where it is."""
@@ -178,6 +181,8 @@ class Columns:
             raise InvalidInput("row", "is nested too deep") from None
 
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        if self._some_whole and _cell(row.get(_TABULAR)) not in (None, {}):
+            raise InvalidInput(_TABULAR, "is no object", accepted="values by field name")
         case: dict[str, Any] = {}
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
@@ -227,7 +232,7 @@ class Columns:
         (cell,) = cells
         if isinstance(cell, str):
             try:
-                cell = json.loads(cell)
+                cell = from_json(cell)
             except (ValueError, RecursionError) as error:
                 accepted = "rows, each with hours: a list, or JSON of one"
                 raise InvalidInput(
@@ -273,7 +278,8 @@ def _plain(cell: Any, words: Collection[str]) -> Any:
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():
-            return _plain(float(cell), words)
+            whole = cell.is_finite() and cell == cell.to_integral_value()
+            return int(cell) if whole else _plain(float(cell), words)  # no float has 20 digits
         case timedelta():
             return cell / timedelta(hours=1)
     return cell

@@ -44,6 +44,10 @@ def naming_failures(url: str, request: Request) -> Iterator[None]:
     except httpx.ConnectError as error:
         message = f"service not reachable at {url}: {error}"
         raise ConnectionFailed(message, url=url, request_id=request.id, reached=False) from error
+    except httpx.InvalidURL as error:  # httpx takes 65,536 characters
+        words = {"task": request.path, **request.query}
+        field = max(words, key=lambda each: len(words[each]))
+        raise InvalidInput(field, f"cannot stand in an address: {error}") from error
     except UnicodeError as error:  # of the name of a host, which nothing else checks
         raise InvalidInput("url", f"{url}, or a proxy on the way: {error}") from error
     except (httpx.TransportError, httpx.DecodingError) as error:

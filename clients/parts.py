@@ -116,26 +116,35 @@ def jsonable(value: Any, field: str) -> Any:
     """Return `value` in JSON's own types; numpy's numbers become Python's.
 
     Raises:
-        InvalidInput: a number is not finite (JSON has no NaN), a string is not valid Unicode, a
-            name is not a string, or a value is of a type that JSON has not.
+        InvalidInput: a number is not finite (JSON has no NaN) or beyond all that a float holds, a
+            string is not valid Unicode, a name is not a string, a value is of a type that JSON has
+            not, or nested too deep.
     """
+    try:
+        return _jsonable(value, field)
+    except RecursionError:
+        raise InvalidInput(field, "is nested too deep") from None
+
+
+def _jsonable(value: Any, field: str) -> Any:
     match value:
         case None | bool():
             return value
         case str():
             return string(value, field)
         case Integral():
+            _finite(value, field)
             return int(value)
         case Real():
-            return _finite(float(value), field)
+            return _finite(value, field)
         case Mapping():
             return {
-                _name(name, field): each if _is_plain(each) else jsonable(each, f"{field}.{name}")
+                _name(name, field): each if _is_plain(each) else _jsonable(each, f"{field}.{name}")
                 for name, each in value.items()
             }
         case list() | tuple():
             return [
-                each if _is_plain(each) else jsonable(each, f"{field}[{i}]")
+                each if _is_plain(each) else _jsonable(each, f"{field}[{i}]")
                 for i, each in enumerate(value)
             ]
     raise InvalidInput(field, _is_a(value), accepted="a number, a string, true, false or None")
@@ -152,7 +161,7 @@ def _is_plain(value: Any) -> bool:
     kind = type(value)
     return (
         (kind is float and math.isfinite(value))
-        or kind is int
+        or (kind is int and value.bit_length() < 64)
         or value is None
         or (kind is str and value.isascii())
     )
@@ -162,9 +171,26 @@ def read_json(path: FilePath, field: str) -> Any:
     """Return what a JSON file holds. Raises `InvalidInput`."""
     try:
         # utf-8-sig: spreadsheets and Windows editors write a byte order mark.
-        return json.loads(read_file(path, field).decode("utf-8-sig"))
+        return from_json(read_file(path, field).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InvalidInput(field, f"{os.fspath(path)} is not JSON: {error}") from None
+
+
+def from_json(text: str) -> Any:
+    """Return what a text in JSON holds, in whose objects a name stands once, as the service has it.
+
+    Raises:
+        ValueError, RecursionError: it is none, or nested too deep.
+    """
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} stands twice")
+    return found
 
 
 def read_text(path: FilePath, field: str) -> str:
@@ -203,9 +229,13 @@ def _media_type(content: bytes) -> str:
     return next(kinds, "application/octet-stream")
 
 
-def _finite(number: float, field: str) -> float:
+def _finite(value: Any, field: str) -> float:
+    accepted = "a finite number, or None for a value that is missing"
+    try:
+        number = float(value)
+    except OverflowError:  # nor would Python write all its digits
+        raise InvalidInput(field, "is beyond 1.8e308", accepted=accepted) from None
     if not math.isfinite(number):
-        accepted = "a finite number, or None for a value that is missing"
         raise InvalidInput(field, f"{number} cannot be sent", accepted=accepted)
     return number
 

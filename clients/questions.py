@@ -15,7 +15,7 @@ from clients.answers import Embedding, Prediction, Readiness, TaskSummary
 from clients.document import Document
 from clients.errors import InvalidInput, ProblemError
 from clients.exchange import read_batch
-from clients.parts import Image, Tabular, Text, Timeseries, jsonable
+from clients.parts import Image, Tabular, Text, Timeseries, jsonable, string
 from clients.request import Request
 from clients.target import Target
 
@@ -218,11 +218,15 @@ def in_place(cases: Sequence[bytes | InvalidInput], answers: Iterable[T]) -> lis
 
 
 def _some(
-    task: str, cases: Sequence[Mapping[str, Any]], first: int, options: Mapping[str, Any]
+    task: str, cases: Sequence[Any], first: int, options: Mapping[str, Any]
 ) -> Some[Prediction | ProblemError]:
     """Return some of many cases, the first of which has a number."""
     found: list[bytes | InvalidInput] = []
     for i, case in enumerate(cases, first):
+        if not isinstance(case, Mapping):
+            seen, accepted = f"is of type {type(case).__name__}", "parts by name"
+            found.append(InvalidInput(f"cases[{i}]", seen, accepted=accepted))
+            continue
         try:
             found.append(requests.to_json(requests.record(case)))
         except InvalidInput as error:
@@ -240,7 +244,7 @@ def _query(
     if coverage is not None:
         query["coverage"] = str(jsonable(coverage, "coverage"))
     if version is not None:
-        query["version"] = version
+        query["version"] = string(version, "version")
     return query
 
 

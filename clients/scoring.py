@@ -97,6 +97,7 @@ def score(
         ClientError: what is no one row's fault. The rows before it are kept.
     """
     input, output, target = Path(input), Path(output), scorer.target
+    state = _state(input)  # before anything is read of it
     table = open_table(input)
     found = Columns(table.columns, target, input.parent, columns, text_only=table.text_only)
     _say(found, target)
@@ -120,6 +121,9 @@ def score(
                 for outcome in scorer.answers(records):
                     journal.add(row_of(outcome, ids.popleft()))
                     grow()
+            if _state(input) != state:
+                seen = f"{input} was written while it was scored"
+                raise InvalidInput("input", seen, accepted="one that is whole; another output")
             journal.finish({"unused": found.unused, "absent": found.absent})
         assert journal.about is not None
         return Scored(
@@ -130,6 +134,15 @@ def score(
             unused=found.unused,
             absent=found.absent,
         )
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file does; None: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _say(columns: Columns, target: Target) -> None:

@@ -107,6 +107,7 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         telemetry=telemetry.CONFIG,
+        redirect_slashes=False,  # to wherever the Host header says, and for no key
     )
     app.state.settings = settings
     app.state.audit = audit

@@ -16,6 +16,7 @@ chosen. Written means handed to the operating system; a machine that loses power
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -32,6 +33,7 @@ from typing import Any, Literal
 import orjson
 
 from lanistr.errors import ConfigError, LanistrError
+from service.logs import place_of
 from service.metrics import Metrics
 
 _MOST_WAITING = 10_000
@@ -139,10 +141,7 @@ class AuditLog:
             self._fail(f"nothing was written for {self._patience:g} s")
             self._waiting.put("look")
             raise AuditUnavailableError
-        try:
-            await done
-        except OSError:
-            raise AuditUnavailableError from None
+        await done
 
     def reopen(self) -> None:
         """Open the file anew: whoever rotates it has moved it away."""
@@ -161,12 +160,15 @@ class AuditLog:
         while True:
             items = self._take()
             lines = [each for each in items if isinstance(each, _Line)]
-            if lines:
-                self._put(lines)
-            if "reopen" in items:
-                self._open_anew()
-            if self._fault and not lines:  # which wait, and need not to learn of it
-                self._try_again()
+            try:
+                if lines:
+                    self._put(lines)
+                if "reopen" in items:
+                    self._open_anew()
+                if self._fault and not lines:  # which wait, and need not to learn of it
+                    self._try_again()
+            except Exception as exc:  # ours; without this thread nothing would be answered again
+                self._fail(_reason(exc))
             if "close" in items:
                 os.close(self._file)
                 return
@@ -194,14 +196,13 @@ class AuditLog:
                 while lines:
                     before = _append(self._file, b"".join(each.data for each in lines))
                     kept = [each for each in lines if each.keep()]
-                    if len(kept) == len(lines):
+                    if len(kept) == len(lines) or not _cut(self._file, before):
                         break
-                    os.ftruncate(self._file, before)
                     lines = kept
-        except OSError as exc:
-            self._fail(exc.strerror or str(exc))
+        except Exception as exc:  # whatever it is, they wait to hear of it
+            self._fail(_reason(exc))
             for each in lines:
-                each.end(exc)
+                each.end(AuditUnavailableError())
             if self._failure == "count":
                 self._count(len(lines))
         else:
@@ -213,7 +214,7 @@ class AuditLog:
         try:
             fresh = _open(self._path)
         except OSError as exc:
-            self._fail(exc.strerror or str(exc))
+            self._fail(_reason(exc))
         else:
             self._moved_away = False
             os.close(self._file)
@@ -273,9 +274,11 @@ class _Line:
 
     def keep(self) -> bool:
         """Whether it is still waited for, from now on until the end."""
+        if self.done.done():  # given up; a future may be asked once alone
+            return False
         return self.done.running() or self.done.set_running_or_notify_cancel()
 
-    def end(self, exc: OSError | None = None) -> None:
+    def end(self, exc: AuditUnavailableError | None = None) -> None:
         """Say so to whoever still waits for it."""
         if not self.keep():
             return
@@ -289,9 +292,18 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _reason(exc: Exception) -> str:
+    """Say what the system said; a fault of ours is told by its place."""
+    return exc.strerror or str(exc) if isinstance(exc, OSError) else place_of(exc)
+
+
 def _open(path: Path) -> int:
-    # Of whoever runs the service alone: predictions are about people.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Of whoever runs the service alone: predictions are about people. To open a pipe that nobody
+    # reads would take for ever.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    file = os.open(path, flags, 0o600)
+    os.set_blocking(file, True)
+    return file
 
 
 @contextmanager
@@ -323,12 +335,14 @@ def _append(file: int, data: bytes, room: int = 0) -> int:
     Args:
         file: is open to be appended to, and it is our turn.
         data: whole lines.
-        room: bytes that must be free behind them; written, and taken away again.
+        room: bytes that must be free behind them; written, and taken away again, where they can be.
 
     Raises:
         OSError: nothing was written.
     """
     before = os.fstat(file).st_size
+    if room and not _cut(file, before):
+        room = 0
     whole = memoryview(data + bytes(room))
     rest, kept = whole, before
     try:
@@ -337,5 +351,16 @@ def _append(file: int, data: bytes, room: int = 0) -> int:
         kept += len(data)
     finally:
         if kept < before + len(whole) - len(rest):
-            os.ftruncate(file, kept)
+            _cut(file, kept)
     return before
+
+
+def _cut(file: int, size: int) -> bool:
+    """Take away what stands behind so many bytes; say whether anything can be, as of no pipe."""
+    try:
+        os.ftruncate(file, size)
+    except OSError as exc:
+        if exc.errno in (errno.EINVAL, errno.EPERM):  # a pipe or device; a file to append to alone
+            return False
+        raise
+    return True

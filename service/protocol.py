@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httptools
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -158,6 +159,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle  # uvicorn itself knows the newest alone
+        if cycle.scope["http_version"] == "1.0":
+            app = _in_one_piece(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _without_offers(self) -> bytes:
@@ -229,6 +232,30 @@ class PatientProtocol(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(self._last_words)
             self.transport.close()
+
+
+def _in_one_piece(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """Return an application whose answers of unknown length end with the connection.
+
+    uvicorn would send them in chunks, which HTTP/1.0 does not know. Source: RFC 9112, section 6.1.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        endless = False
+
+        async def plain(message: Message) -> None:
+            nonlocal endless
+            if message["type"] == "http.response.start":
+                names = (name.lower() for name, _ in message["headers"])
+                endless = b"content-length" not in names
+            if endless:
+                cycle.chunked_encoding = False
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, plain)
+
+    return answer
 
 
 def bounded(seconds: float, most: int, drain: float) -> type[PatientProtocol]:

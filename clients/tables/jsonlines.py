@@ -1,12 +1,12 @@
 """JSON lines: an object a line."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
+from clients.parts import from_json
 from clients.tables.table import Column, Row, spread, to_text
 
 
@@ -44,20 +44,14 @@ def write(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) 
             file.write(to_text(dict(zip(names, row, strict=True))) + "\n")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object whose names stand in it once each. Raises `ValueError`."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} stands twice")
-    return found
-
-
 def _json_row(line: str) -> Row:
     try:
-        cells = json.loads(line, object_pairs_hook=_once)
+        cells = from_json(line)
     except (ValueError, RecursionError) as error:
         return InvalidInput("row", f"is not JSON: {error}")
     if not isinstance(cells, dict):
         return InvalidInput("row", "is not an object", accepted="a JSON object a line")
-    return spread(cells)
+    try:
+        return spread(cells)
+    except InvalidInput as error:
+        return error

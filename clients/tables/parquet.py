@@ -22,6 +22,9 @@ _READ, _WRITTEN = 64, 10_000
 _DECODED = 4_000_000
 """Bytes that are decoded at a time, a single larger row aside."""
 
+_UNREADABLE = (ValueError, OverflowError)
+"""What Python cannot have, and Parquet can: text that is not UTF-8, the year 10000."""
+
 _TYPES = {
     "text": pa.string(),
     "number": pa.float64(),
@@ -70,8 +73,7 @@ class ParquetTable:
                         1, min(_READ, _DECODED * group.num_rows // max(1, group.total_byte_size))
                     )
                     for batch in file.iter_batches(few, row_groups=[number], columns=roots):
-                        for cells in batch.slice(min(passed, len(batch))).to_pylist():
-                            yield spread(cells)
+                        yield from _rows(batch.slice(min(passed, len(batch))))
                         passed = max(0, passed - len(batch))
         except pa.ArrowException as error:
             raise self._damaged(error) from error
@@ -91,6 +93,26 @@ def write(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) 
             writer.write_table(
                 pa.Table.from_arrays([_array(*each) for each in cells], schema=schema)
             )
+
+
+def _rows(batch: Any) -> Iterator[Row]:
+    """Yield rows; one that Python cannot have fails for itself alone."""
+    try:
+        rows = batch.to_pylist()
+    except _UNREADABLE:
+        yield from (_row(batch.slice(i, 1)) for i in range(len(batch)))
+    else:
+        yield from map(spread, rows)
+
+
+def _row(batch: Any) -> Row:
+    cells = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            (cells[name],) = column.to_pylist()
+        except _UNREADABLE as error:
+            return InvalidInput("row", f"{name} cannot be read: {error}")
+    return spread(cells)
 
 
 def _array(column: Column, cells: Sequence[Any]) -> Any:

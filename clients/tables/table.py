@@ -59,13 +59,19 @@ Writer = Callable[[Path, Sequence[Column], Iterable[Sequence[Any]]], None]
 
 
 def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Return cells, and those of objects in them as ``outer.inner``; a value and its unit stay."""
+    """Return cells, and those of objects in them as ``outer.inner``; a value and its unit stay.
+
+    Raises:
+        InvalidInput: two of them have one name.
+    """
     found: dict[str, Any] = {}
     for name, cell in cells.items():
+        inner = {name: cell}
         if isinstance(cell, dict) and not cell.keys() <= {"value", "unit"}:
-            found.update({f"{name}.{inner}": each for inner, each in spread(cell).items()})
-        else:
-            found[name] = cell
+            inner = {f"{name}.{each}": value for each, value in spread(cell).items()}
+        for each in inner.keys() & found.keys():
+            raise InvalidInput(each, "stands twice in a row", accepted="one value")
+        found |= inner
     return found
 
 

@@ -30,7 +30,9 @@ _THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+\.0+")
 # No two ways to read a text, or a long one that is none would hold up everybody.
-_WITH_UNIT = re.compile(r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+))\s*([^\d\s].*)", re.DOTALL)
+_WITH_UNIT = re.compile(
+    r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^\d\s].*)", re.DOTALL
+)
 
 
 class NumberCleaner:
@@ -61,6 +63,17 @@ class NumberCleaner:
             return None
         number, implied = float(value), self.spec.implied
         return None if implied and implied.low <= number <= implied.high else number
+
+    def united(self, text: str) -> Quantity | None:
+        """Return text such as "101.3 degF" as number and unit, if the field knows the unit.
+
+        For those who read tables of text, which say a unit in no other way.
+        """
+        found = _WITH_UNIT.fullmatch(text)
+        if found is None or fold(found[2]) not in self._units:
+            return None
+        number = float(found[1])
+        return Quantity(number, found[2]) if math.isfinite(number) else None
 
     def __call__(self, value: Value, path: str, log: IssueLog) -> float | None:
         """Return the value in the field's unit and range, or None where it counts as missing.
@@ -144,10 +157,9 @@ class NumberCleaner:
         text = value.strip() if isinstance(value, str) else ""
         if _DECIMAL_COMMA.fullmatch(text):
             return "; decimals after a point, not a comma"
-        united = _WITH_UNIT.fullmatch(text)
-        if united and fold(united[2]) in self._units:
-            quantity = {"value": float(united[1]), "unit": united[2]}
-            return f"; or {json.dumps(quantity, ensure_ascii=False)}"
+        if quantity := self.united(text):
+            said = {"value": quantity.value, "unit": quantity.unit}
+            return f"; or {json.dumps(said, ensure_ascii=False)}"
         return ""
 
     def _convert(

@@ -33,9 +33,6 @@ from service.engine.predictor import Predictor
 from service.inputs import check_plain, tensors
 from service.settings import Settings
 
-_BINARY_OUTPUT = "binary_data_output"
-
-
 router = APIRouter(prefix=OPEN_PROTOCOL, tags=["open inference protocol"], responses=IN_DOCUMENT)
 
 
@@ -72,11 +69,13 @@ async def server() -> schemas.Server:
 
 async def find_model(request: Request, name: str) -> Predictor:
     """Return what answers a model's name, which is its task's: the newest version."""
+    refuse_others(request, ())  # options stand in the body, a version in the path
     return find_version(request, name)
 
 
 async def find_model_version(request: Request, name: str, version: str) -> Predictor:
     """Return what answers a version of a model."""
+    refuse_others(request, ())
     return find_version(request, name, version)
 
 
@@ -139,7 +138,6 @@ _PLATFORMS = {"onnx": "onnxruntime_onnx", "torchscript": "pytorch_torchscript"}
 async def infer(request: Request, predictor: Named) -> Response:
     """Predict the cases of a request."""
     settings: Settings = request.app.state.settings
-    refuse_others(request, ())  # options stand in the body, a version in the path
     check_plain(request.headers)
     task, limits, head = (
         predictor.bundle.task,
@@ -249,8 +247,8 @@ def _options(parameters: Mapping[str, Any]) -> Options:
     Raises:
         InputError: a parameter is not known, or not usable.
     """
-    refuse_unknown(parameters, ("explain", "coverage", _BINARY_OUTPUT), "parameters.")
-    ours = {name: each for name, each in parameters.items() if name != _BINARY_OUTPUT}
+    refuse_unknown(parameters, ("explain", "coverage", tensors.BINARY_OUTPUT), "parameters.")
+    ours = {name: each for name, each in parameters.items() if name != tensors.BINARY_OUTPUT}
     return read_options(ours, "parameters.")
 
 
@@ -288,7 +286,6 @@ def _reply(
     columns: Mapping[str, _Column],
     asked: tensors.Asked,
 ) -> Response:
-    usually = bool(asked.parameters.get(_BINARY_OUTPUT))
     said["outputs"], behind = [], []
     for name, column in columns.items():
         values = [column.value(item) for item in items]
@@ -298,7 +295,7 @@ def _reply(
             "shape": [len(items), *column.shape],
         }
         wish = asked.outputs.get(name)
-        if usually if wish is None else wish:
+        if asked.binary if wish is None else wish:
             data = _bytes(values, column.datatype)
             output["parameters"] = {"binary_data_size": len(data)}
             behind.append(data)

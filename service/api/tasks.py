@@ -12,7 +12,7 @@ from lanistr.modalities import Modality
 from service.api.examples import examples
 from service.api.exchange import exchange_of
 from service.api.keys import Key
-from service.api.options import VERSION, query_of
+from service.api.options import VERSION, query_of, refuse_others
 from service.api.problems import IN_DOCUMENT
 from service.api.schemas import (
     CalibrationSummary,
@@ -30,7 +30,7 @@ router = APIRouter(tags=["tasks"], responses=IN_DOCUMENT)
 
 
 async def find_predictor(request: Request, task: str) -> Predictor:
-    """Return what answers a task; async, since FastAPI gives what is not a pool of 40 threads.
+    """Return what answers a task.
 
     Raises:
         InputError: the task, or the version asked for, is not served.
@@ -50,12 +50,23 @@ def find_version(request: Request, task: str, version: str | None = None) -> Pre
     return found
 
 
-Chosen = Annotated[Predictor, Depends(find_predictor)]
+async def find_described(request: Request, task: str) -> Predictor:
+    """Return what is to be described; async, since FastAPI gives what is not a pool of 40 threads.
+
+    Raises:
+        InputError: the task, or the version asked for, is not served; or more is asked for.
+    """
+    refuse_others(request, ("version",))
+    return await find_predictor(request, task)
+
+
+Chosen = Annotated[Predictor, Depends(find_described)]
 
 
 @router.get("/tasks", response_model=Tasks)
 async def list_tasks(request: Request) -> Tasks:
     """List the tasks that are served, as far as the key reaches."""
+    refuse_others(request, ())
     models: Models = request.app.state.models
     key: Key | None = request.state.key
     reached = [each for task, each in models.items() if key is None or key.reaches(task)]

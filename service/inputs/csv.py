@@ -1,9 +1,9 @@
 """A time series as CSV: one row a time, a column `hours`, a column a variable.
 
-A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. A
-column without a name is left out where all of it is missing: spreadsheets write one behind the last
-for a comma. Rows count from 0, as in JSON, so that an error names the same place whichever way the
-series came.
+A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. Text
+such as "101.3 degF" is a value with its unit, as where tables are prepared. A column without a name
+is left out where all of it is missing: spreadsheets write one behind the last for a comma. Rows
+count from 0, as in JSON, so that an error names the same place whichever way the series came.
 """
 
 import csv
@@ -14,7 +14,8 @@ from itertools import islice
 from typing import Any
 
 from lanistr.errors import InputError
-from lanistr.tasks import FieldSpec, fold, listed_words
+from lanistr.preprocess.values import NumberCleaner
+from lanistr.tasks import FieldSpec, NumberField, fold, listed_words
 from service.inputs.limits import over
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
@@ -80,23 +81,33 @@ def decode(
                     seen=row[k].strip(),
                     accepted="a name in the first line, or nothing in any row",
                 )
-    columns = [
-        (
-            k,
-            name,
-            {fold(word) for word in listed_words(variables[name])} if name in variables else (),
-        )
-        for k, name in enumerate(names)
-        if name
+    columns = [(k, name, *_known(variables.get(name))) for k, name in enumerate(names) if name]
+    return [
+        {name: _cell(row[k], listed, number) for k, name, listed, number in columns}
+        for row in rows[1:]
     ]
-    return [{name: _cell(row[k], listed) for k, name, listed in columns} for row in rows[1:]]
 
 
-def _cell(text: str, listed: Collection[str]) -> Any:
-    """Return a number where JSON would have had one; a word that is none stays a word."""
+def _known(spec: FieldSpec | None) -> tuple[set[str], NumberCleaner | None]:
+    """Return the words that a variable lists, folded, and what knows its units, of a number."""
+    if spec is None:
+        return set(), None
+    number = NumberCleaner(spec) if isinstance(spec, NumberField) else None
+    return {fold(word) for word in listed_words(spec)}, number
+
+
+def _cell(text: str, listed: Collection[str], number: NumberCleaner | None = None) -> Any:
+    """Return a number where JSON would have had one; a word that is none stays a word.
+
+    Args:
+        text: of the cell.
+        listed: words of its variable, see `fold`.
+        number: knows the units of its variable, if that is a number.
+    """
     text = text.strip()
     if (word := fold(text)) in MISSING and word not in listed:
         return None
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
-    return text
+    quantity = number.united(text) if number else None
+    return {"value": quantity.value, "unit": quantity.unit} if quantity else text

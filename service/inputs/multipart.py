@@ -9,6 +9,7 @@ A part without content is absent, as browsers send the inputs that nobody filled
 one name it keeps its place, so that the others are called by theirs.
 """
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,9 @@ from lanistr.modalities import Modality
 from lanistr.tasks import TaskSpec
 from service.inputs import csv, json
 from service.inputs.limits import Limits
+
+_AS_IT_IS = ("7bit", "8bit", "binary")
+"""Transfer encodings that change nothing. Source: RFC 2045, section 6.2; RFC 7578, section 4.7."""
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     """Read a record from a form. The type is `service.inputs.Reader`.
 
     Raises:
-        InputError: not a form, too many parts, or a part that cannot be read.
+        InputError: not a form, too many parts, or a part that is encoded or cannot be read.
     """
     return record(_split(body, content_type, limits.form_parts), task, limits)
 
@@ -136,7 +140,8 @@ def _is_json(part: Part) -> bool:
     for mark in (part.media_type, part.file_name.lower()):
         if mark.endswith(("json", "csv")):
             return mark.endswith("json")
-    return part.data.lstrip()[:1] in b"[{" or part.data.strip() == b"null"
+    content = part.data.removeprefix(BOM_UTF8).strip()
+    return content[:1] in b"[{" or content == b"null"
 
 
 def _absent(name: str, parts: Sequence[Part], task: TaskSpec, limits: Limits) -> Any:
@@ -243,6 +248,15 @@ class _Form:
             raise _not_a_form("a part has no name", "Content-Disposition", disposition)
         part.name = options[b"name"].decode("utf-8", "replace")
         part.is_file = b"filename" in options
+        encoding = part.headers.get("content-transfer-encoding", "binary").strip().lower()
+        if encoding not in _AS_IT_IS:
+            raise InputError(
+                "encoded parts are not read here",
+                code="unsupported_media_type",
+                field=part.name,
+                seen=f"Content-Transfer-Encoding: {encoding}",
+                accepted="the part as it is",
+            )
         part.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
 
     def content(self, data: bytes, start: int, end: int) -> None:

@@ -12,7 +12,7 @@ Source: github.com/kserve/open-inference-protocol; Triton's docs, protocol/exten
 
 import math
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,9 @@ from service.inputs.limits import Limits
 
 HEADER = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON, where tensors stand behind it as bytes."""
+
+BINARY_OUTPUT = "binary_data_output"
+"""The parameter of a request that says whether outputs are wanted as bytes."""
 
 RECORD = "record"
 DATATYPE = "BYTES"
@@ -41,12 +44,14 @@ class Asked:
         id: the sender's name for the request.
         parameters: of the request.
         outputs: by name, whether it is wanted as bytes; empty: all.
+        binary: whether those are of which nothing is said.
         reads: for each case, what returns its record, or raises `InputError`.
     """
 
     id: str | None
     parameters: Mapping[str, Any]
     outputs: Mapping[str, bool | None]
+    binary: bool
     reads: Sequence[Callable[[], Any]]
 
 
@@ -76,14 +81,7 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
     inputs: dict[str, _Elements] = {}
     for i, tensor in enumerate(_objects(asked.get("inputs"), "inputs")):
         elements, behind = _read_tensor(tensor, f"inputs[{i}]", behind, task)
-        if tensor["name"] in inputs:
-            raise InputError(
-                "a tensor of this name stands there twice",
-                code="repeated_field",
-                field=f"inputs[{i}].name",
-                seen=tensor["name"],
-                accepted="each name once",
-            )
+        _refuse_second(inputs, tensor["name"], f"inputs[{i}].name")
         inputs[tensor["name"]] = elements
     if behind:
         raise _wrong("body", f"{len(behind)} more bytes", "as many as the tensors say")
@@ -91,11 +89,15 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
     request_id = asked.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise _wrong("id", request_id, "a string")
-    outputs = {
-        str(each.get("name")): _parameters(each, f"outputs[{i}].parameters").get("binary_data")
-        for i, each in enumerate(_objects(asked.get("outputs") or [], "outputs"))
-    }
-    return Asked(request_id, parameters, outputs, list(_reads(inputs, task, limits, most)))
+    outputs: dict[str, bool | None] = {}
+    for i, each in enumerate(_objects(asked.get("outputs") or [], "outputs")):
+        name = str(each.get("name"))
+        _refuse_second(outputs, name, f"outputs[{i}].name")
+        outputs[name] = _flag(each, f"outputs[{i}].parameters", "binary_data")
+    all_binary = _flag(asked, "parameters", BINARY_OUTPUT)
+    return Asked(
+        request_id, parameters, outputs, bool(all_binary), list(_reads(inputs, task, limits, most))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ def _read_tensor(
     if tensor.get("datatype") != DATATYPE:
         raise _wrong(f"{path}.datatype", tensor.get("datatype"), DATATYPE)
     sizes = shape if isinstance(shape, list) else []
-    if not 1 <= len(sizes) <= 2 or not all(type(each) is int for each in sizes) or sizes[1:] > [1]:
+    whole = all(type(each) is int and each >= 0 for each in sizes)
+    if not 1 <= len(sizes) <= 2 or not whole or sizes[1:] > [1]:
         raise _wrong(f"{path}.shape", shape, "[cases] or [cases, 1]")
     size = _parameters(tensor, f"{path}.parameters").get("binary_data_size")
     if size is None:
@@ -208,6 +211,24 @@ def _parameters(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise _wrong(path, found, "an object")
     return found
+
+
+def _flag(holder: Mapping[str, Any], path: str, name: str) -> bool | None:
+    found = _parameters(holder, path).get(name)
+    if found is not None and not isinstance(found, bool):
+        raise _wrong(f"{path}.{name}", found, "true or false")
+    return found
+
+
+def _refuse_second(before: Collection[str], name: str, path: str) -> None:
+    if name in before:
+        raise InputError(
+            "a tensor of this name stands there twice",
+            code="repeated_field",
+            field=path,
+            seen=name,
+            accepted="each name once",
+        )
 
 
 def _header_length(head: str | None, size: int) -> int:

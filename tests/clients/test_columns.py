@@ -167,6 +167,7 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
         ({"image": "data:image/png;base64,?"}, "not base64"),
         ({"image": "data:image/png;base64,ä"}, "not base64"),
         ({"timeseries": "[{"}, "timeseries: is not JSON"),
+        ({"timeseries": '[{"hours": 1, "hr": 80, "hr": 180}]'}, "timeseries.*'hr' stands twice"),
         ({"timeseries": 5}, "timeseries: is of type int"),
         ({"text": 5}, "text.*is of type int"),
         ({"id": True, "text": "a"}, "id: is of type bool"),
@@ -177,6 +178,29 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
 def test_what_cannot_be_sent_is_named_by_its_part(tmp_path, row, words):
     with pytest.raises(InvalidInput, match=words):
         record(row, folder=tmp_path)
+
+
+def test_a_long_name_that_is_a_decimal_is_kept_to_its_last_digit():
+    names = [Decimal(10**19 + 1), Decimal(10**37 + 1), Decimal("7.00"), Decimal("7.5")]
+    found = columns("id", "age")
+    assert [found.id({"id": each}) for each in names] == [
+        "10000000000000000001", "1" + 36 * "0" + "1", "7", "7.5",
+    ]  # fmt: skip
+    assert found.id({"id": Decimal("NaN")}) is None
+
+
+def test_a_row_whose_fields_are_in_no_object_where_others_are_fails_for_itself():
+    found = columns("text", "tabular", "tabular.age")
+    assert found.wanted == {"text", "tabular", "tabular.age"}
+    for nothing in (None, "", float("nan"), {}):
+        assert found.record({"text": "a", "tabular": nothing}) == {"text": "a"}
+    for wrong in ('{"age": 71}', [71], 71, {"value": 71}):
+        with pytest.raises(InvalidInput, match="tabular: is no object"):
+            found.record({"text": "a", "tabular": wrong})
+    named = columns("tabular", "tabular.gender", named={"age": "tabular"})
+    assert named.record({"tabular": 71, "tabular.gender": "F"}) == {
+        "tabular": {"age": 71, "gender": "F"}
+    }
 
 
 def test_a_row_has_its_name_even_where_the_rest_is_of_no_use():

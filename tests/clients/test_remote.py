@@ -119,6 +119,37 @@ def test_a_column_may_be_called_what_is_no_unicode(rating, service, tmp_path):
     assert (about["columns"], about["unused"]) == ({"text": ["half \ud800"]}, {"other \udfff": ""})
 
 
+def more_cases(table):
+    with table.open("a") as file:
+        file.write('{"text": "c"}\n')
+
+
+def other_cases(table):
+    table.with_name("other").write_text('{"text": "c"}\n{"text": "d"}\n')
+    table.with_name("other").replace(table)
+
+
+@pytest.mark.parametrize("change", [more_cases, other_cases, Path.unlink])
+def test_a_table_that_changes_while_it_is_scored_is_refused(rating, service, tmp_path, change):
+    table, output = tmp_path / "t.jsonl", tmp_path / "scored.jsonl"
+    table.write_text('{"text": "a"}\n{"text": "b"}\n')
+
+    def answer(received):
+        if received.method == "POST" and table.exists():
+            change(table)
+        return rating(received)
+
+    service.answer = answer
+    with Client(service.url) as client:
+        with pytest.raises(InvalidInput, match=r"input: .*t\.jsonl was written while"):
+            client.score("rating", table, output)
+        assert not output.exists()
+        service.answer = rating
+        table.write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}\n')
+        with pytest.raises(InvalidInput, match="is of another question: its input"):
+            client.score("rating", table, output)
+
+
 def test_all_are_asked_of_the_version_that_there_was_at_first(rating, score, service):
     score("a", "b", at_once=1, explain=True, coverage=0.8)
     asked = [each.query for each in service.received if each.method == "POST"]

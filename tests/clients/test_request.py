@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,8 @@ class TestRefusedBeforeAnythingIsSent:
             ({"tabular": [1]}, "tabular"),
             ({"tabular": {"age": Decimal("71")}}, "tabular.age"),
             ({"tabular": {71: "age"}}, "tabular, name 71"),
+            ({"tabular": {"age": 10**5000}}, "tabular.age"),
+            ({"tabular": {"age": Fraction(10**400)}}, "tabular.age"),
             ({"timeseries": {"hours": 1}}, "timeseries"),
             ({"timeseries": [[0.5, 92]]}, "timeseries[0]"),
             ({"timeseries": "vitals.parquet"}, "timeseries"),
@@ -215,6 +218,38 @@ class TestRefusedBeforeAnythingIsSent:
         vitals.write_text('[{"hours": 0,]')
         with pytest.raises(InvalidInput, match=r"vitals\.json is not JSON: .*line 1"):
             client.predict("mortality", timeseries=vitals)
+
+    def test_a_file_in_which_a_name_stands_twice(self, client, tmp_path):
+        vitals = tmp_path / "vitals.json"
+        vitals.write_text('[{"hours": 0, "heart_rate": 80, "heart_rate": 180}]')
+        with pytest.raises(InvalidInput, match=r"timeseries.*'heart_rate' stands twice"):
+            client.predict("mortality", timeseries=vitals)
+
+    def test_what_is_nested_too_deep(self, client):
+        deep = []
+        for _ in range(10_000):
+            deep = [deep]
+        with pytest.raises(InvalidInput, match="tabular: is nested too deep"):
+            client.predict("mortality", tabular={"age": deep})
+
+    @pytest.mark.parametrize(
+        ("field", "words"),
+        [("task", {"task": "x" * 70_000}), ("version", {"version": "x" * 70_000})],
+    )
+    def test_a_word_too_long_for_an_address(self, client, field, words):
+        with pytest.raises(InvalidInput, match=f"{field}: cannot stand in an address"):
+            client.predict(**({"task": "mortality", "text": "note"} | words))
+
+    @pytest.mark.parametrize("version", [7, "\ud800"])
+    def test_a_version_that_is_none(self, client, version):
+        with pytest.raises(InvalidInput, match="version: is "):
+            client.predict("mortality", text="note", version=version)
+
+    @pytest.mark.parametrize("case", [None, ["text"], "text", 5])
+    def test_a_case_that_is_none(self, client, case):
+        (error,) = client.predict_many("mortality", [case])
+        assert isinstance(error, InvalidInput)
+        assert error.field == "cases[0]"
 
     def test_a_task_without_a_name(self, client):
         with pytest.raises(InvalidInput, match="task"):

@@ -106,9 +106,26 @@ def test_a_row_that_cannot_be_read_does_not_stop_the_others(tmp_path):
     assert str(ragged[1]) == "row: has 1 cells where the first line has 2"
     (tmp_path / "twice.jsonl").write_text('{"a": 1, "b": {"c": 1, "c": 2}}\n')
     assert "'c' stands twice" in str(*rows_of(tmp_path / "twice.jsonl"))
+    (tmp_path / "both.jsonl").write_text('{"b.c": 5, "b": {"c": 3}}\n{"b": {"c": 3}}\n')
+    twice, once = rows_of(tmp_path / "both.jsonl")
+    assert (str(twice), once) == ("b.c: stands twice in a row; accepted: one value", {"b.c": 3})
     broken = rows_of(tmp_path / "t.jsonl")
     assert [isinstance(row, InvalidInput) for row in broken] == [False, True, True, False]
     assert "not JSON" in str(broken[1])
+
+
+def test_a_row_of_parquet_that_python_cannot_have_does_not_stop_the_others(tmp_path):
+    starts = pa.array([0, 1, 3, 4], pa.int32()).buffers()[1]
+    times = pa.array([0, 0, 10**14], pa.timestamp("s"))
+    texts = pa.StringArray.from_buffers(3, starts, pa.py_buffer(b"a\xe9bc"))
+    pq.write_table(pa.table({"text": texts, "time": times}), tmp_path / "t.parquet")
+    for start in (0, 1):
+        *before, text, time = rows_of(tmp_path / "t.parquet", start)
+        assert [row["text"] for row in before] == ["a"][start:]
+        assert str(text).startswith("row: text cannot be read: 'utf-8' codec")
+        assert str(time).startswith("row: time cannot be read: ")
+    other = rows_of(tmp_path / "t.parquet", wanted=["text"])
+    assert [isinstance(row, InvalidInput) for row in other] == [False, True, False]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

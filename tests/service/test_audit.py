@@ -1,6 +1,7 @@
 """The audit log: every answer on record, none without, whatever the disk does."""
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from lanistr.errors import ConfigError
 from lanistr.manifest import read_manifest
 from service.api.exchange import Exchange
 from service.api.keys import new_key
@@ -286,6 +288,87 @@ async def test_a_file_that_takes_nothing_is_told_of_and_does_not_hold_up_the_end
     assert "cannot be written (nothing was written for 0.2 s): requests are refused" in caplog.text
     assert "the audit log is left" in caplog.text
     os.close(reader)  # by which the thread is let go too
+
+
+async def test_a_pipe_whose_reader_stalls_goes_on_when_it_reads_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    pipe = tmp_path / "audit.pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log = AuditLog(pipe, "refuse", Metrics(), patience=0.3)
+    await log.write({"number": 0})
+    with pytest.raises(AuditUnavailableError):
+        await log.write({"number": 1, "more": "y" * 200_000})  # more than a pipe holds
+    said = b""
+    while not log.available or b'"gap"' not in said:
+        with suppress(BlockingIOError):
+            said += os.read(reader, 1 << 20)
+        await asyncio.sleep(0.01)
+    await log.write({"number": 2})
+    await log.close()
+    said += os.read(reader, 1 << 20)
+    os.close(reader)
+    entries = [json.loads(each) for each in said.splitlines()]  # nothing is taken back of a pipe
+    assert [each.get("number") for each in entries] == [0, 1, None, 2]
+
+
+async def change_flag(file: Path, flag: str) -> int:
+    command = ["chattr", flag, str(file)]
+    return (await asyncio.to_thread(subprocess.run, command, capture_output=True)).returncode
+
+
+async def test_a_file_that_nothing_can_be_taken_away_from_does_not_grow_by_trying(
+    tmp_path, monkeypatch
+):
+    """Where a file may be made so, as auditors have it."""
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    file = tmp_path / "audit.jsonl"
+    log = AuditLog(file, "refuse", Metrics(), patience=0.3)
+    if await change_flag(file, "+a"):
+        await log.close()
+        pytest.skip("no file may be made append-only here")
+    try:
+        with locked(file), pytest.raises(AuditUnavailableError):
+            await log.write({"number": 0})
+        await asyncio.to_thread(wait_for, lambda: log.available)
+        await log.write({"number": 1})
+        await log.close()
+    finally:
+        await change_flag(file, "-a")
+    assert [each.get("number") for each in read(file)] == [None, 1]
+
+
+def test_a_pipe_that_nobody_reads_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "audit.pipe")
+    with pytest.raises(ConfigError, match="cannot write the audit log: No such device"):
+        AuditLog(tmp_path / "audit.pipe", "refuse", Metrics())
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), ZeroDivisionError()])
+@pytest.mark.parametrize("faulty", ["_append", "_cut"])
+async def test_the_writer_outlives_whatever_befalls_it(tmp_path, monkeypatch, fault, faulty):
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    file = tmp_path / "audit.jsonl"
+    log = AuditLog(file, "refuse", Metrics())
+
+    def fail(*_):
+        raise fault
+
+    with monkeypatch.context() as broken:
+        broken.setattr(f"service.audit.{faulty}", fail)
+        with locked(file):
+            given_up = asyncio.create_task(log.write({"number": 0}))
+            await asyncio.sleep(0.1)  # it waits for its turn
+            given_up.cancel()
+            await asyncio.sleep(0)
+        await asyncio.to_thread(wait_for, lambda: not log.available)
+        await asyncio.sleep(0.1)  # it is tried again
+        with pytest.raises(AuditUnavailableError):
+            await log.write({"number": 1})
+    await asyncio.to_thread(wait_for, lambda: log.available)
+    await log.write({"number": 2})
+    await log.close()
+    assert read(file)[-1]["number"] == 2
 
 
 def test_a_log_that_cannot_be_written_at_all_is_refused_at_the_start(tmp_path):

@@ -247,6 +247,19 @@ def test_a_body_may_come_in_any_number_of_small_pieces(impatient):
     assert answer.startswith(b"HTTP/1.1 200")
 
 
+def test_a_client_of_http_1_0_gets_a_stream_without_chunks(impatient, stay):
+    lines = (json.dumps(stay) + "\n").encode() * 3
+    head = b"POST /predict/mortality/stream HTTP/1.0\r\nContent-Type: application/x-ndjson\r\n"
+    answer, _ = talk(impatient, head + b"Content-Length: %d\r\n\r\n" % len(lines) + lines)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert b"transfer-encoding" not in head.lower()
+    assert sorted(json.loads(each)["index"] for each in body.splitlines()) == [0, 1, 2]
+    whole, _ = talk(impatient, b"GET /tasks HTTP/1.0\r\n\r\n")
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert b"content-length: %d" % len(body) in head
+
+
 def test_requests_one_after_another_have_their_time_each(impatient, stay):
     with httpx.Client(base_url=impatient.url) as client:
         for _ in range(4):

@@ -303,7 +303,7 @@ def test_a_unit_in_the_text_is_refused_with_the_way_to_write_it(text: str):
 
 
 def test_no_way_to_write_it_is_made_up():
-    for text in ("101.3 furlongs", "1.2.3", "high", "0x20", "36.6.C"):
+    for text in ("101.3 furlongs", "1.2.3", "high", "0x20", "36.6.C", "1e999 degF"):
         assert "value" not in fails("temperature", text).accepted
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
 
 from lanistr import preprocess
 from lanistr.errors import InputError
@@ -29,6 +30,15 @@ def test_an_unknown_address(client):
     assert answer.status_code == 404
     assert answer.json()["code"] == "not_found"
     assert "did you mean '/tasks'?" in answer.json()["accepted"]
+
+
+@pytest.mark.parametrize("path", ["/tasks/", "/predict/rating/", "/predict/rating/stream/"])
+def test_an_address_with_a_slash_too_many_leads_nowhere_else(client, path):
+    method = "GET" if path == "/tasks/" else "POST"
+    answer = client.request(method, path, headers={"Host": "evil.example"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert "location" not in answer.headers
+    assert f"did you mean {path[:-1]!r}" in answer.json()["accepted"]
 
 
 def test_a_wrong_method(client):

@@ -46,6 +46,24 @@ def test_the_coverage_that_scores_are_said_to_suffice_for_is_one_they_suffice_fo
         assert (basis.cases, basis.pattern) == (n, "text")
 
 
+@pytest.mark.parametrize(
+    ("address", "accepted"),
+    [
+        ("/tasks?verison=zz", "none"),
+        ("/tasks/rating?verison=zz", "did you mean 'version'"),
+        ("/tasks/rating?version=a&version=b", "one value"),
+        ("/v2/models/rating?version=zz", "none"),
+        ("/v2/models/rating/ready?version=zz", "none"),
+    ],
+)
+def test_a_parameter_that_nobody_would_read_is_refused(client, address, accepted):
+    answer = client.get(address)
+    problem = answer.json()
+    assert (answer.status_code, problem["code"]) == (422, "bad_parameter")
+    assert problem["field"] in ("version", "verison")
+    assert accepted in problem["accepted"]
+
+
 @pytest.mark.parametrize("name", ["mortality", "rating"])
 def test_the_examples_of_a_task_can_be_sent_as_they_are(client, name):
     task = client.get(f"/tasks/{name}").json()

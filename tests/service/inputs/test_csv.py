@@ -3,8 +3,11 @@
 import pytest
 
 from lanistr.errors import InputError
-from lanistr.tasks import CategoryField
+from lanistr.issues import IssueLog
+from lanistr.preprocess.values import cleaner, read_value
+from lanistr.tasks import CategoryField, find_task
 from service.inputs import csv
+from training.prepare.table.cells import read_field
 
 
 def test_numbers_words_and_gaps():
@@ -25,6 +28,26 @@ def test_a_word_that_the_variable_lists_is_a_value_in_it():
         {"hours": 2, "rhythm": "NaN", "other": None},
         {"hours": 3, "rhythm": None, "other": None},
     ]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["101.3 degF", " 101.3DEGF ", "38 degC", "1.013e2 °F", "101.3", "101.3 furlongs", "0x2F"],
+)
+def test_a_number_with_its_unit_is_what_it_is_where_tables_are_prepared(cell):
+    variables = find_task("mortality").timeseries.variables
+    temperature = variables["temperature"]
+    text = f"hours,temperature,gcs_eye,other\n1,{cell},{cell},{cell}\n"
+    (row,) = csv.decode(text, "timeseries", 100, variables)
+    try:
+        prepared = cleaner(temperature)(read_field(cell.strip(), temperature, "."), "", IssueLog())
+    except InputError:
+        assert row["temperature"] == cell.strip()  # which is refused
+    else:
+        served = read_value(row["temperature"], "")
+        assert cleaner(temperature)(served, "", IssueLog()) == prepared
+    assert not isinstance(row["gcs_eye"], dict)  # a category has no unit
+    assert not isinstance(row["other"], dict)
 
 
 def test_quotes_and_windows_line_ends():

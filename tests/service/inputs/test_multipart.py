@@ -57,6 +57,26 @@ def test_an_empty_part_beside_the_only_one_of_its_name_changes_nothing():
     assert read(('name="tabular"', b""), ('name="tabular"', b"{}")) == {"tabular": {}}
 
 
+def test_a_series_of_json_may_begin_with_a_byte_order_mark():
+    rows = b'[{"hours": 1, "heart_rate": 80}]'
+    assert read(('name="timeseries"', b"\xef\xbb\xbf" + rows)) == {
+        "timeseries": [{"hours": 1, "heart_rate": 80}]
+    }
+    assert read(('name="timeseries"', b"\xef\xbb\xbf null")) == {"timeseries": None}
+    part = multipart.Part(data=bytearray(b"\xef\xbb\xbf" + rows), name="timeseries")  # of a tensor
+    assert multipart.record([part], TASK, LIMITS)["timeseries"][0]["hours"] == 1
+
+
+@pytest.mark.parametrize("encoding", ["base64", "Quoted-Printable"])
+def test_a_part_that_is_encoded_is_refused(encoding):
+    with pytest.raises(InputError) as caught:
+        read((f'name="text"\r\nContent-Transfer-Encoding: {encoding}', b"bm90ZQ=="))
+    assert (caught.value.code, caught.value.field) == ("unsupported_media_type", "text")
+    for plain in ("7bit", "8BIT", "binary"):
+        head = f'name="text"\r\nContent-Transfer-Encoding: {plain}'
+        assert read((head, b"note")) == {"text": "note"}
+
+
 def test_null_is_absent():
     assert read(('name="timeseries"', b"null"), ('name="tabular"', b"null")) == {
         "timeseries": None,
