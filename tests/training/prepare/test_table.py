@@ -178,6 +178,21 @@ def test_structs_of_parquet_are_columns_too(usual: Dataset, tmp_path: Path):
     assert arrays(data) == arrays(usual)
 
 
+@pytest.mark.parametrize("name", ["cases.jsonl", "cases.parquet"])
+@pytest.mark.parametrize("column", ["years", "years.value"])
+def test_a_value_and_its_unit_are_one_value_and_a_column_each(
+    column: str, name: str, usual: Dataset, tmp_path: Path
+):
+    cases = [{**c, "years": {"value": int(c.pop("age")), "unit": "years"}} for c in rows()]
+    data = as_jsonl(cases)
+    if name == "cases.parquet":
+        out = io.BytesIO()
+        pl.DataFrame(cases).write_parquet(out)
+        data = out.getvalue()
+    made = prepared(tmp_path, data, name, source={"tabular": {"age": column}})
+    assert arrays(made) == arrays(usual)
+
+
 # ---- parts --------------------------------------------------------------------------------------
 
 

@@ -128,3 +128,27 @@ def test_a_series_that_breaks_off_is_not_kept_in_part(tmp_path: Path):
     data = prepared(tmp_path, as_csv(cases), files={"broken.csv": SERIES.encode() + b'2,"90\n'})
     assert not data.brings(0, Modality.TIMESERIES)
     assert data.brings(1, Modality.TIMESERIES)
+
+
+def test_what_a_struct_of_a_cases_own_series_holds_is_no_stranger_where_it_is_named(
+    usual: Dataset, tmp_path: Path
+):
+    frame = pl.DataFrame(
+        {
+            "hours": [0.0, 1.5],
+            "v": [{"hr": 80, "x": 1}, {"hr": 90, "x": 1}],
+            "ph": [{"value": 7.4, "unit": None}, None],
+            "odd": [{"y": 1}, {"y": 2}],
+        }
+    )
+    out = io.BytesIO()
+    frame.write_parquet(out)
+    described = {"column": "vitals", "names": {"pulse": "v.hr"}, "ignore": ["odd"]}
+    cases = [{**case, "vitals": "own.parquet"} for case in rows()]
+    data = prepared(
+        tmp_path, as_csv(cases), source={"timeseries": described},
+        files={"own.parquet": out.getvalue()},
+    )  # fmt: skip
+    found, wanted = (each.features(0).rows[Modality.TIMESERIES][0] for each in (data, usual))
+    assert (found["values"] == wanted["values"]).all()
+    assert [each["column"] for each in problems_of(data.folder)] == ["v.x"]

@@ -11,7 +11,7 @@ from lanistr.tasks import FieldSpec, NumberField, listed_words
 from training.prepare.table.cells import read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
 from training.prepare.table.parts import Setting
-from training.prepare.table.rows import Row, fold_words
+from training.prepare.table.rows import Row, fold_words, outer_names
 from training.prepare.table.tabular import stored
 
 
@@ -51,7 +51,8 @@ class MeasurementReader:
         named = (source.time, source.variable, source.value, source.unit)
         self.columns = tuple(column for column in named if column is not None)
         self.variables = () if self.long else tuple(self._specs)
-        self._known = {*self.columns, *self._specs, *source.ignore, source.id}
+        self._known = {*self.columns, *self._specs, *source.ignore}
+        self._outer = {outer for column in self._known for outer in outer_names(column)}
         self._ignored = {word.casefold() for word in source.ignore}
         self.strays: dict[str, int] = {}
         self.met: set[str] = set()
@@ -79,8 +80,15 @@ class MeasurementReader:
         """Report the columns of a case's own series that are none of the variables."""
         if not self.long:
             for column in row.cells:
-                if column not in self._known:
+                if column not in self._known and not self._is_spread(row, column):
                     self._stray(row, column, column)
+
+    def _is_spread(self, row: Row, column: str) -> bool:
+        """Whether a column is an object with a known one in it, or stands in a known object."""
+        if column in self._outer:
+            return row.cells[column] is None or isinstance(row.cells[column], Mapping)
+        found = (row.cells.get(outer) for outer in outer_names(column) if outer in self._known)
+        return any(isinstance(each, Mapping) for each in found)
 
     def _wide(self, row: Row) -> dict[str, Any]:
         values: dict[str, Any] = {}

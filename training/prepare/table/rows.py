@@ -1,7 +1,7 @@
 """One row of a user's table, and how what is wrong in it is told."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -56,16 +56,20 @@ class Row:
 
 
 def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells, and what stands in their objects beside them, as `vitals.pulse`.
-
-    An object of a value and its unit is one value.
-    """
+    """Return the cells, and what stands in their objects beside them, as `vitals.pulse`."""
     found = dict(cells)
     for name, value in cells.items():
-        if isinstance(value, dict) and not value.keys() <= {"value", "unit"}:
+        if isinstance(value, dict):
             for inner, cell in spread(value).items():
                 found.setdefault(f"{name}.{inner}", cell)
     return found
+
+
+def outer_names(column: str) -> Iterator[str]:
+    """Yield the objects that a column would stand in: of `a.b.c`, `a` and `a.b`."""
+    for at, letter in enumerate(column):
+        if letter == ".":
+            yield column[:at]
 
 
 def placed(message: str, line: int | None) -> str:
