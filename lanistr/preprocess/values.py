@@ -26,7 +26,7 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 """Types of what `read_value` takes as it comes, for those who read many."""
 
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
-_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _WHOLE = re.compile(r"[+-]?[0-9]+\.0+")
 # No two ways to read a text, or a long one that is none would hold up everybody.
@@ -100,7 +100,7 @@ class NumberCleaner:
         number: float | None = None
         if isinstance(value, str):
             text = value.strip()
-            if _THOUSANDS.fullmatch(text):
+            if THOUSANDS.fullmatch(text):
                 text = text.replace(",", "")
             try:
                 # Python alone also reads "1_000" and the digits of other scripts.

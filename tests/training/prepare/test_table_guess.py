@@ -1,5 +1,6 @@
 """A first task file from the columns: with reasons, and ready to run or to say what to decide."""
 
+import json
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from lanistr.errors import ConfigError, DataError
+from lanistr.modalities import Modality
 from tests.training.prepare.tables import (
     COLUMNS,
     as_csv,
@@ -212,6 +214,34 @@ def test_encoding_and_decimals_are_found_and_written_down(
     made = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
     assert made is not None
     assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    ("cells", "decimal", "values"),
+    [
+        (['"1,101"', "500", '"2,250"', "700"], ".", [1101, 500, 2250, 700]),
+        (['"1,101.5"', "500", '"1,250,000"', "7,5"], ".", [1101.5, 500, 1250000]),
+        (['"1.100,50"', "500", '"1,101"', '"0,5"'], ",", [1100.5, 500, 1.101, 0.5]),
+    ],
+)
+def test_marks_between_thousands_are_no_decimal_commas(
+    cells: list[str], decimal: str, values: list[float], tmp_path: Path
+):
+    words = cells * 20
+    lines = (f"a{i};{i // 4 % 2};{cell}" for i, cell in enumerate(words))
+    table = tmp_path / "cases.csv"
+    table.write_text("id;died;cost\n" + "\n".join(lines))
+    task, text = guessed(table, tmp_path / "task.yaml")
+    assert task["source"].get("decimal", ".") == decimal
+    assert task["tabular"]["fields"] == {"cost": {"kind": "number", "unit": ""}}
+    assert ("'1,101' is 1101, unless `source` says decimal" in text) == (cells[0] == '"1,101"')
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    scale = json.loads((data.folder / "preprocessing.json").read_text())["tabular"]["numbers"]
+    mean, std = scale["cost"]["mean"], scale["cost"]["std"]
+    for at, value in enumerate(values):
+        number = data.features(at).rows[Modality.TABULAR][0]["numbers"][0]
+        assert number * std + mean == pytest.approx(value, rel=1e-3, abs=0.01)
 
 
 def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from lanistr.errors import InputError
-from lanistr.preprocess.values import whole
+from lanistr.preprocess.values import THOUSANDS, whole
 from training.prepare.table.cells import NUMBER, read_number
 from training.prepare.table.rows import MissingWords, Row
 
@@ -24,7 +24,12 @@ ROWS_KEPT = 5000
 PICTURE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
 SERIES = re.compile(r".+\.(csv|tsv|txt|parquet|jsonl|ndjson)(\.gz)?", re.IGNORECASE)
 _ADDRESS = re.compile(r"(https?|ftp|s3)://\S+", re.IGNORECASE)
-_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_EITHER = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+"""A comma before three digits stands before decimals or after thousands: nobody can tell."""
+_COMMA = re.compile(
+    rf"(?!{_EITHER.pattern}\Z)[+-]?([0-9]+|[1-9][0-9]{{0,2}}(\.[0-9]{{3}})+),[0-9]+"
+)
+_MARKED = re.compile(rf"(?!{_EITHER.pattern}\Z){THOUSANDS.pattern}")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./]([0-9]{4}|[0-9]{2})"
     r"|[A-Z][a-z]+ [0-9]{1,2}, [0-9]{4}"
@@ -106,6 +111,8 @@ class ColumnStatistics:
             ("series", SERIES),
             ("address", _ADDRESS),
             ("comma", _COMMA),
+            ("marked", _MARKED),
+            ("either", _EITHER),
             ("date", _DATE),
         )
         return [kind for kind, pattern in tests if pattern.fullmatch(word)]

@@ -1,6 +1,7 @@
 """Reads a table, guesses what its columns are, writes the task file."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from lanistr.draft import written_to
@@ -84,9 +85,8 @@ def _read_as(
     missing = MissingWords(TableSource().missing, {})
     table = open_table(path, form, problems)
     found = TableStatistics.of(table.rows(), table.find(), missing)
-    comma = sum(column.kinds["comma"] for column in found.columns.values())
-    point = sum(column.kinds["number"] - column.kinds["whole"] for column in found.columns.values())
-    if comma > point:
+    kinds: Counter[str] = sum((each.kinds for each in found.columns.values()), Counter())
+    if kinds["comma"] > kinds["number"] - kinds["whole"] + kinds["marked"]:
         form = form.model_copy(update={"decimal": ","})
     return found, form
 
