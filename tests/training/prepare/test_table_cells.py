@@ -9,7 +9,7 @@ import pytest
 
 from lanistr.errors import InputError
 from lanistr.sample import Quantity
-from training.prepare.table.cells import Decimals, read_date, read_hours, read_number
+from training.prepare.table.cells import Decimals, read_date, read_hours, read_name, read_number
 from training.prepare.table.rows import MissingWords, fold_words
 
 
@@ -111,6 +111,25 @@ def test_what_no_group_of_thousands_can_be_is_a_point_even_before_three_digits(c
 def test_a_struct_of_a_value_and_its_unit_is_read_whatever_the_type_of_the_value(value: object):
     assert read_number({"value": value, "unit": "kg"}) == Quantity(1.5, "kg")
     assert read_number({"value": value, "unit": None}) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        (Decimal("12345678901234567"), "12345678901234567"),
+        (
+            Decimal("12345678901234567890123456789012345678"),
+            "12345678901234567890123456789012345678",
+        ),
+        (Decimal("12345678901234567.890"), "12345678901234567.89"),
+        (Decimal("17.00"), "17"),
+        (Decimal("1.50"), "1.5"),
+        (Decimal("0.00001"), "1e-05"),  # as a float of that value
+    ],
+)
+def test_a_name_has_every_digit_of_a_decimal(cell: Decimal, name: str):
+    assert read_name(cell) == name
+    assert float(str(read_number(cell))) == float(cell)
 
 
 def test_a_number_that_means_missing_everywhere_is_known_as_one_of_a_column_is():

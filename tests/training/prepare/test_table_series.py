@@ -152,3 +152,30 @@ def test_what_a_struct_of_a_cases_own_series_holds_is_no_stranger_where_it_is_na
     found, wanted = (each.features(0).rows[Modality.TIMESERIES][0] for each in (data, usual))
     assert (found["values"] == wanted["values"]).all()
     assert [each["column"] for each in problems_of(data.folder)] == ["v.x"]
+
+
+def test_ids_of_many_digits_join_as_whole_numbers_and_as_decimals(tmp_path: Path):
+    least = 12345678901234567  # a float has every second one alone
+    cases = [{**case, "id": least + i, "patient": least + i} for i, case in enumerate(rows())]
+    series = pl.DataFrame({"stay": [least + i for i in range(6)], "hours": 0, "pulse": range(6)})
+    made = []
+    whole, decimal = pl.Int64(), pl.Decimal(38, 0)
+    for kind, kind_there in ((whole, whole), (whole, decimal), (decimal, whole)):
+        out = io.BytesIO()
+        series.with_columns(pl.col("stay").cast(kind_there), ph=7).write_parquet(out)
+        table = io.BytesIO()
+        frame = pl.DataFrame(cases).drop("vitals")
+        frame.with_columns(pl.col("id", "patient").cast(kind)).write_parquet(table)
+        made.append(
+            prepared(
+                tmp_path / str(len(made)), table.getvalue(), "cases.parquet",
+                source={"timeseries": {"file": "all.parquet", "id": "stay"}},
+                files={"all.parquet": out.getvalue()},
+            )
+        )  # fmt: skip
+        assert problems_of(made[-1].folder) == []
+    for at in range(6):
+        first, *others = (
+            each.features(at).rows[Modality.TIMESERIES][0]["values"].tolist() for each in made
+        )
+        assert others == [first, first]

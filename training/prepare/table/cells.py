@@ -61,7 +61,8 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
             that a float holds.
     """
     if isinstance(value, Decimal):
-        return float(value)
+        exact = _exact(value)
+        return float(value) if isinstance(exact, str) else exact
     if isinstance(value, timedelta):
         return value / _HOUR
     if isinstance(value, date | time):
@@ -228,9 +229,19 @@ def _float(number: str | int) -> float:
 def _word(value: Any) -> Value:
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal | timedelta):
+    if isinstance(value, Decimal):
+        return _exact(value)
+    if isinstance(value, timedelta):
         return read_number(value)
     return _scalar(value)
+
+
+def _exact(value: Decimal) -> int | float | str:
+    """Return a decimal to its last digit: as text where a float has not so many."""
+    if value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else format(value, "f").rstrip("0")
 
 
 def _scalar(value: Any) -> Value:

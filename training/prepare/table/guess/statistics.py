@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from lanistr.errors import InputError
 from lanistr.preprocess.values import THOUSANDS, whole
-from training.prepare.table.cells import NUMBER, read_number
+from training.prepare.table.cells import NUMBER, read_name, read_number
 from training.prepare.table.rows import MissingWords, Row
 
 MOST_WORDS = 2000
@@ -73,6 +74,8 @@ class ColumnStatistics:
             word = str(int(value))
         elif isinstance(value, str):
             word = whole(word) or word
+        elif isinstance(value, Decimal):
+            word = read_name(value)
         if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
             self.distinct.add(hash(word))
         if word in self.words or len(self.words) < MOST_WORDS:
