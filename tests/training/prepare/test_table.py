@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -405,6 +406,48 @@ def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
     data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "fold")), source=source)
     assert data.splits == ["train", "train", "validation", "validation", "test", "train"]
     assert data.subgroups() == {"sex": ["M", "F", "M", "F", "M", "F"]}
+
+
+def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(tmp_path: Path):
+    columns = ("id", "weight", "ward", "ph", "died")
+    cases = [
+        {"id": f"{i},0", "weight": "-999,0" if i == 3 else f"{50 + i},5", "ward": f"{i % 2},0",
+         "ph": ("1,0", "2,50")[i % 2], "died": f"{i % 2},0"}
+        for i in range(24)
+    ]  # fmt: skip
+    fields = {
+        "weight": {"kind": "number", "range": [0, 300]},
+        "ward": {"kind": "category"},
+        "ph": {"kind": "category", "categories": ["1,0", "2,50"]},
+    }
+    task = {"text": None, "image": None, "timeseries": None, "tabular": {"fields": fields}}
+    place(tmp_path, {"cases.csv": as_csv(cases, ";", columns)})
+    described = {"id": "id", "label": "died", "decimal": ",", "missing": ["", "-999"]}
+    described["label_words"] = {0: "survived", 1: "died"}
+    wanted = {key: value for key, value in {**TASK, **task}.items() if value is not None}
+    file = write_task(tmp_path, wanted, described)
+    data = prepare_table(tmp_path / "cases.csv", file, tmp_path / "data")
+    assert data is not None
+    assert problems_of(data.folder) == []
+    assert data.card.issues == {}
+    assert data.ids(range(24)) == [str(i) for i in range(24)]
+    assert data.labels.tolist() == [0, 1] * 12
+    learned = json.loads((data.folder / "preprocessing.json").read_text())["tabular"]["categories"]
+    assert learned == {"ward": ["0", "1"], "ph": ["1,0", "2,50"]}
+
+
+def test_numbers_that_name_a_group_or_split_do_so_with_decimals_too(tmp_path: Path):
+    cases = [
+        {**case, "id": f"{i}.0", "patient": f"{i // 2}{'.0' * (i % 2)}", "fold": f"{1 + i // 4}.0"}
+        for i, case in enumerate(rows(8))
+    ]
+    cases[0]["patient"] = cases[1]["patient"] = "007"
+    source = {"split": "fold", "split_words": {1.0: "train", 2: "test"}, "subgroups": ["patient"]}
+    data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "fold")), source=source)
+    assert problems_of(data.folder) == []
+    assert data.ids(range(8)) == [str(i) for i in range(8)]
+    assert data.splits == ["train"] * 4 + ["test"] * 4
+    assert data.groups == ["007", "007", "1", "1", "2", "2", "3", "3"]
 
 
 def test_cases_of_a_group_stand_in_one_split(tmp_path: Path):

@@ -9,7 +9,14 @@ import pytest
 
 from lanistr.errors import InputError
 from lanistr.sample import Quantity
-from training.prepare.table.cells import Decimals, read_date, read_hours, read_name, read_number
+from training.prepare.table.cells import (
+    Decimals,
+    read_date,
+    read_hours,
+    read_key,
+    read_name,
+    read_number,
+)
 from training.prepare.table.rows import MissingWords, fold_words
 
 
@@ -130,6 +137,33 @@ def test_a_struct_of_a_value_and_its_unit_is_read_whatever_the_type_of_the_value
 def test_a_name_has_every_digit_of_a_decimal(cell: Decimal, name: str):
     assert read_name(cell) == name
     assert float(str(read_number(cell))) == float(cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "key"),
+    [
+        ("17.0", ".", "17"),
+        ("17,00", ",", "17"),
+        ("17.0", ",", "17.0"),
+        (17.0, ",", "17"),
+        ("007", ".", "007"),
+        ("007.0", ".", "007"),
+        ("1e5", ".", "1e5"),
+        ("1.5", ".", "1.5"),
+        ("v1.0", ".", "v1.0"),
+    ],
+)
+def test_a_whole_number_is_one_name_with_decimals_or_without(
+    cell: object, decimal: Decimals, key: str
+):
+    assert read_key(cell, decimal) == key
+
+
+def test_a_number_that_means_missing_is_known_by_the_mark_of_its_table():
+    words = MissingWords(["-999"], {"t": ["-1,0"]}, ",")
+    for value in ("-999", "-999,0", "-1,0", "-1", -1):
+        assert words.known(value, "t") is None
+    assert words.known("-1.000", "t") == "-1.000"  # a thousand
 
 
 def test_a_number_that_means_missing_everywhere_is_known_as_one_of_a_column_is():

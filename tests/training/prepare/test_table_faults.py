@@ -98,6 +98,7 @@ def json_cell(column: str, value: Any, code: str, left: int = 6, **more: Any) ->
 FAULTS |= {
     "a decimal comma": cell("age", "37,5", "number_with_comma", says='decimal: ","'),
     "a decimal comma before three digits": cell("age", "0,375", "number_with_comma"),
+    "digits without end before a comma": cell("age", "1" * 5000 + ",123", "wrong_type"),
     "a word for a number": cell("age", "old", "wrong_type", says="line 3: not a number"),
     "an unknown unit": cell("age", "54 kg", "unknown_unit", says="years"),
     "a unit with a typo": cell("temperature", "98 degFF", "unknown_unit", says="degF"),

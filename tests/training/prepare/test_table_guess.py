@@ -165,7 +165,7 @@ def test_words_that_differ_in_case_alone_are_one(tmp_path: Path):
 
 def test_whole_numbers_with_decimals_are_guessed_as_those_without(tmp_path: Path):
     found = []
-    for number in (str, lambda value: f"{value}.0"):
+    for number in (str, lambda value: f"{value}.0", lambda value: f"{value},0"):
         cases = [
             {"age": number(40 + i if i % 5 else -1), "ward": number(i % 3), "died": number(i % 2)}
             for i in range(200)
@@ -177,7 +177,7 @@ def test_whole_numbers_with_decimals_are_guessed_as_those_without(tmp_path: Path
         spec, source = read_columns(task)
         found.append((spec.label.classes, dict(source.label_words), dict(source.missing_in)))
         assert prepare_table(table, task, tmp_path / f"data-{len(found)}") is not None, text
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert found[0][2] == {"age": ("-1",)}
 
 

@@ -154,6 +154,22 @@ def test_what_a_struct_of_a_cases_own_series_holds_is_no_stranger_where_it_is_na
     assert [each["column"] for each in problems_of(data.folder)] == ["v.x"]
 
 
+@pytest.mark.parametrize(("decimal", "end"), [(".", ".0"), (",", ",0")])
+def test_ids_join_with_decimals_and_without(decimal: str, end: str, tmp_path: Path):
+    cases = [{**case, "id": str(i)} for i, case in enumerate(rows())]
+    lines = [f"{i}{end if i % 2 else ''};0;80;7" for i in range(6)] + [f"0{end};1;-1{end};7"]
+    described = {"file": "all.csv", "id": "stay", "decimal": decimal}
+    data = prepared(
+        tmp_path, as_csv(cases), source={"timeseries": described, "missing": ["", "-1"]},
+        files={"all.csv": "\n".join(["stay;hours;pulse;ph", *lines]).encode()},
+    )  # fmt: skip
+    assert problems_of(data.folder) == []
+    assert data.row_counts(Modality.TIMESERIES).tolist() == [1] * 6
+    assert data.card.source["rows_of_other_cases"] == 0
+    measured = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured.tolist() == [[1, 1], [0, 1], [0, 0], [0, 0]]
+
+
 def test_ids_of_many_digits_join_as_whole_numbers_and_as_decimals(tmp_path: Path):
     least = 12345678901234567  # a float has every second one alone
     cases = [{**case, "id": least + i, "patient": least + i} for i, case in enumerate(rows())]

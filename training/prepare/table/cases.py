@@ -12,7 +12,7 @@ from lanistr.preprocess.values import whole
 from lanistr.sample import Sample
 from lanistr.tasks import fold
 from training.data.store import SPLITS, Split
-from training.prepare.table.cells import read_name, read_number
+from training.prepare.table.cells import read_key, read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.image import ImageReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
@@ -75,7 +75,8 @@ class CaseReader:
         require(self._columns, found, name, setting.problems)
         if source.timeseries is None:  # whose columns may be meant
             require(source.missing_in, found, name, setting.problems)
-        self._splits = {**SPLIT_WORDS, **{fold(w): s for w, s in source.split_words.items()}}
+        words = {fold(whole(word) or word): split for word, split in source.split_words.items()}
+        self._splits = {**SPLIT_WORDS, **words}
         self._classes = _Classes(setting)
         self._rows_of: dict[str, int] = {}
         self._seen: set[bytes] = set()
@@ -197,7 +198,7 @@ class CaseReader:
                 row, column, f"missing_{what}", f"no {what}", accepted="a name or number"
             )
         try:
-            return read_name(value)
+            return read_key(value, self._setting.source.decimal)
         except InputError as exc:
             row.leave_out(self._setting.problems, column, exc)
             raise _LeftOutError from None
@@ -234,7 +235,7 @@ class CaseReader:
     def _subgroup(self, row: Row, column: str) -> str | None:
         value = self._setting.missing.value(row, column)
         try:
-            return None if value is None else read_name(value)
+            return None if value is None else read_key(value, self._setting.source.decimal)
         except InputError as exc:
             row.lose_value(self._setting.problems, column, exc)
             return None
@@ -310,7 +311,7 @@ class _Classes:
 
     def _meant(self, word: str) -> str | None:
         """Return what the task calls a word, or `label_words` says of it; None: nothing."""
-        spelled = (word, fold(word), whole(word.strip()))
+        spelled = (word, fold(word), whole(word.strip(), self._setting.source.decimal))
         return next((self._known[each] for each in spelled if each in self._known), None)
 
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from lanistr.errors import InputError
 from lanistr.issues import IssueLog
-from lanistr.preprocess.values import cleaner, read_value
+from lanistr.preprocess.values import cleaner, read_value, whole
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import FieldSpec, NumberField
+from lanistr.tasks import CategoryField, FieldSpec, NumberField, fold, listed_words
 
 Decimals = Literal[".", ","]
 
@@ -88,8 +88,10 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
         )
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else _float(text)
-    whole, _, decimals = text.partition(",")
-    if _WITH_COMMA.fullmatch(text) and (len(decimals) != 3 or not int(whole)):  # 1,234 is 1234
+    before, _, decimals = text.partition(",")
+    if _WITH_COMMA.fullmatch(text) and (
+        len(decimals) != 3 or not before.lstrip("+-0")  # 1,234 is 1234
+    ):
         raise InputError(
             "a number with a comma",
             code="number_with_comma",
@@ -111,7 +113,12 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
     Raises:
         InputError: the field's cleaner cannot make anything of it.
     """
-    found = read_number(value, decimal) if isinstance(spec, NumberField) else _word(value)
+    if isinstance(spec, NumberField):
+        found = read_number(value, decimal)
+    else:
+        found = _word(value)
+        if decimal == "," and isinstance(found, str) and not _is_listed(found, spec):
+            found = whole(found, decimal) or found
     cleaner(spec)(found, "", IssueLog())
     return found
 
@@ -132,6 +139,15 @@ def read_name(value: Any) -> str:
     if isinstance(found, Quantity):
         raise InputError("not a name", code="nested_value", seen=value, accepted="a word")
     return str(found)
+
+
+def read_key(value: Any, decimal: Decimals) -> str:
+    """Return the name by which rows are found and put together, see `read_name`.
+
+    A whole number is one name, with decimals in text or without.
+    """
+    name = read_name(value)
+    return whole(name, decimal) or name
 
 
 def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals) -> float:
@@ -234,6 +250,10 @@ def _word(value: Any) -> Value:
     if isinstance(value, timedelta):
         return read_number(value)
     return _scalar(value)
+
+
+def _is_listed(word: str, spec: CategoryField) -> bool:
+    return fold(word) in map(fold, listed_words(spec))
 
 
 def _exact(value: Decimal) -> int | float | str:

@@ -75,7 +75,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             task,
             source,
             files,
-            MissingWords(source.missing, source.missing_in),
+            MissingWords(source.missing, source.missing_in, source.decimal),
             problems,
             store,
             opening.options.image.max_pixels,

@@ -11,7 +11,7 @@ from lanistr.tasks import FieldSpec, NumberField, listed_words
 from training.prepare.table.cells import read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
 from training.prepare.table.parts import Setting
-from training.prepare.table.rows import Row, fold_words, outer_names
+from training.prepare.table.rows import MissingWords, Row, fold_words, outer_names
 from training.prepare.table.tabular import stored
 
 
@@ -19,6 +19,7 @@ class MeasurementReader:
     """Reads one row after the other; reports a name that nobody knows once, and counts the rest.
 
     Attributes:
+        missing: which words mean a missing value in a series.
         columns: what every series must have beside its variables.
         variables: the columns of wide rows.
         strays: how many values of unknown variables were left out, by name.
@@ -28,6 +29,9 @@ class MeasurementReader:
     def __init__(self, source: SeriesColumns, setting: Setting) -> None:
         assert setting.task.timeseries is not None
         self._source, self._setting = source, setting
+        self.missing = MissingWords(
+            setting.source.missing, setting.source.missing_in, source.decimal
+        )
         variables = setting.task.timeseries.variables
         unknown_names(source.names, variables, "source.timeseries.names", "variables of the task")
         self._specs: dict[str, tuple[str, FieldSpec]] = {
@@ -64,7 +68,7 @@ class MeasurementReader:
             row: of a series.
             start: the date from which the case's hours count, where its times are dates.
         """
-        missing, problems = self._setting.missing, self._setting.problems
+        missing, problems = self.missing, self._setting.problems
         time = missing.value(row, self._source.time)
         try:
             if time is None:
@@ -95,13 +99,13 @@ class MeasurementReader:
         if len(self.met) < len(self._specs):
             self.met.update(self._specs[column][0] for column in self._specs.keys() & row.cells)
         for column, (name, spec) in self._specs.items():
-            raw = self._setting.missing.value(row, column, self._listed[column])
+            raw = self.missing.value(row, column, self._listed[column])
             if raw is not None:
                 self._take(values, row, column, name, spec, raw)
         return values
 
     def _long(self, row: Row) -> dict[str, Any]:
-        source, missing, problems = self._source, self._setting.missing, self._setting.problems
+        source, missing, problems = self._source, self.missing, self._setting.problems
         assert source.variable is not None
         assert source.value is not None
         word = missing.value(row, source.variable, self._named)
@@ -115,10 +119,10 @@ class MeasurementReader:
         except InputError as exc:
             row.leave_out(problems, source.variable, exc)
             return values
-        words = self._words
-        column = words.get(name) or words.get(name.casefold()) or words.get(whole(name) or name)
+        words, number = self._words, whole(name, source.decimal)
+        column = words.get(name) or words.get(name.casefold()) or words.get(number or name)
         if column is None:
-            if self._ignored.isdisjoint({name.casefold(), whole(name)}):
+            if self._ignored.isdisjoint({name.casefold(), number}):
                 self._stray(row, source.variable, name)
             return values
         name, spec = self._specs[column]

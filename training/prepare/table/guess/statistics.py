@@ -73,7 +73,7 @@ class ColumnStatistics:
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
         elif isinstance(value, str):
-            word = whole(word) or word
+            word = whole(word) or (_COMMA.fullmatch(word) and whole(word, ",")) or word
         elif isinstance(value, Decimal):
             word = read_name(value)
         if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
@@ -118,7 +118,8 @@ class ColumnStatistics:
             ("either", _EITHER),
             ("date", _DATE),
         )
-        return [kind for kind, pattern in tests if pattern.fullmatch(word)]
+        text = value if isinstance(value, str) else word
+        return [kind for kind, pattern in tests if pattern.fullmatch(text)]
 
 
 def _kind_of_list(items: list[Any]) -> str:
