@@ -408,6 +408,14 @@ def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
     assert data.subgroups() == {"sex": ["M", "F", "M", "F", "M", "F"]}
 
 
+def test_a_label_may_have_marks_between_thousands(tmp_path: Path):
+    task = {"label": {"kind": "regression", "name": "cost"}, "metric": "mae"}
+    cases = [{**case, "died": f"{i},{100 + i}"} for i, case in enumerate(rows(), 1)]
+    data = prepared(tmp_path, as_csv(cases), task=task)
+    assert problems_of(data.folder) == []
+    assert data.labels.tolist() == [1000 * i + 100 + i for i in range(1, 7)]
+
+
 def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(tmp_path: Path):
     columns = ("id", "weight", "ward", "ph", "died")
     cases = [

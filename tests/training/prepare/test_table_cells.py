@@ -8,10 +8,13 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lanistr.errors import InputError
-from lanistr.sample import Quantity
+from lanistr.sample import Quantity, Value
+from lanistr.tasks import NumberField
 from training.prepare.table.cells import (
     Decimals,
+    read_amount,
     read_date,
+    read_field,
     read_hours,
     read_key,
     read_name,
@@ -157,6 +160,29 @@ def test_a_whole_number_is_one_name_with_decimals_or_without(
     cell: object, decimal: Decimals, key: str
 ):
     assert read_key(cell, decimal) == key
+
+
+def test_a_duration_is_its_hours_where_the_field_counts_them_and_else_converted_or_refused():
+    def read(unit: str, **more: Any) -> Value:
+        spec = NumberField(kind="number", unit=unit, **more)
+        return read_field(timedelta(days=3), spec, ".")
+
+    assert read("") == read("h") == read("Hours") == 72
+    assert read("days", units={"h": {"scale": 1 / 24}}) == Quantity(72, "h")
+    with pytest.raises(InputError, match="unknown unit") as caught:
+        read("days")
+    assert caught.value.seen == "h"
+
+
+def test_marks_between_thousands_are_read_wherever_a_number_is():
+    assert read_amount("1,234", ".") == read_amount("1.234", ",") == 1234
+    assert read_amount("1,234,567.5", ".") == 1234567.5
+    assert read_hours("1,234", "days", None, ".") == 1234 * 24
+    assert read_number("1,234 mg") == Quantity("1,234", "mg")
+    assert read_field("1,234 mg", NumberField(kind="number", unit="mg"), ".")
+    for odd in ("0,375", "12,34 mg"):
+        with pytest.raises(InputError, match="a number with a comma"):
+            read_amount(odd, ".")
 
 
 def test_a_number_that_means_missing_is_known_by_the_mark_of_its_table():

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,14 @@ FAULTS |= {
     "a word for a regression label": cell(
         "age", "old", "bad_label", source={"label": "age"},
         task={"label": {"kind": "regression", "name": "age"}, "metric": "mae",
+              "tabular": {"fields": {"sex": {"kind": "category"}}}},
+    ),
+    "a duration for a label in another unit": Fault(
+        "unknown_unit", 1, "age", 6, lambda cases: as_parquet(
+            [{**case, "age": timedelta(days=i)} for i, case in enumerate(cases)]
+        ),
+        name="cases.parquet", source={"label": "age"}, says="a number of days",
+        task={"label": {"kind": "regression", "name": "age", "unit": "days"}, "metric": "mae",
               "tabular": {"fields": {"sex": {"kind": "category"}}}},
     ),
     "a label beyond floats": json_cell(
@@ -517,7 +526,7 @@ def as_parquet(cases: Cases) -> bytes:
     return out.getvalue()
 
 
-def parquet_cell(column: str, array: Any, code: str, left: int = 6) -> Fault:
+def parquet_cell(column: str, array: Any, code: str, left: int = 6, **more: Any) -> Fault:
     """Return a Parquet table whose second row has something in a column that Python cannot hold."""
 
     def table(cases: Cases) -> bytes:
@@ -527,7 +536,7 @@ def parquet_cell(column: str, array: Any, code: str, left: int = 6) -> Fault:
         pq.write_table(columns, out)
         return out.getvalue()
 
-    return Fault(code, 2, column, left, table, name="cases.parquet")
+    return Fault(code, 2, column, left, table, name="cases.parquet", **more)
 
 
 WORDS = pa.array([b"F", b"m\xe4nnlich", *[b"M"] * 4])
@@ -678,7 +687,8 @@ FAULTS |= {
     "a note of Parquet in another encoding": parquet_cell("note", NO_TEXT, "wrong_type"),
     "a name of Parquet in another encoding": parquet_cell("id", NO_TEXT, "unreadable_value", 2),
     "a duration of Parquet without end": parquet_cell(
-        "age", pa.array(HOURS, pa.duration("ms")), "unreadable_value"
+        "age", pa.array(HOURS, pa.duration("ms")), "unreadable_value",
+        task={"tabular": {"fields": {"age": {"kind": "number", "unit": "h"}}}},
     ),
     "a date of Parquet after the year 9999": parquet_cell(
         "sex", pa.array(HOURS, pa.timestamp("us")), "unreadable_value"

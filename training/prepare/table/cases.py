@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
@@ -12,7 +13,7 @@ from lanistr.preprocess.values import whole
 from lanistr.sample import Sample
 from lanistr.tasks import fold
 from training.data.store import SPLITS, Split
-from training.prepare.table.cells import read_key, read_name, read_number
+from training.prepare.table.cells import counts_hours, read_amount, read_key, read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.image import ImageReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
@@ -294,7 +295,14 @@ class _Classes:
         if label.kind == "regression":
             with suppress(InputError):  # what is no word is told as a number below
                 value = self._meant(read_name(value)) or value
-            found = read_number(value, self._setting.source.decimal)
+            if isinstance(value, timedelta) and not counts_hours(label.unit):
+                raise InputError(
+                    "a duration where the label has another unit than hours",
+                    code="unknown_unit",
+                    seen=str(value),
+                    accepted=f"a number of {label.unit}",
+                )
+            found = read_amount(value, self._setting.source.decimal)
             if isinstance(found, bool) or not isinstance(found, int | float):
                 found = str(value)
             return label.encode(found)

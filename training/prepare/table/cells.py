@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lanistr.errors import InputError
 from lanistr.issues import IssueLog
-from lanistr.preprocess.values import cleaner, read_value, whole
+from lanistr.preprocess.values import THOUSANDS, cleaner, read_value, whole
 from lanistr.sample import Quantity, Value
 from lanistr.tasks import CategoryField, FieldSpec, NumberField, fold, listed_words
 
@@ -102,7 +102,9 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
         raise _a_date(value)
     if united := _WITH_UNIT.fullmatch(text):
         number = read_number(united[1], decimal)
-        if isinstance(number, int | float):
+        if isinstance(number, int | float) or (
+            isinstance(number, str) and THOUSANDS.fullmatch(number)
+        ):
             return Quantity(number, united[2])
     return value
 
@@ -115,12 +117,30 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
     """
     if isinstance(spec, NumberField):
         found = read_number(value, decimal)
+        if isinstance(value, timedelta) and not counts_hours(spec.unit):
+            found = Quantity(value / _HOUR, "h")
     else:
         found = _word(value)
         if decimal == "," and isinstance(found, str) and not _is_listed(found, spec):
             found = whole(found, decimal) or found
     cleaner(spec)(found, "", IssueLog())
     return found
+
+
+def read_amount(value: Any, decimal: Decimals) -> Value:
+    """Return what `read_number` does, of text with marks between thousands the number too.
+
+    For what no field's cleaner will read.
+    """
+    found = read_number(value, decimal)
+    if isinstance(found, str) and THOUSANDS.fullmatch(found):
+        return read_number(found.replace(",", ""))
+    return found
+
+
+def counts_hours(unit: str) -> bool:
+    """Whether a number in a unit may be that of a duration's hours; without one, it is."""
+    return fold(unit) in ("", "h", "hour", "hours")
 
 
 def read_name(value: Any) -> str:
@@ -166,7 +186,7 @@ def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals)
         return (read_date(value, like=start) - start) / _HOUR
     if isinstance(value, timedelta):
         unit = "hours"
-    found = value if isinstance(value, date) else read_number(value, decimal)
+    found = value if isinstance(value, date) else read_amount(value, decimal)
     if isinstance(found, date):
         raise _a_date(value)
     if isinstance(found, bool) or not isinstance(found, int | float):

@@ -114,7 +114,8 @@ class Draft:
                   *(f"    # {_printable(warning)}" for warning in each.warnings))  # fmt: skip
         key = f"    {'# ' if each.leaks else ''}{_key(each.name)}:"
         if each.kind in ("number", "constant"):
-            self._add(f'{key} {{kind: number, unit: ""}}  # unit: fill in; range: [low, high]')
+            unit = "h" if each.column.kinds["duration"] else '""'
+            self._add(f"{key} {{kind: number, unit: {unit}}}  # unit: fill in; range: [low, high]")
         elif each.kind == "category" and (series or not learned(each)):
             words = order_classes(each.words)
             normal = f", normal: {_quoted(each.words[0])}" if series else ""
