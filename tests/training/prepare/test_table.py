@@ -458,6 +458,21 @@ def test_numbers_that_name_a_group_or_split_do_so_with_decimals_too(tmp_path: Pa
     assert data.groups == ["007", "007", "1", "1", "2", "2", "3", "3"]
 
 
+def test_a_case_whose_row_is_put_into_words_and_says_nothing_is_a_problem_of_its_file(
+    tmp_path: Path,
+):
+    cases = rows()
+    cases[2] = {"id": "c", "patient": "c", "age": "900", "died": "died"}
+    old = {"age": {"kind": "number", "range": [0, 120]}}
+    task = {"tabular": {"fields": old}}
+    data = prepared(tmp_path, as_csv(cases), task=task, more=("--tab2txt",))
+    assert len(data) == 5
+    (problem,) = problems_of(data.folder)
+    assert (problem["code"], problem["row"], problem["column"], problem["seen"]) == (
+        "nothing_usable", 3, "tabular.age", 900,
+    )  # fmt: skip
+
+
 def test_cases_of_a_group_stand_in_one_split(tmp_path: Path):
     cases = rows(30)
     for i, case in enumerate(cases):
