@@ -273,7 +273,15 @@ def _key(name: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    return json.dumps(word, ensure_ascii=not word.isprintable())
+    return "".join(
+        letter if letter.isprintable() else _escaped(letter)
+        for letter in json.dumps(word, ensure_ascii=False)
+    )
+
+
+def _escaped(letter: str) -> str:
+    """Return a letter as YAML has it, which knows no pairs of surrogates, as JSON does."""
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def _printable(text: str) -> str:
