@@ -261,6 +261,32 @@ def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):
     assert prepare_table(table, tmp_path / "task.yaml", tmp_path / "data") is not None
 
 
+def test_a_word_with_a_joiner_is_written_as_yaml_reads_it(tmp_path: Path):
+    words = ("\U0001f469\u200d\u2695\ufe0f", "a\\b\u2028c")
+    task, _ = of_columns(tmp_path, who=[words[i // 2 % 2] for i in range(40)])
+    assert task["tabular"]["fields"]["who"]["categories"] == sorted(words)
+    data = prepare_table(tmp_path / "cases.csv", tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert data.card.issues == {}
+
+
+def test_pictures_of_which_a_few_are_no_names_are_still_pictures(tmp_path: Path):
+    place(tmp_path, {})
+    cases = [{**case, "picture": "pictures/chest.png"} for case in rows(40)]
+    cases[3]["picture"], cases[4]["picture"] = 5, ["pictures/chest.png", None]
+    (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
+    task, _ = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
+
+
+def test_problems_are_counted_in_the_encoding_in_which_a_table_is_read(tmp_path: Path):
+    lines = [f"a{i},{i},{i % 2}" + ",x,y" * (i < 30) for i in range(60)] + ["b,1,sch\xf6n"]
+    (tmp_path / "cases.csv").write_bytes("\n".join(["id,x,label", *lines]).encode("cp1252"))
+    task, _ = guessed(tmp_path / "cases.csv", tmp_path / "task.yaml", "--most-problems", "31")
+    assert task["source"]["encoding"] == "cp1252"
+    assert [each["code"] for each in problems_of(tmp_path / "task.yaml")] == ["ragged_row"] * 30
+
+
 def test_json_lines_with_nested_rows_and_late_columns_are_looked_at(tmp_path: Path):
     place(tmp_path, {})
     cases = rows(20)

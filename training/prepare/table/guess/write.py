@@ -66,6 +66,7 @@ def write_guess(
 
 def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
     """Count over a table, in the first encoding that it can be read in."""
+    before = problems.counts.copy()
     try:
         return _read_as(path, TextFormat(), problems)
     except DataError as exc:
@@ -76,6 +77,7 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
         if exc.code not in others:
             raise
         log.warning("%s; trying %s", exc, others[exc.code].encoding)
+        problems.take_back(before)
         return _read_as(path, others[exc.code], problems)
 
 
