@@ -85,8 +85,11 @@ class CaseReader:
         self.groups: set[str] = set()
         self.unlabelled = 0
 
-    def check(self) -> None:
+    def check(self, *, learns: bool = True) -> None:
         """Read the table, and the series' table where there is one.
+
+        Args:
+            learns: whether something is fitted on the training split.
 
         Raises:
             DataError: they cannot be made sense of, or there are too many problems.
@@ -102,14 +105,15 @@ class CaseReader:
             record["parts"] = {m: part for m, part in kept.items() if part is not None}
             self._setting.store.add(position, record, bare=not record["parts"])
             position += 1
-        if self.split_of and "train" not in self.split_of.values():
+        if learns and self.split_of and "train" not in self.split_of.values():
             raise stop(
                 self._setting.problems,
                 "no_training",
                 "no row is in the training split",
                 file=self._name,
                 column=self._setting.source.split or "",
-                accepted="cases to learn from; or, in `source`, split_words",
+                accepted="cases to learn from; in `source`, split_words; or --preprocessing, fitted"
+                " elsewhere",
             )
         for part in self._parts.values():
             part.finish()

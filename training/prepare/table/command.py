@@ -84,7 +84,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             open_table(arguments.source, source, problems), str(arguments.source), setting
         )
         log.info("checking %s", arguments.source)
-        cases.check()
+        cases.check(learns=opening.fitted is None)
         if cases.unlabelled:
             log.info("%d cases without a label", cases.unlabelled)
         dataset = prepared.prepare(
