@@ -83,6 +83,12 @@ def padded(cases: list[dict[str, Any]]) -> bytes:
     return as_csv([{k: f"  {v} " for k, v in case.items()} for case in cases])
 
 
+def broken_header(cases: list[dict[str, Any]]) -> bytes:
+    """Return a table that begins with a name of three lines, with more commas than semicolons."""
+    more = [{**case, "number, of,\n\nthe, case": "0"} for case in cases]
+    return as_csv(more, ";", ("number, of,\n\nthe, case", *COLUMNS))
+
+
 def reordered(cases: list[dict[str, Any]]) -> bytes:
     more = [{**case, "": "0", "unused": "x"} for case in cases]
     return as_csv(more, columns=("", *reversed(COLUMNS), "unused"))
@@ -97,6 +103,13 @@ FORMATS: dict[str, tuple[Callable[[list[dict[str, Any]]], bytes], str, Changes]]
     "tabs": (lambda c: as_csv(c, "\t"), "cases.tsv", {}),
     "bars": (lambda c: as_csv(c, "|"), "cases.txt", {}),
     "a delimiter that is named": (lambda c: as_csv(c, "|"), "cases.csv", {"delimiter": "|"}),
+    "a name of several lines": (broken_header, "cases.csv", {}),
+    "Excel's first line": (lambda c: b"sep=;\r\n" + as_csv(c, ";"), "cases.csv", {}),
+    "Excel's first line, and a delimiter": (
+        lambda c: b'\xef\xbb\xbf"sep=|"\n' + as_csv(c, "|"),
+        "cases.csv",
+        {"delimiter": "|"},
+    ),
     "lines of Windows": (lambda c: as_csv(c, end="\r\n"), "cases.csv", {}),
     "lines of an old Mac": (lambda c: as_csv(c, end="\r"), "cases.csv", {}),
     "no newline at the end": (lambda c: as_csv(c).rstrip(), "cases.csv", {}),
@@ -137,6 +150,14 @@ def test_a_quoted_note_keeps_its_lines_and_rows_are_told_by_line_and_number(tmp_
     (problem,) = problems_of(data.folder)
     assert (problem["row"], problem["message"][:8]) == (3, "line 6: ")
     assert len(data.features(0).rows[Modality.TEXT][0]["token_ids"]) > 8
+
+
+def test_lines_are_told_as_they_stand_in_a_file_with_excels_first_line(tmp_path: Path):
+    cases = rows()
+    cases[2]["age"] = "old"
+    data = prepared(tmp_path, b"sep=,\n" + as_csv(cases))
+    (problem,) = problems_of(data.folder)
+    assert (problem["row"], problem["message"][:8]) == (3, "line 5: ")
 
 
 def test_records_of_the_house_come_out_as_if_they_had_never_been_files(tmp_path: Path):

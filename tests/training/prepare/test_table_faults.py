@@ -617,6 +617,9 @@ FAULTS |= {
     "another delimiter than named": Fault(
         "missing_column", None, "id", source={"delimiter": ";"}, says="name the delimiter"
     ),
+    "a quote that is never closed in the header": Fault(
+        "unclosed_quote", table=constant(b'id;"age\n' + b"1;2\n" * 100), says="line 1"
+    ),
     "two delimiters in the header": Fault(
         "which_delimiter", table=constant(b"id;age,sex\n1;2,3\n"), says="delimiter: ',' or ';'",
     ),
