@@ -251,6 +251,19 @@ def test_cells_of_parquet_that_cannot_be_read_stand_alone_and_no_time_is_another
     assert (first.cells["far"], second.cells["in.b"]) == (start, start)
 
 
+def test_rows_of_parquet_are_decoded_a_few_at_a_time_where_they_are_large(tmp_path: Path):
+    count, size = 200, 300_000
+    table = pa.table({"id": range(count), "scan": [bytes([i]) * size for i in range(count)]})
+    pq.write_table(table, tmp_path / "a.parquet", write_batch_size=1, use_dictionary=False)
+    del table
+    before = most = pa.total_allocated_bytes()
+    for row in ParquetTable(tmp_path / "a.parquet", "a", Problems(tmp_path / "problems", 0)).rows():
+        assert row.cells["scan"] == bytes([row.number - 1]) * size
+        most = max(most, pa.total_allocated_bytes())
+    assert row.number == count
+    assert most - before < count * size / 2
+
+
 def test_several_columns_are_several_notes_or_one(tmp_path: Path):
     cases = [{**case, "plan": "home"} for case in rows()]
     table = as_csv(cases, columns=(*COLUMNS, "plan"))

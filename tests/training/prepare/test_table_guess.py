@@ -25,7 +25,9 @@ from tests.training.prepare.tables import (
 )
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.table.columns import read_columns
-from training.prepare.table.guess.statistics import told_by
+from training.prepare.table.guess.kinds import guess
+from training.prepare.table.guess.statistics import TableStatistics, told_by
+from training.prepare.table.rows import MissingWords, Row
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -285,6 +287,24 @@ def test_problems_are_counted_in_the_encoding_in_which_a_table_is_read(tmp_path:
     task, _ = guessed(tmp_path / "cases.csv", tmp_path / "task.yaml", "--most-problems", "31")
     assert task["source"]["encoding"] == "cp1252"
     assert [each["code"] for each in problems_of(tmp_path / "task.yaml")] == ["ragged_row"] * 30
+
+
+def test_of_large_values_only_beginnings_are_kept_and_bytes_are_no_input():
+    large = 50_000
+    cells = [
+        {"scan": bytes([i]) * large, "note": f"{'word ' * (large // 5)}{i % 3}", "age": i,
+         "notes": [f"{'x' * large}{i}"]}
+        for i in range(60)
+    ]  # fmt: skip
+    rows_of = (Row("a", i, None, each) for i, each in enumerate(cells, 1))
+    found = TableStatistics.of(rows_of, (), MissingWords([], {}))
+    assert len(found.columns["scan"].distinct) == 60
+    assert len(found.columns["note"].distinct) == 3
+    assert found.columns["note"].length > 60 * large
+    kept = [found.kept, *(column.words for column in found.columns.values())]
+    assert len(str(kept)) < 10 * large
+    assert guess(found.columns["scan"]).kind == "nested"
+    assert guess(found.columns["age"]).kind == "number"
 
 
 def test_json_lines_with_nested_rows_and_late_columns_are_looked_at(tmp_path: Path):

@@ -100,6 +100,8 @@ def guess(column: ColumnStatistics) -> Guess:
         return Guess(column, "rows", "lists of objects")
     if column.share("notes") > 0.5:
         return Guess(column, "text", "lists of text")
+    if column.share("bytes") > 0.5:
+        return Guess(column, "nested", "bytes, not text")
     if column.share("list") + column.share("object") > 0.5:
         return Guess(column, "nested", "lists or objects")
     stray = _stray(column, _STRAY)
