@@ -29,7 +29,19 @@ class _Loader(yaml.SafeLoader):
     """Reads plain values and refuses a key that stands twice.
 
     Looked for before anything is made of the nodes: keys that `<<` brings may be given anew.
+    Refuses also half a character, such as JSON writes of those beyond the first 65,536 in pairs:
+    YAML has them whole, and no file can hold a half.
     """
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        if any("\ud800" <= letter <= "\udfff" for letter in node.value):
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value!a} has half a character: write it as it is, or as one "
+                'number, such as "\\U0001f469"',
+                problem_mark=node.start_mark,
+            )
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -46,7 +58,8 @@ def read_yaml(text: str) -> Any:
     """Return what a YAML text says.
 
     Raises:
-        yaml.YAMLError: it is not YAML, or a key stands twice (`RepeatedKeyError`).
+        yaml.YAMLError: it is not YAML, has half a character, or a key stands twice
+            (`RepeatedKeyError`).
         ValueError: it has a date that is none.
     """
     return yaml.load(text, _Loader)

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from lanistr.errors import InputError, unknown_name
 from lanistr.issues import Action, IssueLog
@@ -26,9 +26,9 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 """Types of what `read_value` takes as it comes, for those who read many."""
 
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
-_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
-_WHOLE = re.compile(r"[+-]?[0-9]+\.0+")
+_WHOLE = {mark: re.compile(rf"[+-]?[0-9]+{re.escape(mark)}0+") for mark in ".,"}
 # No two ways to read a text, or a long one that is none would hold up everybody.
 _WITH_UNIT = re.compile(
     r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^\d\s].*)", re.DOTALL
@@ -113,7 +113,7 @@ class NumberCleaner:
         number: float | None = None
         if isinstance(value, str):
             text = value.strip()
-            if _THOUSANDS.fullmatch(text):
+            if THOUSANDS.fullmatch(text):
                 text = text.replace(",", "")
             try:
                 # Python alone also reads "1_000" and the digits of other scripts.
@@ -257,12 +257,16 @@ class CategoryCleaner:
         return self.spec.categories is None or word in self.spec.categories
 
 
-def whole(word: str) -> str | None:
+def whole(word: str, decimal: Literal[".", ","] = ".") -> str | None:
     """Return a whole number as it is written without decimals: of "1.0", "1"; else None.
 
     Whole numbers of a column in which some are missing stand so in many a CSV file.
+
+    Args:
+        word: the text.
+        decimal: what stands before decimals in it.
     """
-    return word.partition(".")[0] if _WHOLE.fullmatch(word) else None
+    return word.partition(decimal)[0] if _WHOLE[decimal].fullmatch(word) else None
 
 
 def truth(word: str) -> str | None:

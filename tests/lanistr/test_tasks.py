@@ -84,6 +84,7 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (None, "no_task_file", "No such file"),
         (b"\xff\xfe\x00", "no_task_file", "not UTF-8"),
         (b"name: [unclosed", "bad_yaml", "not YAML"),
+        (b'a: 1\nwho: [x, "\\ud83d\\udc69"]', "bad_yaml", 'line 2, column 10: who: [x, "'),
         (b"born: 2020-13-45", "bad_yaml", "not YAML: month must be in 1..12"),
         (b"", "bad_schema", "not a task; accepted: settings by name"),
         (b"- a\n- list", "bad_schema", "not a task; seen \"['a', 'list']\""),

@@ -120,7 +120,7 @@ def prepare(
         labels: Counter[str | float] = Counter()
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
-            found = CaseLog()
+            found, brought = CaseLog(), bool(sample.parts)
             try:
                 if tab2txt:
                     sample = tab2txt(sample, found)
@@ -140,7 +140,7 @@ def prepare(
                 refused[exc.code] += 1
                 survey.refuse(str(sample.id), exc)
                 # One that brings nothing, as a patient may, has nothing wrong in a file.
-                if problems is None or not sample.parts:
+                if problems is None or not brought:
                     log.warning("%s was left out: %s", sample.id, exc)
                 else:
                     _tell_refused(problems, sample, place_of(sample), exc, found)

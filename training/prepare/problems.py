@@ -104,6 +104,19 @@ class Problems:
                 accepted=f"at most {self._limit} (--most-problems)",
             )
 
+    def take_back(self, counts: Counter[str]) -> None:
+        """Forget all but the first problems, of a file that is read from the start once more.
+
+        Args:
+            counts: those that were there before.
+        """
+        self.counts = counts
+        with written_to(self._path):
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            self._path.write_bytes(b"".join(lines[: counts.total()]))
+        if not counts:
+            self._path.unlink()
+
 
 def problems_path(out: Path) -> Path:
     """Return where the problems of a data set are listed: beside it, as it may not come about."""

@@ -10,6 +10,7 @@ from lanistr.errors import BundleError, ConfigError
 from lanistr.tasks import find_task
 from tests.training.prepare import mimic_files, test_physionet2012
 from tests.training.prepare.tables import (
+    COLUMNS,
     SOURCE,
     TASK,
     as_csv,
@@ -92,6 +93,18 @@ def test_stays_of_one_hospital_fit_a_model_that_was_pretrained_on_others(
 ):
     data = mimic_iv(tmp_path, "data", 60, "--preprocessing", stays_pretrained)
     check_fits(Run.open(stays_pretrained), data)
+
+
+def test_a_table_all_of_whose_rows_are_for_testing_needs_nothing_to_learn_from(
+    tmp_path: Path, usual: Dataset
+):
+    cases = [{**case, "fold": "test"} for case in rows()]
+    place(tmp_path, {"cases.csv": as_csv(cases, columns=(*COLUMNS, "fold"))})
+    file = write_task(tmp_path, TASK, {**SOURCE, "split": "fold"})
+    options = ("--preprocessing", str(usual.folder))
+    data = prepare_table(tmp_path / "cases.csv", file, tmp_path / "data", *options)
+    assert data is not None
+    assert data.splits == ["test"] * 6
 
 
 def test_what_says_nothing_of_the_parts_values_may_differ(tmp_path: Path):

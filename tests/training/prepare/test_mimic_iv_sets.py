@@ -206,6 +206,33 @@ def test_what_was_extracted_from_other_files_or_for_other_options_is_not_taken(
         assert not (tmp_path / f".{change}.work").exists()
 
 
+@pytest.mark.parametrize("change", ["put back", "replaced", "taken away"])
+def test_pictures_that_have_changed_since_a_run_was_interrupted_are_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+):
+    files = hospital()
+    source = files.write(tmp_path / "source")
+    other, _, _, wanted, _ = (source / name for name in files.pictures)
+    if change == "put back":
+        whole = wanted.read_bytes()
+        wanted.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(command.prepared, "prepare", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            prepare(source, tmp_path / "data")
+    if change == "put back":
+        wanted.write_bytes(whole)
+    elif change == "replaced":
+        wanted.write_bytes(other.read_bytes())
+    else:
+        wanted.unlink()
+    found = prepare(source, tmp_path / "data")
+    fresh = prepare(source, tmp_path / "fresh")
+    assert contents(found.folder) == contents(fresh.folder)
+    listed = [tmp_path / f"{name}.problems.jsonl" for name in ("data", "fresh")]
+    assert len({path.read_bytes() if path.exists() else b"" for path in listed}) == 1
+
+
 @pytest.mark.parametrize("edited", ["task", "code"])
 def test_what_was_extracted_before_the_task_or_the_items_were_edited_is_not_taken(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str

@@ -514,6 +514,8 @@ def test_without_any_measurements_the_series_is_missing(tmp_path: Path):
         (lambda s: (s / "icu/icustays.csv.gz").unlink(), "no_table", "icu/icustays"),
         (lambda s: cut(s / "icu/chartevents.csv.gz", 60), "damaged_file", "chartevents"),
         (lambda s: (s / "icu/chartevents.csv.gz").write_bytes(b"a,b"), "damaged_file", "chart"),
+        (lambda s: cut(s / "hosp/admissions.csv.gz", 9), "damaged_file", "admissions"),
+        (lambda s: (s / "hosp/admissions.csv.gz").write_bytes(b"a,b"), "damaged_file", "admiss"),
         (lambda s: (s / "hosp/patients.csv.gz").write_bytes(b""), "empty_file", "patients"),
         (lambda s: (s / "files").rmdir(), "no_folder", "files"),
     ],

@@ -28,6 +28,7 @@ from tests.training.test_report import HOSTILE, read
 from training.data.store import SPLITS, Dataset, Split
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.report.fields import Fields
+from training.prepare.report.issues import field_of
 from training.prepare.report.page import page
 from training.prepare.report.summaries import MOST_WORDS, SAMPLE, Numbers, Words
 from training.prepare.report.survey import ReportOptions, Survey
@@ -179,6 +180,19 @@ def test_what_was_done_to_values_is_counted_by_field_and_reason(tmp_path: Path):
     )
     assert refused["share"] == 0.5
     assert refused["examples"][0].startswith("old: tabular.age: not a number; seen 'old'")
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("timeseries[3].heart_rate", "timeseries.heart_rate"),
+        ("text[0]", "text"),
+        ("tabular.p[1]", "tabular.p[1]"),
+        ("timeseries[12].p[1]", "timeseries.p[1]"),
+    ],
+)
+def test_a_position_is_left_out_of_a_path_and_brackets_of_a_name_are_not(path: str, field: str):
+    assert field_of(path) == field
 
 
 def test_the_least_and_the_largest_are_told_to_the_last_digit():

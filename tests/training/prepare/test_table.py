@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -82,6 +83,12 @@ def padded(cases: list[dict[str, Any]]) -> bytes:
     return as_csv([{k: f"  {v} " for k, v in case.items()} for case in cases])
 
 
+def broken_header(cases: list[dict[str, Any]]) -> bytes:
+    """Return a table that begins with a name of three lines, with more commas than semicolons."""
+    more = [{**case, "number, of,\n\nthe, case": "0"} for case in cases]
+    return as_csv(more, ";", ("number, of,\n\nthe, case", *COLUMNS))
+
+
 def reordered(cases: list[dict[str, Any]]) -> bytes:
     more = [{**case, "": "0", "unused": "x"} for case in cases]
     return as_csv(more, columns=("", *reversed(COLUMNS), "unused"))
@@ -96,6 +103,13 @@ FORMATS: dict[str, tuple[Callable[[list[dict[str, Any]]], bytes], str, Changes]]
     "tabs": (lambda c: as_csv(c, "\t"), "cases.tsv", {}),
     "bars": (lambda c: as_csv(c, "|"), "cases.txt", {}),
     "a delimiter that is named": (lambda c: as_csv(c, "|"), "cases.csv", {"delimiter": "|"}),
+    "a name of several lines": (broken_header, "cases.csv", {}),
+    "Excel's first line": (lambda c: b"sep=;\r\n" + as_csv(c, ";"), "cases.csv", {}),
+    "Excel's first line, and a delimiter": (
+        lambda c: b'\xef\xbb\xbf"sep=|"\n' + as_csv(c, "|"),
+        "cases.csv",
+        {"delimiter": "|"},
+    ),
     "lines of Windows": (lambda c: as_csv(c, end="\r\n"), "cases.csv", {}),
     "lines of an old Mac": (lambda c: as_csv(c, end="\r"), "cases.csv", {}),
     "no newline at the end": (lambda c: as_csv(c).rstrip(), "cases.csv", {}),
@@ -138,6 +152,14 @@ def test_a_quoted_note_keeps_its_lines_and_rows_are_told_by_line_and_number(tmp_
     assert len(data.features(0).rows[Modality.TEXT][0]["token_ids"]) > 8
 
 
+def test_lines_are_told_as_they_stand_in_a_file_with_excels_first_line(tmp_path: Path):
+    cases = rows()
+    cases[2]["age"] = "old"
+    data = prepared(tmp_path, b"sep=,\n" + as_csv(cases))
+    (problem,) = problems_of(data.folder)
+    assert (problem["row"], problem["message"][:8]) == (3, "line 5: ")
+
+
 def test_records_of_the_house_come_out_as_if_they_had_never_been_files(tmp_path: Path):
     words = ["--samples", "25", "--vocabulary-size", "300", "--image-size", "16"]
     made = KINDS["synthetic"].prepare(
@@ -178,6 +200,21 @@ def test_structs_of_parquet_are_columns_too(usual: Dataset, tmp_path: Path):
     assert arrays(data) == arrays(usual)
 
 
+@pytest.mark.parametrize("name", ["cases.jsonl", "cases.parquet"])
+@pytest.mark.parametrize("column", ["years", "years.value"])
+def test_a_value_and_its_unit_are_one_value_and_a_column_each(
+    column: str, name: str, usual: Dataset, tmp_path: Path
+):
+    cases = [{**c, "years": {"value": int(c.pop("age")), "unit": "years"}} for c in rows()]
+    data = as_jsonl(cases)
+    if name == "cases.parquet":
+        out = io.BytesIO()
+        pl.DataFrame(cases).write_parquet(out)
+        data = out.getvalue()
+    made = prepared(tmp_path, data, name, source={"tabular": {"age": column}})
+    assert arrays(made) == arrays(usual)
+
+
 # ---- parts --------------------------------------------------------------------------------------
 
 
@@ -212,6 +249,19 @@ def test_cells_of_parquet_that_cannot_be_read_stand_alone_and_no_time_is_another
     assert (first.cells["in.a"], str(first.cells["in.b"])) == (1, f"{end} as timestamp[us]")
     assert str(second.cells["far"]).startswith(str(end))
     assert (first.cells["far"], second.cells["in.b"]) == (start, start)
+
+
+def test_rows_of_parquet_are_decoded_a_few_at_a_time_where_they_are_large(tmp_path: Path):
+    count, size = 200, 300_000
+    table = pa.table({"id": range(count), "scan": [bytes([i]) * size for i in range(count)]})
+    pq.write_table(table, tmp_path / "a.parquet", write_batch_size=1, use_dictionary=False)
+    del table
+    before = most = pa.total_allocated_bytes()
+    for row in ParquetTable(tmp_path / "a.parquet", "a", Problems(tmp_path / "problems", 0)).rows():
+        assert row.cells["scan"] == bytes([row.number - 1]) * size
+        most = max(most, pa.total_allocated_bytes())
+    assert row.number == count
+    assert most - before < count * size / 2
 
 
 def test_several_columns_are_several_notes_or_one(tmp_path: Path):
@@ -390,6 +440,71 @@ def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
     data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "fold")), source=source)
     assert data.splits == ["train", "train", "validation", "validation", "test", "train"]
     assert data.subgroups() == {"sex": ["M", "F", "M", "F", "M", "F"]}
+
+
+def test_a_label_may_have_marks_between_thousands(tmp_path: Path):
+    task = {"label": {"kind": "regression", "name": "cost"}, "metric": "mae"}
+    cases = [{**case, "died": f"{i},{100 + i}"} for i, case in enumerate(rows(), 1)]
+    data = prepared(tmp_path, as_csv(cases), task=task)
+    assert problems_of(data.folder) == []
+    assert data.labels.tolist() == [1000 * i + 100 + i for i in range(1, 7)]
+
+
+def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(tmp_path: Path):
+    columns = ("id", "weight", "ward", "ph", "died")
+    cases = [
+        {"id": f"{i},0", "weight": "-999,0" if i == 3 else f"{50 + i},5", "ward": f"{i % 2},0",
+         "ph": ("1,0", "2,50")[i % 2], "died": f"{i % 2},0"}
+        for i in range(24)
+    ]  # fmt: skip
+    fields = {
+        "weight": {"kind": "number", "range": [0, 300]},
+        "ward": {"kind": "category"},
+        "ph": {"kind": "category", "categories": ["1,0", "2,50"]},
+    }
+    task = {"text": None, "image": None, "timeseries": None, "tabular": {"fields": fields}}
+    place(tmp_path, {"cases.csv": as_csv(cases, ";", columns)})
+    described = {"id": "id", "label": "died", "decimal": ",", "missing": ["", "-999"]}
+    described["label_words"] = {0: "survived", 1: "died"}
+    wanted = {key: value for key, value in {**TASK, **task}.items() if value is not None}
+    file = write_task(tmp_path, wanted, described)
+    data = prepare_table(tmp_path / "cases.csv", file, tmp_path / "data")
+    assert data is not None
+    assert problems_of(data.folder) == []
+    assert data.card.issues == {}
+    assert data.ids(range(24)) == [str(i) for i in range(24)]
+    assert data.labels.tolist() == [0, 1] * 12
+    learned = json.loads((data.folder / "preprocessing.json").read_text())["tabular"]["categories"]
+    assert learned == {"ward": ["0", "1"], "ph": ["1,0", "2,50"]}
+
+
+def test_numbers_that_name_a_group_or_split_do_so_with_decimals_too(tmp_path: Path):
+    cases = [
+        {**case, "id": f"{i}.0", "patient": f"{i // 2}{'.0' * (i % 2)}", "fold": f"{1 + i // 4}.0"}
+        for i, case in enumerate(rows(8))
+    ]
+    cases[0]["patient"] = cases[1]["patient"] = "007"
+    source = {"split": "fold", "split_words": {1.0: "train", 2: "test"}, "subgroups": ["patient"]}
+    data = prepared(tmp_path, as_csv(cases, columns=(*COLUMNS, "fold")), source=source)
+    assert problems_of(data.folder) == []
+    assert data.ids(range(8)) == [str(i) for i in range(8)]
+    assert data.splits == ["train"] * 4 + ["test"] * 4
+    assert data.groups == ["007", "007", "1", "1", "2", "2", "3", "3"]
+
+
+def test_a_case_whose_row_is_put_into_words_and_says_nothing_is_a_problem_of_its_file(
+    tmp_path: Path,
+):
+    cases = rows()
+    cases[2] = {"id": "c", "patient": "c", "age": "900", "died": "died"}
+    old = {"age": {"kind": "number", "range": [0, 120]}}
+    task = {"tabular": {"fields": old}}
+    data = prepared(tmp_path, as_csv(cases), task=task, more=("--tab2txt",))
+    assert len(data) == 5
+    (problem,) = problems_of(data.folder)
+    assert (problem["code"], problem["row"], problem["column"], problem["seen"]) == (
+        "nothing_usable", 3, "tabular.age", 900,
+    )  # fmt: skip
 
 
 def test_cases_of_a_group_stand_in_one_split(tmp_path: Path):

@@ -8,8 +8,18 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lanistr.errors import InputError
-from lanistr.sample import Quantity
-from training.prepare.table.cells import Decimals, read_date, read_hours, read_number
+from lanistr.sample import Quantity, Value
+from lanistr.tasks import NumberField
+from training.prepare.table.cells import (
+    Decimals,
+    read_amount,
+    read_date,
+    read_field,
+    read_hours,
+    read_key,
+    read_name,
+    read_number,
+)
 from training.prepare.table.rows import MissingWords, fold_words
 
 
@@ -111,6 +121,75 @@ def test_what_no_group_of_thousands_can_be_is_a_point_even_before_three_digits(c
 def test_a_struct_of_a_value_and_its_unit_is_read_whatever_the_type_of_the_value(value: object):
     assert read_number({"value": value, "unit": "kg"}) == Quantity(1.5, "kg")
     assert read_number({"value": value, "unit": None}) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("cell", "name"),
+    [
+        (Decimal("12345678901234567"), "12345678901234567"),
+        (
+            Decimal("12345678901234567890123456789012345678"),
+            "12345678901234567890123456789012345678",
+        ),
+        (Decimal("12345678901234567.890"), "12345678901234567.89"),
+        (Decimal("17.00"), "17"),
+        (Decimal("1.50"), "1.5"),
+        (Decimal("0.00001"), "1e-05"),  # as a float of that value
+    ],
+)
+def test_a_name_has_every_digit_of_a_decimal(cell: Decimal, name: str):
+    assert read_name(cell) == name
+    assert float(str(read_number(cell))) == float(cell)
+
+
+@pytest.mark.parametrize(
+    ("cell", "decimal", "key"),
+    [
+        ("17.0", ".", "17"),
+        ("17,00", ",", "17"),
+        ("17.0", ",", "17.0"),
+        (17.0, ",", "17"),
+        ("007", ".", "007"),
+        ("007.0", ".", "007"),
+        ("1e5", ".", "1e5"),
+        ("1.5", ".", "1.5"),
+        ("v1.0", ".", "v1.0"),
+    ],
+)
+def test_a_whole_number_is_one_name_with_decimals_or_without(
+    cell: object, decimal: Decimals, key: str
+):
+    assert read_key(cell, decimal) == key
+
+
+def test_a_duration_is_its_hours_where_the_field_counts_them_and_else_converted_or_refused():
+    def read(unit: str, **more: Any) -> Value:
+        spec = NumberField(kind="number", unit=unit, **more)
+        return read_field(timedelta(days=3), spec, ".")
+
+    assert read("") == read("h") == read("Hours") == 72
+    assert read("days", units={"h": {"scale": 1 / 24}}) == Quantity(72, "h")
+    with pytest.raises(InputError, match="unknown unit") as caught:
+        read("days")
+    assert caught.value.seen == "h"
+
+
+def test_marks_between_thousands_are_read_wherever_a_number_is():
+    assert read_amount("1,234", ".") == read_amount("1.234", ",") == 1234
+    assert read_amount("1,234,567.5", ".") == 1234567.5
+    assert read_hours("1,234", "days", None, ".") == 1234 * 24
+    assert read_number("1,234 mg") == Quantity("1,234", "mg")
+    assert read_field("1,234 mg", NumberField(kind="number", unit="mg"), ".")
+    for odd in ("0,375", "12,34 mg"):
+        with pytest.raises(InputError, match="a number with a comma"):
+            read_amount(odd, ".")
+
+
+def test_a_number_that_means_missing_is_known_by_the_mark_of_its_table():
+    words = MissingWords(["-999"], {"t": ["-1,0"]}, ",")
+    for value in ("-999", "-999,0", "-1,0", "-1", -1):
+        assert words.known(value, "t") is None
+    assert words.known("-1.000", "t") == "-1.000"  # a thousand
 
 
 def test_a_number_that_means_missing_everywhere_is_known_as_one_of_a_column_is():

@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def json_cell(column: str, value: Any, code: str, left: int = 6, **more: Any) ->
 FAULTS |= {
     "a decimal comma": cell("age", "37,5", "number_with_comma", says='decimal: ","'),
     "a decimal comma before three digits": cell("age", "0,375", "number_with_comma"),
+    "digits without end before a comma": cell("age", "1" * 5000 + ",123", "wrong_type"),
     "a word for a number": cell("age", "old", "wrong_type", says="line 3: not a number"),
     "an unknown unit": cell("age", "54 kg", "unknown_unit", says="years"),
     "a unit with a typo": cell("temperature", "98 degFF", "unknown_unit", says="degF"),
@@ -144,6 +146,14 @@ FAULTS |= {
     "a word for a regression label": cell(
         "age", "old", "bad_label", source={"label": "age"},
         task={"label": {"kind": "regression", "name": "age"}, "metric": "mae",
+              "tabular": {"fields": {"sex": {"kind": "category"}}}},
+    ),
+    "a duration for a label in another unit": Fault(
+        "unknown_unit", 1, "age", 6, lambda cases: as_parquet(
+            [{**case, "age": timedelta(days=i)} for i, case in enumerate(cases)]
+        ),
+        name="cases.parquet", source={"label": "age"}, says="a number of days",
+        task={"label": {"kind": "regression", "name": "age", "unit": "days"}, "metric": "mae",
               "tabular": {"fields": {"sex": {"kind": "category"}}}},
     ),
     "a label beyond floats": json_cell(
@@ -516,7 +526,7 @@ def as_parquet(cases: Cases) -> bytes:
     return out.getvalue()
 
 
-def parquet_cell(column: str, array: Any, code: str, left: int = 6) -> Fault:
+def parquet_cell(column: str, array: Any, code: str, left: int = 6, **more: Any) -> Fault:
     """Return a Parquet table whose second row has something in a column that Python cannot hold."""
 
     def table(cases: Cases) -> bytes:
@@ -526,7 +536,7 @@ def parquet_cell(column: str, array: Any, code: str, left: int = 6) -> Fault:
         pq.write_table(columns, out)
         return out.getvalue()
 
-    return Fault(code, 2, column, left, table, name="cases.parquet")
+    return Fault(code, 2, column, left, table, name="cases.parquet", **more)
 
 
 WORDS = pa.array([b"F", b"m\xe4nnlich", *[b"M"] * 4])
@@ -607,6 +617,9 @@ FAULTS |= {
     "another delimiter than named": Fault(
         "missing_column", None, "id", source={"delimiter": ";"}, says="name the delimiter"
     ),
+    "a quote that is never closed in the header": Fault(
+        "unclosed_quote", table=constant(b'id;"age\n' + b"1;2\n" * 100), says="line 1"
+    ),
     "two delimiters in the header": Fault(
         "which_delimiter", table=constant(b"id;age,sex\n1;2,3\n"), says="delimiter: ',' or ';'",
     ),
@@ -677,7 +690,8 @@ FAULTS |= {
     "a note of Parquet in another encoding": parquet_cell("note", NO_TEXT, "wrong_type"),
     "a name of Parquet in another encoding": parquet_cell("id", NO_TEXT, "unreadable_value", 2),
     "a duration of Parquet without end": parquet_cell(
-        "age", pa.array(HOURS, pa.duration("ms")), "unreadable_value"
+        "age", pa.array(HOURS, pa.duration("ms")), "unreadable_value",
+        task={"tabular": {"fields": {"age": {"kind": "number", "unit": "h"}}}},
     ),
     "a date of Parquet after the year 9999": parquet_cell(
         "sex", pa.array(HOURS, pa.timestamp("us")), "unreadable_value"

@@ -1,5 +1,6 @@
 """A first task file from the columns: with reasons, and ready to run or to say what to decide."""
 
+import json
 import subprocess
 import sys
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from lanistr.errors import ConfigError, DataError
+from lanistr.modalities import Modality
 from tests.training.prepare.tables import (
     COLUMNS,
     as_csv,
@@ -23,7 +25,9 @@ from tests.training.prepare.tables import (
 )
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.table.columns import read_columns
-from training.prepare.table.guess.statistics import told_by
+from training.prepare.table.guess.kinds import guess
+from training.prepare.table.guess.statistics import TableStatistics, told_by
+from training.prepare.table.rows import MissingWords, Row
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -163,7 +167,7 @@ def test_words_that_differ_in_case_alone_are_one(tmp_path: Path):
 
 def test_whole_numbers_with_decimals_are_guessed_as_those_without(tmp_path: Path):
     found = []
-    for number in (str, lambda value: f"{value}.0"):
+    for number in (str, lambda value: f"{value}.0", lambda value: f"{value},0"):
         cases = [
             {"age": number(40 + i if i % 5 else -1), "ward": number(i % 3), "died": number(i % 2)}
             for i in range(200)
@@ -175,7 +179,7 @@ def test_whole_numbers_with_decimals_are_guessed_as_those_without(tmp_path: Path
         spec, source = read_columns(task)
         found.append((spec.label.classes, dict(source.label_words), dict(source.missing_in)))
         assert prepare_table(table, task, tmp_path / f"data-{len(found)}") is not None, text
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert found[0][2] == {"age": ("-1",)}
 
 
@@ -214,6 +218,34 @@ def test_encoding_and_decimals_are_found_and_written_down(
     assert len(made) == 4
 
 
+@pytest.mark.parametrize(
+    ("cells", "decimal", "values"),
+    [
+        (['"1,101"', "500", '"2,250"', "700"], ".", [1101, 500, 2250, 700]),
+        (['"1,101.5"', "500", '"1,250,000"', "7,5"], ".", [1101.5, 500, 1250000]),
+        (['"1.100,50"', "500", '"1,101"', '"0,5"'], ",", [1100.5, 500, 1.101, 0.5]),
+    ],
+)
+def test_marks_between_thousands_are_no_decimal_commas(
+    cells: list[str], decimal: str, values: list[float], tmp_path: Path
+):
+    words = cells * 20
+    lines = (f"a{i};{i // 4 % 2};{cell}" for i, cell in enumerate(words))
+    table = tmp_path / "cases.csv"
+    table.write_text("id;died;cost\n" + "\n".join(lines))
+    task, text = guessed(table, tmp_path / "task.yaml")
+    assert task["source"].get("decimal", ".") == decimal
+    assert task["tabular"]["fields"] == {"cost": {"kind": "number", "unit": ""}}
+    assert ("'1,101' is 1101, unless `source` says decimal" in text) == (cells[0] == '"1,101"')
+    data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    scale = json.loads((data.folder / "preprocessing.json").read_text())["tabular"]["numbers"]
+    mean, std = scale["cost"]["mean"], scale["cost"]["std"]
+    for at, value in enumerate(values):
+        number = data.features(at).rows[Modality.TABULAR][0]["numbers"][0]
+        assert number * std + mean == pytest.approx(value, rel=1e-3, abs=0.01)
+
+
 def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):
     names = ("id", "no", "yes: {x}", '"quoted"', "# half", "1", "label", "größe \u2028 m")
     cases = [
@@ -229,6 +261,50 @@ def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):
     task, _ = guessed(table, tmp_path / "task.yaml")
     assert set(task["tabular"]["fields"]) == set(names) - {"id", "label"}
     assert prepare_table(table, tmp_path / "task.yaml", tmp_path / "data") is not None
+
+
+def test_a_word_with_a_joiner_is_written_as_yaml_reads_it(tmp_path: Path):
+    words = ("\U0001f469\u200d\u2695\ufe0f", "a\\b\u2028c")
+    task, _ = of_columns(tmp_path, who=[words[i // 2 % 2] for i in range(40)])
+    assert task["tabular"]["fields"]["who"]["categories"] == sorted(words)
+    data = prepare_table(tmp_path / "cases.csv", tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert data.card.issues == {}
+
+
+def test_pictures_of_which_a_few_are_no_names_are_still_pictures(tmp_path: Path):
+    place(tmp_path, {})
+    cases = [{**case, "picture": "pictures/chest.png"} for case in rows(40)]
+    cases[3]["picture"], cases[4]["picture"] = 5, ["pictures/chest.png", None]
+    (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
+    task, _ = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
+
+
+def test_problems_are_counted_in_the_encoding_in_which_a_table_is_read(tmp_path: Path):
+    lines = [f"a{i},{i},{i % 2}" + ",x,y" * (i < 30) for i in range(60)] + ["b,1,sch\xf6n"]
+    (tmp_path / "cases.csv").write_bytes("\n".join(["id,x,label", *lines]).encode("cp1252"))
+    task, _ = guessed(tmp_path / "cases.csv", tmp_path / "task.yaml", "--most-problems", "31")
+    assert task["source"]["encoding"] == "cp1252"
+    assert [each["code"] for each in problems_of(tmp_path / "task.yaml")] == ["ragged_row"] * 30
+
+
+def test_of_large_values_only_beginnings_are_kept_and_bytes_are_no_input():
+    large = 50_000
+    cells = [
+        {"scan": bytes([i]) * large, "note": f"{'word ' * (large // 5)}{i % 3}", "age": i,
+         "notes": [f"{'x' * large}{i}"]}
+        for i in range(60)
+    ]  # fmt: skip
+    rows_of = (Row("a", i, None, each) for i, each in enumerate(cells, 1))
+    found = TableStatistics.of(rows_of, (), MissingWords([], {}))
+    assert len(found.columns["scan"].distinct) == 60
+    assert len(found.columns["note"].distinct) == 3
+    assert found.columns["note"].length > 60 * large
+    kept = [found.kept, *(column.words for column in found.columns.values())]
+    assert len(str(kept)) < 10 * large
+    assert guess(found.columns["scan"]).kind == "nested"
+    assert guess(found.columns["age"]).kind == "number"
 
 
 def test_json_lines_with_nested_rows_and_late_columns_are_looked_at(tmp_path: Path):

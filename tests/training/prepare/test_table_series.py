@@ -128,3 +128,70 @@ def test_a_series_that_breaks_off_is_not_kept_in_part(tmp_path: Path):
     data = prepared(tmp_path, as_csv(cases), files={"broken.csv": SERIES.encode() + b'2,"90\n'})
     assert not data.brings(0, Modality.TIMESERIES)
     assert data.brings(1, Modality.TIMESERIES)
+
+
+def test_what_a_struct_of_a_cases_own_series_holds_is_no_stranger_where_it_is_named(
+    usual: Dataset, tmp_path: Path
+):
+    frame = pl.DataFrame(
+        {
+            "hours": [0.0, 1.5],
+            "v": [{"hr": 80, "x": 1}, {"hr": 90, "x": 1}],
+            "ph": [{"value": 7.4, "unit": None}, None],
+            "odd": [{"y": 1}, {"y": 2}],
+        }
+    )
+    out = io.BytesIO()
+    frame.write_parquet(out)
+    described = {"column": "vitals", "names": {"pulse": "v.hr"}, "ignore": ["odd"]}
+    cases = [{**case, "vitals": "own.parquet"} for case in rows()]
+    data = prepared(
+        tmp_path, as_csv(cases), source={"timeseries": described},
+        files={"own.parquet": out.getvalue()},
+    )  # fmt: skip
+    found, wanted = (each.features(0).rows[Modality.TIMESERIES][0] for each in (data, usual))
+    assert (found["values"] == wanted["values"]).all()
+    assert [each["column"] for each in problems_of(data.folder)] == ["v.x"]
+
+
+@pytest.mark.parametrize(("decimal", "end"), [(".", ".0"), (",", ",0")])
+def test_ids_join_with_decimals_and_without(decimal: str, end: str, tmp_path: Path):
+    cases = [{**case, "id": str(i)} for i, case in enumerate(rows())]
+    lines = [f"{i}{end if i % 2 else ''};0;80;7" for i in range(6)] + [f"0{end};1;-1{end};7"]
+    described = {"file": "all.csv", "id": "stay", "decimal": decimal}
+    data = prepared(
+        tmp_path, as_csv(cases), source={"timeseries": described, "missing": ["", "-1"]},
+        files={"all.csv": "\n".join(["stay;hours;pulse;ph", *lines]).encode()},
+    )  # fmt: skip
+    assert problems_of(data.folder) == []
+    assert data.row_counts(Modality.TIMESERIES).tolist() == [1] * 6
+    assert data.card.source["rows_of_other_cases"] == 0
+    measured = data.features(0).rows[Modality.TIMESERIES][0]["values"][:, 2:]
+    assert measured.tolist() == [[1, 1], [0, 1], [0, 0], [0, 0]]
+
+
+def test_ids_of_many_digits_join_as_whole_numbers_and_as_decimals(tmp_path: Path):
+    least = 12345678901234567  # a float has every second one alone
+    cases = [{**case, "id": least + i, "patient": least + i} for i, case in enumerate(rows())]
+    series = pl.DataFrame({"stay": [least + i for i in range(6)], "hours": 0, "pulse": range(6)})
+    made = []
+    whole, decimal = pl.Int64(), pl.Decimal(38, 0)
+    for kind, kind_there in ((whole, whole), (whole, decimal), (decimal, whole)):
+        out = io.BytesIO()
+        series.with_columns(pl.col("stay").cast(kind_there), ph=7).write_parquet(out)
+        table = io.BytesIO()
+        frame = pl.DataFrame(cases).drop("vitals")
+        frame.with_columns(pl.col("id", "patient").cast(kind)).write_parquet(table)
+        made.append(
+            prepared(
+                tmp_path / str(len(made)), table.getvalue(), "cases.parquet",
+                source={"timeseries": {"file": "all.parquet", "id": "stay"}},
+                files={"all.parquet": out.getvalue()},
+            )
+        )  # fmt: skip
+        assert problems_of(made[-1].folder) == []
+    for at in range(6):
+        first, *others = (
+            each.features(at).rows[Modality.TIMESERIES][0]["values"].tolist() for each in made
+        )
+        assert others == [first, first]

@@ -168,7 +168,7 @@ def _extract(
     image = opening.options.image
     pictures_path, pictures = work.step(
         "pictures",
-        lambda out, notebook: extract_pictures(layout, owners, out, notebook.add, image),
+        lambda out, notebook: extract_pictures(layout, owners, out, notebook, image),
     )
     extracted = Extracted(
         stays=stays,

@@ -16,6 +16,7 @@ from lanistr.issues import IssueLog
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
 from training.prepare.mimic_iv.layout import Layout
 from training.prepare.mimic_iv.tables import ROW, ROW_TYPE, TIME, Report, read_blocks
+from training.prepare.mimic_iv.work import Notebook
 
 FRONTAL = ("AP", "PA")
 
@@ -26,7 +27,7 @@ ORDER = ("owner", "time", "dicom_id")
 
 
 def extract_pictures(
-    layout: Layout, owners: pl.DataFrame, out: Path, report: Report, options: ImageOptions
+    layout: Layout, owners: pl.DataFrame, out: Path, notebook: Notebook, options: ImageOptions
 ) -> dict[str, Any]:
     """Write which X-rays belong to the owners into a Parquet file; return what became of them.
 
@@ -38,7 +39,7 @@ def extract_pictures(
         layout: says where they are.
         owners: see `extract_notes`.
         out: the file.
-        report: takes what cannot be read.
+        notebook: takes what cannot be read, and which pictures were looked at.
         options: say how large a picture may be.
 
     Returns:
@@ -57,8 +58,8 @@ def extract_pictures(
         "StudyDate": pl.String(),
         "StudyTime": pl.String(),
     }
-    for block in read_blocks(layout.metadata, columns, report):
-        blocks.append(_belonging(block, owners, layout.metadata, report, counts))
+    for block in read_blocks(layout.metadata, columns, notebook.add):
+        blocks.append(_belonging(block, owners, layout.metadata, notebook.add, counts))
     found = pl.concat(blocks).sort(ORDER)
     windowed = owners.filter(pl.col("start").is_not_null()).select("owner")
     last = (
@@ -68,7 +69,7 @@ def extract_pictures(
         [found.join(windowed, on="owner", how="anti"), last.select(found.columns)]
     ).sort(ORDER)
     counts["wanted"] = found.height
-    kept, digest = _checked(found, layout.pictures, layout.metadata, report, options)
+    kept, digest = _checked(found, layout.pictures, layout.metadata, notebook, options)
     counts["kept"] = kept.height
     kept.select(*SCHEMA).write_parquet(out)
     return {layout.metadata.name: dict(counts), "sha256": digest}
@@ -114,13 +115,14 @@ def _study_time() -> pl.Expr:
 
 
 def _checked(
-    found: pl.DataFrame, root: Path, metadata: Path, report: Report, options: ImageOptions
+    found: pl.DataFrame, root: Path, metadata: Path, notebook: Notebook, options: ImageOptions
 ) -> tuple[pl.DataFrame, str]:
     """Return the pictures that can be decoded, and a hash over them."""
     decoder = ImagePreprocessor(options)
 
     def look(path: str) -> tuple[str, str, str]:
         """Return the picture's hash, or else a code and what is wrong."""
+        notebook.look_at(root / path)
         try:
             data = (root / path).read_bytes()
         except OSError as exc:
@@ -142,7 +144,7 @@ def _checked(
             disable=None,
         ):
             looked[path] = result
-    return _kept(found, looked, metadata, report)
+    return _kept(found, looked, metadata, notebook.add)
 
 
 def _kept(

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
@@ -59,34 +59,24 @@ def read_blocks(
         DataError: the file is empty, damaged, no CSV or lacks a column; or too many problems.
     """
     with _open(path) as file:
-        try:
-            header = file.readline().removeprefix(_BYTE_ORDER_MARK)
-            names = _names(header, path)
-            for name in columns:
-                if name not in names:
-                    raise DataError(
-                        f"the file has no column {name!r}",
-                        code="missing_column",
-                        field=str(path),
-                        seen=", ".join(names),
-                        accepted=unknown_name(name, names),
-                    )
-            bar = tqdm(desc=path.name, unit=" records", unit_scale=True, disable=None, leave=False)
-            with bar:
-                for frame, legible in _made_ahead(_frames(file, names, columns, path)):
-                    if not legible:
-                        _tell_lost_letters(frame, columns, path, report)
-                    yield typed(frame, columns, path, report).select(ROW, *columns)
-                    bar.update(frame.height)
-        except _DAMAGED as exc:
-            if isinstance(exc, OSError) and exc.errno is not None:
-                raise
-            raise DataError(
-                f"the file is damaged: {exc}",
-                code="damaged_file",
-                field=str(path),
-                accepted="a complete file; compare it with the SHA256SUMS it came with",
-            ) from exc
+        header = file.readline().removeprefix(_BYTE_ORDER_MARK)
+        names = _names(header, path)
+        for name in columns:
+            if name not in names:
+                raise DataError(
+                    f"the file has no column {name!r}",
+                    code="missing_column",
+                    field=str(path),
+                    seen=", ".join(names),
+                    accepted=unknown_name(name, names),
+                )
+        bar = tqdm(desc=path.name, unit=" records", unit_scale=True, disable=None, leave=False)
+        with bar:
+            for frame, legible in _made_ahead(_frames(file, names, columns, path)):
+                if not legible:
+                    _tell_lost_letters(frame, columns, path, report)
+                yield typed(frame, columns, path, report).select(ROW, *columns)
+                bar.update(frame.height)
 
 
 def read_table(path: Path, columns: Mapping[str, pl.DataType], report: Report) -> pl.DataFrame:
@@ -96,7 +86,11 @@ def read_table(path: Path, columns: Mapping[str, pl.DataType], report: Report) -
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names in a file's header."""
+    """Return the names in a file's header.
+
+    Raises:
+        DataError: the file is empty or damaged.
+    """
     with _open(path) as file:
         return _names(file.readline(), path)
 
@@ -130,10 +124,22 @@ def typed(
     return cast
 
 
-def _open(path: Path) -> AbstractContextManager[IO[bytes]]:
-    if path.suffix == ".gz":
-        return igzip_threaded.open(path, "rb", threads=1)
-    return path.open("rb")
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, and say which it is where it turns out to be damaged."""
+    packed = path.suffix == ".gz"
+    try:
+        with igzip_threaded.open(path, "rb", threads=1) if packed else path.open("rb") as file:
+            yield file
+    except _DAMAGED as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise
+        raise DataError(
+            f"the file is damaged: {exc}",
+            code="damaged_file",
+            field=str(path),
+            accepted="a complete file; compare it with the SHA256SUMS it came with",
+        ) from exc
 
 
 def _names(header: bytes, path: Path) -> list[str]:

@@ -15,10 +15,16 @@ log = logging.getLogger(__name__)
 
 
 class Notebook:
-    """Passes problems on and remembers them, so that a later run tells of them too."""
+    """What a later run must know of a step that it takes over.
+
+    Attributes:
+        entries: problems that were passed on, so that a later run tells of them too.
+        files: size and time of change of each file that was looked at; None: there was none.
+    """
 
     def __init__(self, problems: Problems) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.files: dict[str, list[int] | None] = {}
         self._problems = problems
 
     def add(self, code: str, message: str, **where: Any) -> None:
@@ -26,9 +32,24 @@ class Notebook:
         self.entries.append({"code": code, "message": message, **where})
         self._problems.add(code, message, **where)
 
+    def look_at(self, path: Path) -> None:
+        """Remember a file that is about to be read; its content does not go into the key."""
+        self.files[str(path)] = _state(path)
+
+
+def _state(path: Path) -> list[int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
 
 class Work:
-    """The steps of an extraction; one that an earlier run finished is not made again."""
+    """The steps of an extraction; one that an earlier run finished is not made again.
+
+    Unless a file has changed that it looked at.
+    """
 
     def __init__(self, out: Path, key: Mapping[str, Any], problems: Problems) -> None:
         """Open the work folder of a data set.
@@ -55,12 +76,12 @@ class Work:
 
         Args:
             name: of the step.
-            make: writes the file at a path, adds problems, returns figures fit for JSON.
+            make: writes the file at a path, adds problems and files, returns figures fit for JSON.
         """
         path, note = self._folder / f"{name}.parquet", self._folder / f"{name}.json"
-        if note.is_file():
+        done = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
+        if done and all(_state(Path(file)) == state for file, state in done["files"].items()):
             log.info("%s: taken over from the run before", name)
-            done = json.loads(note.read_text(encoding="utf-8"))
             for entry in done["problems"]:
                 self._problems.add(**entry)
             return path, done["figures"]
@@ -69,7 +90,8 @@ class Work:
         figures = dict(make(begun, notebook))
         begun.replace(path)
         begun.write_text(
-            json.dumps({"figures": figures, "problems": notebook.entries}), encoding="utf-8"
+            json.dumps({"figures": figures, "problems": notebook.entries, "files": notebook.files}),
+            encoding="utf-8",
         )
         begun.replace(note)
         return path, figures

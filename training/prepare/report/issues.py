@@ -11,13 +11,15 @@ from lanistr.issues import Action, IssueLog
 Kind = tuple[str, str, Action]
 """Field without the position of row, note or picture; code; action."""
 
-_POSITION = re.compile(r"\[\d+\]")
+_POSITION = re.compile(r"^([^.\[]*)\[\d+\]")
+"""It stands behind the part: further on, brackets are of a field's own name."""
+
 _EXAMPLES = 3
 
 
 def field_of(path: str) -> str:
     """Return the field of a path: `timeseries.heart_rate` of `timeseries[3].heart_rate`."""
-    return _POSITION.sub("", path)
+    return _POSITION.sub(r"\1", path)
 
 
 class CaseLog(IssueLog):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
@@ -12,7 +13,7 @@ from lanistr.preprocess.values import whole
 from lanistr.sample import Sample
 from lanistr.tasks import fold
 from training.data.store import SPLITS, Split
-from training.prepare.table.cells import read_name, read_number
+from training.prepare.table.cells import counts_hours, read_amount, read_key, read_name, read_number
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.image import ImageReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
@@ -75,7 +76,8 @@ class CaseReader:
         require(self._columns, found, name, setting.problems)
         if source.timeseries is None:  # whose columns may be meant
             require(source.missing_in, found, name, setting.problems)
-        self._splits = {**SPLIT_WORDS, **{fold(w): s for w, s in source.split_words.items()}}
+        words = {fold(whole(word) or word): split for word, split in source.split_words.items()}
+        self._splits = {**SPLIT_WORDS, **words}
         self._classes = _Classes(setting)
         self._rows_of: dict[str, int] = {}
         self._seen: set[bytes] = set()
@@ -83,8 +85,11 @@ class CaseReader:
         self.groups: set[str] = set()
         self.unlabelled = 0
 
-    def check(self) -> None:
+    def check(self, *, learns: bool = True) -> None:
         """Read the table, and the series' table where there is one.
+
+        Args:
+            learns: whether something is fitted on the training split.
 
         Raises:
             DataError: they cannot be made sense of, or there are too many problems.
@@ -100,14 +105,15 @@ class CaseReader:
             record["parts"] = {m: part for m, part in kept.items() if part is not None}
             self._setting.store.add(position, record, bare=not record["parts"])
             position += 1
-        if self.split_of and "train" not in self.split_of.values():
+        if learns and self.split_of and "train" not in self.split_of.values():
             raise stop(
                 self._setting.problems,
                 "no_training",
                 "no row is in the training split",
                 file=self._name,
                 column=self._setting.source.split or "",
-                accepted="cases to learn from; or, in `source`, split_words",
+                accepted="cases to learn from; in `source`, split_words; or --preprocessing, fitted"
+                " elsewhere",
             )
         for part in self._parts.values():
             part.finish()
@@ -197,7 +203,7 @@ class CaseReader:
                 row, column, f"missing_{what}", f"no {what}", accepted="a name or number"
             )
         try:
-            return read_name(value)
+            return read_key(value, self._setting.source.decimal)
         except InputError as exc:
             row.leave_out(self._setting.problems, column, exc)
             raise _LeftOutError from None
@@ -234,7 +240,7 @@ class CaseReader:
     def _subgroup(self, row: Row, column: str) -> str | None:
         value = self._setting.missing.value(row, column)
         try:
-            return None if value is None else read_name(value)
+            return None if value is None else read_key(value, self._setting.source.decimal)
         except InputError as exc:
             row.lose_value(self._setting.problems, column, exc)
             return None
@@ -293,7 +299,14 @@ class _Classes:
         if label.kind == "regression":
             with suppress(InputError):  # what is no word is told as a number below
                 value = self._meant(read_name(value)) or value
-            found = read_number(value, self._setting.source.decimal)
+            if isinstance(value, timedelta) and not counts_hours(label.unit):
+                raise InputError(
+                    "a duration where the label has another unit than hours",
+                    code="unknown_unit",
+                    seen=str(value),
+                    accepted=f"a number of {label.unit}",
+                )
+            found = read_amount(value, self._setting.source.decimal)
             if isinstance(found, bool) or not isinstance(found, int | float):
                 found = str(value)
             return label.encode(found)
@@ -310,7 +323,7 @@ class _Classes:
 
     def _meant(self, word: str) -> str | None:
         """Return what the task calls a word, or `label_words` says of it; None: nothing."""
-        spelled = (word, fold(word), whole(word.strip()))
+        spelled = (word, fold(word), whole(word.strip(), self._setting.source.decimal))
         return next((self._known[each] for each in spelled if each in self._known), None)
 
 

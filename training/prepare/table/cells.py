@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from lanistr.errors import InputError
 from lanistr.issues import IssueLog
-from lanistr.preprocess.values import cleaner, read_value
+from lanistr.preprocess.values import THOUSANDS, cleaner, read_value, whole
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import FieldSpec, NumberField
+from lanistr.tasks import CategoryField, FieldSpec, NumberField, fold, listed_words
 
 Decimals = Literal[".", ","]
 
@@ -61,7 +61,8 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
             that a float holds.
     """
     if isinstance(value, Decimal):
-        return float(value)
+        exact = _exact(value)
+        return float(value) if isinstance(exact, str) else exact
     if isinstance(value, timedelta):
         return value / _HOUR
     if isinstance(value, date | time):
@@ -87,8 +88,10 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
         )
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else _float(text)
-    whole, _, decimals = text.partition(",")
-    if _WITH_COMMA.fullmatch(text) and (len(decimals) != 3 or not int(whole)):  # 1,234 is 1234
+    before, _, decimals = text.partition(",")
+    if _WITH_COMMA.fullmatch(text) and (
+        len(decimals) != 3 or not before.lstrip("+-0")  # 1,234 is 1234
+    ):
         raise InputError(
             "a number with a comma",
             code="number_with_comma",
@@ -99,7 +102,9 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
         raise _a_date(value)
     if united := _WITH_UNIT.fullmatch(text):
         number = read_number(united[1], decimal)
-        if isinstance(number, int | float):
+        if isinstance(number, int | float) or (
+            isinstance(number, str) and THOUSANDS.fullmatch(number)
+        ):
             return Quantity(number, united[2])
     return value
 
@@ -110,9 +115,32 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
     Raises:
         InputError: the field's cleaner cannot make anything of it.
     """
-    found = read_number(value, decimal) if isinstance(spec, NumberField) else _word(value)
+    if isinstance(spec, NumberField):
+        found = read_number(value, decimal)
+        if isinstance(value, timedelta) and not counts_hours(spec.unit):
+            found = Quantity(value / _HOUR, "h")
+    else:
+        found = _word(value)
+        if decimal == "," and isinstance(found, str) and not _is_listed(found, spec):
+            found = whole(found, decimal) or found
     cleaner(spec)(found, "", IssueLog())
     return found
+
+
+def read_amount(value: Any, decimal: Decimals) -> Value:
+    """Return what `read_number` does, of text with marks between thousands the number too.
+
+    For what no field's cleaner will read.
+    """
+    found = read_number(value, decimal)
+    if isinstance(found, str) and THOUSANDS.fullmatch(found):
+        return read_number(found.replace(",", ""))
+    return found
+
+
+def counts_hours(unit: str) -> bool:
+    """Whether a number in a unit may be that of a duration's hours; without one, it is."""
+    return fold(unit) in ("", "h", "hour", "hours")
 
 
 def read_name(value: Any) -> str:
@@ -133,6 +161,15 @@ def read_name(value: Any) -> str:
     return str(found)
 
 
+def read_key(value: Any, decimal: Decimals) -> str:
+    """Return the name by which rows are found and put together, see `read_name`.
+
+    A whole number is one name, with decimals in text or without.
+    """
+    name = read_name(value)
+    return whole(name, decimal) or name
+
+
 def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals) -> float:
     """Return a time as hours since the start of the case.
 
@@ -149,7 +186,7 @@ def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals)
         return (read_date(value, like=start) - start) / _HOUR
     if isinstance(value, timedelta):
         unit = "hours"
-    found = value if isinstance(value, date) else read_number(value, decimal)
+    found = value if isinstance(value, date) else read_amount(value, decimal)
     if isinstance(found, date):
         raise _a_date(value)
     if isinstance(found, bool) or not isinstance(found, int | float):
@@ -228,9 +265,23 @@ def _float(number: str | int) -> float:
 def _word(value: Any) -> Value:
     if isinstance(value, date | time):
         return value.isoformat()
-    if isinstance(value, Decimal | timedelta):
+    if isinstance(value, Decimal):
+        return _exact(value)
+    if isinstance(value, timedelta):
         return read_number(value)
     return _scalar(value)
+
+
+def _is_listed(word: str, spec: CategoryField) -> bool:
+    return fold(word) in map(fold, listed_words(spec))
+
+
+def _exact(value: Decimal) -> int | float | str:
+    """Return a decimal to its last digit: as text where a float has not so many."""
+    if value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    return number if Decimal(repr(number)) == value else format(value, "f").rstrip("0")
 
 
 def _scalar(value: Any) -> Value:

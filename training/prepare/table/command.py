@@ -75,7 +75,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             task,
             source,
             files,
-            MissingWords(source.missing, source.missing_in),
+            MissingWords(source.missing, source.missing_in, source.decimal),
             problems,
             store,
             opening.options.image.max_pixels,
@@ -84,7 +84,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             open_table(arguments.source, source, problems), str(arguments.source), setting
         )
         log.info("checking %s", arguments.source)
-        cases.check()
+        cases.check(learns=opening.fitted is None)
         if cases.unlabelled:
             log.info("%d cases without a label", cases.unlabelled)
         dataset = prepared.prepare(

@@ -1,7 +1,10 @@
 """CSV: any of , ; tab | between cells, quotes as RFC 4180 has them."""
 
 import csv
+import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
+from typing import IO
 
 from training.prepare.table.rows import Row, placed, stop
 from training.prepare.table.textfile import BROKEN, UNDECODED, TextFile
@@ -11,13 +14,23 @@ _LONGEST_CELL = 20_000_000
 """Characters. A longer one is a quote that was never closed."""
 
 
+_LONGEST_HEADER = 64
+"""Lines. More are a quote that was never closed."""
+
+_SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
+"""Excel's first line, which tells the delimiter and is no part of the table."""
+
+
 class Delimited:
     """A CSV file; every cell is text."""
 
     def __init__(self, file: TextFile, delimiter: str | None) -> None:
         csv.field_size_limit(_LONGEST_CELL)  # a note may be longer than csv's own 131,072
         self._file = file
-        self._delimiter = delimiter or self._find_delimiter()
+        head = self._head()
+        said = _SAID.fullmatch(head)
+        self._passed = 1 if said else 0
+        self._delimiter = delimiter or (said[1] if said else self._find_delimiter(head))
         self._header: list[str] = []
         header = next(self._records(), None)
         self._header = self._names(header[1] if header else [])
@@ -64,8 +77,10 @@ class Delimited:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the line where each record begins, and its cells; the header first."""
-        count, line = 0, 1
+        count, line = 0, 1 + self._passed
         with self._file.open() as text:
+            for _ in range(self._passed):
+                next(text)
             reader = csv.reader(text, delimiter=self._delimiter, strict=True)
             while True:
                 try:
@@ -73,7 +88,8 @@ class Delimited:
                 except StopIteration:
                     return
                 except csv.Error as exc:
-                    raise self._not_csv(exc, count, line, reader.line_num) from None
+                    last = reader.line_num + self._passed
+                    raise self._not_csv(exc, count, line, last) from None
                 except BROKEN as exc:
                     raise self._file.cut_off(exc, count - 1) from exc
                 except UnicodeError as exc:
@@ -82,7 +98,7 @@ class Delimited:
                     self._refuse_junk(cells, count, line)
                     yield line, cells
                     count += 1
-                line = reader.line_num + 1
+                line = reader.line_num + self._passed + 1
 
     def _refuse_junk(self, cells: Sequence[str], number: int, line: int) -> None:
         for place, cell in enumerate(cells):
@@ -108,15 +124,19 @@ class Delimited:
             accepted='a cell with quotes in it is quoted, and they are doubled: "5"" nail"',
         )
 
-    def _find_delimiter(self) -> str:
-        """Take what stands most often in the first line outside quotes."""
+    def _head(self) -> str:
+        """Return Excel's first line where there is one, and else the header."""
         with self._file.open() as text:
             try:
-                head = next((line for line in text if line.strip()), "")
+                first = next(text, "")
+                return first if _SAID.fullmatch(first) else _header(first, text)
             except UnicodeError as exc:
                 raise self._file.undecoded(0, 1, "", str(exc)) from exc
             except BROKEN as exc:
                 raise self._file.cut_off(exc, -1) from exc
+
+    def _find_delimiter(self, head: str) -> str:
+        """Take what stands most often in the header outside quotes."""
         outside = "".join(head.split('"')[::2])
         counts = {each: outside.count(each) for each in DELIMITERS}
         most = max(counts.values())
@@ -145,3 +165,18 @@ class Delimited:
                     accepted="a name of its own for each column",
                 )
         return names
+
+
+def _header(first: str, text: IO[str]) -> str:
+    """Return the first line that is not blank, with those over which a name in quotes runs on."""
+    lines: list[str] = []
+    marks = 0
+    for line in chain([first], text):
+        if lines or line.strip():
+            lines.append(line)
+            marks += line.count('"')
+            if not marks % 2:
+                return "".join(lines)
+            if len(lines) == _LONGEST_HEADER:
+                break
+    return lines[0] if lines else ""

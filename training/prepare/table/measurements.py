@@ -11,7 +11,7 @@ from lanistr.tasks import FieldSpec, NumberField, listed_words
 from training.prepare.table.cells import read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
 from training.prepare.table.parts import Setting
-from training.prepare.table.rows import Row, fold_words
+from training.prepare.table.rows import MissingWords, Row, fold_words, outer_names
 from training.prepare.table.tabular import stored
 
 
@@ -19,6 +19,7 @@ class MeasurementReader:
     """Reads one row after the other; reports a name that nobody knows once, and counts the rest.
 
     Attributes:
+        missing: which words mean a missing value in a series.
         columns: what every series must have beside its variables.
         variables: the columns of wide rows.
         strays: how many values of unknown variables were left out, by name.
@@ -28,6 +29,9 @@ class MeasurementReader:
     def __init__(self, source: SeriesColumns, setting: Setting) -> None:
         assert setting.task.timeseries is not None
         self._source, self._setting = source, setting
+        self.missing = MissingWords(
+            setting.source.missing, setting.source.missing_in, source.decimal
+        )
         variables = setting.task.timeseries.variables
         unknown_names(source.names, variables, "source.timeseries.names", "variables of the task")
         self._specs: dict[str, tuple[str, FieldSpec]] = {
@@ -51,7 +55,8 @@ class MeasurementReader:
         named = (source.time, source.variable, source.value, source.unit)
         self.columns = tuple(column for column in named if column is not None)
         self.variables = () if self.long else tuple(self._specs)
-        self._known = {*self.columns, *self._specs, *source.ignore, source.id}
+        self._known = {*self.columns, *self._specs, *source.ignore}
+        self._outer = {outer for column in self._known for outer in outer_names(column)}
         self._ignored = {word.casefold() for word in source.ignore}
         self.strays: dict[str, int] = {}
         self.met: set[str] = set()
@@ -63,7 +68,7 @@ class MeasurementReader:
             row: of a series.
             start: the date from which the case's hours count, where its times are dates.
         """
-        missing, problems = self._setting.missing, self._setting.problems
+        missing, problems = self.missing, self._setting.problems
         time = missing.value(row, self._source.time)
         try:
             if time is None:
@@ -79,21 +84,28 @@ class MeasurementReader:
         """Report the columns of a case's own series that are none of the variables."""
         if not self.long:
             for column in row.cells:
-                if column not in self._known:
+                if column not in self._known and not self._is_spread(row, column):
                     self._stray(row, column, column)
+
+    def _is_spread(self, row: Row, column: str) -> bool:
+        """Whether a column is an object with a known one in it, or stands in a known object."""
+        if column in self._outer:
+            return row.cells[column] is None or isinstance(row.cells[column], Mapping)
+        found = (row.cells.get(outer) for outer in outer_names(column) if outer in self._known)
+        return any(isinstance(each, Mapping) for each in found)
 
     def _wide(self, row: Row) -> dict[str, Any]:
         values: dict[str, Any] = {}
         if len(self.met) < len(self._specs):
             self.met.update(self._specs[column][0] for column in self._specs.keys() & row.cells)
         for column, (name, spec) in self._specs.items():
-            raw = self._setting.missing.value(row, column, self._listed[column])
+            raw = self.missing.value(row, column, self._listed[column])
             if raw is not None:
                 self._take(values, row, column, name, spec, raw)
         return values
 
     def _long(self, row: Row) -> dict[str, Any]:
-        source, missing, problems = self._source, self._setting.missing, self._setting.problems
+        source, missing, problems = self._source, self.missing, self._setting.problems
         assert source.variable is not None
         assert source.value is not None
         word = missing.value(row, source.variable, self._named)
@@ -107,10 +119,10 @@ class MeasurementReader:
         except InputError as exc:
             row.leave_out(problems, source.variable, exc)
             return values
-        words = self._words
-        column = words.get(name) or words.get(name.casefold()) or words.get(whole(name) or name)
+        words, number = self._words, whole(name, source.decimal)
+        column = words.get(name) or words.get(name.casefold()) or words.get(number or name)
         if column is None:
-            if self._ignored.isdisjoint({name.casefold(), whole(name)}):
+            if self._ignored.isdisjoint({name.casefold(), number}):
                 self._stray(row, source.variable, name)
             return values
         name, spec = self._specs[column]

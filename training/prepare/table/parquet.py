@@ -14,6 +14,9 @@ from training.prepare.table.rows import Row, spread, stop
 
 _ROWS_AT_ONCE = 1024
 
+_BYTES_AT_ONCE = 16_000_000
+"""Of rows that are decoded together, a single larger one aside."""
+
 _BEYOND = (pa.ArrowException, ValueError, OverflowError)
 """What is raised of a value that Python cannot hold, such as a date after the year 9999."""
 
@@ -41,9 +44,10 @@ class ParquetTable:
         """Yield the rows."""
         number = 0
         try:
-            with pq.ParquetFile(self._path) as file:
+            # Pages are read as they are needed: a group of rows with pictures may be large.
+            with pq.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False) as file:
                 nested = any(pa.types.is_struct(each.type) for each in file.schema_arrow)
-                for batch in file.iter_batches(_ROWS_AT_ONCE):
+                for batch in file.iter_batches(_rows_at_once(file.metadata)):
                     for cells in _rows(batch):
                         number += 1
                         yield Row(self._name, number, None, spread(cells) if nested else cells)
@@ -62,6 +66,13 @@ class ParquetTable:
             row=row,
             accepted="the whole file; copy it again",
         )
+
+
+def _rows_at_once(metadata: Any) -> int:
+    """Return how many rows are decoded together; of the group with the longest rows as few."""
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    fit = (_BYTES_AT_ONCE * each.num_rows // max(1, each.total_byte_size) for each in groups)
+    return max(1, min([_ROWS_AT_ONCE, *fit]))
 
 
 def _names(fields: Iterable[Any], within: str = "") -> Iterator[str]:

@@ -1,7 +1,7 @@
 """One row of a user's table, and how what is wrong in it is told."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from lanistr.errors import DataError, LanistrError, unknown_name
 from lanistr.preprocess.values import whole
 from training.prepare.problems import Problems
-from training.prepare.table.cells import NUMBER
+from training.prepare.table.cells import NUMBER, Decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +56,20 @@ class Row:
 
 
 def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the cells, and what stands in their objects beside them, as `vitals.pulse`.
-
-    An object of a value and its unit is one value.
-    """
+    """Return the cells, and what stands in their objects beside them, as `vitals.pulse`."""
     found = dict(cells)
     for name, value in cells.items():
-        if isinstance(value, dict) and not value.keys() <= {"value", "unit"}:
+        if isinstance(value, dict):
             for inner, cell in spread(value).items():
                 found.setdefault(f"{name}.{inner}", cell)
     return found
+
+
+def outer_names(column: str) -> Iterator[str]:
+    """Yield the objects that a column would stand in: of `a.b.c`, `a` and `a.b`."""
+    for at, letter in enumerate(column):
+        if letter == ".":
+            yield column[:at]
 
 
 def placed(message: str, line: int | None) -> str:
@@ -119,12 +123,25 @@ class MissingWords:
 
     A number that means it is known however it is stored, and with decimals that say nothing: of
     `-999` also `-999.0`.
+
+    Args:
+        everywhere: words that mean it in every column.
+        by_column: more of them, by column.
+        decimal: what stands before the decimals of a number in text.
     """
 
-    def __init__(self, everywhere: Iterable[str], by_column: Mapping[str, Iterable[str]]) -> None:
+    def __init__(
+        self,
+        everywhere: Iterable[str],
+        by_column: Mapping[str, Iterable[str]],
+        decimal: Decimals = ".",
+    ) -> None:
         words = ["", *everywhere]
-        self._everywhere = _meant(words)
-        self._by_column = {column: _meant([*words, *more]) for column, more in by_column.items()}
+        self._decimal = decimal
+        self._everywhere = self._meant(words)
+        self._by_column = {
+            column: self._meant([*words, *more]) for column, more in by_column.items()
+        }
 
     def value(self, row: Row, column: str, listed: Collection[str] = ()) -> Any:
         """Return a cell, text without the white space around it; None where it is missing.
@@ -142,7 +159,7 @@ class MissingWords:
         if isinstance(value, str):
             value = value.strip()
             word = value.casefold()
-            missing = word in words or (numbers and whole(word) in words)
+            missing = word in words or (numbers and whole(word, self._decimal) in words)
             return None if missing and word not in listed else value
         if isinstance(value, float) and math.isnan(value):
             return None if "nan" in words else value
@@ -150,16 +167,16 @@ class MissingWords:
             return None if _plain(value) in numbers else value
         return value
 
+    def _meant(self, words: Iterable[str]) -> tuple[frozenset[str], frozenset[float]]:
+        """Return the words for missing, and the numbers among them."""
+        folded = [word.strip().casefold() for word in words]
+        found = frozenset(whole(word) or whole(word, self._decimal) or word for word in folded)
+        return found, frozenset(float(word) for word in found if NUMBER.fullmatch(word))
+
 
 def fold_words(words: Iterable[str]) -> frozenset[str]:
     """Return words as `MissingWords` compares them; a blank is none."""
     return frozenset(word.strip().casefold() for word in words) - {""}
-
-
-def _meant(words: Iterable[str]) -> tuple[frozenset[str], frozenset[float]]:
-    """Return the words for missing, and the numbers among them."""
-    found = frozenset(whole(word) or word for word in (each.strip().casefold() for each in words))
-    return found, frozenset(float(word) for word in found if NUMBER.fullmatch(word))
 
 
 def _plain(value: float | Decimal) -> float:

@@ -10,7 +10,7 @@ from lanistr.preprocess.values import read_value
 from lanistr.sample import Measurements
 from training.prepare.late import Unread
 from training.prepare.sources import file_hashes
-from training.prepare.table.cells import read_date, read_name
+from training.prepare.table.cells import read_date, read_key
 from training.prepare.table.files import NamedFiles, find_below
 from training.prepare.table.measurements import MeasurementReader
 from training.prepare.table.parts import CaseName, PartReader, Setting
@@ -119,11 +119,11 @@ class SeriesReader(PartReader):
     def _all(self, table: Table, id_column: str, name: str) -> Iterator[Kept]:
         matched, row = 0, None
         for row in table.rows():
-            value = self._setting.missing.value(row, id_column)
+            value = self._reader.missing.value(row, id_column)
             try:
                 if value is None:
                     raise InputError("no case is named", code="missing_id", accepted="a case's id")
-                case = self._cases.get(read_name(value))
+                case = self._cases.get(read_key(value, self._source.decimal))
             except InputError as exc:
                 row.leave_out(self._setting.problems, id_column, exc)
                 continue

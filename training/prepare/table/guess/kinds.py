@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lanistr.preprocess.values import THOUSANDS
 from lanistr.tasks import fold
 from training.prepare.table.cells import NUMBER
 from training.prepare.table.columns import SPLIT_WORDS
@@ -99,13 +100,15 @@ def guess(column: ColumnStatistics) -> Guess:
         return Guess(column, "rows", "lists of objects")
     if column.share("notes") > 0.5:
         return Guess(column, "text", "lists of text")
+    if column.share("bytes") > 0.5:
+        return Guess(column, "nested", "bytes, not text")
     if column.share("list") + column.share("object") > 0.5:
         return Guess(column, "nested", "lists or objects")
     stray = _stray(column, _STRAY)
     numbers = _stray(column, _STRAY_NUMBERS)
     rest = present - sum(column.words[word] for word in numbers)
-    comma = column.kinds["comma"]
-    if rest and (column.kinds["number"] + comma) / rest >= 0.95:
+    counted = sum(column.kinds[kind] for kind in ("number", "comma", "marked", "either"))
+    if rest and counted / rest >= 0.95:
         return _number(column, numbers)
     words = {fold(word) for word in column.words if word not in stray}
     if len(words) <= 1:
@@ -160,7 +163,13 @@ def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
         guessed.warnings.append(
             f"{distinct} distinct whole numbers: if they are codes, not amounts, make it a category"
         )
-    odd = [w for w in column.words if not _is_number(w) and w not in missing]
+    marked = [word for word in column.words if THOUSANDS.fullmatch(word)]
+    if marked and not column.kinds["comma"] + column.kinds["marked"]:
+        number = marked[0].replace(",", "")
+        guessed.warnings.append(
+            f'{marked[0]!r} is {number}, unless `source` says decimal: "," for decimals after it'
+        )
+    odd = [w for w in column.words if not _is_number(w) and w not in [*missing, *marked]]
     if odd and not column.kinds["comma"]:
         shown = ", ".join(repr(word[:20]) for word in odd[:5])
         guessed.warnings.append(f"not numbers, and so problems when prepared: {shown}")

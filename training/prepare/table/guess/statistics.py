@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from lanistr.errors import InputError
-from lanistr.preprocess.values import whole
-from training.prepare.table.cells import NUMBER, read_number
+from lanistr.preprocess.values import THOUSANDS, whole
+from training.prepare.table.cells import NUMBER, read_name, read_number
 from training.prepare.table.rows import MissingWords, Row
 
 MOST_WORDS = 2000
@@ -21,10 +22,18 @@ MOST_DISTINCT = 100_000
 ROWS_KEPT = 5000
 """Rows that are kept for a closer look."""
 
+_LONGEST = 1000
+"""Letters of a value, and items of a list of them, that are kept: notes and pictures are larger."""
+
 PICTURE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
 SERIES = re.compile(r".+\.(csv|tsv|txt|parquet|jsonl|ndjson)(\.gz)?", re.IGNORECASE)
 _ADDRESS = re.compile(r"(https?|ftp|s3)://\S+", re.IGNORECASE)
-_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_EITHER = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+"""A comma before three digits stands before decimals or after thousands: nobody can tell."""
+_COMMA = re.compile(
+    rf"(?!{_EITHER.pattern}\Z)[+-]?([0-9]+|[1-9][0-9]{{0,2}}(\.[0-9]{{3}})+),[0-9]+"
+)
+_MARKED = re.compile(rf"(?!{_EITHER.pattern}\Z){THOUSANDS.pattern}")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./]([0-9]{4}|[0-9]{2})"
     r"|[A-Z][a-z]+ [0-9]{1,2}, [0-9]{4}"
@@ -38,7 +47,8 @@ class ColumnStatistics:
     Attributes:
         name: of the column.
         present: values that are not missing.
-        words: how often each value stands there, as text, up to `MOST_WORDS` of them.
+        words: how often each value stands there, as text, up to `MOST_WORDS` of them; long ones by
+            how they begin.
         distinct: hashes of the values, see `MOST_DISTINCT`.
         kinds: how many look like a number, a whole one, a date, a picture's path, and so on.
         low: the least number.
@@ -63,15 +73,18 @@ class ColumnStatistics:
         if isinstance(value, timedelta):
             value = read_number(value)
             self.kinds["duration"] += 1
-        word = str(value)
+        word = repr(value[:_LONGEST]) if isinstance(value, bytes) else str(value)
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
         elif isinstance(value, str):
-            word = whole(word) or word
+            word = whole(word) or (_COMMA.fullmatch(word) and whole(word, ",")) or word
+        elif isinstance(value, Decimal):
+            word = read_name(value)
         if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
-            self.distinct.add(hash(word))
-        if word in self.words or len(self.words) < MOST_WORDS:
-            self.words[word] += 1
+            self.distinct.add(hash(value if isinstance(value, bytes) else word))
+        begins = word[:_LONGEST]
+        if begins in self.words or len(self.words) < MOST_WORDS:
+            self.words[begins] += 1
         self.length += len(word)
         self.spaces += word.count(" ")
         self.kinds.update(self._kinds(value, word))
@@ -90,6 +103,8 @@ class ColumnStatistics:
     def _kinds(self, value: Any, word: str) -> Iterable[str]:
         if isinstance(value, dict):
             return ["object"]
+        if isinstance(value, bytes):
+            return ["bytes"]
         if isinstance(value, list):
             return [_kind_of_list(value)]
         if isinstance(value, date | datetime):
@@ -106,9 +121,23 @@ class ColumnStatistics:
             ("series", SERIES),
             ("address", _ADDRESS),
             ("comma", _COMMA),
+            ("marked", _MARKED),
+            ("either", _EITHER),
             ("date", _DATE),
         )
-        return [kind for kind, pattern in tests if pattern.fullmatch(word)]
+        text = value if isinstance(value, str) else word
+        return [kind for kind, pattern in tests if pattern.fullmatch(text)]
+
+
+def _short(value: Any) -> Any:
+    """Return a value without most of what is long in it."""
+    if isinstance(value, str | bytes):
+        return value[:_LONGEST]
+    if isinstance(value, list):
+        return [_short(each) for each in value[:_LONGEST]]
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    return value
 
 
 def _kind_of_list(items: list[Any]) -> str:
@@ -126,7 +155,7 @@ class TableStatistics:
     Attributes:
         rows: how many there are.
         columns: by name, in order.
-        kept: the first rows, without missing values.
+        kept: the first rows, without missing values and the ends of long ones.
     """
 
     rows: int = 0
@@ -147,7 +176,7 @@ class TableStatistics:
                 if value is not None:
                     column.add(value)
             if len(self.kept) < ROWS_KEPT:
-                self.kept.append({n: v for n, v in found.items() if v is not None})
+                self.kept.append({n: _short(v) for n, v in found.items() if v is not None})
         return self
 
     def missing(self, column: ColumnStatistics) -> float:

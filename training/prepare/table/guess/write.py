@@ -1,6 +1,7 @@
 """Reads a table, guesses what its columns are, writes the task file."""
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from lanistr.draft import written_to
@@ -65,6 +66,7 @@ def write_guess(
 
 def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
     """Count over a table, in the first encoding that it can be read in."""
+    before = problems.counts.copy()
     try:
         return _read_as(path, TextFormat(), problems)
     except DataError as exc:
@@ -75,6 +77,7 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
         if exc.code not in others:
             raise
         log.warning("%s; trying %s", exc, others[exc.code].encoding)
+        problems.take_back(before)
         return _read_as(path, others[exc.code], problems)
 
 
@@ -84,9 +87,8 @@ def _read_as(
     missing = MissingWords(TableSource().missing, {})
     table = open_table(path, form, problems)
     found = TableStatistics.of(table.rows(), table.find(), missing)
-    comma = sum(column.kinds["comma"] for column in found.columns.values())
-    point = sum(column.kinds["number"] - column.kinds["whole"] for column in found.columns.values())
-    if comma > point:
+    kinds: Counter[str] = sum((each.kinds for each in found.columns.values()), Counter())
+    if kinds["comma"] > kinds["number"] - kinds["whole"] + kinds["marked"]:
         form = form.model_copy(update={"decimal": ","})
     return found, form
 

@@ -114,7 +114,8 @@ class Draft:
                   *(f"    # {_printable(warning)}" for warning in each.warnings))  # fmt: skip
         key = f"    {'# ' if each.leaks else ''}{_key(each.name)}:"
         if each.kind in ("number", "constant"):
-            self._add(f'{key} {{kind: number, unit: ""}}  # unit: fill in; range: [low, high]')
+            unit = "h" if each.column.kinds["duration"] else '""'
+            self._add(f"{key} {{kind: number, unit: {unit}}}  # unit: fill in; range: [low, high]")
         elif each.kind == "category" and (series or not learned(each)):
             words = order_classes(each.words)
             normal = f", normal: {_quoted(each.words[0])}" if series else ""
@@ -272,7 +273,15 @@ def _key(name: str) -> str:
 
 
 def _quoted(word: str) -> str:
-    return json.dumps(word, ensure_ascii=not word.isprintable())
+    return "".join(
+        letter if letter.isprintable() else _escaped(letter)
+        for letter in json.dumps(word, ensure_ascii=False)
+    )
+
+
+def _escaped(letter: str) -> str:
+    """Return a letter as YAML has it, which knows no pairs of surrogates, as JSON does."""
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def _printable(text: str) -> str:
