@@ -86,7 +86,7 @@ def main() -> None:
             f"{row['pretrained_on']} for pretraining, {row['fine_tuned_on']} for the task: {cases};"
             f" {row['usual']:.1%} of the test cases of the last seed have its most frequent stars"
         )
-        print("  mean over seeds [its 95% interval by Student's t] (95% of bootstrapped cases)")
+        print("  mean over seeds [its 95% interval by Student's t] (95% of bootstrapped texts)")
         for method, runs in row["methods"].items():
             print(f"  {method:>12}: {said_of_seeds(runs, FIGURES, '.3f')}")
         for method in METHODS[1:]:

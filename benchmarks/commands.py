@@ -84,7 +84,8 @@ def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     Raises:
         LanistrError: the command failed.
     """
-    out = work / folder_name(name, [*command, recipe_of(command)], work)
+    recipe = [found] if (found := recipe_of(command)) else []
+    out = work / folder_name(name, [*command, *recipe], work)
     if not finished(out):
         call(*command, "--out", out, threads=threads)
     return out

@@ -154,7 +154,7 @@ def main() -> None:
     positions = dataset.rows("test", labelled=True)
     deaths = dataset.labels[positions].mean()
     print(f"{len(positions)} test stays of set b, {deaths:.1%} died; {len(seeds)} seeds")
-    print("mean over seeds [its 95% interval by Student's t] (95% of bootstrapped cases)")
+    print("mean over seeds [its 95% interval by Student's t] (95% of bootstrapped stays)")
     for row in rows:
         figures = said_of_seeds(row["seeds"], FIGURES, ".4f")
         print(f"{row['method']:>14}, {row['labels'] or 'all'} labels: {figures}")

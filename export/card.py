@@ -80,7 +80,9 @@ def _drawn(everything: Mapping[str, Any]) -> str:
     """Say what was drawn again, see `training.bootstrap`."""
     if everything["groups"] == everything["cases"]:
         return "cases"
-    return f"the {everything['groups']} groups (patients, products) that the cases are of"
+    return (
+        f"the {everything['groups']} groups (patients, products or the like) that the cases are of"
+    )
 
 
 def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:

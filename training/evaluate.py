@@ -36,9 +36,10 @@ EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --s
 
 FEW_CASES, FEW_OF_A_CLASS = 30, 10
 SMALL_IS = (
-    f"Fewer than {FEW_CASES} cases, or fewer than {FEW_OF_A_CLASS} of one of two classes: a mark "
-    "of this report, not a law. For a sound validation of a model of two outcomes at least 100 "
-    "cases of each are asked for. Source: Vergouwe et al. 2005."
+    f"Fewer than {FEW_CASES} cases, or fewer than {FEW_OF_A_CLASS} of one of two classes, those of "
+    "one patient or product counted once: a mark of this report, not a law. For a sound validation "
+    "of a model of two outcomes at least 100 cases of each are asked for. Source: Vergouwe et al. "
+    "2005."
 )
 NOT_GIVEN = "(not given)"
 
@@ -149,7 +150,7 @@ def evaluate(
             "metrics": {name: known(value) for name, value in found.items()},
             "intervals": {n: [known(low), known(high)] for n, (low, high) in intervals.items()},
             "undetermined": {n: undetermined(n) for n, value in found.items() if np.isnan(value)},
-            "small": _small(targets[chosen], label),
+            "small": _small(targets[chosen], groups[chosen], label),
         }
 
     patterns = dataset.patterns(rows)
@@ -201,14 +202,16 @@ def _readable(sizes: dict[str, int]) -> list[str]:
     return given + [name for name in sizes if name == NOT_GIVEN]
 
 
-def _small(targets: NDArray[np.float32], label: LabelSpec) -> str | None:
-    """Say why a group is too small to conclude from, if it is."""
-    if len(targets) < FEW_CASES:
-        return f"fewer than {FEW_CASES} cases"
+def _small(targets: NDArray[np.float32], groups: NDArray[np.str_], label: LabelSpec) -> str | None:
+    """Say why cases are too few to conclude from, if they are."""
+    number = len(np.unique(groups))
+    once = "" if number == len(targets) else ", those of one patient or product counted once"
+    if number < FEW_CASES:
+        return f"fewer than {FEW_CASES} cases{once}"
     if label.kind == "binary":
         for code, name in enumerate(label.classes):
-            if (targets == code).sum() < FEW_OF_A_CLASS:
-                return f"fewer than {FEW_OF_A_CLASS} {name}"
+            if len(np.unique(groups[targets == code])) < FEW_OF_A_CLASS:
+                return f"fewer than {FEW_OF_A_CLASS} {name}{once}"
     return None
 
 

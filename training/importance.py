@@ -35,13 +35,13 @@ from lanistr.model.checkpoint import load_core, read_config
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch
 from lanistr.tasks import LabelSpec, TaskSpec
-from training.bootstrap import LEVEL, ROUNDS, draws, percentile_interval
+from training.bootstrap import LEVEL, ROUNDS, percentile_interval, resampled
 from training.cases import draw_labelled, refuse_one_class
 from training.data.loader import load_in_order
 from training.data.sampler import in_order
 from training.data.store import Dataset, data_hash, new_folder
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
-from training.metrics import check_metric, higher_is_better, known, measure, shown, weighted
+from training.metrics import check_metric, higher_is_better, known, measure, shown
 from training.run import Run, check_fits, versions
 from training.settings import check_count, check_seed, choose_device
 
@@ -258,9 +258,7 @@ class Worth:
         spread: dict[Subset, Floats] = {}
         for subset, outputs in said.items():
             values[subset] = measure(outputs, truth, task.label)[task.metric]
-            figures = weighted(outputs, truth, task.label)
-            again = [figures(weights)[task.metric] for weights in draws(groups)]
-            spread[subset] = np.concatenate(again)
+            spread[subset] = resampled(outputs, truth, task.label, groups)[task.metric]
         return cls(values, spread)
 
 

@@ -12,7 +12,7 @@ MEASURED = (DOCS / "serving-benchmarks.md").read_text("utf-8").split("\n\n")
 FLOAT, INT8 = "| float32, 917 MiB", "| int8, 235 MiB"
 SOURCES = {
     "none: HTTP, JSON, queue, answer": ["| no model"],
-    "the demo's size, fp32": ["In the final state"],
+    "the demo's size, fp32": ["| the demo stays"],
     "the paper's sizes, int8": [INT8],
     "the paper's sizes, fp32 (bf16 on the GPU)": [FLOAT, "| | predictions a second"],
     "an hour later, the same note and picture (int8, cached)": ["With one measurement more"],

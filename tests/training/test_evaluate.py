@@ -127,3 +127,13 @@ def test_what_cannot_be_measured_is_refused(
         command(main, "--run", stays_finetuned, "--data", other_stays)
     with pytest.raises(DataError, match="other labels than the run was trained on"):
         command(main, "--run", stars_finetuned, "--data", verdicts)
+
+
+def test_cases_of_few_patients_are_few(stays_dataset: Dataset, monkeypatch: Any) -> None:
+    rows = np.tile(stays_dataset.rows("train"), 3)[:100]
+    outputs = np.random.default_rng(0).normal(size=(len(rows), 2)).astype(np.float32)
+    patients = [f"patient {row % 4}" for row in range(len(stays_dataset))]
+    monkeypatch.setattr(Dataset, "groups", patients)
+    found = evaluate(outputs, stays_dataset, rows)["all"]
+    assert (found["cases"], found["groups"]) == (100, 4)
+    assert found["small"] == "fewer than 30 cases, those of one patient or product counted once"

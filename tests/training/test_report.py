@@ -493,6 +493,14 @@ def test_bands_are_those_of_patients_however_often_each_is_seen() -> None:
     assert width["narrow"] < 0.7 * width["once"]
 
 
+def test_one_patient_alone_has_no_band() -> None:
+    truth = np.arange(40) % 2
+    logits = np.stack([np.zeros(40), truth + np.sin(np.arange(40))], axis=1)
+    (roc,) = of(VERDICT, logits, truth.astype(float), groups=np.full(40, "Ann"))["curves"]["roc"]
+    assert roc["area"] > 0.5
+    assert "band" not in roc
+
+
 def test_the_mean_curve_is_that_of_the_classes_that_have_one() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(2, size=60)  # the third class never is true

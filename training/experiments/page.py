@@ -21,7 +21,8 @@ _MEANING = (
 )
 _ONE_SEED = (
     "One seed, on the test split: what another seed would give is not known; in parentheses the "
-    "95% interval over test cases of the difference from LANISTR, paired by case (bootstrap)."
+    "95% interval over test cases of the difference from LANISTR, paired by case (bootstrap, those "
+    "of a patient or product together)."
 )
 _SYNTHETIC = (
     "These records were made by chance: the figures compare methods on what their maker put in, "

@@ -91,7 +91,7 @@ def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: L
         total, cases = np.array([positive.sum()]), np.array([len(truth)])
         for kind, rows in _on_grid(hits, ties, found, passed, total, cases).items():
             on_grid[kind].extend(rows)
-        if label.kind == "binary":
+        if label.kind == "binary" and len(np.unique(groups)) > 1:
             for kind, band in _bands(score, positive, groups).items():
                 curves[kind][-1]["band"] = band
     for kind, of_classes in curves.items():

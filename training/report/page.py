@@ -119,7 +119,9 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
     warning = f'<p class="caution">{escape(small)}: conclude nothing.</p>' if small else ""
     rounds, drawn = report["bootstrap"]["rounds"], "cases"
     if group["groups"] < group["cases"]:
-        drawn = f"the {group['groups']:,} groups (patients, products) that the cases are of"
+        drawn = (
+            f"the {group['groups']:,} groups (patients, products or the like) that the cases are of"
+        )
     return (
         f'<section class="summary" aria-label="All cases">{warning}<dl class="cards">{cards}</dl>'
         f'<p class="note">With 95% intervals from {rounds:,} bootstrap draws of {drawn}.</p>'
