@@ -32,6 +32,9 @@ _TABULAR = "tabular"
 _FIELD = "tabular."
 """What a field's whole name begins with."""
 
+_HOURS = ("", "h", "hour", "hours")
+"""Units in which a number may be that of a duration's hours, see `fold`."""
+
 _LISTS = ("text", "image")
 """Parts that may be several."""
 
@@ -187,7 +190,7 @@ class Columns:
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
             field = self._fields.get(place, _NONE)
-            read = (_cell(row.get(each), field.words) for each in columns)
+            read = (_cell(row.get(each), field) for each in columns)
             cells = [cell for cell in read if cell is not None]
             if not cells:
                 continue
@@ -246,7 +249,7 @@ class Columns:
         found = {}
         for name, each in row.items():
             variable = self._variables.get(name, _NONE)
-            if (cell := _cell(each, variable.words)) is not None:
+            if (cell := _cell(each, variable)) is not None:
                 found[name] = _with_unit(cell, variable)
         return found
 
@@ -259,16 +262,20 @@ _READERS = {
 }
 
 
-def _cell(cell: Any, words: Collection[str] = ()) -> Any:
+def _cell(cell: Any, field: Field = _NONE) -> Any:
     """Return a cell in types that JSON has, as far as they are clear; None: it is missing.
 
-    Words, see `fold`, are values there, whatever else they mean. A value with its unit is missing
-    where the value is.
+    A value with its unit is missing where the value is. A duration is its hours, with their unit
+    where the field would take the number for something else.
     """
     if isinstance(cell, dict) and "value" in cell:
-        value = _plain(cell["value"], words)
+        value = _plain(cell["value"], field.words)
         return None if value is None else {**cell, "value": value}
-    return _plain(cell, words)
+    if isinstance(cell, timedelta):
+        hours = cell / timedelta(hours=1)
+        plain = field.kind != "number" or field.unit in _HOURS
+        return hours if plain else {"value": hours, "unit": "h"}
+    return _plain(cell, field.words)
 
 
 def _plain(cell: Any, words: Collection[str]) -> Any:
@@ -280,8 +287,6 @@ def _plain(cell: Any, words: Collection[str]) -> Any:
         case Decimal():
             whole = cell.is_finite() and cell == cell.to_integral_value()
             return int(cell) if whole else _plain(float(cell), words)  # no float has 20 digits
-        case timedelta():
-            return cell / timedelta(hours=1)
     return cell
 
 
