@@ -25,8 +25,9 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 """Words that mean a missing value, see `fold`, as wherever LANISTR reads a table."""
 
 # As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
-# Both are held against it by a test.
+# All three are held against it by a test.
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 
 _TABULAR = "tabular"
 _FIELD = "tabular."
@@ -295,12 +296,16 @@ def _number(text: str) -> float:
 
 
 def _with_unit(cell: Any, field: Field) -> Any:
-    """Return text such as ``101.3 degF`` as a value and its unit, if the field knows the unit."""
+    """Return text such as ``101.3 degF`` as a value and its unit, if the field knows the unit.
+
+    A number with marks between thousands stays text, which the service reads, and says that it did.
+    """
     text = cell.strip() if isinstance(cell, str) else ""
-    number = NUMBER.match(text)
+    thousands = THOUSANDS.match(text)
+    number = thousands or NUMBER.match(text)
     unit = text[number.end() :].strip() if number else ""
     if number and fold(unit) in field.units:
-        return {"value": _number(number[0]), "unit": unit}
+        return {"value": number[0] if thousands else _number(number[0]), "unit": unit}
     return cell
 
 

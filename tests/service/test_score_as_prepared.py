@@ -45,7 +45,12 @@ def served(name, cell):
 
 
 @pytest.mark.parametrize("name", FIELDS)
-@pytest.mark.parametrize("cell", [timedelta(days=3), timedelta(minutes=90)], ids=str)
+@pytest.mark.parametrize(
+    "cell",
+    [timedelta(days=3), timedelta(minutes=90), "1,234", "5e2 mg", "1,234 mg", "+1,234,567.5mg",
+     "12,34 mg", "1,234,5 mg", "0,375 mg"],
+    ids=str,
+)  # fmt: skip
 def test_a_cell_is_the_same_scored_as_prepared(name, cell):
     prepared = outcome(name, lambda: read_field(cell, FIELDS[name], "."))
     assert served(name, cell) == prepared
