@@ -134,6 +134,23 @@ def test_cells_are_separated_by_whatever_the_first_line_has(tmp_path, delimiter)
     assert rows_of(tmp_path / "t.csv") == [{"a": f"1{delimiter}5", "b": "2"}]
 
 
+@pytest.mark.parametrize("said", ["sep=;\n", '\ufeff"sep=;"\r\n'])
+def test_excels_first_line_tells_the_delimiter_and_is_passed_over(tmp_path, said):
+    (tmp_path / "t.csv").write_text(f"{said}age;a, b, c\n71;5\n", newline="")
+    table = open_table(tmp_path / "t.csv")
+    assert (table.columns, table.rows) == (["age", "a, b, c"], 1)
+    assert list(table.read(0, table.columns)) == [{"age": "71", "a, b, c": "5"}]
+
+
+def test_a_name_of_several_lines_is_a_name_and_a_record_of_nothing_names_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text(';;\n"number, of,\n\nthe, case";age;sex\n1;71;F\n')
+    assert rows_of(tmp_path / "t.csv") == [
+        {"number, of,\n\nthe, case": "1", "age": "71", "sex": "F"}
+    ]
+    (tmp_path / "t.csv").write_text('"number, of,\n\nthe, case";age\n1;71\n')
+    assert rows_of(tmp_path / "t.csv") == [{"number, of,\n\nthe, case": "1", "age": "71"}]
+
+
 def test_what_stands_in_quotes_separates_nothing_and_a_blank_line_names_nothing(tmp_path):
     (tmp_path / "t.csv").write_text('\n\nid;"Age, years";"Weight, kg"\n1;50;70\n')
     assert rows_of(tmp_path / "t.csv") == [{"id": "1", "Age, years": "50", "Weight, kg": "70"}]
@@ -156,6 +173,8 @@ def test_empty_cells_beyond_the_header_are_passed_over(tmp_path):
         ("t.csv", "a\nm\xfcde\n".encode("latin-1"), "UTF-8"),
         ("t.jsonl", '{"a": "m\xfcde"}\n'.encode("latin-1"), "UTF-8"),
         ("t.csv", b'a,b\n1,"2\n3,4\n', "not CSV: unexpected end"),
+        ("t.csv", b'a;"b\n' + b"1;2\n" * 100, "not CSV: unexpected end"),
+        ("t.csv", b"sep=;\n", "no line that names columns"),
         ("t.parquet", b"PAR1 and no more", "cannot read"),
     ],
 )
