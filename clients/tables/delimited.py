@@ -24,6 +24,8 @@ _SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
 class CsvTable:
     """CSV in UTF-8, its header naming the columns, separated by whichever of , ; tab | it has.
 
+    A column without a name is called by its place, ``(column 3)``; one that holds nothing is none.
+
     Raises:
         InvalidInput: it names a column twice, or none.
         OSError, UnicodeDecodeError, csv.Error: it cannot be read.
@@ -43,11 +45,17 @@ class CsvTable:
         self._header: list[str] = []
         records = self._records()
         self._header = [name.strip() for name in next(records, [])]
+        if not any(self._header):
+            raise unreadable(path, "no line that names columns")
+        unnamed = [k for k, name in enumerate(self._header) if not name]
+        self.rows = 0
+        for cells in records:
+            self.rows += 1
+            for k in unnamed:
+                if k < len(cells) and cells[k].strip():
+                    self._header[k] = f"(column {k + 1})"
         self.columns = [name for name in self._header if name]
         refuse_repeated(path, self.columns)
-        if not self.columns:
-            raise unreadable(path, "no line that names columns")
-        self.rows = sum(1 for _ in records)
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""

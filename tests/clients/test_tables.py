@@ -151,6 +151,15 @@ def test_a_name_of_several_lines_is_a_name_and_a_record_of_nothing_names_nothing
     assert rows_of(tmp_path / "t.csv") == [{"number, of,\n\nthe, case": "1", "age": "71"}]
 
 
+def test_a_column_without_a_name_is_called_by_its_place_where_it_holds_anything(tmp_path):
+    (tmp_path / "t.csv").write_text("age,,sex, ,\n71,,F,,\n64,,M,x, \n50,,F\n")
+    table = open_table(tmp_path / "t.csv")
+    assert (table.columns, table.rows) == (["age", "sex", "(column 4)"], 3)
+    first, second, cut = table.read(0, ["(column 4)"])
+    assert (first["(column 4)"], second["(column 4)"], second["sex"]) == ("", "x", "M")
+    assert str(cut) == "row: has 3 cells where the first line has 5"
+
+
 def test_what_stands_in_quotes_separates_nothing_and_a_blank_line_names_nothing(tmp_path):
     (tmp_path / "t.csv").write_text('\n\nid;"Age, years";"Weight, kg"\n1;50;70\n')
     assert rows_of(tmp_path / "t.csv") == [{"id": "1", "Age, years": "50", "Weight, kg": "70"}]
