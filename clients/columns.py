@@ -82,6 +82,7 @@ class Columns:
         folder: where paths of pictures start.
         named: column by part or field, where they have another name.
         text_only: whether every cell is text, so that text says nothing of a value's type.
+        inner: more names, see `clients.tables.table.Table`.
 
     Attributes:
         sources: columns by part (``text``) or field (``tabular.age``).
@@ -100,7 +101,9 @@ class Columns:
         named: Named | None = None,
         *,
         text_only: bool = False,
+        inner: Mapping[str, str] | None = None,
     ) -> None:
+        inner = inner or {}
         self._text_only = text_only
         self._fields = {_FIELD + name: field for name, field in target.fields.items()}
         self._variables = target.variables
@@ -110,10 +113,13 @@ class Columns:
         self._known = [*parts, *self._fields]
         self.sources: dict[str, tuple[str, ...]] = {}
         self._some_whole = False
-        self._take_named(named or {}, columns)
-        unused = self._take_others(columns)
+        self._take_named(named or {}, [*columns, *inner])
+        unused = self._take_others([*columns, *inner], inner)
         self.absent = [place for place in self._known if place not in self.sources]
-        self.unused = {column: _nearest(column, self.absent) for column in unused}
+        # Of a value that is read, or not, as a whole, nothing is to be said of what stands in it.
+        opened = {inner[each] for each in self.wanted & inner.keys()} - self.wanted
+        told = (each for each in unused if inner.get(each, each) in {each} | opened)
+        self.unused = {column: _nearest(column, self.absent) for column in told}
         if not self.sources.keys() - {"id"}:
             seen = f"has nothing that {target.task} takes: {', '.join(columns) or 'no columns'}"
             raise InvalidInput("input", seen, accepted=", ".join(self._known))
@@ -132,10 +138,10 @@ class Columns:
                 raise InvalidInput(field, f"is {len(chosen)} columns", accepted="one")
             self.sources[place] = chosen
 
-    def _take_others(self, columns: Sequence[str]) -> list[str]:
+    def _take_others(self, columns: Sequence[str], inner: Collection[str]) -> list[str]:
         """Take columns that are called as what they are; return those that are not used."""
         named, spoken_for, unused = set(self.sources), self.wanted, []
-        within = any(column.startswith(_FIELD) for column in columns)
+        within = any(column.startswith(_FIELD) and column not in inner for column in columns)
         for column in columns:
             place = self._place(column)
             if column in spoken_for:

@@ -55,6 +55,7 @@ class CsvTable:
                 if k < len(cells) and cells[k].strip():
                     self._header[k] = f"(column {k + 1})"
         self.columns = [name for name in self._header if name]
+        self.inner: dict[str, str] = {}
         refuse_repeated(path, self.columns)
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:

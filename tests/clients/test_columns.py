@@ -56,6 +56,23 @@ def test_columns_are_what_they_are_called():
     assert found.wanted == {"id", "text", "tabular.age", "gender", "timeseries"}
 
 
+def test_what_stands_in_a_value_with_its_unit_may_be_named_and_is_told_of_only_then():
+    inner = {"weight.value": "weight", "weight.unit": "weight"}
+
+    def matched(names, named=None):
+        return Columns(names, TARGET, Path(), named, inner=inner)
+
+    assert matched(["text", "weight"]).unused == {"weight": ""}
+    assert matched(["text", "weight"], {"age": "weight"}).unused == {}
+    found = matched(["text", "weight"], {"age": "weight.value"})
+    assert found.unused == {"weight": "", "weight.unit": ""}
+    assert found.wanted == {"text", "weight.value"}
+    row = {"text": "a", "weight": {"value": 71, "unit": "kg"}, "weight.value": 71}
+    assert found.record(row) == {"text": "a", "tabular": {"age": 71}}
+    inner = {"tabular.value": "tabular", "tabular.unit": "tabular"}
+    assert matched(["text", "tabular"]).unused == {"tabular": ""}
+
+
 def test_columns_are_what_the_user_calls_them():
     named = {"text": ["letter", "plan"], "age": "AGE", "tabular.heart_rate": "text"}
     found = columns("letter", "plan", "AGE", "text", "age", named=named)

@@ -58,19 +58,27 @@ def test_reading_begins_at_any_row(tmp_path, groups):
             assert found == numbers[start:], (name, start)
 
 
-def test_what_stands_in_objects_is_a_column_but_for_a_value_with_its_unit(tmp_path):
+def test_what_stands_in_objects_is_a_column_and_a_value_with_its_unit_too(tmp_path):
     weight = {"value": 175, "unit": "lb"}
     cells = {"id": "a", "tabular": {"age": 71, "weight": weight}, "vitals": [{"hours": 1}]}
     (tmp_path / "t.jsonl").write_text(json.dumps(cells))
     pq.write_table(pa.Table.from_pylist([cells]), tmp_path / "t.parquet")
     for name in ("t.jsonl", "t.parquet"):
-        assert open_table(tmp_path / name).columns == [
-            "id", "tabular.age", "tabular.weight", "vitals",
-        ]  # fmt: skip
+        table = open_table(tmp_path / name)
+        assert table.columns == ["id", "tabular.age", "tabular.weight", "vitals"]
+        inner = {"tabular.weight.value": 175, "tabular.weight.unit": "lb"}
+        assert table.inner == dict.fromkeys(inner, "tabular.weight")
         (row,) = rows_of(tmp_path / name)
         assert row == {
-            "id": "a", "tabular.age": 71, "tabular.weight": weight, "vitals": [{"hours": 1}],
+            "id": "a", "tabular.age": 71, "tabular.weight": weight, **inner,
+            "vitals": [{"hours": 1}],
         }  # fmt: skip
+        assert rows_of(tmp_path / name, wanted=["tabular.weight.value"])[0].items() >= inner.items()
+    flat = {"tabular": {"weight": 80}, "tabular.weight.unit": "kg"}
+    (tmp_path / "t.jsonl").write_text(f"{json.dumps(cells)}\n{json.dumps(flat)}\n")
+    table = open_table(tmp_path / "t.jsonl")
+    assert "tabular.weight.unit" in table.columns
+    assert table.inner == {"tabular.weight.value": "tabular.weight"}
 
 
 def test_of_parquet_only_the_columns_wanted_are_read(tmp_path):
