@@ -25,12 +25,16 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 """Words that mean a missing value, see `fold`, as wherever LANISTR reads a table."""
 
 # As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
-# Both are held against it by a test.
+# All three are held against it by a test.
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 
 _TABULAR = "tabular"
 _FIELD = "tabular."
 """What a field's whole name begins with."""
+
+_HOURS = ("", "h", "hour", "hours")
+"""Units in which a number may be that of a duration's hours, see `fold`."""
 
 _LISTS = ("text", "image")
 """Parts that may be several."""
@@ -78,6 +82,7 @@ class Columns:
         folder: where paths of pictures start.
         named: column by part or field, where they have another name.
         text_only: whether every cell is text, so that text says nothing of a value's type.
+        inner: more names, see `clients.tables.table.Table`.
 
     Attributes:
         sources: columns by part (``text``) or field (``tabular.age``).
@@ -96,7 +101,9 @@ class Columns:
         named: Named | None = None,
         *,
         text_only: bool = False,
+        inner: Mapping[str, str] | None = None,
     ) -> None:
+        inner = inner or {}
         self._text_only = text_only
         self._fields = {_FIELD + name: field for name, field in target.fields.items()}
         self._variables = target.variables
@@ -106,10 +113,13 @@ class Columns:
         self._known = [*parts, *self._fields]
         self.sources: dict[str, tuple[str, ...]] = {}
         self._some_whole = False
-        self._take_named(named or {}, columns)
-        unused = self._take_others(columns)
+        self._take_named(named or {}, [*columns, *inner])
+        unused = self._take_others([*columns, *inner], inner)
         self.absent = [place for place in self._known if place not in self.sources]
-        self.unused = {column: _nearest(column, self.absent) for column in unused}
+        # Of a value that is read, or not, as a whole, nothing is to be said of what stands in it.
+        opened = {inner[each] for each in self.wanted & inner.keys()} - self.wanted
+        told = (each for each in unused if inner.get(each, each) in {each} | opened)
+        self.unused = {column: _nearest(column, self.absent) for column in told}
         if not self.sources.keys() - {"id"}:
             seen = f"has nothing that {target.task} takes: {', '.join(columns) or 'no columns'}"
             raise InvalidInput("input", seen, accepted=", ".join(self._known))
@@ -128,10 +138,10 @@ class Columns:
                 raise InvalidInput(field, f"is {len(chosen)} columns", accepted="one")
             self.sources[place] = chosen
 
-    def _take_others(self, columns: Sequence[str]) -> list[str]:
+    def _take_others(self, columns: Sequence[str], inner: Collection[str]) -> list[str]:
         """Take columns that are called as what they are; return those that are not used."""
         named, spoken_for, unused = set(self.sources), self.wanted, []
-        within = any(column.startswith(_FIELD) for column in columns)
+        within = any(column.startswith(_FIELD) and column not in inner for column in columns)
         for column in columns:
             place = self._place(column)
             if column in spoken_for:
@@ -187,7 +197,7 @@ class Columns:
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
             field = self._fields.get(place, _NONE)
-            read = (_cell(row.get(each), field.words) for each in columns)
+            read = (_cell(row.get(each), field) for each in columns)
             cells = [cell for cell in read if cell is not None]
             if not cells:
                 continue
@@ -246,7 +256,7 @@ class Columns:
         found = {}
         for name, each in row.items():
             variable = self._variables.get(name, _NONE)
-            if (cell := _cell(each, variable.words)) is not None:
+            if (cell := _cell(each, variable)) is not None:
                 found[name] = _with_unit(cell, variable)
         return found
 
@@ -259,16 +269,20 @@ _READERS = {
 }
 
 
-def _cell(cell: Any, words: Collection[str] = ()) -> Any:
+def _cell(cell: Any, field: Field = _NONE) -> Any:
     """Return a cell in types that JSON has, as far as they are clear; None: it is missing.
 
-    Words, see `fold`, are values there, whatever else they mean. A value with its unit is missing
-    where the value is.
+    A value with its unit is missing where the value is. A duration is its hours, with their unit
+    where the field would take the number for something else.
     """
     if isinstance(cell, dict) and "value" in cell:
-        value = _plain(cell["value"], words)
+        value = _plain(cell["value"], field.words)
         return None if value is None else {**cell, "value": value}
-    return _plain(cell, words)
+    if isinstance(cell, timedelta):
+        hours = cell / timedelta(hours=1)
+        plain = field.kind != "number" or field.unit in _HOURS
+        return hours if plain else {"value": hours, "unit": "h"}
+    return _plain(cell, field.words)
 
 
 def _plain(cell: Any, words: Collection[str]) -> Any:
@@ -280,8 +294,6 @@ def _plain(cell: Any, words: Collection[str]) -> Any:
         case Decimal():
             whole = cell.is_finite() and cell == cell.to_integral_value()
             return int(cell) if whole else _plain(float(cell), words)  # no float has 20 digits
-        case timedelta():
-            return cell / timedelta(hours=1)
     return cell
 
 
@@ -290,12 +302,16 @@ def _number(text: str) -> float:
 
 
 def _with_unit(cell: Any, field: Field) -> Any:
-    """Return text such as ``101.3 degF`` as a value and its unit, if the field knows the unit."""
+    """Return text such as ``101.3 degF`` as a value and its unit, if the field knows the unit.
+
+    A number with marks between thousands stays text, which the service reads, and says that it did.
+    """
     text = cell.strip() if isinstance(cell, str) else ""
-    number = NUMBER.match(text)
+    thousands = THOUSANDS.match(text)
+    number = thousands or NUMBER.match(text)
     unit = text[number.end() :].strip() if number else ""
     if number and fold(unit) in field.units:
-        return {"value": _number(number[0]), "unit": unit}
+        return {"value": number[0] if thousands else _number(number[0]), "unit": unit}
     return cell
 
 

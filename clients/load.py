@@ -93,7 +93,9 @@ def cases_of(
         return [to_json(each["record"]) for each in client.task(task)["examples"]]
     table = open_table(input)
     target, folder = client.ask(questions.target(task)), Path(input).parent
-    found = Columns(table.columns, target, folder, columns, text_only=table.text_only)
+    found = Columns(
+        table.columns, target, folder, columns, text_only=table.text_only, inner=table.inner
+    )
     cases: list[bytes] = []
     left: list[InvalidInput] = []
     for row in islice(table.read(0, found.wanted), _CASES):

@@ -99,7 +99,9 @@ def score(
     input, output, target = Path(input), Path(output), scorer.target
     state = _state(input)  # before anything is read of it
     table = open_table(input)
-    found = Columns(table.columns, target, input.parent, columns, text_only=table.text_only)
+    found = Columns(
+        table.columns, target, input.parent, columns, text_only=table.text_only, inner=table.inner
+    )
     _say(found, target)
     with input.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()

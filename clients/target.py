@@ -21,11 +21,13 @@ class Field:
         words: that it lists, other spellings too, see `fold`; they are values in it, whatever
             else they mean.
         units: that a number may be in, see `fold`.
+        unit: of them, that of a number alone; none where it has no unit.
     """
 
     kind: str
     words: frozenset[str] = frozenset()
     units: frozenset[str] = frozenset()
+    unit: str = ""
 
     @classmethod
     def read(cls, document: Document) -> "Field":
@@ -33,11 +35,12 @@ class Field:
         words = list(document.texts("categories")) if document.has("categories") else []
         if document.has("synonyms"):
             words += document.document("synonyms").raw
-        units = [document.text("unit")] if document.has("unit") else []
+        unit = document.text("unit") if document.has("unit") else ""
+        units = [unit]
         if document.has("units"):
             units += document.document("units").raw
-        known = (frozenset(filter(None, map(fold, each))) for each in (words, units))
-        return cls(document.text("kind"), *known)
+        listed, known = (frozenset(filter(None, map(fold, each))) for each in (words, units))
+        return cls(document.text("kind"), listed, known, fold(unit))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
-"""CSV: , ; tab or | between cells, whichever the first line has most of outside quotes."""
+"""CSV: , ; tab or | between cells, whichever the header has most of outside quotes."""
 
 import csv
+import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, dropwhile, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from clients.errors import InvalidInput
 from clients.tables.table import Column, Row, refuse_repeated, to_text, unreadable
@@ -13,9 +14,17 @@ _DELIMITERS = ",;\t|"
 _LONGEST_CELL = 64_000_000
 """Characters. A longer one is a quote that was never closed."""
 
+_LONGEST_HEADER = 64
+"""Lines. More are a quote that was never closed."""
+
+_SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
+"""Excel's first line, which tells the delimiter and is no part of the table."""
+
 
 class CsvTable:
-    """CSV in UTF-8, its first line naming the columns, separated by whichever of , ; tab | it has.
+    """CSV in UTF-8, its header naming the columns, separated by whichever of , ; tab | it has.
+
+    A column without a name is called by its place, ``(column 3)``; one that holds nothing is none.
 
     Raises:
         InvalidInput: it names a column twice, or none.
@@ -28,16 +37,26 @@ class CsvTable:
         self._path = path
         csv.field_size_limit(_LONGEST_CELL)  # csv's own is shorter than many a note
         with path.open(encoding="utf-8-sig", newline="") as file:
-            head = next((line for line in file if not line.isspace()), "")
-        self._delimiter = max(_DELIMITERS, key="".join(head.split('"')[::2]).count)
+            head = _head(file)
+        said = _SAID.fullmatch(head)
+        self._passed = 1 if said else 0
+        outside = "".join(head.split('"')[::2])
+        self._delimiter = said[1] if said else max(_DELIMITERS, key=outside.count)
         self._header: list[str] = []
         records = self._records()
         self._header = [name.strip() for name in next(records, [])]
-        self.columns = [name for name in self._header if name]
-        refuse_repeated(path, self.columns)
-        if not self.columns:
+        if not any(self._header):
             raise unreadable(path, "no line that names columns")
-        self.rows = sum(1 for _ in records)
+        unnamed = [k for k, name in enumerate(self._header) if not name]
+        self.rows = 0
+        for cells in records:
+            self.rows += 1
+            for k in unnamed:
+                if k < len(cells) and cells[k].strip():
+                    self._header[k] = f"(column {k + 1})"
+        self.columns = [name for name in self._header if name]
+        self.inner: dict[str, str] = {}
+        refuse_repeated(path, self.columns)
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""
@@ -53,8 +72,10 @@ class CsvTable:
 
     def _records(self) -> Iterator[list[str]]:
         with self._path.open(encoding="utf-8-sig", newline="") as file:
+            for _ in range(self._passed):
+                next(file)
             records = csv.reader(file, delimiter=self._delimiter, strict=True)
-            yield from islice(filter(None, records), 1)  # the names
+            yield from islice(filter(any, records), 1)  # the names
             empty = 0
             for cells in records:
                 if not cells:
@@ -64,6 +85,22 @@ class CsvTable:
                     yield from ([""] for _ in range(empty))
                 empty = 0
                 yield cells
+
+
+def _head(file: IO[str]) -> str:
+    """Return Excel's first line where there is one, and else the header.
+
+    That is the first line that is not blank, with those over which a name in quotes runs on.
+    """
+    first = next(file, "")
+    if _SAID.fullmatch(first):
+        return first
+    lines: list[str] = []
+    for line in islice(dropwhile(str.isspace, chain([first], file)), _LONGEST_HEADER):
+        lines.append(line)
+        if "".join(lines).count('"') % 2 == 0:
+            return "".join(lines)
+    return "".join(lines[:1])
 
 
 def write(path: Path, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:

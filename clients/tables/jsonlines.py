@@ -7,7 +7,7 @@ from typing import Any
 
 from clients.errors import InvalidInput
 from clients.parts import from_json
-from clients.tables.table import Column, Row, spread, to_text
+from clients.tables.table import Column, Row, inner_names, spread, to_text
 
 
 class JsonTable:
@@ -22,12 +22,16 @@ class JsonTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         found: dict[str, None] = {}
+        inner: dict[str, str] = {}
         self.rows = 0
         for row in self.read(0, ()):
             self.rows += 1
             if not isinstance(row, InvalidInput):
-                found.update(dict.fromkeys(row))
+                within = inner_names(row)
+                inner |= within
+                found.update(dict.fromkeys(name for name in row if name not in within))
         self.columns = list(found)
+        self.inner = {name: outer for name, outer in inner.items() if name not in found}
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""

@@ -52,9 +52,10 @@ class ParquetTable:
                 self.rows: int = file.metadata.num_rows
         except pa.ArrowException as error:
             raise self._damaged(error) from error
-        self.columns = [name for name, _ in names]
-        refuse_repeated(path, self.columns)
-        self._roots = dict(names)
+        self.columns = [name for name, _, outer in names if not outer]
+        self.inner = {name: outer for name, _, outer in names if outer}
+        refuse_repeated(path, [name for name, *_ in names])
+        self._roots = {name: root for name, root, _ in names}
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""
@@ -121,12 +122,17 @@ def _array(column: Column, cells: Sequence[Any]) -> Any:
     return pa.array(cells, _TYPES[column.kind])
 
 
-def _names(fields: Iterable[Any], within: str = "", root: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the names of columns and of the fields in structs, each with that of its column."""
+def _names(
+    fields: Iterable[Any], within: str = "", root: str = "", outer: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the names of columns and of the fields in structs.
+
+    Each with that of its column, and of the value with its unit that it stands in, if in one.
+    """
     for field in fields:
         name, column = within + field.name, root or field.name
         inner = field.type if pa.types.is_struct(field.type) else ()
-        if {each.name for each in inner} - {"value", "unit"}:
-            yield from _names(inner, f"{name}.", column)
-        else:
-            yield name, column
+        united = {each.name for each in inner} <= {"value", "unit"}
+        if united:
+            yield name, column, outer
+        yield from _names(inner, f"{name}.", column, outer or (name if united else ""))

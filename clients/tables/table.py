@@ -18,12 +18,17 @@ class Table(Protocol):
 
     Attributes:
         columns: names, in order; what stands in an object within an object is ``outer.inner``.
+        inner: more names, of what stands in a value with its unit, each with that of the value,
+            which is a column too.
         rows: how many there are.
         text_only: whether every cell is text, so that text says nothing of a value's type.
     """
 
     @property
     def columns(self) -> Sequence[str]: ...  # noqa: D102 - see above
+
+    @property
+    def inner(self) -> Mapping[str, str]: ...  # noqa: D102 - see above
 
     @property
     def rows(self) -> int: ...  # noqa: D102 - see above
@@ -59,7 +64,9 @@ Writer = Callable[[Path, Sequence[Column], Iterable[Sequence[Any]]], None]
 
 
 def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Return cells, and those of objects in them as ``outer.inner``; a value and its unit stay.
+    """Return cells, and those of objects in them as ``outer.inner``.
+
+    An object of a value and its unit, which is one value, stays beside them.
 
     Raises:
         InvalidInput: two of them have one name.
@@ -67,11 +74,25 @@ def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, cell in cells.items():
         inner = {name: cell}
-        if isinstance(cell, dict) and not cell.keys() <= {"value", "unit"}:
-            inner = {f"{name}.{each}": value for each, value in spread(cell).items()}
+        if isinstance(cell, dict):
+            within = {f"{name}.{each}": value for each, value in spread(cell).items()}
+            inner = inner | within if cell.keys() <= {"value", "unit"} else within
         for each in inner.keys() & found.keys():
             raise InvalidInput(each, "stands twice in a row", accepted="one value")
         found |= inner
+    return found
+
+
+def inner_names(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of what stands in a row's values with their units, each with the value's.
+
+    Args:
+        row: see `spread`.
+    """
+    found: dict[str, str] = {}
+    for name, cell in row.items():
+        if isinstance(cell, dict) and name not in found:
+            found |= {f"{name}.{each}": name for each in spread(cell)}
     return found
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -53,6 +54,23 @@ def test_columns_are_what_they_are_called():
     assert found.unused == {"site": "", "heartrate": "tabular.heart_rate"}
     assert found.absent == ["image", "tabular.heart_rate", "tabular.region"]
     assert found.wanted == {"id", "text", "tabular.age", "gender", "timeseries"}
+
+
+def test_what_stands_in_a_value_with_its_unit_may_be_named_and_is_told_of_only_then():
+    inner = {"weight.value": "weight", "weight.unit": "weight"}
+
+    def matched(names, named=None):
+        return Columns(names, TARGET, Path(), named, inner=inner)
+
+    assert matched(["text", "weight"]).unused == {"weight": ""}
+    assert matched(["text", "weight"], {"age": "weight"}).unused == {}
+    found = matched(["text", "weight"], {"age": "weight.value"})
+    assert found.unused == {"weight": "", "weight.unit": ""}
+    assert found.wanted == {"text", "weight.value"}
+    row = {"text": "a", "weight": {"value": 71, "unit": "kg"}, "weight.value": 71}
+    assert found.record(row) == {"text": "a", "tabular": {"age": 71}}
+    inner = {"tabular.value": "tabular", "tabular.unit": "tabular"}
+    assert matched(["text", "tabular"]).unused == {"tabular": ""}
 
 
 def test_columns_are_what_the_user_calls_them():
@@ -152,6 +170,29 @@ def test_text_of_a_number_and_a_unit_that_the_field_knows_is_a_value_with_its_un
     described = {"kind": "number", "unit": "degC", "units": {"degF": {"scale": 0.5556}}}
     assert Field.read(Document(described)).units == {"degc", "degf"}
     assert Field.read(Document({"kind": "number", "unit": ""})).units == frozenset()
+
+
+@pytest.mark.parametrize("place", ["field", "variable"])
+def test_a_duration_is_its_hours_and_says_so_where_another_unit_counts(place):
+    described = {"plain": {}, "h": {"unit": "Hours"}, "days": {"unit": "days"}, "word": {}}
+    kinds = {"word": "category"}
+    fields = {
+        name: Field.read(Document({"kind": kinds.get(name, "number")} | each))
+        for name, each in described.items()
+    }
+    told = {"value": 72.0, "unit": "h"}
+    wanted = {"plain": 72.0, "h": 72.0, "days": told, "word": 72.0}
+    row = dict.fromkeys(fields, timedelta(days=3))
+    if place == "variable":
+        target = replace(TARGET, variables=fields)
+        found = Columns(["timeseries"], target, Path())
+        rows = [{"hours": timedelta(minutes=90)} | row]
+        assert found.record({"timeseries": rows}) == {"timeseries": [{"hours": 1.5} | wanted]}
+    else:
+        found = Columns(list(row), replace(TARGET, fields=fields), Path())
+        assert found.record(row) == {"tabular": wanted}
+        with pytest.raises(InvalidInput, match=r"tabular\.days\.value: is of type timedelta"):
+            found.record({"days": {"value": timedelta(days=3), "unit": "days"}})
 
 
 def test_a_picture_may_be_a_data_url_and_a_series_json():

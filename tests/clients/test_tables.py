@@ -58,19 +58,27 @@ def test_reading_begins_at_any_row(tmp_path, groups):
             assert found == numbers[start:], (name, start)
 
 
-def test_what_stands_in_objects_is_a_column_but_for_a_value_with_its_unit(tmp_path):
+def test_what_stands_in_objects_is_a_column_and_a_value_with_its_unit_too(tmp_path):
     weight = {"value": 175, "unit": "lb"}
     cells = {"id": "a", "tabular": {"age": 71, "weight": weight}, "vitals": [{"hours": 1}]}
     (tmp_path / "t.jsonl").write_text(json.dumps(cells))
     pq.write_table(pa.Table.from_pylist([cells]), tmp_path / "t.parquet")
     for name in ("t.jsonl", "t.parquet"):
-        assert open_table(tmp_path / name).columns == [
-            "id", "tabular.age", "tabular.weight", "vitals",
-        ]  # fmt: skip
+        table = open_table(tmp_path / name)
+        assert table.columns == ["id", "tabular.age", "tabular.weight", "vitals"]
+        inner = {"tabular.weight.value": 175, "tabular.weight.unit": "lb"}
+        assert table.inner == dict.fromkeys(inner, "tabular.weight")
         (row,) = rows_of(tmp_path / name)
         assert row == {
-            "id": "a", "tabular.age": 71, "tabular.weight": weight, "vitals": [{"hours": 1}],
+            "id": "a", "tabular.age": 71, "tabular.weight": weight, **inner,
+            "vitals": [{"hours": 1}],
         }  # fmt: skip
+        assert rows_of(tmp_path / name, wanted=["tabular.weight.value"])[0].items() >= inner.items()
+    flat = {"tabular": {"weight": 80}, "tabular.weight.unit": "kg"}
+    (tmp_path / "t.jsonl").write_text(f"{json.dumps(cells)}\n{json.dumps(flat)}\n")
+    table = open_table(tmp_path / "t.jsonl")
+    assert "tabular.weight.unit" in table.columns
+    assert table.inner == {"tabular.weight.value": "tabular.weight"}
 
 
 def test_of_parquet_only_the_columns_wanted_are_read(tmp_path):
@@ -134,6 +142,32 @@ def test_cells_are_separated_by_whatever_the_first_line_has(tmp_path, delimiter)
     assert rows_of(tmp_path / "t.csv") == [{"a": f"1{delimiter}5", "b": "2"}]
 
 
+@pytest.mark.parametrize("said", ["sep=;\n", '\ufeff"sep=;"\r\n'])
+def test_excels_first_line_tells_the_delimiter_and_is_passed_over(tmp_path, said):
+    (tmp_path / "t.csv").write_text(f"{said}age;a, b, c\n71;5\n", newline="")
+    table = open_table(tmp_path / "t.csv")
+    assert (table.columns, table.rows) == (["age", "a, b, c"], 1)
+    assert list(table.read(0, table.columns)) == [{"age": "71", "a, b, c": "5"}]
+
+
+def test_a_name_of_several_lines_is_a_name_and_a_record_of_nothing_names_nothing(tmp_path):
+    (tmp_path / "t.csv").write_text(';;\n"number, of,\n\nthe, case";age;sex\n1;71;F\n')
+    assert rows_of(tmp_path / "t.csv") == [
+        {"number, of,\n\nthe, case": "1", "age": "71", "sex": "F"}
+    ]
+    (tmp_path / "t.csv").write_text('"number, of,\n\nthe, case";age\n1;71\n')
+    assert rows_of(tmp_path / "t.csv") == [{"number, of,\n\nthe, case": "1", "age": "71"}]
+
+
+def test_a_column_without_a_name_is_called_by_its_place_where_it_holds_anything(tmp_path):
+    (tmp_path / "t.csv").write_text("age,,sex, ,\n71,,F,,\n64,,M,x, \n50,,F\n")
+    table = open_table(tmp_path / "t.csv")
+    assert (table.columns, table.rows) == (["age", "sex", "(column 4)"], 3)
+    first, second, cut = table.read(0, ["(column 4)"])
+    assert (first["(column 4)"], second["(column 4)"], second["sex"]) == ("", "x", "M")
+    assert str(cut) == "row: has 3 cells where the first line has 5"
+
+
 def test_what_stands_in_quotes_separates_nothing_and_a_blank_line_names_nothing(tmp_path):
     (tmp_path / "t.csv").write_text('\n\nid;"Age, years";"Weight, kg"\n1;50;70\n')
     assert rows_of(tmp_path / "t.csv") == [{"id": "1", "Age, years": "50", "Weight, kg": "70"}]
@@ -156,6 +190,8 @@ def test_empty_cells_beyond_the_header_are_passed_over(tmp_path):
         ("t.csv", "a\nm\xfcde\n".encode("latin-1"), "UTF-8"),
         ("t.jsonl", '{"a": "m\xfcde"}\n'.encode("latin-1"), "UTF-8"),
         ("t.csv", b'a,b\n1,"2\n3,4\n', "not CSV: unexpected end"),
+        ("t.csv", b'a;"b\n' + b"1;2\n" * 100, "not CSV: unexpected end"),
+        ("t.csv", b"sep=;\n", "no line that names columns"),
         ("t.parquet", b"PAR1 and no more", "cannot read"),
     ],
 )

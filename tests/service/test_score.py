@@ -14,6 +14,7 @@ from clients import Client, InvalidInput, columns, questions
 from clients.scoring import score
 from clients.tables import Column, find_writer, open_table
 from lanistr.errors import InputError
+from lanistr.preprocess.values import THOUSANDS
 from service.inputs import csv
 from service.score import Local, target_of
 from service.settings import DEMO_BUNDLES, Settings
@@ -157,6 +158,7 @@ def test_csv_parquet_and_json_lines_of_the_same_are_scored_alike(local, tmp_path
 def test_a_cell_of_text_means_what_it_means_to_the_service():
     assert columns.MISSING == csv.MISSING
     assert columns.NUMBER.pattern == csv.NUMBER.pattern
+    assert columns.THOUSANDS.pattern == THOUSANDS.pattern
 
 
 @pytest.mark.parametrize("task", ["mortality", "rating"])
