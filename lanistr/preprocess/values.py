@@ -31,7 +31,9 @@ _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
 _WHOLE = {mark: re.compile(rf"[+-]?[0-9]+{re.escape(mark)}0+") for mark in ".,"}
 # No two ways to read a text, or a long one that is none would hold up everybody.
 _WITH_UNIT = re.compile(
-    r"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([^\d\s].*)", re.DOTALL
+    rf"({THOUSANDS.pattern}(?![0-9,.])|"
+    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(?P<unit>[^\d\s].*)",
+    re.DOTALL,
 )
 
 
@@ -70,10 +72,10 @@ class NumberCleaner:
         For those who read tables of text, which say a unit in no other way.
         """
         found = _WITH_UNIT.fullmatch(text)
-        if found is None or fold(found[2]) not in self._units:
+        if found is None or fold(found["unit"]) not in self._units:
             return None
-        number = float(found[1])
-        return Quantity(number, found[2]) if math.isfinite(number) else None
+        number = float(found[1].replace(",", ""))
+        return Quantity(number, found["unit"]) if math.isfinite(number) else None
 
     def __call__(self, value: Value, path: str, log: IssueLog) -> float | None:
         """Return the value in the field's unit and range, or None where it counts as missing.

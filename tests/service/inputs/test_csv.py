@@ -32,12 +32,21 @@ def test_a_word_that_the_variable_lists_is_a_value_in_it():
 
 @pytest.mark.parametrize(
     "cell",
-    ["101.3 degF", " 101.3DEGF ", "38 degC", "1.013e2 °F", "101.3", "101.3 furlongs", "0x2F"],
+    [
+        "101.3 degF",
+        " 101.3DEGF ",
+        "1,013 degF",
+        "38 degC",
+        "1.013e2 °F",
+        "101.3",
+        "101.3 furlongs",
+        "0x2F",
+    ],
 )
 def test_a_number_with_its_unit_is_what_it_is_where_tables_are_prepared(cell):
     variables = find_task("mortality").timeseries.variables
     temperature = variables["temperature"]
-    text = f"hours,temperature,gcs_eye,other\n1,{cell},{cell},{cell}\n"
+    text = f'hours,temperature,gcs_eye,other\n1,"{cell}","{cell}","{cell}"\n'
     (row,) = csv.decode(text, "timeseries", 100, variables)
     try:
         prepared = cleaner(temperature)(read_field(cell.strip(), temperature, "."), "", IssueLog())
