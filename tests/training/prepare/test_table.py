@@ -450,11 +450,12 @@ def test_a_label_may_have_marks_between_thousands(tmp_path: Path):
     assert data.labels.tolist() == [1000 * i + 100 + i for i in range(1, 7)]
 
 
-def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(tmp_path: Path):
+@pytest.mark.parametrize("end", [",0", ".0", ".00"])
+def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(end: str, tmp_path: Path):
     columns = ("id", "weight", "ward", "ph", "died")
     cases = [
-        {"id": f"{i},0", "weight": "-999,0" if i == 3 else f"{50 + i},5", "ward": f"{i % 2},0",
-         "ph": ("1,0", "2,50")[i % 2], "died": f"{i % 2},0"}
+        {"id": f"{i}{end}", "weight": f"-999{end}" if i == 3 else f"{50 + i},5",
+         "ward": f"{i % 2}{end}", "ph": ("1,0", "2,50")[i % 2], "died": f"{i % 2}{end}"}
         for i in range(24)
     ]  # fmt: skip
     fields = {
@@ -490,6 +491,36 @@ def test_numbers_that_name_a_group_or_split_do_so_with_decimals_too(tmp_path: Pa
     assert data.ids(range(8)) == [str(i) for i in range(8)]
     assert data.splits == ["train"] * 4 + ["test"] * 4
     assert data.groups == ["007", "007", "1", "1", "2", "2", "3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("decimal", "cell", "word"),
+    [
+        (",", "{},0", "{},0"),
+        (",", "{}.0", "{}.0"),
+        (",", "{},0", "{}"),
+        (",", "{}", "{}.0"),
+        (",", "{}.000", "{}.000"),
+        (".", "{}.00", "{}.0"),
+        (".", "{},0", "{},0"),
+        (".", "{},5", "{},5"),
+    ],
+)
+def test_words_for_splits_are_read_as_their_cells_are(
+    decimal: str, cell: str, word: str, tmp_path: Path
+):
+    cases = [
+        {**case, "temperature": "36", "fold": cell.format(1 + i // 2)}
+        for i, case in enumerate(rows())
+    ]
+    splits = ["train", "validation", "test"]
+    words = {word.format(i): split for i, split in enumerate(splits, 1)}
+    data = prepared(
+        tmp_path, as_csv(cases, ";", (*COLUMNS, "fold")),
+        source={"split": "fold", "split_words": words, "decimal": decimal},
+    )  # fmt: skip
+    assert problems_of(data.folder) == []
+    assert data.splits == [split for split in splits for _ in range(2)]
 
 
 def test_a_case_whose_row_is_put_into_words_and_says_nothing_is_a_problem_of_its_file(

@@ -147,7 +147,10 @@ def test_a_name_has_every_digit_of_a_decimal(cell: Decimal, name: str):
     [
         ("17.0", ".", "17"),
         ("17,00", ",", "17"),
-        ("17.0", ",", "17.0"),
+        ("17.0", ",", "17"),
+        ("17.000", ",", "17.000"),
+        ("0.000", ",", "0"),
+        ("1234.000", ",", "1234"),
         (17.0, ",", "17"),
         ("007", ".", "007"),
         ("007.0", ".", "007"),
@@ -179,7 +182,8 @@ def test_marks_between_thousands_are_read_wherever_a_number_is():
     assert read_amount("1,234,567.5", ".") == 1234567.5
     assert read_hours("1,234", "days", None, ".") == 1234 * 24
     assert read_number("1,234 mg") == Quantity("1,234", "mg")
-    assert read_field("1,234 mg", NumberField(kind="number", unit="mg"), ".")
+    united = read_field("1,234 mg", NumberField(kind="number", unit="mg"), ".")
+    assert united == Quantity("1,234", "mg")
     for odd in ("0,375", "12,34 mg"):
         with pytest.raises(InputError, match="a number with a comma"):
             read_amount(odd, ".")
@@ -187,7 +191,7 @@ def test_marks_between_thousands_are_read_wherever_a_number_is():
 
 def test_a_number_that_means_missing_is_known_by_the_mark_of_its_table():
     words = MissingWords(["-999"], {"t": ["-1,0"]}, ",")
-    for value in ("-999", "-999,0", "-1,0", "-1", -1):
+    for value in ("-999", "-999,0", "-999.0", "-1,0", "-1.00", "-1", -1):
         assert words.known(value, "t") is None
     assert words.known("-1.000", "t") == "-1.000"  # a thousand
 
