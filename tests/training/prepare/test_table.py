@@ -35,7 +35,7 @@ from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.problems import Problems
 from training.prepare.table.columns import read_columns
-from training.prepare.table.parquet import ParquetTable
+from training.prepare.table.parquet import ParquetTable, _rows_at_once
 
 ROOT = Path(__file__).resolve().parents[3]
 Changes = dict[str, Any]
@@ -262,6 +262,16 @@ def test_rows_of_parquet_are_decoded_a_few_at_a_time_where_they_are_large(tmp_pa
         most = max(most, pa.total_allocated_bytes())
     assert row.number == count
     assert most - before < count * size / 2
+
+
+def test_groups_of_parquet_without_rows_say_nothing_of_how_large_rows_are(tmp_path: Path):
+    table = pa.table({"id": range(3000)})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        for part in (table[:0], table, table[:0]):
+            writer.write_table(part)
+    read = ParquetTable(tmp_path / "a.parquet", "a", Problems(tmp_path / "problems", 0)).rows()
+    assert [row.cells["id"] for row in read] == list(range(3000))
+    assert _rows_at_once(pq.read_metadata(tmp_path / "a.parquet")) == 1024
 
 
 def test_several_columns_are_several_notes_or_one(tmp_path: Path):
