@@ -170,11 +170,15 @@ def test_a_duration_is_its_hours_where_the_field_counts_them_and_else_converted_
         spec = NumberField(kind="number", unit=unit, **more)
         return read_field(timedelta(days=3), spec, ".")
 
-    assert read("") == read("h") == read("Hours") == 72
-    assert read("days", units={"h": {"scale": 1 / 24}}) == Quantity(72, "h")
-    with pytest.raises(InputError, match="unknown unit") as caught:
-        read("days")
-    assert caught.value.seen == "h"
+    assert read("") == read("h") == read("Hours") == read("hr") == read("hrs") == 72
+    for unit in ("h", "hr"):
+        assert read("days", units={"s": {}, unit: {"scale": 1 / 24}}) == Quantity(72, unit)
+    with pytest.raises(InputError, match="a duration where the field has another unit") as caught:
+        read("days", units={"s": {}})
+    assert (caught.value.code, caught.value.seen) == ("unknown_unit", "3 days, 0:00:00")
+    assert (
+        caught.value.accepted == "a number of days; or, in the task, units: {h: ...} of the field"
+    )
 
 
 def test_marks_between_thousands_are_read_wherever_a_number_is():
