@@ -452,6 +452,15 @@ def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
     assert data.subgroups() == {"sex": ["M", "F", "M", "F", "M", "F"]}
 
 
+def test_words_of_subgroups_are_told_apart_as_they_are_written(tmp_path: Path):
+    codes = ["250", "250.0", "250.00", "401.9", "250.0", "401"]
+    cases = [{**case, "icd": code} for case, code in zip(rows(), codes, strict=True)]
+    data = prepared(
+        tmp_path, as_csv(cases, columns=(*COLUMNS, "icd")), source={"subgroups": ["icd"]}
+    )
+    assert data.subgroups() == {"icd": codes}
+
+
 def test_a_label_may_have_marks_between_thousands(tmp_path: Path):
     task = {"label": {"kind": "regression", "name": "cost"}, "metric": "mae"}
     cases = [{**case, "died": f"{i},{100 + i}"} for i, case in enumerate(rows(), 1)]

@@ -240,7 +240,7 @@ class CaseReader:
     def _subgroup(self, row: Row, column: str) -> str | None:
         value = self._setting.missing.value(row, column)
         try:
-            return None if value is None else read_key(value, self._setting.source.decimal)
+            return None if value is None else read_name(value)
         except InputError as exc:
             row.lose_value(self._setting.problems, column, exc)
             return None
