@@ -236,7 +236,8 @@ def test_marks_between_thousands_are_no_decimal_commas(
     task, text = guessed(table, tmp_path / "task.yaml")
     assert task["source"].get("decimal", ".") == decimal
     assert task["tabular"]["fields"] == {"cost": {"kind": "number", "unit": ""}}
-    assert ("'1,101' is 1101, unless `source` says decimal" in text) == (cells[0] == '"1,101"')
+    warning = "'cost': '1,101' is read as 1101, but as 1.101 with decimal: \",\" in `source`"
+    assert (warning in text) == (cells[0] == '"1,101"')
     data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
     assert data is not None
     scale = json.loads((data.folder / "preprocessing.json").read_text())["tabular"]["numbers"]

@@ -168,9 +168,10 @@ def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
         )
     marked = [word for word in column.words if THOUSANDS.fullmatch(word)]
     if marked and not column.kinds["comma"] + column.kinds["marked"]:
-        number = marked[0].replace(",", "")
+        number, decimals = (marked[0].replace(",", mark) for mark in ("", "."))
         guessed.warnings.append(
-            f'{marked[0]!r} is {number}, unless `source` says decimal: "," for decimals after it'
+            f"{column.name!r}: {marked[0]!r} is read as {number}, but as {decimals} with "
+            'decimal: "," in `source` (of a series, in its timeseries): see which is meant'
         )
     odd = [w for w in column.words if not _is_number(w) and w not in [*missing, *marked]]
     if odd and not column.kinds["comma"]:
