@@ -28,7 +28,11 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
-_WHOLE = {mark: re.compile(rf"[+-]?[0-9]+{re.escape(mark)}0+") for mark in ".,"}
+_WHOLE = {
+    ".": re.compile(r"([+-]?[0-9]+)\.0+"),
+    # Where decimals have a comma "1.000" is a thousand, and "1.0" can be nothing but 1.
+    ",": re.compile(r"(?![+-]?[1-9][0-9]{0,2}\.000\Z)([+-]?[0-9]+)[.,]0+"),
+}
 # No two ways to read a text, or a long one that is none would hold up everybody.
 _WITH_UNIT = re.compile(
     rf"({THOUSANDS.pattern}(?![0-9,.])|"
@@ -266,9 +270,11 @@ def whole(word: str, decimal: Literal[".", ","] = ".") -> str | None:
 
     Args:
         word: the text.
-        decimal: what stands before decimals in it.
+        decimal: what stands before decimals in it; with a comma, a point that cannot stand after
+            thousands does too.
     """
-    return word.partition(decimal)[0] if _WHOLE[decimal].fullmatch(word) else None
+    found = _WHOLE[decimal].fullmatch(word)
+    return found[1] if found else None
 
 
 def truth(word: str) -> str | None:

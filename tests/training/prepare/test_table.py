@@ -35,7 +35,7 @@ from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.problems import Problems
 from training.prepare.table.columns import read_columns
-from training.prepare.table.parquet import ParquetTable
+from training.prepare.table.parquet import ParquetTable, _rows_at_once
 
 ROOT = Path(__file__).resolve().parents[3]
 Changes = dict[str, Any]
@@ -264,6 +264,16 @@ def test_rows_of_parquet_are_decoded_a_few_at_a_time_where_they_are_large(tmp_pa
     assert most - before < count * size / 2
 
 
+def test_groups_of_parquet_without_rows_say_nothing_of_how_large_rows_are(tmp_path: Path):
+    table = pa.table({"id": range(3000)})
+    with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+        for part in (table[:0], table, table[:0]):
+            writer.write_table(part)
+    read = ParquetTable(tmp_path / "a.parquet", "a", Problems(tmp_path / "problems", 0)).rows()
+    assert [row.cells["id"] for row in read] == list(range(3000))
+    assert _rows_at_once(pq.read_metadata(tmp_path / "a.parquet")) == 1024
+
+
 def test_several_columns_are_several_notes_or_one(tmp_path: Path):
     cases = [{**case, "plan": "home"} for case in rows()]
     table = as_csv(cases, columns=(*COLUMNS, "plan"))
@@ -442,6 +452,15 @@ def test_subgroups_ids_and_splits_come_from_columns(tmp_path: Path):
     assert data.subgroups() == {"sex": ["M", "F", "M", "F", "M", "F"]}
 
 
+def test_words_of_subgroups_are_told_apart_as_they_are_written(tmp_path: Path):
+    codes = ["250", "250.0", "250.00", "401.9", "250.0", "401"]
+    cases = [{**case, "icd": code} for case, code in zip(rows(), codes, strict=True)]
+    data = prepared(
+        tmp_path, as_csv(cases, columns=(*COLUMNS, "icd")), source={"subgroups": ["icd"]}
+    )
+    assert data.subgroups() == {"icd": codes}
+
+
 def test_a_label_may_have_marks_between_thousands(tmp_path: Path):
     task = {"label": {"kind": "regression", "name": "cost"}, "metric": "mae"}
     cases = [{**case, "died": f"{i},{100 + i}"} for i, case in enumerate(rows(), 1)]
@@ -450,11 +469,12 @@ def test_a_label_may_have_marks_between_thousands(tmp_path: Path):
     assert data.labels.tolist() == [1000 * i + 100 + i for i in range(1, 7)]
 
 
-def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(tmp_path: Path):
+@pytest.mark.parametrize("end", [",0", ".0", ".00"])
+def test_whole_numbers_of_a_table_with_decimal_commas_are_known_as_such(end: str, tmp_path: Path):
     columns = ("id", "weight", "ward", "ph", "died")
     cases = [
-        {"id": f"{i},0", "weight": "-999,0" if i == 3 else f"{50 + i},5", "ward": f"{i % 2},0",
-         "ph": ("1,0", "2,50")[i % 2], "died": f"{i % 2},0"}
+        {"id": f"{i}{end}", "weight": f"-999{end}" if i == 3 else f"{50 + i},5",
+         "ward": f"{i % 2}{end}", "ph": ("1,0", "2,50")[i % 2], "died": f"{i % 2}{end}"}
         for i in range(24)
     ]  # fmt: skip
     fields = {
@@ -490,6 +510,36 @@ def test_numbers_that_name_a_group_or_split_do_so_with_decimals_too(tmp_path: Pa
     assert data.ids(range(8)) == [str(i) for i in range(8)]
     assert data.splits == ["train"] * 4 + ["test"] * 4
     assert data.groups == ["007", "007", "1", "1", "2", "2", "3", "3"]
+
+
+@pytest.mark.parametrize(
+    ("decimal", "cell", "word"),
+    [
+        (",", "{},0", "{},0"),
+        (",", "{}.0", "{}.0"),
+        (",", "{},0", "{}"),
+        (",", "{}", "{}.0"),
+        (",", "{}.000", "{}.000"),
+        (".", "{}.00", "{}.0"),
+        (".", "{},0", "{},0"),
+        (".", "{},5", "{},5"),
+    ],
+)
+def test_words_for_splits_are_read_as_their_cells_are(
+    decimal: str, cell: str, word: str, tmp_path: Path
+):
+    cases = [
+        {**case, "temperature": "36", "fold": cell.format(1 + i // 2)}
+        for i, case in enumerate(rows())
+    ]
+    splits = ["train", "validation", "test"]
+    words = {word.format(i): split for i, split in enumerate(splits, 1)}
+    data = prepared(
+        tmp_path, as_csv(cases, ";", (*COLUMNS, "fold")),
+        source={"split": "fold", "split_words": words, "decimal": decimal},
+    )  # fmt: skip
+    assert problems_of(data.folder) == []
+    assert data.splits == [split for split in splits for _ in range(2)]
 
 
 def test_a_case_whose_row_is_put_into_words_and_says_nothing_is_a_problem_of_its_file(

@@ -147,7 +147,10 @@ def test_a_name_has_every_digit_of_a_decimal(cell: Decimal, name: str):
     [
         ("17.0", ".", "17"),
         ("17,00", ",", "17"),
-        ("17.0", ",", "17.0"),
+        ("17.0", ",", "17"),
+        ("17.000", ",", "17.000"),
+        ("0.000", ",", "0"),
+        ("1234.000", ",", "1234"),
         (17.0, ",", "17"),
         ("007", ".", "007"),
         ("007.0", ".", "007"),
@@ -167,11 +170,15 @@ def test_a_duration_is_its_hours_where_the_field_counts_them_and_else_converted_
         spec = NumberField(kind="number", unit=unit, **more)
         return read_field(timedelta(days=3), spec, ".")
 
-    assert read("") == read("h") == read("Hours") == 72
-    assert read("days", units={"h": {"scale": 1 / 24}}) == Quantity(72, "h")
-    with pytest.raises(InputError, match="unknown unit") as caught:
-        read("days")
-    assert caught.value.seen == "h"
+    assert read("") == read("h") == read("Hours") == read("hr") == read("hrs") == 72
+    for unit in ("h", "hr"):
+        assert read("days", units={"s": {}, unit: {"scale": 1 / 24}}) == Quantity(72, unit)
+    with pytest.raises(InputError, match="a duration where the field has another unit") as caught:
+        read("days", units={"s": {}})
+    assert (caught.value.code, caught.value.seen) == ("unknown_unit", "3 days, 0:00:00")
+    assert (
+        caught.value.accepted == "a number of days; or, in the task, units: {h: ...} of the field"
+    )
 
 
 def test_marks_between_thousands_are_read_wherever_a_number_is():
@@ -179,7 +186,8 @@ def test_marks_between_thousands_are_read_wherever_a_number_is():
     assert read_amount("1,234,567.5", ".") == 1234567.5
     assert read_hours("1,234", "days", None, ".") == 1234 * 24
     assert read_number("1,234 mg") == Quantity("1,234", "mg")
-    assert read_field("1,234 mg", NumberField(kind="number", unit="mg"), ".")
+    united = read_field("1,234 mg", NumberField(kind="number", unit="mg"), ".")
+    assert united == Quantity("1,234", "mg")
     for odd in ("0,375", "12,34 mg"):
         with pytest.raises(InputError, match="a number with a comma"):
             read_amount(odd, ".")
@@ -187,7 +195,7 @@ def test_marks_between_thousands_are_read_wherever_a_number_is():
 
 def test_a_number_that_means_missing_is_known_by_the_mark_of_its_table():
     words = MissingWords(["-999"], {"t": ["-1,0"]}, ",")
-    for value in ("-999", "-999,0", "-1,0", "-1", -1):
+    for value in ("-999", "-999,0", "-999.0", "-1,0", "-1.00", "-1", -1):
         assert words.known(value, "t") is None
     assert words.known("-1.000", "t") == "-1.000"  # a thousand
 

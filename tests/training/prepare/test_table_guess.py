@@ -236,7 +236,8 @@ def test_marks_between_thousands_are_no_decimal_commas(
     task, text = guessed(table, tmp_path / "task.yaml")
     assert task["source"].get("decimal", ".") == decimal
     assert task["tabular"]["fields"] == {"cost": {"kind": "number", "unit": ""}}
-    assert ("'1,101' is 1101, unless `source` says decimal" in text) == (cells[0] == '"1,101"')
+    warning = "'cost': '1,101' is read as 1101, but as 1.101 with decimal: \",\" in `source`"
+    assert (warning in text) == (cells[0] == '"1,101"')
     data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
     assert data is not None
     scale = json.loads((data.folder / "preprocessing.json").read_text())["tabular"]["numbers"]
@@ -303,8 +304,19 @@ def test_of_large_values_only_beginnings_are_kept_and_bytes_are_no_input():
     assert found.columns["note"].length > 60 * large
     kept = [found.kept, *(column.words for column in found.columns.values())]
     assert len(str(kept)) < 10 * large
-    assert guess(found.columns["scan"]).kind == "nested"
-    assert guess(found.columns["age"]).kind == "number"
+    kinds = {name: guess(column).kind for name, column in found.columns.items()}
+    assert kinds == {"scan": "nested", "note": "text", "age": "number", "notes": "text"}
+
+
+@pytest.mark.parametrize("ends", [200, 40, 3, 1])
+def test_notes_that_differ_only_far_from_where_they_begin_are_not_constant(
+    ends: int, tmp_path: Path
+):
+    head = "This report was made by the department of radiology of the hospital. " * 16
+    notes = [head + f"Finding {i % ends}: the lungs are clear" for i in range(200)]
+    task, text = of_columns(tmp_path, note=notes, age=[str(i) for i in range(200)])
+    assert task["source"].get("text") == ({"columns": ["note"]} if ends > 1 else None)
+    assert ("'note', constant" in text) == (ends == 1)
 
 
 def test_json_lines_with_nested_rows_and_late_columns_are_looked_at(tmp_path: Path):

@@ -76,8 +76,8 @@ class CaseReader:
         require(self._columns, found, name, setting.problems)
         if source.timeseries is None:  # whose columns may be meant
             require(source.missing_in, found, name, setting.problems)
-        words = {fold(whole(word) or word): split for word, split in source.split_words.items()}
-        self._splits = {**SPLIT_WORDS, **words}
+        words = ((read_key(word, source.decimal), s) for word, s in source.split_words.items())
+        self._splits = {**SPLIT_WORDS, **{fold(word): split for word, split in words}}
         self._classes = _Classes(setting)
         self._rows_of: dict[str, int] = {}
         self._seen: set[bytes] = set()
@@ -240,7 +240,7 @@ class CaseReader:
     def _subgroup(self, row: Row, column: str) -> str | None:
         value = self._setting.missing.value(row, column)
         try:
-            return None if value is None else read_key(value, self._setting.source.decimal)
+            return None if value is None else read_name(value)
         except InputError as exc:
             row.lose_value(self._setting.problems, column, exc)
             return None

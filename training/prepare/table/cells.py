@@ -116,9 +116,8 @@ def read_field(value: Any, spec: FieldSpec, decimal: Decimals) -> Value:
         InputError: the field's cleaner cannot make anything of it.
     """
     if isinstance(spec, NumberField):
-        found = read_number(value, decimal)
-        if isinstance(value, timedelta) and not counts_hours(spec.unit):
-            found = Quantity(value / _HOUR, "h")
+        hours = isinstance(value, timedelta)
+        found = _in_hours(value, spec) if hours else read_number(value, decimal)
     else:
         found = _word(value)
         if decimal == "," and isinstance(found, str) and not _is_listed(found, spec):
@@ -140,7 +139,7 @@ def read_amount(value: Any, decimal: Decimals) -> Value:
 
 def counts_hours(unit: str) -> bool:
     """Whether a number in a unit may be that of a duration's hours; without one, it is."""
-    return fold(unit) in ("", "h", "hour", "hours")
+    return fold(unit) in ("", "h", "hr", "hrs", "hour", "hours")
 
 
 def read_name(value: Any) -> str:
@@ -260,6 +259,20 @@ def _float(number: str | int) -> float:
             accepted="a number below 1.8e308",
         )
     return found
+
+
+def _in_hours(value: timedelta, spec: NumberField) -> Value:
+    """Return a duration as a number, with the name of hours where they are not the field's own."""
+    unit = next((each for each in (spec.unit, *spec.units) if counts_hours(each)), None)
+    if unit is None:
+        raise InputError(
+            "a duration where the field has another unit than hours",
+            code="unknown_unit",
+            seen=str(value),
+            accepted=f"a number of {spec.unit}; or, in the task, units: {{h: ...}} of the field",
+        )
+    hours = value / _HOUR
+    return hours if unit == spec.unit else Quantity(hours, unit)
 
 
 def _word(value: Any) -> Value:

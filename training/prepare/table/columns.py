@@ -45,7 +45,7 @@ class TextFormat(Schema):
     """How a file of text is written.
 
     Attributes:
-        delimiter: of CSV. None: found from the first line.
+        delimiter: of CSV. None: found from the header, or told by Excel's first line.
         encoding: of CSV and JSON lines.
         decimal: what stands before the decimals of a number in text.
     """

@@ -145,7 +145,7 @@ class Delimited:
             raise stop(
                 self._file.problems,
                 "which_delimiter",
-                "the first line may be separated in more than one way",
+                "the header may be separated in more than one way",
                 file=self._file.name,
                 seen=head.strip(),
                 accepted="in `source`, delimiter: " + " or ".join(repr(each) for each in best),

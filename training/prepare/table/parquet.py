@@ -71,7 +71,8 @@ class ParquetTable:
 def _rows_at_once(metadata: Any) -> int:
     """Return how many rows are decoded together; of the group with the longest rows as few."""
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    fit = (_BYTES_AT_ONCE * each.num_rows // max(1, each.total_byte_size) for each in groups)
+    sizes = ((each.num_rows, each.total_byte_size) for each in groups if each.num_rows)
+    fit = (_BYTES_AT_ONCE * rows // max(1, size) for rows, size in sizes)
     return max(1, min([_ROWS_AT_ONCE, *fit]))
 
 

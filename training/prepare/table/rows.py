@@ -170,7 +170,7 @@ class MissingWords:
     def _meant(self, words: Iterable[str]) -> tuple[frozenset[str], frozenset[float]]:
         """Return the words for missing, and the numbers among them."""
         folded = [word.strip().casefold() for word in words]
-        found = frozenset(whole(word) or whole(word, self._decimal) or word for word in folded)
+        found = frozenset(whole(word, self._decimal) or word for word in folded)
         return found, frozenset(float(word) for word in found if NUMBER.fullmatch(word))
 
 

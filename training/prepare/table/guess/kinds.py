@@ -10,7 +10,7 @@ from lanistr.preprocess.values import THOUSANDS
 from lanistr.tasks import fold
 from training.prepare.table.cells import NUMBER
 from training.prepare.table.columns import SPLIT_WORDS
-from training.prepare.table.guess.statistics import ColumnStatistics
+from training.prepare.table.guess.statistics import LONGEST, ColumnStatistics
 
 Kind = Literal[
     "empty", "constant", "split", "picture", "series", "rows", "address", "date",
@@ -111,7 +111,8 @@ def guess(column: ColumnStatistics) -> Guess:
     if rest and counted / rest >= 0.95:
         return _number(column, numbers)
     words = {fold(word) for word in column.words if word not in stray}
-    if len(words) <= 1:
+    # Long ones that begin alike are one word and several values.
+    if len(words) <= 1 and distinct <= len(column.words):
         return Guess(column, "constant", "always the same", stray)
     if words <= set(SPLIT_WORDS):
         return Guess(column, "split", "its words are those of splits", stray)
@@ -122,7 +123,9 @@ def guess(column: ColumnStatistics) -> Guess:
     if "date" in column.name.casefold() and column.share("date") > 0.05:
         return Guess(column, "date", "its name and some of its values say so", stray)
     mean_length, mean_words = column.length / present, 1 + column.spaces / present
-    if (mean_words >= 4 or mean_length >= 40) and distinct > min(MOST_CATEGORIES, present / 4):
+    cut = any(len(word) == LONGEST for word in column.words)  # and cannot be listed
+    few = distinct <= min(MOST_CATEGORIES, present / 4) and not cut
+    if (mean_words >= 4 or mean_length >= 40) and not few:
         return Guess(column, "text", f"{mean_words:.0f} words in the mean", stray)
     if distinct <= MOST_CATEGORIES or (distinct <= _MOST_LEARNED and distinct <= present / 2):
         return Guess(column, "category", f"{distinct} distinct words", stray)
@@ -165,9 +168,10 @@ def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
         )
     marked = [word for word in column.words if THOUSANDS.fullmatch(word)]
     if marked and not column.kinds["comma"] + column.kinds["marked"]:
-        number = marked[0].replace(",", "")
+        number, decimals = (marked[0].replace(",", mark) for mark in ("", "."))
         guessed.warnings.append(
-            f'{marked[0]!r} is {number}, unless `source` says decimal: "," for decimals after it'
+            f"{column.name!r}: {marked[0]!r} is read as {number}, but as {decimals} with "
+            'decimal: "," in `source` (of a series, in its timeseries): see which is meant'
         )
     odd = [w for w in column.words if not _is_number(w) and w not in [*missing, *marked]]
     if odd and not column.kinds["comma"]:

@@ -136,7 +136,7 @@ def _place_pictures(
     for each in guesses:
         names = [row[each.name] for row in table.kept[:200] if each.name in row]
         names = [name for item in names for name in (item if isinstance(item, list) else [item])]
-        names = [each for each in names if isinstance(each, str) and len(each) < _LONGEST_PATH][:50]
+        names = [name for name in names if isinstance(name, str) and len(name) < _LONGEST_PATH][:50]
         found = {folder: sum((folder / name).is_file() for name in names) for folder in folders}
         best = max(folders, key=lambda folder: found[folder])
         best_of[each.name] = (found[best], best.relative_to(files).as_posix())

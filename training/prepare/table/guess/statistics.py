@@ -22,7 +22,7 @@ MOST_DISTINCT = 100_000
 ROWS_KEPT = 5000
 """Rows that are kept for a closer look."""
 
-_LONGEST = 1000
+LONGEST = 1000
 """Letters of a value, and items of a list of them, that are kept: notes and pictures are larger."""
 
 PICTURE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
@@ -73,7 +73,7 @@ class ColumnStatistics:
         if isinstance(value, timedelta):
             value = read_number(value)
             self.kinds["duration"] += 1
-        word = repr(value[:_LONGEST]) if isinstance(value, bytes) else str(value)
+        word = repr(value[:LONGEST]) if isinstance(value, bytes) else str(value)
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
         elif isinstance(value, str):
@@ -82,7 +82,7 @@ class ColumnStatistics:
             word = read_name(value)
         if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
             self.distinct.add(hash(value if isinstance(value, bytes) else word))
-        begins = word[:_LONGEST]
+        begins = word[:LONGEST]
         if begins in self.words or len(self.words) < MOST_WORDS:
             self.words[begins] += 1
         self.length += len(word)
@@ -132,9 +132,9 @@ class ColumnStatistics:
 def _short(value: Any) -> Any:
     """Return a value without most of what is long in it."""
     if isinstance(value, str | bytes):
-        return value[:_LONGEST]
+        return value[:LONGEST]
     if isinstance(value, list):
-        return [_short(each) for each in value[:_LONGEST]]
+        return [_short(each) for each in value[:LONGEST]]
     if isinstance(value, dict):
         return {name: _short(each) for name, each in value.items()}
     return value
