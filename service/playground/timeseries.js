@@ -7,7 +7,7 @@ import { Files } from "./file.js";
 import { Place } from "./message.js";
 import { accepted, typed } from "./number.js";
 import { plots } from "./plot.js";
-import { quantity, unitsOf } from "./unit.js";
+import { quantity, united, unitsOf } from "./unit.js";
 
 export const title = "Time series";
 
@@ -295,12 +295,8 @@ export class Part {
     const spec = this.spec.variables[name];
     if (spec?.kind === "category") return text;
     if (!spec) return typed(text);
-    for (const unit of unitsOf(spec)) {
-      const value = unit && text.endsWith(unit) ? typed(text.slice(0, -unit.length).trim()) : text;
-      if (typeof value === "number") return { value, unit };
-    }
     const value = typed(text);
-    return typeof value === "number" ? quantity(value, this.units.get(name)?.value, spec) : value;
+    return typeof value === "number" ? quantity(value, this.units.get(name)?.value, spec) : (united(text, spec) ?? text);
   }
 
   /** Draw once, however much is said at once. */

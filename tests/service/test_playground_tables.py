@@ -29,6 +29,10 @@ def taken(page: Page, text: str) -> Any:
     )
 
 
+def quantity(name: str, value: float, unit: str) -> dict[str, Any]:
+    return {"hours": 2, name: {"value": value, "unit": unit}}
+
+
 @pytest.mark.parametrize(
     ("text", "last"),
     [
@@ -41,6 +45,13 @@ def taken(page: Page, text: str) -> Any:
         ('hours,rhythm\n1,sinus\n2,"a ""b"",\r\nc"\n', {"hours": 2, "rhythm": 'a "b",\r\nc'}),
         ("\n\nhours,HR\n1,60\n", {"hours": 1, "HR": 60}),
         ("hours,,HR,,\n0.5,,92,NA, \n1,,93,,\n", {"hours": 1, "HR": 93}),
+        ("hours,Temp\n1,38 DEGC\n2,101.3DEGF\n", quantity("Temp", 101.3, "DEGF")),
+        ("hours,Temp\n1,1.013e2  f\n2,38 k\n", {"hours": 2, "Temp": "38 k"}),
+        ("hours,Temp\n1,1013F1\n2,1e400 F\n", {"hours": 2, "Temp": "1e400 F"}),
+        (
+            "hours,Creatinine\n1,80 \u00b5mol/L\n2,80\u03bcMOL/l\n",
+            quantity("Creatinine", 80, "\u03bcMOL/l"),
+        ),
     ],
 )
 def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
