@@ -16,6 +16,7 @@ from tests.pages import (
     answer_of,
     ask,
     await_answer,
+    await_held,
     choose,
     described,
     drop,
@@ -207,8 +208,7 @@ def test_of_versions_chosen_in_turn_the_last_is_shown_however_late_the_others_co
     choice = page.get_by_label("Version")
     choice.select_option(older)
     expect(page.locator("#predict")).to_be_disabled()
-    while not held:
-        page.wait_for_timeout(10)
+    await_held(page, held)
     choice.select_option(newest)
     expect(page.locator("#predict")).to_be_enabled()
     page.get_by_label("Note 1").fill("a note")
