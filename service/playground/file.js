@@ -20,7 +20,7 @@ export class Files {
     for (const file of files) this.done = this.done.then(() => this.one(file, record)).catch(reportError);
   }
 
-  /** Pass over what is still being read: it was meant for an older record. */
+  /** Pass over what is still being read: it was meant for an older record, or table. */
   forget() {
     this.record = {};
     this.done = Promise.resolve(); // once nothing is being read
