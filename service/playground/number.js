@@ -2,7 +2,7 @@
 
 const TYPED = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
 // Behind a space words may begin with a digit too: 80 1/min is how such a unit of a sample is shown.
-const WITH_WORDS = /^([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s+|(?!\d))(\S.*)$/s;
+const WITH_WORDS = /^([+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,.])|[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s+|(?!\d))(\S.*)$/s;
 const MINUS = "\u2212";
 
 /** Return a number with as many digits as can be told apart at a glance. */
@@ -32,8 +32,9 @@ export function typed(text) {
 
 /** Return the number that a text begins with, and the words behind it; nothing where it is no such text. */
 export function withWords(text) {
-  const [, number, words] = WITH_WORDS.exec(text) ?? [];
-  return words && Number.isFinite(Number(number)) ? { number: Number(number), words } : null;
+  const [, before, words] = WITH_WORDS.exec(text) ?? [];
+  const number = Number(before?.replaceAll(",", ""));
+  return words && Number.isFinite(number) ? { number, words } : null;
 }
 
 /** Say which numbers a field takes. */

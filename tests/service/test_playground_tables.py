@@ -62,6 +62,15 @@ def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
 
 
 @pytest.mark.parametrize(
+    ("cell", "value"),
+    [("1,013.5 F", 1013.5), ("-1,013,000F", -1013000), ("0,375 F", None), ("1,01 F", None)],
+)
+def test_thousands_may_have_commas_before_a_unit(open_page, cell, value):
+    (row,) = taken(open_page(), f"hours\tTemp\n2\t{cell}\n")
+    assert row["Temp"] == (cell if value is None else {"value": value, "unit": "F"})
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ('hours,HR\n0.5,"80"1\n', "Text after a closing quote in line 2"),
