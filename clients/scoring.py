@@ -121,11 +121,10 @@ def score(
             records = _records(table.read(journal.done, found.wanted), found, ids)
             with growing(table.rows, journal.done, progress) as grow:
                 for outcome in scorer.answers(records):
+                    _refuse_written(input, state)  # or a row of another table would be kept
                     journal.add(row_of(outcome, ids.popleft()))
                     grow()
-            if _state(input) != state:
-                seen = f"{input} was written while it was scored"
-                raise InvalidInput("input", seen, accepted="one that is whole; another output")
+            _refuse_written(input, state)
             journal.finish({"unused": found.unused, "absent": found.absent})
         assert journal.about is not None
         return Scored(
@@ -145,6 +144,13 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _refuse_written(path: Path, state: tuple[int, int, int] | None) -> None:
+    """Refuse a table that is no longer what it was, see `_state`. Raises `InvalidInput`."""
+    if _state(path) != state:
+        seen = f"{path} was written while it was scored"
+        raise InvalidInput("input", seen, accepted="one that is whole; another output")
 
 
 def _say(columns: Columns, target: Target) -> None:

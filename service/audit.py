@@ -96,6 +96,7 @@ class AuditLog:
         self._waiting: queue.SimpleQueue[_Line | _Word] = queue.SimpleQueue()
         self._lost = 0
         self._moved_away = False
+        self._torn = False
         self._fault = ""
         self._lock = threading.Lock()
         try:
@@ -194,7 +195,7 @@ class AuditLog:
                 raise OSError(self._fault)
             with _turn(self._file, self._patience / 2):
                 while lines:
-                    before = _append(self._file, b"".join(each.data for each in lines))
+                    before = self._append(b"".join(each.data for each in lines))
                     kept = [each for each in lines if each.keep()]
                     if len(kept) == len(lines) or not _cut(self._file, before):
                         break
@@ -217,6 +218,7 @@ class AuditLog:
             self._fail(_reason(exc))
         else:
             self._moved_away = False
+            self._torn &= os.path.samestat(os.fstat(fresh), os.fstat(self._file))
             os.close(self._file)
             self._file = fresh
             _log.info("audit log opened anew")
@@ -234,13 +236,42 @@ class AuditLog:
         gap = {"time": _now(), "gap": self._fault, "lost": lost}
         try:
             with _turn(self._file, self._patience / 2):
-                _append(self._file, orjson.dumps(gap) + b"\n", _ROOM)
+                self._append(orjson.dumps(gap) + b"\n", _ROOM)
         except OSError:
             return
         self._fault = ""
         with self._lock:
             self._lost -= lost
         _log.warning("the audit log is written again; records lost: %d", lost)
+
+    def _append(self, data: bytes, room: int = 0) -> int:
+        """Write all of it or nothing, as far as anything can be taken away; return where it begins.
+
+        Args:
+            data: whole lines; it is our turn to write.
+            room: bytes that must be free behind them; written, and taken away again, where they can
+                be.
+
+        Raises:
+            OSError: nothing was written, or a part that cannot be taken away.
+        """
+        if self._torn:
+            os.write(self._file, b"\n")  # or both lines would be lost
+            self._torn = False
+        before = os.fstat(self._file).st_size
+        if room and not _cut(self._file, before):
+            room = 0
+        whole = memoryview(data + bytes(room))
+        rest, kept = whole, before
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            kept += len(data)
+        finally:
+            if kept < before + len(whole) - len(rest):
+                self._torn = True  # also where the next line fails
+                self._torn = not _cut(self._file, kept)
+        return before
 
     def _fail(self, why: str) -> None:
         if self._fault:
@@ -327,32 +358,6 @@ def _turn(file: int, seconds: float) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _append(file: int, data: bytes, room: int = 0) -> int:
-    """Write all of it or nothing; return the size of the file before.
-
-    Args:
-        file: is open to be appended to, and it is our turn.
-        data: whole lines.
-        room: bytes that must be free behind them; written, and taken away again, where they can be.
-
-    Raises:
-        OSError: nothing was written.
-    """
-    before = os.fstat(file).st_size
-    if room and not _cut(file, before):
-        room = 0
-    whole = memoryview(data + bytes(room))
-    rest, kept = whole, before
-    try:
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        kept += len(data)
-    finally:
-        if kept < before + len(whole) - len(rest):
-            _cut(file, kept)
-    return before
 
 
 def _cut(file: int, size: int) -> bool:

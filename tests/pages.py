@@ -6,6 +6,8 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Route, expect
 
+from tests.servers import wait_for
+
 MARKUP = "<img src=/markup onerror=document.title='ran'>"
 """What the texts of the task `hostile` are."""
 
@@ -51,9 +53,12 @@ def hold(page: Page) -> list[Route]:
     page.get_by_label("Note 1").fill("a note")
     page.get_by_role("button", name="Predict").click()
     expect(page.locator("#result")).to_have_attribute("aria-busy", "true")
-    while not held:
-        page.wait_for_timeout(10)
+    await_held(page, held)
     return held
+
+
+def await_held(page: Page, held: list[Route]) -> None:
+    wait_for(lambda: page.wait_for_timeout(10) or held, "a request")  # the page goes on meanwhile
 
 
 def drop(page: Page, name: str, media_type: str, content: bytes) -> None:

@@ -65,6 +65,7 @@ function split(text, separator) {
   return { rows, fault };
 }
 
-function folded(word) {
-  return word.trim().replace(/\s+/g, " ").toLowerCase();
+/** Return a word as words are compared: neither case, nor white space, nor which of two signs a micro is counts. */
+export function folded(word) {
+  return word.trim().replace(/\s+/g, " ").toUpperCase().toLowerCase();
 }

@@ -16,22 +16,24 @@ export class Files {
     if (!files.length) return; // something else was dropped
     this.place.clear();
     const { record } = this;
-    for (const file of files) this.done = this.done.then(() => this.one(file, record));
+    // What the page itself fails of is no file's fault; the next is read all the same.
+    for (const file of files) this.done = this.done.then(() => this.one(file, record)).catch(reportError);
   }
 
-  /** Pass over what is still being read: it was meant for an older record. */
+  /** Pass over what is still being read: it was meant for an older record, or table. */
   forget() {
     this.record = {};
     this.done = Promise.resolve(); // once nothing is being read
   }
 
   async one(file, record) {
-    try {
-      const content = await this.read(file);
-      if (record === this.record) this.take(file, content);
-    } catch (error) {
-      // Gone meanwhile, a folder, no text: the others are read all the same.
-      if (record === this.record) this.place.show("problem", element("strong", {}, "A file that cannot be read"), `: ${file.name}: ${error.message}`);
-    }
+    if (record !== this.record) return;
+    const { content, error } = await this.read(file).then(
+      (content) => ({ content }),
+      (error) => ({ error }), // gone meanwhile, a folder, no text
+    );
+    if (record !== this.record) return;
+    if (error) this.place.show("problem", element("strong", {}, "A file that cannot be read"), `: ${file.name}: ${error.message}`);
+    else this.take(file, content);
   }
 }

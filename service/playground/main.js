@@ -125,6 +125,7 @@ async function ask() {
   const { signal } = asking;
   clear();
   page.result.setAttribute("aria-busy", "true");
+  page.status.textContent = "Reading files\u2026";
   await record.complete();
   if (signal.aborted) return;
   fresh();

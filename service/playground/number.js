@@ -1,6 +1,8 @@
 // Numbers: as people read them, and as they type them.
 
 const TYPED = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
+// Behind a space words may begin with a digit too: 80 1/min is how such a unit of a sample is shown.
+const WITH_WORDS = /^([+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,.])|[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s+|(?!\d))(\S.*)$/s;
 const MINUS = "\u2212";
 
 /** Return a number with as many digits as can be told apart at a glance. */
@@ -26,6 +28,13 @@ export function percent(share) {
 export function typed(text) {
   const value = TYPED.test(text) ? Number(text) : NaN;
   return Number.isFinite(value) ? value : text;
+}
+
+/** Return the number that a text begins with, and the words behind it; nothing where it is no such text. */
+export function withWords(text) {
+  const [, before, words] = WITH_WORDS.exec(text) ?? [];
+  const number = Number(before?.replaceAll(",", ""));
+  return words && Number.isFinite(number) ? { number, words } : null;
 }
 
 /** Say which numbers a field takes. */

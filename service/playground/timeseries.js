@@ -7,7 +7,7 @@ import { Files } from "./file.js";
 import { Place } from "./message.js";
 import { accepted, typed } from "./number.js";
 import { plots } from "./plot.js";
-import { quantity, unitsOf } from "./unit.js";
+import { quantity, united, unitsOf } from "./unit.js";
 
 export const title = "Time series";
 
@@ -25,7 +25,7 @@ export class Part {
     this.table = element("table", { class: "series" });
     this.more = element("p", { class: "hint" });
     this.plot = element("div", { class: "plots" });
-    this.added = new Set(); // rows that were added by hand, which are shown however many there are
+    this.added = new WeakSet(); // rows that were added by hand, which are shown however many there are
     this.dropped = new Set(); // cells that the service dropped, for the plot
     this.adder = element("select", { "aria-label": "Add a variable", onchange: () => this.addColumn(this.adder.value) });
     const id = freshId("series");
@@ -94,7 +94,6 @@ export class Part {
     this.columns = columns;
     this.rows = rows.length ? rows : [new Map()];
     this.units.clear();
-    this.added.clear();
     this.render();
   }
 
@@ -219,7 +218,7 @@ export class Part {
       element("label", { for: id }, "CSV, its first line naming the columns"),
       control,
       element("p", { id: `${id}-hint`, class: "hint" }, `One column must be called ${HOURS}. A table copied from a spreadsheet will do, here or in a cell above.`),
-      element("div", { class: "choices" }, button("Use as series", () => this.take(control.value), { class: "quiet" }), file),
+      element("div", { class: "choices" }, button("Use as series", () => this.replace(control.value), { class: "quiet" }), file),
     );
   }
 
@@ -228,13 +227,23 @@ export class Part {
     else this.files.open(files);
   }
 
+  /** Take a table in the place of a file that is still being read. */
+  replace(text) {
+    if (this.take(text)) this.files.forget();
+  }
+
+  /** Take a table, or say why not; return whether it was taken. */
   take(text) {
     const table = parse(text);
     const [names = [], ...rows] = table.rows;
     const fault = table.fault ?? faultOf(names, rows);
-    if (fault) return this.refuse(fault);
+    if (fault) {
+      this.refuse(fault);
+      return false;
+    }
     this.set(names.filter((each) => each && each !== HOURS), rows.map((row) => new Map(names.map((name, i) => [name, this.present(name, row[i])]))));
     this.changed();
+    return true;
   }
 
   /** Say what is not taken into the table, and why. */
@@ -253,7 +262,7 @@ export class Part {
     const { rows: cells, fault } = copied(text);
     if (parse(text).rows[0]?.includes(HOURS)) {
       event.preventDefault();
-      this.take(text);
+      this.replace(text);
     } else if (fault && /[\t\r\n]/.test(text)) {
       event.preventDefault();
       this.refuse(fault);
@@ -295,12 +304,8 @@ export class Part {
     const spec = this.spec.variables[name];
     if (spec?.kind === "category") return text;
     if (!spec) return typed(text);
-    for (const unit of unitsOf(spec)) {
-      const value = unit && text.endsWith(unit) ? typed(text.slice(0, -unit.length).trim()) : text;
-      if (typeof value === "number") return { value, unit };
-    }
     const value = typed(text);
-    return typeof value === "number" ? quantity(value, this.units.get(name)?.value, spec) : value;
+    return typeof value === "number" ? quantity(value, this.units.get(name)?.value, spec) : (united(text, spec) ?? text);
   }
 
   /** Draw once, however much is said at once. */

@@ -1,8 +1,22 @@
 // Units of a field: which there are, and what a value is in the field's own.
 
+import { folded } from "./csv.js";
+import { withWords } from "./number.js";
+
 /** Return the names of a field's units, its own first. */
 export function unitsOf(spec) {
   return [...new Set([spec.unit ?? "", ...Object.keys(spec.units ?? {})])];
+}
+
+/** Return the unit of a field that a word names, as the service compares them; undefined where there is none. */
+function unitNamed(word, spec) {
+  return unitsOf(spec).find((each) => folded(each) === folded(word));
+}
+
+/** Return text such as 101.3 degF as a value and its unit; nothing where the field has none so called. */
+export function united(text, spec) {
+  const found = withWords(text);
+  return found && unitNamed(found.words, spec) ? { value: found.number, unit: found.words } : null;
 }
 
 /** Return a value as the service takes it: bare in the field's own unit, else with its unit. */
@@ -18,6 +32,6 @@ export function inOwnUnit(value, spec) {
   else if (spec.implied && spec.implied.low <= value && value <= spec.implied.high) {
     unit = spec.implied.unit;
   }
-  const { scale = 1, offset = 0 } = spec.units?.[unit] ?? {};
+  const { scale = 1, offset = 0 } = spec.units?.[unitNamed(unit, spec)] ?? {};
   return typeof number === "number" ? number * scale + offset : NaN;
 }

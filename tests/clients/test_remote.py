@@ -150,6 +150,33 @@ def test_a_table_that_changes_while_it_is_scored_is_refused(rating, service, tmp
             client.score("rating", table, output)
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_table_that_was_written_and_put_back_has_no_row_of_what_it_was_meanwhile(
+    rating, service, tmp_path, ends
+):
+    table, output = tmp_path / "t.jsonl", tmp_path / "scored.jsonl"
+    case = json.dumps({"text": "fit", "padding": "x" * 100_000}) + "\n"  # read as it is needed
+    table.write_text(case * 30)
+
+    def answer(received):
+        if received.method == "POST" and len(rating.lists) == 3:
+            with table.open("r+") as file:
+                file.write(case.replace("fit", "bad") * 30)
+        if ends and len(rating.lists) == 12:
+            return 401, problem(401, "no_key")
+        return rating(received)
+
+    service.answer = answer
+    with Client(service.url) as client:
+        with pytest.raises(InvalidInput, match="was written while"):
+            client.score("rating", table, output, at_once=1, connections=1)
+        service.answer = rating
+        table.write_text(case * 30)
+        found = client.score("rating", table, output)
+    assert 0 < found.before < found.rows == 30
+    assert found.failed == 0
+
+
 def test_all_are_asked_of_the_version_that_there_was_at_first(rating, score, service):
     score("a", "b", at_once=1, explain=True, coverage=0.8)
     asked = [each.query for each in service.received if each.method == "POST"]

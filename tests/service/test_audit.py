@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -238,8 +239,9 @@ async def test_what_is_given_up_while_it_is_written_is_not_on_record(tmp_path):
 
 
 def wait_until_grown(file: Path, size: int) -> None:
-    while file.stat().st_size == size:
-        pass
+    end = time.monotonic() + 30
+    while file.stat().st_size == size:  # without a pause: it does not take long
+        assert time.monotonic() < end
 
 
 @contextmanager
@@ -290,6 +292,19 @@ async def test_a_file_that_takes_nothing_is_told_of_and_does_not_hold_up_the_end
     os.close(reader)  # by which the thread is let go too
 
 
+async def read_until_it_goes_on(reader: int, log: AuditLog) -> bytes:
+    said = b""
+
+    def gone_on() -> bool:
+        nonlocal said
+        with suppress(BlockingIOError):
+            said += os.read(reader, 1 << 20)
+        return log.available and b'"gap"' in said
+
+    await asyncio.to_thread(wait_for, gone_on)
+    return said
+
+
 async def test_a_pipe_whose_reader_stalls_goes_on_when_it_reads_again(tmp_path, monkeypatch):
     monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
     pipe = tmp_path / "audit.pipe"
@@ -299,11 +314,7 @@ async def test_a_pipe_whose_reader_stalls_goes_on_when_it_reads_again(tmp_path, 
     await log.write({"number": 0})
     with pytest.raises(AuditUnavailableError):
         await log.write({"number": 1, "more": "y" * 200_000})  # more than a pipe holds
-    said = b""
-    while not log.available or b'"gap"' not in said:
-        with suppress(BlockingIOError):
-            said += os.read(reader, 1 << 20)
-        await asyncio.sleep(0.01)
+    said = await read_until_it_goes_on(reader, log)
     await log.write({"number": 2})
     await log.close()
     said += os.read(reader, 1 << 20)
@@ -312,30 +323,80 @@ async def test_a_pipe_whose_reader_stalls_goes_on_when_it_reads_again(tmp_path, 
     assert [each.get("number") for each in entries] == [0, 1, None, 2]
 
 
-async def change_flag(file: Path, flag: str) -> int:
-    command = ["chattr", flag, str(file)]
-    return (await asyncio.to_thread(subprocess.run, command, capture_output=True)).returncode
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_line_whose_reader_went_away_in_the_middle_of_it_stands_alone(
+    tmp_path, monkeypatch, replaced
+):
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    pipe = tmp_path / "audit.pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log = AuditLog(pipe, "refuse", Metrics(), patience=0.3)
+    with pytest.raises(AuditUnavailableError):
+        await log.write({"number": 0, "more": "y" * 200_000})  # more than a pipe holds
+    os.close(reader)
+    await asyncio.sleep(0.1)  # it is tried again
+    if replaced:
+        pipe.unlink()
+        os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    log.reopen()
+    said = await read_until_it_goes_on(reader, log)
+    await log.write({"number": 1})
+    await log.close()
+    said += os.read(reader, 1 << 20)
+    os.close(reader)
+    *torn, gap, entry = said.splitlines()
+    assert [each[-3:] for each in torn] == ([] if replaced else [b"yyy"])
+    assert "gap" in json.loads(gap)
+    assert json.loads(entry)["number"] == 1
+
+
+@pytest.fixture
+def append_only(tmp_path):
+    """A file that nothing can be taken away from, where one may be made, as auditors have it."""
+    file = tmp_path / "audit.jsonl"
+    file.touch()
+    if shutil.which("chattr") is None or change_flag(file, "+a"):
+        pytest.skip("no file may be made append-only here")
+    yield file
+    change_flag(file, "-a")
+
+
+def change_flag(file: Path, flag: str) -> int:
+    return subprocess.run(["chattr", flag, str(file)], capture_output=True).returncode
 
 
 async def test_a_file_that_nothing_can_be_taken_away_from_does_not_grow_by_trying(
-    tmp_path, monkeypatch
+    append_only, monkeypatch
 ):
-    """Where a file may be made so, as auditors have it."""
     monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
-    file = tmp_path / "audit.jsonl"
-    log = AuditLog(file, "refuse", Metrics(), patience=0.3)
-    if await change_flag(file, "+a"):
-        await log.close()
-        pytest.skip("no file may be made append-only here")
-    try:
-        with locked(file), pytest.raises(AuditUnavailableError):
-            await log.write({"number": 0})
-        await asyncio.to_thread(wait_for, lambda: log.available)
-        await log.write({"number": 1})
-        await log.close()
-    finally:
-        await change_flag(file, "-a")
-    assert [each.get("number") for each in read(file)] == [None, 1]
+    log = AuditLog(append_only, "refuse", Metrics(), patience=0.3)
+    with locked(append_only), pytest.raises(AuditUnavailableError):
+        await log.write({"number": 0})
+    await asyncio.to_thread(wait_for, lambda: log.available)
+    await log.write({"number": 1})
+    await log.close()
+    assert [each.get("number") for each in read(append_only)] == [None, 1]
+
+
+async def test_a_line_that_was_cut_off_and_cannot_be_taken_away_stands_alone(
+    append_only, monkeypatch
+):
+    monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
+    log = AuditLog(append_only, "refuse", Metrics())
+    await log.write({"number": 0})
+    with small_files(append_only.stat().st_size + 40):
+        with pytest.raises(AuditUnavailableError):
+            await log.write({"number": 1})
+        log.reopen()  # the same file
+        await asyncio.sleep(0.1)  # it is tried again
+    await asyncio.to_thread(wait_for, lambda: log.available)
+    await log.write({"number": 2})
+    await log.close()
+    first, torn, *rest = append_only.read_text().splitlines()
+    assert len(torn) == 40
+    assert [json.loads(each).get("number") for each in (first, *rest)] == [0, None, 2]
 
 
 def test_a_pipe_that_nobody_reads_is_refused_and_not_waited_for(tmp_path):
@@ -345,7 +406,7 @@ def test_a_pipe_that_nobody_reads_is_refused_and_not_waited_for(tmp_path):
 
 
 @pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), ZeroDivisionError()])
-@pytest.mark.parametrize("faulty", ["_append", "_cut"])
+@pytest.mark.parametrize("faulty", ["AuditLog._append", "_cut"])
 async def test_the_writer_outlives_whatever_befalls_it(tmp_path, monkeypatch, fault, faulty):
     monkeypatch.setattr("service.audit._AGAIN_SECONDS", 0.01)
     file = tmp_path / "audit.jsonl"

@@ -16,6 +16,7 @@ from tests.pages import (
     answer_of,
     ask,
     await_answer,
+    await_held,
     choose,
     described,
     drop,
@@ -207,8 +208,7 @@ def test_of_versions_chosen_in_turn_the_last_is_shown_however_late_the_others_co
     choice = page.get_by_label("Version")
     choice.select_option(older)
     expect(page.locator("#predict")).to_be_disabled()
-    while not held:
-        page.wait_for_timeout(10)
+    await_held(page, held)
     choice.select_option(newest)
     expect(page.locator("#predict")).to_be_enabled()
     page.get_by_label("Note 1").fill("a note")
@@ -396,7 +396,10 @@ def test_a_unit_chosen_for_a_column_or_written_in_a_cell_is_sent(open_page):
     page.get_by_label("hours, row 1", exact=True).fill("1")
     page.get_by_label("temperature, row 1", exact=True).fill("101.2")
     page.get_by_label("Unit of temperature").select_option("degF")
-    page.get_by_label("diastolic_bp, row 1", exact=True).fill("8 kPa")
+    page.get_by_label("diastolic_bp, row 1", exact=True).fill("8 KPA")
+    plot = page.get_by_role("img", name="diastolic_bp: 1 values, 60 to 60 mmHg")
+    expect(plot).to_be_visible()
+    page.get_by_label("heart_rate, row 1", exact=True).fill("80 1/min")
     ask(page)
     seen = {each["field"]: each["detail"] for each in answer_of(page)["issues"]}
     assert seen["timeseries[0].temperature"] == "38.4444 degC"

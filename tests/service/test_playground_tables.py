@@ -29,6 +29,10 @@ def taken(page: Page, text: str) -> Any:
     )
 
 
+def quantity(name: str, value: float, unit: str) -> dict[str, Any]:
+    return {"hours": 2, name: {"value": value, "unit": unit}}
+
+
 @pytest.mark.parametrize(
     ("text", "last"),
     [
@@ -41,6 +45,13 @@ def taken(page: Page, text: str) -> Any:
         ('hours,rhythm\n1,sinus\n2,"a ""b"",\r\nc"\n', {"hours": 2, "rhythm": 'a "b",\r\nc'}),
         ("\n\nhours,HR\n1,60\n", {"hours": 1, "HR": 60}),
         ("hours,,HR,,\n0.5,,92,NA, \n1,,93,,\n", {"hours": 1, "HR": 93}),
+        ("hours,Temp\n1,38 DEGC\n2,101.3DEGF\n", quantity("Temp", 101.3, "DEGF")),
+        ("hours,Temp\n1,1.013e2  f\n2,38 k\n", {"hours": 2, "Temp": "38 k"}),
+        ("hours,Temp\n1,1013F1\n2,1e400 F\n", {"hours": 2, "Temp": "1e400 F"}),
+        (
+            "hours,Creatinine\n1,80 \u00b5mol/L\n2,80\u03bcMOL/l\n",
+            quantity("Creatinine", 80, "\u03bcMOL/l"),
+        ),
     ],
 )
 def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
@@ -48,6 +59,15 @@ def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
     present = [{name: each for name, each in row.items() if each is not None} for row in rows]
     assert taken(open_page(), text) == present
     assert present[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("1,013.5 F", 1013.5), ("-1,013,000F", -1013000), ("0,375 F", None), ("1,01 F", None)],
+)
+def test_thousands_may_have_commas_before_a_unit(open_page, cell, value):
+    (row,) = taken(open_page(), f"hours\tTemp\n2\t{cell}\n")
+    assert row["Temp"] == (cell if value is None else {"value": value, "unit": "F"})
 
 
 @pytest.mark.parametrize(
