@@ -46,6 +46,7 @@ def quantity(name: str, value: float, unit: str) -> dict[str, Any]:
         ("\n\nhours,HR\n1,60\n", {"hours": 1, "HR": 60}),
         ("hours,,HR,,\n0.5,,92,NA, \n1,,93,,\n", {"hours": 1, "HR": 93}),
         ("hours,Temp\n1,38 DEGC\n2,101.3DEGF\n", quantity("Temp", 101.3, "DEGF")),
+        ('hours,Temp\n1,38 k\n2,"1,013 F"\n', quantity("Temp", 1013, "F")),
         ("hours,Temp\n1,1.013e2  f\n2,38 k\n", {"hours": 2, "Temp": "38 k"}),
         ("hours,Temp\n1,1013F1\n2,1e400 F\n", {"hours": 2, "Temp": "1e400 F"}),
         (
