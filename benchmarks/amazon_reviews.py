@@ -28,7 +28,6 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks.commands import (
     Figures,
-    check_seeds,
     evaluated,
     judged,
     made,
@@ -41,6 +40,7 @@ from training.experiments.tables import overrides
 from training.metrics import measure
 from training.prepare.amazon.files import find_files
 from training.prepare.amazon.scan import reviews
+from training.settings import check_count
 
 CATEGORIES = {"Beauty": "All_Beauty_5.json.gz", "Fashion": "AMAZON_FASHION_5.json.gz"}
 FIGURES = ("accuracy", "macro_f1", "quadratic_kappa")
@@ -56,7 +56,7 @@ BATCH = 16
 def main() -> None:
     """Run what is missing, print the comparison and write it down."""
     arguments = _parser().parse_args()
-    check_seeds(arguments.seeds)
+    check_count("--seeds", arguments.seeds)
     work: Path = arguments.work
     seeds = range(arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:
@@ -206,8 +206,8 @@ def _regression(dataset: Dataset, source: Path) -> Figures:
             best = score, model
     assert best is not None
     outputs = _outputs(best[1], dataset, test, texts)
-    groups = np.array(dataset.groups)[test]
-    return judged(outputs, dataset.labels[test], groups, dataset.task.label, FIGURES)
+    truth, groups = dataset.labels[test], dataset.groups_of(test)
+    return judged(outputs, truth, groups, dataset.task.label, FIGURES)
 
 
 def _texts(dataset: Dataset, source: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanistr.errors import ConfigError, LanistrError
+from lanistr.errors import LanistrError
 from lanistr.tasks import LabelSpec
 from training.bootstrap import bootstrap
 from training.experiments.jobs import finished, folder_name, recipe_of
@@ -89,16 +89,6 @@ def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     if not finished(out):
         call(*command, "--out", out, threads=threads)
     return out
-
-
-def check_seeds(number: int, least: int = 1) -> None:
-    """Check how many seeds are asked for, before anything is trained.
-
-    Raises:
-        ConfigError: too few for what is said of them.
-    """
-    if number < least:
-        raise ConfigError("too few", field="--seeds", seen=number, accepted=f"{least} or more")
 
 
 # ---- figures ------------------------------------------------------------------------------------

@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands import check_seeds, evaluated, made
+from benchmarks.commands import evaluated, made
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
 from training.experiments.results import best_validation, interval
 from training.experiments.tables import overrides
+from training.settings import check_count
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)
@@ -49,7 +50,7 @@ VALIDATIONS = 10
 def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
-    check_seeds(arguments.seeds, least=2)
+    check_count("--seeds", arguments.seeds, least=2)
     work: Path = arguments.work
     watch = find_task(arguments.task).metric
     metric = arguments.metric or watch

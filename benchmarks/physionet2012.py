@@ -23,11 +23,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import check_seeds, evaluated, made, said_of_seeds
+from benchmarks.commands import evaluated, made, said_of_seeds
 from lanistr.command import CommandParser, run_command
 from training.data.store import Dataset
 from training.experiments.results import best_validation
 from training.experiments.tables import overrides
+from training.settings import check_count
 
 FIGURES = ("auroc", "auprc", "brier", "ece")
 SPLITS = (0.7, 0.05, 0.25)
@@ -58,7 +59,7 @@ YARDSTICKS = {"trees": "boosted trees", "logistic": "regression"}
 def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
-    check_seeds(arguments.seeds)
+    check_count("--seeds", arguments.seeds)
     work: Path = arguments.work
     data = made(
         work,

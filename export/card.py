@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lanistr.manifest import Build
+from training.bootstrap import drawn_again
 from training.data.store import Dataset
 from training.metrics import shown
 from training.run import Run
@@ -45,7 +46,7 @@ def model_card(
         "",
         "## Results on the test split",
         "",
-        f"95% intervals by bootstrap over {_drawn(report['all'])}.",
+        f"95% intervals by bootstrap over {drawn_again(report['all'])}.",
         "",
         *_table({"all cases": report["all"]}, "cases"),
         "",
@@ -74,15 +75,6 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
-
-
-def _drawn(everything: Mapping[str, Any]) -> str:
-    """Say what was drawn again, see `training.bootstrap`."""
-    if everything["groups"] == everything["cases"]:
-        return "cases"
-    return (
-        f"the {everything['groups']} groups (patients, products or the like) that the cases are of"
-    )
 
 
 def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:

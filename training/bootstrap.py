@@ -8,7 +8,7 @@ Source: Efron 1979; the percentile interval, Efron and Tibshirani 1993, section 
 Davison and Hinkley 1997, section 3.8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +62,7 @@ def resampled(
         outputs: (N, C) of the head, see `training.metrics.measure`.
         targets: (N,) what came true.
         label: what both mean.
-        groups: (N,) the patient or product of each, as in `Dataset.groups`.
+        groups: (N,) the patient or product of each, see `Dataset.groups_of`.
         rounds: how many draws.
         seed: of them.
     """
@@ -88,6 +88,13 @@ def draws(groups: NDArray[np.str_], *, rounds: int = ROUNDS, seed: int = 0) -> I
         places += np.arange(count)[:, None] * number
         counted = np.bincount(places.ravel(), minlength=count * number)
         yield counted.reshape(count, number)[:, group_of].astype(np.float64)
+
+
+def drawn_again(counts: Mapping[str, int]) -> str:
+    """Say what was drawn, of so many ``cases`` of so many ``groups``."""
+    if counts["groups"] == counts["cases"]:
+        return "cases"
+    return f"the {counts['groups']:,} groups (patients, products or the like) that the cases are of"
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:

@@ -114,8 +114,7 @@ def full_report(
     rows, label = dataset.rows(split, labelled=True), dataset.task.label
     report = {"about": about(run, dataset, split)}
     report |= evaluate(logits / calibration.temperature, dataset, rows)
-    patterns = dataset.patterns(rows)
-    groups = np.array(dataset.groups)[rows]
+    patterns, groups = dataset.patterns(rows), dataset.groups_of(rows)
     return report | findings(logits, dataset.labels[rows], patterns, groups, label, calibration)
 
 
@@ -138,7 +137,7 @@ def evaluate(
         says how the intervals were made.
     """
     targets, label = dataset.labels[rows], dataset.task.label
-    groups = np.array(dataset.groups)[rows]
+    groups = dataset.groups_of(rows)
 
     def group(chosen: Cases) -> dict[str, Any]:
         found = measure(outputs[chosen], targets[chosen], label)

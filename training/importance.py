@@ -83,7 +83,7 @@ def main() -> None:
         everyone = np.unique(np.concatenate([*drawn, held_out]))
         views = embed(_model(run).to(device), dataset, everyone, device)
         targets, test = dataset.labels[everyone], np.searchsorted(everyone, held_out)
-        groups = np.array(dataset.groups)[held_out]
+        groups = dataset.groups_of(held_out)
         worths: list[Worth] = []
         for rows, seed in zip(
             tqdm(drawn, "probing", leave=False, disable=None), seeds, strict=True

@@ -61,14 +61,14 @@ def require_paths(arguments: argparse.Namespace) -> None:
             raise ConfigError("missing", field=f"--{name}", accepted="a folder (or --dry-run)")
 
 
-def check_count(option: str, value: int | None) -> None:
+def check_count(option: str, value: int | None, least: int = 1) -> None:
     """Check a number of something that is asked for; None: not asked for.
 
     Raises:
-        ConfigError: it is below 1.
+        ConfigError: it is below the least.
     """
-    if value is not None and value < 1:
-        raise ConfigError("too few", field=option, seen=value, accepted="1 or more")
+    if value is not None and value < least:
+        raise ConfigError("too few", field=option, seen=value, accepted=f"{least} or more")
 
 
 def check_seed(option: str, value: int) -> None:

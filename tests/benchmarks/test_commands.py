@@ -10,7 +10,6 @@ import pytest
 import benchmarks.commands
 from benchmarks.commands import (
     call,
-    check_seeds,
     evaluated,
     judged,
     made,
@@ -26,6 +25,7 @@ from training.experiments.results import best_validation
 from training.foreign import REPORT
 from training.recipe import RECIPES
 from training.run import Run
+from training.settings import check_count
 
 SMALL = ("--vocabulary-size", 300, "--image-size", 16)
 
@@ -132,9 +132,9 @@ def test_a_command_that_fails_is_named_in_one_line(
 
 
 def test_too_few_seeds_are_refused_before_anything_is_trained():
-    check_seeds(2, least=2)
+    check_count("--seeds", 2, least=2)
     with pytest.raises(ConfigError, match="2 or more"):
-        check_seeds(1, least=2)
+        check_count("--seeds", 1, least=2)
 
 
 def test_a_mean_is_told_with_its_intervals_over_seeds_and_cases():

@@ -233,6 +233,10 @@ class Dataset:
         """Name the modalities that a case brings, such as "text+image"."""
         return presence([m for m in self.task.modalities if self.brings(position, m)])
 
+    def groups_of(self, positions: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return the group (patient, product) of each case, (N,) names."""
+        return np.array(self.groups, dtype=np.str_)[positions]
+
     def patterns(self, positions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.str_]:
         """Return what each case brings, (N,) names."""
         return np.array([self.presence(int(each)) for each in positions], dtype=np.str_)

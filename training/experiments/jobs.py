@@ -25,7 +25,7 @@ from lanistr.errors import CheckpointError, LanistrError
 from training.data.store import DATASET, file_hash
 from training.foreign import REPORT
 from training.outputs import outputs_file
-from training.recipe import FinetuneRecipe, PretrainRecipe, Recipe, load_recipe
+from training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from training.run import Run
 
 LOGS = "logs"
@@ -75,17 +75,13 @@ def recipe_of(command: Sequence[object]) -> str:
         ConfigError: a key or value is wrong.
     """
     words = [str(each) for each in command]
-    module, given = words[0], [each for at, each in enumerate(words[1:]) if words[at] == "--set"]
-    found: Recipe
-    if module == "training.pretrain":
-        name = words[words.index("--recipe") + 1]
-        found = load_recipe(name, "pretrain", PretrainRecipe, given)
-    elif module == "training.finetune":
-        name = words[words.index("--recipe") + 1]
-        found = load_recipe(name, "finetune", FinetuneRecipe, given)
-    else:
+    if words[0] not in ("training.pretrain", "training.finetune"):
         return ""
-    return found.model_dump_json()
+    name = words[words.index("--recipe") + 1]
+    given = [each for at, each in enumerate(words[1:]) if words[at] == "--set"]
+    if words[0] == "training.pretrain":
+        return load_recipe(name, "pretrain", PretrainRecipe, given).model_dump_json()
+    return load_recipe(name, "finetune", FinetuneRecipe, given).model_dump_json()
 
 
 def folder_name(name: str, command: Iterable[object], work: Path | None = None) -> str:

@@ -194,7 +194,7 @@ def _resampled(runs: Sequence[Json], work: Path, dataset: Dataset) -> Floats | N
     None where what one said of them is not stored.
     """
     test, task = dataset.rows("test", labelled=True), dataset.task
-    targets, groups = dataset.labels[test], np.array(dataset.groups)[test]
+    targets, groups = dataset.labels[test], dataset.groups_of(test)
     drawn = []
     for run in runs:
         path = work / run["run"] / outputs_file("test")

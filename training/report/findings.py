@@ -79,7 +79,8 @@ def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: L
         positive, score = truth == code, log_odds(outputs, code)
         if not 0 < positive.sum() < len(truth):
             continue  # with one side alone there is no curve
-        hits, ties, found, passed = Ranks(score, positive)(np.ones((1, len(truth))))
+        ranks, once = Ranks(score, positive), np.ones((1, len(truth)))
+        _, _, found, passed = ranks(once)
         recall, precision = found[0] / positive.sum(), found[0] / passed[0]
         roc, steps = metrics.roc_curve(positive, score)[:2], np.append(0.0, recall)
         # Average precision is the area below steps that end where a positive case is found.
@@ -88,11 +89,10 @@ def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: L
         about = {"name": label.classes[code], "cases": int(positive.sum())}
         for kind, points, area in zip(("roc", "pr"), (roc, pr), areas, strict=True):
             curves[kind].append(about | {"area": known(float(area))} | _points(*points))
-        total, cases = np.array([positive.sum()]), np.array([len(truth)])
-        for kind, rows in _on_grid(hits, ties, found, passed, total, cases).items():
+        for kind, rows in _on_grid(ranks, once).items():
             on_grid[kind].extend(rows)
         if label.kind == "binary" and len(np.unique(groups)) > 1:
-            for kind, band in _bands(score, positive, groups).items():
+            for kind, band in _bands(ranks, groups).items():
                 curves[kind][-1]["band"] = band
     for kind, of_classes in curves.items():
         if len(of_classes) > 1:
@@ -103,14 +103,11 @@ def _curves(outputs: Floats, truth: Integers, groups: NDArray[np.str_], label: L
     return curves
 
 
-def _bands(score: Floats, positive: NDArray[np.bool_], groups: NDArray[np.str_]) -> dict[str, Json]:
+def _bands(ranks: Ranks, groups: NDArray[np.str_]) -> dict[str, Json]:
     """Return where the curves of 95% of the bootstrap draws run, at each place by itself."""
-    ranks, drawn = Ranks(score, positive), {"roc": [], "pr": []}  # type: ignore[var-annotated]
+    drawn: dict[str, list[Floats]] = {"roc": [], "pr": []}
     for weights in draws(groups):
-        hits, ties, found, passed = ranks(weights)
-        total = weights[:, positive].sum(axis=1)
-        cases = weights.sum(axis=1)
-        for kind, rows in _on_grid(hits, ties, found, passed, total, cases).items():
+        for kind, rows in _on_grid(ranks, weights).items():
             drawn[kind].extend(rows)
     bands = {}
     for kind, rows in drawn.items():
@@ -120,29 +117,21 @@ def _bands(score: Floats, positive: NDArray[np.bool_], groups: NDArray[np.str_])
     return bands
 
 
-def _on_grid(
-    hits: Floats,
-    ties: Floats,
-    found: Floats,
-    passed: Floats,
-    positives: Floats,
-    cases: Floats,
-) -> dict[str, list[Floats]]:
-    """Return, per row, sensitivity over false-positive rate and precision over recall.
+def _on_grid(ranks: Ranks, weights: Floats) -> dict[str, list[Floats]]:
+    """Return, per row of weights, sensitivity over false-positive rate and precision over recall.
 
     Only scores that positive cases have are walked: between two of them sensitivity stays, at one
     that negative cases have too it rises in a slope, and precision is highest at them.
     """
     roc, pr = [], []
-    for hit, tie, true, all_, total, drawn_in_all in zip(
-        hits, ties, found, passed, positives, cases, strict=True
-    ):
-        if not 0 < total < drawn_in_all:
+    for hit, tie, true, all_, cases in zip(*ranks(weights), weights.sum(axis=1), strict=True):
+        total = hit.sum()
+        if not 0 < total < cases:
             roc.append(np.full(len(_GRID), np.nan))
             pr.append(np.full(len(_GRID), np.nan))
             continue
         drawn = hit > 0
-        wrong, negatives = all_ - true, drawn_in_all - total
+        wrong, negatives = all_ - true, cases - total
         x = np.stack([wrong - tie, wrong], axis=1)[drawn].ravel() / negatives
         y = np.stack([true - hit, true], axis=1)[drawn].ravel() / total
         # Of several places of one rate the last one, which is the highest, counts.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from training.bootstrap import drawn_again
 from training.metrics import DEFINITIONS, Floats
 from training.report import plots, tables
 from training.report.document import document
@@ -117,11 +118,7 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
     )
     small = group["small"]
     warning = f'<p class="caution">{escape(small)}: conclude nothing.</p>' if small else ""
-    rounds, drawn = report["bootstrap"]["rounds"], "cases"
-    if group["groups"] < group["cases"]:
-        drawn = (
-            f"the {group['groups']:,} groups (patients, products or the like) that the cases are of"
-        )
+    rounds, drawn = report["bootstrap"]["rounds"], drawn_again(group)
     return (
         f'<section class="summary" aria-label="All cases">{warning}<dl class="cards">{cards}</dl>'
         f'<p class="note">With 95% intervals from {rounds:,} bootstrap draws of {drawn}.</p>'

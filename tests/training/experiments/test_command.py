@@ -46,7 +46,7 @@ def paired_by_case(work: Path, ours: Json, theirs: Json, data: Path) -> list[flo
     dataset = Dataset.open(data)
     test = dataset.rows("test", labelled=True)
     label, targets = dataset.task.label, dataset.labels[test]
-    weights = np.concatenate([*draws(np.array(dataset.groups)[test])])
+    weights = np.concatenate([*draws(dataset.groups_of(test))])
     means = []
     for row in (ours, theirs):
         said = [read_outputs(work / run["run"] / outputs_file("test"))[1] for run in row["runs"]]
