@@ -33,7 +33,7 @@ _TABULAR = "tabular"
 _FIELD = "tabular."
 """What a field's whole name begins with."""
 
-_HOURS = ("", "h", "hour", "hours")
+_HOURS = ("", "h", "hr", "hrs", "hour", "hours")
 """Units in which a number may be that of a duration's hours, see `fold`."""
 
 _LISTS = ("text", "image")
@@ -280,8 +280,10 @@ def _cell(cell: Any, field: Field = _NONE) -> Any:
         return None if value is None else {**cell, "value": value}
     if isinstance(cell, timedelta):
         hours = cell / timedelta(hours=1)
-        plain = field.kind != "number" or field.unit in _HOURS
-        return hours if plain else {"value": hours, "unit": "h"}
+        if field.kind != "number" or field.unit in _HOURS:
+            return hours
+        unit = next((each for each in _HOURS if each in field.units), "h")
+        return {"value": hours, "unit": unit}
     return _plain(cell, field.words)
 
 

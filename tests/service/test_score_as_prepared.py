@@ -19,8 +19,10 @@ FIELDS = {
     "plain": NumberField(kind="number"),
     "h": NumberField(kind="number", unit="h"),
     "hours": NumberField(kind="number", unit="Hours"),
+    "hrs": NumberField(kind="number", unit="hrs"),
     "days": NumberField(kind="number", unit="days"),
     "days of hours": NumberField(kind="number", unit="days", units={"h": {"scale": 1 / 24}}),
+    "days of hr": NumberField(kind="number", unit="days", units={"hr": {"scale": 1 / 24}}),
     "mg": NumberField(kind="number", unit="mg"),
     "category": CategoryField(kind="category"),
 }
