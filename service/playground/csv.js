@@ -1,6 +1,5 @@
 // Tables as text: CSV, or what a spreadsheet puts on the clipboard.
 
-const MISSING = new Set(["na", "n/a", "nan", "null"]); // as the service has it
 const SEPARATORS = ["\t", ";", ","];
 
 /**
@@ -17,13 +16,6 @@ export function parse(text) {
 /** Return the rows of cells copied from a spreadsheet: with what is blank among them, as each keeps its place. */
 export function copied(text) {
   return split(text.replace(/(\r\n|\r|\n)$/, ""), "\t");
-}
-
-/** Return a cell of a column; empty where it holds a word for what is missing that the column does not list. */
-export function present(cell, spec) {
-  const listed = [...(spec?.categories ?? []), ...Object.keys(spec?.synonyms ?? {})];
-  const word = folded(cell);
-  return MISSING.has(word) && !listed.some((each) => folded(each) === word) ? "" : cell;
 }
 
 /** Split as the service does: a line ends in LF, CR or both, and a cell in quotes with its second quote. */
@@ -63,9 +55,4 @@ function split(text, separator) {
   if (quoted) fault ??= { what: "A quote that is not closed", where: ` in line ${opened}` };
   endCell();
   return { rows, fault };
-}
-
-/** Return a word as words are compared: neither case, nor white space, nor which of two signs a micro is counts. */
-export function folded(word) {
-  return word.trim().replace(/\s+/g, " ").toUpperCase().toLowerCase();
 }

@@ -1,6 +1,6 @@
 // The series of a case: a table of measurements, edited, pasted or opened, and its plot.
 
-import { copied, parse, present } from "./csv.js";
+import { copied, parse } from "./csv.js";
 import { button, element, freshId } from "./element.js";
 import { unitChoice } from "./field.js";
 import { Files } from "./file.js";
@@ -8,6 +8,7 @@ import { Place } from "./message.js";
 import { accepted, typed } from "./number.js";
 import { plots } from "./plot.js";
 import { quantity, united, unitsOf } from "./unit.js";
+import { present } from "./word.js";
 
 export const title = "Time series";
 

@@ -1,7 +1,7 @@
 // Units of a field: which there are, and what a value is in the field's own.
 
-import { folded } from "./csv.js";
 import { withWords } from "./number.js";
+import { folded } from "./word.js";
 
 /** Return the names of a field's units, its own first. */
 export function unitsOf(spec) {
