@@ -33,10 +33,11 @@ _WHOLE = {
     # Where decimals have a comma "1.000" is a thousand, and "1.0" can be nothing but 1.
     ",": re.compile(r"(?![+-]?[1-9][0-9]{0,2}\.000\Z)([+-]?[0-9]+)[.,]0+"),
 }
-# No two ways to read a text, or a long one that is none would hold up everybody.
+# No two ways to read a text, or a long one that is none would hold up everybody. Behind white space
+# a unit may begin with a digit: 80 1/min.
 _WITH_UNIT = re.compile(
     rf"({THOUSANDS.pattern}(?![0-9,.])|"
-    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(?P<unit>[^\d\s].*)",
+    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?:\s+|(?!\d))(?P<unit>\S.*)",
     re.DOTALL,
 )
 
