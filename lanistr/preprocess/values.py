@@ -211,6 +211,9 @@ class CategoryCleaner:
         self._spellings = {fold(word): word for word in spec.categories or ()}
         for spelling, meaning in spec.synonyms.items():
             self._spellings.setdefault(fold(spelling), meaning)
+        for spelling, meaning in [*self._spellings.items()]:
+            if number := whole(spelling):  # of a task that writes 1.0 for what is 1 elsewhere
+                self._spellings.setdefault(number, meaning)
         known = (*(spec.categories or ()), *spec.synonyms)
         self._plain = {each: self(each, "", IssueLog()) for each in known}
 

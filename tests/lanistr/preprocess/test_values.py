@@ -380,6 +380,27 @@ def test_a_code_is_one_word_however_a_table_wrote_it():
         assert listed(word, "x", IssueLog()) == word
 
 
+@pytest.mark.parametrize("value", [1, 1.0, "1", "1.0", " 1.00 "])
+def test_a_code_is_known_however_its_task_wrote_it(value: Value):
+    for listed in (
+        CategoryField(kind="category", categories=("0.5", "1.0", "1.5")),
+        CategoryField(kind="category", categories=("0.5", "1.0"), synonyms={"1": "1.0"}),
+        CategoryField(kind="category", categories=("1.0",), synonyms={"1.00": "1.0"}),
+    ):
+        assert CategoryCleaner(listed)(value, "x", IssueLog()) == "1.0"
+    both = CategoryCleaner(CategoryField(kind="category", categories=("1.0", "1")))
+    assert both(value, "x", IssueLog()) == (value if value == "1.0" else "1")
+
+
+def test_a_synonym_that_is_a_code_is_known_however_its_task_wrote_it():
+    synonyms = {"1.0": "yes", "0.0": "no"}
+    listed = CategoryField(kind="category", categories=("no", "yes"), synonyms=synonyms)
+    clean = CategoryCleaner(listed)
+    assert [clean(each, "x", IssueLog()) for each in (1, 0.0, "1", "0.00")] == [
+        "yes", "no", "yes", "no",
+    ]  # fmt: skip
+
+
 def test_an_unknown_word_is_returned_with_its_spaces_folded():
     clean = CategoryCleaner(CategoryField(kind="category", categories=("a",)))
     assert clean("  Some   thing ", "x", IssueLog()) == "Some thing"
