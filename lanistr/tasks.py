@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import re2
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lanistr.document import read_settings
 from lanistr.errors import TaskError, unknown_name
@@ -383,6 +383,15 @@ class LabelSpec(Schema):
         return float(self.classes.index(str(label)))
 
 
+METRICS = {
+    "binary": ("auroc", "auprc", "accuracy", "macro_f1"),
+    "multiclass": ("accuracy", "macro_f1"),
+    "ordinal": ("quadratic_kappa", "mae", "accuracy", "macro_f1"),
+    "regression": ("mae", "rmse"),
+}
+"""Of each kind of label, the figures that may choose a model of it."""
+
+
 class TaskSpec(Schema):
     """A task: which parts a case may bring and what is predicted from them.
 
@@ -403,6 +412,15 @@ class TaskSpec(Schema):
     tabular: TabularSpec | None = None
     timeseries: TimeseriesSpec | None = None
     minimum: tuple[Annotated[tuple[Modality, ...], Field(min_length=1)], ...] = ()
+
+    @field_validator("metric")
+    @classmethod
+    def _of_its_label(cls, metric: str, info: ValidationInfo) -> str:
+        label = info.data.get("label")  # None: it is wrong itself
+        if label and metric not in METRICS[label.kind]:
+            known = unknown_name(metric, METRICS[label.kind])
+            raise ValueError(f"not a metric of {label.kind} labels: {known}")
+        return metric
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -175,6 +175,7 @@ def test_the_small_task_is_right(document: dict[str, Any]):
 WRONG: list[tuple[str, Any, str]] = [
     ("name", "Fall!", "should match pattern"),
     ("metric", "auc", "auroc"),
+    ("metric", "rmse", "not a metric of binary labels: one of auroc, auprc, accuracy, macro_f1;"),
     ("label.kind", "binry", "binary"),
     ("label.classes", ["no"], "cannot have 1 classes"),
     ("label.classes", ["no", "no"], "must be distinct"),
