@@ -308,9 +308,9 @@ class TimeseriesSpec(Schema):
                     f"sum_of of {name!r} names {part!r}, whose categories do not count"
                 )
             sums = {total + int(word) for total in sums for word in words}
-        lacking = sorted(sums - {int(w) for w in variable.categories or () if w.isdecimal()})
+        lacking = sorted(each for each in sums if str(each) not in (variable.categories or ()))
         if variable.sum_of and lacking:
-            raise ValueError(f"{name!r} lacks a category for the sum {lacking[0]}")
+            raise ValueError(f"{name!r} lacks a category for the sum {lacking[0]}, written so")
 
 
 # ---- label and task -----------------------------------------------------------------------------

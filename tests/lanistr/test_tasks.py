@@ -209,6 +209,16 @@ WRONG: list[tuple[str, Any, str]] = [
     ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
     ("timeseries.variables.eye.categories", ["shut", "2"], "whose categories do not count"),
     ("timeseries.variables.total.categories", ["2", "4"], "lacks a category for the sum 3"),
+    (
+        "timeseries.variables.total",
+        {
+            "kind": "category",
+            "categories": ["02", "03", "04"],
+            "normal": "04",
+            "sum_of": ["eye", "motor"],
+        },
+        "lacks a category for the sum 2, written so",
+    ),
 ]
 
 
