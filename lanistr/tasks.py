@@ -132,7 +132,7 @@ class CategoryField(Schema):
             so that new names share the codes of known ones. Excludes `categories`.
         normal: in a time series, the category before the first measurement.
         sum_of: in a time series, the variables whose numeric categories add up to this one
-            where it was not measured itself.
+            where it was not measured itself; none of them is a sum.
     """
 
     kind: Literal["category"]
@@ -302,6 +302,8 @@ class TimeseriesSpec(Schema):
             other = self.variables.get(part)
             if not isinstance(other, CategoryField):
                 raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
+            if other.sum_of:  # of two sums that hang together the order would matter
+                raise ValueError(f"sum_of of {name!r} names {part!r}, a sum itself")
             words = other.categories or ()
             if not all(word.isdecimal() for word in words):
                 raise ValueError(

@@ -207,6 +207,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ("timeseries.variables.eye.buckets", 8, "either categories or buckets"),
     ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
+    ("timeseries.variables.total.sum_of", ["eye", "total"], "names 'total', a sum itself"),
+    ("timeseries.variables.eye.sum_of", ["motor"], "sum_of of 'total' names 'eye', a sum itself"),
     ("timeseries.variables.eye.categories", ["shut", "2"], "whose categories do not count"),
     ("timeseries.variables.total.categories", ["2", "4"], "lacks a category for the sum 3"),
     (
