@@ -146,10 +146,11 @@ class CategoryField(Schema):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         known = self.categories or ()
+        folded = {fold(each) for each in known}
         if self.buckets and self.categories is not None:
             raise ValueError("give either categories or buckets, not both")
         if self.categories is not None:
-            if not known or len({each.casefold() for each in known}) < len(known):
+            if not known or "" in folded or len(folded) < len(known):
                 raise ValueError("categories must be distinct (case does not count) and not empty")
             for spelling, meaning in self.synonyms.items():
                 if meaning not in known:
@@ -160,7 +161,7 @@ class CategoryField(Schema):
         return self
 
     def _check_synonyms(self) -> None:
-        """Refuse a synonym that leads to another: what a word means is looked up once."""
+        """Refuse two meanings of one word, and a synonym of a synonym: words are looked up once."""
         meanings: dict[str, str] = {}
         for spelling, meaning in self.synonyms.items():
             meanings.setdefault(fold(spelling), meaning)
@@ -169,6 +170,13 @@ class CategoryField(Schema):
             if further != meaning:
                 raise ValueError(
                     f"synonym {spelling!r} means {meaning!r}, itself a synonym, of {further!r}"
+                )
+        taken = {"": "a missing value"} | {fold(each): each for each in self.categories or ()}
+        for spelling, meaning in self.synonyms.items():
+            other = taken.setdefault(fold(spelling), meaning)
+            if other != meaning:
+                raise ValueError(
+                    f"synonym {spelling!r} means {meaning!r}, and {other!r} (case does not count)"
                 )
 
     def accepted(self) -> str:
@@ -265,6 +273,14 @@ class TabularSpec(Schema):
 
     description: str = ""
     fields: dict[str, FieldSpec] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, field in self.fields.items():
+            for key in ("normal", "sum_of"):
+                if getattr(field, key, None) not in (None, ()):
+                    raise ValueError(f"field {name!r} has {key}, which is for a series' variables")
+        return self
 
 
 class TimeseriesSpec(Schema):
