@@ -250,6 +250,16 @@ def test_an_issue_tells_what_was_seen_and_what_it_became(log: IssueLog):
     assert "from 0 to 9" in issue.detail
 
 
+def test_what_is_clipped_is_held_against_what_was_learned_as_it_then_is(log: IssueLog):
+    spec = NumberField(kind="number", range=(0, 10), limits=(0, 1e9))
+    clean = NumberCleaner(spec, reach=(-1e6, 1e6))
+    assert [clean(each, "x", log) for each in (2e6, 1e9, 2e9)] == [10, 10, None]
+    assert log.issues[-1].detail == "a number from 0 to 10"
+    far = NumberCleaner(spec, reach=(-1, 8))
+    assert [far(each, "x", log) for each in (8, 9, 11)] == [8, None, None]
+    assert log.issues[-1].detail.endswith("; as far from what was learned, 0 to 8")
+
+
 def test_a_field_without_a_range_takes_what_the_model_can_hold(log: IssueLog):
     clean = NumberCleaner(NumberField(kind="number", units={"huge": Unit(scale=1e300)}))
     assert clean(-1e9, "x", log) == -1e9
