@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import re2
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lanistr.document import read_settings
 from lanistr.errors import TaskError, unknown_name
@@ -132,7 +132,7 @@ class CategoryField(Schema):
             so that new names share the codes of known ones. Excludes `categories`.
         normal: in a time series, the category before the first measurement.
         sum_of: in a time series, the variables whose numeric categories add up to this one
-            where it was not measured itself.
+            where it was not measured itself; none of them is a sum.
     """
 
     kind: Literal["category"]
@@ -146,10 +146,11 @@ class CategoryField(Schema):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         known = self.categories or ()
+        folded = {fold(each) for each in known}
         if self.buckets and self.categories is not None:
             raise ValueError("give either categories or buckets, not both")
         if self.categories is not None:
-            if not known or len({each.casefold() for each in known}) < len(known):
+            if not known or "" in folded or len(folded) < len(known):
                 raise ValueError("categories must be distinct (case does not count) and not empty")
             for spelling, meaning in self.synonyms.items():
                 if meaning not in known:
@@ -160,7 +161,7 @@ class CategoryField(Schema):
         return self
 
     def _check_synonyms(self) -> None:
-        """Refuse a synonym that leads to another: what a word means is looked up once."""
+        """Refuse two meanings of one word, and a synonym of a synonym: words are looked up once."""
         meanings: dict[str, str] = {}
         for spelling, meaning in self.synonyms.items():
             meanings.setdefault(fold(spelling), meaning)
@@ -169,6 +170,13 @@ class CategoryField(Schema):
             if further != meaning:
                 raise ValueError(
                     f"synonym {spelling!r} means {meaning!r}, itself a synonym, of {further!r}"
+                )
+        taken = {"": "a missing value"} | {fold(each): each for each in self.categories or ()}
+        for spelling, meaning in self.synonyms.items():
+            other = taken.setdefault(fold(spelling), meaning)
+            if other != meaning:
+                raise ValueError(
+                    f"synonym {spelling!r} means {meaning!r}, and {other!r} (case does not count)"
                 )
 
     def accepted(self) -> str:
@@ -266,6 +274,14 @@ class TabularSpec(Schema):
     description: str = ""
     fields: dict[str, FieldSpec] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, field in self.fields.items():
+            for key in ("normal", "sum_of"):
+                if getattr(field, key, None) not in (None, ()):
+                    raise ValueError(f"field {name!r} has {key}, which is for a series' variables")
+        return self
+
 
 class TimeseriesSpec(Schema):
     """The series of a case: variables on a grid of steps from hour 0 to the horizon."""
@@ -302,15 +318,17 @@ class TimeseriesSpec(Schema):
             other = self.variables.get(part)
             if not isinstance(other, CategoryField):
                 raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
+            if other.sum_of:  # of two sums that hang together the order would matter
+                raise ValueError(f"sum_of of {name!r} names {part!r}, a sum itself")
             words = other.categories or ()
             if not all(word.isdecimal() for word in words):
                 raise ValueError(
                     f"sum_of of {name!r} names {part!r}, whose categories do not count"
                 )
             sums = {total + int(word) for total in sums for word in words}
-        lacking = sorted(sums - {int(w) for w in variable.categories or () if w.isdecimal()})
+        lacking = sorted(each for each in sums if str(each) not in (variable.categories or ()))
         if variable.sum_of and lacking:
-            raise ValueError(f"{name!r} lacks a category for the sum {lacking[0]}")
+            raise ValueError(f"{name!r} lacks a category for the sum {lacking[0]}, written so")
 
 
 # ---- label and task -----------------------------------------------------------------------------
@@ -383,6 +401,15 @@ class LabelSpec(Schema):
         return float(self.classes.index(str(label)))
 
 
+METRICS = {
+    "binary": ("auroc", "auprc", "accuracy", "macro_f1"),
+    "multiclass": ("accuracy", "macro_f1"),
+    "ordinal": ("quadratic_kappa", "mae", "accuracy", "macro_f1"),
+    "regression": ("mae", "rmse"),
+}
+"""Of each kind of label, the figures that may choose a model of it."""
+
+
 class TaskSpec(Schema):
     """A task: which parts a case may bring and what is predicted from them.
 
@@ -403,6 +430,15 @@ class TaskSpec(Schema):
     tabular: TabularSpec | None = None
     timeseries: TimeseriesSpec | None = None
     minimum: tuple[Annotated[tuple[Modality, ...], Field(min_length=1)], ...] = ()
+
+    @field_validator("metric")
+    @classmethod
+    def _of_its_label(cls, metric: str, info: ValidationInfo) -> str:
+        label = info.data.get("label")  # None: it is wrong itself
+        if label and metric not in METRICS[label.kind]:
+            known = unknown_name(metric, METRICS[label.kind])
+            raise ValueError(f"not a metric of {label.kind} labels: {known}")
+        return metric
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

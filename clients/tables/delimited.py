@@ -17,6 +17,9 @@ _LONGEST_CELL = 64_000_000
 _LONGEST_HEADER = 64
 """Lines. More are a quote that was never closed."""
 
+_BLANK = re.compile(r"[\s,;|]*")
+"""A line that names nothing, above the one that does."""
+
 _SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
 """Excel's first line, which tells the delimiter and is no part of the table."""
 
@@ -75,7 +78,8 @@ class CsvTable:
             for _ in range(self._passed):
                 next(file)
             records = csv.reader(file, delimiter=self._delimiter, strict=True)
-            yield from islice(filter(any, records), 1)  # the names
+            named = (cells for cells in records if not all(map(_BLANK.fullmatch, cells)))
+            yield from islice(named, 1)
             empty = 0
             for cells in records:
                 if not cells:
@@ -96,7 +100,7 @@ def _head(file: IO[str]) -> str:
     if _SAID.fullmatch(first):
         return first
     lines: list[str] = []
-    for line in islice(dropwhile(str.isspace, chain([first], file)), _LONGEST_HEADER):
+    for line in islice(dropwhile(_BLANK.fullmatch, chain([first], file)), _LONGEST_HEADER):
         lines.append(line)
         if "".join(lines).count('"') % 2 == 0:
             return "".join(lines)

@@ -262,16 +262,18 @@ def _eight_bit(
     """Scale deep greyscale to 8 bits by the depth that its brightest pixel needs.
 
     Scanners store 10, 12 or 14 bits in 16; dividing by 65,535 would leave those pictures black.
-    Floating-point pictures have no depth: they are stretched from their least to their largest.
-    In a negative, zero is white.
+    Floating-point pictures have no depth, nor have those that go below zero, as CT does: they are
+    stretched from their least to their largest. In a negative, zero is white.
     """
+    if not np.isfinite(grey).all():
+        raise ValueError("pixels that are not finite")
+    low, high = float(grey.min()), float(grey.max())
     if grey.dtype.kind == "f":
-        if not np.isfinite(grey).all():
-            raise ValueError("pixels that are not finite")
-        low, high, depth = float(grey.min()), float(grey.max()), "floating-point"
+        depth = "floating-point"
+    elif low < 0:
+        depth = "signed"
     else:
-        brightest = int(grey.max())
-        bits = next(bits for bits in (8, 10, 12, 14, 16, 32) if brightest < 2**bits)
+        bits = next(bits for bits in (8, 10, 12, 14, 16, 32) if high < 2**bits)
         low, high, depth = 0.0, float(2**bits - 1), f"{bits}-bit"
     scaled = (np.clip(grey, low, high) - low) * (255.0 / (high - low or 1.0))
     scaled = 255.0 - scaled if negative else scaled

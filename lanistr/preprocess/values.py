@@ -33,10 +33,11 @@ _WHOLE = {
     # Where decimals have a comma "1.000" is a thousand, and "1.0" can be nothing but 1.
     ",": re.compile(r"(?![+-]?[1-9][0-9]{0,2}\.000\Z)([+-]?[0-9]+)[.,]0+"),
 }
-# No two ways to read a text, or a long one that is none would hold up everybody.
+# No two ways to read a text, or a long one that is none would hold up everybody. Behind white space
+# a unit may begin with a digit: 80 1/min.
 _WITH_UNIT = re.compile(
     rf"({THOUSANDS.pattern}(?![0-9,.])|"
-    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*(?P<unit>[^\d\s].*)",
+    r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)(?:\s+|(?!\d))(?P<unit>\S.*)",
     re.DOTALL,
 )
 
@@ -52,9 +53,8 @@ class NumberCleaner:
     def __init__(self, spec: NumberField, reach: tuple[float, float] = _ANY) -> None:
         self.spec = spec
         self._range = spec.range or _ANY
-        self._limits = _both(spec.limits or self._range, reach)
+        self._limits = spec.limits or self._range
         self._as_it_comes = _both(self._range, reach)
-        self._narrowed = self._limits != (spec.limits or self._range)
         self._units = {fold(name): unit for name, unit in spec.units.items()}
         if spec.unit:
             self._units.setdefault(fold(spec.unit), Unit())
@@ -97,21 +97,20 @@ class NumberCleaner:
             implied = spec.implied
             if implied and implied.low <= number <= implied.high:
                 number = self._convert(number, implied.unit, path, log, code="unit_implied")
-        low, high = self._range
+        (low, high), (least, most) = self._range, self._as_it_comes
         lowest, highest = self._limits
-        if not lowest <= number <= highest:
+        clipped = min(max(number, low), high)
+        if not (lowest <= number <= highest and least <= clipped <= most):
             log.add("out_of_range", path, value_seen(value), Action.DROPPED, self._accepted)
             return None
-        if not low <= number <= high:
-            clipped = min(max(number, low), high)
+        if clipped != number:
             log.add("out_of_range", path, value_seen(value), Action.CLIPPED, lambda: f"{clipped:g}")
-            return clipped
-        return number
+        return clipped
 
     def _accepted(self) -> str:
         text = self.spec.accepted()
-        if self._narrowed:
-            text += "; as far from what was learned, {:g} to {:g}".format(*self._limits)
+        if self._as_it_comes != self._range:
+            text += "; as far from what was learned, {:g} to {:g}".format(*self._as_it_comes)
         return text
 
     def _number(self, value: Value, path: str, log: IssueLog) -> float:
@@ -210,6 +209,9 @@ class CategoryCleaner:
         self._spellings = {fold(word): word for word in spec.categories or ()}
         for spelling, meaning in spec.synonyms.items():
             self._spellings.setdefault(fold(spelling), meaning)
+        for spelling, meaning in [*self._spellings.items()]:
+            if number := whole(spelling):  # of a task that writes 1.0 for what is 1 elsewhere
+                self._spellings.setdefault(number, meaning)
         known = (*(spec.categories or ()), *spec.synonyms)
         self._plain = {each: self(each, "", IssueLog()) for each in known}
 

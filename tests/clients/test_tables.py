@@ -171,6 +171,9 @@ def test_a_column_without_a_name_is_called_by_its_place_where_it_holds_anything(
 def test_what_stands_in_quotes_separates_nothing_and_a_blank_line_names_nothing(tmp_path):
     (tmp_path / "t.csv").write_text('\n\nid;"Age, years";"Weight, kg"\n1;50;70\n')
     assert rows_of(tmp_path / "t.csv") == [{"id": "1", "Age, years": "50", "Weight, kg": "70"}]
+    for blank in ("\n\n  \n", " \t\n", ",,,\n", " , ,\n\n", "|\n;;\n"):
+        (tmp_path / "t.csv").write_text(f"{blank}id;text\n1;abc\n")
+        assert rows_of(tmp_path / "t.csv") == [{"id": "1", "text": "abc"}]
 
 
 def test_empty_cells_beyond_the_header_are_passed_over(tmp_path):

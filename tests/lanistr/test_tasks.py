@@ -175,6 +175,7 @@ def test_the_small_task_is_right(document: dict[str, Any]):
 WRONG: list[tuple[str, Any, str]] = [
     ("name", "Fall!", "should match pattern"),
     ("metric", "auc", "auroc"),
+    ("metric", "rmse", "not a metric of binary labels: one of auroc, auprc, accuracy, macro_f1;"),
     ("label.kind", "binry", "binary"),
     ("label.classes", ["no"], "cannot have 1 classes"),
     ("label.classes", ["no", "no"], "must be distinct"),
@@ -204,10 +205,38 @@ WRONG: list[tuple[str, Any, str]] = [
         {"kind": "category", "synonyms": {"surg": "surgery", "Surgery": "Surgical"}},
         "synonym 'surg' means 'surgery', itself a synonym, of 'Surgical'",
     ),
+    ("timeseries.variables.eye.categories", ["1", "2", "a b", "a  B"], "must be distinct"),
+    ("timeseries.variables.eye.categories", ["1", "2", " "], "and not empty"),
+    ("timeseries.variables.eye.synonyms", {"2": "1"}, "'2' means '1', and '2'"),
+    ("timeseries.variables.eye.synonyms", {"Shut": "1", "shut": "2"}, "'2', and '1'"),
+    ("timeseries.variables.eye.synonyms", {" ": "1"}, "means '1', and 'a missing value'"),
+    (
+        "tabular.fields.ward",
+        {"kind": "category", "synonyms": {"surg": "Surgery", "SURG": "Surgical"}},
+        "synonym 'SURG' means 'Surgical', and 'Surgery'",
+    ),
+    ("tabular.fields.age.normal", 40, "field 'age' has normal, which is for a series"),
+    (
+        "tabular.fields.ward",
+        {"kind": "category", "sum_of": ["age"]},
+        "field 'ward' has sum_of, which is for a series",
+    ),
     ("timeseries.variables.eye.buckets", 8, "either categories or buckets"),
     ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
+    ("timeseries.variables.total.sum_of", ["eye", "total"], "names 'total', a sum itself"),
+    ("timeseries.variables.eye.sum_of", ["motor"], "sum_of of 'total' names 'eye', a sum itself"),
     ("timeseries.variables.eye.categories", ["shut", "2"], "whose categories do not count"),
     ("timeseries.variables.total.categories", ["2", "4"], "lacks a category for the sum 3"),
+    (
+        "timeseries.variables.total",
+        {
+            "kind": "category",
+            "categories": ["02", "03", "04"],
+            "normal": "04",
+            "sum_of": ["eye", "motor"],
+        },
+        "lacks a category for the sum 2, written so",
+    ),
 ]
 
 
@@ -232,9 +261,11 @@ def test_a_unit_may_be_spelled_twice_where_it_means_the_same():
     assert len(NumberField.parse(field, TaskError, "here").units) == 3
 
 
-def test_a_synonym_may_only_spell_its_meaning_otherwise():
-    field = {"kind": "category", "synonyms": {"surgery": "Surgery", "surg": "Surgery"}}
-    assert len(CategoryField.parse(field, TaskError, "here").synonyms) == 2
+@pytest.mark.parametrize("listed", [{}, {"categories": ["Surgery", "Ward"]}])
+def test_a_synonym_may_only_spell_its_meaning_otherwise(listed: dict[str, Any]):
+    synonyms = {"surgery": "Surgery", "surg": "Surgery", "Surg": "Surgery"}
+    field = {"kind": "category", "synonyms": synonyms} | listed
+    assert len(CategoryField.parse(field, TaskError, "here").synonyms) == 3
 
 
 def test_a_logarithm_needs_a_range_that_starts_at_zero_or_above():

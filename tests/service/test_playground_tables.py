@@ -49,6 +49,7 @@ def quantity(name: str, value: float, unit: str) -> dict[str, Any]:
         ('hours,Temp\n1,38 k\n2,"1,013 F"\n', quantity("Temp", 1013, "F")),
         ("hours,Temp\n1,1.013e2  f\n2,38 k\n", {"hours": 2, "Temp": "38 k"}),
         ("hours,Temp\n1,1013F1\n2,1e400 F\n", {"hours": 2, "Temp": "1e400 F"}),
+        ("hours,HR\n1,921/min\n2,92 1/min\n", quantity("HR", 92, "1/min")),
         (
             "hours,Creatinine\n1,80 \u00b5mol/L\n2,80\u03bcMOL/l\n",
             quantity("Creatinine", 80, "\u03bcMOL/l"),

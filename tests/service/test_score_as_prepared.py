@@ -24,6 +24,7 @@ FIELDS = {
     "days of hours": NumberField(kind="number", unit="days", units={"h": {"scale": 1 / 24}}),
     "days of hr": NumberField(kind="number", unit="days", units={"hr": {"scale": 1 / 24}}),
     "mg": NumberField(kind="number", unit="mg"),
+    "10^9/L": NumberField(kind="number", unit="10^9/L"),
     "category": CategoryField(kind="category"),
 }
 
@@ -50,9 +51,14 @@ def served(name, cell):
 @pytest.mark.parametrize(
     "cell",
     [timedelta(days=3), timedelta(minutes=90), "1,234", "5e2 mg", "1,234 mg", "+1,234,567.5mg",
-     "12,34 mg", "1,234,5 mg", "0,375 mg"],
+     "12,34 mg", "1,234,5 mg", "0,375 mg", "101 10^9/L", "1,234 10^9/l", "10110^9/L", "1 234"],
     ids=str,
 )  # fmt: skip
 def test_a_cell_is_the_same_scored_as_prepared(name, cell):
     prepared = outcome(name, lambda: read_field(cell, FIELDS[name], "."))
     assert served(name, cell) == prepared
+
+
+@pytest.mark.parametrize(("cell", "value"), [("101 10^9/L", 101), ("1,234 10^9/l", 1234)])
+def test_behind_white_space_a_unit_may_begin_with_a_digit(cell, value):
+    assert served("10^9/L", cell) == value

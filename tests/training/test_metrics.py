@@ -6,7 +6,7 @@ from sklearn import metrics
 
 from lanistr.calibration import softmax
 from lanistr.errors import DataError, TaskError
-from lanistr.tasks import LabelSpec, find_task
+from lanistr.tasks import METRICS, LabelSpec, find_task
 from training.bootstrap import bootstrap, draws
 from training.metrics import (
     DEFINITIONS,
@@ -240,6 +240,13 @@ def test_a_metric_that_cannot_be_had_is_refused_before_training() -> None:
         check_metric("auroc", np.array([1.0, 1.0]), DEATH)
     with pytest.raises(TaskError, match="not a metric of regression labels"):
         check_metric("auroc", np.array([1.0, 2.0]), DAYS)
+
+
+def test_a_task_may_name_what_can_be_had_of_its_kind_of_label() -> None:
+    named = {each for kind in METRICS.values() for each in kind}
+    for label in (DEATH, STARS, KINDS, DAYS):
+        found = measure(np.eye(2, label.outputs), np.array([0, 1]), label)
+        assert set(METRICS[label.kind]) == named & found.keys()
 
 
 def test_errors_are_better_small() -> None:

@@ -146,6 +146,20 @@ def test_floating_point_is_stretched_from_its_least_to_its_largest(scale: float)
     assert pixels.max() > 245
 
 
+@pytest.mark.parametrize(("least", "largest"), [(-500, -245), (-1000, 1040), (-32768, 32767)])
+def test_whole_numbers_that_go_below_zero_are_stretched_too(
+    least: int, largest: int, log: IssueLog
+):
+    ramp = np.linspace(least, largest, 64 * 64).reshape(64, 64).astype(np.int32)
+    pixels = seen(encoded(ramp, "TIFF"), log)
+    as_floats = seen(encoded(ramp.astype(np.float32), "TIFF"))
+    assert (pixels == as_floats).all()
+    assert pixels.max() - pixels.min() > 235
+    assert [(issue.code, issue.seen) for issue in log.issues] == [
+        ("deep_image", "signed greyscale")
+    ]
+
+
 def test_a_flat_deep_picture_divides_nothing_by_zero():
     assert seen(encoded(np.full((9, 9), 2.5, np.float32), "TIFF")).max() == 0
     assert seen(encoded(np.zeros((9, 9), np.uint16))).max() == 0

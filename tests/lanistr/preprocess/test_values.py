@@ -250,6 +250,16 @@ def test_an_issue_tells_what_was_seen_and_what_it_became(log: IssueLog):
     assert "from 0 to 9" in issue.detail
 
 
+def test_what_is_clipped_is_held_against_what_was_learned_as_it_then_is(log: IssueLog):
+    spec = NumberField(kind="number", range=(0, 10), limits=(0, 1e9))
+    clean = NumberCleaner(spec, reach=(-1e6, 1e6))
+    assert [clean(each, "x", log) for each in (2e6, 1e9, 2e9)] == [10, 10, None]
+    assert log.issues[-1].detail == "a number from 0 to 10"
+    far = NumberCleaner(spec, reach=(-1, 8))
+    assert [far(each, "x", log) for each in (8, 9, 11)] == [8, None, None]
+    assert log.issues[-1].detail.endswith("; as far from what was learned, 0 to 8")
+
+
 def test_a_field_without_a_range_takes_what_the_model_can_hold(log: IssueLog):
     clean = NumberCleaner(NumberField(kind="number", units={"huge": Unit(scale=1e300)}))
     assert clean(-1e9, "x", log) == -1e9
@@ -378,6 +388,27 @@ def test_a_code_is_one_word_however_a_table_wrote_it():
     listed = CategoryCleaner(CategoryField(kind="category", categories=("1.0", "2.5")))
     for word in ("1.0", "2.5", "2.50", "v1.0"):
         assert listed(word, "x", IssueLog()) == word
+
+
+@pytest.mark.parametrize("value", [1, 1.0, "1", "1.0", " 1.00 "])
+def test_a_code_is_known_however_its_task_wrote_it(value: Value):
+    for listed in (
+        CategoryField(kind="category", categories=("0.5", "1.0", "1.5")),
+        CategoryField(kind="category", categories=("0.5", "1.0"), synonyms={"1": "1.0"}),
+        CategoryField(kind="category", categories=("1.0",), synonyms={"1.00": "1.0"}),
+    ):
+        assert CategoryCleaner(listed)(value, "x", IssueLog()) == "1.0"
+    both = CategoryCleaner(CategoryField(kind="category", categories=("1.0", "1")))
+    assert both(value, "x", IssueLog()) == (value if value == "1.0" else "1")
+
+
+def test_a_synonym_that_is_a_code_is_known_however_its_task_wrote_it():
+    synonyms = {"1.0": "yes", "0.0": "no"}
+    listed = CategoryField(kind="category", categories=("no", "yes"), synonyms=synonyms)
+    clean = CategoryCleaner(listed)
+    assert [clean(each, "x", IssueLog()) for each in (1, 0.0, "1", "0.00")] == [
+        "yes", "no", "yes", "no",
+    ]  # fmt: skip
 
 
 def test_an_unknown_word_is_returned_with_its_spaces_folded():

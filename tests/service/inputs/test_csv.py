@@ -31,32 +31,41 @@ def test_a_word_that_the_variable_lists_is_a_value_in_it():
 
 
 @pytest.mark.parametrize(
-    "cell",
+    ("name", "cell"),
     [
-        "101.3 degF",
-        " 101.3DEGF ",
-        "1,013 degF",
-        "38 degC",
-        "1.013e2 °F",
-        "101.3",
-        "101.3 furlongs",
-        "0x2F",
+        ("temperature", "101.3 degF"),
+        ("temperature", " 101.3DEGF "),
+        ("temperature", "1,013 degF"),
+        ("temperature", "38 degC"),
+        ("temperature", "1.013e2 °F"),
+        ("temperature", "101.3"),
+        ("temperature", "101.3 furlongs"),
+        ("temperature", "0x2F"),
+        ("heart_rate", "92 1/min"),
+        ("heart_rate", "921/min"),
+        ("heart_rate", "1 234"),
     ],
 )
-def test_a_number_with_its_unit_is_what_it_is_where_tables_are_prepared(cell):
+def test_a_number_with_its_unit_is_what_it_is_where_tables_are_prepared(name, cell):
     variables = find_task("mortality").timeseries.variables
-    temperature = variables["temperature"]
-    text = f'hours,temperature,gcs_eye,other\n1,"{cell}","{cell}","{cell}"\n'
+    spec = variables[name]
+    text = f'hours,{name},gcs_eye,other\n1,"{cell}","{cell}","{cell}"\n'
     (row,) = csv.decode(text, "timeseries", 100, variables)
     try:
-        prepared = cleaner(temperature)(read_field(cell.strip(), temperature, "."), "", IssueLog())
+        prepared = cleaner(spec)(read_field(cell.strip(), spec, "."), "", IssueLog())
     except InputError:
-        assert row["temperature"] == cell.strip()  # which is refused
+        assert row[name] == cell.strip()  # which is refused
     else:
-        served = read_value(row["temperature"], "")
-        assert cleaner(temperature)(served, "", IssueLog()) == prepared
+        served = read_value(row[name], "")
+        assert cleaner(spec)(served, "", IssueLog()) == prepared
     assert not isinstance(row["gcs_eye"], dict)  # a category has no unit
     assert not isinstance(row["other"], dict)
+
+
+def test_behind_white_space_a_unit_may_begin_with_a_digit():
+    variables = find_task("mortality").timeseries.variables
+    (row,) = csv.decode("hours,heart_rate\n1,92 1/min\n", "timeseries", 100, variables)
+    assert row["heart_rate"] == {"value": 92, "unit": "1/min"}
 
 
 def test_quotes_and_windows_line_ends():

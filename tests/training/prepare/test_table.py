@@ -114,6 +114,11 @@ FORMATS: dict[str, tuple[Callable[[list[dict[str, Any]]], bytes], str, Changes]]
     "lines of an old Mac": (lambda c: as_csv(c, end="\r"), "cases.csv", {}),
     "no newline at the end": (lambda c: as_csv(c).rstrip(), "cases.csv", {}),
     "blank lines": (lambda c: b"\n" + as_csv(c).replace(b"\n", b"\n\n"), "cases.csv", {}),
+    "lines that name nothing": (
+        lambda c: b"\n  \n,,,\n , \n" + as_csv(c, ";"),
+        "cases.csv",
+        {},
+    ),
     "empty rows of a spreadsheet": (lambda c: as_csv(c) + b",,,,,,,,\n" * 3, "cases.csv", {}),
     "a byte-order mark": (lambda c: b"\xef\xbb\xbf" + as_csv(c), "cases.csv", {}),
     "commas at the ends": (lambda c: as_csv(c).replace(b"\n", b",,\n"), "cases.csv", {}),

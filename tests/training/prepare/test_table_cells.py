@@ -33,6 +33,10 @@ from training.prepare.table.rows import MissingWords, fold_words
         ("1,234", "1,234"),  # as the service reads it: 1234, and says so
         ("101.3 degF", Quantity(101.3, "degF")),
         ("101degF", Quantity(101.0, "degF")),
+        ("101 10^9/L", Quantity(101, "10^9/L")),
+        ("80  1/min", Quantity(80, "1/min")),
+        ("1 234", "1 234"),
+        ("-1 234.5", "-1 234.5"),
         ("-1", -1),
         ("0x20", "0x20"),
         ("4_5", "4_5"),

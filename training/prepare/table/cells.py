@@ -31,9 +31,14 @@ _COMMAS = re.compile(
     r"[+-]?([0-9]+(,[0-9]+)?([eE][+-]?[0-9]+)?|[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?)"
 )
 _WITH_UNIT = re.compile(
-    r"(?!0[xob][0-9a-f]+$)([+-]?[0-9.,]+(?:e[+-]?[0-9]+)?)\s*([^\s0-9.,+_-].*)", re.IGNORECASE
+    r"(?!0[xob][0-9a-f]+$|[+-]?[0-9\s.,]+$)([+-]?[0-9.,]+(?:e[+-]?[0-9]+)?)"
+    r"(?:\s+|(?![0-9]))([^\s.,+_-].*)",
+    re.IGNORECASE,
 )
-"""Neither 0x20 nor 4_5, which are numbers to a programming language, has a unit."""
+"""Neither 0x20 nor 4_5, which are numbers to a programming language, has a unit, nor has 1 234.
+
+Behind white space a unit may begin with a digit: 80 1/min.
+"""
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{1,2}[./][0-9]{1,2}[./][0-9]{2,4}")
 
 

@@ -17,6 +17,9 @@ _LONGEST_CELL = 20_000_000
 _LONGEST_HEADER = 64
 """Lines. More are a quote that was never closed."""
 
+_BLANK = re.compile(r"[\s,;|]*")
+"""A line that names nothing, above the one that does."""
+
 _SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
 """Excel's first line, which tells the delimiter and is no part of the table."""
 
@@ -94,7 +97,7 @@ class Delimited:
                     raise self._file.cut_off(exc, count - 1) from exc
                 except UnicodeError as exc:
                     raise self._file.undecoded(count, line, "", str(exc)) from exc
-                if any(cells):
+                if any(cells) if count else not all(map(_BLANK.fullmatch, cells)):
                     self._refuse_junk(cells, count, line)
                     yield line, cells
                     count += 1
@@ -168,11 +171,11 @@ class Delimited:
 
 
 def _header(first: str, text: IO[str]) -> str:
-    """Return the first line that is not blank, with those over which a name in quotes runs on."""
+    """Return the first line that names anything, with those over which a name in quotes runs on."""
     lines: list[str] = []
     marks = 0
     for line in chain([first], text):
-        if lines or line.strip():
+        if lines or not _BLANK.fullmatch(line):
             lines.append(line)
             marks += line.count('"')
             if not marks % 2:
