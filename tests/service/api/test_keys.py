@@ -1,8 +1,10 @@
 """Keys over HTTP: who is let in, how far and how often, and how the file is handled."""
 
+import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -280,3 +282,40 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
         server.process.send_signal(signal.SIGHUP)
         assert server.says("SIGHUP: looking at bundles, keys")
         wait_for(lambda: status(new) == 200 and " key neu" in server.log())
+
+
+async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_read_at_first(
+    tmp_path, caplog
+):
+    file = tmp_path / "keys.yaml"
+    (old, old_line), (new, new_line) = new_key("old"), new_key("new")
+    file.write_text(old_line)
+    keys = Keys(file)
+    watching = asyncio.create_task(keys.watch())
+
+    async def until(done):
+        async with asyncio.timeout(10):
+            while not done():
+                await asyncio.sleep(0.05)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    file.write_text(new_line)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        await until(lambda: "Too many open files" in caplog.text)
+        await asyncio.sleep(1.5)
+        assert keys.find(old)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: keys.find(new))
+    assert keys.find(old) is None
+    assert caplog.text.count("the keys stay as they were") == 1
+
+    # What is wrong with a file that could be read is said at once, and not said every second.
+    file.write_text("- [")
+    await until(lambda: "not YAML" in caplog.text)
+    await asyncio.sleep(1.5)
+    assert caplog.text.count("not YAML") == 1
+    keys.look()
+    await until(lambda: caplog.text.count("not YAML") == 2)
+    watching.cancel()
