@@ -25,7 +25,7 @@ from time import monotonic
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from starlette.requests import Request
 
 from lanistr.document import RepeatedKeyError, read_yaml
@@ -81,7 +81,7 @@ class Key(Schema):
         tasks: that it may ask; all if left out.
         metrics: whether it may read /metrics.
         per_minute: requests, on average; without end if left out.
-        burst: requests that may come at once; as many as in a minute if left out.
+        burst: requests that may come at once, of those `per_minute`; as many if left out.
     """
 
     name: str = Field(pattern=_NAME)
@@ -90,6 +90,13 @@ class Key(Schema):
     metrics: bool = False
     per_minute: float | None = Field(default=None, gt=0)
     burst: int | None = Field(default=None, ge=1)
+
+    @field_validator("burst")
+    @classmethod
+    def _of_a_rate(cls, burst: int | None, found: ValidationInfo) -> int | None:
+        if burst is not None and found.data.get("per_minute") is None:
+            raise ValueError("no limit without per_minute beside it")
+        return burst
 
     def reaches(self, task: str) -> bool:
         """Whether it may ask for a task."""
@@ -331,6 +338,7 @@ async def authorize_metrics(request: Request) -> None:
     Raises:
         NoKeyError: no key was shown, or none that is known.
         OutOfScopeError: the key is not for metrics.
+        TooFastError: the key was used too often.
     """
     state = request.app.state
     if state.keys is None or state.settings.open_metrics:
@@ -339,6 +347,7 @@ async def authorize_metrics(request: Request) -> None:
     exchange_of(request).key = key.name
     if not key.metrics:
         raise _beyond(key, "path", request.url.path, "a key with metrics: true")
+    state.keys.charge(key)
 
 
 def _shown(request: Request, keys: Keys) -> Key:
