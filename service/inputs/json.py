@@ -10,12 +10,15 @@ import orjson
 
 from lanistr.errors import InputError
 from lanistr.tasks import TaskSpec
-from service.inputs.limits import Limits
+from service.inputs.limits import Limits, over
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _SMALL = 2**18
 """Bytes that are read a second time to name the path of a fault; in more, its position must do."""
+
+_TOO_DEEP = ("depth limit", "failed to allocate")
+"""What orjson says of more than 1,024 levels, and of some hundreds in data that end before them."""
 
 _REPEATED = object()
 """Stands for the value of a name that an object holds twice."""
@@ -25,8 +28,8 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     """Read a record from a JSON body. The type is `service.inputs.Reader`.
 
     Raises:
-        InputError: not JSON, nested too deep, a number that is not finite, or a name that stands
-            twice in an object.
+        InputError: not JSON, too many lists and objects or nested too deep, a number that is not
+            finite, or a name that stands twice in an object.
     """
     return decode(body, limits)
 
@@ -36,17 +39,22 @@ def decode(data: bytes, limits: Limits, field: str = "") -> Any:
 
     Args:
         data: UTF-8, with or without a byte order mark.
-        limits: for the depth.
+        limits: for the depth, and how many lists and objects there may be.
         field: what the data are a part of, for messages.
 
     Raises:
         InputError: see `read`.
     """
     data = data.removeprefix(_BYTE_ORDER_MARK)
+    # The parser keeps everybody waiting while it makes them. Some may stand in texts.
+    opened = data.count(b"[") + data.count(b"{")
+    if opened > limits.json_containers:
+        seen, most = f"{opened:,} lists and objects", f"{limits.json_containers:,}"
+        raise over("too_many", field or "body", seen, most)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        if exc.msg.startswith("depth limit"):  # orjson's own, 1024
+        if opened > limits.json_depth and exc.msg.startswith(_TOO_DEEP):
             raise _too_deep(limits.json_depth, field) from None
         # None of them holds on to the exception: it has the whole body.
         raise (
