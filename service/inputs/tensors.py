@@ -132,7 +132,7 @@ def _reads(
 
 def _record(inputs: Mapping[str, _Elements], k: int, task: TaskSpec, limits: Limits) -> Any:
     if RECORD in inputs:
-        return limits.check(json.decode(inputs[RECORD].data[k], limits))
+        return limits.check(json.decode(inputs[RECORD].data[k], limits, whole=RECORD))
     parts = [
         multipart.Part(data=bytearray(each.data[k]), name=name, is_file=each.raw)
         for name, each in inputs.items()

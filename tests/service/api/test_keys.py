@@ -307,7 +307,7 @@ async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_re
 
     async def until(done):
         async with asyncio.timeout(10):
-            while not done():
+            while not done():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

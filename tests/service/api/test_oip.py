@@ -187,6 +187,25 @@ def test_a_bad_case_fails_the_request_unless_answers_alone_are_wanted(client, re
     assert (good["status"], bad["code"]) == ("predicted", "unknown_field")
 
 
+def test_a_record_that_is_no_json_is_not_called_the_body(client, refuse):
+    for data, status, code, field in (
+        ("abc", 400, "not_json", "record"),
+        ('{"text": "a"', 400, "not_json", "record"),
+        ("[" * 17 + "]" * 17, 413, "too_deep", "record"),
+        ("NaN", 422, "not_finite", "record"),
+        ('{"tabular": {"age": NaN}}', 422, "not_finite", "tabular.age"),
+        ('{"tabular": {"age": 1, "age": 2}}', 422, "repeated_field", "tabular.age"),
+    ):
+        assert refuse(status, code, tensor("record", data))["field"] == field
+    for answer in (
+        client.post(MODEL + "/infer", content=b"abc"),
+        client.post(
+            "/predict/mortality", content=b"abc", headers={"Content-Type": "application/json"}
+        ),
+    ):
+        assert (answer.json()["code"], answer.json()["field"]) == ("not_json", "body")
+
+
 def test_a_case_of_which_the_model_abstains_has_no_probability(strict):
     body = {"inputs": [tensor("record", '{"tabular": {"age": 71}}')]}
     said = strict.post(MODEL + "/infer", json=body).json()
