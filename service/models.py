@@ -314,7 +314,8 @@ async def _try(predictor: Predictor) -> None:
         while not predictor.engine.available:  # noqa: ASYNC110 - a process, which tells nobody
             await asyncio.sleep(_AGAIN_SECONDS)
         try:
-            await predictor.predict(record, explain=True)
+            # The limit is for requests; whether the model works is to be seen in any case.
+            await predictor.predict(record, explain=True, limited=False)
         except RunnerLostError:  # of this, or of another's work
             lost += 1
             if lost == _DEATHS:

@@ -5,7 +5,7 @@ thousand connections that send a letter a minute, or one that never stops, would
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httptools
@@ -52,6 +52,7 @@ class PatientProtocol(HttpToolsProtocol):
     header_seconds: float
     header_bytes: int
     drain_seconds: float
+    tell: Callable[[int, str], None]
 
     _timer: asyncio.TimerHandle | None = None
     _in_message = False
@@ -59,6 +60,7 @@ class PatientProtocol(HttpToolsProtocol):
     _mixed = False
     _taken = 0
     _last_words = b""
+    _refusal = (0, "")
     _declined = b""
     _parser: _Parser
     _left: asyncio.Event
@@ -207,7 +209,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._stop()
         if self.transport.is_closing() or self._last_words:
             return
-        _, title = STATUS[code]
+        status, title = STATUS[code]
         problem = describe("", code, title, accepted=accepted)
         body = encode(problem)
         headers: Mapping[str, str] = {
@@ -217,7 +219,8 @@ class PatientProtocol(HttpToolsProtocol):
             **HEADERS,
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self._last_words = STATUS_LINE[problem["status"]] + head.encode() + b"\r\n" + body
+        self._refusal = status, code
+        self._last_words = STATUS_LINE[status] + head.encode() + b"\r\n" + body
         if self._in_message and not self._in_headers:  # wrong is the body of the newest request
             if self.pipeline:
                 self.pipeline.popleft()
@@ -230,6 +233,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _hang_up(self) -> None:
         if not self.transport.is_closing():
+            self.tell(*self._refusal)
             self.transport.write(self._last_words)
             self.transport.close()
 
@@ -258,7 +262,9 @@ def _in_one_piece(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
     return answer
 
 
-def bounded(seconds: float, most: int, drain: float) -> type[PatientProtocol]:
+def bounded(
+    seconds: float, most: int, drain: float, told: Callable[[int, str], None]
+) -> type[PatientProtocol]:
     """Return the protocol with limits.
 
     Args:
@@ -267,11 +273,13 @@ def bounded(seconds: float, most: int, drain: float) -> type[PatientProtocol]:
         most: bytes of all headers of a request, roughly; as many again of what follows its body, or
             stands between two pieces of it.
         drain: seconds for which the rest of a body is taken whose request was refused.
+        told: called with status and code of what is answered here, since no request is.
     """
 
     class Bounded(PatientProtocol):
         header_seconds = seconds
         header_bytes = most
         drain_seconds = drain
+        tell = staticmethod(told)
 
     return Bounded

@@ -6,11 +6,13 @@ import shlex
 import signal
 import socket
 import sys
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from lanistr.errors import ConfigError
+from service.api.access import tell_refused
 from service.api.examples import example
 from service.garbage import pass_over_what_stays
 from service.models import Models, named
@@ -97,7 +99,12 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
-            http=bounded(settings.header_seconds, settings.header_bytes, settings.body_seconds),
+            http=bounded(
+                settings.header_seconds,
+                settings.header_bytes,
+                settings.body_seconds,
+                partial(tell_refused, app.state.metrics),
+            ),
             ws="none",
             timeout_keep_alive=settings.idle_seconds,
             timeout_graceful_shutdown=settings.drain_seconds,

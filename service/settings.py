@@ -17,6 +17,11 @@ from service.inputs.limits import Limits
 
 DEMO_BUNDLES = Path(__file__).resolve().parent / "demo"
 
+_ROW_BYTES = len('{"hours":1,"a":1')
+"""At the least, of a row of a series with a value in it: what a body has most of."""
+
+_AROUND = 1000
+"""Lists and objects that a body may have besides: its records, their parts."""
 
 _EXAMPLE = """example:
   python -m service --bundles bundles/ --port 8000
@@ -178,6 +183,7 @@ class Settings(Schema):
         """Return how much one request may bring."""
         return Limits(
             json_depth=self.json_depth,
+            json_containers=_AROUND + self.body_bytes // _ROW_BYTES,
             form_parts=self.form_parts,
             text_items=self.notes,
             text_characters=self.note_characters,

@@ -136,7 +136,7 @@ async def connected(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, async
     """Serve an application in this process; return the two ends of a connection to it."""
     config = Config(app, lifespan="off", log_config=None)
     config.load()
-    state, protocol = ServerState(), bounded(10, 65_536, 30)
+    state, protocol = ServerState(), bounded(10, 65_536, 30, lambda *_: None)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1")
     async with server:

@@ -22,6 +22,12 @@ _ANY = (-1e30, 1e30)
 _ROUNDING = 1e-12
 """Part of a number by which the conversion of its unit may miss what it stands for."""
 
+_EXACT = 2**53
+"""From here on a float is the nearest to several whole numbers.
+
+Source: IEEE 754, binary64.
+"""
+
 SCALARS = frozenset((str, bool, int, float, type(None)))
 """Types of what `read_value` takes as it comes, for those who read many."""
 
@@ -226,7 +232,7 @@ class CategoryCleaner:
         Only the caller knows what an unknown word means to it; `unknown` tells and reports.
 
         Raises:
-            InputError: not a word.
+            InputError: not a word, or a float of which several would be the same.
         """
         if isinstance(value, Quantity):
             raise InputError(
@@ -247,6 +253,14 @@ class CategoryCleaner:
                 field=path,
                 seen=value_seen(value),
                 accepted=self.spec.accepted() + "; leave a missing value out, or send null",
+            )
+        elif isinstance(value, float) and abs(value) >= _EXACT:
+            raise InputError(
+                "not all digits are known",
+                code="wrong_type",
+                field=path,
+                seen=value_seen(value),
+                accepted=self.spec.accepted() + "; a long number as a string",
             )
         elif isinstance(value, float) and value.is_integer():
             word = str(int(value))

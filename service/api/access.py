@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import trace
 from service.api.exchange import Exchange, exchange_of, header
 from service.api.trace import Trace
+from service.metrics import Metrics
 from service.telemetry import hide_query
 
 HEADER = "X-Request-ID"
@@ -83,3 +84,10 @@ def _tell(scope: Scope, exchange: Exchange, status: int, seconds: float) -> None
             facts[name] = each
             line += f" {name} {each}"
     _log.info(line, extra={"facts": facts})
+
+
+def tell_refused(metrics: Metrics, status: int, code: str) -> None:
+    """Count and log what was answered before it was a request: there is no more to say of it."""
+    metrics.exchanged("", status, code, "", 0.0)
+    line = f"refused before it was a request: {status} code {code}"
+    _log.info(line, extra={"facts": {"status": status, "code": code}})

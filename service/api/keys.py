@@ -25,7 +25,7 @@ from time import monotonic
 from typing import Any
 
 import yaml
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from starlette.requests import Request
 
 from lanistr.document import RepeatedKeyError, read_yaml
@@ -45,6 +45,9 @@ OPEN: dict[str, Any] = {"security": []}
 """What a route says as its `openapi_extra` to ask for no key, here and in the document."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+
+_Mark = tuple[int, int, int]
+"""What changes when a file does: its time, its place on the disk and its size."""
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class Key(Schema):
         tasks: that it may ask; all if left out.
         metrics: whether it may read /metrics.
         per_minute: requests, on average; without end if left out.
-        burst: requests that may come at once; as many as in a minute if left out.
+        burst: requests that may come at once, of those `per_minute`; as many if left out.
     """
 
     name: str = Field(pattern=_NAME)
@@ -87,6 +90,13 @@ class Key(Schema):
     metrics: bool = False
     per_minute: float | None = Field(default=None, gt=0)
     burst: int | None = Field(default=None, ge=1)
+
+    @field_validator("burst")
+    @classmethod
+    def _of_a_rate(cls, burst: int | None, found: ValidationInfo) -> int | None:
+        if burst is not None and found.data.get("per_minute") is None:
+            raise ValueError("no limit without per_minute beside it")
+        return burst
 
     def reaches(self, task: str) -> bool:
         """Whether it may ask for a task."""
@@ -182,6 +192,8 @@ class Keys:
         self._path = path
         self._shared = shared
         self._mark = _mark(path)
+        """Of the file as it was when it was last read."""
+        self._said: tuple[_Mark | None, str] | None = None
         self._keys = _read(path)
         self._buckets: dict[str, Bucket] = {}
         self._look = asyncio.Event()
@@ -220,14 +232,29 @@ class Keys:
         return SharedBucket(self._shared / f"key {name} {rate:g} {size:g}", rate, size)
 
     def reload(self) -> None:
-        """Read the file again; if it is bad, keep what was read before and say so."""
-        self._mark = _mark(self._path)
+        """Read the file again; if it is bad, keep what was read before and say so.
+
+        One that could not be read at all is read again at the next look: a key that it takes back
+        would stay, and what keeps it from being read may pass without a mark on it.
+        """
+        mark = _mark(self._path)
         try:
             self._keys = _read(self._path)
         except ConfigError as exc:
-            _log.error("the keys stay as they were: %s", exc)
+            if not isinstance(exc.__cause__, OSError):
+                self._mark = mark
+            self._complain(mark, str(exc))
+        except Exception as exc:  # no memory, for one
+            self._complain(mark, place_of(exc))
         else:
+            self._mark, self._said = mark, None
             _log.info("keys read again: %d", len(self._keys))
+
+    def _complain(self, mark: _Mark | None, words: str) -> None:
+        """Say why the keys stay, unless that was said of this file."""
+        if self._said != (mark, words):
+            self._said = mark, words
+            _log.error("the keys stay as they were: %s", words)
 
     async def watch(self) -> None:
         """Read the file again whenever it has changed, or `look` says, until cancelled."""
@@ -237,13 +264,11 @@ class Keys:
             changed = await asyncio.to_thread(_mark, self._path) != self._mark
             if changed or self._look.is_set():
                 self._look.clear()
-                try:
-                    await asyncio.to_thread(self.reload)
-                except Exception as exc:  # or a key that is revoked later would stay
-                    _log.error("the keys stay as they were: %s", place_of(exc))
+                await asyncio.to_thread(self.reload)
 
     def look(self) -> None:
-        """Read the file again now."""
+        """Read the file again now, and say again what is wrong with it."""
+        self._said = None
         self._look.set()
 
 
@@ -313,6 +338,7 @@ async def authorize_metrics(request: Request) -> None:
     Raises:
         NoKeyError: no key was shown, or none that is known.
         OutOfScopeError: the key is not for metrics.
+        TooFastError: the key was used too often.
     """
     state = request.app.state
     if state.keys is None or state.settings.open_metrics:
@@ -321,6 +347,7 @@ async def authorize_metrics(request: Request) -> None:
     exchange_of(request).key = key.name
     if not key.metrics:
         raise _beyond(key, "path", request.url.path, "a key with metrics: true")
+    state.keys.charge(key)
 
 
 def _shown(request: Request, keys: Keys) -> Key:
@@ -352,8 +379,8 @@ def _beyond(key: Key, field: str, seen: str, accepted: str) -> OutOfScopeError:
 # ---- the file -----------------------------------------------------------------------------------
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does (a link's target counts); None where there is none."""
+def _mark(path: Path) -> _Mark | None:
+    """Return the mark of a file, of a link that of its target; None where there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -366,7 +393,7 @@ def _read(path: Path) -> tuple[Key, ...]:
     try:
         entries = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as exc:
-        raise _unreadable(path, exc.strerror or str(exc)) from None
+        raise _unreadable(path, exc.strerror or str(exc)) from exc
     except RepeatedKeyError as exc:
         raise _unreadable(
             path, f"what stands in line {exc.first} stands again in {exc.line}"

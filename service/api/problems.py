@@ -31,7 +31,7 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: Mapping[str, tuple[int, str]] = {
     # the request cannot be read
-    "not_json": (400, "The body is not JSON"),
+    "not_json": (400, "This is not JSON"),
     "not_a_form": (400, "The body is not a form"),
     "not_http": (400, "This is not HTTP"),
     # who asks

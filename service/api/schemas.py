@@ -374,6 +374,7 @@ class InferRequest(Answer):
     parameters: dict[str, Any] | None = Field(
         default=None, description="explain, coverage, binary_data_output"
     )
+    model_name: str | None = Field(default=None, description="not read: the path names the model")
 
 
 class InferResponse(Answer):

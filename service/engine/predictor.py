@@ -160,6 +160,7 @@ class Predictor:
         size: int = 0,
         explain: bool = False,
         coverage: float = 0.9,
+        limited: bool = True,
     ) -> Predicted:
         """Predict one case.
 
@@ -168,11 +169,12 @@ class Predictor:
             size: bytes that it has to read, which choose the lane.
             explain: also say what each modality contributed.
             coverage: of the conformal set or interval.
+            limited: whether it may have `most_tokens` and no more.
 
         Raises:
             UnusableRecordError: the record cannot be used.
         """
-        case, ready = await self._prepare(read, size, explain)
+        case, ready = await self._prepare(read, size, explain, limited)
         if not self.bundle.task.suffices(case.used):
             return Predicted(case)
         case, result = await self._run(case, ready)
@@ -196,12 +198,14 @@ class Predictor:
         return Embedded(case, result.embedding / length)
 
     async def _prepare(
-        self, read: Callable[[], Any], size: int, explain: bool = False
+        self, read: Callable[[], Any], size: int, explain: bool = False, limited: bool = True
     ) -> tuple[Case, Job | Outcome[Result]]:
         """Return what a case brings, and its job, or what came of it already."""
         started, asker = perf_counter(), _Asker()
         try:
-            name, job, outcome = await self.lanes.run(size, self._read, read, explain, asker)
+            name, job, outcome = await self.lanes.run(
+                size, self._read, read, explain, limited, asker
+            )
         except asyncio.CancelledError:
             asker.left = True
             raise
@@ -222,7 +226,7 @@ class Predictor:
         return replace(case, timing_ms=timing_ms), outcome.result
 
     def _read(
-        self, read: Callable[[], Any], explain: bool, asker: "_Asker"
+        self, read: Callable[[], Any], explain: bool, limited: bool, asker: "_Asker"
     ) -> tuple[str | None, Job, Outcome[Result] | None]:
         log = IssueLog()
         try:
@@ -235,7 +239,8 @@ class Predictor:
         except InputError as exc:
             raise UnusableRecordError(exc, log.issues) from None
         job = Job(features, self._keys.of(features), explain)
-        self._refuse_too_dear(job)
+        if limited:
+            self._refuse_too_dear(job)
         # Several run together if they can, so only who is alone inside is run here and now.
         alone = self.admission.inside <= 1 and not asker.left
         now = alone and self.bundle.task.suffices(features.rows)

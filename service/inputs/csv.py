@@ -1,21 +1,23 @@
 """A time series as CSV: one row a time, a column `hours`, a column a variable.
 
 A cell that is empty or holds one of `MISSING` is missing, unless its variable lists the word. Text
-such as "101.3 degF" is a value with its unit, as where tables are prepared. A column without a name
-is left out where all of it is missing: spreadsheets write one behind the last for a comma. Rows
-count from 0, as in JSON, so that an error names the same place whichever way the series came.
+such as "101.3 degF" is a value with its unit, as where tables are prepared, and a category's digits
+are a word: 01 is not 1. A column without a name is left out where all of it is missing:
+spreadsheets write one behind the last for a comma. Rows count from 0, as in JSON, so that an error
+names the same place whichever way the series came.
 """
 
 import csv
 import io
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from lanistr.errors import InputError
 from lanistr.preprocess.values import NumberCleaner
-from lanistr.tasks import FieldSpec, NumberField, fold, listed_words
+from lanistr.tasks import CategoryField, FieldSpec, fold, listed_words
 from service.inputs.limits import over
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})
@@ -73,7 +75,7 @@ def decode(
                 accepted=f"{len(names)} cells, as the first line names",
             )
         for k in unnamed:
-            if _cell(row[k], ()) is not None:
+            if _word(row[k]) is not None:
                 raise InputError(
                     f"column {k + 1} has no name",
                     code="not_csv",
@@ -81,33 +83,34 @@ def decode(
                     seen=row[k].strip(),
                     accepted="a name in the first line, or nothing in any row",
                 )
-    columns = [(k, name, *_known(variables.get(name))) for k, name in enumerate(names) if name]
-    return [
-        {name: _cell(row[k], listed, number) for k, name, listed, number in columns}
-        for row in rows[1:]
-    ]
+    columns = [(k, name, _reader(variables.get(name))) for k, name in enumerate(names) if name]
+    return [{name: read_cell(row[k]) for k, name, read_cell in columns} for row in rows[1:]]
 
 
-def _known(spec: FieldSpec | None) -> tuple[set[str], NumberCleaner | None]:
-    """Return the words that a variable lists, folded, and what knows its units, of a number."""
-    if spec is None:
-        return set(), None
-    number = NumberCleaner(spec) if isinstance(spec, NumberField) else None
-    return {fold(word) for word in listed_words(spec)}, number
+def _reader(spec: FieldSpec | None) -> Callable[[str], Any]:
+    """Return what makes a value of a cell; a category's cleaner knows how 7.0 is meant itself."""
+    if isinstance(spec, CategoryField):
+        return partial(_word, missing=MISSING - {fold(word) for word in listed_words(spec)})
+    return partial(_number, known=NumberCleaner(spec) if spec else None)
 
 
-def _cell(text: str, listed: Collection[str], number: NumberCleaner | None = None) -> Any:
+def _word(text: str, missing: Collection[str] = MISSING) -> str | None:
+    """Return what a cell holds, None where that is one of the words that mean missing."""
+    text = text.strip()
+    return None if fold(text) in missing else text
+
+
+def _number(text: str, known: NumberCleaner | None) -> Any:
     """Return a number where JSON would have had one; a word that is none stays a word.
 
     Args:
         text: of the cell.
-        listed: words of its variable, see `fold`.
-        number: knows the units of its variable, if that is a number.
+        known: knows the units of its variable.
     """
-    text = text.strip()
-    if (word := fold(text)) in MISSING and word not in listed:
+    word = _word(text)
+    if word is None:
         return None
-    if NUMBER.fullmatch(text):
-        return int(text) if len(text) < 19 and text.lstrip("+-").isdecimal() else float(text)
-    quantity = number.united(text) if number else None
-    return {"value": quantity.value, "unit": quantity.unit} if quantity else text
+    if NUMBER.fullmatch(word):
+        return int(word) if len(word) < 19 and word.lstrip("+-").isdecimal() else float(word)
+    quantity = known.united(word) if known else None
+    return {"value": quantity.value, "unit": quantity.unit} if quantity else word

@@ -10,12 +10,15 @@ import orjson
 
 from lanistr.errors import InputError
 from lanistr.tasks import TaskSpec
-from service.inputs.limits import Limits
+from service.inputs.limits import Limits, over
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _SMALL = 2**18
 """Bytes that are read a second time to name the path of a fault; in more, its position must do."""
+
+_TOO_DEEP = ("depth limit", "failed to allocate")
+"""What orjson says of more than 1,024 levels, and of some hundreds in data that end before them."""
 
 _REPEATED = object()
 """Stands for the value of a name that an object holds twice."""
@@ -25,43 +28,50 @@ def read(body: bytes, content_type: str, task: TaskSpec, limits: Limits) -> Any:
     """Read a record from a JSON body. The type is `service.inputs.Reader`.
 
     Raises:
-        InputError: not JSON, nested too deep, a number that is not finite, or a name that stands
-            twice in an object.
+        InputError: not JSON, too many lists and objects or nested too deep, a number that is not
+            finite, or a name that stands twice in an object.
     """
     return decode(body, limits)
 
 
-def decode(data: bytes, limits: Limits, field: str = "") -> Any:
+def decode(data: bytes, limits: Limits, field: str = "", whole: str = "body") -> Any:
     """Decode JSON.
 
     Args:
         data: UTF-8, with or without a byte order mark.
-        limits: for the depth.
+        limits: for the depth, and how many lists and objects there may be.
         field: what the data are a part of, for messages.
+        whole: what they are called where paths inside begin with nothing.
 
     Raises:
         InputError: see `read`.
     """
+    named = field or whole
     data = data.removeprefix(_BYTE_ORDER_MARK)
+    # The parser keeps everybody waiting while it makes them. Some may stand in texts.
+    opened = data.count(b"[") + data.count(b"{")
+    if opened > limits.json_containers:
+        seen, most = f"{opened:,} lists and objects", f"{limits.json_containers:,}"
+        raise over("too_many", named, seen, most)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as exc:
-        if exc.msg.startswith("depth limit"):  # orjson's own, 1024
-            raise _too_deep(limits.json_depth, field) from None
+        if opened > limits.json_depth and exc.msg.startswith(_TOO_DEEP):
+            raise _too_deep(limits.json_depth, named) from None
         # None of them holds on to the exception: it has the whole body.
         raise (
-            _not_text(data, field) or _not_finite(exc, data, field) or _not_json(exc, field)
+            _not_text(data, named) or _not_finite(exc, data, field, named) or _not_json(exc, named)
         ) from None
-    containers = _containers(value, limits.json_depth, field)
+    containers = _containers(value, limits.json_depth, named)
     if _repeats(data, containers):
-        raise _repeated(data, field)
+        raise _repeated(data, field, named)
     return value
 
 
 # ---- no JSON, or nearly -------------------------------------------------------------------------
 
 
-def _not_text(data: bytes, field: str) -> InputError | None:
+def _not_text(data: bytes, named: str) -> InputError | None:
     """Say where the data are no UTF-8, of which the parser names no place."""
     try:
         data.decode()
@@ -69,24 +79,26 @@ def _not_text(data: bytes, field: str) -> InputError | None:
         return InputError(
             f"not JSON: not UTF-8: {exc.reason} at byte {exc.start}",
             code="not_json",
-            field=field or "body",
+            field=named,
             seen=data[exc.start : exc.start + 8],
             accepted="JSON in UTF-8",
         )
     return None
 
 
-def _not_json(exc: orjson.JSONDecodeError, field: str) -> InputError:
+def _not_json(exc: orjson.JSONDecodeError, named: str) -> InputError:
     return InputError(
         f"not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
         code="not_json",
-        field=field or "body",
+        field=named,
         seen=exc.doc[exc.pos : exc.pos + 20] or "nothing more",
         accepted="JSON in UTF-8",
     )
 
 
-def _not_finite(exc: orjson.JSONDecodeError, data: bytes, field: str) -> InputError | None:
+def _not_finite(
+    exc: orjson.JSONDecodeError, data: bytes, field: str, named: str
+) -> InputError | None:
     """Say which number is not finite, where that keeps the data from being JSON.
 
     In small data, where that alone does; in large ones, where it is what the parser met first.
@@ -107,7 +119,7 @@ def _not_finite(exc: orjson.JSONDecodeError, data: bytes, field: str) -> InputEr
     return InputError(
         "not a finite number" + place,
         code="not_finite",
-        field=path or "body",
+        field=path or named,
         seen=seen,
         accepted="a finite number; leave a missing value out, or send null",
     )
@@ -140,7 +152,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 # ---- JSON, but not what anyone can mean ---------------------------------------------------------
 
 
-def _containers(value: Any, most: int, field: str) -> list[list[Any] | dict[str, Any]]:
+def _containers(value: Any, most: int, named: str) -> list[list[Any] | dict[str, Any]]:
     """Return every list and object, a list around the value before all.
 
     Raises:
@@ -158,14 +170,14 @@ def _containers(value: Any, most: int, field: str) -> list[list[Any] | dict[str,
         if not level:
             return found
         found += level
-    raise _too_deep(most, field)
+    raise _too_deep(most, named)
 
 
-def _too_deep(most: int, field: str) -> InputError:
+def _too_deep(most: int, named: str) -> InputError:
     return InputError(
         "nested too deep",
         code="too_deep",
-        field=field or "body",
+        field=named,
         seen=f"more than {most} levels",
         accepted=f"at most {most} levels",
     )
@@ -187,8 +199,8 @@ def _repeats(data: bytes, containers: list[list[Any] | dict[str, Any]]) -> bool:
     return lost > 0
 
 
-def _repeated(data: bytes, field: str) -> InputError:
-    path = field or "body"
+def _repeated(data: bytes, field: str, named: str) -> InputError:
+    path = named
     if len(data) <= _SMALL:
         marked = json.loads(data, object_pairs_hook=_mark_repeated)
         path = next(path for path, each in _leaves(marked, field) if each is _REPEATED)

@@ -14,6 +14,7 @@ class Limits:
 
     Attributes:
         json_depth: nesting of objects and lists.
+        json_containers: how many of them there may be in JSON.
         form_parts: parts of a form.
         text_items, image_items, timeseries_items: notes, pictures, rows.
         text_characters: length of a note.
@@ -21,6 +22,7 @@ class Limits:
     """
 
     json_depth: int
+    json_containers: int
     form_parts: int
     text_items: int
     text_characters: int

@@ -12,7 +12,7 @@ Source: github.com/kserve/open-inference-protocol; Triton's docs, protocol/exten
 
 import math
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,6 +30,12 @@ BINARY_OUTPUT = "binary_data_output"
 
 RECORD = "record"
 DATATYPE = "BYTES"
+
+# What objects of the protocol hold. KServe's client names the model, which stands in the path.
+_REQUEST = ("id", "parameters", "inputs", "outputs", "model_name")
+_TENSOR = ("name", "shape", "datatype", "parameters", "data")
+_OUTPUT = ("name", "parameters")
+
 _LENGTH = struct.Struct("<I")
 _ACCEPTED = (
     'an object like {"inputs": [{"name": "record", "shape": [1], "datatype": "BYTES", ...}]}'
@@ -77,6 +83,7 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
     asked = json.decode(body[:length], limits)
     if not isinstance(asked, dict):
         raise _wrong("body", asked, _ACCEPTED)
+    _refuse_unknown(asked, _REQUEST)
     behind = memoryview(body)[length:]
     inputs: dict[str, _Elements] = {}
     for i, tensor in enumerate(_objects(asked.get("inputs"), "inputs")):
@@ -90,7 +97,9 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
     if request_id is not None and not isinstance(request_id, str):
         raise _wrong("id", request_id, "a string")
     outputs: dict[str, bool | None] = {}
-    for i, each in enumerate(_objects(asked.get("outputs") or [], "outputs")):
+    wanted = asked.get("outputs")
+    for i, each in enumerate(_objects([] if wanted is None else wanted, "outputs")):
+        _refuse_unknown(each, _OUTPUT, f"outputs[{i}].")
         name = str(each.get("name"))
         _refuse_second(outputs, name, f"outputs[{i}].name")
         outputs[name] = _flag(each, f"outputs[{i}].parameters", "binary_data")
@@ -132,7 +141,7 @@ def _reads(
 
 def _record(inputs: Mapping[str, _Elements], k: int, task: TaskSpec, limits: Limits) -> Any:
     if RECORD in inputs:
-        return limits.check(json.decode(inputs[RECORD].data[k], limits))
+        return limits.check(json.decode(inputs[RECORD].data[k], limits, whole=RECORD))
     parts = [
         multipart.Part(data=bytearray(each.data[k]), name=name, is_file=each.raw)
         for name, each in inputs.items()
@@ -144,6 +153,7 @@ def _read_tensor(
     tensor: Mapping[str, Any], path: str, behind: memoryview, task: TaskSpec
 ) -> tuple[_Elements, memoryview]:
     """Return the elements of a tensor and what bytes are left for those after it."""
+    _refuse_unknown(tensor, _TENSOR, f"{path}.")
     name, shape = tensor.get("name"), tensor.get("shape")
     if name not in input_names(task):
         raise InputError(
@@ -207,7 +217,9 @@ def _objects(value: Any, path: str) -> list[dict[str, Any]]:
 
 
 def _parameters(holder: Mapping[str, Any], path: str) -> dict[str, Any]:
-    found = holder.get("parameters") or {}
+    found = holder.get("parameters")
+    if found is None:
+        return {}
     if not isinstance(found, dict):
         raise _wrong(path, found, "an object")
     return found
@@ -218,6 +230,19 @@ def _flag(holder: Mapping[str, Any], path: str, name: str) -> bool | None:
     if found is not None and not isinstance(found, bool):
         raise _wrong(f"{path}.{name}", found, "true or false")
     return found
+
+
+def _refuse_unknown(names: Iterable[str], known: Collection[str], place: str = "") -> None:
+    """Refuse what the protocol does not have: a misspelt wish would be passed over."""
+    for name in names:
+        if name not in known:
+            raise InputError(
+                "unknown field",
+                code="unknown_field",
+                field=place + name,
+                seen=name,
+                accepted=unknown_name(name, known),
+            )
 
 
 def _refuse_second(before: Collection[str], name: str, path: str) -> None:

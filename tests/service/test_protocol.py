@@ -66,6 +66,30 @@ def test_a_connection_without_a_request_is_closed_in_silence(impatient):
         assert 0.5 < seconds < 5
 
 
+@pytest.mark.parametrize(
+    ("pieces", "status", "code"),
+    [
+        ([b"GET /healthz HTTP/1.1\r\nHost: a\r\n"], 408, "headers_too_slow"),
+        ([b"GET / HTTP/1.1\r\nX: ", b"y" * 5000], 431, "headers_too_large"),
+        ([b"GET / HTTP/1.1\r\nX: " + b"y" * 5000 + b"\r\n\r\n"], 431, "headers_too_large"),
+        ([b"hello\r\n\r\n"], 400, "not_http"),
+    ],
+)
+def test_what_is_refused_before_it_is_a_request_is_counted_and_has_a_line(
+    impatient, pieces, status, code
+):
+    line = f"refused before it was a request: {status} code {code}"
+    name = f'lanistr_requests_total{{code="{code}",parts="",status="{status}",task=""}}'
+
+    def known() -> tuple[float, int]:
+        found = re.findall(f"{re.escape(name)} (.*)", httpx.get(impatient.url + "/metrics").text)
+        return float(found[0]) if found else 0.0, impatient.log().count(line)
+
+    counted, lines = known()
+    talk(impatient, *pieces, pause=0.1)
+    assert known() == (counted + 1, lines + 1)
+
+
 def test_headers_have_a_size(impatient):
     lines = [b"X-%d: %s\r\n" % (i, b"y" * 500) for i in range(20)]
     answer, _ = talk(impatient, b"GET /healthz HTTP/1.1\r\nHost: a\r\n", *lines, pause=0.01)
@@ -230,6 +254,7 @@ def test_what_stands_behind_a_body_is_no_header(impatient):
     ],
 )
 def test_what_stands_beside_a_body_has_a_size_too(impatient, endless):
+    httpx.get(impatient.url + "/nowhere")  # made once, the document of addresses would hold it up
     answer, _ = talk(impatient, chunked(JSON), *endless, pause=0.01)
     assert answer.startswith(b"HTTP/1.1 431")
     assert problem(answer)["accepted"] == "at most 2,048 bytes"

@@ -425,6 +425,17 @@ def test_what_cannot_be_a_word_is_refused(value: Value, code: str):
     assert fails("gcs_eye", value).code == code
 
 
+def test_a_code_that_a_float_cannot_hold_is_refused_and_is_taken_as_a_string():
+    clean = CategoryCleaner(CategoryField(kind="category"))
+    for long in (9876543210987654321, "98765432109876543210987", 2**53 - 1, float(2**53 - 1)):
+        assert clean(long, "x", IssueLog()) == str(long).removesuffix(".0")
+    for rounded in (98765432109876543210987.0, -1e20, float(2**53)):
+        with pytest.raises(InputError) as caught:
+            clean(rounded, "tabular.code", IssueLog())
+        assert (caught.value.code, caught.value.field) == ("wrong_type", "tabular.code")
+        assert caught.value.accepted.endswith("; a long number as a string")
+
+
 # ---- decoded JSON -------------------------------------------------------------------------------
 
 

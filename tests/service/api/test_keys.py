@@ -1,8 +1,10 @@
 """Keys over HTTP: who is let in, how far and how often, and how the file is handled."""
 
+import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -49,6 +51,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]
         "tensors": {"per_minute": 6, "burst": 3},
         "stream": {"per_minute": 6, "burst": 3},
         "prometheus": {"tasks": [], "metrics": True},
+        "scraper": {"metrics": True, "per_minute": 6, "burst": 2},
     }.items():
         shown[name], line = new_key(name, **more)
         lines.append(line)
@@ -125,6 +128,13 @@ def test_a_key_that_comes_too_often_is_told_when_to_come_again(ask):
     assert ask("GET", "/tasks", "slow").status_code == 200
 
 
+def test_metrics_count_as_every_request_does(ask):
+    answers = [ask("GET", path, "scraper") for path in ("/metrics", "/tasks", "/metrics")]
+    assert [each.status_code for each in answers] == [200, 200, 429]
+    assert code(answers[2]) == (429, "rate_limited")
+    assert answers[2].headers["retry-after"] in ("9", "10")  # 6 a minute
+
+
 def test_further_cases_of_a_request_count_on_credit():
     bucket = Bucket(rate=1.0, size=2.0, left=2.0)
     assert bucket.take() == 0
@@ -194,11 +204,14 @@ def test_the_command_shows_a_key_once_and_writes_its_line(tmp_path):
     assert Keys(tmp_path / "keys.yaml").find(key) == found
 
 
-def test_a_name_that_is_none_is_refused():
-    command = [sys.executable, "-m", "service", "keys", "new", "ward 7"]
+@pytest.mark.parametrize(
+    ("options", "said"), [(["ward 7"], "name"), (["a", "--burst", "2"], "burst")]
+)
+def test_a_name_that_is_none_or_a_burst_of_no_rate_is_refused(options, said):
+    command = [sys.executable, "-m", "service", "keys", "new", *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "name" in done.stderr
+    assert done.stderr.startswith(f"error: {said}: ")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +223,7 @@ def test_a_name_that_is_none_is_refused():
         ("- {name: a, sha256: lanistr_secret}", "String should match"),
         ("- {name: a, key: lanistr_secret}", "Field required"),
         ("- {name: a, sha256: X, rate: lanistr_secret}", "unknown key"),
+        ("- {name: a, sha256: X, burst: 2}", "no limit without per_minute"),
         ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name twice"),
         ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 twice"),
         ("- {name: 2026-02-30, sha256: X}", "not YAML"),
@@ -280,3 +294,40 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
         server.process.send_signal(signal.SIGHUP)
         assert server.says("SIGHUP: looking at bundles, keys")
         wait_for(lambda: status(new) == 200 and " key neu" in server.log())
+
+
+async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_read_at_first(
+    tmp_path, caplog
+):
+    file = tmp_path / "keys.yaml"
+    (old, old_line), (new, new_line) = new_key("old"), new_key("new")
+    file.write_text(old_line)
+    keys = Keys(file)
+    watching = asyncio.create_task(keys.watch())
+
+    async def until(done):
+        async with asyncio.timeout(10):
+            while not done():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.05)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    file.write_text(new_line)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        await until(lambda: "Too many open files" in caplog.text)
+        await asyncio.sleep(1.5)
+        assert keys.find(old)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: keys.find(new))
+    assert keys.find(old) is None
+    assert caplog.text.count("the keys stay as they were") == 1
+
+    # What is wrong with a file that could be read is said at once, and not said every second.
+    file.write_text("- [")
+    await until(lambda: "not YAML" in caplog.text)
+    await asyncio.sleep(1.5)
+    assert caplog.text.count("not YAML") == 1
+    keys.look()
+    await until(lambda: caplog.text.count("not YAML") == 2)
+    watching.cancel()

@@ -177,6 +177,15 @@ def test_outputs_and_options_are_chosen_by_name(client):
     assert set(answer["modalities"]["contributions"]) == {"text", "image", "tabular", "timeseries"}
 
 
+def test_what_other_clients_send_besides_is_taken(client):
+    """A null for what is left out, as types of pydantic do; the model's name, as KServe's does."""
+    asked = tensor("text", "a", parameters=None)
+    more = {"id": None, "parameters": None, "outputs": [{"name": "label", "parameters": None}]}
+    found, _ = infer(client, asked, **more, model_name="mortality")
+    assert list(found) == ["label"]
+    assert len(infer(client, asked, **more | {"outputs": None})[0]) == 4
+
+
 def test_a_bad_case_fails_the_request_unless_answers_alone_are_wanted(client, refuse):
     records = tensor("record", '{"text": "a"}', '{"tabular": {"agee": 1}}')
     problem = refuse(422, "unknown_field", records)
@@ -185,6 +194,25 @@ def test_a_bad_case_fails_the_request_unless_answers_alone_are_wanted(client, re
     found, _ = infer(client, records, outputs=[{"name": "answer"}])
     good, bad = map(json.loads, found["answer"])
     assert (good["status"], bad["code"]) == ("predicted", "unknown_field")
+
+
+def test_a_record_that_is_no_json_is_not_called_the_body(client, refuse):
+    for data, status, code, field in (
+        ("abc", 400, "not_json", "record"),
+        ('{"text": "a"', 400, "not_json", "record"),
+        ("[" * 17 + "]" * 17, 413, "too_deep", "record"),
+        ("NaN", 422, "not_finite", "record"),
+        ('{"tabular": {"age": NaN}}', 422, "not_finite", "tabular.age"),
+        ('{"tabular": {"age": 1, "age": 2}}', 422, "repeated_field", "tabular.age"),
+    ):
+        assert refuse(status, code, tensor("record", data))["field"] == field
+    for answer in (
+        client.post(MODEL + "/infer", content=b"abc"),
+        client.post(
+            "/predict/mortality", content=b"abc", headers={"Content-Type": "application/json"}
+        ),
+    ):
+        assert (answer.json()["code"], answer.json()["field"]) == ("not_json", "body")
 
 
 def test_a_case_of_which_the_model_abstains_has_no_probability(strict):
@@ -222,6 +250,15 @@ def test_a_case_of_which_the_model_abstains_has_no_probability(strict):
             "wrong_type",
         ),
         ([tensor("text", "a")], {"id": 5}, "wrong_type"),
+        ([tensor("text", "a")], {"paramters": {"coverage": 0.5}}, "unknown_field"),
+        ([tensor("text", "a", dtype="BYTES")], {}, "unknown_field"),
+        ([tensor("text", "a")], {"outputs": [{"name": "label", "binary": 1}]}, "unknown_field"),
+        *(
+            ([tensor("text", "a")], {name: wrong}, "wrong_type")
+            for name, ours in (("parameters", dict), ("outputs", list))
+            for wrong in ([], {}, 0, False, "")
+            if not isinstance(wrong, ours)
+        ),
         ([tensor("text", "")], {}, "nothing_present"),
     ],
 )

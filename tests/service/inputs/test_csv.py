@@ -30,6 +30,17 @@ def test_a_word_that_the_variable_lists_is_a_value_in_it():
     ]
 
 
+@pytest.mark.parametrize("cell", ["01", "007", "7.0", "3E2", "+5", "1e1", "1234567890123456789"])
+def test_digits_of_a_category_are_the_word_that_they_are_where_tables_are_prepared(cell):
+    listed = CategoryField(kind="category", categories=("01", "02", "3E2", "7"))
+    for spec in (listed, CategoryField(kind="category")):
+        (row,) = csv.decode(f"hours,code\n0, {cell}\n", "timeseries", 100, {"code": spec})
+        served = cleaner(spec)(read_value(row["code"], ""), "", IssueLog())
+        assert served == cleaner(spec)(read_field(cell, spec, "."), "", IssueLog())
+        if cell != "7.0":
+            assert served == cell
+
+
 @pytest.mark.parametrize(
     ("name", "cell"),
     [

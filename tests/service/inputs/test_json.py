@@ -66,6 +66,11 @@ def test_depth(depth: int, fits: bool):
         assert fault(data).code == "too_deep"
 
 
+def test_lists_that_are_never_closed_are_nested_too_deep():
+    for depth in (348, 500, 1000, 1025, 3000):
+        assert fault(b"[" * depth, "tabular").code == "too_deep"
+
+
 # ---- large bodies -------------------------------------------------------------------------------
 
 MANY = b'{"timeseries": [' + b'{"hours": 1},' * 30_000
@@ -85,6 +90,25 @@ def test_in_a_large_body_a_number_that_is_not_finite_is_named_by_its_position(
 def test_a_large_body_that_only_breaks_off_is_not_json():
     assert fault(MANY).code == "not_json"
     assert fault(MANY + b"nan").code == "not_json"
+
+
+@pytest.mark.parametrize("kind", [b"[]", b"{}"])
+def test_more_lists_than_anyone_has_rows_are_refused_before_they_are_made(
+    monkeypatch: pytest.MonkeyPatch, kind: bytes
+):
+    monkeypatch.setattr(json.orjson, "loads", None)
+    error = fault(b"[" + b",".join([kind] * 1_300_000) + b"]")
+    assert (error.code, error.field) == ("too_many", "body")
+    assert error.seen == "1,300,001 lists and objects"
+    assert error.accepted == "at most 1,251,000"
+
+
+def test_a_body_may_be_full_of_the_shortest_rows():
+    limits = Settings(body_bytes=1_000_000).limits()
+    rows = b'[{"timeseries":[' + b",".join([b'{"hours":1,"a":2}'] * 55_553) + b"]}]"
+    assert len(rows) > 999_970
+    (record,) = json.decode(rows, limits)
+    assert len(record["timeseries"]) == 55_553
 
 
 # ---- names that stand twice ---------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import base64
 import socket
 
+import httpx
 import pytest
 
 
@@ -47,6 +48,12 @@ def test_a_case_has_a_size_in_tokens(send, narrow, client):
     assert "fewer or shorter notes" in problem["accepted"]
     one = {"text": "pt intubated overnight"}
     assert client.post(narrow.url + "/predict/mortality", json=one).status_code == 200
+
+
+def test_a_limit_that_the_example_is_over_is_not_held_against_the_model(start_server):
+    with start_server("--case-tokens", "1") as started:  # which is ready
+        answer = httpx.post(started.url + "/predict/mortality", json={"text": "two words"})
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_many_tokens")
 
 
 def test_an_address_is_not_fetched(refused):
