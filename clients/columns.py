@@ -236,6 +236,9 @@ class Columns:
         return [self._picture(each) for each in _each(cells) or ()] or None
 
     def _picture(self, cell: Any) -> Any:
+        if isinstance(cell, str) and "://" in cell:
+            seen = f"{cell} is an address, not a path"
+            raise InvalidInput("image", seen, accepted="the path of a file: nothing is fetched")
         if not isinstance(cell, str):
             return cell
         if not cell.startswith("data:"):

@@ -236,6 +236,7 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
     ("row", "words"),
     [
         ({"image": "gone.jpg"}, "image.*cannot read .*gone.jpg"),
+        ({"image": ["https://a.example/b.jpg"]}, "image: https://a.example/b.jpg is an address"),
         ({"image": b"%PDF-1.7"}, r"image\[0\]: is no picture; accepted: JPEG"),
         ({"image": "data:image/png;base64,?"}, "not base64"),
         ({"image": "data:image/png;base64,ä"}, "not base64"),
