@@ -45,7 +45,7 @@ class Reading:
     """How a table is read; all but the last as in the section `source` of a task file.
 
     Attributes:
-        decimal: what stands before the decimals of a number in text; of series' rows nothing.
+        decimal: what stands before the decimals of a number in text; series are JSON, with a point.
         encoding: of CSV and JSON lines.
         missing: words that mean a missing value in every column, without regard to case; a blank
             always does.
