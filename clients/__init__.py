@@ -33,6 +33,7 @@ from clients.errors import (
     TooBusy,
     UnreadableAnswer,
 )
+from clients.reading import Reading
 from clients.scoring import Scored
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Prediction",
     "ProblemError",
     "Readiness",
+    "Reading",
     "Scored",
     "ServerError",
     "TaskSummary",

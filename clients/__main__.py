@@ -28,6 +28,7 @@ from clients.errors import ClientError, ConnectionFailed, InvalidInput, InvalidR
 from clients.load import cases_of
 from clients.load import load as send
 from clients.parts import decode, read_json, read_text
+from clients.reading import add_reading_options, reading_of
 from clients.remote import AT_ONCE, CONNECTIONS, TIMEOUT
 from clients.tables import ACCEPTED
 
@@ -93,6 +94,7 @@ def score(arguments: Namespace) -> str:
             arguments.input,
             arguments.output,
             columns=named_columns(arguments.column),
+            reading=reading_of(arguments),
             explain=arguments.explain,
             coverage=arguments.coverage,
             version=arguments.version,
@@ -207,6 +209,7 @@ def _parser() -> ArgumentParser:
     many.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
     many.add_argument("--input", required=True, metavar="FILE", help=ACCEPTED)
     many.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
+    add_reading_options(many)
     many.add_argument("--version", help="of the model (the newest when it begins)")
     many.add_argument(
         "--at-once", type=int, default=AT_ONCE, metavar="CASES", help="a request (%(default)s)"

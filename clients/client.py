@@ -24,6 +24,7 @@ from clients.exchange import naming_failures, read, retry_after
 from clients.parts import FilePath
 from clients.patience import Patience
 from clients.questions import Question, Some, in_place
+from clients.reading import AS_USUAL, Reading
 from clients.remote import AT_ONCE, CONNECTIONS, Remote
 from clients.remote import TIMEOUT as SCORE_TIMEOUT
 from clients.scoring import Scored, score
@@ -206,6 +207,7 @@ class Client(_Base):
         output: FilePath,
         *,
         columns: Named | None = None,
+        reading: Reading = AS_USUAL,
         explain: bool = False,
         coverage: float | None = None,
         version: str | None = None,
@@ -227,6 +229,8 @@ class Client(_Base):
             output: the table to be, of any of these formats.
             columns: column by part (``text``) or field (``tabular.age``), where they have other
                 names; of notes and pictures several.
+            reading: how the table is read: decimal mark, encoding, words for a missing value, and
+                the folder of pictures.
             explain: whether to ask for each part's contribution.
             coverage: as `predict` has it.
             version: of the model; None: the newest that there is when it begins.
@@ -247,7 +251,7 @@ class Client(_Base):
             connections=connections,
             timeout=timeout,
         )
-        return score(remote, input, output, columns=columns, progress=progress)
+        return score(remote, input, output, columns=columns, reading=reading, progress=progress)
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,7 +9,7 @@ import base64
 import math
 import re
 from argparse import ArgumentParser
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -18,15 +18,11 @@ from typing import Any
 
 from clients.errors import InvalidInput
 from clients.parts import from_json, string
+from clients.reading import AS_USUAL, NUMBER, Missing, Reading
 from clients.request import PARTS, record
 from clients.target import Field, Target, fold
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null"})
-"""Words that mean a missing value, see `fold`, as wherever LANISTR reads a table."""
-
-# As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
-# All three are held against it by a test.
-NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# As the service reads them, against which it is held by a test.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 
 _TABULAR = "tabular"
@@ -41,6 +37,8 @@ _LISTS = ("text", "image")
 
 _NONE = Field("")
 """What is no field lists nothing."""
+
+_USUAL = Missing()
 
 Named = Mapping[str, str | Sequence[str]]
 """Column by part or field; of notes and pictures several, each of them one."""
@@ -83,6 +81,7 @@ class Columns:
         named: column by part or field, where they have another name.
         text_only: whether every cell is text, so that text says nothing of a value's type.
         inner: more names, see `clients.tables.table.Table`.
+        reading: how cells are written.
 
     Attributes:
         sources: columns by part (``text``) or field (``tabular.age``).
@@ -102,8 +101,11 @@ class Columns:
         *,
         text_only: bool = False,
         inner: Mapping[str, str] | None = None,
+        reading: Reading = AS_USUAL,
     ) -> None:
         inner = inner or {}
+        self._reading = reading
+        self._missing, self._missing_in = reading.missing_words()
         self._text_only = text_only
         self._fields = {_FIELD + name: field for name, field in target.fields.items()}
         self._variables = target.variables
@@ -114,6 +116,7 @@ class Columns:
         self.sources: dict[str, tuple[str, ...]] = {}
         self._some_whole = False
         self._take_named(named or {}, [*columns, *inner])
+        _refuse_unknown("missing_in", reading.missing_in, [*columns, *inner, *self._variables])
         unused = self._take_others([*columns, *inner], inner)
         self.absent = [place for place in self._known if place not in self.sources]
         # Of a value that is read, or not, as a whole, nothing is to be said of what stands in it.
@@ -130,10 +133,7 @@ class Columns:
             chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
             if place is None:
                 raise InvalidInput(field, "is no part or field", accepted=_near(name, self._known))
-            for column in chosen:
-                if column not in columns:
-                    accepted = _near(column, columns)
-                    raise InvalidInput(field, f"no column {column!r}", accepted=accepted)
+            _refuse_unknown(field, chosen, columns)
             if not chosen or (len(chosen) > 1 and place not in _LISTS):
                 raise InvalidInput(field, f"is {len(chosen)} columns", accepted="one")
             self.sources[place] = chosen
@@ -172,8 +172,8 @@ class Columns:
 
     def id(self, row: Mapping[str, Any]) -> str | None:
         """Return what a row is called, where it is."""
-        cells = [row.get(column) for column in self.sources.get("id", ())]
-        found = self._id([_cell(each) for each in cells]) if cells else None
+        cells = [self._read(row.get(each), each) for each in self.sources.get("id", ())]
+        found = self._id(cells) if cells else None
         try:
             return None if found is None else string(found, "id")
         except InvalidInput:  # as `record` says
@@ -197,20 +197,27 @@ class Columns:
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
             field = self._fields.get(place, _NONE)
-            read = (_cell(row.get(each), field) for each in columns)
+            read = (self._read(row.get(each), each, field) for each in columns)
             cells = [cell for cell in read if cell is not None]
             if not cells:
                 continue
             if place in self._fields:
-                fields[place.removeprefix(_FIELD)] = self._value(cells[0], field)
+                fields[place.removeprefix(_FIELD)] = self._value(cells[0], field, place)
             else:
                 case[place] = _READERS[place](self, cells)
         if fields:
             case["tabular"] = fields
         return record({name: part for name, part in case.items() if part is not None})
 
-    def _value(self, cell: Any, field: Field) -> Any:
+    def _read(self, cell: Any, column: str, field: Field = _NONE) -> Any:
+        return _cell(cell, field, self._missing_in.get(column, self._missing))
+
+    def _value(self, cell: Any, field: Field, place: str) -> Any:
         """Return text as a number where that is all it can be; elsewhere it tells something."""
+        if field.kind == "number":
+            cell = self._reading.with_point(cell, place)
+        else:
+            cell = self._reading.word(cell, field.words)
         is_text = self._text_only and field.kind == "number" and isinstance(cell, str)
         if is_text and NUMBER.fullmatch(cell.strip()):
             return _number(cell.strip())
@@ -229,6 +236,9 @@ class Columns:
         return [self._picture(each) for each in _each(cells) or ()] or None
 
     def _picture(self, cell: Any) -> Any:
+        if isinstance(cell, str) and "://" in cell:
+            seen = f"{cell} is an address, not a path"
+            raise InvalidInput("image", seen, accepted="the path of a file: nothing is fetched")
         if not isinstance(cell, str):
             return cell
         if not cell.startswith("data:"):
@@ -256,7 +266,7 @@ class Columns:
         found = {}
         for name, each in row.items():
             variable = self._variables.get(name, _NONE)
-            if (cell := _cell(each, variable)) is not None:
+            if (cell := self._read(each, name, variable)) is not None:
                 found[name] = _with_unit(cell, variable)
         return found
 
@@ -269,14 +279,14 @@ _READERS = {
 }
 
 
-def _cell(cell: Any, field: Field = _NONE) -> Any:
+def _cell(cell: Any, field: Field = _NONE, missing: Missing = _USUAL) -> Any:
     """Return a cell in types that JSON has, as far as they are clear; None: it is missing.
 
     A value with its unit is missing where the value is. A duration is its hours, with their unit
     where the field would take the number for something else.
     """
     if isinstance(cell, dict) and "value" in cell:
-        value = _plain(cell["value"], field.words)
+        value = _plain(cell["value"], field.words, missing)
         return None if value is None else {**cell, "value": value}
     if isinstance(cell, timedelta):
         hours = cell / timedelta(hours=1)
@@ -284,18 +294,19 @@ def _cell(cell: Any, field: Field = _NONE) -> Any:
             return hours
         unit = next((each for each in _HOURS if each in field.units), "h")
         return {"value": hours, "unit": unit}
-    return _plain(cell, field.words)
+    return _plain(cell, field.words, missing)
 
 
-def _plain(cell: Any, words: Collection[str]) -> Any:
+def _plain(cell: Any, words: Collection[str], missing: Missing) -> Any:
+    if missing.has(cell, words):
+        return None
     match cell:
-        case str():
-            return None if (word := fold(cell)) in MISSING and word not in words else cell
         case float():
             return None if math.isnan(cell) else cell
         case Decimal():
             whole = cell.is_finite() and cell == cell.to_integral_value()
-            return int(cell) if whole else _plain(float(cell), words)  # no float has 20 digits
+            # No float has 20 digits.
+            return int(cell) if whole else _plain(float(cell), words, missing)
     return cell
 
 
@@ -319,8 +330,19 @@ def _with_unit(cell: Any, field: Field) -> Any:
 
 def _each(cells: Sequence[Any]) -> list[Any] | None:
     """Return the values of cells one after another, those of lists too."""
-    lists = [cell if isinstance(cell, list) else [cell] for cell in cells]
-    return [each for cell in lists for each in cell if _cell(each) is not None] or None
+    lists = [_present(cell) if isinstance(cell, list) else [cell] for cell in cells]
+    return [each for cell in lists for each in cell] or None
+
+
+def _present(values: Sequence[Any]) -> list[Any]:
+    return [each for each in values if _cell(each) is not None]
+
+
+def _refuse_unknown(field: str, names: Iterable[str], columns: Sequence[str]) -> None:
+    for column in names:
+        if column not in columns:
+            accepted = _near(column, columns)
+            raise InvalidInput(field, f"no column {column!r}", accepted=accepted)
 
 
 def _nearest(name: str, known: Sequence[str], cutoff: float = 0.8) -> str:

@@ -21,6 +21,7 @@ from clients.journal import Journal
 from clients.outcome import FAILED, Outcome, columns_of, row_of
 from clients.parts import FilePath
 from clients.progress import growing
+from clients.reading import AS_USUAL, Reading
 from clients.tables import Row, open_table
 from clients.target import Target
 
@@ -82,15 +83,17 @@ def score(
     output: FilePath,
     *,
     columns: Named | None = None,
+    reading: Reading = AS_USUAL,
     progress: bool | None = None,
 ) -> Scored:
     """Score a table; what is there of its answers already is not asked again.
 
     Args:
         scorer: answers.
-        input: a table, see `clients.tables`; paths of pictures in it start in its folder.
+        input: a table, see `clients.tables`.
         output: the table to be, of the format that its name says.
         columns: see `clients.columns.Columns`.
+        reading: how the table is read.
         progress: whether a bar is shown; None: on a terminal.
 
     Raises:
@@ -98,9 +101,15 @@ def score(
     """
     input, output, target = Path(input), Path(output), scorer.target
     state = _state(input)  # before anything is read of it
-    table = open_table(input)
+    table = open_table(input, reading.encoding)
     found = Columns(
-        table.columns, target, input.parent, columns, text_only=table.text_only, inner=table.inner
+        table.columns,
+        target,
+        input.parent if reading.images is None else Path(reading.images),
+        columns,
+        text_only=table.text_only,
+        inner=table.inner,
+        reading=reading,
     )
     _say(found, target)
     with input.open("rb") as file:
@@ -110,6 +119,7 @@ def score(
         "task": target.task,
         "model": dict(target.model.raw),
         "precision": target.precision,
+        "reading": reading.told(),
         "columns": {place: list(names) for place, names in found.sources.items()},
         "explain": scorer.explain,
         "coverage": scorer.coverage,

@@ -74,7 +74,8 @@ class Calibration(Schema):
     """Fitted on held-out data, stored with the model.
 
     Attributes:
-        temperature: the logits are divided by it; 1 for regression.
+        temperature: the logits are divided by it; 1 for regression. Of held-out cases none of which
+            was guessed wrong, only as low as so few of a class allow.
         scores: ascending nonconformity scores of the held-out cases; empty if there were none.
         by_pattern: the same of the cases of one presence pattern, where there were enough of them.
             Without it, sets cover over all cases, but not those that bring a note alone.
@@ -269,11 +270,21 @@ def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[
 
 
 def _fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
-    """Minimise the negative log-likelihood, convex in 1 / temperature, by bisection."""
-    of_truth = np.take_along_axis(logits, truth[:, None], axis=1)[:, 0]
+    """Minimise the negative log-likelihood, convex in 1 / temperature, by bisection.
+
+    Where no case is guessed wrong, a lower temperature is always likelier. There n cases of a class
+    count as (n + 1) / (n + 2) of it, and the rest as the other classes in equal parts.
+
+    Source: of these targets, of two classes, Platt 1999, section 2.2.
+    """
+    wanted = np.take_along_axis(logits, truth[:, None], axis=1)[:, 0]
+    if (wanted >= logits.max(axis=1)).all():
+        n = np.bincount(truth)[truth]
+        others = (logits.sum(axis=1) - wanted) / (logits.shape[1] - 1)
+        wanted = ((n + 1) * wanted + others) / (n + 2)
     low, high = math.log(1e-2), math.log(1e2)
     for _ in range(60):
         middle = (low + high) / 2
-        slope = ((softmax(logits * math.exp(middle)) * logits).sum(axis=1) - of_truth).mean()
+        slope = ((softmax(logits * math.exp(middle)) * logits).sum(axis=1) - wanted).mean()
         low, high = (middle, high) if slope < 0 else (low, middle)
     return math.exp(-(low + high) / 2)

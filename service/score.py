@@ -22,6 +22,7 @@ from clients.document import Document
 from clients.errors import InvalidInput
 from clients.exchange import read_item
 from clients.outcome import Outcome
+from clients.reading import add_reading_options, reading_of
 from clients.scoring import Record, in_order, score
 from clients.tables import ACCEPTED
 from clients.target import Target
@@ -70,7 +71,11 @@ def main() -> None:
     leave_when_asked()
     with told(), Local.opened(**scoring_options(arguments)) as local:
         found = score(
-            local, arguments.input, arguments.output, columns=named_columns(arguments.column)
+            local,
+            arguments.input,
+            arguments.output,
+            columns=named_columns(arguments.column),
+            reading=reading_of(arguments),
         )
     print(display.scored(arguments.output, found))
 
@@ -175,11 +180,12 @@ def target_of(bundle: Bundle, precision: str) -> Target:
 
 
 def add_scoring_options(parser: argparse.ArgumentParser) -> None:
-    """Make what `Local.opened` takes, and the names of columns, options of a command."""
+    """Make what `Local.opened` takes, and how a table is read, options of a command."""
     parser.add_argument(
         "--bundle", required=True, type=Path, metavar="FOLDER", help="an exported model"
     )
     add_column_option(parser)
+    add_reading_options(parser)
     parser.add_argument("--explain", action="store_true", help="say what each part contributed")
     parser.add_argument(
         "--coverage", type=float, metavar="SHARE", help="of sets and intervals (0.9)"

@@ -18,6 +18,7 @@ from typing import Any
 from clients import display
 from clients.columns import Named, named_columns
 from clients.errors import ClientError
+from clients.reading import Reading, reading_of
 from clients.scoring import score
 from clients.tables import ACCEPTED, ENDINGS
 from lanistr.command import CommandParser, run_command
@@ -54,7 +55,7 @@ def main() -> None:
             raise ConfigError("too few", field=f"--{option}", seen=seen, accepted="1 or more")
     arguments.output.mkdir(parents=True, exist_ok=True)
     with told():
-        columns = named_columns(arguments.column)
+        columns, reading = named_columns(arguments.column), reading_of(arguments)
     options = scoring_options(arguments)
     options["bundle"] = options["bundle"].resolve()
     if "threads" not in arguments:
@@ -68,7 +69,7 @@ def main() -> None:
     )  # fmt: skip
     scored = files.map(
         Worker,
-        fn_constructor_args=(options, columns),
+        fn_constructor_args=(options, columns, reading),
         compute=ray.data.ActorPoolStrategy(size=min(arguments.workers, len(inputs))),
         num_cpus=arguments.cpus,
         num_gpus=arguments.gpus,
@@ -88,18 +89,19 @@ class Worker:
     Args:
         options: of `Local.opened`.
         columns: by part or field.
+        reading: of the tables.
     """
 
-    def __init__(self, options: dict[str, Any], columns: Named) -> None:
+    def __init__(self, options: dict[str, Any], columns: Named, reading: Reading) -> None:
         self._open = ExitStack()  # as long as the worker lives
         self._local = self._open.enter_context(Local.opened(**options))
-        self._columns = columns
+        self._asked: dict[str, Any] = {"columns": columns, "reading": reading, "progress": False}
 
     def __call__(self, file: dict[str, str]) -> dict[str, Any]:
         """Score a file; say what came of it."""
         output = file["output"]
         try:
-            found = score(self._local, file["input"], output, columns=self._columns, progress=False)
+            found = score(self._local, file["input"], output, **self._asked)
         except ClientError as error:
             return {"done": False, "said": f"{output}: {error}"}
         return {"done": True, "said": display.scored(output, found)}

@@ -22,8 +22,12 @@ T = TypeVar("T")
 ACCEPTED = ".csv, .jsonl, .ndjson or .parquet"
 
 
-def open_table(path: FilePath) -> Table:
+def open_table(path: FilePath, encoding: str = "utf-8") -> Table:
     """Look through a table and return it.
+
+    Args:
+        path: of the file; its name says what it is.
+        encoding: of CSV and JSON lines, whose byte-order mark is passed over.
 
     Raises:
         InvalidInput: there is no such file, or it cannot be read.
@@ -31,11 +35,12 @@ def open_table(path: FilePath) -> Table:
     path = Path(path)
     open_as = _of(path, "input", _READERS)
     try:
-        return open_as(path)
+        return open_as(path, "utf-8-sig" if encoding == "utf-8" else encoding)
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise unreadable(path, str(error), "text in UTF-8") from None
+    except UnicodeError as error:  # of UTF-16 without its mark no UnicodeDecodeError
+        accepted = "text in UTF-8; or cp1252 (Windows), latin-1 or utf-16, named as its encoding"
+        raise unreadable(path, str(error), accepted) from None
     except csv.Error as error:
         raise unreadable(path, f"not CSV: {error}") from None
 
@@ -49,7 +54,7 @@ def find_writer(path: FilePath) -> Writer:
     return _of(Path(path), "output", _WRITERS)()
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path, encoding: str) -> Table:
     table: Table = _parquet_module("input").ParquetTable(path)
     return table
 
@@ -68,7 +73,7 @@ def _parquet_writer() -> Writer:
     return write
 
 
-_READERS: Mapping[str, Callable[[Path], Table]] = {
+_READERS: Mapping[str, Callable[[Path, str], Table]] = {
     ".csv": delimited.CsvTable,
     ".jsonl": jsonlines.JsonTable,
     ".ndjson": jsonlines.JsonTable,

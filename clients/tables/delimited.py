@@ -25,21 +25,21 @@ _SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
 
 
 class CsvTable:
-    """CSV in UTF-8, its header naming the columns, separated by whichever of , ; tab | it has.
+    """CSV, its header naming the columns, separated by whichever of , ; tab | it has.
 
     A column without a name is called by its place, ``(column 3)``; one that holds nothing is none.
 
     Raises:
         InvalidInput: it names a column twice, or none.
-        OSError, UnicodeDecodeError, csv.Error: it cannot be read.
+        OSError, UnicodeError, csv.Error: it cannot be read.
     """
 
     text_only = True
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, encoding: str) -> None:
+        self._path, self._encoding = path, encoding
         csv.field_size_limit(_LONGEST_CELL)  # csv's own is shorter than many a note
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=encoding, newline="") as file:
             head = _head(file)
         said = _SAID.fullmatch(head)
         self._passed = 1 if said else 0
@@ -74,7 +74,7 @@ class CsvTable:
                 yield InvalidInput("row", seen)
 
     def _records(self) -> Iterator[list[str]]:
-        with self._path.open(encoding="utf-8-sig", newline="") as file:
+        with self._path.open(encoding=self._encoding, newline="") as file:
             for _ in range(self._passed):
                 next(file)
             records = csv.reader(file, delimiter=self._delimiter, strict=True)

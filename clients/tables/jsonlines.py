@@ -11,16 +11,16 @@ from clients.tables.table import Column, Row, inner_names, spread, to_text
 
 
 class JsonTable:
-    """JSON lines in UTF-8: an object a line.
+    """JSON lines: an object a line.
 
     Raises:
-        OSError, UnicodeDecodeError: it cannot be read.
+        OSError, UnicodeError: it cannot be read.
     """
 
     text_only = False
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, encoding: str) -> None:
+        self._path, self._encoding = path, encoding
         found: dict[str, None] = {}
         inner: dict[str, str] = {}
         self.rows = 0
@@ -35,7 +35,7 @@ class JsonTable:
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""
-        with self._path.open(encoding="utf-8-sig") as file:
+        with self._path.open(encoding=self._encoding) as file:
             for line in islice((each for each in file if not each.isspace()), start, None):
                 yield _json_row(line)
 

@@ -13,6 +13,7 @@ from clients import InvalidInput
 from clients.answers import Model
 from clients.columns import Columns, named_columns
 from clients.document import Document
+from clients.reading import Reading
 from clients.target import Field, Target
 
 JPEG = b"\xff\xd8\xff not much of a picture"
@@ -172,6 +173,37 @@ def test_text_of_a_number_and_a_unit_that_the_field_knows_is_a_value_with_its_un
     assert Field.read(Document({"kind": "number", "unit": ""})).units == frozenset()
 
 
+def test_how_a_table_is_written_may_be_told():
+    asked = Reading(
+        decimal=",", missing="k.A.", missing_in={"age": ["-1"], "gender": "?", "temperature": "0"}
+    )
+    row = {
+        "id": "k.a.", "text": "NA", "age": "-1,0", "gender": " ? ", "heart_rate": "62,9 bpm",
+        "timeseries": '[{"hours": 0, "temperature": 0.0}, {"hours": 1, "temperature": 38.5}]',
+    }  # fmt: skip
+    found = Columns(list(row), TARGET, Path(), text_only=True, reading=asked)
+    assert found.id(row) is None
+    assert found.record(row) == {
+        "text": "NA", "tabular": {"heart_rate": {"value": 62.9, "unit": "bpm"}},
+        "timeseries": [{"hours": 0}, {"hours": 1, "temperature": 38.5}],
+    }  # fmt: skip
+    with pytest.raises(InvalidInput, match=r"tabular\.age: is '62\.9', a number with a point"):
+        found.record({"age": "62.9"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"decimal": ";"}, "decimal: is ';'; accepted: '.' or ','"),
+        ({"encoding": "cp850"}, "encoding: is 'cp850'; accepted: 'utf-8' or"),
+        ({"missing_in": {"aeg": ["-1"]}}, "missing_in: no column 'aeg'.*did you mean 'age'"),
+    ],
+)
+def test_what_no_table_is_written_like_is_refused(asked, words):
+    with pytest.raises(InvalidInput, match=words):
+        Columns(["id", "age"], TARGET, Path(), reading=Reading(**asked))
+
+
 @pytest.mark.parametrize("place", ["field", "variable"])
 def test_a_duration_is_its_hours_and_says_so_where_another_unit_counts(place):
     described = {"plain": {}, "h": {"unit": "Hours"}, "days": {"unit": "days"}, "word": {}}
@@ -204,6 +236,7 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
     ("row", "words"),
     [
         ({"image": "gone.jpg"}, "image.*cannot read .*gone.jpg"),
+        ({"image": ["https://a.example/b.jpg"]}, "image: https://a.example/b.jpg is an address"),
         ({"image": b"%PDF-1.7"}, r"image\[0\]: is no picture; accepted: JPEG"),
         ({"image": "data:image/png;base64,?"}, "not base64"),
         ({"image": "data:image/png;base64,ä"}, "not base64"),

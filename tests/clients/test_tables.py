@@ -205,6 +205,21 @@ def test_a_file_that_is_no_table_is_refused(tmp_path, name, content, words):
         open_table(tmp_path / name)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252", "latin-1"])
+def test_a_table_is_read_in_the_encoding_that_is_named(tmp_path, encoding):
+    (tmp_path / "t.csv").write_text("id;Größe\nä;1\n", encoding=encoding)
+    (tmp_path / "t.jsonl").write_text('{"id": "ä", "Größe": "1"}\n', encoding=encoding)
+    for name in ("t.csv", "t.jsonl"):
+        table = open_table(tmp_path / name, encoding)
+        assert list(table.read(0, table.columns)) == [{"id": "ä", "Größe": "1"}]
+        if encoding != "utf-8":
+            with pytest.raises(InvalidInput, match=r"cannot read .*; accepted: .* or cp1252"):
+                open_table(tmp_path / name)
+        if encoding != "utf-16":
+            with pytest.raises(InvalidInput, match=r"cannot read .*; accepted: .* or cp1252"):
+                open_table(tmp_path / name, "utf-16")
+
+
 def test_a_table_may_have_no_rows(tmp_path):
     for name, content in {"t.csv": "a,b\n", "t.jsonl": ""}.items():
         (tmp_path / name).write_text(content)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lanistr.calibration import Basis, Calibration, _rank, softmax
 from lanistr.tasks import LabelSpec, TaskSpec
 
+TWO = LabelSpec(kind="binary", name="whether", classes=("no", "yes"))
 THREE = LabelSpec(kind="multiclass", name="which", classes=("a", "b", "c"))
 DAYS = LabelSpec(kind="regression", name="days", unit="days")
 
@@ -37,11 +38,24 @@ def test_the_temperature_has_the_least_negative_log_likelihood(scale: float):
     assert found == pytest.approx(scale, rel=0.1)  # what was misstated is put right
 
 
-def test_the_temperature_stays_in_bounds_where_every_case_is_right():
+def test_of_cases_that_are_all_right_a_class_is_as_sure_as_so_many_of_it_allow():
     logits = np.eye(3) * 5
     fitted = Calibration.fit(logits, np.arange(3.0), THREE)
-    assert 0.01 <= fitted.temperature < 1
+    assert softmax(logits / fitted.temperature).max(axis=1) == pytest.approx(2 / 3)
     assert all(math.isfinite(each) for each in fitted.scores)
+    # Of the other two classes there is none: they have the rest alike.
+    fitted = Calibration.fit(np.tile(logits[:1], (30, 1)), np.zeros(30), THREE)
+    said = fitted.predict(logits[0], THREE).probabilities
+    assert said == pytest.approx({"a": 31 / 32, "b": 1 / 64, "c": 1 / 64})
+
+
+def test_the_temperature_of_cases_that_are_all_right_is_near_that_of_all_but_one():
+    # Nothing tells of the rare class that it is rarer than one in a thousand.
+    logits = np.random.default_rng(0).normal([1.0, -1.0], 0.2, (1000, 2))
+    truth = np.zeros(1000)
+    right = Calibration.fit(logits, truth, TWO).temperature
+    truth[0] = 1
+    assert right == pytest.approx(Calibration.fit(logits, truth, TWO).temperature, rel=0.01)
 
 
 @pytest.mark.parametrize(("coverage", "most"), [(0.7, 0.8), (0.9, 0.92)])

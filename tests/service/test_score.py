@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clients import Client, InvalidInput, columns, questions
+from clients import Client, InvalidInput, columns, questions, reading
+from clients.reading import Reading
 from clients.scoring import score
 from clients.tables import Column, find_writer, open_table
 from lanistr.errors import InputError
@@ -155,9 +156,35 @@ def test_csv_parquet_and_json_lines_of_the_same_are_scored_alike(local, tmp_path
     assert scored[0].count("predicted") == 5
 
 
+def test_a_table_is_scored_alike_however_it_is_written(local, server, tmp_path, picture):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "0.jpg").write_bytes(picture("JPEG"))
+    plain = "id,text,image,age,gender\na,müde,scans/0.jpg,71.5,\nb,wach,,,F\n"
+    other = "id;text;image;age;gender\na;müde;0.jpg;71,5;?\nb;wach;k.A.;-1,0;F\n"
+    (tmp_path / "plain.csv").write_text(plain)
+    (tmp_path / "other.csv").write_text(other, encoding="cp1252")
+    score(local, tmp_path / "plain.csv", tmp_path / "a.csv")
+    options = [
+        "--decimal", ",", "--encoding", "cp1252", "--missing", "k.A.", "--missing-in", "age=-1",
+        "--missing-in", "gender=?", "--images", tmp_path / "scans",
+    ]  # fmt: skip
+    words = ["--input", tmp_path / "other.csv", *options, "--output"]
+    near = run("service.score", "--bundle", MORTALITY, *words, tmp_path / "b.csv")
+    far = run("clients", "score", "mortality", "--url", server.url, *words, tmp_path / "c.csv")
+    assert (near.returncode, far.returncode) == (0, 0), near.stderr + far.stderr
+    scored = [(tmp_path / f"{name}.csv").read_text() for name in "abc"]
+    assert scored[0] == scored[1] == scored[2]
+    assert scored[0].count("predicted") == 2
+    about = [(tmp_path / f"{name}.csv.json").read_text() for name in "abc"]
+    assert json.loads(about[0])["reading"] is None
+    assert about[1] == about[2]
+    with pytest.raises(InvalidInput, match=r'its reading was {"decimal":","'):
+        score(local, tmp_path / "other.csv", tmp_path / "b.csv", reading=Reading(encoding="cp1252"))
+
+
 def test_a_cell_of_text_means_what_it_means_to_the_service():
-    assert columns.MISSING == csv.MISSING
-    assert columns.NUMBER.pattern == csv.NUMBER.pattern
+    assert reading.MISSING == csv.MISSING
+    assert reading.NUMBER.pattern == csv.NUMBER.pattern
     assert columns.THOUSANDS.pattern == THOUSANDS.pattern
 
 
