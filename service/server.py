@@ -51,11 +51,13 @@ def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         if listener is not None:
             listener.close()
+        # Python's codec for names is asked before the system: 127.0.0..1 is none of any.
+        fault = exc.strerror if isinstance(exc, OSError) else "no machine can have this name"
         raise ConfigError(
-            f"cannot listen: {exc.strerror}",
+            f"cannot listen: {fault}",
             code="no_port",
             field="port",
             seen=f"{host}:{port}",

@@ -106,6 +106,13 @@ def test_a_port_in_use_is_refused():
     assert "cannot listen" in line
 
 
+@pytest.mark.parametrize("host", ["127.0.0..1", "a" * 64, "203.0.113.1"])
+def test_a_host_that_is_none_of_this_machine_is_refused(host):
+    line = fails("--host", host)
+    assert "cannot listen" in line
+    assert f"seen '{host}:0'" in line
+
+
 def test_start_says_what_is_served_and_what_to_try(server):
     log = server.log()
     assert log.count("DEMO WEIGHTS, PREDICTIONS MEAN NOTHING") == 2
