@@ -113,5 +113,5 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
     # Until uvicorn listens to them itself, and when it has finished, as it then raises them again.
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before and after the application listens to it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `service.child.WAITING`
     server.run(sockets=[listener])

@@ -26,7 +26,7 @@ from time import monotonic
 from prometheus_client.multiprocess import mark_process_dead
 
 from lanistr.errors import ConfigError
-from service.child import Child
+from service.child import WAITING, Child
 from service.metrics import FOLDER
 from service.server import listen_together
 from service.settings import Settings
@@ -136,7 +136,6 @@ class _Process:
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
         self._leaving = asyncio.Event()
-        self._hears = False
         self.up = asyncio.Event()
         """Whether it was ever ready."""
 
@@ -170,11 +169,15 @@ class _Process:
         told = self._child.model_copy(update=descriptors)
         variables = {FOLDER: str(told.folder / METRICS)} | told.environment()
         with ours, its:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                pass_fds=(*descriptors.values(), told.lock),
-                env=os.environ | variables,
-            )
+            signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)  # which the child inherits
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    pass_fds=(*descriptors.values(), told.lock),
+                    env=os.environ | variables,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)
             its.close()
             self._process, self._channel = process, ours
             if self._leaving.is_set():
@@ -183,7 +186,6 @@ class _Process:
             code = await process.wait()
             hearing.cancel()
         self._process = self._channel = None
-        self._hears = False
         mark_process_dead(process.pid, variables[FOLDER])  # type: ignore[no-untyped-call]
         return code, monotonic() - started
 
@@ -192,13 +194,7 @@ class _Process:
             if await asyncio.get_running_loop().sock_recv(channel, 1):
                 if self.up.is_set():
                     _log.info("the %s is back", self._name)
-                self._hears = True
                 self.up.set()
-
-    def look(self) -> None:
-        """Have it read again what may have changed; one that is starting will read it anyway."""
-        if self._hears:
-            self.send(signal.SIGHUP)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it lives."""
@@ -232,9 +228,10 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
 
     def pass_on() -> None:
         for each in front_ends:
-            each.look()
+            each.send(signal.SIGHUP)
 
     loop.add_signal_handler(signal.SIGHUP, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     stop = asyncio.create_task(stopping.wait())
     kept: list[asyncio.Task[int]] = []
     for each in (*runners, front_ends[0]):
