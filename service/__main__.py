@@ -4,8 +4,8 @@
     python -m service keys new ward-7 >> keys.yaml
 
 A wrong setting, a damaged bundle, a port in use: one line and exit code 2. SIGTERM stops accepting,
-finishes what is under way, and leaves with 0. SIGHUP looks at bundles and keys now, and opens the
-audit log anew.
+finishes what is under way, and leaves with 0; before it serves it leaves at once, with 143. SIGHUP
+looks at bundles and keys now, and opens the audit log anew.
 """
 
 import argparse

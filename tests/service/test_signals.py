@@ -76,6 +76,15 @@ def test_an_audit_log_that_is_moved_away_as_soon_as_it_is_there_is_not_written_o
     assert len([json.loads(line) for line in file.read_text().splitlines()]) == 8
 
 
+def test_who_is_asked_to_leave_while_everything_is_imported_leaves_by_itself():
+    """Of a container's first process the system drops signals that it has no answer to."""
+    with subprocess.Popen(SERVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        at_once(lambda: hears(process.pid, signal.SIGTERM))
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "")
+
+
 @pytest.mark.parametrize("module", ["engine.process", "frontend"])
 def test_an_interrupt_while_processes_start_is_no_traceback(module):
     def begun(pid: int, words: str) -> bool:
