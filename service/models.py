@@ -144,13 +144,17 @@ class Models(Mapping[str, Predictor]):
     async def watch(self, seconds: float) -> None:
         """Look for changed folders whenever so much time has passed (0: never), or `look` says."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), seconds or None)
-            self._look.clear()
-            try:
-                await self.refresh()
-            except (BundleError, OSError) as exc:  # it may be there again soon
-                self._complain("cannot look for bundles: %s", exc)
+            await self.look_once(seconds)
+
+    async def look_once(self, seconds: float) -> None:
+        """See `watch`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._look.wait(), seconds or None)
+        self._look.clear()
+        try:
+            await self.refresh()
+        except (BundleError, OSError) as exc:  # it may be there again soon
+            self._complain("cannot look for bundles: %s", exc)
 
     def look(self) -> None:
         """Look for changed folders now."""

@@ -1,5 +1,6 @@
 """Bundles change while requests run: the new one is tried first, and nobody notices."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import service.models
 from lanistr.bundle import Bundle
 from lanistr.manifest import MANIFEST
 from service.app import create_app
+from service.engine.predictor import Predictor
 from service.settings import DEMO_BUNDLES, Settings
 from tests.servers import wait_for
 from tests.service.test_workers import one
@@ -214,6 +216,38 @@ async def test_what_is_found_stays_though_another_folder_cannot_be_read(
     await models.refresh()
     assert len(models._held) == 3
     await models.close()
+
+
+@pytest.mark.parametrize("mended", ["it answers", "another takes its place"])
+async def test_a_service_whose_model_fails_is_ready_once_its_models_answer(
+    folder, monkeypatch, caplog, mended
+):
+    predict, faults = Predictor.predict, ["mortality"]
+
+    async def sometimes(self, *arguments, **more):
+        if self.bundle.task.name in faults:
+            raise MemoryError
+        return await predict(self, *arguments, **more)
+
+    monkeypatch.setattr(Predictor, "predict", sometimes)
+    monkeypatch.setattr("service.app._AGAIN_SECONDS", 0.1 if mended == "it answers" else 60)
+    app = create_app(Settings(bundles=folder, watch_seconds=0))
+
+    async def becomes(status: str) -> None:
+        await asyncio.to_thread(wait_for, lambda: app.state.status == status, status)
+
+    async with app.router.lifespan_context(app):
+        await becomes("failed")
+        await asyncio.sleep(0.5)  # until it was tried again, where it is
+        if mended == "it answers":
+            faults.clear()
+        else:
+            shutil.rmtree(folder / "first")
+            put(DEMO_BUNDLES / "rating", folder / "rating")
+            app.state.models.look()
+        await becomes("ready")
+        assert list(app.state.models) == ["mortality" if mended == "it answers" else "rating"]
+    assert caplog.text.count("cannot answer its own example") == 1
 
 
 def test_a_bundle_of_another_task_appears_in_the_documentation(start_server, folder):
