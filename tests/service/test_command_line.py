@@ -1,6 +1,7 @@
 """Starting and stopping, as whoever runs the service sees it."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -49,6 +50,13 @@ def test_help_shows_an_example_and_every_limit():
 def test_a_folder_without_bundles_is_refused(tmp_path: Path):
     assert "no bundle here" in fails("--bundles", str(tmp_path))
     assert "no such folder" in fails("--bundles", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1")], ids=["one process", "several"])
+def test_a_folder_whose_name_is_not_utf_8_is_refused(copy: Path, options):
+    folder = os.fsdecode(os.fsencode(copy.parent) + b"/\xff")
+    copy.rename(folder)
+    assert "the path of the bundle is not UTF-8" in fails("--bundles", folder, *options)
 
 
 def test_a_changed_graph_is_refused(copy: Path):
