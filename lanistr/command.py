@@ -100,6 +100,11 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
+def command_begins() -> bool:
+    """Whether Python still looks for the module of a command to run, and imports its package."""
+    return sys.argv[:1] == ["-m"]  # what it puts there meanwhile
+
+
 def name_missing_packages(extras: str) -> None:
     """Have a command say in one line which package it lacks, and leave with 2.
 
@@ -109,7 +114,7 @@ def name_missing_packages(extras: str) -> None:
     Args:
         extras: of this software that bring what is needed, in words.
     """
-    if sys.argv[:1] != ["-m"]:  # what Python puts there while it looks for the module to run
+    if not command_begins():
         return
     told = sys.excepthook
 

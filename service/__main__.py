@@ -4,19 +4,19 @@
     python -m service keys new ward-7 >> keys.yaml
 
 A wrong setting, a damaged bundle, a port in use: one line and exit code 2. SIGTERM stops accepting,
-finishes what is under way, and leaves with 0. SIGHUP looks at bundles and keys now, and opens the
-audit log anew.
+finishes what is under way, and leaves with 0; before it serves it leaves at once, with 143. SIGHUP
+looks at bundles and keys now, and opens the audit log anew.
 """
 
 import argparse
 import logging
-import signal
 import sys
 
 from lanistr.command import CommandParser, run_command
 from service import logs
 from service.api.keys import new_key
 from service.app import create_app
+from service.hangup import keep_hangup_waiting
 from service.server import announce, listen, serve
 from service.settings import read_settings
 from service.supervisor import supervise
@@ -34,8 +34,7 @@ def main() -> None:
     if sys.argv[1:2] == ["keys"]:
         make_key(sys.argv[2:])
         return
-    # It may come while bundles are opened, which is when what changed is read anyway.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    keep_hangup_waiting()
     settings = read_settings()
     logs.set_up(settings.log_format)
     if settings.workers:

@@ -28,6 +28,7 @@ from service.engine.lanes import Lanes
 from service.engine.predictor import Predictor
 from service.engine.remote import RemoteEngine
 from service.hangup import on_hangup
+from service.logs import place_of
 from service.metrics import Metrics
 from service.models import Models
 from service.security import Security
@@ -38,6 +39,9 @@ Predictions from incomplete records of text, images, table rows and time series.
 
 For research and local validation. **Not a medical device.**
 """
+
+_AGAIN_SECONDS = 5.0
+"""How often a service that could not answer its own examples tries again."""
 
 _log = logging.getLogger(__name__)
 
@@ -145,14 +149,19 @@ def _remote(child: Child) -> Callable[[Bundle], Engine]:
 
 async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:
     """Get ready, then keep up with the folder of bundles."""
-    try:
-        await models.warm_up()
-    except Exception:
-        app.state.status = "failed"
-        _log.exception("the service cannot answer its own example")  # no one's data
-        return
-    app.state.status = "ready"
-    _log.info("ready")
+    complaint = ""
+    while app.state.status != "ready":
+        try:
+            await models.warm_up()
+        except Exception as exc:
+            app.state.status = "failed"
+            if complaint != (complaint := place_of(exc)):
+                _log.exception("the service cannot answer its own example")  # no one's data
+            # What failed may pass, or another bundle take its place, however rarely one is awaited.
+            await models.look_once(_AGAIN_SECONDS)
+        else:
+            app.state.status = "ready"
+            _log.info("ready")
     await models.watch(watch_seconds)
 
 

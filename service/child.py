@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -13,6 +14,13 @@ from typing import Self
 from lanistr.schema import Schema
 
 _VARIABLE = "LANISTR_CHILD"
+
+WAITING = frozenset({signal.SIGINT, signal.SIGHUP})
+"""Signals that wait from a process's first moment until it acts on them, or says that it will not.
+
+An interrupt of the terminal reaches all, and in the middle of an import it would be a traceback:
+it is the supervisor who lets the others go.
+"""
 
 
 class Child(Schema):
@@ -62,7 +70,12 @@ class Child(Schema):
             orphaned()
 
         threading.Thread(target=watch, name="supervisor", daemon=True).start()
-        return lambda: channel.sendall(b"\n")
+
+        def tell() -> None:
+            with suppress(OSError):  # it has let this one go, or is no more, which `watch` learns
+                channel.sendall(b"\n")
+
+        return tell
 
     def leave(self) -> None:
         """Remove the folder, if there is nobody left who would."""

@@ -26,7 +26,6 @@ def main() -> None:
             listener.listen()
             if child.announces:
                 announce(app, settings.host, listener.getsockname()[1])
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from here on it may come
             ready()
             serve(app, listener, settings)
     finally:

@@ -1,4 +1,8 @@
-"""SIGHUP: whoever has read a file looks at it again."""
+"""SIGHUP: whoever has read a file looks at it again.
+
+The signal waits from before the first file is opened until there is someone to act on it: were it
+lost meanwhile, an audit log that was moved away would be written on for good.
+"""
 
 import asyncio
 import logging
@@ -8,6 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 _log = logging.getLogger(__name__)
+
+
+def keep_hangup_waiting() -> None:
+    """Have the signal wait until `on_hangup`; threads and processes begun meanwhile inherit it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 @contextmanager
@@ -24,6 +33,7 @@ def on_hangup(actions: Mapping[str, Callable[[], None]]) -> Iterator[None]:
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, act)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     try:
         yield
     finally:

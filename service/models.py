@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from lanistr.bundle import Bundle
@@ -47,6 +48,7 @@ class Models(Mapping[str, Predictor]):
 
     Raises:
         BundleError: there is no bundle, or one is damaged.
+        OSError: no folder can be looked into; if only some cannot, the log says so.
     """
 
     def __init__(self, folder: Path, open_predictor: Callable[[Bundle], Predictor]) -> None:
@@ -54,14 +56,21 @@ class Models(Mapping[str, Predictor]):
         self._open = open_predictor
         self._held: dict[Path, Predictor] = {}
         self._seen: dict[Path, Stamp] = {}
-        self._complaint = ""
+        self._complaints: dict[Path, str] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
         self.changes = 0
         """How often what is served has changed."""
+        fault = None
         for place in bundle_folders(folder):
-            self._seen[place] = _stamp(place)
-            self._hold({place: open_predictor(Bundle.open(place))})
+            try:
+                self._seen[place] = _stamp(place)
+            except OSError as exc:  # another's bundle, or none: the lost+found of a disk
+                self._complain(place, fault := exc)
+                continue
+            self._hold({place: open_predictor(_opened(place))})
+        if fault is not None and not self._held:
+            raise fault
 
     # ---- asking ---------------------------------------------------------------------------------
 
@@ -144,13 +153,17 @@ class Models(Mapping[str, Predictor]):
     async def watch(self, seconds: float) -> None:
         """Look for changed folders whenever so much time has passed (0: never), or `look` says."""
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), seconds or None)
-            self._look.clear()
-            try:
-                await self.refresh()
-            except (BundleError, OSError) as exc:  # it may be there again soon
-                self._complain("cannot look for bundles: %s", exc)
+            await self.look_once(seconds)
+
+    async def look_once(self, seconds: float) -> None:
+        """See `watch`."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._look.wait(), seconds or None)
+        self._look.clear()
+        try:
+            await self.refresh()
+        except (BundleError, OSError) as exc:  # it may be there again soon
+            self._complain(self._folder, exc)
 
     def look(self) -> None:
         """Look for changed folders now."""
@@ -167,6 +180,9 @@ class Models(Mapping[str, Predictor]):
         """
         places = await asyncio.to_thread(bundle_folders, self._folder)
         self._seen = {place: self._seen[place] for place in places if place in self._seen}
+        self._complaints = {
+            place: said for place, said in self._complaints.items() if place in places
+        }
         held = {place: each for place, each in self._held.items() if place in places}
         try:
             for place in places:
@@ -183,24 +199,29 @@ class Models(Mapping[str, Predictor]):
         """
         try:
             stamp = await asyncio.to_thread(_stamp, place)
+            self._complaints.pop(place, None)
             if self._seen.get(place) == stamp:
                 return
             held[place] = await self._replacement(place, held.get(place))
         except LanistrError as exc:
             _log.error("not taken into service: %s", exc)
         except OSError as exc:
-            self._complain(f"not yet taken into service: {place}: %s", exc)
+            self._complain(place, exc)
             return
         except Exception:
             _log.exception("not taken into service: %s", place)
         self._seen[place] = stamp
 
-    def _complain(self, words: str, exc: Exception) -> None:
-        """Say what went wrong, unless that was the last thing said."""
+    def _complain(self, place: Path, exc: Exception) -> None:
+        """Say what went wrong with a folder, unless that was the last thing said of it."""
         said = str(exc) or type(exc).__name__
-        if self._complaint != said:
-            self._complaint = said
-            _log.error(words, said)
+        if self._complaints.get(place) == said:
+            return
+        self._complaints[place] = said
+        if place == self._folder:
+            _log.error("cannot look for bundles: %s", said)
+        else:
+            _log.error("not yet taken into service: %s: %s", place, said)
 
     async def _replacement(self, place: Path, before: Predictor | None) -> Predictor:
         """Open what stands in a folder now, and try it.
@@ -212,7 +233,7 @@ class Models(Mapping[str, Predictor]):
         version = (await asyncio.to_thread(read_manifest, place)).version
         if before is not None and before.bundle.manifest.version == version:
             return before
-        bundle = await asyncio.to_thread(Bundle.open, place)
+        bundle = await asyncio.to_thread(_opened, place)
         found = await asyncio.to_thread(self._open, bundle)
         found.engine.start()
         try:
@@ -268,10 +289,11 @@ class Models(Mapping[str, Predictor]):
 
 
 def bundle_folders(folder: Path) -> list[Path]:
-    """Return where bundles stand: the folder itself, or those in it, in order of name.
+    """Return where bundles stand, or may: the folder itself, or those in it, in order of name.
 
     Raises:
         BundleError: there is none.
+        OSError: the folder cannot be read.
     """
     if not folder.is_dir():
         raise BundleError(
@@ -280,11 +302,11 @@ def bundle_folders(folder: Path) -> list[Path]:
             field=str(folder),
             accepted="a bundle, or a folder of bundles, as `python -m export` writes them",
         )
-    if (folder / MANIFEST).is_file():
+    if _may_be_file(folder / MANIFEST):
         return [folder]
-    inside = [each.parent for each in sorted(folder.glob(f"*/{MANIFEST}"))]
     # A draft that an interrupted export left behind starts with a dot.
-    found = [each for each in inside if not each.name.startswith(".")]
+    inside = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
+    found = [each for each in inside if _may_be_file(each / MANIFEST)]
     if not found:
         raise BundleError(
             "no bundle here",
@@ -293,6 +315,35 @@ def bundle_folders(folder: Path) -> list[Path]:
             accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
         )
     return found
+
+
+def _may_be_file(path: Path) -> bool:
+    """Whether a file is there, also where that cannot be told: its folder may not be entered."""
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+
+
+def _opened(place: Path) -> Bundle:
+    """Open a bundle whose path can be told to runners and runtimes.
+
+    Raises:
+        BundleError: it cannot, or see `Bundle.open`.
+    """
+    try:
+        str(place).encode()
+    except UnicodeEncodeError:
+        raise BundleError(
+            "the path of the bundle is not UTF-8",
+            code="bad_bundle",
+            field="bundles",
+            seen=str(place),
+            accepted="folders whose names are",
+        ) from None
+    return Bundle.open(place)
 
 
 def named(predictor: Predictor) -> str:
@@ -332,5 +383,11 @@ async def _retire(predictor: Predictor) -> None:
 
 
 def _stamp(place: Path) -> Stamp:
+    """Look into a folder.
+
+    Raises:
+        OSError: it cannot be.
+    """
+    (place / MANIFEST).stat()  # what walks through a folder passes over those it may not enter
     files = [(each, each.stat()) for each in place.rglob("*") if each.is_file()]
     return frozenset((each, s.st_mtime_ns, s.st_ino, s.st_size) for each, s in files)

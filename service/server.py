@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -42,27 +43,48 @@ def listen_together(host: str, port: int, processes: int) -> list[socket.socket]
     return [_bound(host, port, shared=True) for _ in range(processes)]
 
 
+def listen_anew(listener: socket.socket) -> socket.socket:
+    """Return what takes the place of a socket of `listen_together`, and nobody listens on yet.
+
+    Who waits at the old one is cut off; who comes from now on gets to the others.
+
+    Raises:
+        OSError: there cannot be another just now; the old one stays.
+    """
+    kind = listener.family, listener.type, listener.proto
+    fresh = _socket(*kind, listener.getsockname(), shared=True)
+    listener.close()
+    return fresh
+
+
 def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
-    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-    except OSError as exc:
-        if listener is not None:
-            listener.close()
+        return _socket(family, kind, protocol, address, shared=shared)
+    except (OSError, UnicodeError) as exc:
+        # Python's codec for names is asked before the system: 127.0.0..1 is none of any.
+        fault = exc.strerror if isinstance(exc, OSError) else "no machine can have this name"
         raise ConfigError(
-            f"cannot listen: {exc.strerror}",
+            f"cannot listen: {fault}",
             code="no_port",
             field="port",
             seen=f"{host}:{port}",
             accepted="an address of this machine and a free port, such as --port 8001",
         ) from exc
+
+
+def _socket(family: int, kind: int, protocol: int, address: Any, *, shared: bool) -> socket.socket:
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
@@ -118,5 +140,5 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
     # Until uvicorn listens to them itself, and when it has finished, as it then raises them again.
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # before and after the application listens to it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `service.child.WAITING`
     server.run(sockets=[listener])

@@ -1,11 +1,13 @@
 """What the service is told when it starts. Every field is an option of the command line."""
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -68,7 +70,7 @@ class Settings(Schema):
         default_factory=_cores,
         ge=1,
         description="threads of preprocessing, 4 at most, and of a graph at most (default: one a "
-        "core)",
+        "core); a part of one counts as one, as of a container with 1.5 cores",
     )
     queue: int = Field(
         default=256,
@@ -169,6 +171,15 @@ class Settings(Schema):
                 "accepted: auto; cpu; cuda or cuda:N; or several of a kind, such as cuda:0,cuda:1"
             )
         return device
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _whole(cls, threads: Any) -> Any:
+        """Let the limit of a container, such as 1.5 cores, be the number of its threads."""
+        with suppress(ValueError, TypeError, OverflowError):  # told of by what looks at it next
+            if (number := float(threads)) > 0:
+                return math.ceil(number)
+        return threads
 
     def shares(self) -> "list[Settings]":
         """Return the settings of each of the devices that share the work."""

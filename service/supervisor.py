@@ -6,8 +6,9 @@
     ├── service.frontend          one a worker, each with a socket on the same port
     └── service.engine.process    one a device, for all front ends
 
-A process that dies is started again, its socket outlives it. On SIGTERM the front ends finish what
-is under way, then the runners go; SIGHUP is passed on to the front ends.
+A process that dies is started again, its socket outlives it. Where a front end does not come up
+again, it goes too: the system would deal it connections, which would wait for nobody. On SIGTERM
+the front ends finish what is under way, then the runners go; SIGHUP is passed on to the front ends.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
@@ -26,9 +27,9 @@ from time import monotonic
 from prometheus_client.multiprocess import mark_process_dead
 
 from lanistr.errors import ConfigError
-from service.child import Child
+from service.child import WAITING, Child
 from service.metrics import FOLDER
-from service.server import listen_together
+from service.server import listen_anew, listen_together
 from service.settings import Settings
 
 METRICS = "metrics"
@@ -83,7 +84,15 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
         for i, each in enumerate(sockets):
             told = Child(folder=folder, lock=lock, runners=tuple(addresses), announces=not i)
             front_ends.append(
-                _Process(_FRONT_END, f"front end {i}", each, arguments, told, decisive=not i)
+                _Process(
+                    _FRONT_END,
+                    f"front end {i}",
+                    each,
+                    arguments,
+                    told,
+                    decisive=not i,
+                    renew=listen_anew,
+                )
             )
         code = asyncio.run(_run(runners, front_ends, settings.drain_seconds + _PATIENCE))
     if code:
@@ -114,6 +123,8 @@ class _Process:
         arguments: of its command line.
         child: what it is told besides; its descriptors are filled in here.
         decisive: whether there is no service if it never was up.
+        renew: returns what takes the place of the listener where it ended without coming up, and
+            closes that; by default it stays.
     """
 
     def __init__(
@@ -125,6 +136,7 @@ class _Process:
         child: Child,
         *,
         decisive: bool,
+        renew: Callable[[socket.socket], socket.socket] = lambda listener: listener,
     ) -> None:
         self._command = [
             sys.executable, *(f"-W{each}" for each in sys.warnoptions), "-m", module, *arguments
@@ -133,10 +145,10 @@ class _Process:
         self._listener = listener
         self._child = child
         self._decisive = decisive
+        self._renew = renew
         self._process: asyncio.subprocess.Process | None = None
         self._channel: socket.socket | None = None
         self._leaving = asyncio.Event()
-        self._hears = False
         self.up = asyncio.Event()
         """Whether it was ever ready."""
 
@@ -170,35 +182,38 @@ class _Process:
         told = self._child.model_copy(update=descriptors)
         variables = {FOLDER: str(told.folder / METRICS)} | told.environment()
         with ours, its:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                pass_fds=(*descriptors.values(), told.lock),
-                env=os.environ | variables,
-            )
+            signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)  # which the child inherits
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    pass_fds=(*descriptors.values(), told.lock),
+                    env=os.environ | variables,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, WAITING)
             its.close()
             self._process, self._channel = process, ours
             if self._leaving.is_set():
                 self.let_go()
             hearing = asyncio.create_task(self._hear(ours))
             code = await process.wait()
+            came_up = hearing.done() and hearing.result()
             hearing.cancel()
         self._process = self._channel = None
-        self._hears = False
         mark_process_dead(process.pid, variables[FOLDER])  # type: ignore[no-untyped-call]
+        if not came_up and not self._leaving.is_set():
+            self._listener = self._renew(self._listener)
         return code, monotonic() - started
 
-    async def _hear(self, channel: socket.socket) -> None:
+    async def _hear(self, channel: socket.socket) -> bool:
+        """Return whether it came up, when it did or ended."""
         with suppress(ConnectionError):
             if await asyncio.get_running_loop().sock_recv(channel, 1):
                 if self.up.is_set():
                     _log.info("the %s is back", self._name)
-                self._hears = True
                 self.up.set()
-
-    def look(self) -> None:
-        """Have it read again what may have changed; one that is starting will read it anyway."""
-        if self._hears:
-            self.send(signal.SIGHUP)
+                return True
+        return False
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, if it lives."""
@@ -232,9 +247,10 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
 
     def pass_on() -> None:
         for each in front_ends:
-            each.look()
+            each.send(signal.SIGHUP)
 
     loop.add_signal_handler(signal.SIGHUP, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     stop = asyncio.create_task(stopping.wait())
     kept: list[asyncio.Task[int]] = []
     for each in (*runners, front_ends[0]):

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lanistr.errors import ConfigError
+from service.settings import read_settings
+
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = {"service": [], "gpu": ["gpu"], "train": ["train"], "train-gpu": ["train"]} | {
     each: ["monitoring"] for each in ("prometheus", "grafana")
@@ -82,6 +85,17 @@ def test_a_service_takes_what_it_is_told_and_reads_what_is_mounted(
     assert settings.threads == int(limits["cpus"])
     assert service["ports"][0].endswith(f":{settings.port}")
     assert int(service["stop_grace_period"].rstrip("s")) > settings.drain_seconds
+
+
+@pytest.mark.parametrize(("cores", "threads"), [("0.5", 1), ("1.5", 2), ("2", 2)])
+def test_what_compose_takes_for_cores_is_a_number_of_threads(cores, threads):
+    assert read_settings(["--threads", cores]).threads == threads
+
+
+@pytest.mark.parametrize("given", ["inf", "nan", "two", "0", "-0.5"])
+def test_no_number_of_threads_is_refused(given):
+    with pytest.raises(ConfigError, match=f"threads.*{given}"):
+        read_settings(["--threads", given])
 
 
 @pytest.mark.parametrize("name", ["gpu", "train-gpu"])

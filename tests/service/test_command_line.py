@@ -1,6 +1,7 @@
 """Starting and stopping, as whoever runs the service sees it."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -49,6 +50,13 @@ def test_help_shows_an_example_and_every_limit():
 def test_a_folder_without_bundles_is_refused(tmp_path: Path):
     assert "no bundle here" in fails("--bundles", str(tmp_path))
     assert "no such folder" in fails("--bundles", str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "1")], ids=["one process", "several"])
+def test_a_folder_whose_name_is_not_utf_8_is_refused(copy: Path, options):
+    folder = os.fsdecode(os.fsencode(copy.parent) + b"/\xff")
+    copy.rename(folder)
+    assert "the path of the bundle is not UTF-8" in fails("--bundles", folder, *options)
 
 
 def test_a_changed_graph_is_refused(copy: Path):
@@ -104,6 +112,13 @@ def test_a_port_in_use_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         line = fails("--port", str(taken.getsockname()[1]))
     assert "cannot listen" in line
+
+
+@pytest.mark.parametrize("host", ["127.0.0..1", "a" * 64, "203.0.113.1"])
+def test_a_host_that_is_none_of_this_machine_is_refused(host):
+    line = fails("--host", host)
+    assert "cannot listen" in line
+    assert f"seen '{host}:0'" in line
 
 
 def test_start_says_what_is_served_and_what_to_try(server):

@@ -1,5 +1,6 @@
 """Bundles change while requests run: the new one is tried first, and nobody notices."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import service.models
 from lanistr.bundle import Bundle
 from lanistr.manifest import MANIFEST
 from service.app import create_app
+from service.engine.predictor import Predictor
 from service.settings import DEMO_BUNDLES, Settings
 from tests.servers import wait_for
 from tests.service.test_workers import one
@@ -214,6 +216,85 @@ async def test_what_is_found_stays_though_another_folder_cannot_be_read(
     await models.refresh()
     assert len(models._held) == 3
     await models.close()
+
+
+def loop(place: Path) -> None:
+    """Make a folder that nobody can enter, whoever runs the tests."""
+    place.symlink_to(place)
+
+
+async def test_a_folder_that_cannot_be_entered_is_not_taken_for_gone(
+    folder, another_version, versions, caplog
+):
+    models = create_app(Settings(bundles=folder, watch_seconds=0)).state.models
+    models.start()
+    (folder / "first").rename(folder / ".first")
+    for name in ("first", "third"):
+        loop(folder / name)
+    put(another_version, folder / "second")
+    for _ in range(2):
+        await models.refresh()
+    assert list(models.versions("mortality")) == [versions[1], versions[0]]
+    for name in ("first", "third"):
+        assert caplog.text.count(f"not yet taken into service: {folder / name}: [Errno") == 1
+    (folder / "first").unlink()
+    await models.refresh()
+    assert list(models.versions("mortality")) == [versions[1]]
+    await models.close()
+
+
+async def test_a_folder_that_cannot_be_entered_does_not_keep_others_from_being_served(
+    folder, caplog
+):
+    loop(folder / "lost+found")
+    (folder / "notes.txt").write_text("no bundle")
+    models = create_app(Settings(bundles=folder)).state.models
+    assert list(models) == ["mortality"]
+    await models.refresh()
+    assert caplog.text.count("not yet taken into service") == 1
+    shutil.rmtree(folder / "first")
+    with pytest.raises(OSError, match=r"lost\+found"):
+        create_app(Settings(bundles=folder))
+
+
+async def test_a_bundle_whose_name_is_not_utf_8_is_refused_alone(folder, caplog):
+    models = create_app(Settings(bundles=folder, watch_seconds=0)).state.models
+    put(DEMO_BUNDLES / "rating", Path(os.fsdecode(os.fsencode(folder) + b"/rating-\xff")))
+    await models.refresh()
+    assert list(models) == ["mortality"]
+    assert caplog.text.count("the path of the bundle is not UTF-8; seen") == 1
+
+
+@pytest.mark.parametrize("mended", ["it answers", "another takes its place"])
+async def test_a_service_whose_model_fails_is_ready_once_its_models_answer(
+    folder, monkeypatch, caplog, mended
+):
+    predict, faults = Predictor.predict, ["mortality"]
+
+    async def sometimes(self, *arguments, **more):
+        if self.bundle.task.name in faults:
+            raise MemoryError
+        return await predict(self, *arguments, **more)
+
+    monkeypatch.setattr(Predictor, "predict", sometimes)
+    monkeypatch.setattr("service.app._AGAIN_SECONDS", 0.1 if mended == "it answers" else 60)
+    app = create_app(Settings(bundles=folder, watch_seconds=0))
+
+    async def becomes(status: str) -> None:
+        await asyncio.to_thread(wait_for, lambda: app.state.status == status, status)
+
+    async with app.router.lifespan_context(app):
+        await becomes("failed")
+        await asyncio.sleep(0.5)  # until it was tried again, where it is
+        if mended == "it answers":
+            faults.clear()
+        else:
+            shutil.rmtree(folder / "first")
+            put(DEMO_BUNDLES / "rating", folder / "rating")
+            app.state.models.look()
+        await becomes("ready")
+        assert list(app.state.models) == ["mortality" if mended == "it answers" else "rating"]
+    assert caplog.text.count("cannot answer its own example") == 1
 
 
 def test_a_bundle_of_another_task_appears_in_the_documentation(start_server, folder):

@@ -220,6 +220,35 @@ def test_a_front_end_that_dies_is_started_again(start_server):
             assert answer.status_code == 200
 
 
+@pytest.mark.parametrize("damaged", ["bundles/rating/onnx/int8/fusion.onnx", "keys.yaml"])
+def test_a_front_end_that_cannot_come_up_again_keeps_no_one_waiting(
+    start_server, tmp_path, damaged
+):
+    shutil.copytree(DEMO_BUNDLES, tmp_path / "bundles")
+    key, words = new_key("all")
+    (tmp_path / "keys.yaml").write_text(words)
+    told = ("--keys", str(tmp_path / "keys.yaml"), "--bundles", str(tmp_path / "bundles"))
+    with start_server(*TWO, *told) as server:
+        wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
+        file = tmp_path / damaged
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-10])
+        os.kill(one(server, "service.frontend"), signal.SIGKILL)
+        wait_for(lambda: "ended with 2 and is started again" in server.log(), "the refusal")
+        for _ in range(16):  # a connection each
+            answer = httpx.post(
+                f"{server.url}/predict/rating",
+                json={"text": "good"},
+                headers={"Authorization": f"Bearer {key}"},
+                timeout=5,
+            )
+            assert answer.status_code == 200
+        assert ready(server)
+        file.write_bytes(whole)
+        wait_for(lambda: " is back" in server.log(), "the front end")
+        wait_for(lambda: all(ready(server) for _ in range(16)), "both")
+
+
 def test_all_processes_take_up_a_new_version(start_server, tmp_path, another_version):
     folder = tmp_path / "bundles"
     shutil.copytree(DEMO_BUNDLES / "mortality", folder / "first")
