@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,9 +26,9 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     """
     with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=draft_prefix(folder), dir=folder.parent))
+        draft = folder.with_name(draft_prefix(folder) + secrets.token_hex(4))
+        draft.mkdir()  # mkdtemp's would be for the owner alone, whatever the umask
     try:
-        draft.chmod(0o755)  # mkdtemp's is for the owner alone
         with written_to(folder):
             yield draft
         _replace(draft, folder)
