@@ -6,7 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lanistr.errors import ConfigError
@@ -16,7 +16,7 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder to fill, which then takes the place of `folder`.
+    """Give a hidden folder to fill, which then, on the disk, takes the place of `folder`.
 
     If the block fails, the draft vanishes and what stood at `folder` stays. It is for the caller
     to know that what stands there may be replaced.
@@ -31,6 +31,7 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     try:
         with written_to(folder):
             yield draft
+            _settle_all(draft)
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -100,10 +101,19 @@ def draft_prefix(folder: Path) -> str:
     return f".{folder.name}-draft-"
 
 
+def _settle_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        # An empty file is settled with its folder. To open and close it could cost a lock on it:
+        # the system takes all that a process has on a file once it closes it anywhere.
+        if path.is_dir() or path.stat().st_size:
+            settle(path)
+
+
 def _replace(draft: Path, folder: Path) -> None:
     """Put the draft in the folder's place; what stands there is set aside first, then removed."""
     if not folder.exists():
         draft.rename(folder)
+        _settle_names(folder)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
     old = aside / folder.name
@@ -115,4 +125,10 @@ def _replace(draft: Path, folder: Path) -> None:
             old.rename(folder)
         aside.rmdir()
         raise
+    _settle_names(folder)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _settle_names(folder: Path) -> None:
+    with suppress(PermissionError):  # one may write to a folder that one may not read
+        settle(folder.parent)
