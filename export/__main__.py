@@ -31,8 +31,9 @@ from export.graphs import GraphSource, graph_sources
 from export.parity import Reference, make_proof
 from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, TASK, write_bundle
 from lanistr.command import CommandParser, leave_when_asked, run_command
+from lanistr.draft import held
 from lanistr.errors import BundleError
-from lanistr.leftovers import held, sweep
+from lanistr.leftovers import sweep
 from lanistr.manifest import MOST_FALL, Build, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors

@@ -1,6 +1,7 @@
 """Folders and files that appear as a whole or not at all."""
 
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -101,6 +102,31 @@ def draft_prefix(folder: Path) -> str:
     return f".{folder.name}-draft-"
 
 
+def aside_prefix(folder: Path) -> str:
+    """Return how names begin of folders that hold a folder while it is replaced; as of drafts."""
+    return f".{folder.name}-old-"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep others from sweeping a draft away, also once it has its place; or what is set aside."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        lock(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock(folder: int) -> bool:
+    """Lock an open folder for as long as it is open; whether that worked."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
+
+
 def _settle_all(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
         # An empty file is settled with its folder. To open and close it could cost a lock on it:
@@ -110,23 +136,24 @@ def _settle_all(folder: Path) -> None:
 
 
 def _replace(draft: Path, folder: Path) -> None:
-    """Put the draft in the folder's place; what stands there is set aside first, then removed."""
+    """Put the draft in the folder's place; what stands there takes the draft's."""
     if not folder.exists():
         draft.rename(folder)
         _settle_names(folder)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    aside = Path(tempfile.mkdtemp(prefix=aside_prefix(folder), dir=folder.parent))
     old = aside / folder.name
-    try:
-        folder.rename(old)
-        draft.rename(folder)
-    except BaseException:  # also Ctrl-C between the two
-        if old.exists():
-            old.rename(folder)
-        aside.rmdir()
-        raise
-    _settle_names(folder)
-    shutil.rmtree(aside, ignore_errors=True)
+    with held(aside):
+        try:
+            folder.rename(old)
+            draft.rename(folder)
+        except BaseException:  # also Ctrl-C between the two
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        _settle_names(folder)
+        aside.rename(draft)  # so that no half of it is ever taken for what to put back
 
 
 def _settle_names(folder: Path) -> None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
 from lanistr.errors import DataError, unknown_name
-from lanistr.leftovers import swept_draft
+from lanistr.leftovers import sweep, swept_draft
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
@@ -436,11 +436,12 @@ def refuse_filled(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
 
-    A process that is killed outright cannot clear up: the next one removes what it left.
+    A process that is killed outright cannot clear up: the next one does so.
 
     Raises:
         DataError: `folder` exists and is not empty.
     """
+    sweep(folder)  # which may put back what stood there
     refuse_filled(folder)
     with swept_draft(folder) as draft:
         yield draft

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -267,6 +268,17 @@ def test_an_empty_folder_is_taken_and_a_file_is_not(tmp_path: Path):
     with pytest.raises(DataError):
         interrupted(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_is_put_back_into_a_folder_s_place_is_not_replaced(tmp_path: Path):
+    aside = tmp_path / ".data-old-a1b2c3d4"
+    (aside / "data").mkdir(parents=True)
+    (aside / "data" / "x.txt").write_text("mine")
+    os.utime(aside, (0, 0))
+    with pytest.raises(DataError, match="the folder exists"):
+        interrupted(tmp_path / "data")
+    assert (tmp_path / "data" / "x.txt").read_text() == "mine"
+    assert not aside.exists()
 
 
 def test_records_without_a_label_column_of_any_kind_can_be_stored(tmp_path: Path):
