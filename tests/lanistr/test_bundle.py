@@ -645,6 +645,21 @@ def test_notes_that_somebody_put_into_a_bundle_are_not_lost(folder: Path):
     assert (folder / "notes.txt").is_file()
 
 
+def test_notes_that_somebody_puts_there_meanwhile_are_not_lost(folder: Path):
+    before = (folder / MANIFEST).read_bytes()
+
+    def fill(draft: Path) -> None:
+        copy_demo(draft)
+        (folder / "notes.txt").write_text("what it did on our ward")
+
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(folder, fill, described)
+    assert caught.value.seen == "notes.txt"
+    assert (folder / "notes.txt").is_file()
+    assert (folder / MANIFEST).read_bytes() == before
+    assert list(folder.parent.iterdir()) == [folder]
+
+
 @pytest.mark.parametrize("name", [".env", ".git/config", "onnx/.gitattributes"])
 @pytest.mark.parametrize("among", ["a bundle", "nothing"])
 def test_hidden_files_are_not_lost_either(folder: Path, tmp_path: Path, name: str, among: str):

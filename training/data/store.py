@@ -445,6 +445,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     refuse_filled(folder)
     with swept_draft(folder) as draft:
         yield draft
+        refuse_filled(folder)  # once more: it may have taken hours
 
 
 class _Index:

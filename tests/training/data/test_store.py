@@ -270,6 +270,18 @@ def test_an_empty_folder_is_taken_and_a_file_is_not(tmp_path: Path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_what_somebody_puts_into_a_folder_s_place_meanwhile_is_not_lost(tmp_path: Path):
+    def meanwhile(out: Path) -> None:
+        with new_folder(out) as draft:
+            (draft / "x.txt").write_text("x")
+            out.mkdir()
+            (out / "mine.txt").write_text("mine")
+
+    with pytest.raises(DataError, match="the folder exists"):
+        meanwhile(tmp_path / "data")
+    assert [each.name for each in tmp_path.rglob("*")] == ["data", "mine.txt"]
+
+
 def test_what_is_put_back_into_a_folder_s_place_is_not_replaced(tmp_path: Path):
     aside = tmp_path / ".data-old-a1b2c3d4"
     (aside / "data").mkdir(parents=True)
