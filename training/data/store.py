@@ -202,6 +202,11 @@ class Dataset:
         """The group (patient, product) of every case."""
         return list(self._index["group"].to_pylist())
 
+    @property
+    def grouped(self) -> bool:
+        """Whether groups were named; else every case counts as a group of its own."""
+        return not self._index["group"].equals(self._index["id"])
+
     def rows(self, split: str, labelled: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the positions of a split's cases, ascending.
 
