@@ -137,7 +137,7 @@ def _fill(
     (draft / CARD).write_text(card, encoding="utf-8")
     return {
         "task": run.task.name,
-        "name": arguments.name or arguments.run.name,
+        "name": arguments.name or arguments.run.resolve().name,  # also of "."
         "source_run": str(arguments.run),
         "license": arguments.license,
         "width": model.fusion.width,
@@ -191,7 +191,22 @@ def _cases(word: str) -> int:
 def _words(words: str) -> str:
     if not words.strip():
         raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: at least a word")
-    return words.strip()
+    return _unicode(words.strip())
+
+
+def _run(word: str) -> Path:
+    """Take the folder of a run: its path and name are to stand in the manifest."""
+    folder = Path(_unicode(word))
+    _unicode(folder.resolve().name)
+    return folder
+
+
+def _unicode(words: str) -> str:
+    try:
+        words.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8 come as lone surrogates
+        raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: text in UTF-8") from None
+    return words
 
 
 def _parser() -> CommandParser:
@@ -201,7 +216,7 @@ def _parser() -> CommandParser:
         epilog=f"examples:\n  {EXAMPLE}\n  {verify.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run", required=True, type=Path, help="fine-tuned run")
+    parser.add_argument("--run", required=True, type=_run, help="fine-tuned run")
     parser.add_argument("--out", required=True, type=Path, help="bundle to write")
     parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
     parser.add_argument("--name", type=_words, help="name of the model (default: the run's)")
