@@ -122,8 +122,13 @@ def load(arguments: Namespace) -> str:
     if arguments.json:
         shares = {f"p{share}_ms": 1e3 * sent.percentile(share) for share in (50, 90, 99, 100)}
         counts = {"requests": len(sent.statuses), "failures": sent.failures}
-        return _json({"rate": sent.rate, "seconds": sent.seconds, **counts, **shares})
-    return display.load(sent, arguments.concurrency)
+        said = _json({"rate": sent.rate, "seconds": sent.seconds, **counts, **shares})
+    else:
+        said = display.load(sent, arguments.concurrency)
+    if sent.failure and 200 not in sent.statuses:
+        print(said)
+        raise sent.failure
+    return said
 
 
 def tasks(arguments: Namespace) -> str:
