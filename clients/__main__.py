@@ -58,13 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(format="%(message)s")  # what is worth a word before the work begins
     try:
-        print(arguments.command(arguments))
+        print(arguments.command(arguments), flush=True)
     except ClientError as error:
         print("error:", " ".join(_explained(error).split()), file=sys.stderr)
         return 2 if _is_users(error) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever reads has enough; what is left must not fail at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as shells have it
     return 0
 
 
@@ -124,8 +127,13 @@ def load(arguments: Namespace) -> str:
     if arguments.json:
         shares = {f"p{share}_ms": 1e3 * sent.percentile(share) for share in (50, 90, 99, 100)}
         counts = {"requests": len(sent.statuses), "failures": sent.failures}
-        return _json({"rate": sent.rate, "seconds": sent.seconds, **counts, **shares})
-    return display.load(sent, arguments.concurrency)
+        said = _json({"rate": sent.rate, "seconds": sent.seconds, **counts, **shares})
+    else:
+        said = display.load(sent, arguments.concurrency)
+    if sent.failure and 200 not in sent.statuses:
+        print(said)
+        raise sent.failure
+    return said
 
 
 def tasks(arguments: Namespace) -> str:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial, update_wrapper
 from numbers import Real
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
 
@@ -81,16 +81,38 @@ class _Base:
             arguments["timeout"] = self._timeout(question.timeout)
         return arguments
 
-    def _patience(self, question: Question[Any]) -> Callable[[httpx.Response], float | None]:
-        """Return what tells of an answer how long to wait for another; None: it is the answer."""
-        patience = Patience(self.retry_seconds)
 
-        def pause(response: httpx.Response) -> float | None:
-            if response.status_code not in (429, 503) or response.status_code in question.also:
-                return None
-            return patience.pause(retry_after(response))
+class _Asking(Generic[T]):
+    """How far a question has come.
 
-        return pause
+    Attributes:
+        question: what is to be sent.
+        answers: the last of them is that of the whole, if there is nothing to wait for any more.
+    """
+
+    def __init__(self, question: Question[T], retry_seconds: float) -> None:
+        self.question = question
+        self.answers: list[T] = []
+        self._patience = Patience(retry_seconds)
+
+    def pause_after(self, response: httpx.Response) -> float | None:
+        """Take a response; return how long to wait before the question is sent, None: no more.
+
+        Raises:
+            ClientError: it is of no use.
+        """
+        question = self.question
+        busy = response.status_code in (429, 503) and response.status_code not in question.also
+        if busy and (pause := self._patience.pause(retry_after(response))) is not None:
+            return pause
+        if busy and self.answers:  # of a part of it: the others are not lost
+            return None
+        self.answers.append(read(response, question.shape, also=question.also))
+        rest = question.rest(self.answers[-1])
+        if rest is None:
+            return None
+        self.question = rest
+        return self._patience.pause(None)
 
 
 # ---- from a question to a method ----------------------------------------------------------------
@@ -169,7 +191,8 @@ class Client(_Base):
             that comes in pieces may take longer.
         connect_timeout: longest wait for a connection, in seconds.
         retry_seconds: how long, over all pauses, a request that gets 429 or 503 is repeated, no
-            sooner than the service asks; 0: it is not. No other request is repeated as it was.
+            sooner than the service asks, and cases of a list that do; 0: they are not. No other
+            request is repeated as it was.
         connections: how many there are at most; a request that has none waits for one.
         headers: sent with every request, such as the one that carries an API key.
 
@@ -183,12 +206,12 @@ class Client(_Base):
 
     def ask(self, question: Question[T]) -> T:
         """Put a question to the service. Raises `ClientError`."""
-        arguments, pause_after = self._arguments(question), self._patience(question)
+        asking = _Asking(question, self.retry_seconds)
         while True:
-            with naming_failures(self.url, question.request):
-                response = self._http.request(**arguments)
-            if (pause := pause_after(response)) is None:
-                return read(response, question.shape, also=question.also)
+            with naming_failures(self.url, asking.question.request):
+                response = self._http.request(**self._arguments(asking.question))
+            if (pause := asking.pause_after(response)) is None:
+                return asking.answers[-1]
             time.sleep(pause)
 
     predict = _waited(questions.predict)
@@ -277,12 +300,12 @@ class AsyncClient(_Base):
 
     async def ask(self, question: Question[T]) -> T:
         """Put a question to the service. Raises `ClientError`."""
-        arguments, pause_after = self._arguments(question), self._patience(question)
+        asking = _Asking(question, self.retry_seconds)
         while True:
-            with naming_failures(self.url, question.request):
-                response = await self._http.request(**arguments)
-            if (pause := pause_after(response)) is None:
-                return read(response, question.shape, also=question.also)
+            with naming_failures(self.url, asking.question.request):
+                response = await self._http.request(**self._arguments(asking.question))
+            if (pause := asking.pause_after(response)) is None:
+                return asking.answers[-1]
             await asyncio.sleep(pause)
 
     predict = _awaited(questions.predict)

@@ -25,6 +25,9 @@ from clients.target import Field, Target, fold
 # As the service reads them, against which it is held by a test.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
+"""A picture, and no path: that has a dot before the end, and names of less than 256 letters."""
+
 _TABULAR = "tabular"
 _FIELD = "tabular."
 """What a field's whole name begins with."""
@@ -233,7 +236,8 @@ class Columns:
         return cells[0] if len(cells) == 1 and isinstance(cells[0], str) else _each(cells)
 
     def _pictures(self, cells: Sequence[Any]) -> Any:
-        return [self._picture(each) for each in _each(cells) or ()] or None
+        found = (self._picture(each) for each in _each(cells) or ())
+        return [each for each in found if each != b""] or None
 
     def _picture(self, cell: Any) -> Any:
         if isinstance(cell, str) and "://" in cell:
@@ -241,10 +245,17 @@ class Columns:
             raise InvalidInput("image", seen, accepted="the path of a file: nothing is fetched")
         if not isinstance(cell, str):
             return cell
-        if not cell.startswith("data:"):
+        head, _, body = cell.partition(",")
+        if head[:5].lower() != "data:":
+            if _BASE64.fullmatch("".join(cell.split())):
+                seen, accepted = (
+                    "is base64 alone",
+                    "a path, or a data URL: data:image/jpeg;base64,…",
+                )
+                raise InvalidInput("image", seen, accepted=accepted)
             return self._folder / cell
         try:
-            return base64.b64decode(cell.partition(",")[2], validate=True)
+            return base64.b64decode("".join(body.split()), validate=True)  # tools break it in lines
         except ValueError:  # binascii's, and of letters beyond ASCII a plain one
             raise InvalidInput("image", "is a data URL that is not base64") from None
 

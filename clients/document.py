@@ -3,6 +3,7 @@
 Reading says exactly what is wrong and where; a KeyError never reaches the caller.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +98,13 @@ def _number(value: Any, path: str) -> float:
     # A bool is an int in Python but not in JSON.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong(path, value, "a number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # whole numbers have no end in Python; what 1e400 is, JSON leaves open
+        number = math.inf
+    if not math.isfinite(number):
+        raise _wrong(path, value, "a number up to 1.8e308")
+    return number
 
 
 def _document(value: Any, path: str) -> Document:

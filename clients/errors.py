@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clients.answers import Issue
 
+_LONGEST = 400
+"""Characters of a message: what stands in a cell may be a whole picture."""
+
 
 class ClientError(Exception):
     """Anything between the caller and a prediction."""
@@ -29,12 +32,13 @@ class InvalidInput(ClientError):
 
     Attributes:
         field: path of the value, such as ``timeseries[3].heart_rate``.
+        message: what is wrong with it, cut short in the middle.
         accepted: what would have been taken, in words.
     """
 
     def __init__(self, field: str, message: str, *, accepted: str = "") -> None:
         self.field = field
-        self.message = message
+        self.message = message = _shortened(message)
         self.accepted = accepted
         super().__init__(f"{field}: {message}" + (f"; accepted: {accepted}" if accepted else ""))
 
@@ -155,3 +159,9 @@ class UnreadableAnswer(ClientError):
         self.request_id = request_id
         self.body = body
         super().__init__(message)
+
+
+def _shortened(message: str) -> str:
+    """Keep both ends: what stands there, and what is wrong with it."""
+    half = _LONGEST // 2
+    return message if len(message) <= _LONGEST else f"{message[:half]}…{message[-half:]}"

@@ -68,9 +68,11 @@ class Sent(Load):
 
     Attributes:
         failures: how often which, by status and code, or the name of the error.
+        failure: the last of them.
     """
 
     failures: Counter[str] = field(default_factory=Counter)
+    failure: ClientError | None = None
 
 
 def cases_of(
@@ -87,10 +89,13 @@ def cases_of(
     Rows that cannot be sent are left out, with a line in the log.
 
     Raises:
-        ClientError: the table cannot be read, or no row of it be sent.
+        ClientError: the table cannot be read, or no row of it be sent; or there are no examples.
     """
     if input is None:
-        return [to_json(each["record"]) for each in client.task(task)["examples"]]
+        examples = client.ask(Question(questions.task(task).request, _examples))
+        if not examples:
+            raise InvalidInput("input", f"{task} has no examples", accepted="a table of cases")
+        return examples
     table = open_table(input)
     target, folder = client.ask(questions.target(task)), Path(input).parent
     found = Columns(
@@ -151,6 +156,7 @@ async def load(
                 if isinstance(error, ProblemError):
                     status, kind = error.status, f"{error.status} {error.code}"
                 sent.failures[kind] += 1
+                sent.failure = error
             sent.statuses.append(status)
             answered = time.perf_counter()
             sent.latencies.append(answered - begun)
@@ -164,6 +170,10 @@ async def load(
         await asyncio.gather(*map(send, senders))
     sent.seconds = time.perf_counter() - started
     return sent
+
+
+def _examples(document: Document) -> list[bytes]:
+    return [to_json(each.document("record").raw) for each in document.documents("examples")]
 
 
 def _unread(document: Document) -> Any:

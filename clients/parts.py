@@ -17,7 +17,8 @@ from clients.errors import InvalidInput
 
 FilePath = str | os.PathLike[str]
 Text = str | Sequence[str]
-Image = bytes | FilePath | Sequence[bytes | FilePath]
+Bytes = bytes | bytearray | memoryview
+Image = Bytes | FilePath | Sequence[Bytes | FilePath]
 Tabular = Mapping[str, Any]
 Timeseries = Sequence[Mapping[str, Any]] | FilePath
 
@@ -54,7 +55,7 @@ def notes(text: Text) -> str | list[str]:
 
 def pictures(image: Image) -> list[Upload]:
     """Return the picture or pictures, those given by path read. Raises `InvalidInput`."""
-    if isinstance(image, bytes | str | os.PathLike):
+    if isinstance(image, Bytes | str | os.PathLike):
         return [_picture(image, "image")]
     if not isinstance(image, Sequence):
         raise InvalidInput("image", _is_a(image), accepted="a path, bytes, or a list of them")
@@ -113,7 +114,7 @@ def string(value: object, field: str) -> str:
 
 
 def jsonable(value: Any, field: str) -> Any:
-    """Return `value` in JSON's own types; numpy's numbers become Python's.
+    """Return `value` in JSON's own types; numpy's numbers, true and false become Python's.
 
     Raises:
         InvalidInput: a number is not finite (JSON has no NaN) or beyond all that a float holds, a
@@ -147,7 +148,15 @@ def _jsonable(value: Any, field: str) -> Any:
                 each if _is_plain(each) else _jsonable(each, f"{field}[{i}]")
                 for i, each in enumerate(value)
             ]
+        case _ if _is_bool(value):
+            return bool(value)
     raise InvalidInput(field, _is_a(value), accepted="a number, a string, true, false or None")
+
+
+def _is_bool(value: Any) -> bool:
+    """Whether a value is numpy's true or false, which is of no type that Python has for numbers."""
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return kind == "b" and getattr(value, "shape", None) == ()
 
 
 def _name(name: object, field: str) -> str:
@@ -216,9 +225,9 @@ def read_file(path: FilePath, field: str) -> bytes:
 
 
 def _picture(image: object, field: str) -> Upload:
-    if not isinstance(image, bytes | str | os.PathLike):
+    if not isinstance(image, Bytes | str | os.PathLike):
         raise InvalidInput(field, _is_a(image), accepted="a path or bytes")
-    content = image if isinstance(image, bytes) else read_file(image, field)
+    content = bytes(image) if isinstance(image, Bytes) else read_file(image, field)
     return Upload(content, _media_type(content))
 
 

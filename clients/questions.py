@@ -5,7 +5,7 @@ it. So everything about a question is said once, whoever waits for the answer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from clients import request as requests
 from clients.answers import Embedding, Prediction, Readiness, TaskSummary
 from clients.document import Document
-from clients.errors import InvalidInput, ProblemError
+from clients.errors import InvalidInput, ProblemError, TooBusy
 from clients.exchange import read_batch
 from clients.parts import Image, Tabular, Text, Timeseries, jsonable, string
 from clients.request import Request
@@ -21,6 +21,9 @@ from clients.target import Target
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+Answers = Sequence[Prediction | ProblemError]
+"""Of the cases of a list, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,15 @@ class Question(Generic[T_co]):
         shape: reads the answer's document.
         also: statuses outside 2xx under which an answer of that shape may come.
         timeout: longest silence in seconds, in place of the client's own.
+        rest: returns what to ask later of what the service was too busy for, in a question whose
+            answer is that of the whole; None: there is nothing left.
     """
 
     request: Request
     shape: Callable[[Document], T_co]
     also: tuple[int, ...] = ()
     timeout: float | None = None
+    rest: Callable[[Any], "Question[T_co] | None"] = lambda answer: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,7 @@ def predict_list(
     coverage: float | None = None,
     version: str | None = None,
     timeout: float | None = None,
-) -> Question[Sequence[Prediction | ProblemError]]:
+) -> Question[Answers]:
     """Return the predictions of cases that are JSON already, each or the problem with it, in order.
 
     Args:
@@ -178,12 +184,13 @@ def predict_list(
         ClientError: see the tree in `clients.errors`.
     """
     query = _query(explain=explain, coverage=coverage, version=version)
-    path, content = f"/predict/{requests.segment(task)}/batch", b"[" + b",".join(records) + b"]"
-    request, shape = (
-        Request("POST", path, query, content=content),
-        partial(read_batch, len(records)),
-    )
-    return Question(request, shape, timeout=timeout)
+    path = f"/predict/{requests.segment(task)}/batch"
+
+    def ask(some: Sequence[bytes]) -> Question[Answers]:
+        request = Request("POST", path, query, content=b"[" + b",".join(some) + b"]")
+        return Question(request, partial(read_batch, len(some)), timeout=timeout)
+
+    return replace(ask(records), rest=partial(_rest, ask, records))
 
 
 def tasks() -> Question[tuple[TaskSummary, ...]]:
@@ -233,6 +240,23 @@ def _some(
             found.append(error.within(f"cases[{i}]"))
     sent = [each for each in found if isinstance(each, bytes)]
     return Some(found, predict_list(task, sent, **options) if sent else None)
+
+
+def _rest(
+    ask: Callable[[Sequence[bytes]], Question[Answers]], records: Sequence[bytes], found: Answers
+) -> Question[Answers] | None:
+    """Return the question of those cases alone that the service was too busy for."""
+    pairs = zip(records, found, strict=True)
+    busy = [record for record, each in pairs if isinstance(each, TooBusy)]
+    if not busy:
+        return None
+    again = ask(busy)
+
+    def shape(document: Document) -> Answers:
+        answers = iter(again.shape(document))
+        return tuple(next(answers) if isinstance(each, TooBusy) else each for each in found)
+
+    return replace(again, shape=shape, rest=partial(_rest, ask, records))
 
 
 def _query(

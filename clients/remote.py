@@ -3,7 +3,6 @@
 They are awaited, in a thread of their own: what is awaited can be broken off at once.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
@@ -22,7 +21,6 @@ from clients.errors import (
     UnreadableAnswer,
 )
 from clients.outcome import Outcome
-from clients.patience import Patience
 from clients.questions import Question
 from clients.request import to_json
 from clients.scoring import Record, in_order
@@ -45,8 +43,6 @@ T = TypeVar("T")
 
 class Asks(Protocol):
     """A client that is awaited, see `clients.client.AsyncClient`."""
-
-    retry_seconds: float
 
     async def ask(self, question: Question[T]) -> T:
         """Put a question to the service."""
@@ -146,18 +142,11 @@ class Remote:
             return [error]
 
     async def _settled(self, client: Asks, cases: Sequence[bytes]) -> list[Outcome]:
-        """Return what becomes of cases, after asking for those again that it was too busy for."""
+        """Return what becomes of cases, none of which it was too busy for to the end."""
         found: list[Outcome] = list(await client.ask(self._question(cases)))
-        patience = Patience(client.retry_seconds)
-        while busy := [i for i, each in enumerate(found) if isinstance(each, TooBusy)]:
-            refusal = found[busy[0]]
-            assert isinstance(refusal, TooBusy)
-            if (pause := patience.pause(refusal.retry_after)) is None:
-                raise refusal
-            await asyncio.sleep(pause)
-            again = await client.ask(self._question([cases[i] for i in busy]))
-            for i, each in zip(busy, again, strict=True):
-                found[i] = each
+        for each in found:
+            if isinstance(each, TooBusy):
+                raise each
         return found
 
 

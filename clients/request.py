@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from clients.errors import InvalidInput
 from clients.parts import (
+    Bytes,
     Image,
     Tabular,
     Text,
@@ -85,7 +86,7 @@ def record(case: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidInput(name, "is a file, which a list cannot carry", accepted="its rows")
         before: list[str] = values.setdefault(name, [])
         if not file.media_type.startswith("image/"):
-            single = isinstance(case[name], bytes | str | PathLike)
+            single = isinstance(case[name], Bytes | str | PathLike)
             place = name if single else f"{name}[{len(before)}]"
             raise InvalidInput(place, "is no picture", accepted="JPEG, PNG, WebP, TIFF or BMP")
         before.append(base64.b64encode(file.content).decode())

@@ -31,8 +31,9 @@ from export.graphs import GraphSource, graph_sources
 from export.parity import Reference, make_proof
 from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, TASK, write_bundle
 from lanistr.command import CommandParser, leave_when_asked, run_command
+from lanistr.draft import held
 from lanistr.errors import BundleError
-from lanistr.leftovers import held, sweep
+from lanistr.leftovers import sweep
 from lanistr.manifest import MOST_FALL, Build, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
@@ -136,7 +137,7 @@ def _fill(
     (draft / CARD).write_text(card, encoding="utf-8")
     return {
         "task": run.task.name,
-        "name": arguments.name or arguments.run.name,
+        "name": arguments.name or arguments.run.resolve().name,  # also of "."
         "source_run": str(arguments.run),
         "license": arguments.license,
         "width": model.fusion.width,
@@ -190,7 +191,22 @@ def _cases(word: str) -> int:
 def _words(words: str) -> str:
     if not words.strip():
         raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: at least a word")
-    return words.strip()
+    return _unicode(words.strip())
+
+
+def _run(word: str) -> Path:
+    """Take the folder of a run: its path and name are to stand in the manifest."""
+    folder = Path(_unicode(word))
+    _unicode(folder.resolve().name)
+    return folder
+
+
+def _unicode(words: str) -> str:
+    try:
+        words.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8 come as lone surrogates
+        raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: text in UTF-8") from None
+    return words
 
 
 def _parser() -> CommandParser:
@@ -200,7 +216,7 @@ def _parser() -> CommandParser:
         epilog=f"examples:\n  {EXAMPLE}\n  {verify.EXAMPLE}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--run", required=True, type=Path, help="fine-tuned run")
+    parser.add_argument("--run", required=True, type=_run, help="fine-tuned run")
     parser.add_argument("--out", required=True, type=Path, help="bundle to write")
     parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
     parser.add_argument("--name", type=_words, help="name of the model (default: the run's)")

@@ -96,7 +96,12 @@ def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:
         f"{measured_on[:12]}….",
     ]
     if same:
-        return [*(f"- {each}" for each in said), "- Splits share no group (patient, product)."]
+        said.append(
+            "Splits share no group (patient, product)."
+            if dataset.grouped
+            else "No groups were named: one patient or product may stand in several splits."
+        )
+        return [f"- {each}" for each in said]
     return [
         f"- Trained on other data than it was measured on: sha256 of their `dataset.json` "
         f"{trained_on[:12]}….",

@@ -21,7 +21,10 @@ _MORE = 2.0
 
 def main(words: Sequence[str]) -> None:
     """Verify as the command line says; the first thing that does not hold ends it."""
-    arguments = _parser().parse_args(words)
+    parser = _parser()
+    arguments = parser.parse_args(words)
+    if arguments.data and not arguments.run:
+        parser.error("--data is of no use without --run; accepted: both, or neither")
 
     # ---- hashes --------------------------------------------------------------------------------
     bundle = Bundle.open(arguments.bundle)
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     parser.add_argument("--run", type=Path, help="the run that it was made of")
-    parser.add_argument("--data", type=Path, help="prepared data (default: the run's)")
+    parser.add_argument("--data", type=Path, help="prepared data, with --run (default: its own)")
     parser.add_argument(
         "--formats",
         nargs="+",

@@ -248,6 +248,7 @@ def write_bundle(
         text = json.dumps(said | {"version": version_of(said)}, indent=1, ensure_ascii=False)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
         bundle = Bundle.open(draft)  # what was written must be readable before it replaces anything
+        check_replaceable(folder)  # once more: filling takes minutes
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
 
 

@@ -1,11 +1,13 @@
 """Folders and files that appear as a whole or not at all."""
 
 import errno
+import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lanistr.errors import ConfigError
@@ -15,7 +17,7 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @contextmanager
 def draft_folder(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder to fill, which then takes the place of `folder`.
+    """Give a hidden folder to fill, which then, on the disk, takes the place of `folder`.
 
     If the block fails, the draft vanishes and what stood at `folder` stays. It is for the caller
     to know that what stands there may be replaced.
@@ -25,11 +27,12 @@ def draft_folder(folder: Path) -> Iterator[Path]:
     """
     with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=draft_prefix(folder), dir=folder.parent))
+        draft = folder.with_name(draft_prefix(folder) + secrets.token_hex(4))
+        draft.mkdir()  # mkdtemp's would be for the owner alone, whatever the umask
     try:
-        draft.chmod(0o755)  # mkdtemp's is for the owner alone
         with written_to(folder):
             yield draft
+            _settle_all(draft)
         _replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -99,19 +102,60 @@ def draft_prefix(folder: Path) -> str:
     return f".{folder.name}-draft-"
 
 
+def aside_prefix(folder: Path) -> str:
+    """Return how names begin of folders that hold a folder while it is replaced; as of drafts."""
+    return f".{folder.name}-old-"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep others from sweeping a draft away, also once it has its place; or what is set aside."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        lock(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock(folder: int) -> bool:
+    """Lock an open folder for as long as it is open; whether that worked."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
+
+
+def _settle_all(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        # An empty file is settled with its folder. To open and close it could cost a lock on it:
+        # the system takes all that a process has on a file once it closes it anywhere.
+        if path.is_dir() or path.stat().st_size:
+            settle(path)
+
+
 def _replace(draft: Path, folder: Path) -> None:
-    """Put the draft in the folder's place; what stands there is set aside first, then removed."""
+    """Put the draft in the folder's place; what stands there takes the draft's."""
     if not folder.exists():
         draft.rename(folder)
+        _settle_names(folder)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    aside = Path(tempfile.mkdtemp(prefix=aside_prefix(folder), dir=folder.parent))
     old = aside / folder.name
-    try:
-        folder.rename(old)
-        draft.rename(folder)
-    except BaseException:  # also Ctrl-C between the two
-        if old.exists():
-            old.rename(folder)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    with held(aside):
+        try:
+            folder.rename(old)
+            draft.rename(folder)
+        except BaseException:  # also Ctrl-C between the two
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        _settle_names(folder)
+        aside.rename(draft)  # so that no half of it is ever taken for what to put back
+
+
+def _settle_names(folder: Path) -> None:
+    with suppress(PermissionError):  # one may write to a folder that one may not read
+        settle(folder.parent)

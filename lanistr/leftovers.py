@@ -1,6 +1,5 @@
-"""Drafts that a process left which was killed outright: the next one removes them."""
+"""What a process left that was killed outright: the next one clears it up."""
 
-import fcntl
 import logging
 import os
 import re
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from lanistr.draft import draft_folder, draft_prefix
+from lanistr.draft import aside_prefix, draft_folder, draft_prefix, held, lock
 
 _YOUNG = 60.0
 """Seconds for which a draft is left alone, whoever made it."""
@@ -18,20 +17,14 @@ _YOUNG = 60.0
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def held(draft: Path) -> Iterator[None]:
-    """Keep others from sweeping a draft away, also once it has its place."""
-    handle = os.open(draft, os.O_RDONLY)
-    try:
-        _lock(handle)
-        yield
-    finally:
-        os.close(handle)
-
-
 def sweep(folder: Path) -> None:
-    """Remove a folder's drafts that nobody holds any more; a young one may be about to be held."""
-    name = re.compile(re.escape(draft_prefix(folder)) + "[a-z0-9_]{8}")
+    """Clear up what processes left of a folder that nobody holds any more.
+
+    A draft is removed. What was set aside to be replaced is put back where nothing has taken its
+    place. What is young may be about to be held.
+    """
+    prefixes = "|".join(re.escape(of(folder)) for of in (draft_prefix, aside_prefix))
+    name = re.compile(f"({prefixes})[a-z0-9_]{{8}}")
     for left in folder.parent.glob(".*") if folder.parent.is_dir() else ():
         if not name.fullmatch(left.name):
             continue
@@ -40,14 +33,13 @@ def sweep(folder: Path) -> None:
                 continue
             handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
             opened.callback(os.close, handle)
-            if _lock(handle):
-                log.info("removing %s, which an interrupted run left", left)
-                shutil.rmtree(left, ignore_errors=True)
+            if lock(handle):
+                _clear(left, folder)
 
 
 @contextmanager
 def swept_draft(folder: Path) -> Iterator[Path]:
-    """Give a draft, see `draft_folder`, that nobody sweeps away; first remove those that were left.
+    """Give a draft, see `draft_folder`, that nobody sweeps away; first clear up what was left.
 
     Raises:
         ConfigError: nothing can be made where the folder is to stand.
@@ -58,10 +50,11 @@ def swept_draft(folder: Path) -> Iterator[Path]:
         yield draft
 
 
-def _lock(folder: int) -> bool:
-    """Lock an open folder for as long as it is open; whether that worked."""
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process has it, or the file system knows no locks
-        return False
-    return True
+def _clear(left: Path, folder: Path) -> None:
+    old = left / folder.name
+    if left.name.startswith(aside_prefix(folder)) and old.exists() and not folder.exists():
+        log.info("putting %s back, which an interrupted run had set aside", folder)
+        old.rename(folder)
+    else:
+        log.info("removing %s, which an interrupted run left", left)
+    shutil.rmtree(left, ignore_errors=True)

@@ -1,6 +1,7 @@
 """What the caller gets for what the service said."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -161,6 +162,20 @@ def test_a_member_of_another_type_is_named(client, service, mortality, change, w
     service.answers(mortality | change)
     with pytest.raises(UnreadableAnswer, match=rf"{where} is .*, not "):
         client.predict("mortality", text="note")
+
+
+@pytest.mark.parametrize("number", ["1" + 400 * "0", "1e400", "-1e400"])
+def test_a_number_that_no_float_is_is_named(client, service, mortality, number):
+    def answers(value):
+        body = json.dumps(value).replace('"number"', number)
+        service.answers_bytes(body.encode(), "application/json")
+
+    answers(mortality | {"prediction": {"value": "number"}})
+    with pytest.raises(UnreadableAnswer, match=r"prediction\.value is .*, not a number up to 1.8e"):
+        client.predict("mortality", text="note")
+    answers({"items": [{"problem": {"status": "number", "code": "no", "title": "No"}}]})
+    with pytest.raises(UnreadableAnswer, match=r"items\[0\]\.problem\.status is "):
+        list(client.predict_many("mortality", [{"text": "note"}]))
 
 
 def test_a_problem_is_told_whole(client, service, problem):

@@ -232,6 +232,27 @@ def test_a_picture_may_be_a_data_url_and_a_series_json():
     assert record(row) == {"image": [BASE64], "timeseries": [{"hours": 1}]}
 
 
+def test_a_data_url_may_be_broken_into_lines_and_shouted():
+    lines = "\n".join(BASE64[i : i + 8] for i in range(0, len(BASE64), 8))
+    assert record({"image": f"DATA:image/jpeg;BASE64,{lines}\n"}) == {"image": [BASE64]}
+
+
+@pytest.mark.parametrize("nothing", [b"", [b"", None], "data:image/jpeg;base64,"])
+def test_a_picture_of_no_bytes_is_missing(nothing):
+    assert record({"text": "a", "image": nothing}) == {"text": "a"}
+    assert record({"image": [JPEG, b""]}) == {"image": [BASE64]}
+
+
+def test_a_picture_in_base64_alone_is_told_to_be_one_and_stands_in_no_message():
+    with pytest.raises(InvalidInput, match="is base64 alone; accepted: a path, or a data URL"):
+        record({"image": 90 * BASE64.rstrip("=")})
+    with pytest.raises(InvalidInput) as caught:  # what that is, nobody knows
+        record({"image": 90 * f"{BASE64}."})
+    assert "cannot read" in str(caught.value)
+    assert str(caught.value).endswith("No such file or directory")
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -210,6 +210,18 @@ def test_an_answer_of_something_else_is_exit_code_1(service):
     assert "not as a LANISTR service" in line
 
 
+@pytest.mark.parametrize("tasks", [0, 2000])
+def test_a_reader_that_has_enough_is_left_quietly(service, tasks):
+    one = {"name": "mortality", "title": "Death", "modalities": ["text", "image"]}
+    service.answers({"tasks": [one] * tasks})
+    words = [sys.executable, "-m", "clients", "tasks", "--url", service.url]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
 @pytest.mark.parametrize("command", [[], ["predict"], ["score"], ["load"], ["tasks"]])
 def test_help_has_an_example(command):
     outcome = run(*command, "--help")

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from clients import Client, InvalidInput
+from clients import Client, InvalidInput, UnreadableAnswer
 from clients.load import Load, cases_of
 
 
@@ -107,6 +107,34 @@ def test_no_clients_and_no_time_are_refused(rating, words):
 def test_every_client_asks_once_at_the_least(rating):
     done = run("--url", rating.url, "--concurrency", 2, "--seconds", 1e-9, "--json")
     assert json.loads(done.stdout)["requests"] == 2, done.stderr
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, 2), (503, 1)])
+def test_a_load_without_one_good_answer_is_an_error(service, detail, status, code):
+    def answer(received):
+        if received.method == "GET":
+            return 200, detail
+        return status, {"title": "Not now", "code": "refused", "status": status}
+
+    service.answer = answer
+    done = run("--url", service.url, "--concurrency", 2, "--seconds", 0.2)
+    assert done.returncode == code
+    assert f"  {status} refused: " in done.stdout
+    assert done.stderr.startswith(f"error: Not now ({status} refused")
+
+
+@pytest.mark.parametrize(
+    ("examples", "error", "words"),
+    [
+        ([], InvalidInput, "input: rating has no examples; accepted: a table"),
+        (None, UnreadableAnswer, "examples is 'None', not a list"),
+        ([{"title": "a"}], UnreadableAnswer, r"examples\[0\]\.record is missing"),
+    ],
+)
+def test_a_task_without_examples_says_so(rating, detail, examples, error, words):
+    detail["examples"] = examples
+    with Client(rating.url) as client, pytest.raises(error, match=words):
+        cases_of(client, "rating")
 
 
 def test_a_percentile_lies_between_two_answers():

@@ -7,6 +7,8 @@ import pytest
 from clients import AsyncClient, Client, ClientError, InvalidInput, TooBusy
 from clients.patience import Patience
 
+CASES = [{"id": name, "text": "note"} for name in "abc"]
+
 
 @pytest.fixture(params=["sync", "async"])
 def ask(request):
@@ -50,6 +52,56 @@ async def test_who_would_wait_too_long_does_not_wait_at_all(ask, service):
     with pytest.raises(TooBusy, match="try again in 3600 s"):
         await ask(service.url)
     assert len(service.received) == 1
+
+
+@pytest.fixture(params=["sync", "async"])
+def ask_many(request):
+    async def waiting(url, **options):
+        with Client(url, **options) as client:
+            return list(client.predict_many("mortality", CASES))
+
+    async def awaited(url, **options):
+        async with AsyncClient(url, **options) as client:
+            return [each async for each in client.predict_many("mortality", CASES)]
+
+    return waiting if request.param == "sync" else awaited
+
+
+@pytest.fixture
+def overrun(service, mortality):
+    """Answers of a list the first case that is left, unless it is told to refuse the whole."""
+    refusal = {"title": "No", "code": "too_busy", "status": 503}
+
+    def answer(received):
+        ids = [each["id"] for each in received.json]
+        if ids == service.refused:
+            return 503, refusal, {"Retry-After": "60"}
+        items = [{"answer": mortality | {"id": ids[0]}}]
+        return 200, {"items": items + [{"problem": refusal}] * (len(ids) - 1)}
+
+    service.answer, service.refused = answer, None
+    return service
+
+
+async def test_cases_of_a_list_that_it_was_too_busy_for_are_asked_again_alone(ask_many, overrun):
+    assert [each.id for each in await ask_many(overrun.url)] == ["a", "b", "c"]
+    asked = [[each["id"] for each in received.json] for received in overrun.received]
+    assert asked == [["a", "b", "c"], ["b", "c"], ["c"]]
+
+
+async def test_cases_of_a_list_are_not_asked_again_without_patience(ask_many, overrun):
+    first, *others = await ask_many(overrun.url, retry_seconds=0)
+    assert first.id == "a"
+    assert [type(each) for each in others] == [TooBusy, TooBusy]
+    assert len(overrun.received) == 1
+
+
+async def test_what_was_answered_is_not_lost_where_the_rest_is_refused(ask_many, overrun):
+    overrun.refused = ["b", "c"]
+    first, *others = await ask_many(overrun.url)
+    assert first.id == "a"
+    assert [type(each) for each in others] == [TooBusy, TooBusy]
+    assert len(overrun.received) == 2
 
 
 @pytest.mark.parametrize("status", [400, 408, 422, 500, 502, 504])

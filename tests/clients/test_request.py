@@ -151,6 +151,22 @@ def test_numbers_of_numpy_are_sent_as_numbers(client, service):
     assert service.last.json == {"tabular": {"age": 71, "hours": 0.5}}
 
 
+def test_true_and_false_of_numpy_are_sent_as_such_and_a_list_of_them_is_not(client, service):
+    client.predict("mortality", tabular={"verified": np.bool_(True), "seen": np.bool_(False)})
+    assert service.last.json == {"tabular": {"verified": True, "seen": False}}
+    with pytest.raises(InvalidInput, match="is of type ndarray"):
+        client.predict("mortality", tabular={"verified": np.array([True])})
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_a_picture_may_be_bytes_of_any_kind(client, service, kind):
+    client.predict("mortality", image=kind(JPEG))
+    client.predict("mortality", image=[kind(PNG), kind(JPEG)])
+    sent = [[part.content for part in each.parts] for each in service.received]
+    assert sent == [[JPEG], [PNG, JPEG]]
+    assert record({"image": kind(JPEG)}) == record({"image": JPEG})
+
+
 class TestRefusedBeforeAnythingIsSent:
     @pytest.fixture(autouse=True)
     def nothing_arrives(self, client, service):

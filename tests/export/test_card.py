@@ -1,17 +1,22 @@
 """The model card says what a reader must know, and no more than was measured."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from export.__main__ import main as export
-from export.card import _table, model_card
+from export.card import _data, _table, model_card
 from lanistr.bundle import Bundle
+from lanistr.preprocess import PreprocessOptions
+from lanistr.tasks import find_task
 from tests.fixtures_runs import HOWEVER_BAD, LICENCE, STARS, Command
 from training.data.store import Dataset, data_hash
 from training.evaluate import about, evaluate
+from training.prepare.prepared import SplitOptions, prepare
+from training.prepare.synthetic import SyntheticOptions, draw
 from training.run import Run
 
 
@@ -83,6 +88,23 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     assert whole.metrics["mae"] != pytest.approx(manifest.metrics["mae"], rel=1e-3)
     assert whole.fall == pytest.approx(0, abs=1e-3)
     assert manifest.most_fall == 1000
+
+
+def test_a_card_vouches_for_groups_only_where_some_were_named(
+    stays_dataset: Dataset, tmp_path: Path
+) -> None:
+    samples = [replace(each, group=None) for each in draw("rating", SyntheticOptions(samples=20))]
+    unnamed = prepare(
+        lambda: samples,
+        find_task("rating"),
+        tmp_path / "data",
+        options=PreprocessOptions(),
+        splits=SplitOptions(),
+        source={},
+    )
+    hashes = {"trained_on_hash": "4d1f", "data_hash": "4d1f"}
+    assert _data(stays_dataset, hashes)[-1] == "- Splits share no group (patient, product)."
+    assert _data(unnamed, hashes)[-1].startswith("- No groups were named: one patient or product")
 
 
 def test_a_groups_name_stays_in_its_cell() -> None:

@@ -448,6 +448,20 @@ def test_a_link_stays_and_what_it_names_becomes_the_bundle(
     assert Bundle.open(tmp_path / "elsewhere").manifest.name == stars_finetuned.name
 
 
+def test_a_run_that_one_stands_in_gives_the_bundle_its_name(
+    stars_finetuned: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(stars_finetuned)
+    command(
+        export.main, "--run", ".", "--out", tmp_path / "bundle",
+        "--formats", "onnx", "--precision", "fp32",
+    )  # fmt: skip
+    assert Bundle.open(tmp_path / "bundle").manifest.name == stars_finetuned.name
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -458,6 +472,9 @@ def test_a_link_stays_and_what_it_names_becomes_the_bundle(
         ("--cases", "abc"),
         ("--license", ""),
         ("--name", " "),
+        ("--name", "M\udcfcller"),  # as bytes that are no UTF-8 come from the command line
+        ("--license", "M\udcfcller"),
+        ("--run", "M\udcfcller"),
     ],
 )
 def test_a_value_that_says_nothing_is_one_line_and_exit_code_2(

@@ -198,6 +198,10 @@ def test_a_run_of_another_task_is_refused(
     assert "a run of mortality" in line
 
 
+def test_data_without_a_run_are_refused(refused: Verify, stays_bundle: Path, stays: Path) -> None:
+    assert "--data is of no use without --run" in refused(stays_bundle, "--data", stays)
+
+
 def test_another_runs_model_is_found(
     refused: Verify, copy: Path, stays_finetuned: Path, tmp_path: Path
 ) -> None:

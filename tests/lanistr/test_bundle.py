@@ -595,7 +595,7 @@ def test_what_is_written_can_be_opened_and_stands_alone(tmp_path: Path):
     graph = bundle.manifest.builds[0].graphs["fusion"].file
     assert bundle.read(graph) == (DEMO / graph).read_bytes()
     assert list(folder.parent.iterdir()) == [folder]
-    assert folder.stat().st_mode & 0o777 == 0o755
+    assert folder.stat().st_mode == folder.parent.stat().st_mode  # as the umask has it
 
 
 def test_the_version_follows_the_contents(tmp_path: Path):
@@ -643,6 +643,21 @@ def test_notes_that_somebody_put_into_a_bundle_are_not_lost(folder: Path):
         write_bundle(folder, copy_demo, described)
     assert caught.value.seen == "notes.txt"
     assert (folder / "notes.txt").is_file()
+
+
+def test_notes_that_somebody_puts_there_meanwhile_are_not_lost(folder: Path):
+    before = (folder / MANIFEST).read_bytes()
+
+    def fill(draft: Path) -> None:
+        copy_demo(draft)
+        (folder / "notes.txt").write_text("what it did on our ward")
+
+    with pytest.raises(BundleError, match="holds other files") as caught:
+        write_bundle(folder, fill, described)
+    assert caught.value.seen == "notes.txt"
+    assert (folder / "notes.txt").is_file()
+    assert (folder / MANIFEST).read_bytes() == before
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 @pytest.mark.parametrize("name", [".env", ".git/config", "onnx/.gitattributes"])

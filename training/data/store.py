@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
 from lanistr.errors import DataError, unknown_name
-from lanistr.leftovers import swept_draft
+from lanistr.leftovers import sweep, swept_draft
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
@@ -201,6 +201,11 @@ class Dataset:
     def groups(self) -> list[str]:
         """The group (patient, product) of every case."""
         return list(self._index["group"].to_pylist())
+
+    @property
+    def grouped(self) -> bool:
+        """Whether groups were named; else every case counts as a group of its own."""
+        return not self._index["group"].equals(self._index["id"])
 
     def rows(self, split: str, labelled: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return the positions of a split's cases, ascending.
@@ -436,14 +441,16 @@ def refuse_filled(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
 
-    A process that is killed outright cannot clear up: the next one removes what it left.
+    A process that is killed outright cannot clear up: the next one does so.
 
     Raises:
         DataError: `folder` exists and is not empty.
     """
+    sweep(folder)  # which may put back what stood there
     refuse_filled(folder)
     with swept_draft(folder) as draft:
         yield draft
+        refuse_filled(folder)  # once more: it may have taken hours
 
 
 class _Index:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -243,7 +244,7 @@ def test_a_folder_appears_only_when_it_is_whole(tmp_path: Path):
         assert not out.exists()
     assert (out / "x.txt").read_text() == "x"
     assert list(out.parent.iterdir()) == [out]
-    assert out.stat().st_mode & 0o777 == 0o755
+    assert out.stat().st_mode == out.parent.stat().st_mode  # as the umask has it
 
 
 def interrupted(out: Path) -> None:
@@ -267,6 +268,29 @@ def test_an_empty_folder_is_taken_and_a_file_is_not(tmp_path: Path):
     with pytest.raises(DataError):
         interrupted(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_what_somebody_puts_into_a_folder_s_place_meanwhile_is_not_lost(tmp_path: Path):
+    def meanwhile(out: Path) -> None:
+        with new_folder(out) as draft:
+            (draft / "x.txt").write_text("x")
+            out.mkdir()
+            (out / "mine.txt").write_text("mine")
+
+    with pytest.raises(DataError, match="the folder exists"):
+        meanwhile(tmp_path / "data")
+    assert [each.name for each in tmp_path.rglob("*")] == ["data", "mine.txt"]
+
+
+def test_what_is_put_back_into_a_folder_s_place_is_not_replaced(tmp_path: Path):
+    aside = tmp_path / ".data-old-a1b2c3d4"
+    (aside / "data").mkdir(parents=True)
+    (aside / "data" / "x.txt").write_text("mine")
+    os.utime(aside, (0, 0))
+    with pytest.raises(DataError, match="the folder exists"):
+        interrupted(tmp_path / "data")
+    assert (tmp_path / "data" / "x.txt").read_text() == "mine"
+    assert not aside.exists()
 
 
 def test_records_without_a_label_column_of_any_kind_can_be_stored(tmp_path: Path):
