@@ -110,6 +110,8 @@ class Problems:
         Args:
             counts: those that were there before.
         """
+        if counts == self.counts:
+            return
         self.counts = counts
         with written_to(self._path):
             lines = self._path.read_bytes().splitlines(keepends=True)

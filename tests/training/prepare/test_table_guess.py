@@ -247,6 +247,84 @@ def test_marks_between_thousands_are_no_decimal_commas(
         assert number * std + mean == pytest.approx(value, rel=1e-3, abs=0.01)
 
 
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_numbers_with_a_comma_are_guessed_as_those_with_a_point(decimal: str, tmp_path: Path):
+    """Of z, -1 is a value among others below 0; score tells the label; leucocytes are thousands."""
+
+    def cell(value: float) -> str:
+        return f"{value:.4g}".replace(".", decimal)
+
+    thousands = "," if decimal == "." else "."
+    count = 200
+    task, text = of_columns(
+        tmp_path,
+        ";",
+        z=[cell((i * 7 % 41 - 20) / 10) for i in range(count)],
+        score=[cell(0.5 + i % 2 * 10 + i / 500) for i in range(count)],
+        width=[cell(12.28 + i / 3) for i in range(count)],
+        leucocytes=[f"{4 + i % 9}{thousands}{i % 7}00" for i in range(count)],
+    )
+    assert task["source"].get("decimal", ".") == decimal
+    assert "missing_in" not in task["source"]
+    assert "from -2 to 2\n" in text
+    assert "from 12.28 to 78.61\n" in text
+    assert "from 4000 to 12600\n" in text or decimal == "."
+    assert "WARNING, a leak? It tells 'label' almost by itself" in text
+    assert set(task["tabular"]["fields"]) == {"z", "width", "leucocytes"}
+
+
+def test_a_point_that_may_stand_after_thousands_is_told_where_no_other_is_before_decimals(
+    tmp_path: Path,
+):
+    warning = "'leuco': '117.000' is read as 117, but as 117000 with decimal: \",\" in `source`"
+    leuco = [f"{117 + i}.000" for i in range(20)]
+    for name, more in (("alone", {}), ("beside", {"ph": [f"7.{30 + i}" for i in range(20)]})):
+        (tmp_path / name).mkdir()
+        task, text = of_columns(tmp_path / name, leuco=leuco, **more)
+        assert "decimal" not in task["source"]
+        assert (warning in text) == (name == "alone")
+
+
+def test_numbers_among_which_some_are_words_or_have_a_unit_are_numbers(tmp_path: Path):
+    ages = [("k.A.", f"ca. {i}")[i // 12 % 2] if i % 12 == 0 else str(i) for i in range(120)]
+    task, text = of_columns(
+        tmp_path,
+        age=ages,
+        weight=[f"{50 + i / 10:.1f}{' kg' if i % 9 == 0 else ''}" for i in range(120)],
+        dose=[f"{i / 10:.1f} mg" for i in range(120)],
+        room=[f"{i // 2}{'abcd'[i // 2 % 4]}" for i in range(120)],
+        code=[f"V{i}" if i % 9 == 0 else str(250 + i // 2) for i in range(120)],
+        children=[str(i % 5 + 1) + "+" * (i % 5 == 4) for i in range(120)],
+    )
+    fields = task["tabular"]["fields"]
+    assert fields["age"] == {"kind": "number", "unit": ""}
+    assert "not numbers, and so problems when prepared: 'ca. 12', 'ca. 36'" in text
+    assert task["source"]["missing_in"] == {"age": ["k.A."]}
+    assert fields["weight"] == {"kind": "number", "unit": "kg"}
+    assert fields["dose"] == {"kind": "number", "unit": "mg"}
+    assert {fields[name]["kind"] for name in ("room", "code", "children")} == {"category"}
+    data = prepare_table(tmp_path / "cases.csv", tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert {each["column"] for each in problems_of(data.folder)} == {"age"}
+
+
+def test_an_object_of_a_value_and_its_unit_is_one_number(tmp_path: Path):
+    cases = [
+        {"id": f"a{i}", "died": "ny"[i // 2 % 2], "specs": {"colour": ["red", "green"][i % 2],
+         "weight": {"value": i / 4, "unit": "kg" if i % 8 else "g"}}}
+        for i in range(80)
+    ]  # fmt: skip
+    (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
+    task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    fields = task["tabular"]["fields"]
+    assert set(fields) == {"specs.colour", "specs.weight"}
+    assert fields["specs.weight"] == {"kind": "number", "unit": "kg"}
+    assert "in other units, whose factors to write under units: 'g'" in text
+    data = prepare_table(tmp_path / "cases.jsonl", tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert {each["code"] for each in problems_of(data.folder)} <= {"unknown_unit"}
+
+
 def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):
     names = ("id", "no", "yes: {x}", '"quoted"', "# half", "1", "label", "größe \u2028 m")
     cases = [
@@ -280,6 +358,21 @@ def test_pictures_of_which_a_few_are_no_names_are_still_pictures(tmp_path: Path)
     (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
     task, _ = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
     assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
+
+
+@pytest.mark.parametrize("without", [0.2, 0.6])
+def test_lists_of_pictures_of_which_some_are_empty_are_still_pictures(
+    without: float, tmp_path: Path
+):
+    place(tmp_path, {})
+    cases = [{**case, "picture": ["pictures/chest.png"] * 2} for case in rows(40)]
+    for case in cases[: int(40 * without)]:
+        case["picture"] = []
+    cases[-1]["picture"] = ["https://example.org/17", "pictures/chest.png", "pictures/chest.png"]
+    (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
+    task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
+    assert f'- "picture"  # {without:.0%} missing' in text
 
 
 def test_problems_are_counted_in_the_encoding_in_which_a_table_is_read(tmp_path: Path):

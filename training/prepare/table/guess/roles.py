@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.prepare.table.guess.kinds import AFTERWARDS, GROUP, ID, LABEL, Guess, guess
 from training.prepare.table.guess.statistics import TableStatistics, told_by
+from training.prepare.table.rows import outer_names
 
 _TELLS = 0.9
 """A column that tells so much of the label is taken for a leak."""
@@ -51,7 +52,11 @@ def cast(table: TableStatistics, files: Path) -> Roles:
         files: folder below which pictures lie.
     """
     roles = Roles()
-    guesses = [guess(column) for column in table.columns.values() if column.name]
+    columns = [each for each in table.columns.values() if each.name]
+    guesses = [guess(column, points=table.has_points) for column in columns]
+    # What stands in a value with its unit is no column beside it.
+    whole = {e.name for e in guesses if e.kind == "number" and e.column.kinds["quantity"]}
+    guesses = [each for each in guesses if whole.isdisjoint(outer_names(each.name))]
     roles.split = next((each for each in guesses if each.kind == "split"), None)
     _place_pictures(roles, [each for each in guesses if each.kind == "picture"], table, files)
     rest = [each for each in guesses if each is not roles.split and each not in roles.images]
@@ -83,7 +88,7 @@ def _add_field(roles: Roles, each: Guess, label: Guess | None, table: TableStati
         roles.unused.append(each)
         return
     if label is not None:
-        told = told_by(each.name, label.name, table.kept)
+        told = told_by(each.name, label.name, table.kept, table.decimal)
         if told >= _TELLS:
             each.warnings.append(
                 f"WARNING, a leak? It tells {label.name!r} almost by itself ({told:.0%})"
@@ -118,7 +123,8 @@ def _find_label(guesses: Iterable[Guess]) -> list[Guess]:
     able = [
         each
         for each in guesses
-        if each.kind == "number" or (each.kind == "category" and 2 <= len(each.words) <= 20)
+        if (each.kind == "number" and 2 * each.column.units.total() <= each.column.present)
+        or (each.kind == "category" and 2 <= len(each.words) <= 20)
     ]
     for pattern in LABEL:
         named = [each for each in able if pattern.search(each.name)]

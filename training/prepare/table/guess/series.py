@@ -50,7 +50,7 @@ class SeriesGuess:
 
 def guess_series(table: TableStatistics, main: TableStatistics, main_id: str | None) -> SeriesGuess:
     """Say what the columns of a series' table are taken for."""
-    guesses = [guess(column) for column in table.columns.values()]
+    guesses = [guess(each, points=table.has_points) for each in table.columns.values()]
     found = SeriesGuess(_find_id(table, main, main_id))
     rest = [each for each in guesses if each.name != found.id]
     time = next((each for each in rest if _TIME.match(each.name)), None)
@@ -81,13 +81,15 @@ def _find_id(table: TableStatistics, main: TableStatistics, main_id: str | None)
 
 def _by_word(table: TableStatistics, variable: Guess, value: str) -> list[Guess]:
     """Guess each variable of long rows from the rows that were kept; unseen ones are numbers."""
-    columns = {word: ColumnStatistics(word) for word in sorted(variable.words)}
+    columns = {word: ColumnStatistics(word, table.decimal) for word in sorted(variable.words)}
     for row in table.kept:
         word = str(row.get(variable.name))
         if word in columns and value in row:
             columns[word].add(row[value])
     return [
-        guess(column) if column.present else Guess(column, "number", "not looked at")
+        guess(column, points=table.has_points)
+        if column.present
+        else Guess(column, "number", "not looked at")
         for column in columns.values()
     ]
 

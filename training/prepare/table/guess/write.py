@@ -84,13 +84,21 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
 def _read_as(
     path: Path, form: TextFormat, problems: Problems
 ) -> tuple[TableStatistics, TextFormat]:
-    missing = MissingWords(TableSource().missing, {})
-    table = open_table(path, form, problems)
-    found = TableStatistics.of(table.rows(), table.find(), missing)
+    before = problems.counts.copy()
+    found = _count(path, form, problems)
     kinds: Counter[str] = sum((each.kinds for each in found.columns.values()), Counter())
     if kinds["comma"] > kinds["number"] - kinds["whole"] + kinds["marked"]:
+        # Now that it is known, every number is read once more as preparing will read it.
         form = form.model_copy(update={"decimal": ","})
+        problems.take_back(before)
+        found = _count(path, form, problems)
     return found, form
+
+
+def _count(path: Path, form: TextFormat, problems: Problems) -> TableStatistics:
+    missing = MissingWords(TableSource().missing, {}, form.decimal)
+    table = open_table(path, form, problems)
+    return TableStatistics.of(table.rows(), table.find(), missing, form.decimal)
 
 
 def _below(path: Path, files: Path) -> str:

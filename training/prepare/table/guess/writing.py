@@ -114,8 +114,9 @@ class Draft:
                   *(f"    # {_printable(warning)}" for warning in each.warnings))  # fmt: skip
         key = f"    {'# ' if each.leaks else ''}{_key(each.name)}:"
         if each.kind in ("number", "constant"):
-            unit = "h" if each.column.kinds["duration"] else '""'
-            self._add(f"{key} {{kind: number, unit: {unit}}}  # unit: fill in; range: [low, high]")
+            self._add(
+                f"{key} {{kind: number, unit: {_unit(each)}}}  # unit: fill in; range: [low, high]"
+            )
         elif each.kind == "category" and (series or not learned(each)):
             words = order_classes(each.words)
             normal = f", normal: {_quoted(each.words[0])}" if series else ""
@@ -253,6 +254,13 @@ class Draft:
 
     def _add(self, *lines: str) -> None:
         self._lines += lines
+
+
+def _unit(number: Guess) -> str:
+    """Return the unit that values come with: preparing takes them in that of their field."""
+    if number.column.kinds["duration"]:
+        return "h"
+    return _quoted(number.column.unit)
 
 
 def _stars(label: Guess) -> bool:
