@@ -527,6 +527,27 @@ def test_dates_of_series_leave_the_start_to_the_user(tmp_path: Path):
     assert caught.value.field == "source.timeseries.start"
 
 
+def test_columns_of_series_that_are_not_used_are_named(tmp_path: Path):
+    words = ["before noon", "after lunch", "at night", "in the early morning"]
+    lines = [
+        f"stay-{1 + i % 20},{words[i % 4]} of day {i},{i},{3 + i}.05.2022 21:30"
+        for i in range(0, 25)
+    ]
+    (tmp_path / "all.csv").write_text("stay,when,pulse,seen\n" + "\n".join(lines))
+    series = ("--series", str(tmp_path / "all.csv"))
+    task, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
+    assert task["source"]["timeseries"]["time"] == "seen"
+    assert "# Dates, here and there, are read as 2020-01-31 or" in text
+    assert "# Columns of all.csv that are not used:\n#   'when', text: 0% missing" in text
+    (tmp_path / "all.csv").write_text(
+        "stay,when,pulse\n"
+        + "".join(f"stay-{i % 20},{words[i % 4]} of day {i},1\n" for i in range(25))
+    )
+    (tmp_path / "task.yaml").unlink()
+    _, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
+    assert 'time: "?"  # DECIDE: the column with the time. May be: when\n' in text
+
+
 # ---- leaks --------------------------------------------------------------------------------------
 
 

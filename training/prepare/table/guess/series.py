@@ -34,6 +34,7 @@ class SeriesGuess:
         variable: of long rows, the column with the name; `value` and `unit` likewise.
         horizon: hours, as far as the times reach.
         step: hours.
+        unused: columns that are none of these.
     """
 
     id: str
@@ -46,6 +47,7 @@ class SeriesGuess:
     unit: str | None = None
     horizon: float = 48
     step: float = 1
+    unused: list[Guess] = field(default_factory=list)
 
 
 def guess_series(table: TableStatistics, main: TableStatistics, main_id: str | None) -> SeriesGuess:
@@ -68,6 +70,8 @@ def guess_series(table: TableStatistics, main: TableStatistics, main_id: str | N
         found.variables = _by_word(table, variable, value.name)
     else:
         found.variables = [each for each in rest if each.kind in ("number", "category", "constant")]
+    used = [found.variable, found.value, found.unit, *(each.name for each in found.variables)]
+    found.unused = [each for each in rest if each.name not in used]
     return found
 
 

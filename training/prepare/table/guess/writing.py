@@ -33,6 +33,7 @@ class Draft:
         self._parts()
         self._source_section()
         self._unused()
+        self._unused_of_series()
         return "\n".join(self._lines) + "\n"
 
     # ---- the task -------------------------------------------------------------------------------
@@ -184,9 +185,15 @@ class Draft:
     def _series_columns(self, file: str, guessed: SeriesGuess, form: TextFormat) -> None:
         self._add(
             "  timeseries:", f"    file: {_quoted(file)}", f"    id: {_quoted(guessed.id)}",
-            "    time: " + (_quoted(guessed.time) if guessed.time else
-                            _quoted(UNDECIDED) + "  # DECIDE: the column with the time"),
         )  # fmt: skip
+        if guessed.time:
+            self._add(f"    time: {_quoted(guessed.time)}")
+        else:
+            names = ", ".join(each.name for each in guessed.unused) or "no column is left"
+            self._add(
+                f"    time: {_quoted(UNDECIDED)}  # DECIDE: the column with the time. May be:"
+                f" {_printable(names)}"
+            )
         if Path(file).is_absolute():
             self._add("    outside: true  # the file is not below the table's folder or --files")
         if guessed.dated:
@@ -194,6 +201,7 @@ class Draft:
             self._add(
                 f"    start: {_quoted(UNDECIDED)}  # DECIDE: the column of the main table with the",
                 f"      # date from which the hours count: {_printable(names)}",
+                "      # Dates, here and there, are read as 2020-01-31 or 2020-01-31 14:05 alone.",
             )
         else:
             self._add(f"    time_unit: {guessed.unit_of_time}")
@@ -228,14 +236,25 @@ class Draft:
             return
         self._add("", "# Columns that are not used:")
         for each in rest:
-            self._add(f"#   {each.name!r}, {each.kind}: {self._facts(each)}",
-                      *(f"#     {_printable(warning)}" for warning in each.warnings))  # fmt: skip
+            self._add_unused(each, self._table)
         if roles.dates:
             self._add(
                 "# If a date matters, make a number of it: an age, a year, hours since another."
             )
         if roles.series:
             self._add("# Series, one a case: see docs/bring-your-data.md, timeseries.column.")
+
+    def _unused_of_series(self) -> None:
+        if self._series is None or not self._series[1].unused:
+            return
+        file, guessed, table, _ = self._series
+        self._add("", f"# Columns of {_printable(file)} that are not used:")
+        for each in guessed.unused:
+            self._add_unused(each, table)
+
+    def _add_unused(self, each: Guess, table: TableStatistics) -> None:
+        self._add(f"#   {each.name!r}, {each.kind}: {self._facts(each, table)}",
+                  *(f"#     {_printable(warning)}" for warning in each.warnings))  # fmt: skip
 
     # ---- lines ----------------------------------------------------------------------------------
 
