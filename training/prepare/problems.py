@@ -9,6 +9,9 @@ from typing import Any
 
 from lanistr.draft import written_to
 from lanistr.errors import ConfigError, DataError, shorten
+from training.prepare.report.issues import field_of
+
+_EXAMPLES = 3
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +106,28 @@ class Problems:
                 seen=dict(self.counts),
                 accepted=f"at most {self._limit} (--most-problems)",
             )
+
+    def by_column(self) -> list[dict[str, Any]]:
+        """Return how many there were by column and code, with the first few as examples."""
+        if not self.counts:
+            return []
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        with self._path.open(encoding="utf-8") as lines:
+            for line in lines:
+                each = json.loads(line)
+                found.setdefault((field_of(each["column"]), each["code"]), []).append(each)
+        return [
+            {
+                "column": column,
+                "code": code,
+                "times": len(found[column, code]),
+                "examples": [
+                    {"row": each["row"], "seen": each["seen"]}
+                    for each in found[column, code][:_EXAMPLES]
+                ],
+            }
+            for column, code in sorted(found)
+        ]
 
     def take_back(self, counts: Counter[str]) -> None:
         """Forget all but the first problems, of a file that is read from the start once more.
