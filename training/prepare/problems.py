@@ -50,12 +50,13 @@ class Problems:
         counts: how many there were of each kind.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, *, quiet: bool = False) -> None:
         """Begin without problems.
 
         Args:
             path: the problems file, one JSON object a line; made with the first problem.
             limit: the largest number that the run goes on with.
+            quiet: whether the first one goes without a word in the log, as it may be taken back.
 
         Raises:
             ConfigError: the limit is below 0.
@@ -70,6 +71,7 @@ class Problems:
         self.counts: Counter[str] = Counter()
         self._path = path
         self._limit = limit
+        self._quiet = quiet
         path.unlink(missing_ok=True)
 
     def add(
@@ -96,7 +98,7 @@ class Problems:
         ):
             lines.write(line + "\n")
         self.counts[code] += 1
-        if self.counts.total() == 1:
+        if self.counts.total() == 1 and not self._quiet:
             log.warning("%s (this and further problems: %s)", problem, self._path)
         if self.counts.total() > self._limit:
             raise DataError(

@@ -127,6 +127,8 @@ def test_columns_are_taken_for_what_they_are(tmp_path: Path):
         (["1", "0"] * 20, "binary", ["0", "1"]),
         (["yes", "no"] * 20, "binary", ["no", "yes"]),
         (["Died", "Alive", "?", "Alive"] * 10, "binary", ["Alive", "Died"]),
+        (["ja, schwer", "nein"] * 20, "binary", ["nein", "ja, schwer"]),
+        (["Rückfall", "kein Rückfall"] * 20, "binary", ["kein Rückfall", "Rückfall"]),
         (["a", "b", "c", "b"] * 10, "multiclass", ["a", "b", "c"]),
         (["1", "5", "4", "5"] * 10, "ordinal", ["1", "4", "5"]),
         ([f"{i / 3:.3f}" for i in range(40)], "regression", None),
@@ -373,6 +375,33 @@ def test_lists_of_pictures_of_which_some_are_empty_are_still_pictures(
     task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
     assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
     assert f'- "picture"  # {without:.0%} missing' in text
+
+
+def test_a_number_that_nothing_calls_a_label_is_none_where_it_is_the_only_one(tmp_path: Path):
+    """The outcome is the same in every row, and can be no label; the age may be an input."""
+    cases = [{"id": f"a{i}", "age": str(40 + i / 2), "outcome": "no"} for i in range(40)]
+    (tmp_path / "cases.csv").write_bytes(as_csv(cases, columns=("id", "age", "outcome")))
+    task, text = guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    assert set(task["tabular"]["fields"]) == {"age"}
+    assert 'label: "?"  # DECIDE; null for none. May be: age' in text
+    assert "'outcome', constant" in text
+
+
+def test_of_an_encoding_that_is_not_the_tables_one_line_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("WARNING")
+    lines = [f"a{i},{i},größe" for i in range(20)]
+    data = "\n".join(["id,µ,label", *lines])
+    (tmp_path / "cases.csv").write_bytes(data.encode("cp1252"))
+    guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    (said,) = [record.message for record in caplog.records]
+    assert said.endswith("cases.csv, line 1: not text in utf-8; trying cp1252")
+    caplog.clear()
+    (tmp_path / "cases.csv").write_text("\n".join(["id,x,label", *lines, "b,1,2,3"]))
+    guessed(tmp_path / "cases.csv", tmp_path / "ragged.yaml")
+    (said,) = [record.message for record in caplog.records]
+    assert said.endswith("ragged.yaml.problems.jsonl: 1 ragged_row")
 
 
 def test_problems_are_counted_in_the_encoding_in_which_a_table_is_read(tmp_path: Path):

@@ -48,7 +48,8 @@ AFTERWARDS = re.compile(
 )
 _FIRST_CLASSES = frozenset(
     {"0", "no", "n", "false", "negative", "neg", "survived", "alive"}
-    | {"control", "healthy", "absent", "none", "normal", "benign"}
+    | {"control", "healthy", "absent", "none", "normal", "benign", "not", "without"}
+    | {"nein", "kein", "keine", "ohne", "falsch", "negativ", "gesund", "überlebt", "lebt", "non"}
 )
 
 
@@ -139,11 +140,15 @@ def guess(column: ColumnStatistics, *, points: bool = False) -> Guess:
 
 
 def order_classes(words: Iterable[str]) -> list[str]:
-    """Return classes with the one that means no, or none, first; numbers in their order."""
+    """Return classes with the one that means no, or begins with it, first; numbers in order."""
     words = list(words)
     if all(re.fullmatch(r"-?\d+", word) for word in words):
         return sorted(words, key=int)
-    return sorted(words, key=lambda word: (word.casefold() not in _FIRST_CLASSES, word))
+
+    def means_yes(word: str) -> bool:
+        return _FIRST_CLASSES.isdisjoint(word.casefold().split()[:1])
+
+    return sorted(words, key=lambda word: (means_yes(word), word))
 
 
 def learned(guessed: Guess) -> bool:

@@ -22,7 +22,8 @@ class Roles:
         id: the case's name.
         group: candidates for the group, the likeliest first.
         split: says the split.
-        label: candidates, the likeliest first; one alone is settled.
+        label: candidates, the likeliest first.
+        settled: the label, where it can be no other.
         images: paths of pictures, and `folder` from which they start.
         series: paths of series, or rows of them.
         texts: notes.
@@ -35,6 +36,7 @@ class Roles:
     group: list[Guess] = field(default_factory=list)
     split: Guess | None = None
     label: list[Guess] = field(default_factory=list)
+    settled: Guess | None = None
     images: list[Guess] = field(default_factory=list)
     folder: str = "."
     series: list[Guess] = field(default_factory=list)
@@ -63,7 +65,7 @@ def cast(table: TableStatistics, files: Path) -> Roles:
     roles.id = _find_id(rest, table)
     rest = [each for each in rest if each is not roles.id]
     roles.label = _find_label(rest)
-    label = roles.label[0] if len(roles.label) == 1 else None
+    label = roles.settled = _settled(roles.label)
     rest = [each for each in rest if each is not label]
     roles.group = [each for each in rest if GROUP.search(each.name) and _repeats(each)]
     for each in rest:
@@ -119,7 +121,7 @@ def _find_id(guesses: Iterable[Guess], table: TableStatistics) -> Guess | None:
 
 
 def _find_label(guesses: Iterable[Guess]) -> list[Guess]:
-    """Return the one column that can only be the label, or all that may be."""
+    """Return the columns that may be the label: those called so, or else categories, or numbers."""
     able = [
         each
         for each in guesses
@@ -131,6 +133,15 @@ def _find_label(guesses: Iterable[Guess]) -> list[Guess]:
         if named:
             return named
     return [each for each in able if each.kind == "category"] or able
+
+
+def _settled(candidates: list[Guess]) -> Guess | None:
+    """Return the only one, but for a number that nothing calls a label: it may be an input."""
+    if len(candidates) != 1:
+        return None
+    (only,) = candidates
+    named = any(pattern.search(only.name) for pattern in LABEL)
+    return only if named or only.kind == "category" else None
 
 
 def _place_pictures(

@@ -38,7 +38,16 @@ def write_guess(
         raise ConfigError(
             "the file exists", code="exists", field=str(out), accepted="a new file: yours is kept"
         )
-    problems = Problems(problems_path(out), most_problems)
+    problems = Problems(problems_path(out), most_problems, quiet=True)
+    try:
+        _write(path, files, series, out, problems)
+    finally:
+        if problems.counts:
+            found = ", ".join(f"{count} {code}" for code, count in problems.counts.most_common())
+            log.warning("problems, listed in %s: %s", problems_path(out), found)
+
+
+def _write(path: Path, files: Path, series: Path | None, out: Path, problems: Problems) -> None:
     table, form = _read(path, problems)
     roles = cast(table, files)
     found = None
@@ -76,7 +85,7 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
         }
         if exc.code not in others:
             raise
-        log.warning("%s; trying %s", exc, others[exc.code].encoding)
+        log.warning("%s, %s; trying %s", path, exc.message, others[exc.code].encoding)
         problems.take_back(before)
         return _read_as(path, others[exc.code], problems)
 

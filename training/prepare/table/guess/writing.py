@@ -49,15 +49,14 @@ class Draft:
         )
 
     def _label(self) -> None:
-        candidates = self._roles.label
+        label = self._roles.settled
         self._add("label:")
-        if len(candidates) != 1:
+        if label is None:
             self._add(
                 "  # Not clear which column is the label: see `source`, label. Then mend this.",
                 "  kind: binary", "  name: outcome", '  classes: ["0", "1"]', "metric: auroc",
             )  # fmt: skip
             return
-        label = candidates[0]
         self._add(
             f"  # {self._facts(label)}", *(f"  # {_printable(each)}" for each in label.warnings)
         )
@@ -173,11 +172,10 @@ class Draft:
             self._add(f"  # group: {_quoted(other.name)}  # {self._facts(other)}")
 
     def _label_column(self) -> None:
-        candidates = self._roles.label
-        if len(candidates) == 1:
-            self._add(f"  label: {_quoted(candidates[0].name)}")
+        if self._roles.settled:
+            self._add(f"  label: {_quoted(self._roles.settled.name)}")
             return
-        names = ", ".join(each.name for each in candidates[:8]) or "no column looks like one"
+        names = ", ".join(each.name for each in self._roles.label[:8]) or "no column looks like one"
         self._add(
             f"  label: {_quoted(UNDECIDED)}  # DECIDE; null for none. May be: {_printable(names)}"
         )
