@@ -38,7 +38,6 @@ _EITHER = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _COMMA = re.compile(
     rf"(?!{_EITHER.pattern}\Z)[+-]?([0-9]+|[1-9][0-9]{{0,2}}(\.[0-9]{{3}})+),[0-9]+"
 )
-_POINT = re.compile(r"[+-]?[0-9]*\.[0-9]*")
 _EITHER_POINT = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 """So does a point, where nobody has said what stands before decimals."""
 _MARKED = re.compile(rf"(?!{_EITHER.pattern}\Z){THOUSANDS.pattern}")
@@ -172,8 +171,6 @@ class ColumnStatistics:
 
 def _number(value: Any, decimal: Decimals) -> float | Quantity | None:
     """Return what preparing reads of a value, where that is a finite number."""
-    if isinstance(value, str) and (PICTURE.fullmatch(value) or SERIES.fullmatch(value)):
-        return None  # 17.png, which is no 17 in png
     try:
         found = read_number(value, decimal)
     except InputError:
@@ -181,9 +178,11 @@ def _number(value: Any, decimal: Decimals) -> float | Quantity | None:
     number = found.value if isinstance(found, Quantity) else found
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
         return None
-    if isinstance(found, Quantity):
-        return found if len(found.unit) <= _LONGEST_UNIT else None
-    return number
+    if not isinstance(found, Quantity):
+        return number
+    # 17.png is no 17 in png.
+    file = isinstance(value, str) and (PICTURE.fullmatch(value) or SERIES.fullmatch(value))
+    return None if file or len(found.unit) > _LONGEST_UNIT else found
 
 
 def _short(value: Any) -> Any:
