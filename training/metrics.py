@@ -239,7 +239,8 @@ def check_metric(metric: str, targets: Floats, label: LabelSpec, split: str = "v
             f"the {split} split does not determine the task's metric",
             field=metric,
             seen=f"{len(targets)} labelled cases of one class",
-            accepted="labelled cases of at least two classes",
+            accepted="labelled cases of at least two classes: prepare with another --seed or other"
+            " --splits, say the split yourself, or let the task's metric be accuracy",
         )
 
 

@@ -236,8 +236,9 @@ def test_a_metric_that_cannot_be_had_is_refused_before_training() -> None:
     check_metric("auroc", np.array([0.0, 1.0]), DEATH)
     check_metric("mae", np.array([3.0]), DAYS)
     check_metric("quadratic_kappa", np.array([3.0, 1.0]), STARS)
-    with pytest.raises(DataError, match="validation split does not determine"):
+    with pytest.raises(DataError, match="validation split does not determine") as caught:
         check_metric("auroc", np.array([1.0, 1.0]), DEATH)
+    assert "--seed" in str(caught.value)
     with pytest.raises(TaskError, match="not a metric of regression labels"):
         check_metric("auroc", np.array([1.0, 2.0]), DAYS)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +43,9 @@ SHOWN = ReportOptions()
 
 _MOST_LOST = 1e-3
 """Of the labels' standard deviation, that rounding may take without a word."""
+
+_FEW = 10
+"""Fewer labelled cases of a class, in one split, are warned of."""
 
 Place = tuple[Path | str, int | None]
 """The raw file that a case is of, and its row there, from 1, where that is known."""
@@ -118,6 +121,7 @@ def prepare(
         refused: Counter[str] = Counter()
         cases: Counter[Split] = Counter()
         labels: Counter[str | float] = Counter()
+        classes: Counter[tuple[Split, str]] = Counter()
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found, brought = CaseLog(), bool(sample.parts)
@@ -154,7 +158,9 @@ def prepare(
             )
             group, label = _group(sample), task.label.encode(sample.label)
             cases[split_of[group]] += 1
-            labels.update([] if sample.label is None else [sample.label])
+            if sample.label is not None:
+                labels[sample.label] += 1
+                classes[split_of[group], str(sample.label) if task.label.classes else ""] += 1
             survey.add(sample, split_of[group], label, records, found)
             writer.add(
                 case_id=str(sample.id),
@@ -166,8 +172,10 @@ def prepare(
             )
         index = writer.write_index(refused)
         _warn_of_useless(cases, labels, splits)
+        if len(labels) > 1:
+            _warn_of_few(cases, classes, task.label.classes or [""])
         source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
-        write_report(draft, survey, index, source)
+        write_report(draft, survey, index, source, problems.by_column() if problems else [])
         writer.close(
             issues,
             refused,
@@ -198,6 +206,27 @@ def _warn_of_useless(
             "labels are kept as float32, which moves some by %g, much of what they differ by:"
             " count them from a number nearer to them",
             lost,
+        )
+
+
+def _warn_of_few(
+    cases: Mapping[Split, int], labelled: Mapping[tuple[Split, str], int], classes: Sequence[str]
+) -> None:
+    """Warn of splits with hardly a case of some class, "" for numbers: labels are not balanced."""
+    few = [
+        f"{split}: {labelled.get((split, each), 0)}" + (f" of {each!r}" if each else "")
+        for split in SPLITS
+        for each in classes
+        if split in cases and labelled.get((split, each), 0) < _FEW
+    ]
+    if few:
+        more = f" and {len(few) - _FEW} more" if len(few) > _FEW else ""
+        log.warning(
+            "few labelled cases (%s%s): figures of so few say little, and a metric may not be"
+            " determined; another --seed or other --splits deal cases out otherwise, or the records"
+            " say the split themselves (of a table: source.split)",
+            ", ".join(few[:_FEW]),
+            more,
         )
 
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from lanistr.draft import written_to
 from lanistr.errors import ConfigError, DataError, shorten
+from training.prepare.report.issues import field_of
+
+_EXAMPLES = 3
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +50,13 @@ class Problems:
         counts: how many there were of each kind.
     """
 
-    def __init__(self, path: Path, limit: int) -> None:
+    def __init__(self, path: Path, limit: int, *, quiet: bool = False) -> None:
         """Begin without problems.
 
         Args:
             path: the problems file, one JSON object a line; made with the first problem.
             limit: the largest number that the run goes on with.
+            quiet: whether the first one goes without a word in the log, as it may be taken back.
 
         Raises:
             ConfigError: the limit is below 0.
@@ -67,6 +71,7 @@ class Problems:
         self.counts: Counter[str] = Counter()
         self._path = path
         self._limit = limit
+        self._quiet = quiet
         path.unlink(missing_ok=True)
 
     def add(
@@ -93,7 +98,7 @@ class Problems:
         ):
             lines.write(line + "\n")
         self.counts[code] += 1
-        if self.counts.total() == 1:
+        if self.counts.total() == 1 and not self._quiet:
             log.warning("%s (this and further problems: %s)", problem, self._path)
         if self.counts.total() > self._limit:
             raise DataError(
@@ -104,12 +109,36 @@ class Problems:
                 accepted=f"at most {self._limit} (--most-problems)",
             )
 
+    def by_column(self) -> list[dict[str, Any]]:
+        """Return how many there were by column and code, with the first few as examples."""
+        if not self.counts:
+            return []
+        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        with self._path.open(encoding="utf-8") as lines:
+            for line in lines:
+                each = json.loads(line)
+                found.setdefault((field_of(each["column"]), each["code"]), []).append(each)
+        return [
+            {
+                "column": column,
+                "code": code,
+                "times": len(found[column, code]),
+                "examples": [
+                    {"row": each["row"], "seen": each["seen"]}
+                    for each in found[column, code][:_EXAMPLES]
+                ],
+            }
+            for column, code in sorted(found)
+        ]
+
     def take_back(self, counts: Counter[str]) -> None:
         """Forget all but the first problems, of a file that is read from the start once more.
 
         Args:
             counts: those that were there before.
         """
+        if counts == self.counts:
+            return
         self.counts = counts
         with written_to(self._path):
             lines = self._path.read_bytes().splitlines(keepends=True)

@@ -162,6 +162,13 @@ def test_splits_without_a_case_and_labels_all_alike_are_warned_of(
     caplog.clear()
     mixed = [replace(each, label="survived") for each in rows(1)]
     prepared([*rows(30)[1:], *mixed], tmp_path / "many")
+    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    few = "train: 1 of 'survived', validation: 0 of 'survived', validation: 3 of 'died'"
+    assert said.startswith(f"few labelled cases ({few}, ")
+    assert "--seed" in said
+    caplog.clear()
+    many = [replace(each, id=f"s{each.id}", label="survived") for each in rows(200)]
+    prepared([*rows(200), *many], tmp_path / "enough")
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 

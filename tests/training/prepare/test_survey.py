@@ -22,7 +22,7 @@ from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.text import TextOptions
 from lanistr.preprocess.timeseries import TimeseriesPreprocessor
 from lanistr.sample import Measurements, Quantity, Sample
-from lanistr.tasks import NumberField, TaskSpec, find_task
+from lanistr.tasks import LabelSpec, NumberField, TaskSpec, find_task
 from tests.fixtures_runs import STARS
 from tests.training.test_report import HOSTILE, read
 from training.data.store import SPLITS, Dataset, Split
@@ -432,6 +432,42 @@ def test_a_code_that_every_case_has_to_itself_tells_nothing(tmp_path: Path):
     ]
     data = prepared(samples, tmp_path / "data", RATING)
     assert check(report_of(data), "Fields that tell")["verdict"] == "ok"
+
+
+@pytest.mark.parametrize("patient", [0, 1])
+def test_categories_tell_nothing_where_patients_and_controls_go_by_turns(
+    patient: int, tmp_path: Path
+):
+    rng = np.random.default_rng(1)
+    samples = [
+        Sample(
+            {Modality.TABULAR: {"gender": str(rng.choice(["F", "M"])), "age": 50}},
+            id=str(i),
+            label=("survived", "died")[i % 2 == patient],
+        )
+        for i in range(200)
+    ]
+    found = check(report_of(prepared(samples, tmp_path / "data")), "Fields that tell")
+    assert (found["verdict"], found["found"]) == ("ok", 0)
+
+
+def test_a_category_that_tells_any_one_of_many_classes_is_found(tmp_path: Path):
+    """The first class is not among those that it tells."""
+    label = LabelSpec(kind="multiclass", name="ward", classes=("a", "b", "c", "d"))
+    task = RATING.model_copy(update={"label": label, "metric": "accuracy"})
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, 400).tolist()
+    word = {1: "2015", 3: "2016"}
+    samples = [
+        Sample(
+            {Modality.TABULAR: {"year": word.get(code, "2017")}},
+            id=str(i),
+            label=label.classes[code],
+        )
+        for i, code in enumerate(codes)
+    ]
+    found = check(report_of(prepared(samples, tmp_path / "data", task)), "Fields that tell")
+    assert (found["verdict"], found["examples"]) == ("warning", ["tabular: year (1.0000)"])
 
 
 def test_too_few_labels_are_not_judged(tmp_path: Path):

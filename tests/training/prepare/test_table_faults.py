@@ -29,6 +29,7 @@ from tests.training.prepare.tables import (
     picture,
     place,
     prepare_table,
+    prepared,
     problems_of,
     rows,
     write_task,
@@ -445,6 +446,21 @@ FAULTS |= {
         "2020-01-01", "2020-01-01T10:00+02:00", "time_zone", 2, "when", True
     ),
 }
+
+
+def test_the_report_tells_what_was_lost_while_the_table_was_read(tmp_path: Path):
+    cases = rows(8)
+    for case, age in zip(cases, ("ca. 70", "ca. <b>", "ca. 72", "ca. 73"), strict=False):
+        case["age"] = age
+    cases.append({**cases[7], "id": "stay-8", "note": "again"})
+    data = prepared(tmp_path, as_csv(cases))
+    report = json.loads((data.folder / "report.json").read_text())
+    lost, left_out = report["problems"]
+    assert (lost["column"], lost["code"], lost["times"]) == ("age", "wrong_type", 4)
+    assert [each["seen"] for each in lost["examples"]] == ["ca. 70", "ca. <b>", "ca. 72"]
+    assert (left_out["column"], left_out["code"], left_out["times"]) == ("id", "repeated_id", 1)
+    html = (data.folder / "report.html").read_text()
+    assert "ca. 70 (1), ca. &lt;b&gt; (2), ca. 72 (3)" in html
 
 
 # ---- rows ---------------------------------------------------------------------------------------

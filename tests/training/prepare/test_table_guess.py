@@ -127,6 +127,8 @@ def test_columns_are_taken_for_what_they_are(tmp_path: Path):
         (["1", "0"] * 20, "binary", ["0", "1"]),
         (["yes", "no"] * 20, "binary", ["no", "yes"]),
         (["Died", "Alive", "?", "Alive"] * 10, "binary", ["Alive", "Died"]),
+        (["ja, schwer", "nein"] * 20, "binary", ["nein", "ja, schwer"]),
+        (["Rückfall", "kein Rückfall"] * 20, "binary", ["kein Rückfall", "Rückfall"]),
         (["a", "b", "c", "b"] * 10, "multiclass", ["a", "b", "c"]),
         (["1", "5", "4", "5"] * 10, "ordinal", ["1", "4", "5"]),
         ([f"{i / 3:.3f}" for i in range(40)], "regression", None),
@@ -247,6 +249,84 @@ def test_marks_between_thousands_are_no_decimal_commas(
         assert number * std + mean == pytest.approx(value, rel=1e-3, abs=0.01)
 
 
+@pytest.mark.parametrize("decimal", [".", ","])
+def test_numbers_with_a_comma_are_guessed_as_those_with_a_point(decimal: str, tmp_path: Path):
+    """Of z, -1 is a value among others below 0; score tells the label; leucocytes are thousands."""
+
+    def cell(value: float) -> str:
+        return f"{value:.4g}".replace(".", decimal)
+
+    thousands = "," if decimal == "." else "."
+    count = 200
+    task, text = of_columns(
+        tmp_path,
+        ";",
+        z=[cell((i * 7 % 41 - 20) / 10) for i in range(count)],
+        score=[cell(0.5 + i % 2 * 10 + i / 500) for i in range(count)],
+        width=[cell(12.28 + i / 3) for i in range(count)],
+        leucocytes=[f"{4 + i % 9}{thousands}{i % 7}00" for i in range(count)],
+    )
+    assert task["source"].get("decimal", ".") == decimal
+    assert "missing_in" not in task["source"]
+    assert "from -2 to 2\n" in text
+    assert "from 12.28 to 78.61\n" in text
+    assert "from 4000 to 12600\n" in text or decimal == "."
+    assert "WARNING, a leak? It tells 'label' almost by itself" in text
+    assert set(task["tabular"]["fields"]) == {"z", "width", "leucocytes"}
+
+
+def test_a_point_that_may_stand_after_thousands_is_told_where_no_other_is_before_decimals(
+    tmp_path: Path,
+):
+    warning = "'leuco': '117.000' is read as 117, but as 117000 with decimal: \",\" in `source`"
+    leuco = [f"{117 + i}.000" for i in range(20)]
+    for name, more in (("alone", {}), ("beside", {"ph": [f"7.{30 + i}" for i in range(20)]})):
+        (tmp_path / name).mkdir()
+        task, text = of_columns(tmp_path / name, leuco=leuco, **more)
+        assert "decimal" not in task["source"]
+        assert (warning in text) == (name == "alone")
+
+
+def test_numbers_among_which_some_are_words_or_have_a_unit_are_numbers(tmp_path: Path):
+    ages = [("k.A.", f"ca. {i}")[i // 12 % 2] if i % 12 == 0 else str(i) for i in range(120)]
+    task, text = of_columns(
+        tmp_path,
+        age=ages,
+        weight=[f"{50 + i / 10:.1f}{' kg' if i % 9 == 0 else ''}" for i in range(120)],
+        dose=[f"{i / 10:.1f} mg" for i in range(120)],
+        room=[f"{i // 2}{'abcd'[i // 2 % 4]}" for i in range(120)],
+        code=[f"V{i}" if i % 9 == 0 else str(250 + i // 2) for i in range(120)],
+        children=[str(i % 5 + 1) + "+" * (i % 5 == 4) for i in range(120)],
+    )
+    fields = task["tabular"]["fields"]
+    assert fields["age"] == {"kind": "number", "unit": ""}
+    assert "not numbers, and so problems when prepared: 'ca. 12', 'ca. 36'" in text
+    assert task["source"]["missing_in"] == {"age": ["k.A."]}
+    assert fields["weight"] == {"kind": "number", "unit": "kg"}
+    assert fields["dose"] == {"kind": "number", "unit": "mg"}
+    assert {fields[name]["kind"] for name in ("room", "code", "children")} == {"category"}
+    data = prepare_table(tmp_path / "cases.csv", tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert {each["column"] for each in problems_of(data.folder)} == {"age"}
+
+
+def test_an_object_of_a_value_and_its_unit_is_one_number(tmp_path: Path):
+    cases = [
+        {"id": f"a{i}", "died": "ny"[i // 2 % 2], "specs": {"colour": ["red", "green"][i % 2],
+         "weight": {"value": i / 4, "unit": "kg" if i % 8 else "g"}}}
+        for i in range(80)
+    ]  # fmt: skip
+    (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
+    task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    fields = task["tabular"]["fields"]
+    assert set(fields) == {"specs.colour", "specs.weight"}
+    assert fields["specs.weight"] == {"kind": "number", "unit": "kg"}
+    assert "in other units, whose factors to write under units: 'g'" in text
+    data = prepare_table(tmp_path / "cases.jsonl", tmp_path / "task.yaml", tmp_path / "data")
+    assert data is not None
+    assert {each["code"] for each in problems_of(data.folder)} <= {"unknown_unit"}
+
+
 def test_names_that_yaml_would_misread_are_quoted(tmp_path: Path):
     names = ("id", "no", "yes: {x}", '"quoted"', "# half", "1", "label", "größe \u2028 m")
     cases = [
@@ -280,6 +360,48 @@ def test_pictures_of_which_a_few_are_no_names_are_still_pictures(tmp_path: Path)
     (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
     task, _ = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
     assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
+
+
+@pytest.mark.parametrize("without", [0.2, 0.6])
+def test_lists_of_pictures_of_which_some_are_empty_are_still_pictures(
+    without: float, tmp_path: Path
+):
+    place(tmp_path, {})
+    cases = [{**case, "picture": ["pictures/chest.png"] * 2} for case in rows(40)]
+    for case in cases[: int(40 * without)]:
+        case["picture"] = []
+    cases[-1]["picture"] = ["https://example.org/17", "pictures/chest.png", "pictures/chest.png"]
+    (tmp_path / "cases.jsonl").write_bytes(as_jsonl(cases))
+    task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
+    assert task["source"]["image"] == {"folder": ".", "columns": ["picture"]}
+    assert f'- "picture"  # {without:.0%} missing' in text
+
+
+def test_a_number_that_nothing_calls_a_label_is_none_where_it_is_the_only_one(tmp_path: Path):
+    """The outcome is the same in every row, and can be no label; the age may be an input."""
+    cases = [{"id": f"a{i}", "age": str(40 + i / 2), "outcome": "no"} for i in range(40)]
+    (tmp_path / "cases.csv").write_bytes(as_csv(cases, columns=("id", "age", "outcome")))
+    task, text = guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    assert set(task["tabular"]["fields"]) == {"age"}
+    assert 'label: "?"  # DECIDE; null for none. May be: age' in text
+    assert "'outcome', constant" in text
+
+
+def test_of_an_encoding_that_is_not_the_tables_one_line_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("WARNING")
+    lines = [f"a{i},{i},größe" for i in range(20)]
+    data = "\n".join(["id,µ,label", *lines])
+    (tmp_path / "cases.csv").write_bytes(data.encode("cp1252"))
+    guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
+    (said,) = [record.message for record in caplog.records]
+    assert said.endswith("cases.csv, line 1: not text in utf-8; trying cp1252")
+    caplog.clear()
+    (tmp_path / "cases.csv").write_text("\n".join(["id,x,label", *lines, "b,1,2,3"]))
+    guessed(tmp_path / "cases.csv", tmp_path / "ragged.yaml")
+    (said,) = [record.message for record in caplog.records]
+    assert said.endswith("ragged.yaml.problems.jsonl: 1 ragged_row")
 
 
 def test_problems_are_counted_in_the_encoding_in_which_a_table_is_read(tmp_path: Path):
@@ -432,6 +554,27 @@ def test_dates_of_series_leave_the_start_to_the_user(tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
         prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
     assert caught.value.field == "source.timeseries.start"
+
+
+def test_columns_of_series_that_are_not_used_are_named(tmp_path: Path):
+    words = ["before noon", "after lunch", "at night", "in the early morning"]
+    lines = [
+        f"stay-{1 + i % 20},{words[i % 4]} of day {i},{i},{3 + i}.05.2022 21:30"
+        for i in range(0, 25)
+    ]
+    (tmp_path / "all.csv").write_text("stay,when,pulse,seen\n" + "\n".join(lines))
+    series = ("--series", str(tmp_path / "all.csv"))
+    task, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
+    assert task["source"]["timeseries"]["time"] == "seen"
+    assert "# Dates, here and there, are read as 2020-01-31 or" in text
+    assert "# Columns of all.csv that are not used:\n#   'when', text: 0% missing" in text
+    (tmp_path / "all.csv").write_text(
+        "stay,when,pulse\n"
+        + "".join(f"stay-{i % 20},{words[i % 4]} of day {i},1\n" for i in range(25))
+    )
+    (tmp_path / "task.yaml").unlink()
+    _, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
+    assert 'time: "?"  # DECIDE: the column with the time. May be: when\n' in text
 
 
 # ---- leaks --------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from lanistr.errors import DataError
 from lanistr.modalities import Modality
 from tests.training.prepare.tables import COLUMNS, SERIES, as_csv, prepared, problems_of, rows
 from training.data.store import Dataset
@@ -46,6 +47,34 @@ def test_one_table_of_all_series_gives_the_same_as_a_file_each(
     assert data.card.source["rows_of_other_cases"] == (1 if shape == "wide" else 0)
     assert list(data.card.source["series"]) == ["all.csv"]
     assert problems_of(data.folder) == []
+
+
+def test_rows_of_cases_without_a_start_are_none_of_others(tmp_path: Path):
+    """Nor are they of no case at all, where no start can be read; a table of others stops."""
+    text = "stay,when,pulse,ph\nstay-1,2020-01-01,80,7\nstay-2,2020-01-01,80,7\nx,2020-01-01,8,7\n"
+    described = {"file": "all.csv", "id": "stay", "time": "when", "start": "admitted"}
+
+    def cases(*starts: str) -> bytes:
+        given = [{**case, "admitted": day} for case, day in zip(rows(2), starts, strict=True)]
+        return as_csv(given, columns=(*COLUMNS, "admitted"))
+
+    for name, starts, counted in (
+        ("both", ("2020-01-01", "2020-01-01"), 0),
+        ("one", ("2020-01-01", ""), 1),
+        ("none", ("noon", ""), 2),
+    ):
+        data = prepared(
+            tmp_path / name, cases(*starts), source={"timeseries": described},
+            files={"all.csv": text.encode()},
+        )  # fmt: skip
+        assert data.card.source["rows_without_start"] == counted
+        assert data.card.source["rows_of_other_cases"] == 1
+    with pytest.raises(DataError) as caught:
+        prepared(
+            tmp_path / "others", cases("", ""), source={"timeseries": described},
+            files={"all.csv": text.replace("stay-", "other-").encode()},
+        )  # fmt: skip
+    assert caught.value.code == "no_case_matches"
 
 
 def test_words_of_a_long_table_may_differ_in_case_alone(tmp_path: Path):

@@ -21,9 +21,14 @@ _VERDICTS = {
 }
 
 
-def write_report(folder: Path, survey: Survey, index: Path, source: Json) -> None:
-    """Write `report.json`, for programs, and `report.html`, for people."""
-    report = survey.report(index, source)
+def write_report(
+    folder: Path, survey: Survey, index: Path, source: Json, problems: Sequence[Json]
+) -> None:
+    """Write `report.json`, for programs, and `report.html`, for people.
+
+    What `source` says of where records came from, and `Problems.by_column` of raw files, is shown.
+    """
+    report = survey.report(index, source) | {"problems": list(problems)}
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     html = page(json.loads(text), survey.thumbnails())
@@ -46,7 +51,8 @@ def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
         sections.append((modality.capitalize(), _part(part, report["cases"])))
     if thumbnails:
         sections.append(("A few pictures", _pictures(thumbnails)))
-    sections.append(("Values that were not used as they came", _issues(report["issues"])))
+    not_used = _issues(report["issues"]) + _problems(report["problems"])
+    sections.append(("Values that were not used as they came", not_used))
     sections.append(("Records that could not be used", _refused(report)))
     sections.append(("Where the records came from", _facts(report["source"])))
     title = f"{report['task']['title']}: the data"
@@ -300,7 +306,7 @@ def _pictures(thumbnails: Sequence[tuple[str, str]]) -> str:
 
 def _issues(issues: Sequence[Json]) -> str:
     if not issues:
-        return "<p>Every value was used as it came.</p>"
+        return "<p>Every value that was read was used as it came.</p>"
     rows = [
         [
             escape(each["field"]),
@@ -315,9 +321,31 @@ def _issues(issues: Sequence[Json]) -> str:
         ]
         for each in issues
     ]
-    head = ["field", "reason", "what was done", "values", "cases", "from, to", "such as (case)"]
-    caption = "By field and reason. Dropped values count as missing."
+    head = ["field", "reason", "what was done", "times", "cases", "from, to", "such as (case)"]
+    caption = (
+        "By field and reason. Dropped values count as missing. Times that it was noted: of a series"
+        " or a note as a whole, once a case."
+    )
     return table(caption, head, rows, "words")
+
+
+def _problems(problems: Sequence[Json]) -> str:
+    if not problems:
+        return ""
+    rows = [
+        [
+            escape(each["column"]) or "(the row as a whole)",
+            escape(each["code"].replace("_", " ")),
+            f"{each['times']:,}",
+            ", ".join(f"{escape(str(e['seen']))} ({e['row'] or '-'})" for e in each["examples"]),
+        ]
+        for each in problems
+    ]
+    caption = (
+        "Lost while the raw files were read, by column and reason: values that count as missing, "
+        "and rows that were left out."
+    )
+    return table(caption, ["column", "reason", "times", "such as (row)"], rows, "words")
 
 
 def _refused(report: Json) -> str:

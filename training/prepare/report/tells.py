@@ -35,7 +35,7 @@ class Tells:
             parts: by modality, the names of its signals, see `PartSurvey`.
             seed: of the draw.
         """
-        self._label, self._parts = label, parts
+        self._label, self._parts, self._seed = label, parts, seed
         self._reservoir = Reservoir(CASES, seed)
         self._kept: dict[int, tuple[float, Mapping[str, Floats]]] = {}
 
@@ -63,10 +63,9 @@ class Tells:
             for column, signal in zip(table.T, names, strict=True):
                 field = f"{modality}: {signal.rstrip('=')}"
                 known = ~np.isnan(column)
-                values, true = column[known], labels[known]
-                if signal.endswith("="):
-                    values = _rates(values, true, self._label)
-                strengths[field] = self._strength(values, true)
+                strengths[field] = self._strength(
+                    column[known], labels[known], codes=signal.endswith("=")
+                )
                 if 0 < known.sum() < there.sum():
                     among = there > 0
                     strengths[f"{field}, there or not"] = self._strength(
@@ -97,21 +96,29 @@ class Tells:
         said += f"; {figure} of {TOO_GOOD:g} or more: was it written after the outcome?"
         return found, Check(name, "warning", len(guilty), said, guilty[:10])
 
-    def _strength(self, values: Floats, labels: Floats) -> float:
-        """Return how well values (N,) order the labels, in whichever direction; NaN if unknown."""
+    def _strength(self, values: Floats, labels: Floats, *, codes: bool = False) -> float:
+        """Return how well values (N,) order the labels, in whichever direction; NaN if unknown.
+
+        Codes have no order: what is said of the others that have one stands in for it.
+        """
+        half = _halves(labels, self._seed)
         if self._label.kind == "regression":
-            return abs(_spearman(values, labels)) if len(values) >= 2 * FEWEST else np.nan
+            if len(values) < 2 * FEWEST:
+                return np.nan
+            return abs(_spearman(_rates(values, labels, half) if codes else values, labels))
         classes = range(1, 2) if self._label.kind == "binary" else range(self._label.outputs)
-        areas = [_auroc(values, labels == code) for code in classes]
-        known = [max(area, 1 - area) for area in areas if not np.isnan(area)]
+        known = []
+        for code in classes:
+            positive = labels == code
+            if min(positive.sum(), (~positive).sum()) >= FEWEST:
+                area = _auroc(_rates(values, positive, half) if codes else values, positive)
+                known.append(max(area, 1 - area))
         return max(known, default=np.nan)
 
 
 def _auroc(values: Floats, positive: NDArray[np.bool_]) -> float:
     """Return the chance that a positive case has the larger value; equal values count half."""
     positives, negatives = int(positive.sum()), int((~positive).sum())
-    if min(positives, negatives) < FEWEST:
-        return np.nan
     _, place = np.unique(values, return_inverse=True)
     hits, misses = np.bincount(place, weights=positive), np.bincount(place, weights=~positive)
     below = np.cumsum(misses) - misses
@@ -130,22 +137,29 @@ def _ranks(values: Floats) -> Floats:
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
-def _rates(codes: Floats, labels: Floats, label: LabelSpec) -> Floats:
-    """Return, for each code, the mean label of the other half of the cases that have it.
+def _halves(labels: Floats, seed: int) -> NDArray[np.bool_]:
+    """Draw half of the cases (N,), of each class or neighbourhood of labels alike.
+
+    By lot, as tables may go by turns: every second row a patient, every other a control.
+    """
+    lots = np.random.default_rng(seed).random(len(labels))
+    half = np.zeros(len(labels), dtype=np.bool_)
+    half[np.lexsort((lots, labels))[::2]] = True
+    return half
+
+
+def _rates(codes: Floats, target: NDArray[Any], half: NDArray[np.bool_]) -> Floats:
+    """Return, for each code, the mean target (N,) of the other half of the cases that have it.
 
     From the same half, a code that every case has to itself would tell everything.
     """
-    target = labels if label.kind in ("regression", "binary", "ordinal") else labels == 0
-    rates = np.empty(len(codes))
-    half = np.arange(len(codes)) % 2
-    for this in (0, 1):
-        other = half != this
-        known, place = np.unique(codes[other], return_inverse=True)
+    rates = np.zeros(len(codes))
+    for this in (half, ~half):
+        known, place = np.unique(codes[~this], return_inverse=True)
         if not len(known):
-            rates[half == this] = 0
             continue
-        means = np.bincount(place, weights=target[other]) / np.bincount(place)
-        at = np.minimum(np.searchsorted(known, codes[half == this]), len(known) - 1)
-        found = known[at] == codes[half == this]
-        rates[half == this] = np.where(found, means[at], np.mean(target[other]))
+        means = np.bincount(place, weights=target[~this]) / np.bincount(place)
+        at = np.minimum(np.searchsorted(known, codes[this]), len(known) - 1)
+        found = known[at] == codes[this]
+        rates[this] = np.where(found, means[at], np.mean(target[~this]))
     return rates

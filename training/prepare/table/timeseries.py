@@ -49,7 +49,8 @@ class SeriesReader(PartReader):
         )
         self._files = NamedFiles(self._path, source.outside)
         self._cases: dict[str, tuple[int, datetime | None]] = {}
-        self._others = 0
+        self._undated: set[str] = set()
+        self._others = self._rows_undated = 0
         self._main = ""
         self.columns = tuple(each for each in (source.column, source.start) if each is not None)
 
@@ -62,6 +63,7 @@ class SeriesReader(PartReader):
                 start = self._start(row, source.start)
             except InputError as exc:
                 row.lose_value(problems, source.start, exc)
+                self._undated.add(case.id)
                 return None
         if source.column is None:
             self._cases[case.id] = (case.position, start)
@@ -109,6 +111,7 @@ class SeriesReader(PartReader):
         return {
             "series": file_hashes(self._path.parent, [self._path]),
             "rows_of_other_cases": self._others,
+            "rows_without_start": self._rows_undated,
             "unknown_variables": strays,
         }
 
@@ -123,18 +126,21 @@ class SeriesReader(PartReader):
             try:
                 if value is None:
                     raise InputError("no case is named", code="missing_id", accepted="a case's id")
-                case = self._cases.get(read_key(value, self._source.decimal))
+                key = read_key(value, self._source.decimal)
             except InputError as exc:
                 row.leave_out(self._setting.problems, id_column, exc)
                 continue
+            case = self._cases.get(key)
             if case is None:
-                self._others += 1
+                self._rows_undated += key in self._undated
+                self._others += key not in self._undated
                 continue
             matched += 1
             found = self._reader.read(row, case[1])
             if found:
                 yield case[0], *found
-        if not matched and row is not None and self._cases:
+        known = [*self._cases, *self._undated]
+        if not matched + self._rows_undated and row is not None and known:
             raise stop(
                 self._setting.problems,
                 "no_case_matches",
@@ -142,7 +148,7 @@ class SeriesReader(PartReader):
                 file=name,
                 column=id_column,
                 seen=row.cells.get(id_column),
-                accepted=f"ids as there, such as {next(iter(self._cases))!r}",
+                accepted=f"ids as there, such as {known[0]!r}",
             )
 
     def _own(self, named: Any) -> Iterator[Row]:

@@ -1,6 +1,5 @@
 """What a column may be, and why."""
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,7 +7,6 @@ from typing import Literal
 
 from lanistr.preprocess.values import THOUSANDS
 from lanistr.tasks import fold
-from training.prepare.table.cells import NUMBER
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.guess.statistics import LONGEST, ColumnStatistics
 
@@ -23,7 +21,11 @@ _STRAY = frozenset(
     {"?", "??", "-", "--", "---", ".", "..", "*", "n.a.", "#n/a", "(null)", "<na>", "\\n"}
     | {"missing", "(missing)", "not available"}
 )
-_STRAY_NUMBERS = _STRAY | {"unknown", "none", "nd", "not done", "pending"}
+_STRAY_NUMBERS = _STRAY | {
+    *("unknown", "none", "nd", "not done", "pending"),
+    *("k.a.", "n.b.", "unbekannt", "keine angabe"),
+}
+_CODE = re.compile(r"[^\W\d_]{1,4}[-.]?[0-9].*")
 _SENTINELS = (-1, -9, -99, -999, -9999)
 
 GROUP = re.compile(
@@ -46,7 +48,8 @@ AFTERWARDS = re.compile(
 )
 _FIRST_CLASSES = frozenset(
     {"0", "no", "n", "false", "negative", "neg", "survived", "alive"}
-    | {"control", "healthy", "absent", "none", "normal", "benign"}
+    | {"control", "healthy", "absent", "none", "normal", "benign", "not", "without"}
+    | {"nein", "kein", "keine", "ohne", "falsch", "negativ", "gesund", "überlebt", "lebt", "non"}
 )
 
 
@@ -91,8 +94,13 @@ class Guess:
         return list(found.values())
 
 
-def guess(column: ColumnStatistics) -> Guess:
-    """Say what a column is taken for."""
+def guess(column: ColumnStatistics, *, points: bool = False) -> Guess:
+    """Say what a column is taken for.
+
+    Args:
+        column: its counts.
+        points: whether other numbers show that a point stands before decimals.
+    """
     present, distinct = column.present, len(column.distinct)
     if not present:
         return Guess(column, "empty", "every value is missing")
@@ -107,9 +115,8 @@ def guess(column: ColumnStatistics) -> Guess:
     stray = _stray(column, _STRAY)
     numbers = _stray(column, _STRAY_NUMBERS)
     rest = present - sum(column.words[word] for word in numbers)
-    counted = sum(column.kinds[kind] for kind in ("number", "comma", "marked", "either"))
-    if rest and counted / rest >= 0.95:
-        return _number(column, numbers)
+    if rest and _are_numbers(column, numbers, rest):
+        return _number(column, numbers, points=points)
     words = {fold(word) for word in column.words if word not in stray}
     # Long ones that begin alike are one word and several values.
     if len(words) <= 1 and distinct <= len(column.words):
@@ -133,11 +140,15 @@ def guess(column: ColumnStatistics) -> Guess:
 
 
 def order_classes(words: Iterable[str]) -> list[str]:
-    """Return classes with the one that means no, or none, first; numbers in their order."""
+    """Return classes with the one that means no, or begins with it, first; numbers in order."""
     words = list(words)
     if all(re.fullmatch(r"-?\d+", word) for word in words):
         return sorted(words, key=int)
-    return sorted(words, key=lambda word: (word.casefold() not in _FIRST_CLASSES, word))
+
+    def means_yes(word: str) -> bool:
+        return _FIRST_CLASSES.isdisjoint(word.casefold().split()[:1])
+
+    return sorted(words, key=lambda word: (means_yes(word), word))
 
 
 def learned(guessed: Guess) -> bool:
@@ -145,10 +156,25 @@ def learned(guessed: Guess) -> bool:
     return MOST_CATEGORIES < len(guessed.column.distinct) <= _MOST_LEARNED
 
 
-def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
+def _are_numbers(column: ColumnStatistics, stray: list[str], rest: int) -> bool:
+    """Whether values, all but the stray ones, are numbers, of which some may have a unit.
+
+    Of too many words to list a few may be anything but codes, such as V45 beside 250.
+    """
+    kinds = ("number", "comma", "marked", "either", "quantity")
+    plain = sum(column.kinds[kind] for kind in kinds)
+    if plain / rest >= 0.95 or len(column.distinct) <= MOST_CATEGORIES:
+        return plain / rest >= 0.95
+    united = 0 if column.kinds["quantity"] else column.units[column.unit]
+    odd = [word for word in column.words if word not in column.numbers and word not in stray]
+    codes = sum(map(bool, map(_CODE.fullmatch, odd)))
+    return (plain + united) / rest >= 0.8 and 2 * codes <= len(odd)
+
+
+def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Guess:
     whole = column.kinds["whole"] == column.kinds["number"]
     distinct = len(column.distinct) - len(stray)
-    values = sorted(float(word) for word in column.words if _is_number(word))
+    values = sorted(v for word in column.words if (v := column.number(word)) is not None)
     sentinels = [
         str(each)
         for each in _SENTINELS
@@ -166,23 +192,30 @@ def _number(column: ColumnStatistics, stray: list[str]) -> Guess:
         guessed.warnings.append(
             f"{distinct} distinct whole numbers: if they are codes, not amounts, make it a category"
         )
-    marked = [word for word in column.words if THOUSANDS.fullmatch(word)]
+    if column.pointed and not points:
+        read, thousands = f"{float(column.pointed):g}", column.pointed.replace(".", "")
+        guessed.warnings.append(_either(column, column.pointed, read, thousands))
+    words = [word for word in column.words if word not in column.numbers]
+    marked = [word for word in words if THOUSANDS.fullmatch(word)]
     if marked and not column.kinds["comma"] + column.kinds["marked"]:
         number, decimals = (marked[0].replace(",", mark) for mark in ("", "."))
-        guessed.warnings.append(
-            f"{column.name!r}: {marked[0]!r} is read as {number}, but as {decimals} with "
-            'decimal: "," in `source` (of a series, in its timeseries): see which is meant'
-        )
-    odd = [w for w in column.words if not _is_number(w) and w not in [*missing, *marked]]
-    if odd and not column.kinds["comma"]:
+        guessed.warnings.append(_either(column, marked[0], number, decimals))
+    odd = [word for word in words if word not in [*missing, *marked]]
+    if odd:
         shown = ", ".join(repr(word[:20]) for word in odd[:5])
         guessed.warnings.append(f"not numbers, and so problems when prepared: {shown}")
+    if others := [unit for unit in column.units if unit != column.unit]:
+        shown = ", ".join(map(repr, others[:5]))
+        guessed.warnings.append(f"in other units, whose factors to write under units: {shown}")
     return guessed
+
+
+def _either(column: ColumnStatistics, word: str, read: str, with_comma: str) -> str:
+    return (
+        f"{column.name!r}: {word!r} is read as {read}, but as {with_comma} with "
+        'decimal: "," in `source` (of a series, in its timeseries): see which is meant'
+    )
 
 
 def _stray(column: ColumnStatistics, words: frozenset[str]) -> list[str]:
     return [word for word in column.words if word.casefold() in words]
-
-
-def _is_number(word: str) -> bool:
-    return bool(NUMBER.fullmatch(word)) and math.isfinite(float(word))

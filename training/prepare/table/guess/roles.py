@@ -6,6 +6,7 @@ from pathlib import Path
 
 from training.prepare.table.guess.kinds import AFTERWARDS, GROUP, ID, LABEL, Guess, guess
 from training.prepare.table.guess.statistics import TableStatistics, told_by
+from training.prepare.table.rows import outer_names
 
 _TELLS = 0.9
 """A column that tells so much of the label is taken for a leak."""
@@ -21,7 +22,8 @@ class Roles:
         id: the case's name.
         group: candidates for the group, the likeliest first.
         split: says the split.
-        label: candidates, the likeliest first; one alone is settled.
+        label: candidates, the likeliest first.
+        settled: the label, where it can be no other.
         images: paths of pictures, and `folder` from which they start.
         series: paths of series, or rows of them.
         texts: notes.
@@ -34,6 +36,7 @@ class Roles:
     group: list[Guess] = field(default_factory=list)
     split: Guess | None = None
     label: list[Guess] = field(default_factory=list)
+    settled: Guess | None = None
     images: list[Guess] = field(default_factory=list)
     folder: str = "."
     series: list[Guess] = field(default_factory=list)
@@ -51,14 +54,18 @@ def cast(table: TableStatistics, files: Path) -> Roles:
         files: folder below which pictures lie.
     """
     roles = Roles()
-    guesses = [guess(column) for column in table.columns.values() if column.name]
+    columns = [each for each in table.columns.values() if each.name]
+    guesses = [guess(column, points=table.has_points) for column in columns]
+    # What stands in a value with its unit is no column beside it.
+    whole = {e.name for e in guesses if e.kind == "number" and e.column.kinds["quantity"]}
+    guesses = [each for each in guesses if whole.isdisjoint(outer_names(each.name))]
     roles.split = next((each for each in guesses if each.kind == "split"), None)
     _place_pictures(roles, [each for each in guesses if each.kind == "picture"], table, files)
     rest = [each for each in guesses if each is not roles.split and each not in roles.images]
     roles.id = _find_id(rest, table)
     rest = [each for each in rest if each is not roles.id]
     roles.label = _find_label(rest)
-    label = roles.label[0] if len(roles.label) == 1 else None
+    label = roles.settled = _settled(roles.label)
     rest = [each for each in rest if each is not label]
     roles.group = [each for each in rest if GROUP.search(each.name) and _repeats(each)]
     for each in rest:
@@ -83,7 +90,7 @@ def _add_field(roles: Roles, each: Guess, label: Guess | None, table: TableStati
         roles.unused.append(each)
         return
     if label is not None:
-        told = told_by(each.name, label.name, table.kept)
+        told = told_by(each.name, label.name, table.kept, table.decimal)
         if told >= _TELLS:
             each.warnings.append(
                 f"WARNING, a leak? It tells {label.name!r} almost by itself ({told:.0%})"
@@ -114,17 +121,27 @@ def _find_id(guesses: Iterable[Guess], table: TableStatistics) -> Guess | None:
 
 
 def _find_label(guesses: Iterable[Guess]) -> list[Guess]:
-    """Return the one column that can only be the label, or all that may be."""
+    """Return the columns that may be the label: those called so, or else categories, or numbers."""
     able = [
         each
         for each in guesses
-        if each.kind == "number" or (each.kind == "category" and 2 <= len(each.words) <= 20)
+        if (each.kind == "number" and 2 * each.column.units.total() <= each.column.present)
+        or (each.kind == "category" and 2 <= len(each.words) <= 20)
     ]
     for pattern in LABEL:
         named = [each for each in able if pattern.search(each.name)]
         if named:
             return named
     return [each for each in able if each.kind == "category"] or able
+
+
+def _settled(candidates: list[Guess]) -> Guess | None:
+    """Return the only one, but for a number that nothing calls a label: it may be an input."""
+    if len(candidates) != 1:
+        return None
+    (only,) = candidates
+    named = any(pattern.search(only.name) for pattern in LABEL)
+    return only if named or only.kind == "category" else None
 
 
 def _place_pictures(

@@ -34,6 +34,7 @@ class SeriesGuess:
         variable: of long rows, the column with the name; `value` and `unit` likewise.
         horizon: hours, as far as the times reach.
         step: hours.
+        unused: columns that are none of these.
     """
 
     id: str
@@ -46,11 +47,12 @@ class SeriesGuess:
     unit: str | None = None
     horizon: float = 48
     step: float = 1
+    unused: list[Guess] = field(default_factory=list)
 
 
 def guess_series(table: TableStatistics, main: TableStatistics, main_id: str | None) -> SeriesGuess:
     """Say what the columns of a series' table are taken for."""
-    guesses = [guess(column) for column in table.columns.values()]
+    guesses = [guess(each, points=table.has_points) for each in table.columns.values()]
     found = SeriesGuess(_find_id(table, main, main_id))
     rest = [each for each in guesses if each.name != found.id]
     time = next((each for each in rest if _TIME.match(each.name)), None)
@@ -68,6 +70,8 @@ def guess_series(table: TableStatistics, main: TableStatistics, main_id: str | N
         found.variables = _by_word(table, variable, value.name)
     else:
         found.variables = [each for each in rest if each.kind in ("number", "category", "constant")]
+    used = [found.variable, found.value, found.unit, *(each.name for each in found.variables)]
+    found.unused = [each for each in rest if each.name not in used]
     return found
 
 
@@ -81,13 +85,15 @@ def _find_id(table: TableStatistics, main: TableStatistics, main_id: str | None)
 
 def _by_word(table: TableStatistics, variable: Guess, value: str) -> list[Guess]:
     """Guess each variable of long rows from the rows that were kept; unseen ones are numbers."""
-    columns = {word: ColumnStatistics(word) for word in sorted(variable.words)}
+    columns = {word: ColumnStatistics(word, table.decimal) for word in sorted(variable.words)}
     for row in table.kept:
         word = str(row.get(variable.name))
         if word in columns and value in row:
             columns[word].add(row[value])
     return [
-        guess(column) if column.present else Guess(column, "number", "not looked at")
+        guess(column, points=table.has_points)
+        if column.present
+        else Guess(column, "number", "not looked at")
         for column in columns.values()
     ]
 

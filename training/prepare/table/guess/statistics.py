@@ -1,5 +1,6 @@
 """What the values of a column look like, counted in one pass with bounded memory."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,8 @@ from typing import Any
 
 from lanistr.errors import InputError
 from lanistr.preprocess.values import THOUSANDS, whole
-from training.prepare.table.cells import NUMBER, read_name, read_number
+from lanistr.sample import Quantity
+from training.prepare.table.cells import Decimals, read_name, read_number
 from training.prepare.table.rows import MissingWords, Row
 
 MOST_WORDS = 2000
@@ -25,6 +27,9 @@ ROWS_KEPT = 5000
 LONGEST = 1000
 """Letters of a value, and items of a list of them, that are kept: notes and pictures are larger."""
 
+_LONGEST_UNIT = 20
+"""Letters; what is longer is a sentence that begins with a number."""
+
 PICTURE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
 SERIES = re.compile(r".+\.(csv|tsv|txt|parquet|jsonl|ndjson)(\.gz)?", re.IGNORECASE)
 _ADDRESS = re.compile(r"(https?|ftp|s3)://\S+", re.IGNORECASE)
@@ -33,9 +38,11 @@ _EITHER = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 _COMMA = re.compile(
     rf"(?!{_EITHER.pattern}\Z)[+-]?([0-9]+|[1-9][0-9]{{0,2}}(\.[0-9]{{3}})+),[0-9]+"
 )
+_EITHER_POINT = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
+"""So does a point, where nobody has said what stands before decimals."""
 _MARKED = re.compile(rf"(?!{_EITHER.pattern}\Z){THOUSANDS.pattern}")
 _DATE = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./]([0-9]{4}|[0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./]([0-9]{4}|[0-9]{2})([ T].*)?"
     r"|[A-Z][a-z]+ [0-9]{1,2}, [0-9]{4}"
 )
 
@@ -46,11 +53,15 @@ class ColumnStatistics:
 
     Attributes:
         name: of the column.
+        decimal: what stands before decimals in text.
         present: values that are not missing.
         words: how often each value stands there, as text, up to `MOST_WORDS` of them; long ones by
             how they begin.
         distinct: hashes of the values, see `MOST_DISTINCT`.
         kinds: how many look like a number, a whole one, a date, a picture's path, and so on.
+        numbers: what was read of those `words` that are numbers, in whichever unit.
+        units: how many numbers came with which unit.
+        pointed: a number in text whose point may stand after thousands; "": none does.
         low: the least number.
         high: the largest number.
         length: characters of all text.
@@ -58,10 +69,14 @@ class ColumnStatistics:
     """
 
     name: str
+    decimal: Decimals = "."
     present: int = 0
     words: Counter[str] = field(default_factory=Counter)
     distinct: set[int] = field(default_factory=set)
     kinds: Counter[str] = field(default_factory=Counter)
+    numbers: dict[str, float | Quantity] = field(default_factory=dict)
+    units: Counter[str] = field(default_factory=Counter)
+    pointed: str = ""
     low: float = float("inf")
     high: float = float("-inf")
     length: int = 0
@@ -73,11 +88,15 @@ class ColumnStatistics:
         if isinstance(value, timedelta):
             value = read_number(value)
             self.kinds["duration"] += 1
+        number = _number(value, self.decimal)
         word = repr(value[:LONGEST]) if isinstance(value, bytes) else str(value)
         if isinstance(value, float) and value.is_integer():
             word = str(int(value))
         elif isinstance(value, str):
-            word = whole(word) or (_COMMA.fullmatch(word) and whole(word, ",")) or word
+            comma = _COMMA.fullmatch(word) and whole(word, ",")
+            word = whole(word, self.decimal) or comma or word
+        elif isinstance(number, Quantity):
+            word = f"{number.value} {number.unit}"
         elif isinstance(value, Decimal):
             word = read_name(value)
         if len(self.distinct) < MOST_DISTINCT or len(self.distinct) == self.present - 1:
@@ -85,13 +104,27 @@ class ColumnStatistics:
         begins = word[:LONGEST]
         if begins in self.words or len(self.words) < MOST_WORDS:
             self.words[begins] += 1
+            if number is not None:
+                self.numbers[begins] = number
         self.length += len(word)
         self.spaces += word.count(" ")
-        self.kinds.update(self._kinds(value, word))
+        self.kinds.update(self._kinds(value, word, number))
 
     def share(self, kind: str) -> float:
         """Return the share of the values that look like something."""
         return self.kinds[kind] / max(self.present, 1)
+
+    @property
+    def unit(self) -> str:
+        """What most numbers with a unit have; "": none has one."""
+        return next((unit for unit, _ in self.units.most_common(1)), "")
+
+    def number(self, word: str) -> float | None:
+        """Return what a word of `words` is in the column's unit; None: no number, or in another."""
+        found = self.numbers.get(word)
+        if isinstance(found, Quantity):
+            return float(found.value) if found.unit == self.unit else None
+        return found
 
     @property
     def example(self) -> str:
@@ -100,7 +133,19 @@ class ColumnStatistics:
         line = " ".join(word.split())
         return line if len(line) <= 60 else line[:60] + "…"
 
-    def _kinds(self, value: Any, word: str) -> Iterable[str]:
+    def _kinds(self, value: Any, word: str, number: float | Quantity | None) -> Iterable[str]:
+        if isinstance(number, Quantity):
+            if number.unit in self.units or len(self.units) < MOST_WORDS:
+                self.units[number.unit] += 1
+            return ["quantity"] if isinstance(value, dict) else []
+        if number is not None:
+            self.low, self.high = min(self.low, number), max(self.high, number)
+            if isinstance(value, str) and self.decimal == ".":
+                if _EITHER_POINT.fullmatch(value):
+                    self.pointed = self.pointed or value
+                elif "." in value:
+                    self.kinds["point"] += 1
+            return ["number", "whole"] if float(number).is_integer() else ["number"]
         if isinstance(value, dict):
             return ["object"]
         if isinstance(value, bytes):
@@ -109,13 +154,9 @@ class ColumnStatistics:
             return [_kind_of_list(value)]
         if isinstance(value, date | datetime):
             return ["date"]
-        try:
-            number = read_number(value)
-        except InputError:
-            number = None
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            self.low, self.high = min(self.low, number), max(self.high, number)
-            return ["number", "whole"] if float(number).is_integer() else ["number"]
+        return self._looks(value if isinstance(value, str) else word)
+
+    def _looks(self, text: str) -> Iterable[str]:
         tests = (
             ("picture", PICTURE),
             ("series", SERIES),
@@ -125,8 +166,23 @@ class ColumnStatistics:
             ("either", _EITHER),
             ("date", _DATE),
         )
-        text = value if isinstance(value, str) else word
         return [kind for kind, pattern in tests if pattern.fullmatch(text)]
+
+
+def _number(value: Any, decimal: Decimals) -> float | Quantity | None:
+    """Return what preparing reads of a value, where that is a finite number."""
+    try:
+        found = read_number(value, decimal)
+    except InputError:
+        return None
+    number = found.value if isinstance(found, Quantity) else found
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return None
+    if not isinstance(found, Quantity):
+        return number
+    # 17.png is no 17 in png.
+    file = isinstance(value, str) and (PICTURE.fullmatch(value) or SERIES.fullmatch(value))
+    return None if file or len(found.unit) > _LONGEST_UNIT else found
 
 
 def _short(value: Any) -> Any:
@@ -141,11 +197,12 @@ def _short(value: Any) -> Any:
 
 
 def _kind_of_list(items: list[Any]) -> str:
-    if items and all(isinstance(each, dict) for each in items):
+    if all(isinstance(each, dict) for each in items):
         return "rows"
     if not all(isinstance(each, str) for each in items):
         return "list"
-    return "picture" if items and all(map(PICTURE.fullmatch, items)) else "notes"
+    # An address or two among the paths are told when they are prepared.
+    return "picture" if 2 * sum(map(bool, map(PICTURE.fullmatch, items))) > len(items) else "notes"
 
 
 @dataclass
@@ -153,38 +210,55 @@ class TableStatistics:
     """Counts over a table.
 
     Attributes:
-        rows: how many there are.
         columns: by name, in order.
+        decimal: what stands before decimals in text.
+        rows: how many there are.
         kept: the first rows, without missing values and the ends of long ones.
     """
 
-    rows: int = 0
     columns: dict[str, ColumnStatistics] = field(default_factory=dict)
+    decimal: Decimals = "."
+    rows: int = 0
     kept: list[Mapping[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(
-        cls, rows: Iterable[Row], names: Iterable[str], missing: MissingWords
+        cls,
+        rows: Iterable[Row],
+        names: Iterable[str],
+        missing: MissingWords,
+        decimal: Decimals = ".",
     ) -> "TableStatistics":
-        """Count over all rows; columns that only later rows name are found on the way."""
-        self = cls(columns={name: ColumnStatistics(name) for name in names})
+        """Count over all rows; columns that only later rows name are found on the way.
+
+        An empty list is a missing value.
+        """
+        self = cls({name: ColumnStatistics(name, decimal) for name in names}, decimal)
         for row in rows:
             self.rows += 1
-            found = {name: missing.value(row, name) for name in row.cells}
+            known = {name: missing.value(row, name) for name in row.cells}
+            for name in known:
+                self.columns.setdefault(name, ColumnStatistics(name, decimal))
+            found = {name: value for name, value in known.items() if value not in (None, [])}
             for name, value in found.items():
-                column = self.columns.setdefault(name, ColumnStatistics(name))
-                if value is not None:
-                    column.add(value)
+                self.columns[name].add(value)
             if len(self.kept) < ROWS_KEPT:
-                self.kept.append({n: _short(v) for n, v in found.items() if v is not None})
+                self.kept.append({name: _short(value) for name, value in found.items()})
         return self
+
+    @property
+    def has_points(self) -> bool:
+        """Whether some number's point can stand before decimals alone."""
+        return any(each.kinds["point"] + each.kinds["marked"] for each in self.columns.values())
 
     def missing(self, column: ColumnStatistics) -> float:
         """Return the share of the rows without a value."""
         return 1 - column.present / max(self.rows, 1)
 
 
-def told_by(column: str, label: str, rows: Iterable[Mapping[str, Any]]) -> float:
+def told_by(
+    column: str, label: str, rows: Iterable[Mapping[str, Any]], decimal: Decimals = "."
+) -> float:
     """Return how far a column's value tells the label: 0 not at all, 1 wholly.
 
     The share of the mistakes of always saying the most frequent label that is saved by saying the
@@ -193,16 +267,14 @@ def told_by(column: str, label: str, rows: Iterable[Mapping[str, Any]]) -> float
 
     Source: Goodman and Kruskal 1954 (lambda), each row left out of its own guess.
     """
-    pairs = [(row.get(column), str(row[label])) for row in rows if label in row]
-    numbers = sorted(
-        float(word) for word in (str(value) for value, _ in pairs) if NUMBER.fullmatch(word)
-    )
+    pairs = [(_plain(row.get(column), decimal), str(row[label])) for row in rows if label in row]
+    numbers = sorted(value for value, _ in pairs if isinstance(value, float))
     grouped = len(set(numbers)) > 20
     cuts = [numbers[i * len(numbers) // 20] for i in range(1, 20)] if grouped else []
 
-    def group(value: Any) -> str:
-        if grouped and NUMBER.fullmatch(str(value)):
-            return str(sum(float(str(value)) >= cut for cut in cuts))  # of any size
+    def group(value: float | str) -> str:
+        if grouped and isinstance(value, float):
+            return str(sum(value >= cut for cut in cuts))
         return str(value)
 
     labels = Counter(word for _, word in pairs)
@@ -219,3 +291,10 @@ def told_by(column: str, label: str, rows: Iterable[Mapping[str, Any]]) -> float
             wrong += 0 if right else count
     base = len(pairs) - max(labels.values(), default=0)
     return 1 - wrong / base if base else 0.0
+
+
+def _plain(value: Any, decimal: Decimals) -> float | str:
+    """Return a number without its unit, or else a value as text."""
+    number = _number(value, decimal)
+    found = number.value if isinstance(number, Quantity) else number
+    return str(value) if found is None else float(found)

@@ -38,7 +38,16 @@ def write_guess(
         raise ConfigError(
             "the file exists", code="exists", field=str(out), accepted="a new file: yours is kept"
         )
-    problems = Problems(problems_path(out), most_problems)
+    problems = Problems(problems_path(out), most_problems, quiet=True)
+    try:
+        _write(path, files, series, out, problems)
+    finally:
+        if problems.counts:
+            found = ", ".join(f"{count} {code}" for code, count in problems.counts.most_common())
+            log.warning("problems, listed in %s: %s", problems_path(out), found)
+
+
+def _write(path: Path, files: Path, series: Path | None, out: Path, problems: Problems) -> None:
     table, form = _read(path, problems)
     roles = cast(table, files)
     found = None
@@ -76,7 +85,7 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
         }
         if exc.code not in others:
             raise
-        log.warning("%s; trying %s", exc, others[exc.code].encoding)
+        log.warning("%s, %s; trying %s", path, exc.message, others[exc.code].encoding)
         problems.take_back(before)
         return _read_as(path, others[exc.code], problems)
 
@@ -84,13 +93,21 @@ def _read(path: Path, problems: Problems) -> tuple[TableStatistics, TextFormat]:
 def _read_as(
     path: Path, form: TextFormat, problems: Problems
 ) -> tuple[TableStatistics, TextFormat]:
-    missing = MissingWords(TableSource().missing, {})
-    table = open_table(path, form, problems)
-    found = TableStatistics.of(table.rows(), table.find(), missing)
+    before = problems.counts.copy()
+    found = _count(path, form, problems)
     kinds: Counter[str] = sum((each.kinds for each in found.columns.values()), Counter())
     if kinds["comma"] > kinds["number"] - kinds["whole"] + kinds["marked"]:
+        # Now that it is known, every number is read once more as preparing will read it.
         form = form.model_copy(update={"decimal": ","})
+        problems.take_back(before)
+        found = _count(path, form, problems)
     return found, form
+
+
+def _count(path: Path, form: TextFormat, problems: Problems) -> TableStatistics:
+    missing = MissingWords(TableSource().missing, {}, form.decimal)
+    table = open_table(path, form, problems)
+    return TableStatistics.of(table.rows(), table.find(), missing, form.decimal)
 
 
 def _below(path: Path, files: Path) -> str:

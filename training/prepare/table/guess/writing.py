@@ -33,6 +33,7 @@ class Draft:
         self._parts()
         self._source_section()
         self._unused()
+        self._unused_of_series()
         return "\n".join(self._lines) + "\n"
 
     # ---- the task -------------------------------------------------------------------------------
@@ -48,15 +49,14 @@ class Draft:
         )
 
     def _label(self) -> None:
-        candidates = self._roles.label
+        label = self._roles.settled
         self._add("label:")
-        if len(candidates) != 1:
+        if label is None:
             self._add(
                 "  # Not clear which column is the label: see `source`, label. Then mend this.",
                 "  kind: binary", "  name: outcome", '  classes: ["0", "1"]', "metric: auroc",
             )  # fmt: skip
             return
-        label = candidates[0]
         self._add(
             f"  # {self._facts(label)}", *(f"  # {_printable(each)}" for each in label.warnings)
         )
@@ -114,8 +114,9 @@ class Draft:
                   *(f"    # {_printable(warning)}" for warning in each.warnings))  # fmt: skip
         key = f"    {'# ' if each.leaks else ''}{_key(each.name)}:"
         if each.kind in ("number", "constant"):
-            unit = "h" if each.column.kinds["duration"] else '""'
-            self._add(f"{key} {{kind: number, unit: {unit}}}  # unit: fill in; range: [low, high]")
+            self._add(
+                f"{key} {{kind: number, unit: {_unit(each)}}}  # unit: fill in; range: [low, high]"
+            )
         elif each.kind == "category" and (series or not learned(each)):
             words = order_classes(each.words)
             normal = f", normal: {_quoted(each.words[0])}" if series else ""
@@ -171,11 +172,10 @@ class Draft:
             self._add(f"  # group: {_quoted(other.name)}  # {self._facts(other)}")
 
     def _label_column(self) -> None:
-        candidates = self._roles.label
-        if len(candidates) == 1:
-            self._add(f"  label: {_quoted(candidates[0].name)}")
+        if self._roles.settled:
+            self._add(f"  label: {_quoted(self._roles.settled.name)}")
             return
-        names = ", ".join(each.name for each in candidates[:8]) or "no column looks like one"
+        names = ", ".join(each.name for each in self._roles.label[:8]) or "no column looks like one"
         self._add(
             f"  label: {_quoted(UNDECIDED)}  # DECIDE; null for none. May be: {_printable(names)}"
         )
@@ -183,9 +183,15 @@ class Draft:
     def _series_columns(self, file: str, guessed: SeriesGuess, form: TextFormat) -> None:
         self._add(
             "  timeseries:", f"    file: {_quoted(file)}", f"    id: {_quoted(guessed.id)}",
-            "    time: " + (_quoted(guessed.time) if guessed.time else
-                            _quoted(UNDECIDED) + "  # DECIDE: the column with the time"),
         )  # fmt: skip
+        if guessed.time:
+            self._add(f"    time: {_quoted(guessed.time)}")
+        else:
+            names = ", ".join(each.name for each in guessed.unused) or "no column is left"
+            self._add(
+                f"    time: {_quoted(UNDECIDED)}  # DECIDE: the column with the time. May be:"
+                f" {_printable(names)}"
+            )
         if Path(file).is_absolute():
             self._add("    outside: true  # the file is not below the table's folder or --files")
         if guessed.dated:
@@ -193,6 +199,7 @@ class Draft:
             self._add(
                 f"    start: {_quoted(UNDECIDED)}  # DECIDE: the column of the main table with the",
                 f"      # date from which the hours count: {_printable(names)}",
+                "      # Dates, here and there, are read as 2020-01-31 or 2020-01-31 14:05 alone.",
             )
         else:
             self._add(f"    time_unit: {guessed.unit_of_time}")
@@ -227,14 +234,25 @@ class Draft:
             return
         self._add("", "# Columns that are not used:")
         for each in rest:
-            self._add(f"#   {each.name!r}, {each.kind}: {self._facts(each)}",
-                      *(f"#     {_printable(warning)}" for warning in each.warnings))  # fmt: skip
+            self._add_unused(each, self._table)
         if roles.dates:
             self._add(
                 "# If a date matters, make a number of it: an age, a year, hours since another."
             )
         if roles.series:
             self._add("# Series, one a case: see docs/bring-your-data.md, timeseries.column.")
+
+    def _unused_of_series(self) -> None:
+        if self._series is None or not self._series[1].unused:
+            return
+        file, guessed, table, _ = self._series
+        self._add("", f"# Columns of {_printable(file)} that are not used:")
+        for each in guessed.unused:
+            self._add_unused(each, table)
+
+    def _add_unused(self, each: Guess, table: TableStatistics) -> None:
+        self._add(f"#   {each.name!r}, {each.kind}: {self._facts(each, table)}",
+                  *(f"#     {_printable(warning)}" for warning in each.warnings))  # fmt: skip
 
     # ---- lines ----------------------------------------------------------------------------------
 
@@ -253,6 +271,13 @@ class Draft:
 
     def _add(self, *lines: str) -> None:
         self._lines += lines
+
+
+def _unit(number: Guess) -> str:
+    """Return the unit that values come with: preparing takes them in that of their field."""
+    if number.column.kinds["duration"]:
+        return "h"
+    return _quoted(number.column.unit)
 
 
 def _stars(label: Guess) -> bool:
