@@ -112,7 +112,8 @@ class Run:
         Raises:
             ConfigError: the folder holds a finished run, an unfinished one of other settings, or
                 something else; or a command is at work on it.
-            CheckpointError: the initial weights are not those that the unfinished run began with.
+            CheckpointError: the initial weights are not those that the unfinished run began with,
+                or what it says of itself is damaged.
         """
         config = RunConfig(
             stage=stage,
@@ -129,25 +130,33 @@ class Run:
             versions=versions(),
         )
         run = cls(folder, config, dataset.task)
-        begun = (folder / CONFIG).is_file() and not run.finished
-        if begun:
-            lock_folder(folder)
-        if begun and run.stepped:
-            _same(_read(folder / CONFIG, RunConfig), config, folder)
-            return run
-        if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
+        if all((folder / each).is_file() for each in (CONFIG, TASK, STATE_FILE)):
+            there = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
+            if not there.finished:
+                lock_folder(folder)
+            if not there.finished:  # nor meanwhile
+                if run.stepped:
+                    _same(_read(folder / CONFIG, RunConfig), config, folder)
+                else:
+                    run._write(folder, dataset)
+                return run
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
                 "the folder exists",
                 code="exists",
                 field=str(folder),
                 accepted="a new folder, an empty one, or one with a run that was cut off",
             )
-        with draft_folder(folder) as draft:
+        with draft_folder(folder.resolve(), new=True) as draft:  # where a link leads to
             lock_folder(draft, folder)
-            _write(draft / CONFIG, config)
-            _write(draft / TASK, dataset.task)
-            dataset.preprocessor.save(draft)
+            run._write(draft, dataset)
         return run
+
+    def _write(self, folder: Path, dataset: Dataset) -> None:
+        """Write down in a folder what was decided."""
+        _write(folder / CONFIG, self.config)
+        _write(folder / TASK, self.task)
+        dataset.preprocessor.save(folder)
 
     @property
     def stepped(self) -> bool:
