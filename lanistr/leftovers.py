@@ -54,6 +54,13 @@ def swept_draft(folder: Path, *, new: bool = False) -> Iterator[Path]:
         yield draft
 
 
+def left_of(path: Path) -> list[Path]:
+    """Return what processes left of a file, see `draft_file`, that nobody is writing now."""
+    name = re.compile(re.escape(f".{path.name}.") + "[0-9]+")
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [each for each in there if name.fullmatch(each.name)]
+
+
 def _clear(left: Path, folder: Path) -> None:
     old = left / folder.name
     if left.name.startswith(aside_prefix(folder)) and old.exists() and not folder.exists():

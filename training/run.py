@@ -5,18 +5,17 @@ task.json           the task
 preprocessing.json  the fitted preprocessing state, with tokenizer.json beside it
 log.jsonl           one object a step; after each epoch of fine-tuning, one of validation
 tensorboard/        the same figures for TensorBoard
-checkpoints/        while it runs: the state to go on from; and .lock, held by the command
+checkpoints/        while it runs: the state to go on from; .lock, held by the command; and in
+                    fine-tuning candidates/, the weights of the best validations
 model/              the weights: config.json and model.safetensors
 calibration.json    after fine-tuning, fitted on the validation split
 report-SPLIT.json   what `training.evaluate` found
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_file, draft_folder
 from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.leftovers import left_of
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
@@ -38,16 +38,17 @@ from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema, leaves
 from lanistr.tasks import TaskSpec
 from training.data.store import Dataset, data_hash, file_hash
+from training.lock import LOCK, lock_folder, unlock_folder
 from training.recipe import Recipe
 
-CONFIG, TASK, LOG, CHECKPOINTS, MODEL, CALIBRATION, _LOCK = (
+CONFIG, TASK, LOG, CHECKPOINTS, CANDIDATES, MODEL, CALIBRATION = (
     "config.json",
     "task.json",
     "log.jsonl",
     "checkpoints",
+    "candidates",
     "model",
     "calibration.json",
-    ".lock",
 )
 
 Part = TypeVar("Part", bound=Schema)
@@ -132,7 +133,7 @@ class Run:
         run = cls(folder, config, dataset.task)
         if all((folder / each).is_file() for each in (CONFIG, TASK, STATE_FILE)):
             there = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
-            if not there.finished:
+            if not there.finished or there._passing():
                 lock_folder(folder)
             if not there.finished:  # nor meanwhile
                 if run.stepped:
@@ -140,6 +141,7 @@ class Run:
                 else:
                     run._write(folder, dataset)
                 return run
+            there.close()  # to which it may not have come
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
                 "the folder exists",
@@ -173,11 +175,22 @@ class Run:
         # The last act of fine-tuning is the calibration.
         return (self.folder / CALIBRATION).is_file()
 
-    def release(self) -> None:
-        """Let others have the folder; the end of the process does so too."""
-        (self.folder / _LOCK).unlink(missing_ok=True)
-        for handle in _LOCKS.pop(self.folder, ()):
-            os.close(handle)
+    def close(self) -> None:
+        """End a run that is finished: remove what only one at work needs; let others have it."""
+        for each in self._passing():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink(missing_ok=True)
+        unlock_folder(self.folder)
+
+    def _passing(self) -> list[Path]:
+        """Return what is there that only a run at work needs, or one left that was killed."""
+        named = [self.folder / each for each in (CHECKPOINTS, CANDIDATES, LOCK)]
+        written = [self.folder / CALIBRATION]
+        written += [self.model_folder / each for each in (WEIGHTS_NAME, CONFIG_NAME)]
+        drafts = [draft for each in written for draft in left_of(each)]
+        return [each for each in named if each.exists()] + drafts
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -222,37 +235,6 @@ class Run:
     def calibration(self) -> Calibration:
         """Return the calibration of a fine-tuned run."""
         return _read(self.folder / CALIBRATION, Calibration)
-
-
-_LOCKS: dict[Path, list[int]] = {}
-"""Handles of the lock files of every run that this process is at work on, by run folder."""
-
-
-def lock_folder(there: Path, folder: Path | None = None) -> None:
-    """Keep other processes from a folder until this one ends, however it ends.
-
-    Args:
-        there: where the folder stands now.
-        folder: where it will stand, if elsewhere.
-
-    Raises:
-        ConfigError: another process has it.
-    """
-    folder = folder or there
-    handle = os.open(there / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(handle)
-        if exc.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        raise ConfigError(
-            "another command is at work on this folder",
-            code="in_use",
-            field=str(folder),
-            accepted="the folder once that command has ended, or another one",
-        ) from exc
-    _LOCKS.setdefault(folder, []).append(handle)
 
 
 def check_fits(run: Run, dataset: Dataset) -> None:

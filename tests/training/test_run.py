@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -19,8 +20,9 @@ from tests.published import write_vit
 from tests.training.processes import FORKED
 from training import finetune, pretrain
 from training.data.store import Dataset
+from training.lock import lock_folder, unlock_folder
 from training.recipe import FinetuneRecipe, load_recipe
-from training.run import Run, check_fits, check_predicts, data_hash, lock_folder
+from training.run import Run, check_fits, check_predicts, data_hash
 
 
 def listing(folder: Path) -> dict[str, bytes]:
@@ -63,6 +65,13 @@ def made_of(stars_dataset: Dataset, stars_finetuned: Path) -> dict[str, Any]:
     }
 
 
+def begun(folder: Path, **made_of: Any) -> Run:
+    """Begin a run or go on with it, and be killed at once."""
+    run = Run.begin(folder, **made_of)
+    unlock_folder(folder)
+    return run
+
+
 def test_a_file_in_the_folders_place_is_refused_and_an_empty_folder_is_taken(
     made_of: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -95,11 +104,11 @@ def test_a_folder_that_holds_no_begun_run_is_refused_and_loses_nothing(
 def test_what_else_stands_beside_a_run_that_took_no_step_is_not_lost(
     made_of: dict[str, Any], tmp_path: Path
 ) -> None:
-    Run.begin(tmp_path, **made_of).release()
+    begun(tmp_path, **made_of)
     before = listing(tmp_path)
     (tmp_path / "notes.txt").write_text("what it is for")
     other = load_recipe("demo", "finetune", FinetuneRecipe, ["seed=1"])
-    Run.begin(tmp_path, **made_of | {"recipe": other}).release()
+    begun(tmp_path, **made_of | {"recipe": other})
     after = listing(tmp_path)
     assert after.pop("notes.txt") == b"what it is for"
     assert {name for name in before if after.pop(name) != before[name]} == {"config.json"}
@@ -111,8 +120,7 @@ def test_a_link_stays_and_the_run_is_made_where_it_leads_to(
 ) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk")
-    run = Run.begin(tmp_path / "link", **made_of)
-    run.release()
+    run = begun(tmp_path / "link", **made_of)
     assert run.folder == tmp_path / "link"
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "disk" / "config.json").is_file()
@@ -159,6 +167,25 @@ def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
         check_predicts(run, other)
 
 
+# ---- what a run goes on with --------------------------------------------------------------------
+
+
+def test_what_a_command_left_that_was_killed_as_it_came_to_its_end_is_cleared_away(
+    made_of: dict[str, Any], stars_finetuned: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(stars_finetuned, tmp_path / "run"))
+    before = listing(out)
+    for left in ("checkpoints/step-00000001", "candidates/step-00000001"):
+        (out / left).mkdir(parents=True)
+    for left in (".lock", "model/.model.safetensors.4711", "model/.config.json.4711"):
+        (out / left).write_text("x")
+    (out / "model" / ".gitattributes").write_text("mine")
+    with pytest.raises(ConfigError, match="the folder exists"):
+        begun(out, **made_of)
+    assert listing(out) == before | {"model/.gitattributes": b"mine"}
+    assert not [each for each in out.iterdir() if each.name in ("checkpoints", "candidates")]
+
+
 # ---- one command at a time ----------------------------------------------------------------------
 
 
@@ -174,7 +201,7 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
 ) -> None:
     out = tmp_path / "run"
     words = ("--recipe", "demo", "--data", stars, "--out", out, "--set", "optim.epochs=1")
-    Run.begin(out, **made_of).release()
+    begun(out, **made_of)
     here, there = FORKED.Pipe()
     holder = FORKED.Process(target=hold, args=(out, there))
     holder.start()
@@ -208,6 +235,25 @@ def test_of_two_commands_that_begin_a_run_at_once_one_is_refused_and_the_other_l
         Run.begin(out, **made_of)
     assert (out / "log.jsonl").read_text() == "what it learned"
     assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_a_file_system_knows_no_locks_a_run_says_so_and_begins(
+    number: int,
+    made_of: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.lockf", unknown)
+    run = Run.begin(tmp_path / "run", **made_of)
+    (said,) = caplog.messages
+    assert said.startswith(f"{run.folder}: no locks on this file system")
+    run.close()
+    assert not (run.folder / ".lock").exists()
 
 
 def test_a_calibration_is_there_as_a_whole_or_not_at_all(
