@@ -319,10 +319,17 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
         CheckpointError: the initial weights do, of which those that are frozen are read again.
     """
     machines = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
-    free = (*machines, "init_hash.", "frozen_hash.")  # of which runs of old tell nothing
+    free = [*machines, "init_hash.", "frozen_hash."]  # of which runs of old tell nothing
+    # Weights are known by what they are: where they stand may have another name by now.
+    if before.init_hash and before.init_hash == now.init_hash:
+        free.append("init.")
+    if sorted(before.encoders.values()) == sorted(now.encoders.values()):
+        free.append("encoders.")
+    if sorted(before.teachers.values()) == sorted(now.teachers.values()):
+        free.append("teachers.")
     was, is_now = (dict(leaves(each.model_dump(mode="json"))) for each in (before, now))
     for path in sorted(was.keys() | is_now.keys()):
-        if was.get(path) != is_now.get(path) and not f"{path}.".startswith(free):
+        if was.get(path) != is_now.get(path) and not f"{path}.".startswith(tuple(free)):
             raise ConfigError(
                 f"{folder} holds a run that was cut off and began with other settings",
                 code="other_settings",

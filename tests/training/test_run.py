@@ -170,6 +170,30 @@ def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
 # ---- what a run goes on with --------------------------------------------------------------------
 
 
+def test_a_run_goes_on_from_the_same_weights_whatever_their_folders_are_called_by_now(
+    made_of: dict[str, Any], stars_finetuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, moved = tmp_path / "run", Path(shutil.copytree(stars_finetuned, tmp_path / "moved"))
+    monkeypatch.chdir(tmp_path)
+
+    def of(folder: Path, teacher: str) -> dict[str, Any]:
+        sources = {"init": folder, "encoders": [Run.open(folder)], "teachers": {teacher: "a1"}}
+        return made_of | sources
+
+    begun(out, **of(stars_finetuned, "one"))
+    (out / "log.jsonl").write_text("{}\n")
+    for folder in (moved, Path("moved")):
+        begun(out, **of(folder, "the same"))
+    for changed, field in (
+        ({"init": None}, "init"),
+        ({"encoders": []}, "encoders"),
+        ({"teachers": {"one": "b2"}}, "teachers.one"),
+    ):
+        with pytest.raises(ConfigError, match="began with other settings") as caught:
+            begun(out, **of(stars_finetuned, "one") | changed)
+        assert caught.value.field == field
+
+
 def test_what_a_command_left_that_was_killed_as_it_came_to_its_end_is_cleared_away(
     made_of: dict[str, Any], stars_finetuned: Path, tmp_path: Path
 ) -> None:
