@@ -275,7 +275,7 @@ def test_where_a_file_system_knows_no_locks_a_run_says_so_and_begins(
     monkeypatch.setattr("fcntl.lockf", unknown)
     run = Run.begin(tmp_path / "run", **made_of)
     (said,) = caplog.messages
-    assert said.startswith(f"{run.folder}: no locks on this file system")
+    assert said.startswith(f"{run.folder}: its file system knows no locks")
     run.close()
     assert not (run.folder / ".lock").exists()
 
