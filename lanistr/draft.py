@@ -13,17 +13,23 @@ from pathlib import Path
 from lanistr.errors import ConfigError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
 @contextmanager
-def draft_folder(folder: Path) -> Iterator[Path]:
+def draft_folder(folder: Path, *, new: bool = False) -> Iterator[Path]:
     """Give a hidden folder to fill, which then, on the disk, takes the place of `folder`.
 
-    If the block fails, the draft vanishes and what stood at `folder` stays. It is for the caller
-    to know that what stands there may be replaced.
+    If the block fails, the draft vanishes and what stood at `folder` stays.
+
+    Args:
+        folder: where it is to stand.
+        new: take the place of nothing but an empty folder. Else it is for the caller to know that
+            what stands there may be replaced.
 
     Raises:
-        ConfigError: nothing can be made where the folder is to stand.
+        ConfigError: nothing can be made where the folder is to stand, or with `new`, something
+            stands there when the block ends.
     """
     with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +39,7 @@ def draft_folder(folder: Path) -> Iterator[Path]:
         with written_to(folder):
             yield draft
             _settle_all(draft)
-        _replace(draft, folder)
+        (_place if new else _replace)(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -133,6 +139,22 @@ def _settle_all(folder: Path) -> None:
         # the system takes all that a process has on a file once it closes it anywhere.
         if path.is_dir() or path.stat().st_size:
             settle(path)
+
+
+def _place(draft: Path, folder: Path) -> None:
+    """Put the draft where nothing stands; the system looks and acts in one."""
+    try:
+        draft.rename(folder)
+    except OSError as exc:
+        if exc.errno not in _TAKEN:
+            raise
+        raise ConfigError(
+            "something was put there meanwhile, maybe by the same command",
+            code="exists",
+            field=str(folder),
+            accepted="a new folder, or an empty one",
+        ) from exc
+    _settle_names(folder)
 
 
 def _replace(draft: Path, folder: Path) -> None:

@@ -38,16 +38,27 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def swept_draft(folder: Path) -> Iterator[Path]:
-    """Give a draft, see `draft_folder`, that nobody sweeps away; first clear up what was left.
+def swept_draft(folder: Path, *, new: bool = False) -> Iterator[Path]:
+    """Give a draft that nobody sweeps away; first clear up what was left.
+
+    Args:
+        folder: see `draft_folder`.
+        new: likewise.
 
     Raises:
-        ConfigError: nothing can be made where the folder is to stand.
+        ConfigError: likewise.
     """
     sweep(folder)
-    with ExitStack() as held_too, draft_folder(folder) as draft:
+    with ExitStack() as held_too, draft_folder(folder, new=new) as draft:
         held_too.enter_context(held(draft))  # until after the draft has its place
         yield draft
+
+
+def left_of(path: Path) -> list[Path]:
+    """Return what processes left of a file, see `draft_file`, that nobody is writing now."""
+    name = re.compile(re.escape(f".{path.name}.") + "[0-9]+")
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return [each for each in there if name.fullmatch(each.name)]
 
 
 def _clear(left: Path, folder: Path) -> None:

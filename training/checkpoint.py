@@ -127,10 +127,6 @@ class Checkpoints:
         names = [_NAME.fullmatch(path.name) for path in parent.iterdir()] if parent.is_dir() else []
         return sorted(int(name[1]) for name in names if name)
 
-    def remove(self) -> None:
-        """Remove all checkpoints of a run that is done."""
-        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
-
     def _path(self, step: int) -> Path:
         return self.folder / CHECKPOINTS / f"step-{step:08d}"
 

@@ -95,7 +95,7 @@ def main() -> None:
         parameters=counts,
         versions=versions(),
     )
-    with draft_folder(out) as draft:
+    with draft_folder(out.resolve(), new=True) as draft:  # where a link leads to
         save_pretrained(model.eval(), draft / MODEL)
         text = json.dumps(origin.model_dump(mode="json"), indent=1, ensure_ascii=False)
         (draft / CONFIG).write_text(text + "\n", encoding="utf-8")

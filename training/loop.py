@@ -218,11 +218,10 @@ class Trainer:
         self.checkpoints.save(self.objective.model, self.optimizer, state, self.world)
 
     def close(self) -> None:
-        """End a run that is done: its checkpoints are of no more use."""
+        """End a run that is done."""
         if self.log:
             self.log.close()
-            self.checkpoints.remove()
-            self.run.release()
+            self.run.close()
 
     def note(self, **entry: Any) -> None:
         """Log what is not a step, such as a validation."""

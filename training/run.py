@@ -5,18 +5,17 @@ task.json           the task
 preprocessing.json  the fitted preprocessing state, with tokenizer.json beside it
 log.jsonl           one object a step; after each epoch of fine-tuning, one of validation
 tensorboard/        the same figures for TensorBoard
-checkpoints/        while it runs: the state to go on from; and .lock, held by the command
+checkpoints/        while it runs: the state to go on from; .lock, held by the command; and in
+                    fine-tuning candidates/, the weights of the best validations
 model/              the weights: config.json and model.safetensors
 calibration.json    after fine-tuning, fitted on the validation split
 report-SPLIT.json   what `training.evaluate` found
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,6 +29,7 @@ from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_file, draft_folder
 from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.leftovers import left_of
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
@@ -38,16 +38,17 @@ from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema, leaves
 from lanistr.tasks import TaskSpec
 from training.data.store import Dataset, data_hash, file_hash
+from training.lock import LOCK, lock_folder, unlock_folder
 from training.recipe import Recipe
 
-CONFIG, TASK, LOG, CHECKPOINTS, MODEL, CALIBRATION, _LOCK = (
+CONFIG, TASK, LOG, CHECKPOINTS, CANDIDATES, MODEL, CALIBRATION = (
     "config.json",
     "task.json",
     "log.jsonl",
     "checkpoints",
+    "candidates",
     "model",
     "calibration.json",
-    ".lock",
 )
 
 Part = TypeVar("Part", bound=Schema)
@@ -112,7 +113,8 @@ class Run:
         Raises:
             ConfigError: the folder holds a finished run, an unfinished one of other settings, or
                 something else; or a command is at work on it.
-            CheckpointError: the initial weights are not those that the unfinished run began with.
+            CheckpointError: the initial weights are not those that the unfinished run began with,
+                or what it says of itself is damaged.
         """
         config = RunConfig(
             stage=stage,
@@ -129,25 +131,34 @@ class Run:
             versions=versions(),
         )
         run = cls(folder, config, dataset.task)
-        begun = (folder / CONFIG).is_file() and not run.finished
-        if begun:
-            lock_folder(folder)
-        if begun and run.stepped:
-            _same(_read(folder / CONFIG, RunConfig), config, folder)
-            return run
-        if folder.exists() and not begun and (not folder.is_dir() or any(folder.iterdir())):
+        if all((folder / each).is_file() for each in (CONFIG, TASK, STATE_FILE)):
+            there = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
+            if not there.finished or there._passing():
+                lock_folder(folder)
+            if not there.finished:  # nor meanwhile
+                if run.stepped:
+                    _same(_read(folder / CONFIG, RunConfig), config, folder)
+                else:
+                    run._write(folder, dataset)
+                return run
+            there.close()  # to which it may not have come
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
                 "the folder exists",
                 code="exists",
                 field=str(folder),
                 accepted="a new folder, an empty one, or one with a run that was cut off",
             )
-        with draft_folder(folder) as draft:
+        with draft_folder(folder.resolve(), new=True) as draft:  # where a link leads to
             lock_folder(draft, folder)
-            _write(draft / CONFIG, config)
-            _write(draft / TASK, dataset.task)
-            dataset.preprocessor.save(draft)
+            run._write(draft, dataset)
         return run
+
+    def _write(self, folder: Path, dataset: Dataset) -> None:
+        """Write down in a folder what was decided."""
+        _write(folder / CONFIG, self.config)
+        _write(folder / TASK, self.task)
+        dataset.preprocessor.save(folder)
 
     @property
     def stepped(self) -> bool:
@@ -164,11 +175,22 @@ class Run:
         # The last act of fine-tuning is the calibration.
         return (self.folder / CALIBRATION).is_file()
 
-    def release(self) -> None:
-        """Let others have the folder; the end of the process does so too."""
-        (self.folder / _LOCK).unlink(missing_ok=True)
-        for handle in _LOCKS.pop(self.folder, ()):
-            os.close(handle)
+    def close(self) -> None:
+        """End a run that is finished: remove what only one at work needs; let others have it."""
+        for each in self._passing():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            else:
+                each.unlink(missing_ok=True)
+        unlock_folder(self.folder)
+
+    def _passing(self) -> list[Path]:
+        """Return what is there that only a run at work needs, or one left that was killed."""
+        named = [self.folder / each for each in (CHECKPOINTS, CANDIDATES, LOCK)]
+        written = [self.folder / CALIBRATION]
+        written += [self.model_folder / each for each in (WEIGHTS_NAME, CONFIG_NAME)]
+        drafts = [draft for each in written for draft in left_of(each)]
+        return [each for each in named if each.exists()] + drafts
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -213,37 +235,6 @@ class Run:
     def calibration(self) -> Calibration:
         """Return the calibration of a fine-tuned run."""
         return _read(self.folder / CALIBRATION, Calibration)
-
-
-_LOCKS: dict[Path, list[int]] = {}
-"""Handles of the lock files of every run that this process is at work on, by run folder."""
-
-
-def lock_folder(there: Path, folder: Path | None = None) -> None:
-    """Keep other processes from a folder until this one ends, however it ends.
-
-    Args:
-        there: where the folder stands now.
-        folder: where it will stand, if elsewhere.
-
-    Raises:
-        ConfigError: another process has it.
-    """
-    folder = folder or there
-    handle = os.open(there / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(handle)
-        if exc.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        raise ConfigError(
-            "another command is at work on this folder",
-            code="in_use",
-            field=str(folder),
-            accepted="the folder once that command has ended, or another one",
-        ) from exc
-    _LOCKS.setdefault(folder, []).append(handle)
 
 
 def check_fits(run: Run, dataset: Dataset) -> None:
@@ -328,10 +319,17 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
         CheckpointError: the initial weights do, of which those that are frozen are read again.
     """
     machines = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
-    free = (*machines, "init_hash.", "frozen_hash.")  # of which runs of old tell nothing
+    free = [*machines, "init_hash.", "frozen_hash."]  # of which runs of old tell nothing
+    # Weights are known by what they are: where they stand may have another name by now.
+    if before.init_hash and before.init_hash == now.init_hash:
+        free.append("init.")
+    if sorted(before.encoders.values()) == sorted(now.encoders.values()):
+        free.append("encoders.")
+    if sorted(before.teachers.values()) == sorted(now.teachers.values()):
+        free.append("teachers.")
     was, is_now = (dict(leaves(each.model_dump(mode="json"))) for each in (before, now))
     for path in sorted(was.keys() | is_now.keys()):
-        if was.get(path) != is_now.get(path) and not f"{path}.".startswith(free):
+        if was.get(path) != is_now.get(path) and not f"{path}.".startswith(tuple(free)):
             raise ConfigError(
                 f"{folder} holds a run that was cut off and began with other settings",
                 code="other_settings",

@@ -16,9 +16,7 @@ from torch import Tensor
 
 from lanistr.model.checkpoint import fill, read_weights, save_pretrained
 from lanistr.model.lanistr import Lanistr
-from training.run import Run
-
-FOLDER = "candidates"
+from training.run import CANDIDATES, Run
 
 
 class Candidates:
@@ -41,7 +39,7 @@ class Candidates:
 
     def folder(self, step: int) -> Path:
         """Return where the weights after a step stand."""
-        return self.run.folder / FOLDER / f"step-{step:08d}"
+        return self.run.folder / CANDIDATES / f"step-{step:08d}"
 
     @property
     def best(self) -> Path:
@@ -93,7 +91,7 @@ class Candidates:
 
     def remove(self) -> None:
         """Remove the weights: of no more use when the run is done."""
-        shutil.rmtree(self.run.folder / FOLDER, ignore_errors=True)
+        shutil.rmtree(self.run.folder / CANDIDATES, ignore_errors=True)
 
 
 def _mean(several: list[dict[str, Tensor]]) -> dict[str, Tensor]:

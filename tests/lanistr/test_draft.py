@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lanistr.draft import aside_prefix, draft_folder, held, settle
+from lanistr.errors import ConfigError
 from lanistr.leftovers import sweep
 
 REPLACE = """
@@ -84,6 +85,31 @@ def test_all_is_on_the_disk_before_a_folder_has_its_place_and_then_the_place_is(
     assert settled[-1] == ("", "new")
     assert sorted(settled[:-1]) == [(p, before) for p in (".", "a.txt", "inner", "inner/b.txt")]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("what", ["a filled folder", "a file", "a link"])
+def test_a_new_folder_takes_the_place_of_nothing_but_an_empty_one(tmp_path: Path, what: str):
+    folder = tmp_path / "x"
+
+    def put_meanwhile() -> None:
+        with draft_folder(folder, new=True) as draft:
+            (draft / "a.txt").write_text("new")
+            if what == "a file":
+                folder.write_text("mine")
+            elif what == "a link":
+                folder.symlink_to(tmp_path)
+            else:
+                (folder / "mine").mkdir(parents=True)
+
+    with pytest.raises(ConfigError, match="something was put there meanwhile"):
+        put_meanwhile()
+    assert list(tmp_path.iterdir()) == [folder]
+    assert not (folder / "a.txt").exists()
+    other = tmp_path / "empty"
+    other.mkdir()
+    with draft_folder(other, new=True) as draft:
+        (draft / "a.txt").write_text("new")
+    assert (other / "a.txt").read_text() == "new"
 
 
 def test_a_lock_on_a_file_of_a_draft_is_kept(tmp_path: Path):

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -65,6 +65,8 @@ def _become(
     with Path(told).open("wb") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    os.setpgrp()
+    set_start_method("fork", force=True)  # of workers, as where a user starts it
     os.environ.update(environment)
     torch.set_num_threads(1)
     if file_bytes:
@@ -95,11 +97,20 @@ def run_twice(words: list[str], code: int = 0) -> str:
         return "".join(_end(*each, code) for each in (first, second))
 
 
-def run_until(words: list[str], reached: Callable[[], bool], number: signal.Signals) -> str:
-    """Start a command, send it a signal as soon as something is reached, return what it said."""
+def run_until(
+    words: list[str], reached: Callable[[], bool], number: signal.Signals, *, whole: bool = False
+) -> str:
+    """Start a command, send it a signal as soon as something is reached, return what it said.
+
+    Args:
+        words: the command line after the interpreter.
+        reached: whether it is time.
+        number: the signal.
+        whole: send it to every process that the command has started, too.
+    """
     with started(words) as (process, said):
         _wait(reached, process.is_alive, said)
-        os.kill(process.pid, number)
+        (os.killpg if whole else os.kill)(process.pid, number)
         return _end(process, said, None)
 
 

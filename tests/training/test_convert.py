@@ -439,6 +439,16 @@ def test_a_folder_that_holds_something_is_left_alone(
         convert(make("mimic", 2).state_dict(), "mimic")
 
 
+def test_a_link_stays_and_the_model_is_made_where_it_leads_to(
+    tmp_path: Path, convert: Callable[..., Path]
+) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to("disk")
+    convert(make("mimic", 2).state_dict(), "mimic")
+    assert (tmp_path / "run").is_symlink()
+    assert (tmp_path / "disk" / "config.json").is_file()
+
+
 def test_a_users_mistake_is_one_line_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

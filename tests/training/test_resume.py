@@ -100,13 +100,14 @@ def test_a_killed_run_that_averages_its_best_ends_with_the_same_weights_bit_by_b
     assert not (out / "candidates").exists()
 
 
-def test_asked_to_end_a_run_stores_its_state_first(
-    stays: Path, undisturbed: Path, tmp_path: Path
+@pytest.mark.parametrize("workers", [0, 1])
+def test_asked_to_end_with_all_its_processes_a_run_stores_its_state_first(
+    workers: int, stays: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     every = [each for each in PRETRAIN if "every" not in each]  # no checkpoint of its own accord
-    words = arguments("pretrain", stays, out, *every)
-    said = run_until(words, lambda: len(entries(out)) >= 3, signal.SIGTERM)
+    words = arguments("pretrain", stays, out, *every, f"runtime.workers={workers}")
+    said = run_until(words, lambda: len(entries(out)) >= 3, signal.SIGTERM, whole=True)
     done = len(entries(out))
     assert f"asked to end: stored after {done} of 21 steps" in said
     assert checkpoints(out) == [f"step-{done:08d}"]

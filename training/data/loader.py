@@ -1,7 +1,11 @@
 """Batches read, decoded and put together ahead of the model, in processes of their own."""
 
+import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from threading import Thread
 from typing import Generic, Self, TypeVar
 
 import torch
@@ -87,8 +91,28 @@ def _read(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_with_the_reader,
     )
     return iter(loader)
+
+
+def _leave_with_the_reader(_worker: int) -> None:
+    """Have a worker overlook a SIGTERM that every process of a run gets.
+
+    torchrun, `timeout` and systemd ask all of them. It is for the training process to answer, which
+    cannot end its step without its workers.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_await_word_of_the_reader, daemon=True).start()
+
+
+def _await_word_of_the_reader() -> None:
+    """Leave when the training process asks this one alone: it ends, and waits for it."""
+    reader = parent_process()
+    assert reader is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != reader.pid:
+        pass
+    os._exit(0)
 
 
 class _Source(TorchDataset[Given], Generic[Wish, Given]):

@@ -445,10 +445,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         DataError: `folder` exists and is not empty.
+        ConfigError: it was filled just when the draft was to have its place.
     """
     sweep(folder)  # which may put back what stood there
     refuse_filled(folder)
-    with swept_draft(folder) as draft:
+    with swept_draft(folder, new=True) as draft:
         yield draft
         refuse_filled(folder)  # once more: it may have taken hours
 

@@ -30,9 +30,10 @@ from training.experiments.results import (
     summary,
 )
 from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.lock import lock_folder
 from training.metrics import check_metric
 from training.report.plots import standalone
-from training.run import lock_folder, preprocessed_alike
+from training.run import preprocessed_alike
 from training.settings import check_count, choose_device
 
 EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments

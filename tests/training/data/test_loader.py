@@ -1,5 +1,6 @@
 """Reading ahead."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from lanistr.modalities import Modality
 from lanistr.model.tensors import TensorBatch
+from tests.training.processes import FORKED
 from training.data.codecs import Augmentation
 from training.data.loader import Loaded, load, load_in_order, load_rows
 from training.data.sampler import Curriculum, in_order
@@ -45,6 +47,24 @@ def test_micro_batches_come_in_order_whoever_reads_them(
         expected = stays_dataset.batch(part.positions.tolist(), seed=part.seed)
         assert np.array_equal(each.batch.labels, expected.labels, equal_nan=True)
         assert each.batch.parts.keys() == expected.parts.keys()
+
+
+HELD: list[Iterator[Loaded]] = []
+
+
+def leave_in_the_middle(folder: Path) -> None:
+    """Read a part ahead of others and leave, as with an error whose traceback keeps the reader."""
+    data = Dataset.open(folder)
+    HELD.append(load(data, curriculum(data).walk(0, 10), workers=1))
+    next(HELD[0])
+
+
+def test_workers_that_are_still_needed_do_not_keep_a_process_from_leaving(stays: Path) -> None:
+    process = FORKED.Process(target=leave_in_the_middle, args=(stays,))
+    process.start()
+    process.join(120)
+    left, _ = process.exitcode, process.kill()
+    assert left == 0
 
 
 def test_pictures_vary_from_epoch_to_epoch_and_are_the_same_for_the_same_seed(

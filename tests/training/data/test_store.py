@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from lanistr.batch import collate
-from lanistr.errors import DataError, LanistrError
+from lanistr.errors import ConfigError, DataError, LanistrError
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions
@@ -280,6 +280,20 @@ def test_what_somebody_puts_into_a_folder_s_place_meanwhile_is_not_lost(tmp_path
     with pytest.raises(DataError, match="the folder exists"):
         meanwhile(tmp_path / "data")
     assert [each.name for each in tmp_path.rglob("*")] == ["data", "mine.txt"]
+
+
+def test_what_somebody_puts_there_at_the_very_last_moment_is_not_lost_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "data"
+
+    def settled(folder: Path) -> None:
+        (out / "mine").mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr("training.data.store.refuse_filled", settled)
+    with pytest.raises(ConfigError, match="something was put there meanwhile"), new_folder(out):
+        pass
+    assert [each.name for each in tmp_path.rglob("*")] == ["data", "mine"]
 
 
 def test_what_is_put_back_into_a_folder_s_place_is_not_replaced(tmp_path: Path):

@@ -330,7 +330,7 @@ def test_data_that_cannot_judge_are_refused_before_anything_is_run(
 def test_one_command_at_a_time_works_in_a_folder(
     stays: Path, tmp_path: Path, command: Command
 ) -> None:
-    held = "import sys, time; from pathlib import Path; from training.run import lock_folder; "
+    held = "import sys, time; from pathlib import Path; from training.lock import lock_folder; "
     held += "lock_folder(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     words = [sys.executable, "-c", held, str(tmp_path)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
