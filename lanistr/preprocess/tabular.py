@@ -14,6 +14,7 @@ from pydantic import Field
 
 from lanistr.batch import Arrays
 from lanistr.errors import InputError, unknown_name
+from lanistr.fields import FieldSpec, NumberField
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
@@ -26,7 +27,7 @@ from lanistr.preprocess.values import (
 )
 from lanistr.sample import Value
 from lanistr.schema import Schema
-from lanistr.tasks import FieldSpec, NumberField, TaskSpec
+from lanistr.tasks import TaskSpec
 
 Row = Mapping[str, Value]
 

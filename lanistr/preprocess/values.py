@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any, Literal
 
 from lanistr.errors import InputError, unknown_name
+from lanistr.fields import CategoryField, FieldSpec, NumberField, Unit, fold
 from lanistr.issues import Action, IssueLog
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import CategoryField, FieldSpec, NumberField, Unit, fold
 
 _ANY = (-1e30, 1e30)
 """Range of a field that names none: what lies beyond would overflow the model's float32."""

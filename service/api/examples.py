@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lanistr.fields import FieldSpec, NumberField
 from lanistr.modalities import Modality
-from lanistr.tasks import FieldSpec, NumberField, TaskSpec
+from lanistr.tasks import TaskSpec
 
 _COLUMNS = 6
 """Variables of an example's series: enough to see how it goes."""

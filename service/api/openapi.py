@@ -12,8 +12,9 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from lanistr.bundle import Bundle
+from lanistr.fields import FieldSpec, NumberField
 from lanistr.modalities import Modality
-from lanistr.tasks import FieldSpec, NumberField, TaskSpec
+from lanistr.tasks import TaskSpec
 from service.api import deadline
 from service.api.examples import example
 from service.api.keys import OPEN

@@ -16,8 +16,8 @@ from itertools import islice
 from typing import Any
 
 from lanistr.errors import InputError
+from lanistr.fields import CategoryField, FieldSpec, fold, listed_words
 from lanistr.preprocess.values import NumberCleaner
-from lanistr.tasks import CategoryField, FieldSpec, fold, listed_words
 from service.inputs.limits import over
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null"})

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.physionet2012 import PRETRAINING
 from lanistr.document import read_yaml
-from lanistr.tasks import CategoryField, LabelSpec, NumberField, TaskSpec
+from lanistr.fields import CategoryField, NumberField
+from lanistr.tasks import LabelSpec, TaskSpec
 from service.api.problems import STATUS
 from training.metrics import measure
 

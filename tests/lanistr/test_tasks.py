@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from lanistr.errors import TaskError
+from lanistr.fields import CategoryField, NumberField
 from lanistr.modalities import Modality
-from lanistr.tasks import TASKS_FOLDER, CategoryField, LabelSpec, NumberField, TaskSpec
+from lanistr.tasks import TASKS_FOLDER, LabelSpec, TaskSpec
 from lanistr.tasks import find_task as find
 from lanistr.tasks import read_task as read
 

@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from lanistr.errors import InputError
-from lanistr.tasks import CategoryField, find_task
+from lanistr.fields import CategoryField
+from lanistr.tasks import find_task
 from service.inputs import csv
 from tests.pages import ask, paste
 

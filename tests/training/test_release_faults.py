@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from lanistr.fields import NumberField
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained, read_weights
@@ -29,7 +30,7 @@ from lanistr.model.timeseries import TimeseriesConfig
 from lanistr.preprocess.tabular import TabularOptions, TabularPreprocessor
 from lanistr.preprocess.timeseries import TimeseriesOptions, TimeseriesPreprocessor
 from lanistr.sample import Measurements
-from lanistr.tasks import NumberField, find_task
+from lanistr.tasks import find_task
 from training.data.store import Dataset
 from training.predict import predict
 from training.recipe import LossWeights

@@ -12,11 +12,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lanistr.errors import InputError
+from lanistr.fields import CategoryField
 from lanistr.issues import InputIssue, IssueLog
 from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.timeseries import Series, TimeseriesOptions, TimeseriesPreprocessor
 from lanistr.sample import Measurements, Quantity, Value
-from lanistr.tasks import CategoryField, find_task
+from lanistr.tasks import find_task
 
 TASK = find_task("mortality")
 assert TASK.timeseries is not None

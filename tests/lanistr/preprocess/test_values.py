@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanistr.errors import InputError
+from lanistr.fields import CategoryField, NumberField, Unit
 from lanistr.issues import Action, IssueLog
 from lanistr.preprocess.values import CategoryCleaner, NumberCleaner, cleaner, read_value
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import CategoryField, NumberField, TaskSpec, Unit, find_task
+from lanistr.tasks import TaskSpec, find_task
 
 FIELDS = find_task("mortality").timeseries.variables  # type: ignore[union-attr]
 

@@ -2,10 +2,11 @@
 
 import pytest
 
+from lanistr.fields import NumberField
 from lanistr.issues import IssueLog
 from lanistr.preprocess import read_record
 from lanistr.preprocess.values import cleaner
-from lanistr.tasks import NumberField, find_task
+from lanistr.tasks import find_task
 from service.api.examples import Example, examples
 
 TASKS = [find_task(name) for name in ("mortality", "rating", "physionet2012")]

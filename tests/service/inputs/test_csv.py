@@ -3,9 +3,10 @@
 import pytest
 
 from lanistr.errors import InputError
+from lanistr.fields import CategoryField
 from lanistr.issues import IssueLog
 from lanistr.preprocess.values import cleaner, read_value
-from lanistr.tasks import CategoryField, find_task
+from lanistr.tasks import find_task
 from service.inputs import csv
 from training.prepare.table.cells import read_field
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from lanistr.fields import NumberField
 from lanistr.modalities import Modality
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.preprocess.image import ImageOptions
@@ -22,7 +23,7 @@ from lanistr.preprocess.tabular import Scale
 from lanistr.preprocess.text import TextOptions
 from lanistr.preprocess.timeseries import TimeseriesPreprocessor
 from lanistr.sample import Measurements, Quantity, Sample
-from lanistr.tasks import LabelSpec, NumberField, TaskSpec, find_task
+from lanistr.tasks import LabelSpec, TaskSpec, find_task
 from tests.fixtures_runs import STARS
 from tests.training.test_report import HOSTILE, read
 from training.data.store import SPLITS, Dataset, Split

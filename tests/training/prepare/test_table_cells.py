@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from lanistr.errors import InputError
+from lanistr.fields import NumberField
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import NumberField
 from training.prepare.table.cells import (
     Decimals,
     read_amount,

@@ -12,8 +12,9 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from lanistr.fields import CategoryField
 from lanistr.sample import Measurements, Quantity, Value
-from lanistr.tasks import CategoryField, TaskSpec
+from lanistr.tasks import TaskSpec
 from training.prepare.mimic_iv.layout import Layout
 from training.prepare.mimic_iv.tables import (
     ROW,

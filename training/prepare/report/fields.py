@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanistr.fields import CategoryField, FieldSpec, NumberField
 from lanistr.preprocess.tabular import Scale
-from lanistr.tasks import CategoryField, FieldSpec, NumberField
 from training.data.store import SPLITS
 from training.prepare.report.summaries import Numbers, Words, significant
 

@@ -14,10 +14,10 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from lanistr.errors import InputError
+from lanistr.fields import CategoryField, FieldSpec, NumberField, fold, listed_words
 from lanistr.issues import IssueLog
 from lanistr.preprocess.values import THOUSANDS, cleaner, read_value, whole
 from lanistr.sample import Quantity, Value
-from lanistr.tasks import CategoryField, FieldSpec, NumberField, fold, listed_words
 
 Decimals = Literal[".", ","]
 

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from lanistr.errors import ConfigError, unknown_name
+from lanistr.fields import listed_words
 from lanistr.modalities import Modality
 from lanistr.schema import Schema
-from lanistr.tasks import TaskSpec, listed_words, read_task_file
+from lanistr.tasks import TaskSpec, read_task_file
 from training.data.store import Split
 from training.prepare.table.rows import MissingWords
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from lanistr.errors import InputError
+from lanistr.fields import listed_words
 from lanistr.preprocess.values import read_value
 from lanistr.sample import Quantity
-from lanistr.tasks import listed_words
 from training.prepare.table.cells import read_field
 from training.prepare.table.columns import unknown_names
 from training.prepare.table.parts import CaseName, PartReader, Setting

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lanistr.fields import fold
 from lanistr.preprocess.values import THOUSANDS
-from lanistr.tasks import fold
 from training.prepare.table.columns import SPLIT_WORDS
 from training.prepare.table.guess.statistics import LONGEST, ColumnStatistics
 
