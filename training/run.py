@@ -15,6 +15,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ from lanistr.schema import Schema, leaves
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.data.store import Dataset, data_hash, file_hash
 from training.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 CONFIG, TASK, LOG, CHECKPOINTS, MODEL, CALIBRATION, _LOCK = (
     "config.json",
@@ -218,9 +221,14 @@ class Run:
 _LOCKS: dict[Path, list[int]] = {}
 """Handles of the lock files of every run that this process is at work on, by run folder."""
 
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a file system says that knows no locks, as Lustre and NFS may be set up."""
+
 
 def lock_folder(there: Path, folder: Path | None = None) -> None:
     """Keep other processes from a folder until this one ends, however it ends.
+
+    On a file system without locks nobody is kept from it, which is said once.
 
     Args:
         there: where the folder stands now.
@@ -234,15 +242,19 @@ def lock_folder(there: Path, folder: Path | None = None) -> None:
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
-        os.close(handle)
-        if exc.errno not in (errno.EACCES, errno.EAGAIN):
+        if exc.errno in (errno.EACCES, errno.EAGAIN):
+            os.close(handle)
+            raise ConfigError(
+                "another command is at work on this folder",
+                code="in_use",
+                field=str(folder),
+                accepted="the folder once that command has ended, or another one",
+            ) from exc
+        if exc.errno not in _NO_LOCKS:
+            os.close(handle)
             raise
-        raise ConfigError(
-            "another command is at work on this folder",
-            code="in_use",
-            field=str(folder),
-            accepted="the folder once that command has ended, or another one",
-        ) from exc
+        if folder not in _LOCKS:
+            log.warning("%s cannot be locked here: start no second command on it", folder)
     _LOCKS.setdefault(folder, []).append(handle)
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -159,6 +160,23 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
     assert Run.open(out).finished
     assert not (out / ".lock").exists()
     assert not (out / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("said", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_worked_on_and_warned_of_once(
+    said: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lockf(*_: object) -> None:
+        raise OSError(said, os.strerror(said))
+
+    monkeypatch.setattr("fcntl.lockf", lockf)
+    draft, folder = tmp_path / "draft", tmp_path / "run"
+    draft.mkdir()
+    lock_folder(draft, folder)
+    lock_folder(draft, folder)
+    assert [each.getMessage() for each in caplog.records] == [
+        f"{folder} cannot be locked here: start no second command on it"
+    ]
 
 
 def test_a_calibration_is_there_as_a_whole_or_not_at_all(
