@@ -214,6 +214,7 @@ def test_a_wrong_file_is_one_line_that_names_it_or_the_key(
         ("model.text.layers=0", "model.text.layers: recipe: "),
         ("model.head.kind=foo", "model.head: pretraining has no head"),
         ("optim.rates={foo: 1}", "optim.rates: no part of the model that is trained"),
+        ("optim.plateau=3", "optim.plateau: pretraining validates nothing"),
     ],
 )
 def test_a_dry_run_refuses_what_a_run_would(
@@ -222,6 +223,28 @@ def test_a_dry_run_refuses_what_a_run_would(
     with pytest.raises(ConfigError) as refused:
         command(pretrain.main, "--dry-run", "--recipe", "demo", overrides=(override,))
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("override", "of_use"),
+    [
+        (("losses.itc=2",), False),
+        (("losses.summary=2",), False),
+        (("losses.summary=2", "model.summary.width=8"), True),
+        (("system=albef",), True),
+        (("system=albef", "losses.summary=2"), False),
+    ],
+)
+def test_the_weight_of_a_loss_that_the_model_has_not_is_warned_of(
+    override: tuple[str, ...],
+    of_use: bool,
+    command: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command(pretrain.main, "--dry-run", "--recipe", "demo", overrides=override)
+    name = next((each for each in override if each.startswith("losses.")), "").partition("=")[0]
+    said = [m for r in caplog.records if (m := r.getMessage()).startswith("losses.")]
+    assert said == ([] if of_use else [f"{name} is of no use: the model has no such loss"])
 
 
 @pytest.mark.parametrize("wrong", ["[1, -2]", "[1, heavy]", "[1, true]", "[.inf]", "foo", "2"])
