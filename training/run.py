@@ -330,7 +330,7 @@ def check_predicts(run: Run, dataset: Dataset) -> None:
 
 
 def _meaning(label: LabelSpec) -> str:
-    """Say all that an answer means: 3 days are not 3 hours, and a class may be worth another number."""
+    """Say all that an answer means: 3 days are not 3 hours, nor a class worth 3 one worth 9."""
     values = label.values and f"worth {', '.join(map(str, label.values))}"
     unit = label.unit and f"in {label.unit}"
     said = (label.kind, label.name, ", ".join(label.classes), values, unit)
