@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lanistr.errors import LanistrError
 from lanistr.tasks import LabelSpec
 from training.bootstrap import bootstrap
-from training.experiments.jobs import finished, folder_name, recipe_of
+from training.experiments.jobs import finished, folder_name, recipe_of, weights_behind
 from training.experiments.jobs import judged as reported
 from training.experiments.results import interval
 from training.foreign import REPORT
@@ -84,8 +84,9 @@ def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     Raises:
         LanistrError: the command failed.
     """
-    recipe = [found] if (found := recipe_of(command)) else []
-    out = work / folder_name(name, [*command, *recipe], work)
+    recipe = recipe_of(command)
+    behind = [recipe, *weights_behind(recipe)] if recipe else []
+    out = work / folder_name(name, [*command, *behind], work)
     if not finished(out):
         call(*command, "--out", out, threads=threads)
     return out

@@ -1,5 +1,6 @@
 """YAML that people write: settings by name, none of them twice."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,18 @@ class RepeatedKeyError(yaml.MarkedYAMLError):
         self.first, self.line = (each.start_mark.line + 1 for each in (first, second))
 
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MISREAD = re.compile(r"[-+]?0[0-7_]+|.*:.*")
+"""Of numbers: those in eights, and those in sixties."""
+
+
 class _Loader(yaml.SafeLoader):
     """Reads plain values and refuses a key that stands twice.
 
     Looked for before anything is made of the nodes: keys that `<<` brings may be given anew.
     Refuses also half a character, such as JSON writes of those beyond the first 65,536 in pairs:
-    YAML has them whole, and no file can hold a half.
+    YAML has them whole, and no file can hold a half. And a number that YAML 1.1 takes for another
+    than it looks like: 0100 for 64, 1:30 for 90.
     """
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
@@ -39,6 +46,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem=f"{node.value!a} has half a character: write it as it is, or as one "
                 'number, such as "\\U0001f469"',
+                problem_mark=node.start_mark,
+            )
+        if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value} is read as {self.construct_object(node)}: write a number "
+                "without leading zero and colon, or a word in quotes",
                 problem_mark=node.start_mark,
             )
         return node

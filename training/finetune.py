@@ -226,11 +226,15 @@ def main() -> None:
                     return goodness(measure(outputs, truth, label), metric)
 
                 several = candidates.mix(final, score_of)
-                trainer.note(mean_of=several)
                 mixed = f", mean of {several}"
             else:
                 save_pretrained(final, run.model_folder)
             outputs = predict(final, dataset, validation, world.device)
+            if mixed:
+                found = measure(outputs, truth, label)
+                best["score"] = goodness(found, metric)
+                figures = {name: known(each) for name, each in found.items()}
+                trainer.note(mean_of=several, mean_validation=figures)
             run.write_calibration(
                 Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
             )

@@ -61,12 +61,29 @@ def refuse_lacking(setting: str, wanted: Iterable[Modality], dataset: Dataset) -
         )
 
 
+_OF_SOME = {"summary", "itc", "itm"}
+"""Losses that not all models have, and none gets by the data. Of the others recipes say how much
+they weigh whatever the data bring."""
+
+
 def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
     """Refuse a recipe that pretrains a model in a way that it cannot be.
+
+    The weight of a loss that the model has not is only warned of: rows of one table share them.
 
     Raises:
         ConfigError: naming the setting.
     """
+    if recipe.optim.plateau is not None:
+        raise ConfigError(
+            "pretraining validates nothing: no plateau would be seen, and the rate would stay",
+            field="optim.plateau",
+            seen=recipe.optim.plateau,
+            accepted="null here; a number when fine-tuning",
+        )
+    had = {loss.split("_")[0] for loss in model.means}
+    for name in sorted(_OF_SOME & recipe.losses.model_fields_set - had):
+        log.warning("losses.%s is of no use: the model has no such loss", name)
     if model.complete and not recipe.complete:
         raise ConfigError(
             f"{recipe.system} learns from cases that bring every modality",

@@ -146,9 +146,9 @@ class Trainer:
             self.log = StepLog(run.folder, stored.get("log", 0), self.step)
 
     @property
-    def stored(self) -> int:
-        """Number of steps after which the state was stored last."""
-        return max(self.checkpoints.steps(), default=0)
+    def stored(self) -> list[int]:
+        """Numbers of steps after which the state was stored, and still is."""
+        return self.checkpoints.steps()
 
     def passes(self, step: int, every: float) -> bool:
         """Whether so many epochs, or a share of one, are over once more with a step, or all are."""

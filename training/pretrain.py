@@ -1,11 +1,12 @@
 """`python -m training.pretrain`: learn from every case of a prepared data set, labelled or not."""
 
 import json
+import logging
 
 import torch
 
 from lanistr.command import run_command
-from lanistr.model.checkpoint import load_core
+from lanistr.model.checkpoint import load_core, load_heads
 from lanistr.model.hub import load_initial
 from lanistr.model.pretraining import for_pretraining
 from training.cases import draw_unlabelled
@@ -23,6 +24,8 @@ from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
 from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
+
+log = logging.getLogger(__name__)
 
 EXAMPLE = """python -m training.pretrain --recipe small --data data/stays --out runs/stays
   torchrun --nproc-per-node 8 -m training.pretrain --recipe mimic-iv --data data/x --out runs/x"""
@@ -46,6 +49,7 @@ def main() -> None:
             config = model_config(sizes, None)
         with torch.device("meta"):
             planned = for_pretraining(config)
+        refuse_unfit(recipe, planned)
         print(json.dumps(plan(recipe, planned), indent=1))
         return
 
@@ -66,6 +70,10 @@ def main() -> None:
             refuse_other_system(recipe, start)
             check_fits(start, dataset)
             load_core(model.core, start.model_folder)
+            fresh = load_heads(model, start.model_folder).fresh
+            if fresh and world.leads:
+                nothing = "%s has nothing for %s, or in other sizes: these start at random"
+                log.warning(nothing, start.folder, ", ".join(fresh))
         run = world.share(
             lambda: Run.begin(
                 arguments.out,

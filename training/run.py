@@ -36,7 +36,7 @@ from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import STATE_FILE, Preprocessor
 from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema, leaves
-from lanistr.tasks import TaskSpec
+from lanistr.tasks import LabelSpec, TaskSpec
 from training.data.store import Dataset, data_hash, file_hash
 from training.lock import LOCK, lock_folder, unlock_folder
 from training.recipe import Recipe
@@ -297,10 +297,7 @@ def check_predicts(run: Run, dataset: Dataset) -> None:
             seen=run.config.stage,
             accepted="a fine-tuned run",
         )
-    ours, theirs = (
-        f"{label.kind} {label.name} {', '.join(label.classes)}".strip()
-        for label in (run.task.label, dataset.task.label)
-    )
+    ours, theirs = (_meaning(each.task.label) for each in (run, dataset))
     if ours != theirs:
         raise DataError(
             "the data set has other labels than the run was trained on",
@@ -309,6 +306,14 @@ def check_predicts(run: Run, dataset: Dataset) -> None:
             seen=theirs,
             accepted=ours,
         )
+
+
+def _meaning(label: LabelSpec) -> str:
+    """Say all that an answer means: 3 days are not 3 hours, nor a class worth 3 one worth 9."""
+    values = label.values and f"worth {', '.join(map(str, label.values))}"
+    unit = label.unit and f"in {label.unit}"
+    said = (label.kind, label.name, ", ".join(label.classes), values, unit)
+    return " ".join(each for each in said if each)
 
 
 def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:

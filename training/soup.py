@@ -7,7 +7,7 @@ Source: Wortsman et al. 2022 (Model soups), section 2, the greedy recipe.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from training.run import CANDIDATES, Run
 class Candidates:
     """The weights of the best validations so far, while a run goes on.
 
-    Those that a stored state of the run speaks of stay until a later one is stored: a run that is
-    killed goes on from there, and may not come by the same weights again.
+    Those that a stored state of the run speaks of stay for as long as it does: a run that is killed
+    goes on from it, or from an older one if it is damaged, and may not come by the same weights
+    again.
 
     Args:
         run: in whose folder they stand.
@@ -47,13 +48,13 @@ class Candidates:
         _, step = self.known[0]
         return self.folder(step)
 
-    def admit(self, score: float, step: int, stored: int = 0) -> bool:
+    def admit(self, score: float, step: int, stored: Collection[int] = ()) -> bool:
         """Take a validation among the best, if it is one; its weights are then to be written.
 
         Args:
             score: more is better.
             step: after which, counted from 0.
-            stored: number of steps after which the run's state was stored last.
+            stored: numbers of steps after which the run's state was stored, and still is.
         """
         found = [score, step]
         ranked = sorted([*self.known, found], key=lambda each: (-each[0], each[1]))
@@ -61,7 +62,7 @@ class Candidates:
         self._gone += [(gone, step) for _, gone in ranked[self.keep :]]
         waiting = []
         for gone, since in self._gone:
-            if gone < stored <= since:
+            if any(gone < each <= since for each in stored):
                 waiting.append((gone, since))
             else:
                 shutil.rmtree(self.folder(gone), ignore_errors=True)

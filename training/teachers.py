@@ -83,7 +83,7 @@ class FinetunedRun:
 
     def check(self, dataset: Dataset, labelled: Positions, others: Positions) -> None:
         """See `Teacher`."""
-        check_fits(self.run, dataset)
+        check_fits(self.run, self._read(dataset))
         check_predicts(self.run, dataset)
         learned = self.learned(dataset)
         further = np.setdiff1d(learned, labelled)
@@ -105,8 +105,12 @@ class FinetunedRun:
     ) -> NDArray[np.floating[Any]]:
         """See `Teacher`."""
         model = from_pretrained(self.run.model_folder, Lanistr).to(device)
-        outputs = predict(model, dataset, positions, device, workers=workers)
+        outputs = predict(model, self._read(dataset), positions, device, workers=workers)
         return outputs / self.run.calibration().temperature
+
+    def _read(self, dataset: Dataset) -> Dataset:
+        """Return the data as this run sees them, which may be with less than its student does."""
+        return dataset.only(self.run.task.modalities)
 
 
 def learned_by(run: Run, dataset: Dataset) -> Positions:

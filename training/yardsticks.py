@@ -46,6 +46,9 @@ CODES = 255
 BY_CLASS = frozenset({"accuracy", "macro_f1", "quadratic_kappa"})
 """Metrics of the class that is guessed: the regression tries balanced weights for them too."""
 
+WORDS = r"(?u)\b\w\w+\b|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
+"""Two letters or more, as usual; of Chinese and Japanese each sign, as the vocabulary has them."""
+
 Floats = NDArray[np.float64]
 Parts = Mapping[Modality, Columns]
 Fit = tuple[dict[str, Any], Any, Any, Any, Any]
@@ -187,6 +190,8 @@ def linear_features(parts: Parts, learned: int) -> Any:
         if terms is not None:
             blocks.append(terms)
     features = sparse.hstack(blocks, format="csr")
+    if not features.shape[1]:  # the library stumbles over none
+        return np.zeros((features.shape[0], 1))
     crowded = features.nnz > 0.3 * np.prod(features.shape)
     return features.toarray() if crowded else features
 
@@ -217,7 +222,9 @@ def _standardised(part: Columns, learned: int) -> Any:
 def count_terms(part: Columns, learned: int) -> Any:
     """Return TF-IDF of words and pairs (N, K), each row of length 1, sparse; None for no words."""
     texts = [] if part.texts is None else list(part.texts)
-    counter = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=MOST_TERMS)
+    counter = TfidfVectorizer(
+        token_pattern=WORDS, ngram_range=(1, 2), sublinear_tf=True, max_features=MOST_TERMS
+    )
     tokens = counter.build_tokenizer()
     if not any(tokens(each) for each in texts[:learned]):
         return None

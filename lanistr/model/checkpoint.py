@@ -4,6 +4,7 @@ save_pretrained(model, folder)
 from_pretrained(folder, Lanistr)            the whole model, as it was saved
 load_core(model, folder)                    what pretraining learned, into a model with a head
 load_encoders(model, folder, modalities)    some encoders alone
+load_heads(model, folder)                   beside the core, what only pretraining needs
 """
 
 import json
@@ -184,6 +185,41 @@ def load_encoders(model: Lanistr, folder: Path, modalities: Collection[Modality]
     learned = {name for name in tensors if name.startswith(wanted)}
     _refuse_others(own.keys(), learned, folder, _unused(model))
     _copy(tensors, own, folder)
+
+
+def load_heads(model: ForPretraining, folder: Path) -> LoadReport:
+    """Start what only pretraining needs from a saved model, each part as a whole or not at all.
+
+    A part that the saved model lacks, or has in other sizes, starts from its own initial weights.
+
+    Args:
+        model: changed in place, but for its core and what is not handed on.
+        folder: of a `Lanistr`, which has none of it, or a `ForPretraining`.
+
+    Raises:
+        CheckpointError: the weights cannot be read.
+    """
+    kept = tuple(f"{each}." for each in ("core", *model.begun_anew))
+    stored, own = read_weights(folder), weights(model)
+    groups = {name for name, each in model.named_children() if isinstance(each, nn.ModuleDict)}
+
+    def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, torch.Size]]:
+        found: dict[str, dict[str, torch.Size]] = {}
+        for name, tensor in tensors.items():
+            if not name.startswith(kept):
+                first, *rest = name.split(".")
+                part = f"{first}.{rest[0]}" if first in groups else first
+                found.setdefault(part, {})[name] = tensor.shape
+        return found
+
+    ours, theirs = by_part(own), by_part(stored)
+    fitting = sorted(part for part, shapes in ours.items() if shapes == theirs.get(part))
+    _copy(stored, {name: own[name] for part in fitting for name in ours[part]}, folder)
+    return LoadReport(
+        loaded=tuple(fitting),
+        fresh=tuple(sorted(ours.keys() - set(fitting))),
+        left=tuple(sorted(theirs.keys() - set(fitting))),
+    )
 
 
 def _unused(model: nn.Module) -> tuple[str, ...]:

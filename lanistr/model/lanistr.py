@@ -361,10 +361,12 @@ class ForPretraining(nn.Module):
         core: the model itself, without a head.
         complete: whether each case has to bring every modality.
         shards: whether processes may share its weights out among them.
+        begun_anew: parts that no run takes over from another.
     """
 
     complete: bool = False
     shards: bool = True
+    begun_anew: tuple[str, ...] = ()
 
     def __init__(self, config: LanistrConfig) -> None:
         super().__init__()

@@ -87,6 +87,7 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (b"name: [unclosed", "bad_yaml", "not YAML"),
         (b'a: 1\nwho: [x, "\\ud83d\\udc69"]', "bad_yaml", 'line 2, column 10: who: [x, "'),
         (b"born: 2020-13-45", "bad_yaml", "not YAML: month must be in 1..12"),
+        (b"a: 1\nwards: [1, 010]", "bad_yaml", "010 is read as 8: write a number without leading"),
         (b"", "bad_schema", "not a task; accepted: settings by name"),
         (b"- a\n- list", "bad_schema", "not a task; seen \"['a', 'list']\""),
     ],

@@ -16,7 +16,9 @@ from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained, read_config
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec
+from tests.fixtures_runs import SMALL
 from training.data.store import Dataset
+from training.experiments.results import best_validation
 from training.finetune import main, weigh_classes
 from training.metrics import measure
 from training.predict import predict
@@ -179,6 +181,26 @@ def test_no_more_labels_are_used_than_asked_for(
     run = learn("ten", "10")
     assert len(entries(run)) == 3  # batches of 4, 4 and 2
     assert same(stored(run), stored(learn("ten-again", "10")))
+
+
+def test_the_figure_of_several_validations_mean_is_that_of_what_is_handed_out(
+    stars: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    run = shop / "stars-mean"
+    said = command(
+        main, "--recipe", "demo", "--data", stars, "--out", run,
+        overrides=(*SMALL, "optim.epochs=4", "optim.batch_size=16", "average=3"),
+    )  # fmt: skip
+    dataset = Dataset.open(stars)
+    rows = dataset.rows("validation", labelled=True)
+    outputs = predict(from_pretrained(run / "model", Lanistr), dataset, rows, CPU)
+    figures = measure(outputs, dataset.labels[rows], dataset.task.label)
+    (noted,) = entries(run, "mean_of")
+    assert noted["mean_of"] > 1
+    assert noted["mean_validation"] == pytest.approx(figures)
+    assert figures["mae"] < min(e["validation"]["mae"] for e in entries(run, "validation"))
+    assert f"validation mae {figures['mae']:.4f}, mean of {noted['mean_of']}" in said
+    assert best_validation(run, "mae") == pytest.approx(-figures["mae"])
 
 
 @pytest.mark.parametrize(("ordinal", "kind"), [("score", "ordinal"), ("classes", "classes")])

@@ -13,6 +13,7 @@ from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
+from tests.fixtures_runs import SMALL
 from training.data.store import Dataset
 from training.pretrain import main
 from training.run import Run
@@ -149,7 +150,7 @@ def test_batches_read_ahead_by_another_process_change_nothing(
 
 def test_pretraining_goes_on_from_another_run(
     stays: Path, stays_pretrained: Path, make_pretrained: Make, command: Callable[..., str],
-    shop: Path,
+    shop: Path, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     out = shop / "continued"
     sizes = Run.open(stays_pretrained).config.recipe["model"]
@@ -159,8 +160,30 @@ def test_pretraining_goes_on_from_another_run(
         overrides=(*overrides, "optim.epochs=1", "optim.batch_size=16", "optim.lr=1e-5"),
     )  # fmt: skip
     assert Run.open(out).config.init == str(stays_pretrained)
-    fresh, continued = (entries(run)[0]["losses"]["mtm"] for run in (stays_pretrained, out))
-    assert continued < fresh
+    fresh, continued = (entries(run)[0]["losses"] for run in (stays_pretrained, out))
+    assert continued["mtm"] < fresh["mtm"]
+    heads = "pretexts.text", "pretexts.image", "projector", "predictor"
+    before, after = (
+        dict(from_pretrained(run / "model", LanistrForPretraining).named_parameters())
+        for run in (stays_pretrained, out)
+    )
+    for name in [each for each in before if each.startswith(heads)]:
+        assert torch.allclose(before[name], after[name], atol=1e-3), name
+    assert not [each for each in caplog.records if "at random" in each.getMessage()]
+
+
+def test_heads_that_the_run_behind_it_has_not_are_said_to_start_at_random(
+    stays: Path, stays_finetuned: Path, command: Callable[..., str], shop: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    command(
+        main, "--recipe", "demo", "--data", stays, "--init", stays_finetuned,
+        "--out", shop / "after-finetuning",
+        overrides=(*SMALL, "optim.epochs=1", "optim.batch_size=50"),
+    )  # fmt: skip
+    (said,) = [text for each in caplog.records if "at random" in (text := each.getMessage())]
+    assert said.startswith(f"{stays_finetuned} has nothing for ")
+    assert "predictor, pretexts.image" in said
 
 
 def test_a_start_that_does_not_fit_is_refused_and_leaves_nothing(

@@ -163,6 +163,9 @@ def test_a_wrong_recipe_ends_the_command_with_one_line_and_code_2(
         ("optim.lr.deep=1", "not a group of settings"),
         ("optim.lr=[1", "not a value"),
         ("optim.rates={text: 1, text: 2}", "not a value: the key 'text' stands twice"),
+        ("seed=010", "not a value: 010 is read as 8: write a number without leading zero"),
+        ("optim.batch_size=1:30", "not a value: 1:30 is read as 90"),
+        ("optim.lr=0:30.5", "not a value: 0:30.5 is read as 30.5"),
         ("optim.lr=2020-13-45", "optim.lr"),
         ("optim.lr=fast", "optim.lr"),
         ("optim.lr=nan", "optim.lr"),
@@ -211,6 +214,7 @@ def test_a_wrong_file_is_one_line_that_names_it_or_the_key(
         ("model.text.layers=0", "model.text.layers: recipe: "),
         ("model.head.kind=foo", "model.head: pretraining has no head"),
         ("optim.rates={foo: 1}", "optim.rates: no part of the model that is trained"),
+        ("optim.plateau=3", "optim.plateau: pretraining validates nothing"),
     ],
 )
 def test_a_dry_run_refuses_what_a_run_would(
@@ -219,6 +223,28 @@ def test_a_dry_run_refuses_what_a_run_would(
     with pytest.raises(ConfigError) as refused:
         command(pretrain.main, "--dry-run", "--recipe", "demo", overrides=(override,))
     assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("override", "of_use"),
+    [
+        (("losses.itc=2",), False),
+        (("losses.summary=2",), False),
+        (("losses.summary=2", "model.summary.width=8"), True),
+        (("system=albef",), True),
+        (("system=albef", "losses.summary=2"), False),
+    ],
+)
+def test_the_weight_of_a_loss_that_the_model_has_not_is_warned_of(
+    override: tuple[str, ...],
+    of_use: bool,
+    command: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command(pretrain.main, "--dry-run", "--recipe", "demo", overrides=override)
+    name = next((each for each in override if each.startswith("losses.")), "").partition("=")[0]
+    said = [m for r in caplog.records if (m := r.getMessage()).startswith("losses.")]
+    assert said == ([] if of_use else [f"{name} is of no use: the model has no such loss"])
 
 
 @pytest.mark.parametrize("wrong", ["[1, -2]", "[1, heavy]", "[1, true]", "[.inf]", "foo", "2"])

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,25 @@ def test_what_a_command_left_that_was_killed_as_it_came_to_its_end_is_cleared_aw
         begun(out, **made_of)
     assert listing(out) == before | {"model/.gitattributes": b"mine"}
     assert not [each for each in out.iterdir() if each.name in ("checkpoints", "candidates")]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "change", "match"),
+    [
+        ("stars", {"unit": "points"}, "seen 'regression stars in stars'; .* in points"),
+        ("ranks", {"values": (0.0, 1.0, 2.0, 3.0, 9.0)}, r"worth 1\.0, 2\.0, .* worth 0\.0, 1\.0"),
+    ],
+)
+def test_labels_in_another_unit_or_worth_other_numbers_are_other_labels(
+    made_by: str, change: dict[str, object], match: str, request: pytest.FixtureRequest
+) -> None:
+    run = Run.open(request.getfixturevalue(f"{made_by}_finetuned"))
+    dataset = Dataset.open(request.getfixturevalue(made_by))
+    check_predicts(run, dataset)
+    label = run.task.label.model_copy(update=change)
+    other = replace(run, task=run.task.model_copy(update={"label": label}))
+    with pytest.raises(DataError, match=match):
+        check_predicts(other, dataset)
 
 
 # ---- one command at a time ----------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 
 from lanistr.calibration import softmax
 from lanistr.errors import CheckpointError, DataError
+from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.cases import brings_all, draw_labelled
@@ -56,6 +57,23 @@ def test_a_label_counts_where_there_is_one_and_elsewhere_the_mean_of_the_teacher
         for run in runs
     ]
     np.testing.assert_allclose(targets[others], np.mean(said, axis=0), atol=1e-6)
+
+
+def test_who_reads_less_than_the_student_says_what_it_sees_in_that(
+    stays: Path, make_finetuned: Callable[..., Path]
+) -> None:
+    words = make_finetuned(
+        stays, "words-teacher", None, "optim.epochs=1", "labels=20", "modalities=[text]"
+    )
+    dataset, teacher = Dataset.open(stays), open_teacher(words)
+    labelled = draw_labelled(dataset, 20, 0)
+    others = cases_to_teach([teacher], dataset, dataset.rows("train"), labelled)
+    targets = teach([teacher], dataset, others, labelled, device=CPU, workers=0)
+    run = Run.open(words)
+    model = from_pretrained(run.model_folder, Lanistr)
+    said = predict(model, dataset.only([Modality.TEXT]), others, CPU)
+    expected = softmax(said / run.calibration().temperature)
+    np.testing.assert_allclose(targets[others], expected, atol=1e-6)
 
 
 @pytest.fixture(scope="module")

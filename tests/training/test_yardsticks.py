@@ -19,7 +19,7 @@ from training.foreign import Cases
 from training.linear import row_scale
 from training.metrics import measure
 from training.outputs import outputs_file, read_outputs
-from training.yardsticks import linear_features, main, tree_features
+from training.yardsticks import count_terms, linear_features, main, tree_features
 
 Command = Callable[..., str]
 BOTH = pytest.mark.parametrize("method", ["trees", "logistic"])
@@ -240,12 +240,18 @@ def test_a_regression_sees_zeros_and_that_they_were_missing() -> None:
     ]
 
 
-def test_words_that_no_training_note_has_are_no_features_and_no_words_are_none() -> None:
+def test_words_that_no_training_note_has_are_no_features() -> None:
     found = linear_features({Modality.TEXT: NOTES}, learned=1)
     # good, soup, good good, good soup; whether there is a note says nothing where all have one.
     assert found.shape == (4, 4)
-    mute = Columns(np.zeros(2, dtype=bool), numbers=np.empty((2, 0)), texts=["", ""])
-    assert linear_features({Modality.TEXT: mute}, learned=2).shape == (2, 0)
+
+
+def test_signs_that_are_words_are_counted_one_by_one_and_in_pairs() -> None:
+    found = count_terms(
+        replace(NOTES, texts=["\u53d1 \u70ed \u3067\u3057\u305f a", "", "\u53d1", ""]), learned=3
+    )
+    assert found.shape == (4, 5)  # two signs, a word of three, two pairs: no single letter
+    assert found[[0, 2]].getnnz(axis=1).tolist() == [5, 1]
 
 
 def test_whoever_learns_from_complete_cases_alone_has_those_of_the_same_draw(stays: Path) -> None:
@@ -257,8 +263,10 @@ def test_whoever_learns_from_complete_cases_alone_has_those_of_the_same_draw(sta
     assert {dataset.presence(int(each)).count("+") for each in whole} == {3}
 
 
-def test_trees_say_the_same_of_all_where_nothing_is_brought_to_learn_from() -> None:
+def test_trees_and_regression_say_the_same_of_all_where_nothing_is_brought_to_learn_from() -> None:
     parts = {Modality.TEXT: Columns(np.zeros(4, bool), ("a",), np.full((4, 1), np.nan))}
     features, categorical = tree_features(parts, 2, seed=0)
     assert features.tolist() == [[0]] * 4
     assert categorical.tolist() == [False]
+    mute = Columns(np.zeros(2, dtype=bool), numbers=np.empty((2, 0)), texts=["", ""])
+    assert linear_features({Modality.TEXT: mute}, learned=2).tolist() == [[0], [0]]

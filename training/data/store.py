@@ -244,7 +244,16 @@ class Dataset:
 
     def patterns(self, positions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.str_]:
         """Return what each case brings, (N,) names."""
-        return np.array([self.presence(int(each)) for each in positions], dtype=np.str_)
+        modalities = self.task.modalities
+        codes = np.zeros(len(self), np.int64)
+        for bit, modality in enumerate(modalities):  # by columns: there may be millions of cases
+            there = pc.is_valid(self._index[modality]).to_numpy(zero_copy_only=False)
+            codes |= there.astype(np.int64) << bit
+        names = [
+            presence([m for bit, m in enumerate(modalities) if code >> bit & 1])
+            for code in range(2 ** len(modalities))
+        ]
+        return np.array(names, dtype=np.str_)[codes[np.asarray(positions, dtype=np.int64)]]
 
     def brings(self, position: int, modality: Modality) -> bool:
         """Whether a case has a modality."""

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Self
 
 from lanistr.errors import CheckpointError, LanistrError
+from lanistr.model.hub import InitialWeights
 from training.data.store import DATASET, file_hash
 from training.foreign import REPORT
 from training.outputs import outputs_file
@@ -60,7 +61,7 @@ class Job:
     def folder(self) -> str:
         """Name of the folder, below that of all runs."""
         words = [each.folder if isinstance(each, Job) else each for each in self.command]
-        return folder_name(self.name, [*words, self.recipe])
+        return folder_name(self.name, [*words, self.recipe, *weights_behind(self.recipe)])
 
     def done(self, work: Path) -> bool:
         """Whether nothing is left to do: for a run that is judged only whether it was counts."""
@@ -82,6 +83,35 @@ def recipe_of(command: Sequence[object]) -> str:
     if words[0] == "training.pretrain":
         return load_recipe(name, "pretrain", PretrainRecipe, given).model_dump_json()
     return load_recipe(name, "finetune", FinetuneRecipe, given).model_dump_json()
+
+
+def weights_behind(recipe: str) -> list[str]:
+    """Return the sha256 of published weights in folders that a recipe names, and of their sizes.
+
+    Args:
+        recipe: see `recipe_of`.
+    """
+    if not recipe:
+        return []
+    init = InitialWeights.model_validate(json.loads(recipe)["init"])
+    files = [
+        file
+        for folder in init.local().named().values()
+        for file in sorted(Path(folder).expanduser().iterdir())
+        if file.suffix in _WEIGHTS
+    ]
+    states = ((file, file.stat()) for file in files)
+    return [_hash(file, state.st_mtime_ns, state.st_size) for file, state in states]
+
+
+_WEIGHTS = (".json", ".safetensors", ".bin")
+"""What the files of a folder in the hub's format end in, as far as a model is made of them."""
+
+
+@cache
+def _hash(file: Path, changed: int, size: int) -> str:
+    """Return the sha256 of a large file, which many jobs name, as it is now."""
+    return file_hash(file)
 
 
 def folder_name(name: str, command: Iterable[object], work: Path | None = None) -> str:

@@ -180,8 +180,13 @@ def _steps(run: Path) -> int | None:
 
 
 def best_validation(run: Path, metric: str) -> float:
-    """Return how good a run's best epoch was on the validation split: more is better."""
+    """Return how good a run was on the validation split: more is better.
+
+    Its best epoch; or the mean of several that it handed out, which may be better than that.
+    """
     history = read_history(run)
+    if history is not None and metric in history.mean_validation:
+        return goodness(history.mean_validation, metric)
     if history is None or metric not in history.validation:
         return -np.inf
     _, values = history.validation[metric]

@@ -26,12 +26,14 @@ class History:
         lr: steps and learning rates.
         validation: by metric, epochs and values.
         mean_of: of how many validations' weights a run's are the mean; 1: those of one.
+        mean_validation: what the mean came to, by metric; empty where none was taken.
     """
 
     losses: dict[str, Curve] = field(default_factory=dict)
     lr: Curve | None = None
     validation: dict[str, Curve] = field(default_factory=dict)
     mean_of: int = 1
+    mean_validation: dict[str, float] = field(default_factory=dict)
 
     def best_epoch(self, metric: str) -> float | None:
         """Return the epoch that was kept: the first with the best figure; None if none is known."""
@@ -50,9 +52,11 @@ def read_history(run: Path) -> History | None:
     losses: dict[str, dict[float, float]] = {}
     lr: dict[float, float] = {}
     validation: dict[str, dict[float, float]] = {}
-    mean_of = 1
+    mean_of, mean_validation = 1, dict[str, float]()
     for entry in _lines(path):
         if isinstance(entry.get("mean_of"), int):
+            figures = _part(entry, "mean_validation").items()
+            mean_validation = {n: float(v) for n, v in figures if isinstance(v, int | float)}
             mean_of = entry["mean_of"]
         # A step that stands there twice was taken again after a resumption: the later one counts.
         step, epoch = entry.get("step"), entry.get("epoch")
@@ -68,6 +72,7 @@ def read_history(run: Path) -> History | None:
         lr=_curve(lr) if lr else None,
         validation={name: _curve(points) for name, points in validation.items() if points},
         mean_of=mean_of,
+        mean_validation=mean_validation,
     )
     return found if found.losses or found.validation else None
 

@@ -58,6 +58,7 @@ class AlbefForPretraining(ForPretraining):
 
     complete = True
     shards = False
+    begun_anew = ("queue", "slow")  # cases of other data, and what follows from the first step on
 
     def __init__(self, config: LanistrConfig) -> None:
         super().__init__(config)

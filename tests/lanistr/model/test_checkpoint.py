@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
-from lanistr.model.checkpoint import from_pretrained, load_core, load_encoders, save_pretrained
+from lanistr.model.checkpoint import (
+    from_pretrained,
+    load_core,
+    load_encoders,
+    load_heads,
+    save_pretrained,
+)
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
@@ -80,6 +86,39 @@ def test_a_save_that_fails_leaves_the_old_model_whole(
     monkeypatch.undo()
     assert {each.name for each in folder.iterdir()} == {"config.json", "model.safetensors"}
     from_pretrained(folder, LanistrForPretraining)
+
+
+# ---- from pretraining to pretraining ------------------------------------------------------------
+
+
+def test_pretraining_goes_on_with_the_heads_that_it_had(
+    pretrained: LanistrForPretraining, full_batch: TensorBatch, folder: Path
+) -> None:
+    model = LanistrForPretraining(pretrained.config)
+    load_core(model.core, folder)
+    assert load_heads(model, folder).fresh == ()
+    want, got = (
+        each.eval()(full_batch, torch.Generator().manual_seed(4)) for each in (pretrained, model)
+    )
+    assert all(torch.equal(want[name], got[name]) for name in want)
+
+
+def test_heads_of_other_sizes_or_of_none_start_anew_as_a_whole_and_are_named(
+    pretrained: LanistrForPretraining, finetuning: LanistrConfig, folder: Path
+) -> None:
+    simmmm = pretrained.config.simmmm
+    assert simmmm is not None
+    narrow = simmmm.model_copy(update={"bottleneck": simmmm.bottleneck + 1})
+    model = LanistrForPretraining(pretrained.config.model_copy(update={"simmmm": narrow}))
+    before = {name: each.clone() for name, each in model.predictor.state_dict().items()}
+    report = load_heads(model, folder)
+    assert report.fresh == report.left == ("predictor",)
+    assert {"projector", "pretexts.image"} <= set(report.loaded)
+    assert all(
+        torch.equal(before[name], each) for name, each in model.predictor.state_dict().items()
+    )
+    save_pretrained(Lanistr(finetuning), folder)
+    assert load_heads(model, folder).loaded == ()
 
 
 # ---- from pretraining to fine-tuning ------------------------------------------------------------

@@ -83,6 +83,16 @@ def test_a_missing_modality_is_a_null_reference(data: Dataset):
         assert data.presence(position) == "+".join(m for m in Modality if m in sample.parts)
 
 
+def test_what_cases_bring_is_read_by_columns(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [3, 0, 3, 1]
+    expected = [data.presence(each) for each in some]
+    monkeypatch.delattr(Dataset, "brings")  # a million cases are not asked one by one
+    assert data.patterns(some).tolist() == expected
+    assert data.patterns([]).shape == (0,)
+
+
 def test_every_row_is_referred_to_once_and_in_order(data: Dataset):
     with pa.memory_map(str(data.folder / "index.arrow")) as file:
         index = pa.ipc.open_file(file).read_all()

@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures_runs import Command
 from training.data.store import Dataset
 from training.evaluate import main as evaluate
-from training.experiments.jobs import Job, Workshop, finished, folder_name
+from training.experiments.jobs import Job, Workshop, finished, folder_name, recipe_of
 from training.foreign import REPORT
 from training.outputs import outputs_file, read_outputs
 from training.run import Run
@@ -26,6 +26,28 @@ def test_a_folder_is_called_by_all_that_made_it(tmp_path: Path, stays: Path) -> 
     moved.symlink_to(stays)
     assert Job("run", ("training.finetune", "--data", moved, "--set", "seed=1")) != first
     assert folder_name("a", [moved]) == folder_name("a", [stays])  # the content counts
+
+
+def test_a_folder_is_called_by_the_published_weights_that_it_started_from(
+    tmp_path: Path, stays: Path
+) -> None:
+    there = tmp_path / "bert"
+    there.mkdir()
+    (there / "config.json").write_text("{}")
+    (there / "model.safetensors").write_bytes(b"one")
+    command = ("training.finetune", "--recipe", "demo", "--data", stays)
+
+    def folder(name: object) -> str:
+        words = (*command, "--set", f"init.text={name}")
+        return Job("run", words, recipe=recipe_of(words)).folder
+
+    before = folder(there)
+    assert folder(there) == before
+    (there / "README.md").write_text("of no weight")
+    assert folder(there) == before
+    (there / "model.safetensors").write_bytes(b"another")
+    assert folder(there) != before
+    assert folder("bert-base-uncased") == folder("bert-base-uncased")  # by its name alone
 
 
 def test_what_was_cut_off_is_not_taken_for_finished_but_done(
