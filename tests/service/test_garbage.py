@@ -15,6 +15,7 @@ from fastapi import FastAPI
 import service.models
 from service.engine.process import RunnerProcess
 from service.garbage import pass_over_what_stays
+from service.metrics import Metrics
 from service.models import Models
 from service.server import serve
 from service.settings import DEMO_BUNDLES, Settings
@@ -64,8 +65,10 @@ def test_a_service_passes_over_what_it_has_opened(monkeypatch):
         uvicorn.Server, "run", lambda self, sockets: counts.append(gc.get_freeze_count())
     )
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # this process keeps its own
+    app = FastAPI()
+    app.state.metrics = Metrics()
     with socket.socket() as listener:
-        serve(FastAPI(), listener, Settings())
+        serve(app, listener, Settings())
     assert counts[0] > 1000
 
 
