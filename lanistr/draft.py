@@ -14,6 +14,7 @@ from lanistr.errors import ConfigError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+_NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 
 @contextmanager
@@ -95,10 +96,14 @@ def _making(folder: Path) -> Iterator[None]:
 
 
 def settle(path: Path) -> None:
-    """Have the system write a file or folder to the disk now."""
+    """Have the system write a file or folder to the disk now; a folder, where that can be had."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as exc:  # which does not say of which file
+        if not (exc.errno in _NOT_FOR_FOLDERS and path.is_dir()):  # as some network drives answer
+            exc.filename = str(path)
+            raise
     finally:
         os.close(handle)
 
@@ -165,17 +170,17 @@ def _replace(draft: Path, folder: Path) -> None:
         return
     aside = Path(tempfile.mkdtemp(prefix=aside_prefix(folder), dir=folder.parent))
     old = aside / folder.name
-    with held(aside):
-        try:
+    try:
+        with held(aside):
             folder.rename(old)
             draft.rename(folder)
-        except BaseException:  # also Ctrl-C between the two
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        _settle_names(folder)
-        aside.rename(draft)  # so that no half of it is ever taken for what to put back
+            aside.rename(draft)  # so that nothing of it is ever taken for what to put back
+    except BaseException:  # also Ctrl-C between them
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _settle_names(folder)
 
 
 def _settle_names(folder: Path) -> None:
