@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lanistr.draft import aside_prefix, draft_folder, draft_prefix, held, lock
@@ -21,20 +21,20 @@ def sweep(folder: Path) -> None:
     """Clear up what processes left of a folder that nobody holds any more.
 
     A draft is removed. What was set aside to be replaced is put back where nothing has taken its
-    place. What is young may be about to be held.
+    place. What is young may be about to be held, and what cannot be cleared up stays.
     """
     prefixes = "|".join(re.escape(of(folder)) for of in (draft_prefix, aside_prefix))
     name = re.compile(f"({prefixes})[a-z0-9_]{{8}}")
     for left in folder.parent.glob(".*") if folder.parent.is_dir() else ():
         if not name.fullmatch(left.name):
             continue
-        with ExitStack() as opened, suppress(FileNotFoundError):  # another run may sweep too
-            if time.time() - left.stat().st_mtime < _YOUNG:
-                continue
-            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
-            opened.callback(os.close, handle)
-            if lock(handle):
-                _clear(left, folder)
+        try:
+            if time.time() - left.stat().st_mtime >= _YOUNG:
+                _clear_unheld(left, folder)
+        except FileNotFoundError:  # another run may sweep too
+            pass
+        except OSError as exc:  # somebody else's: nothing waits for it
+            log.info("leaving %s, of an interrupted run, where it is: %s", left, exc.strerror)
 
 
 @contextmanager
@@ -59,6 +59,15 @@ def left_of(path: Path) -> list[Path]:
     name = re.compile(re.escape(f".{path.name}.") + "[0-9]+")
     there = path.parent.iterdir() if path.parent.is_dir() else ()
     return [each for each in there if name.fullmatch(each.name)]
+
+
+def _clear_unheld(left: Path, folder: Path) -> None:
+    handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if lock(handle):
+            _clear(left, folder)
+    finally:
+        os.close(handle)
 
 
 def _clear(left: Path, folder: Path) -> None:

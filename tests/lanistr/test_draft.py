@@ -186,6 +186,30 @@ def test_half_of_what_was_replaced_is_removed_and_never_put_back(tmp_path: Path,
     assert not there or (folder / "a.txt").read_text() == "new"
 
 
+@pytest.mark.parametrize("what", ["a folder of somebody else's", "no folder"])
+def test_what_cannot_be_cleared_up_stays_and_is_in_nobody_s_way(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+):
+    left = tmp_path / (aside_prefix(tmp_path / "x") + "a1b2c3d4")
+    left.touch() if what == "no folder" else left.mkdir(mode=0)
+    os.utime(left, (0, 0))
+    tmp_path.chmod(0o777)
+    monkeypatch.chdir(tmp_path)  # whose parents another user may not enter
+    caplog.set_level("INFO", logger="lanistr.leftovers")
+    user = os.geteuid()
+    if not user:  # who may do everything
+        os.seteuid(65534)
+    try:
+        sweep(Path("x"))
+    finally:
+        os.seteuid(user)
+    assert list(tmp_path.iterdir()) == [left]
+    assert f"leaving {left.name}, of an interrupted run, where it is: " in caplog.text
+
+
 @pytest.mark.parametrize("why", ["it is held", "it is young"])
 def test_what_another_process_is_just_replacing_is_left_to_it(tmp_path: Path, why: str):
     aside = tmp_path / (aside_prefix(tmp_path / "x") + "a1b2c3d4")
