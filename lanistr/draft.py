@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,20 +18,25 @@ _NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 
 @contextmanager
-def draft_folder(folder: Path, *, new: bool = False) -> Iterator[Path]:
+def draft_folder(
+    folder: Path, *, new: bool = False, check: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Give a hidden folder to fill, which then, on the disk, takes the place of `folder`.
 
     If the block fails, the draft vanishes and what stood at `folder` stays.
 
     Args:
         folder: where it is to stand.
-        new: take the place of nothing but an empty folder. Else it is for the caller to know that
-            what stands there may be replaced.
+        new: take the place of nothing but an empty folder.
+        check: raises what it likes if what stands at `folder` may not be replaced. It is asked
+            before anything is made, and once more when the draft, maybe hours later, is on the
+            disk and takes the place.
 
     Raises:
         ConfigError: nothing can be made where the folder is to stand, or with `new`, something
             stands there when the block ends.
     """
+    check()
     with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = folder.with_name(draft_prefix(folder) + secrets.token_hex(4))
@@ -40,6 +45,7 @@ def draft_folder(folder: Path, *, new: bool = False) -> Iterator[Path]:
         with written_to(folder):
             yield draft
             _settle_all(draft)
+        check()
         (_place if new else _replace)(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

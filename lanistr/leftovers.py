@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,18 +38,21 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def swept_draft(folder: Path, *, new: bool = False) -> Iterator[Path]:
+def swept_draft(
+    folder: Path, *, new: bool = False, check: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Give a draft that nobody sweeps away; first clear up what was left.
 
     Args:
         folder: see `draft_folder`.
         new: likewise.
+        check: likewise; what was left may be put back before.
 
     Raises:
         ConfigError: likewise.
     """
     sweep(folder)
-    with ExitStack() as held_too, draft_folder(folder, new=new) as draft:
+    with ExitStack() as held_too, draft_folder(folder, new=new, check=check) as draft:
         held_too.enter_context(held(draft))  # until after the draft has its place
         yield draft
 
