@@ -1,4 +1,7 @@
-"""What a process left that was killed outright: the next one clears it up."""
+"""What a process left that was killed outright: the next one for the same place clears it up.
+
+So do the commands that export, prepare, train and convert, of what is older than a minute.
+"""
 
 import logging
 import os
