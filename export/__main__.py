@@ -137,7 +137,7 @@ def _fill(
     (draft / CARD).write_text(card, encoding="utf-8")
     return {
         "task": run.task.name,
-        "name": arguments.name or arguments.run.resolve().name,  # also of "."
+        "name": arguments.name or _name(arguments.run),
         "source_run": str(arguments.run),
         "license": arguments.license,
         "width": model.fusion.width,
@@ -197,8 +197,13 @@ def _words(words: str) -> str:
 def _run(word: str) -> Path:
     """Take the folder of a run: its path and name are to stand in the manifest."""
     folder = Path(_unicode(word))
-    _unicode(folder.resolve().name)
+    _unicode(_name(folder))
     return folder
+
+
+def _name(folder: Path) -> str:
+    """Return the name of a folder, also of "."; a link, such as `best`, has its own."""
+    return (folder if folder.is_symlink() else folder.resolve()).name
 
 
 def _unicode(words: str) -> str:

@@ -227,8 +227,8 @@ def write_bundle(
     Raises:
         BundleError: `folder` holds something that is not a bundle.
     """
-    check_replaceable(folder)
-    with draft_folder(folder.resolve()) as draft:  # "." too, and what a link leads to
+    place = folder.resolve()  # "." too, and what a link leads to
+    with draft_folder(place, check=lambda: check_replaceable(folder)) as draft:
         fill(draft)
         files = {
             path.relative_to(draft).as_posix(): FileEntry(
@@ -248,7 +248,6 @@ def write_bundle(
         text = json.dumps(said | {"version": version_of(said)}, indent=1, ensure_ascii=False)
         (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
         bundle = Bundle.open(draft)  # what was written must be readable before it replaces anything
-        check_replaceable(folder)  # once more: filling takes minutes
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
 
 

@@ -74,8 +74,8 @@ class Calibration(Schema):
     """Fitted on held-out data, stored with the model.
 
     Attributes:
-        temperature: the logits are divided by it; 1 for regression. Of held-out cases none of which
-            was guessed wrong, only as low as so few of a class allow.
+        temperature: the logits are divided by it; 1 for regression. Only as low as so few
+            held-out cases of a class allow that were guessed right.
         scores: ascending nonconformity scores of the held-out cases; empty if there were none.
         by_pattern: the same of the cases of one presence pattern, where there were enough of them.
             Without it, sets cover over all cases, but not those that bring a note alone.
@@ -272,16 +272,24 @@ def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[
 def _fit_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
     """Minimise the negative log-likelihood, convex in 1 / temperature, by bisection.
 
-    Where no case is guessed wrong, a lower temperature is always likelier. There n cases of a class
-    count as (n + 1) / (n + 2) of it, and the rest as the other classes in equal parts.
+    Where no case is guessed wrong, or one by a hair, nothing holds it up. So it is never lower than
+    that of the cases guessed right where each of n cases of a class counts as (n + 1) / (n + 2) of
+    it, and the rest as the other classes in equal parts.
 
     Source: of these targets, of two classes, Platt 1999, section 2.2.
     """
     wanted = np.take_along_axis(logits, truth[:, None], axis=1)[:, 0]
-    if (wanted >= logits.max(axis=1)).all():
-        n = np.bincount(truth)[truth]
-        others = (logits.sum(axis=1) - wanted) / (logits.shape[1] - 1)
-        wanted = ((n + 1) * wanted + others) / (n + 2)
+    found, right = _likeliest(logits, wanted), wanted >= logits.max(axis=1)
+    if not right.any():
+        return found
+    n = np.bincount(truth)[truth]
+    others = (logits.sum(axis=1) - wanted) / (logits.shape[1] - 1)
+    so_few = ((n + 1) * wanted + others) / (n + 2)
+    return max(found, _likeliest(logits[right], so_few[right]))
+
+
+def _likeliest(logits: Floats, wanted: Floats) -> float:
+    """Return the temperature for logits (N, C), of which targets have `wanted` (N,) in the mean."""
     low, high = math.log(1e-2), math.log(1e2)
     for _ in range(60):
         middle = (low + high) / 2

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,23 +14,29 @@ from lanistr.errors import ConfigError
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
+_NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 
 
 @contextmanager
-def draft_folder(folder: Path, *, new: bool = False) -> Iterator[Path]:
+def draft_folder(
+    folder: Path, *, new: bool = False, check: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Give a hidden folder to fill, which then, on the disk, takes the place of `folder`.
 
     If the block fails, the draft vanishes and what stood at `folder` stays.
 
     Args:
         folder: where it is to stand.
-        new: take the place of nothing but an empty folder. Else it is for the caller to know that
-            what stands there may be replaced.
+        new: take the place of nothing but an empty folder.
+        check: raises what it likes if what stands at `folder` may not be replaced. It is asked
+            before anything is made, and once more when the draft, maybe hours later, is on the
+            disk and takes the place.
 
     Raises:
         ConfigError: nothing can be made where the folder is to stand, or with `new`, something
             stands there when the block ends.
     """
+    check()
     with _making(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = folder.with_name(draft_prefix(folder) + secrets.token_hex(4))
@@ -39,6 +45,7 @@ def draft_folder(folder: Path, *, new: bool = False) -> Iterator[Path]:
         with written_to(folder):
             yield draft
             _settle_all(draft)
+        check()
         (_place if new else _replace)(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -95,10 +102,14 @@ def _making(folder: Path) -> Iterator[None]:
 
 
 def settle(path: Path) -> None:
-    """Have the system write a file or folder to the disk now."""
+    """Have the system write a file or folder to the disk now; a folder, where that can be had."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as exc:  # which does not say of which file
+        if not (exc.errno in _NOT_FOR_FOLDERS and path.is_dir()):  # as some network drives answer
+            exc.filename = str(path)
+            raise
     finally:
         os.close(handle)
 
@@ -165,17 +176,17 @@ def _replace(draft: Path, folder: Path) -> None:
         return
     aside = Path(tempfile.mkdtemp(prefix=aside_prefix(folder), dir=folder.parent))
     old = aside / folder.name
-    with held(aside):
-        try:
+    try:
+        with held(aside):
             folder.rename(old)
             draft.rename(folder)
-        except BaseException:  # also Ctrl-C between the two
-            if old.exists() and not folder.exists():
-                old.rename(folder)
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        _settle_names(folder)
-        aside.rename(draft)  # so that no half of it is ever taken for what to put back
+            aside.rename(draft)  # so that nothing of it is ever taken for what to put back
+    except BaseException:  # also Ctrl-C between them
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _settle_names(folder)
 
 
 def _settle_names(folder: Path) -> None:

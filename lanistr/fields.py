@@ -1,11 +1,23 @@
 """What a value of a table row or of a series may be: numbers with units and ranges, categories."""
 
 import math
+import re
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from lanistr.schema import Schema
+
+_WHOLE = {
+    ".": re.compile(r"([+-]?[0-9]+)\.0+"),
+    # Where decimals have a comma "1.000" is a thousand, and "1.0" can be nothing but 1.
+    ",": re.compile(r"(?![+-]?[1-9][0-9]{0,2}\.000\Z)([+-]?[0-9]+)[.,]0+"),
+}
+
+WRITTEN = "written"
+"""Context of a task that somebody writes. What does nothing, or is read in two ways, is refused
+there, but not in a task that is stored with a model, which has been used as it is."""
 
 
 class Unit(Schema):
@@ -102,6 +114,26 @@ def fold(word: str) -> str:
     return " ".join(word.split()).casefold()
 
 
+def whole(word: str, decimal: Literal[".", ","] = ".") -> str | None:
+    """Return a whole number as it is written without decimals: of "1.0", "1"; else None.
+
+    Whole numbers of a column in which some are missing stand so in many a CSV file.
+
+    Args:
+        word: the text.
+        decimal: what stands before decimals in it; with a comma, a point that cannot stand after
+            thousands does too.
+    """
+    found = _WHOLE[decimal].fullmatch(word)
+    return found[1] if found else None
+
+
+def _key(word: str) -> str:
+    """Return a word as some formats have it: 1.0, which is a word in CSV, is 1 as a number."""
+    folded = fold(word)
+    return whole(folded) or folded
+
+
 class CategoryField(Schema):
     """One of several words.
 
@@ -125,39 +157,41 @@ class CategoryField(Schema):
     sum_of: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        known = self.categories or ()
-        folded = {fold(each) for each in known}
+    def _consistent(self, info: ValidationInfo) -> Self:
+        known, alike = self.categories or (), _key if info.context == WRITTEN else fold
+        folded = {alike(each): each for each in known}
         if self.buckets and self.categories is not None:
             raise ValueError("give either categories or buckets, not both")
         if self.categories is not None:
             if not known or "" in folded or len(folded) < len(known):
-                raise ValueError("categories must be distinct (case does not count) and not empty")
+                raise ValueError(
+                    "categories must be distinct (case does not count, nor does .0) and not empty"
+                )
             for spelling, meaning in self.synonyms.items():
                 if meaning not in known:
                     raise ValueError(f"synonym {spelling!r} means {meaning!r}, not a category")
             if self.normal is not None and self.normal not in known:
                 raise ValueError(f"normal {self.normal!r} is not a category")
-        self._check_synonyms()
+        self._check_synonyms({"": "a missing value"} | folded, alike)
         return self
 
-    def _check_synonyms(self) -> None:
+    def _check_synonyms(self, taken: dict[str, str], alike: Callable[[str], str]) -> None:
         """Refuse two meanings of one word, and a synonym of a synonym: words are looked up once."""
         meanings: dict[str, str] = {}
         for spelling, meaning in self.synonyms.items():
-            meanings.setdefault(fold(spelling), meaning)
+            meanings.setdefault(alike(spelling), meaning)
         for spelling, meaning in self.synonyms.items():
-            further = meanings.get(fold(meaning), meaning)
+            further = meanings.get(alike(meaning), meaning)
             if further != meaning:
                 raise ValueError(
                     f"synonym {spelling!r} means {meaning!r}, itself a synonym, of {further!r}"
                 )
-        taken = {"": "a missing value"} | {fold(each): each for each in self.categories or ()}
         for spelling, meaning in self.synonyms.items():
-            other = taken.setdefault(fold(spelling), meaning)
+            other = taken.setdefault(alike(spelling), meaning)
             if other != meaning:
                 raise ValueError(
-                    f"synonym {spelling!r} means {meaning!r}, and {other!r} (case does not count)"
+                    f"synonym {spelling!r} means {meaning!r}, and {other!r} (case does not count,"
+                    " nor does .0)"
                 )
 
     def accepted(self) -> str:

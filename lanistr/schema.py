@@ -15,15 +15,23 @@ class Schema(BaseModel):
 
     @classmethod
     def parse(
-        cls, data: Any, error: type[LanistrError], source: str, *, within: tuple[str, ...] = ()
+        cls,
+        data: Any,
+        error: type[LanistrError],
+        source: str,
+        *,
+        within: tuple[str, ...] = (),
+        context: str = "",
     ) -> Self:
         """Validate `data` as read from a file, or from the part of one that `within` leads to.
+
+        Validators may hang on the `context`.
 
         Raises:
             error: for the first thing wrong, with the path inside `source` and what is accepted.
         """
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(data, context=context)
         except ValidationError as exc:
             first = exc.errors(include_url=False)[0]
             steps, keys = _place(cls, first["loc"])

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lanistr.document import read_settings
 from lanistr.errors import TaskError, unknown_name
-from lanistr.fields import CategoryField, FieldSpec, NumberField
+from lanistr.fields import WRITTEN, CategoryField, FieldSpec, NumberField
 from lanistr.modalities import Modality
 from lanistr.schema import Schema
 
@@ -103,8 +103,8 @@ class TabularSpec(Schema):
     fields: dict[str, FieldSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        for name, field in self.fields.items():
+    def _useful(self, info: ValidationInfo) -> Self:
+        for name, field in self.fields.items() if info.context == WRITTEN else ():
             for key in ("normal", "sum_of"):
                 if getattr(field, key, None) not in (None, ()):
                     raise ValueError(f"field {name!r} has {key}, which is for a series' variables")
@@ -310,7 +310,7 @@ def read_task_file(path: Path) -> tuple[TaskSpec, Any]:
     """
     data = read_settings(path, "task", TaskError)
     source = data.pop("source", None)
-    return TaskSpec.parse(data, TaskError, str(path)), source
+    return TaskSpec.parse(data, TaskError, str(path), context=WRITTEN), source
 
 
 def find_task(name: str, folder: Path = TASKS_FOLDER) -> TaskSpec:

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 
 from lanistr.command import CommandParser, run_command
-from lanistr.draft import draft_folder
 from lanistr.errors import ConfigError
+from lanistr.leftovers import swept_draft
 from lanistr.model.checkpoint import fill, save_pretrained, weights
 from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
 from lanistr.model.pretraining import LanistrForPretraining
@@ -95,7 +95,7 @@ def main() -> None:
         parameters=counts,
         versions=versions(),
     )
-    with draft_folder(out.resolve(), new=True) as draft:  # where a link leads to
+    with swept_draft(out.resolve(), new=True) as draft:  # where a link leads to
         save_pretrained(model.eval(), draft / MODEL)
         text = json.dumps(origin.model_dump(mode="json"), indent=1, ensure_ascii=False)
         (draft / CONFIG).write_text(text + "\n", encoding="utf-8")

@@ -27,9 +27,9 @@ from torch import nn
 
 from lanistr import __version__
 from lanistr.calibration import Calibration
-from lanistr.draft import draft_file, draft_folder
+from lanistr.draft import draft_file
 from lanistr.errors import CheckpointError, ConfigError, DataError
-from lanistr.leftovers import left_of
+from lanistr.leftovers import left_of, swept_draft
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
@@ -149,7 +149,7 @@ class Run:
                 field=str(folder),
                 accepted="a new folder, an empty one, or one with a run that was cut off",
             )
-        with draft_folder(folder.resolve(), new=True) as draft:  # where a link leads to
+        with swept_draft(folder.resolve(), new=True) as draft:  # where a link leads to
             lock_folder(draft, folder)
             run._write(draft, dataset)
         return run

@@ -9,10 +9,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from lanistr.errors import InputError, unknown_name
-from lanistr.fields import CategoryField, FieldSpec, NumberField, Unit, fold
+from lanistr.fields import CategoryField, FieldSpec, NumberField, Unit, fold, whole
 from lanistr.issues import Action, IssueLog
 from lanistr.sample import Quantity, Value
 
@@ -34,11 +34,6 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
-_WHOLE = {
-    ".": re.compile(r"([+-]?[0-9]+)\.0+"),
-    # Where decimals have a comma "1.000" is a thousand, and "1.0" can be nothing but 1.
-    ",": re.compile(r"(?![+-]?[1-9][0-9]{0,2}\.000\Z)([+-]?[0-9]+)[.,]0+"),
-}
 # No two ways to read a text, or a long one that is none would hold up everybody. Behind white space
 # a unit may begin with a digit: 80 1/min.
 _WITH_UNIT = re.compile(
@@ -277,20 +272,6 @@ class CategoryCleaner:
     def known(self, word: str) -> bool:
         """Whether a word that this cleaner returned is one of the listed categories."""
         return self.spec.categories is None or word in self.spec.categories
-
-
-def whole(word: str, decimal: Literal[".", ","] = ".") -> str | None:
-    """Return a whole number as it is written without decimals: of "1.0", "1"; else None.
-
-    Whole numbers of a column in which some are missing stand so in many a CSV file.
-
-    Args:
-        word: the text.
-        decimal: what stands before decimals in it; with a comma, a point that cannot stand after
-            thousands does too.
-    """
-    found = _WHOLE[decimal].fullmatch(word)
-    return found[1] if found else None
 
 
 def truth(word: str) -> str | None:

@@ -435,17 +435,18 @@ def test_what_stands_in_the_way_is_found_before_the_model_is_measured(
         command(export.main, "--run", release, "--out", tmp_path / "bundle")
 
 
-def test_a_link_stays_and_what_it_names_becomes_the_bundle(
+def test_a_link_stays_and_what_it_names_becomes_the_bundle_and_one_to_a_run_gives_its_name(
     stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "best").symlink_to(stars_finetuned)  # a link's own name says more
     command(
-        export.main, "--run", stars_finetuned, "--out", tmp_path / "link",
+        export.main, "--run", tmp_path / "best", "--out", tmp_path / "link",
         "--formats", "onnx", "--precision", "fp32",
     )  # fmt: skip
     assert (tmp_path / "link").readlink() == tmp_path / "elsewhere"
-    assert Bundle.open(tmp_path / "elsewhere").manifest.name == stars_finetuned.name
+    assert Bundle.open(tmp_path / "elsewhere").manifest.name == "best"
 
 
 def test_a_run_that_one_stands_in_gives_the_bundle_its_name(

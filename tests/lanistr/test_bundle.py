@@ -645,12 +645,21 @@ def test_notes_that_somebody_put_into_a_bundle_are_not_lost(folder: Path):
     assert (folder / "notes.txt").is_file()
 
 
-def test_notes_that_somebody_puts_there_meanwhile_are_not_lost(folder: Path):
+@pytest.mark.parametrize("when", ["is filled", "goes to the disk"])
+def test_notes_that_somebody_puts_there_meanwhile_are_not_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, when: str
+):
     before = (folder / MANIFEST).read_bytes()
+
+    def note() -> None:
+        (folder / "notes.txt").write_text("what it did on our ward")
 
     def fill(draft: Path) -> None:
         copy_demo(draft)
-        (folder / "notes.txt").write_text("what it did on our ward")
+        if when == "is filled":
+            note()
+        else:
+            monkeypatch.setattr("lanistr.draft.settle", lambda path: note())
 
     with pytest.raises(BundleError, match="holds other files") as caught:
         write_bundle(folder, fill, described)

@@ -58,6 +58,21 @@ def test_the_temperature_of_cases_that_are_all_right_is_near_that_of_all_but_one
     assert right == pytest.approx(Calibration.fit(logits, truth, TWO).temperature, rel=0.01)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_case_that_is_wrong_by_a_hair_makes_no_model_surer(classes: int):
+    label = TWO if classes == 2 else THREE
+    truth = np.arange(60.0) % classes
+    logits = np.eye(classes)[truth.astype(int)]
+    logits += np.random.default_rng(0).uniform(-0.2, 0.2, logits.shape)
+    found = []
+    for margin in (1e-9, -1e-9, -0.02, -0.5, -1, -3):  # the last is one that tells more
+        logits[0, 0] = logits[0, 1:].max() + margin
+        found.append(Calibration.fit(logits, truth, label).temperature)
+    assert found[0] == pytest.approx(found[1], rel=0.01)
+    assert found[1:] == sorted(found[1:])
+    assert found[-1] > found[1]
+
+
 @pytest.mark.parametrize(("coverage", "most"), [(0.7, 0.8), (0.9, 0.92)])
 def test_sets_cover_the_truth_as_often_as_they_promise(coverage: float, most: float):
     # More than promised where the set would be empty: the likeliest class always stands in it.

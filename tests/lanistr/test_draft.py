@@ -1,8 +1,10 @@
 """Folders that appear as a whole or not at all, and what a killed process leaves of them."""
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +114,43 @@ def test_a_new_folder_takes_the_place_of_nothing_but_an_empty_one(tmp_path: Path
     assert (other / "a.txt").read_text() == "new"
 
 
+def test_what_was_replaced_does_not_wait_to_be_put_back_where_names_cannot_be_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = written(tmp_path / "x", "old")
+
+    def broken(path: Path) -> None:
+        if path == tmp_path:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("lanistr.draft.settle", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        written(folder, "new")
+    assert list(tmp_path.iterdir()) == [folder]
+    assert (folder / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_where_a_file_system_settles_files_alone_a_folder_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    def files_alone(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) or (tmp_path / "no file either").exists():
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", files_alone)
+    if number == errno.EIO:  # which is no answer of a file system that knows no better
+        with pytest.raises(OSError, match=r"Input/output error: '.*/\.x-draft-[^/]*'"):
+            written(tmp_path / "x", "new")
+        assert list(tmp_path.iterdir()) == []
+        return
+    assert (written(tmp_path / "x", "new") / "a.txt").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+    (tmp_path / "no file either").touch()
+    with pytest.raises(OSError, match=r"/[ab]\.txt'"):
+        written(tmp_path / "y", "new")
+
+
 def test_a_lock_on_a_file_of_a_draft_is_kept(tmp_path: Path):
     with draft_folder(tmp_path / "x") as draft:
         file = (draft / ".lock").open("w")
@@ -145,6 +184,30 @@ def test_half_of_what_was_replaced_is_removed_and_never_put_back(tmp_path: Path,
     sweep(folder)
     assert list(tmp_path.iterdir()) == [folder] * there
     assert not there or (folder / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("what", ["a folder of somebody else's", "no folder"])
+def test_what_cannot_be_cleared_up_stays_and_is_in_nobody_s_way(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+):
+    left = tmp_path / (aside_prefix(tmp_path / "x") + "a1b2c3d4")
+    left.touch() if what == "no folder" else left.mkdir(mode=0)
+    os.utime(left, (0, 0))
+    tmp_path.chmod(0o777)
+    monkeypatch.chdir(tmp_path)  # whose parents another user may not enter
+    caplog.set_level("INFO", logger="lanistr.leftovers")
+    user = os.geteuid()
+    if not user:  # who may do everything
+        os.seteuid(65534)
+    try:
+        sweep(Path("x"))
+    finally:
+        os.seteuid(user)
+    assert list(tmp_path.iterdir()) == [left]
+    assert f"leaving {left.name}, of an interrupted run, where it is: " in caplog.text
 
 
 @pytest.mark.parametrize("why", ["it is held", "it is young"])

@@ -13,9 +13,9 @@ from clients.document import Document
 from clients.reading import AS_USUAL, USUAL, Reading
 from clients.target import Field, Target
 from lanistr.errors import InputError
-from lanistr.fields import CategoryField, NumberField, listed_words
+from lanistr.fields import CategoryField, NumberField, listed_words, whole
 from lanistr.issues import IssueLog
-from lanistr.preprocess.values import cleaner, read_value, whole
+from lanistr.preprocess.values import cleaner, read_value
 from training.prepare.table.cells import read_field
 from training.prepare.table.rows import MissingWords, fold_words
 

@@ -211,6 +211,16 @@ def test_what_a_command_left_that_was_killed_as_it_came_to_its_end_is_cleared_aw
     assert not [each for each in out.iterdir() if each.name in ("checkpoints", "candidates")]
 
 
+def test_what_a_command_left_that_was_killed_as_it_began_is_cleared_away_by_the_next(
+    made_of: dict[str, Any], tmp_path: Path
+) -> None:
+    left = tmp_path / ".run-draft-a1b2c3d4"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    begun(tmp_path / "run", **made_of)
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
 @pytest.mark.parametrize(
     ("made_by", "change", "match"),
     [

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
 from lanistr.errors import DataError, unknown_name
-from lanistr.leftovers import sweep, swept_draft
+from lanistr.leftovers import swept_draft
 from lanistr.modalities import Modality, presence
 from lanistr.preprocess import Preprocessor
 from lanistr.schema import Schema
@@ -456,11 +456,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         DataError: `folder` exists and is not empty.
         ConfigError: it was filled just when the draft was to have its place.
     """
-    sweep(folder)  # which may put back what stood there
-    refuse_filled(folder)
-    with swept_draft(folder, new=True) as draft:
+    with swept_draft(folder, new=True, check=lambda: refuse_filled(folder)) as draft:
         yield draft
-        refuse_filled(folder)  # once more: it may have taken hours
 
 
 class _Index:

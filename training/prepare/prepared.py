@@ -47,6 +47,9 @@ _MOST_LOST = 1e-3
 _FEW = 10
 """Fewer labelled cases of a class, in one split, are warned of."""
 
+_SHOWN = 10
+"""Such splits and classes that one warning names."""
+
 Place = tuple[Path | str, int | None]
 """The raw file that a case is of, and its row there, from 1, where that is known."""
 
@@ -220,12 +223,12 @@ def _warn_of_few(
         if split in cases and labelled.get((split, each), 0) < _FEW
     ]
     if few:
-        more = f" and {len(few) - _FEW} more" if len(few) > _FEW else ""
+        more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
         log.warning(
             "few labelled cases (%s%s): figures of so few say little, and a metric may not be"
             " determined; another --seed or other --splits deal cases out otherwise, or the records"
             " say the split themselves (of a table: source.split)",
-            ", ".join(few[:_FEW]),
+            ", ".join(few[:_SHOWN]),
             more,
         )
 

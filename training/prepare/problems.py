@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,8 @@ class Problems:
                 accepted="0, to stop at the first, or more",
             )
         self.counts: Counter[str] = Counter()
+        self._times: Counter[tuple[str, str]] = Counter()
+        self._first: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         self._path = path
         self._limit = limit
         self._quiet = quiet
@@ -98,6 +100,7 @@ class Problems:
         ):
             lines.write(line + "\n")
         self.counts[code] += 1
+        self._note(problem)
         if self.counts.total() == 1 and not self._quiet:
             log.warning("%s (this and further problems: %s)", problem, self._path)
         if self.counts.total() > self._limit:
@@ -111,24 +114,9 @@ class Problems:
 
     def by_column(self) -> list[dict[str, Any]]:
         """Return how many there were by column and code, with the first few as examples."""
-        if not self.counts:
-            return []
-        found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        with self._path.open(encoding="utf-8") as lines:
-            for line in lines:
-                each = json.loads(line)
-                found.setdefault((field_of(each["column"]), each["code"]), []).append(each)
         return [
-            {
-                "column": column,
-                "code": code,
-                "times": len(found[column, code]),
-                "examples": [
-                    {"row": each["row"], "seen": each["seen"]}
-                    for each in found[column, code][:_EXAMPLES]
-                ],
-            }
-            for column, code in sorted(found)
+            {"column": column, "code": code, "times": times, "examples": self._first[column, code]}
+            for (column, code), times in sorted(self._times.items())
         ]
 
     def take_back(self, counts: Counter[str]) -> None:
@@ -141,10 +129,21 @@ class Problems:
             return
         self.counts = counts
         with written_to(self._path):
-            lines = self._path.read_bytes().splitlines(keepends=True)
-            self._path.write_bytes(b"".join(lines[: counts.total()]))
+            lines = self._path.read_bytes().splitlines(keepends=True)[: counts.total()]
+            self._path.write_bytes(b"".join(lines))
         if not counts:
             self._path.unlink()
+        self._times.clear()
+        self._first.clear()
+        for line in lines:
+            self._note(Problem(**json.loads(line)))
+
+    def _note(self, problem: Problem) -> None:
+        """Count a problem by column; keep it as an example if it is one of the first."""
+        kind = field_of(problem.column), problem.code
+        self._times[kind] += 1
+        if self._times[kind] <= _EXAMPLES:
+            self._first[kind].append({"row": problem.row, "seen": problem.seen})
 
 
 def problems_path(out: Path) -> Path:

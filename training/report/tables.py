@@ -40,6 +40,16 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
 
 
+def short(value: float) -> str:
+    """Write a number with the digits that a reader takes in."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def examples(words: Iterable[str]) -> str:
+    """Return words, each on a line of its own below what they are examples of."""
+    return "".join(f'<small class="why">{escape(each)}</small>' for each in words)
+
+
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """Return a table that scrolls by itself where it is too wide; all cells are HTML.
 

@@ -34,6 +34,7 @@ from tests.training.prepare.tables import (
     rows,
     write_task,
 )
+from training.prepare.problems import Problems
 
 Cases = list[dict[str, Any]]
 
@@ -461,6 +462,21 @@ def test_the_report_tells_what_was_lost_while_the_table_was_read(tmp_path: Path)
     assert (left_out["column"], left_out["code"], left_out["times"]) == ("id", "repeated_id", 1)
     html = (data.folder / "report.html").read_text()
     assert "ca. 70 (1), ca. &lt;b&gt; (2), ca. 72 (3)" in html
+
+
+def test_what_was_lost_is_told_though_the_file_that_lists_it_was_moved_away(tmp_path: Path):
+    lost = Problems(tmp_path / "problems.jsonl", 9)
+    for row in range(1, 5):
+        lost.add("wrong_type", "not a number", file="a.csv", row=row, column="age", seen=f"x{row}")
+    kept = lost.counts.copy()
+    told = lost.by_column()
+    lost.add("repeated_id", "there twice", file="b.csv", row=1, column="id", seen="stay-8")
+    lost.add("wrong_type", "not a number", file="b.csv", row=1, column="age", seen="x1")
+    lost.take_back(kept)  # of a file that is read once more
+    (tmp_path / "problems.jsonl").unlink()
+    first = [{"row": row, "seen": f"x{row}"} for row in (1, 2, 3)]
+    assert lost.by_column() == told
+    assert told == [{"column": "age", "code": "wrong_type", "times": 4, "examples": first}]
 
 
 # ---- rows ---------------------------------------------------------------------------------------

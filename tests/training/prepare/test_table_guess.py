@@ -310,6 +310,36 @@ def test_numbers_among_which_some_are_words_or_have_a_unit_are_numbers(tmp_path:
     assert {each["column"] for each in problems_of(data.folder)} == {"age"}
 
 
+def test_codes_among_which_most_look_like_numbers_are_none(tmp_path: Path):
+    def mixed(*odd: str) -> list[str]:
+        return [
+            odd[i // 7 % len(odd)].format(i) if i % 7 == 0 else str(10000 + i) for i in range(140)
+        ]
+
+    task, text = of_columns(
+        tmp_path,
+        post_code=mixed("{}2345-6789"),
+        ticket=mixed("STON/O 26{}", "A/5 {}", "PC {}"),
+        flat=mixed("{}A", "{}B", "{}C", "{}d"),
+        pressure=mixed("1{}/80"),
+        fever=mixed("{}F", "{}C"),
+        cells=mixed("{}-10"),
+    )
+    fields = task["tabular"]["fields"]
+    numbers = {name for name, field in fields.items() if field["kind"] == "number"}
+    assert numbers == {"fever", "cells"}
+    assert "'28-10'; if these are codes, take the column out or make it a category" in text
+
+
+def test_an_id_whose_values_end_in_a_letter_is_the_id(tmp_path: Path):
+    table = tmp_path / "cases.csv"
+    lines = [f"{1000 + i}P,{50 + i / 7:.2f},{'no' if i % 2 else 'yes'}" for i in range(60)]
+    table.write_text("\n".join(["case_id,weight,label", *lines]) + "\n")
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    assert task["source"]["id"] == "case_id"
+    assert set(task["tabular"]["fields"]) == {"weight"}
+
+
 def test_an_object_of_a_value_and_its_unit_is_one_number(tmp_path: Path):
     cases = [
         {"id": f"a{i}", "died": "ny"[i // 2 % 2], "specs": {"colour": ["red", "green"][i % 2],

@@ -1,15 +1,16 @@
 """The data report as one HTML file, from the report as it is written to JSON, and pictures."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from training.data.store import SPLITS
+from training.prepare.report.losses import lost, refused, unused
 from training.prepare.report.survey import Survey
 from training.report.document import document
-from training.report.tables import MOST_GROUPS, percent, table
+from training.report.tables import MOST_GROUPS, examples, percent, short, table
 
 Json = Mapping[str, Any]
 
@@ -51,9 +52,9 @@ def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
         sections.append((modality.capitalize(), _part(part, report["cases"])))
     if thumbnails:
         sections.append(("A few pictures", _pictures(thumbnails)))
-    not_used = _issues(report["issues"]) + _problems(report["problems"])
+    not_used = unused(report["issues"]) + lost(report["problems"])
     sections.append(("Values that were not used as they came", not_used))
-    sections.append(("Records that could not be used", _refused(report)))
+    sections.append(("Records that could not be used", refused(report)))
     sections.append(("Where the records came from", _facts(report["source"])))
     title = f"{report['task']['title']}: the data"
     shown = "values and pictures" if thumbnails else "values"
@@ -99,7 +100,7 @@ def _checks(report: Json) -> str:
             escape(each["name"]),
             _verdict(each["verdict"]),
             "-" if each["found"] is None else f"{each['found']:,}",
-            escape(each["said"]) + _examples(each["examples"]),
+            escape(each["said"]) + examples(each["examples"]),
         ]
         for each in report["checks"]
     ]
@@ -136,8 +137,8 @@ def _cases(report: Json) -> str:
     ]
     html = table("Cases, and the share of them that lacks a part.", head, rows, "tight")
     sizes = report["groups"]["cases of a group"]
-    html += f"<p>Cases of a group: {_short(sizes['min'])} to {_short(sizes['max'])}, median "
-    html += f"{_short(sizes['median'])}.</p>"
+    html += f"<p>Cases of a group: {short(sizes['min'])} to {short(sizes['max'])}, median "
+    html += f"{short(sizes['median'])}.</p>"
     patterns = [
         [escape(name).replace("+", "+<wbr>"), *_counts(counts)]
         for name, counts in report["presence"].items()
@@ -261,7 +262,7 @@ def _lacking(field: Json, series: bool) -> str:
 def _number_cells(found: Json) -> list[str]:
     if not found["count"]:
         return ["-"] * len(_NUMBER_HEAD)
-    cells = [_short(found[name]) for name in ("min", "q1", "median", "q3", "max")]
+    cells = [short(found[name]) for name in ("min", "q1", "median", "q3", "max")]
     return [*cells, _spark(found["histogram"]["counts"])]
 
 
@@ -301,68 +302,7 @@ def _pictures(thumbnails: Sequence[tuple[str, str]]) -> str:
     return f'<p>Drawn with the seed, as they are stored.</p><div class="thumbs">{shown}</div>'
 
 
-# ---- what was not used as it came ---------------------------------------------------------------
-
-
-def _issues(issues: Sequence[Json]) -> str:
-    if not issues:
-        return "<p>Every value that was read was used as it came.</p>"
-    rows = [
-        [
-            escape(each["field"]),
-            escape(each["code"].replace("_", " ")),
-            escape(each["action"]),
-            f"{each['values']:,}",
-            f"{each['cases']:,}",
-            "-"
-            if each["lowest"] is None
-            else f"{_short(each['lowest'])} to {_short(each['highest'])}",
-            ", ".join(f"{escape(str(e['seen']))} ({escape(e['case'])})" for e in each["examples"]),
-        ]
-        for each in issues
-    ]
-    head = ["field", "reason", "what was done", "times", "cases", "from, to", "such as (case)"]
-    caption = (
-        "By field and reason. Dropped values count as missing. Times that it was noted: of a series"
-        " or a note as a whole, once a case."
-    )
-    return table(caption, head, rows, "words")
-
-
-def _problems(problems: Sequence[Json]) -> str:
-    if not problems:
-        return ""
-    rows = [
-        [
-            escape(each["column"]) or "(the row as a whole)",
-            escape(each["code"].replace("_", " ")),
-            f"{each['times']:,}",
-            ", ".join(f"{escape(str(e['seen']))} ({e['row'] or '-'})" for e in each["examples"]),
-        ]
-        for each in problems
-    ]
-    caption = (
-        "Lost while the raw files were read, by column and reason: values that count as missing, "
-        "and rows that were left out."
-    )
-    return table(caption, ["column", "reason", "times", "such as (row)"], rows, "words")
-
-
-def _refused(report: Json) -> str:
-    if not report["refused"]:
-        return "<p>Every record was used.</p>"
-    rows = [
-        [
-            escape(each["code"].replace("_", " ")),
-            escape(each["field"]),
-            f"{each['records']:,}",
-            percent(each["share"]),
-            _examples(each["examples"]),
-        ]
-        for each in report["refused"]
-    ]
-    head = ["reason", "field", "records", "share", "such as"]
-    return table("By reason and field.", head, rows, "words")
+# ---- where the records came from -----------------------------------------------------------------
 
 
 def _facts(found: Json) -> str:
@@ -391,12 +331,3 @@ def _counts(found: Json) -> list[str]:
 
 def _verdict(verdict: str) -> str:
     return f'<span class="verdict {verdict.split()[0]}">{_VERDICTS[verdict]}</span>'
-
-
-def _examples(examples: Iterable[str]) -> str:
-    return "".join(f'<small class="why">{escape(each)}</small>' for each in examples)
-
-
-def _short(value: float) -> str:
-    """Write a number with the digits that a reader takes in."""
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

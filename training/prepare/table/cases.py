@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, TaskError, unknown_name
-from lanistr.fields import fold
+from lanistr.fields import fold, whole
 from lanistr.modalities import Modality
-from lanistr.preprocess.values import whole
 from lanistr.sample import Sample
 from training.data.store import SPLITS, Split
 from training.prepare.table.cells import counts_hours, read_amount, read_key, read_name, read_number

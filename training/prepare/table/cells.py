@@ -14,9 +14,9 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from lanistr.errors import InputError
-from lanistr.fields import CategoryField, FieldSpec, NumberField, fold, listed_words
+from lanistr.fields import CategoryField, FieldSpec, NumberField, fold, listed_words, whole
 from lanistr.issues import IssueLog
-from lanistr.preprocess.values import THOUSANDS, cleaner, read_value, whole
+from lanistr.preprocess.values import THOUSANDS, cleaner, read_value
 from lanistr.sample import Quantity, Value
 
 Decimals = Literal[".", ","]

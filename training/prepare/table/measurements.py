@@ -6,8 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from lanistr.errors import ConfigError, InputError, unknown_name
-from lanistr.fields import FieldSpec, NumberField, listed_words
-from lanistr.preprocess.values import whole
+from lanistr.fields import FieldSpec, NumberField, listed_words, whole
 from training.prepare.table.cells import read_field, read_hours, read_name
 from training.prepare.table.columns import SeriesColumns, unknown_names
 from training.prepare.table.parts import Setting

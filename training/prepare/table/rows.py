@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lanistr.errors import DataError, LanistrError, unknown_name
-from lanistr.preprocess.values import whole
+from lanistr.fields import whole
 from training.prepare.problems import Problems
 from training.prepare.table.cells import NUMBER, Decimals
 

@@ -25,7 +25,18 @@ _STRAY_NUMBERS = _STRAY | {
     *("unknown", "none", "nd", "not done", "pending"),
     *("k.a.", "n.b.", "unbekannt", "keine angabe"),
 }
-_CODE = re.compile(r"[^\W\d_]{1,4}[-.]?[0-9].*")
+_CODE = re.compile(
+    r"[^\W\d_]{1,4}[-.]?[0-9].*"  # V45
+    r"|[A-Z][A-Z0-9./ -]*[0-9]"  # STON/O 2623
+    r"|[0-9]{3,}-[0-9].*|[0-9]+/[0-9].*"  # 12345-6789, 120/80; but 5-10 may be a range of numbers
+)
+_LETTERED = re.compile(r"[0-9]+[A-Za-z]")
+_MOST_LETTERS = 2
+"""Units of a single letter, as F and C; with more, 17A and 3B are codes."""
+
+_SURE = 0.95
+"""Share of the values from which on a column is of numbers, whatever the others are."""
+
 _SENTINELS = (-1, -9, -99, -999, -9999)
 
 GROUP = re.compile(
@@ -163,12 +174,17 @@ def _are_numbers(column: ColumnStatistics, stray: list[str], rest: int) -> bool:
     """
     kinds = ("number", "comma", "marked", "either", "quantity")
     plain = sum(column.kinds[kind] for kind in kinds)
-    if plain / rest >= 0.95 or len(column.distinct) <= MOST_CATEGORIES:
-        return plain / rest >= 0.95
+    if plain / rest >= _SURE or len(column.distinct) <= MOST_CATEGORIES:
+        return plain / rest >= _SURE
     united = 0 if column.kinds["quantity"] else column.units[column.unit]
+    lettered = sum(len(unit) == 1 and unit.isalpha() for unit in column.units) > _MOST_LETTERS
+    codes = {
+        word
+        for word in column.words
+        if _CODE.fullmatch(word) or (lettered and _LETTERED.fullmatch(word))
+    }
     odd = [word for word in column.words if word not in column.numbers and word not in stray]
-    codes = sum(map(bool, map(_CODE.fullmatch, odd)))
-    return (plain + united) / rest >= 0.8 and 2 * codes <= len(odd)
+    return (plain + united) / rest >= 0.8 and 2 * len(codes) <= len(codes.union(odd))
 
 
 def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Guess:
@@ -203,7 +219,10 @@ def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Gues
     odd = [word for word in words if word not in [*missing, *marked]]
     if odd:
         shown = ", ".join(repr(word[:20]) for word in odd[:5])
-        guessed.warnings.append(f"not numbers, and so problems when prepared: {shown}")
+        more = ""
+        if sum(column.words[word] for word in odd) > (1 - _SURE) * column.present:
+            more = "; if these are codes, take the column out or make it a category"
+        guessed.warnings.append(f"not numbers, and so problems when prepared: {shown}{more}")
     if others := [unit for unit in column.units if unit != column.unit]:
         shown = ", ".join(map(repr, others[:5]))
         guessed.warnings.append(f"in other units, whose factors to write under units: {shown}")

@@ -112,12 +112,17 @@ def _find_id(guesses: Iterable[Guess], table: TableStatistics) -> Guess | None:
         for each in guesses
         if len(each.column.distinct) == each.column.present == table.rows > 1
         and each.kind in ("number", "name", "picture", "category", "series")
-        and not (each.kind == "number" and each.column.kinds["whole"] < each.column.present)
+        and not (each.kind == "number" and _has_decimals(each))
     ]
     named = [each for each in unique if ID.search(each.name)]
     if named:
         return named[0]
     return next((each for each in unique if each.kind != "number"), None)
+
+
+def _has_decimals(each: Guess) -> bool:
+    """Whether numbers are amounts, not names; those with a unit may be either, as 1000P is."""
+    return not each.column.units and each.column.kinds["whole"] < each.column.present
 
 
 def _find_label(guesses: Iterable[Guess]) -> list[Guess]:

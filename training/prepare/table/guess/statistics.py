@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from lanistr.errors import InputError
-from lanistr.preprocess.values import THOUSANDS, whole
+from lanistr.fields import whole
+from lanistr.preprocess.values import THOUSANDS
 from lanistr.sample import Quantity
 from training.prepare.table.cells import Decimals, read_name, read_number
 from training.prepare.table.rows import MissingWords, Row

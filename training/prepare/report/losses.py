@@ -1,0 +1,73 @@
+"""What the data report says of values and records that were not used as they came."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from training.report.tables import examples, percent, short, table
+
+Json = Mapping[str, Any]
+
+
+def unused(issues: Sequence[Json]) -> str:
+    """Return a table of the values that were changed or dropped."""
+    if not issues:
+        return "<p>Every value that was read was used as it came.</p>"
+    rows = [
+        [
+            escape(each["field"]),
+            escape(each["code"].replace("_", " ")),
+            escape(each["action"]),
+            f"{each['values']:,}",
+            f"{each['cases']:,}",
+            "-"
+            if each["lowest"] is None
+            else f"{short(each['lowest'])} to {short(each['highest'])}",
+            ", ".join(f"{escape(str(e['seen']))} ({escape(e['case'])})" for e in each["examples"]),
+        ]
+        for each in issues
+    ]
+    head = ["field", "reason", "what was done", "times", "cases", "from, to", "such as (case)"]
+    caption = (
+        "By field and reason. Dropped values count as missing. Times that it was noted: of a series"
+        " or a note as a whole, once a case."
+    )
+    return table(caption, head, rows, "words")
+
+
+def lost(problems: Sequence[Json]) -> str:
+    """Return a table of what was lost while raw files were read, see `Problems.by_column`."""
+    if not problems:
+        return ""
+    rows = [
+        [
+            escape(each["column"]) or "(the row as a whole)",
+            escape(each["code"].replace("_", " ")),
+            f"{each['times']:,}",
+            ", ".join(f"{escape(str(e['seen']))} ({e['row'] or '-'})" for e in each["examples"]),
+        ]
+        for each in problems
+    ]
+    caption = (
+        "Lost while the raw files were read, by column and reason: values that count as missing, "
+        "and rows that were left out."
+    )
+    return table(caption, ["column", "reason", "times", "such as (row)"], rows, "words")
+
+
+def refused(report: Json) -> str:
+    """Return a table of the records that were left out."""
+    if not report["refused"]:
+        return "<p>Every record was used.</p>"
+    rows = [
+        [
+            escape(each["code"].replace("_", " ")),
+            escape(each["field"]),
+            f"{each['records']:,}",
+            percent(each["share"]),
+            examples(each["examples"]),
+        ]
+        for each in report["refused"]
+    ]
+    head = ["reason", "field", "records", "share", "such as"]
+    return table("By reason and field.", head, rows, "words")
