@@ -4,15 +4,15 @@
     python -m service keys new ward-7 >> keys.yaml
 
 A wrong setting, a damaged bundle, a port in use: one line and exit code 2. SIGTERM stops accepting,
-finishes what is under way, and leaves with 0; before it serves it leaves at once, with 143. SIGHUP
-looks at bundles and keys now, and opens the audit log anew.
+finishes what is under way, and leaves with 0; before it serves it leaves with 143, or with 0 if it
+has begun to start `--workers`. SIGHUP looks at bundles and keys now, and opens the audit log anew.
 """
 
 import argparse
 import logging
 import sys
 
-from lanistr.command import CommandParser, run_command
+from lanistr.command import CommandParser, leave_when_asked, run_command
 from service import logs
 from service.api.keys import new_key
 from service.app import create_app
@@ -35,6 +35,7 @@ def main() -> None:
         make_key(sys.argv[2:])
         return
     keep_hangup_waiting()
+    leave_when_asked()
     settings = read_settings()
     logs.set_up(settings.log_format)
     if settings.workers:

@@ -21,7 +21,7 @@ from clients.errors import ClientError
 from clients.reading import Reading, reading_of
 from clients.scoring import score
 from clients.tables import ACCEPTED, ENDINGS
-from lanistr.command import CommandParser, run_command
+from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, DataError
 from service.score import Local, add_scoring_options, scoring_options, told
 
@@ -39,6 +39,7 @@ def main() -> None:
     """
     arguments = _parser().parse_args()
     logging.basicConfig(format="%(message)s")
+    leave_when_asked()
     try:
         import ray
         import ray.data
