@@ -16,7 +16,7 @@ from lanistr.command import CommandParser, leave_when_asked, run_command
 from service import logs
 from service.api.keys import new_key
 from service.app import create_app
-from service.hangup import keep_hangup_waiting
+from service.hangup import end_on_hangup
 from service.server import announce, listen, serve
 from service.settings import read_settings
 from service.supervisor import supervise
@@ -32,9 +32,9 @@ _log = logging.getLogger("service")
 def main() -> None:
     """Read the command line, open everything, serve until told to stop."""
     if sys.argv[1:2] == ["keys"]:
+        end_on_hangup()
         make_key(sys.argv[2:])
         return
-    keep_hangup_waiting()
     leave_when_asked()
     settings = read_settings()
     logs.set_up(settings.log_format)

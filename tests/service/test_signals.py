@@ -91,6 +91,29 @@ def test_who_is_asked_to_leave_while_everything_is_imported_leaves_by_itself(num
     assert (process.returncode, said) == (code, "")
 
 
+@pytest.mark.parametrize("pause", [0, 0.3, 0.6, 0.9])
+def test_who_is_to_look_at_files_while_everything_is_imported_goes_on(pause):
+    with subprocess.Popen(SERVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        at_once(lambda: hears(process.pid, signal.SIGTERM))
+        time.sleep(pause)
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode in (143, 0)
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("words", ["service keys new a", "service.score", "service.score_ray"])
+def test_a_terminal_that_hangs_up_ends_the_commands_that_look_at_nothing_again(words):
+    command = (sys.executable, "-m", *words.split())
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        at_once(lambda: hears(process.pid, signal.SIGTERM))
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (-signal.SIGHUP, "")
+
+
 @pytest.mark.parametrize("module", ["engine.process", "frontend"])
 def test_an_interrupt_while_processes_start_is_no_traceback(module):
     def begun(pid: int, words: str) -> bool:
