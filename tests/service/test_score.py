@@ -15,6 +15,7 @@ from clients.reading import Reading
 from clients.scoring import score
 from clients.tables import Column, find_writer, open_table
 from lanistr.errors import InputError
+from lanistr.preprocess import image
 from lanistr.preprocess.values import THOUSANDS
 from service.inputs import csv
 from service.score import Local, target_of
@@ -186,6 +187,7 @@ def test_a_cell_of_text_means_what_it_means_to_the_service():
     assert reading.MISSING == csv.MISSING
     assert reading.NUMBER.pattern == csv.NUMBER.pattern
     assert columns.THOUSANDS.pattern == THOUSANDS.pattern
+    assert columns.DATA_URL.pattern == image.DATA_URL.pattern
 
 
 @pytest.mark.parametrize("task", ["mortality", "rating"])
