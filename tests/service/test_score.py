@@ -167,7 +167,7 @@ def test_a_table_is_scored_alike_however_it_is_written(local, server, tmp_path, 
     score(local, tmp_path / "plain.csv", tmp_path / "a.csv")
     options = [
         "--decimal", ",", "--encoding", "cp1252", "--missing", "k.A.", "--missing-in", "age=-1",
-        "--missing-in", "gender=?", "--images", tmp_path / "scans",
+        "--missing-in", "gender=?", "--images", "scans",
     ]  # fmt: skip
     words = ["--input", tmp_path / "other.csv", *options, "--output"]
     near = run("service.score", "--bundle", MORTALITY, *words, tmp_path / "b.csv")
