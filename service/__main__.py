@@ -14,7 +14,7 @@ import sys
 
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from service import logs
-from service.api.keys import new_key
+from service.api.key_file import new_key
 from service.app import create_app
 from service.hangup import end_on_hangup
 from service.server import announce, listen, serve

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.api.keys import SharedBucket, new_key
+from service.api.key_file import new_key
+from service.api.keys import SharedBucket
 from service.child import Child
 from service.settings import DEMO_BUNDLES
 from service.supervisor import _Process

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from lanistr.errors import ConfigError
-from service.api.keys import Bucket, Keys, new_key
+from service.api.key_file import new_key
+from service.api.keys import Bucket, Keys
 from service.app import create_app
 from service.settings import Settings
 from tests.servers import wait_for
