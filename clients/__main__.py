@@ -114,7 +114,13 @@ def score(arguments: Namespace) -> str:
 def load(arguments: Namespace) -> str:
     """Send a load; return what to print."""
     with _connected(arguments) as client:
-        cases = cases_of(client, arguments.task, arguments.input, named_columns(arguments.column))
+        cases = cases_of(
+            client,
+            arguments.task,
+            arguments.input,
+            named_columns(arguments.column),
+            reading_of(arguments),
+        )
     sent = asyncio.run(
         send(
             lambda: AsyncClient(**_connection(arguments) | {"retry_seconds": 0}),
@@ -162,6 +168,7 @@ def _connection(arguments: Namespace) -> dict[str, Any]:
 def _parser() -> ArgumentParser:
     table = _Parser(add_help=False)
     add_column_option(table)
+    add_reading_options(table)
     connection = _connection_options()
 
     layout: dict[str, Any] = {
@@ -217,7 +224,6 @@ def _parser() -> ArgumentParser:
     many.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
     many.add_argument("--input", required=True, metavar="FILE", help=ACCEPTED)
     many.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
-    add_reading_options(many)
     many.add_argument("--version", help="of the model (the newest when it begins)")
     many.add_argument(
         "--at-once", type=int, default=AT_ONCE, metavar="CASES", help="a request (%(default)s)"

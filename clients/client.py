@@ -19,7 +19,7 @@ import httpx
 
 from clients import questions
 from clients.columns import Named
-from clients.errors import InvalidInput
+from clients.errors import ClientError, InvalidInput
 from clients.exchange import naming_failures, read, retry_after
 from clients.parts import FilePath
 from clients.patience import Patience
@@ -105,14 +105,21 @@ class _Asking(Generic[T]):
         busy = response.status_code in (429, 503) and response.status_code not in question.also
         if busy and (pause := self._patience.pause(retry_after(response))) is not None:
             return pause
-        if busy and self.answers:  # of a part of it: the others are not lost
-            return None
         self.answers.append(read(response, question.shape, also=question.also))
         rest = question.rest(self.answers[-1])
         if rest is None:
             return None
         self.question = rest
         return self._patience.pause(None)
+
+    @contextmanager
+    def keeping_answers(self) -> Iterator[None]:
+        """Pass over what goes wrong when a part is asked again: the other answers are not lost."""
+        try:
+            yield
+        except ClientError:
+            if not self.answers:
+                raise
 
 
 # ---- from a question to a method ----------------------------------------------------------------
@@ -208,9 +215,12 @@ class Client(_Base):
         """Put a question to the service. Raises `ClientError`."""
         asking = _Asking(question, self.retry_seconds)
         while True:
-            with naming_failures(self.url, asking.question.request):
-                response = self._http.request(**self._arguments(asking.question))
-            if (pause := asking.pause_after(response)) is None:
+            pause = None
+            with asking.keeping_answers():
+                with naming_failures(self.url, asking.question.request):
+                    response = self._http.request(**self._arguments(asking.question))
+                pause = asking.pause_after(response)
+            if pause is None:
                 return asking.answers[-1]
             time.sleep(pause)
 
@@ -302,9 +312,12 @@ class AsyncClient(_Base):
         """Put a question to the service. Raises `ClientError`."""
         asking = _Asking(question, self.retry_seconds)
         while True:
-            with naming_failures(self.url, asking.question.request):
-                response = await self._http.request(**self._arguments(asking.question))
-            if (pause := asking.pause_after(response)) is None:
+            pause = None
+            with asking.keeping_answers():
+                with naming_failures(self.url, asking.question.request):
+                    response = await self._http.request(**self._arguments(asking.question))
+                pause = asking.pause_after(response)
+            if pause is None:
                 return asking.answers[-1]
             await asyncio.sleep(pause)
 

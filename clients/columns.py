@@ -24,6 +24,7 @@ from clients.target import Field, Target, fold
 
 # As the service reads them, against which it is held by a test.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
+DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
 """A picture, and no path: that has a dot before the end, and names of less than 256 letters."""
@@ -240,13 +241,12 @@ class Columns:
         return [each for each in found if each != b""] or None
 
     def _picture(self, cell: Any) -> Any:
-        if isinstance(cell, str) and "://" in cell:
-            seen = f"{cell} is an address, not a path"
-            raise InvalidInput("image", seen, accepted="the path of a file: nothing is fetched")
         if not isinstance(cell, str):
             return cell
-        head, _, body = cell.partition(",")
-        if head[:5].lower() != "data:":
+        if cell[:5].lower() != "data:":
+            if "://" in cell:
+                seen = f"{cell} is an address, not a path"
+                raise InvalidInput("image", seen, accepted="the path of a file: nothing is fetched")
             if _BASE64.fullmatch("".join(cell.split())):
                 seen, accepted = (
                     "is base64 alone",
@@ -255,9 +255,13 @@ class Columns:
                 raise InvalidInput("image", seen, accepted=accepted)
             return self._folder / cell
         try:
-            return base64.b64decode("".join(body.split()), validate=True)  # tools break it in lines
+            if (head := DATA_URL.match(cell)) is None:
+                raise ValueError
+            body = "".join(cell[head.end() :].split())  # tools break it in lines
+            return base64.b64decode(body, validate=True)
         except ValueError:  # binascii's, and of letters beyond ASCII a plain one
-            raise InvalidInput("image", "is a data URL that is not base64") from None
+            seen, accepted = "is a data URL that is not base64", "data:image/jpeg;base64,…"
+            raise InvalidInput("image", seen, accepted=accepted) from None
 
     def _series(self, cells: Sequence[Any]) -> Any:
         (cell,) = cells

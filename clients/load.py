@@ -23,6 +23,7 @@ from clients.document import Document
 from clients.errors import ClientError, InvalidInput, ProblemError
 from clients.parts import FilePath
 from clients.questions import Question
+from clients.reading import AS_USUAL, Reading
 from clients.request import Request, segment, to_json
 from clients.tables import open_table
 
@@ -76,7 +77,11 @@ class Sent(Load):
 
 
 def cases_of(
-    client: Client, task: str, input: FilePath | None = None, columns: Named | None = None
+    client: Client,
+    task: str,
+    input: FilePath | None = None,
+    columns: Named | None = None,
+    reading: Reading = AS_USUAL,
 ) -> list[bytes]:
     """Return cases as they are sent: the first of a table, or the task's own examples.
 
@@ -85,6 +90,7 @@ def cases_of(
         task: name of the task.
         input: a table as `Client.score` takes it; None: the examples.
         columns: likewise.
+        reading: likewise.
 
     Rows that cannot be sent are left out, with a line in the log.
 
@@ -96,10 +102,15 @@ def cases_of(
         if not examples:
             raise InvalidInput("input", f"{task} has no examples", accepted="a table of cases")
         return examples
-    table = open_table(input)
-    target, folder = client.ask(questions.target(task)), Path(input).parent
+    table = open_table(input, reading.encoding)
     found = Columns(
-        table.columns, target, folder, columns, text_only=table.text_only, inner=table.inner
+        table.columns,
+        client.ask(questions.target(task)),
+        reading.pictures_of(Path(input)),
+        columns,
+        text_only=table.text_only,
+        inner=table.inner,
+        reading=reading,
     )
     cases: list[bytes] = []
     left: list[InvalidInput] = []

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from clients.errors import InvalidInput
@@ -50,7 +51,8 @@ class Reading:
         missing: words that mean a missing value in every column, without regard to case; a blank
             always does.
         missing_in: more of them, by column, or by variable of a series.
-        images: the folder where paths of pictures start; None: the table's.
+        images: the folder where paths of pictures start, itself below the table's if it is not
+            absolute; None: the table's.
 
     Raises:
         InvalidInput: there is no such decimal mark or encoding.
@@ -74,6 +76,10 @@ class Reading:
             column: Missing([*words, *_words(more)], self.decimal)
             for column, more in self.missing_in.items()
         }
+
+    def pictures_of(self, table: Path) -> Path:
+        """Return the folder where a table's paths of pictures start."""
+        return table.parent / (self.images or "")
 
     def told(self) -> dict[str, Any] | None:
         """Return what is not as usual, plain JSON values; None: nothing."""
@@ -175,7 +181,9 @@ def add_reading_options(parser: ArgumentParser) -> None:
         help="that means one in this column too, such as lab=-999; may be repeated",
     )
     parser.add_argument(
-        "--images", metavar="FOLDER", help="where paths of pictures start (the table's folder)"
+        "--images",
+        metavar="FOLDER",
+        help="where paths of pictures start, below the table's folder (that itself)",
     )
 
 

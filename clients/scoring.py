@@ -105,7 +105,7 @@ def score(
     found = Columns(
         table.columns,
         target,
-        input.parent if reading.images is None else Path(reading.images),
+        reading.pictures_of(input),
         columns,
         text_only=table.text_only,
         inner=table.inner,

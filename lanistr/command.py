@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -85,6 +86,8 @@ def run_command(main: Callable[[], None]) -> None:
     standard error and exit code 2; an interrupt leaves with 130, as shells expect; anything else is
     a defect and keeps its traceback.
     """
+    if signal.getsignal(signal.SIGINT) is _leave_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except LanistrError as exc:
@@ -129,6 +132,21 @@ def name_missing_packages(extras: str) -> None:
     sys.excepthook = tell
 
 
+def leave_at_once() -> None:
+    """Leave at once on an interrupt until `run_command`, on SIGTERM until another handler is set.
+
+    The exit codes are 130 and 143, as shells expect. To be called where a package of ours begins:
+    its commands then import what may take seconds, and have begun nothing that is to be cleared
+    away. An exception in the middle of an import is a traceback, or a crash where it is an
+    extension module that cannot take one; and of a container's first process the system drops
+    signals that it has no answer to. Does nothing to programs that only import ours.
+    """
+    if command_begins():
+        for each in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, _leave_at_once)
+
+
 def leave_when_asked() -> None:
     """From now on leave on SIGTERM as on an interrupt, so that what was begun is cleared away.
 
@@ -139,6 +157,10 @@ def leave_when_asked() -> None:
 
 def _leave(number: int, frame: object) -> None:
     sys.exit(128 + number)
+
+
+def _leave_at_once(number: int, frame: object) -> None:
+    os._exit(128 + number)
 
 
 def _is_users(exc: OSError) -> bool:

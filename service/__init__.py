@@ -10,8 +10,11 @@ whatever waits together; the answer says what was used, what was missing, and wh
 Imports no torch but where `--backend torch` asks for it: graphs run on onnxruntime.
 """
 
-from lanistr.command import command_begins, leave_when_asked, name_missing_packages
+import signal
 
+from lanistr.command import command_begins, leave_at_once, name_missing_packages
+
+if command_begins():  # see `service.hangup`
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+leave_at_once()
 name_missing_packages("lanistr[service,cpu], or gpu or torch in the place of cpu")
-if command_begins():  # the first process of a container gets no signal that nobody waits for
-    leave_when_asked()

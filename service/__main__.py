@@ -4,19 +4,19 @@
     python -m service keys new ward-7 >> keys.yaml
 
 A wrong setting, a damaged bundle, a port in use: one line and exit code 2. SIGTERM stops accepting,
-finishes what is under way, and leaves with 0; before it serves it leaves at once, with 143. SIGHUP
-looks at bundles and keys now, and opens the audit log anew.
+finishes what is under way, and leaves with 0; before it serves it leaves with 143, or with 0 if it
+has begun to start `--workers`. SIGHUP looks at bundles and keys now, and opens the audit log anew.
 """
 
 import argparse
 import logging
 import sys
 
-from lanistr.command import CommandParser, run_command
+from lanistr.command import CommandParser, leave_when_asked, run_command
 from service import logs
-from service.api.keys import new_key
+from service.api.key_file import new_key
 from service.app import create_app
-from service.hangup import keep_hangup_waiting
+from service.hangup import end_on_hangup
 from service.server import announce, listen, serve
 from service.settings import read_settings
 from service.supervisor import supervise
@@ -32,9 +32,10 @@ _log = logging.getLogger("service")
 def main() -> None:
     """Read the command line, open everything, serve until told to stop."""
     if sys.argv[1:2] == ["keys"]:
+        end_on_hangup()
         make_key(sys.argv[2:])
         return
-    keep_hangup_waiting()
+    leave_when_asked()
     settings = read_settings()
     logs.set_up(settings.log_format)
     if settings.workers:

@@ -1,7 +1,8 @@
 """SIGHUP: whoever has read a file looks at it again.
 
-The signal waits from before the first file is opened until there is someone to act on it: were it
-lost meanwhile, an audit log that was moved away would be written on for good.
+The signal waits from where the package begins, if it does so with a command, until there is someone
+to act on it. Threads and processes begun meanwhile inherit that. It would end a service that still
+starts; were it lost, an audit log that was moved away would be written on for good.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ from contextlib import contextmanager
 _log = logging.getLogger(__name__)
 
 
-def keep_hangup_waiting() -> None:
-    """Have the signal wait until `on_hangup`; threads and processes begun meanwhile inherit it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+def end_on_hangup() -> None:
+    """Have the signal end a command that reads no file again, as it ends others."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 @contextmanager

@@ -47,8 +47,9 @@ class Models(Mapping[str, Predictor]):
         open_predictor: prepares a bundle for requests; may take a while.
 
     Raises:
-        BundleError: there is no bundle, or one is damaged.
-        OSError: no folder can be looked into; if only some cannot, the log says so.
+        BundleError: there is no bundle that can be read, or one is damaged. Of folders that cannot
+            be looked into, beside others, the log says so.
+        OSError: the folder cannot be read.
     """
 
     def __init__(self, folder: Path, open_predictor: Callable[[Bundle], Predictor]) -> None:
@@ -69,8 +70,8 @@ class Models(Mapping[str, Predictor]):
                 self._complain(place, fault := exc)
                 continue
             self._hold({place: open_predictor(_opened(place))})
-        if fault is not None and not self._held:
-            raise fault
+        if not self._held:
+            raise _no_bundle(folder, fault) from fault
 
     # ---- asking ---------------------------------------------------------------------------------
 
@@ -175,14 +176,13 @@ class Models(Mapping[str, Predictor]):
         Where no bundle is left at all, those served go on being served.
 
         Raises:
-            BundleError: no bundle is left.
+            BundleError: no bundle is left that can be used.
             OSError: the folder cannot be read.
         """
         places = await asyncio.to_thread(bundle_folders, self._folder)
         self._seen = {place: self._seen[place] for place in places if place in self._seen}
-        self._complaints = {
-            place: said for place, said in self._complaints.items() if place in places
-        }
+        for place in self._complaints.keys() - {*places, self._folder}:
+            del self._complaints[place]
         held = {place: each for place, each in self._held.items() if place in places}
         try:
             for place in places:
@@ -190,6 +190,11 @@ class Models(Mapping[str, Predictor]):
         finally:
             if held and held != self._held:
                 self._exchange(held)
+        if self._folder in places:  # what is wrong with that was said
+            return
+        if not held:
+            raise _no_bundle(self._folder)
+        self._complaints.pop(self._folder, None)
 
     async def _look_into(self, place: Path, held: dict[Path, Predictor]) -> None:
         """Put into `held` what stands in a folder, if that is new and can be used.
@@ -308,13 +313,18 @@ def bundle_folders(folder: Path) -> list[Path]:
     inside = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
     found = [each for each in inside if _may_be_file(each / MANIFEST)]
     if not found:
-        raise BundleError(
-            "no bundle here",
-            code="no_bundle",
-            field=str(folder),
-            accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
-        )
+        raise _no_bundle(folder)
     return found
+
+
+def _no_bundle(folder: Path, fault: OSError | None = None) -> BundleError:
+    return BundleError(
+        "no bundle here",
+        code="no_bundle",
+        field=str(folder),
+        seen=fault and fault.strerror,
+        accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
+    )
 
 
 def _may_be_file(path: Path) -> bool:

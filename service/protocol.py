@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from service.api.connection import LEFT
+from service.api.exchange import REFUSED
 from service.api.problems import MEDIA_TYPE, STATUS, describe
 from service.api.schemas import encode
 from service.security import HEADERS
@@ -227,15 +228,19 @@ class PatientProtocol(HttpToolsProtocol):
             elif self.cycle.response_started:  # to whom this would be part of the answer
                 self.transport.close()
             else:
-                self._hang_up()
+                self.cycle.scope["state"][REFUSED] = self._refusal  # of which it tells itself
+                self._say_last_words()
         elif self.cycle is None or self.cycle.response_complete:
             self._hang_up()
 
     def _hang_up(self) -> None:
         if not self.transport.is_closing():
             self.tell(*self._refusal)
-            self.transport.write(self._last_words)
-            self.transport.close()
+            self._say_last_words()
+
+    def _say_last_words(self) -> None:
+        self.transport.write(self._last_words)
+        self.transport.close()
 
 
 def _in_one_piece(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:

@@ -37,6 +37,7 @@ from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.local import LocalEngine
 from service.engine.predictor import Predictor
+from service.hangup import end_on_hangup
 from service.metrics import Metrics
 from service.settings import Settings, add_options
 
@@ -57,6 +58,7 @@ _EXAMPLE = """example:
 
 def main() -> None:
     """Score as the command line says."""
+    end_on_hangup()
     parser = CommandParser(
         prog="python -m service.score",
         description="Score a table of cases without HTTP; interrupted, the same command goes on.",

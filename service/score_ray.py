@@ -21,8 +21,9 @@ from clients.errors import ClientError
 from clients.reading import Reading, reading_of
 from clients.scoring import score
 from clients.tables import ACCEPTED, ENDINGS
-from lanistr.command import CommandParser, run_command
+from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, DataError
+from service.hangup import end_on_hangup
 from service.score import Local, add_scoring_options, scoring_options, told
 
 _EXAMPLE = """example:
@@ -37,6 +38,7 @@ def main() -> None:
         ConfigError: Ray is not installed, or there are no tables.
         DataError: some files could not be scored; the others were.
     """
+    end_on_hangup()
     arguments = _parser().parse_args()
     logging.basicConfig(format="%(message)s")
     try:
@@ -60,6 +62,7 @@ def main() -> None:
     options["bundle"] = options["bundle"].resolve()
     if "threads" not in arguments:
         options["settings"] = options["settings"].model_copy(update={"threads": arguments.cpus})
+    leave_when_asked()
     ray.init(address=arguments.address, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     files = ray.data.from_items(

@@ -163,7 +163,7 @@ class _Process:
                 code, lasted, became = 1, 0.0, f"cannot be started: {exc}"
             if self._leaving.is_set():
                 break
-            if self._decisive and not self.up.is_set():
+            if self._in_vain:
                 if not lasted:
                     _log.error("the %s %s", self._name, became)
                 return code if code > 0 else 1
@@ -201,9 +201,16 @@ class _Process:
             hearing.cancel()
         self._process = self._channel = None
         mark_process_dead(process.pid, variables[FOLDER])  # type: ignore[no-untyped-call]
-        if not came_up and not self._leaving.is_set():
-            self._listener = self._renew(self._listener)
+        if not (came_up or self._in_vain or self._leaving.is_set()):
+            try:
+                self._listener = self._renew(self._listener)
+            except OSError as exc:  # no descriptor for another; how the process ended counts
+                _log.error("the %s keeps its socket: %s", self._name, exc)
         return code, monotonic() - started
+
+    @property
+    def _in_vain(self) -> bool:
+        return self._decisive and not self.up.is_set()
 
     async def _hear(self, channel: socket.socket) -> bool:
         """Return whether it came up, when it did or ended."""

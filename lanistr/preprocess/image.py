@@ -26,7 +26,7 @@ Pictures = tuple[bytes, ...]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _ACCEPTED = "an encoded picture: " + ", ".join(FORMATS)
-_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
+DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 # `ImageOptions.max_pixels` is checked from the header before anything is decoded; Pillow's own
 # guard would only warn, and from every thread.
@@ -223,7 +223,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
 
 
 def _decode_base64(text: str, path: str) -> bytes:
-    head = _DATA_URL.match(text)
+    head = DATA_URL.match(text)
     body = text[head.end() :] if head else text
     try:
         # Command-line tools break base64 into lines.

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import trace
-from service.api.exchange import Exchange, exchange_of, header
+from service.api.exchange import REFUSED, Exchange, exchange_of, header
 from service.api.trace import Trace
 from service.metrics import Metrics
 from service.telemetry import hide_query
@@ -70,6 +70,8 @@ class Access:
 
 def _tell(scope: Scope, exchange: Exchange, status: int, seconds: float) -> None:
     """Count the exchange and write its line, with the facts for `service.logs.JsonLines`."""
+    if refused := scope["state"].get(REFUSED):  # what the application says then, nobody hears
+        status, exchange.code = refused
     exchange.metrics.exchanged(exchange.task or "", status, exchange.code, exchange.parts, seconds)
     method, path, ms = scope["method"], scope["path"], round(1e3 * seconds, 1)
     facts = {"method": method, "path": path, "status": status, "ms": ms, "request": exchange.id}

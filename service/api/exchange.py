@@ -10,6 +10,9 @@ from service.api.schemas import EmbeddingAnswer, Item, PredictionAnswer, Problem
 from service.api.trace import Trace
 from service.metrics import SEVERAL, Metrics
 
+REFUSED = "refused"
+"""Names, in the state of an exchange, status and code of what the server itself has answered."""
+
 Said = PredictionAnswer | EmbeddingAnswer | Problem
 """What a case was answered with."""
 

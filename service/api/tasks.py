@@ -11,7 +11,7 @@ from lanistr.calibration import Calibration
 from lanistr.modalities import Modality
 from service.api.examples import examples
 from service.api.exchange import exchange_of
-from service.api.keys import Key
+from service.api.key_file import Key
 from service.api.options import VERSION, query_of, refuse_others
 from service.api.problems import IN_DOCUMENT
 from service.api.schemas import (

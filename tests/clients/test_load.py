@@ -69,6 +69,19 @@ def test_in_words_and_with_cases_of_a_table(rating, tmp_path):
     assert posted == {b'{"text":"first"}', b'{"text":"second"}'}
 
 
+def test_a_table_is_read_as_score_reads_it(rating, detail, tmp_path):
+    detail["modalities"].append("tabular")
+    detail["tabular"] = {"fields": {"age": {"kind": "number", "unit": "years"}}}
+    (tmp_path / "cases.csv").write_text("text;age\nmüde;71,5\nwach;k.A.\n", encoding="cp1252")
+    words = ["--encoding", "cp1252", "--decimal", ",", "--missing", "k.A."]
+    words += ["--input", tmp_path / "cases.csv", "--json"]
+    done = run("--url", rating.url, "--concurrency", 1, "--seconds", 0.3, *words)
+    assert done.returncode == 0, done.stderr
+    posted = [each.json for each in rating.received if each.method == "POST"]
+    assert {"text": "müde", "tabular": {"age": 71.5}} in posted
+    assert {"text": "wach"} in posted
+
+
 def test_a_table_without_rows_is_no_load(rating, tmp_path):
     (tmp_path / "cases.csv").write_text("text\n")
     with Client(rating.url) as client, pytest.raises(InvalidInput, match="has no rows"):

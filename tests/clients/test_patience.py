@@ -75,11 +75,12 @@ def overrun(service, mortality):
     def answer(received):
         ids = [each["id"] for each in received.json]
         if ids == service.refused:
-            return 503, refusal, {"Retry-After": "60"}
+            return service.refusal
         items = [{"answer": mortality | {"id": ids[0]}}]
         return 200, {"items": items + [{"problem": refusal}] * (len(ids) - 1)}
 
     service.answer, service.refused = answer, None
+    service.refusal = 503, refusal, {"Retry-After": "60"}
     return service
 
 
@@ -96,8 +97,18 @@ async def test_cases_of_a_list_are_not_asked_again_without_patience(ask_many, ov
     assert len(overrun.received) == 1
 
 
-async def test_what_was_answered_is_not_lost_where_the_rest_is_refused(ask_many, overrun):
-    overrun.refused = ["b", "c"]
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        None,
+        (500, {"title": "No", "code": "internal", "status": 500}),
+        (200, {}),
+        (200, {"items": []}, {"Content-Length": "1000"}),
+    ],
+    ids=["busy", "failed", "unreadable", "broken off"],
+)
+async def test_what_was_answered_is_not_lost_where_the_rest_is_refused(ask_many, overrun, refusal):
+    overrun.refused, overrun.refusal = ["b", "c"], refusal or overrun.refusal
     first, *others = await ask_many(overrun.url)
     assert first.id == "a"
     assert [type(each) for each in others] == [TooBusy, TooBusy]

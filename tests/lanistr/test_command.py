@@ -227,3 +227,23 @@ def test_a_module_of_ours_that_is_missing_is_a_defect(tmp_path: Path):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert (done.returncode, done.stderr.splitlines()[-1]) == (code, last)
+
+
+def test_what_a_command_has_begun_is_cleared_away_when_it_is_interrupted_though_imports_were_not():
+    """A package that begins with a command leaves at once, until the command itself runs."""
+    program = (
+        "import os, signal, sys\n"
+        "from lanistr.command import leave_at_once, run_command\n"
+        "sys.argv = ['-m']\n"
+        "leave_at_once()\n"
+        "def main():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    finally:\n"
+        "        print('cleared away')\n"
+        "run_command(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleared away\n", "interrupted\n")

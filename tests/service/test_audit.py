@@ -22,7 +22,7 @@ import pytest
 from lanistr.errors import ConfigError
 from lanistr.manifest import read_manifest
 from service.api.exchange import Exchange
-from service.api.keys import new_key
+from service.api.key_file import new_key
 from service.api.problems import of_error
 from service.app import create_app
 from service.audit import AuditLog, AuditUnavailableError

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.keys import new_key
+from service.api.key_file import new_key
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import pytest
 
 import service.models
 from lanistr.bundle import Bundle
+from lanistr.errors import BundleError
 from lanistr.manifest import MANIFEST
 from service.app import create_app
 from service.engine.predictor import Predictor
@@ -253,8 +254,17 @@ async def test_a_folder_that_cannot_be_entered_does_not_keep_others_from_being_s
     await models.refresh()
     assert caplog.text.count("not yet taken into service") == 1
     shutil.rmtree(folder / "first")
-    with pytest.raises(OSError, match=r"lost\+found"):
+    with pytest.raises(BundleError, match=r"no bundle here; seen 'Too many .*'; accepted:"):
         create_app(Settings(bundles=folder))
+    for _ in range(2):
+        await models.look_once(0.01)
+    assert list(models) == ["mortality"]
+    assert caplog.text.count(f"cannot look for bundles: {folder}: no bundle here") == 1
+    put(DEMO_BUNDLES / "mortality", folder / "first")
+    await models.look_once(0.01)
+    shutil.rmtree(folder / "first")
+    await models.look_once(0.01)
+    assert caplog.text.count(f"cannot look for bundles: {folder}: no bundle here") == 2
 
 
 async def test_a_bundle_whose_name_is_not_utf_8_is_refused_alone(folder, caplog):

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import time
+from collections import Counter
 from urllib.parse import urlsplit
 
 import httpx
@@ -78,16 +79,44 @@ def test_a_connection_without_a_request_is_closed_in_silence(impatient):
 def test_what_is_refused_before_it_is_a_request_is_counted_and_has_a_line(
     impatient, pieces, status, code
 ):
-    line = f"refused before it was a request: {status} code {code}"
-    name = f'lanistr_requests_total{{code="{code}",parts="",status="{status}",task=""}}'
-
-    def known() -> tuple[float, int]:
-        found = re.findall(f"{re.escape(name)} (.*)", httpx.get(impatient.url + "/metrics").text)
-        return float(found[0]) if found else 0.0, impatient.log().count(line)
-
-    counted, lines = known()
+    counted = counts(impatient)
     talk(impatient, *pieces, pause=0.1)
-    assert known() == (counted + 1, lines + 1)
+    assert counts(impatient) - counted == {f'code="{code}",parts="",status="{status}",task=""': 1}
+    *_, line = lines(impatient)
+    assert line.endswith(f"refused before it was a request: {status} code {code}")
+
+
+def counts(server) -> Counter[str]:
+    """Return how many requests were counted by now, apart from those for this."""
+    text = httpx.get(server.url + "/metrics").text
+    found = re.findall(r"lanistr_requests_total\{(.*)\} (.*)", text)
+    return Counter({name: int(float(n)) for name, n in found if 'status="200"' not in name})
+
+
+def lines(server) -> list[str]:
+    """Return the log's lines on requests, apart from those of `counts`."""
+    return [each for each in server.log().splitlines() if " code " in each]
+
+
+@pytest.mark.parametrize(
+    ("behind", "status", "code"),
+    [
+        ((b"1;X=", *[b"y" * 500] * 20), 431, "headers_too_large"),
+        ((b"no size\r\n",), 400, "not_http"),
+    ],
+)
+def test_a_request_whose_body_is_refused_is_counted_and_told_once_as_what_it_is(
+    impatient, behind, status, code
+):
+    counted, told = counts(impatient), len(lines(impatient))
+    talk(impatient, chunked(JSON), *behind, pause=0.1)
+    assert impatient.says(f"/predict/mortality' {status} ")
+    (name,) = counts(impatient) - counted
+    assert f'code="{code}"' in name
+    assert f'status="{status}"' in name
+    (line,) = lines(impatient)[told:]
+    assert f"'/predict/mortality' {status} " in line
+    assert line.endswith(f" code {code}")
 
 
 def test_headers_have_a_size(impatient):

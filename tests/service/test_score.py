@@ -15,6 +15,7 @@ from clients.reading import Reading
 from clients.scoring import score
 from clients.tables import Column, find_writer, open_table
 from lanistr.errors import InputError
+from lanistr.preprocess import image
 from lanistr.preprocess.values import THOUSANDS
 from service.inputs import csv
 from service.score import Local, target_of
@@ -166,7 +167,7 @@ def test_a_table_is_scored_alike_however_it_is_written(local, server, tmp_path, 
     score(local, tmp_path / "plain.csv", tmp_path / "a.csv")
     options = [
         "--decimal", ",", "--encoding", "cp1252", "--missing", "k.A.", "--missing-in", "age=-1",
-        "--missing-in", "gender=?", "--images", tmp_path / "scans",
+        "--missing-in", "gender=?", "--images", "scans",
     ]  # fmt: skip
     words = ["--input", tmp_path / "other.csv", *options, "--output"]
     near = run("service.score", "--bundle", MORTALITY, *words, tmp_path / "b.csv")
@@ -186,6 +187,7 @@ def test_a_cell_of_text_means_what_it_means_to_the_service():
     assert reading.MISSING == csv.MISSING
     assert reading.NUMBER.pattern == csv.NUMBER.pattern
     assert columns.THOUSANDS.pattern == THOUSANDS.pattern
+    assert columns.DATA_URL.pattern == image.DATA_URL.pattern
 
 
 @pytest.mark.parametrize("task", ["mortality", "rating"])

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from service.api.keys import SharedBucket, new_key
+from service.api.key_file import new_key
+from service.api.keys import SharedBucket
 from service.child import Child
 from service.settings import DEMO_BUNDLES
 from service.supervisor import _Process
@@ -176,6 +177,32 @@ async def test_what_cannot_be_started_just_now_is_tried_again(tmp_path, monkeypa
             kept.let_go()
             assert await keeping == 0
     assert caplog.text.count("the runner cannot be started: [Errno 12] no memory") == 2
+
+
+@pytest.mark.parametrize("decisive", [True, False])
+async def test_how_a_process_ended_is_told_though_its_socket_cannot_be_renewed(
+    tmp_path, caplog, decisive
+):
+    def fail(listener: socket.socket) -> socket.socket:
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryFile() as folder:
+        told = Child(folder=tmp_path, lock=folder.fileno())
+        words = ["--no-such-option"]  # it leaves with 2
+        kept = _Process(
+            "compileall", "front end", listener, words, told, decisive=decisive, renew=fail
+        )
+        keeping = asyncio.create_task(kept.keep())
+        async with asyncio.timeout(60):
+            if decisive:
+                assert await keeping == 2
+            else:
+                await asyncio.to_thread(wait_for, lambda: "is started again" in caplog.text)
+                kept.let_go()
+                assert await keeping == 0
+    assert "cannot be started" not in caplog.text
+    said = ["keeps its socket: [Errno 24] no descriptor", "ended with 2 and is started again"]
+    assert [f"the front end {each}" in caplog.text for each in said] == [not decisive] * 2
 
 
 def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(start_server):

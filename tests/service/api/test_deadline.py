@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.api.deadline import HEADER
-from service.api.keys import new_key
+from service.api.key_file import new_key
 from service.app import create_app
 from service.settings import Settings
 from tests.servers import leave

@@ -1,10 +1,10 @@
 """Keys over HTTP: who is let in, how far and how often, and how the file is handled."""
 
 import asyncio
+import errno
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from lanistr.errors import ConfigError
-from service.api.keys import Bucket, Keys, new_key
+from service.api.key_file import new_key
+from service.api.keys import Bucket, Keys
 from service.app import create_app
 from service.settings import Settings
 from tests.servers import wait_for
@@ -297,9 +298,9 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
 
 
 async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_read_at_first(
-    tmp_path, caplog
+    tmp_path, caplog, monkeypatch
 ):
-    file = tmp_path / "keys.yaml"
+    file, read = tmp_path / "keys.yaml", Path.read_text
     (old, old_line), (new, new_line) = new_key("old"), new_key("new")
     file.write_text(old_line)
     keys = Keys(file)
@@ -310,15 +311,17 @@ async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_re
             while not done():  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.05)
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    def fail(path: Path, **more: str) -> str:
+        if path == file:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(path, **more)
+
+    monkeypatch.setattr(Path, "read_text", fail)
     file.write_text(new_line)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
-    try:
-        await until(lambda: "Too many open files" in caplog.text)
-        await asyncio.sleep(1.5)
-        assert keys.find(old)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: "Too many open files" in caplog.text)
+    await asyncio.sleep(1.5)
+    assert keys.find(old)
+    monkeypatch.undo()
     await until(lambda: keys.find(new))
     assert keys.find(old) is None
     assert caplog.text.count("the keys stay as they were") == 1
