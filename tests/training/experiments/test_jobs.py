@@ -51,12 +51,13 @@ def test_a_folder_is_called_by_the_published_weights_that_it_started_from(
 
 
 def test_what_was_cut_off_is_not_taken_for_finished_but_done(
-    stays: Path, stays_pretrained: Path, tmp_path: Path
+    stays: Path, stays_pretrained: Path, stays_finetuned: Path, tmp_path: Path
 ) -> None:
     quick = ("--set", "optim.epochs=1", "--set", "freeze_encoders=false")
     job = Job("cut-off", ("training.finetune", "--recipe", "demo", "--data", stays, *quick))
-    (tmp_path / job.folder / "model").mkdir(parents=True)
-    (tmp_path / job.folder / "config.json").write_text("{}")
+    begun = shutil.copytree(stays_finetuned, tmp_path / job.folder)
+    for name in ("log.jsonl", "calibration.json"):
+        (begun / name).unlink()
     assert not finished(tmp_path / job.folder)
     assert not job.done(tmp_path)
     said: list[str] = []

@@ -31,9 +31,10 @@ def write_report(
     """
     report = survey.report(index, source) | {"problems": list(problems)}
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "report.json").write_text(text + "\n", encoding="utf-8")
     html = page(json.loads(text), survey.thumbnails())
-    (folder / "report.html").write_text(html, encoding="utf-8")
+    # Half a character of what was seen, which UTF-8 cannot hold, has JSON's own spelling.
+    for name, content in (("report.json", text + "\n"), ("report.html", html)):
+        (folder / name).write_text(content, encoding="utf-8", errors="backslashreplace")
 
 
 def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
