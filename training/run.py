@@ -51,6 +51,9 @@ CONFIG, TASK, LOG, CHECKPOINTS, CANDIDATES, MODEL, CALIBRATION = (
     "calibration.json",
 )
 
+_PLACES = ("data", "init", "encoders", "teachers")
+"""What `config.json` says of where things stand, known by their hashes."""
+
 Part = TypeVar("Part", bound=Schema)
 
 
@@ -137,7 +140,11 @@ class Run:
                 lock_folder(folder)
             if not there.finished:  # nor meanwhile
                 if run.stepped:
-                    _same(_read(folder / CONFIG, RunConfig), config, folder)
+                    began = _read(folder / CONFIG, RunConfig)
+                    _same(began, config, folder)
+                    # Whose labels it learned is asked there, see `training.teachers.learned_by`.
+                    places = {each: getattr(config, each) for each in _PLACES}
+                    _write(folder / CONFIG, began.model_copy(update=places))
                 else:
                     run._write(folder, dataset)
                 return run

@@ -185,6 +185,9 @@ def test_a_run_goes_on_from_the_same_weights_whatever_their_folders_are_called_b
     (out / "log.jsonl").write_text("{}\n")
     for folder in (moved, Path("moved")):
         begun(out, **of(folder, "the same"))
+        said = json.loads((out / "config.json").read_text())
+        assert (said["init"], *said["encoders"]) == (str(folder), str(folder))
+        assert said["teachers"] == {"the same": "a1"}
     for changed, field in (
         ({"init": None}, "init"),
         ({"encoders": []}, "encoders"),
