@@ -135,7 +135,7 @@ class Run:
         )
         run = cls(folder, config, dataset.task)
         if all((folder / each).is_file() for each in (CONFIG, TASK, STATE_FILE)):
-            there = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
+            there = cls(folder, _read(folder / CONFIG, RunConfig), dataset.task)
             if not there.finished or there._passing():
                 lock_folder(folder)
             if not there.finished:  # nor meanwhile

@@ -116,6 +116,17 @@ def test_what_else_stands_beside_a_run_that_took_no_step_is_not_lost(
     assert not after
 
 
+def test_of_a_run_that_took_no_step_a_damaged_task_is_written_anew(
+    made_of: dict[str, Any], tmp_path: Path
+) -> None:
+    begun(tmp_path, **made_of)
+    before = listing(tmp_path)
+    for name in ("task.json", "preprocessing.json"):
+        (tmp_path / name).write_text("{")
+    begun(tmp_path, **made_of)
+    assert listing(tmp_path) == before
+
+
 def test_a_link_stays_and_the_run_is_made_where_it_leads_to(
     made_of: dict[str, Any], tmp_path: Path
 ) -> None:
