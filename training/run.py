@@ -194,7 +194,7 @@ class Run:
     def _passing(self) -> list[Path]:
         """Return what is there that only a run at work needs, or one left that was killed."""
         named = [self.folder / each for each in (CHECKPOINTS, CANDIDATES, LOCK)]
-        written = [self.folder / CALIBRATION]
+        written = [self.folder / each for each in (CONFIG, TASK, STATE_FILE, CALIBRATION)]
         written += [self.model_folder / each for each in (WEIGHTS_NAME, CONFIG_NAME)]
         drafts = [draft for each in written for draft in left_of(each)]
         return [each for each in named if each.exists()] + drafts

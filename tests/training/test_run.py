@@ -216,7 +216,12 @@ def test_what_a_command_left_that_was_killed_as_it_came_to_its_end_is_cleared_aw
     before = listing(out)
     for left in ("checkpoints/step-00000001", "candidates/step-00000001"):
         (out / left).mkdir(parents=True)
-    for left in (".lock", "model/.model.safetensors.4711", "model/.config.json.4711"):
+    for left in (
+        ".lock",
+        ".config.json.4711",
+        "model/.model.safetensors.4711",
+        "model/.config.json.4711",
+    ):
         (out / left).write_text("x")
     (out / "model" / ".gitattributes").write_text("mine")
     with pytest.raises(ConfigError, match="the folder exists"):
