@@ -1,6 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -46,6 +47,8 @@ from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
 from training.soup import Candidates
 from training.teachers import cases_to_teach, open_teacher, teach
+
+log = logging.getLogger(__name__)
 
 EXAMPLE = (
     "python -m training.finetune --recipe small --data data/stays --init runs/stays"
@@ -107,6 +110,11 @@ def main() -> None:
             if recipe.complete:
                 positions = complete_cases(dataset, positions)
             taught = cases_to_teach(teachers, dataset, positions, labelled)
+            learned = np.union1d(labelled, taught)
+            if world.leads and len(learned) < len(positions):
+                unseen = len(positions) - len(learned)
+                log.warning("%d cases are left out, of which no teacher sees anything", unseen)
+            positions = learned
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
         class_weights = weigh_classes(recipe, label, dataset.labels[labelled])
