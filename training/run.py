@@ -332,6 +332,8 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
     """
     machines = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
     free = [*machines, "init_hash.", "frozen_hash."]  # of which runs of old tell nothing
+    if now.stage == "pretrain":  # no longer taken: the rate, which stayed, falls from here on
+        free.append("recipe.optim.plateau.")
     # Weights are known by what they are: where they stand may have another name by now.
     if before.init_hash and before.init_hash == now.init_hash:
         free.append("init.")
