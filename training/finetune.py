@@ -193,7 +193,8 @@ def main() -> None:
         )
         metric = dataset.task.metric
         best = trainer.progress
-        candidates = Candidates(run, max(1, recipe.average), best.setdefault("candidates", []))
+        ranked = best.setdefault("candidates", [])
+        candidates = Candidates(run, max(1, recipe.average), ranked, removes=world.leads)
         for step in trainer.walk():
             if not trainer.passes(step, recipe.validate_every):
                 continue
@@ -246,7 +247,6 @@ def main() -> None:
             run.write_calibration(
                 Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
             )
-            candidates.remove()
             figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
