@@ -110,11 +110,11 @@ def main() -> None:
             if recipe.complete:
                 positions = complete_cases(dataset, positions)
             taught = cases_to_teach(teachers, dataset, positions, labelled)
-            learned = np.union1d(labelled, taught)
-            if world.leads and len(learned) < len(positions):
-                unseen = len(positions) - len(learned)
+            seen = np.union1d(labelled, taught)
+            if world.leads and len(seen) < len(positions):
+                unseen = len(positions) - len(seen)
                 log.warning("%d cases are left out, of which no teacher sees anything", unseen)
-            positions = learned
+            positions = seen
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
         class_weights = weigh_classes(recipe, label, dataset.labels[labelled])

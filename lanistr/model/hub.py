@@ -2,6 +2,7 @@
 
 initial_sizes(init)          what the model's config must say to take them
 load_initial(model, init)    the weights, into a model of these sizes
+files_here(init)             what of it stands in folders here
 
 Whether token ids mean the same to data and checkpoint is `lanistr.model.vocabulary`'s to say.
 """
