@@ -1,6 +1,7 @@
 """`python -m training.finetune`: learn a task from the labelled cases of a prepared data set."""
 
 import json
+import logging
 from collections.abc import Collection
 from pathlib import Path
 
@@ -46,6 +47,8 @@ from training.run import Run, check_fits
 from training.settings import require_paths, training_parser
 from training.soup import Candidates
 from training.teachers import cases_to_teach, open_teacher, teach
+
+log = logging.getLogger(__name__)
 
 EXAMPLE = (
     "python -m training.finetune --recipe small --data data/stays --init runs/stays"
@@ -107,6 +110,11 @@ def main() -> None:
             if recipe.complete:
                 positions = complete_cases(dataset, positions)
             taught = cases_to_teach(teachers, dataset, positions, labelled)
+            seen = np.union1d(labelled, taught)
+            if world.leads and len(seen) < len(positions):
+                unseen = len(positions) - len(seen)
+                log.warning("%d cases are left out, of which no teacher sees anything", unseen)
+            positions = seen
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
         class_weights = weigh_classes(recipe, label, dataset.labels[labelled])
@@ -185,7 +193,8 @@ def main() -> None:
         )
         metric = dataset.task.metric
         best = trainer.progress
-        candidates = Candidates(run, max(1, recipe.average), best.setdefault("candidates", []))
+        ranked = best.setdefault("candidates", [])
+        candidates = Candidates(run, max(1, recipe.average), ranked, removes=world.leads)
         for step in trainer.walk():
             if not trainer.passes(step, recipe.validate_every):
                 continue
@@ -238,7 +247,6 @@ def main() -> None:
             run.write_calibration(
                 Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
             )
-            candidates.remove()
             figure = best["score"] if higher_is_better(metric) else -best["score"]
             print(
                 f"{run.folder}: best epoch {best['epoch']}, validation {metric} "

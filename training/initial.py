@@ -66,13 +66,11 @@ _OF_SOME = {"summary", "itc", "itm"}
 they weigh whatever the data bring."""
 
 
-def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
-    """Refuse a recipe that pretrains a model in a way that it cannot be.
-
-    The weight of a loss that the model has not is only warned of: rows of one table share them.
+def refuse_plateau(recipe: PretrainRecipe) -> None:
+    """Refuse to pretrain with what only validations have.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: the recipe does.
     """
     if recipe.optim.plateau is not None:
         raise ConfigError(
@@ -81,9 +79,22 @@ def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
             seen=recipe.optim.plateau,
             accepted="null here; a number when fine-tuning",
         )
+
+
+def warn_of_no_use(recipe: PretrainRecipe, model: ForPretraining) -> None:
+    """Warn of weights of losses that the model has not: rows of one table share them."""
     had = {loss.split("_")[0] for loss in model.means}
     for name in sorted(_OF_SOME & recipe.losses.model_fields_set - had):
-        log.warning("losses.%s is of no use: the model has no such loss", name)
+        if getattr(recipe.losses, name):
+            log.warning("losses.%s is of no use: the model has no such loss", name)
+
+
+def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
+    """Refuse a recipe that pretrains a model in a way that it cannot be.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
     if model.complete and not recipe.complete:
         raise ConfigError(
             f"{recipe.system} learns from cases that bring every modality",

@@ -15,8 +15,10 @@ from training.initial import (
     initial_model,
     open_data,
     refuse_other_system,
+    refuse_plateau,
     refuse_two_starts,
     refuse_unfit,
+    warn_of_no_use,
 )
 from training.loop import Trainer
 from training.objectives import Pretraining
@@ -37,6 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "pretrain", PretrainRecipe, arguments.overrides)
     refuse_two_starts(recipe, arguments.init)
+    refuse_plateau(recipe)
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
@@ -50,6 +53,7 @@ def main() -> None:
         with torch.device("meta"):
             planned = for_pretraining(config)
         refuse_unfit(recipe, planned)
+        warn_of_no_use(recipe, planned)
         print(json.dumps(plan(recipe, planned), indent=1))
         return
 
@@ -64,6 +68,8 @@ def main() -> None:
         sizes = initial_model(recipe.model, recipe.init, fitted)
         model = for_pretraining(model_config(sizes, fitted.dimensions()))
         refuse_unfit(recipe, model)
+        if world.leads:
+            warn_of_no_use(recipe, model)
         load_initial(model.core, recipe.init)
         if arguments.init:
             start = Run.open(arguments.init)

@@ -51,6 +51,9 @@ CONFIG, TASK, LOG, CHECKPOINTS, CANDIDATES, MODEL, CALIBRATION = (
     "calibration.json",
 )
 
+_PLACES = ("data", "init", "encoders", "teachers")
+"""What `config.json` says of where things stand, known by their hashes."""
+
 Part = TypeVar("Part", bound=Schema)
 
 
@@ -132,12 +135,16 @@ class Run:
         )
         run = cls(folder, config, dataset.task)
         if all((folder / each).is_file() for each in (CONFIG, TASK, STATE_FILE)):
-            there = cls(folder, _read(folder / CONFIG, RunConfig), _read(folder / TASK, TaskSpec))
+            there = cls(folder, _read(folder / CONFIG, RunConfig), dataset.task)
             if not there.finished or there._passing():
                 lock_folder(folder)
             if not there.finished:  # nor meanwhile
                 if run.stepped:
-                    _same(_read(folder / CONFIG, RunConfig), config, folder)
+                    began = _read(folder / CONFIG, RunConfig)
+                    _same(began, config, folder)
+                    # Whose labels it learned is asked there, see `training.teachers.learned_by`.
+                    places = {each: getattr(config, each) for each in _PLACES}
+                    _write(folder / CONFIG, began.model_copy(update=places))
                 else:
                     run._write(folder, dataset)
                 return run
@@ -187,7 +194,7 @@ class Run:
     def _passing(self) -> list[Path]:
         """Return what is there that only a run at work needs, or one left that was killed."""
         named = [self.folder / each for each in (CHECKPOINTS, CANDIDATES, LOCK)]
-        written = [self.folder / CALIBRATION]
+        written = [self.folder / each for each in (CONFIG, TASK, STATE_FILE, CALIBRATION)]
         written += [self.model_folder / each for each in (WEIGHTS_NAME, CONFIG_NAME)]
         drafts = [draft for each in written for draft in left_of(each)]
         return [each for each in named if each.exists()] + drafts
@@ -325,6 +332,8 @@ def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
     """
     machines = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
     free = [*machines, "init_hash.", "frozen_hash."]  # of which runs of old tell nothing
+    if now.stage == "pretrain":  # no longer taken: the rate, which stayed, falls from here on
+        free.append("recipe.optim.plateau.")
     # Weights are known by what they are: where they stand may have another name by now.
     if before.init_hash and before.init_hash == now.init_hash:
         free.append("init.")

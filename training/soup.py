@@ -30,12 +30,15 @@ class Candidates:
         run: in whose folder they stand.
         keep: how many.
         known: score and step of each, the best first; kept up to date, to be stored with the run.
+        removes: whether to remove what is of no more use. Of several processes only the one that
+            stores the run's states is to: others may see a folder of the network as it was before.
     """
 
-    def __init__(self, run: Run, keep: int, known: list[Any]) -> None:
+    def __init__(self, run: Run, keep: int, known: list[Any], *, removes: bool = True) -> None:
         self.run = run
         self.keep = keep
         self.known = known
+        self.removes = removes
         self._gone: list[tuple[int, int]] = []  # step of each, and the one after which it left
 
     def folder(self, step: int) -> Path:
@@ -59,7 +62,8 @@ class Candidates:
         found = [score, step]
         ranked = sorted([*self.known, found], key=lambda each: (-each[0], each[1]))
         self.known[:] = ranked[: self.keep]
-        self._gone += [(gone, step) for _, gone in ranked[self.keep :]]
+        if self.removes:
+            self._gone += [(gone, step) for _, gone in ranked[self.keep :]]
         waiting = []
         for gone, since in self._gone:
             if any(gone < each <= since for each in stored):
@@ -89,10 +93,6 @@ class Candidates:
         fill(model, _mean(taken), self.run.folder)
         save_pretrained(model, self.run.model_folder)
         return len(taken)
-
-    def remove(self) -> None:
-        """Remove the weights: of no more use when the run is done."""
-        shutil.rmtree(self.run.folder / CANDIDATES, ignore_errors=True)
 
 
 def _mean(several: list[dict[str, Tensor]]) -> dict[str, Tensor]:

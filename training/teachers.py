@@ -58,6 +58,10 @@ class Teacher(Protocol):
         """Return whose labels, of these data, are in what it says."""
         ...
 
+    def sees(self, dataset: Dataset, positions: Positions) -> NDArray[np.bool_]:
+        """Return (N,) whether a case brings anything of what it reads."""
+        ...
+
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
     ) -> NDArray[np.floating[Any]]:
@@ -99,6 +103,10 @@ class FinetunedRun:
     def learned(self, dataset: Dataset) -> Positions:
         """See `Teacher`."""
         return learned_by(self.run, dataset)
+
+    def sees(self, dataset: Dataset, positions: Positions) -> NDArray[np.bool_]:
+        """See `Teacher`."""
+        return self._read(dataset).patterns(positions) != ""
 
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
@@ -181,6 +189,10 @@ class StoredAnswers:
         known, _ = read_outputs(self.folder / ANSWERS)
         return np.setdiff1d(dataset.rows("train", labelled=True), known)
 
+    def sees(self, dataset: Dataset, positions: Positions) -> NDArray[np.bool_]:
+        """See `Teacher`: what it read is not noted, so that anything counts."""
+        return dataset.patterns(positions) != ""
+
     def say(
         self, dataset: Dataset, positions: Positions, device: torch.device, workers: int
     ) -> NDArray[np.floating[Any]]:
@@ -211,7 +223,7 @@ def open_teacher(folder: Path) -> Teacher:
 def cases_to_teach(
     teachers: Sequence[Teacher], dataset: Dataset, positions: Positions, labelled: Positions
 ) -> Positions:
-    """Return those cases that are learned as the teachers say.
+    """Return those cases that are learned as the teachers say: of which any sees something.
 
     Args:
         teachers: see `open_teacher`.
@@ -233,7 +245,16 @@ def cases_to_teach(
             seen=f"{len(labelled)} labelled cases",
             accepted="fewer `labels`, or data with unlabelled training cases",
         )
-    return others
+    seen = np.any([each.sees(dataset, others) for each in teachers], axis=0)
+    if not seen.any():
+        raise DataError(
+            "no case that is to be taught brings anything of what its teachers read",
+            code="bad_fit",
+            field=str(dataset.folder),
+            seen=f"{len(others)} cases without a label to learn",
+            accepted="teachers of modalities that these bring",
+        )
+    return others[seen]
 
 
 def teach(
@@ -250,7 +271,8 @@ def teach(
     Args:
         teachers: see `open_teacher`.
         dataset: where the cases stand.
-        others: of those that are learned as the teachers say on average; see `cases_to_teach`.
+        others: of those that are learned as the teachers say on average who see something of
+            them; see `cases_to_teach`.
         labelled: of those that are learned as their label says.
         device: where the teachers run.
         workers: processes that read ahead.
@@ -262,10 +284,13 @@ def teach(
     label = dataset.task.label
     targets = np.full((len(dataset), label.outputs), np.nan)
     targets[others] = 0
-    for each in teachers:
-        outputs = each.say(dataset, others, device, workers)
+    seen = np.stack([each.sees(dataset, others) for each in teachers])
+    for each, sees in zip(teachers, seen, strict=True):
+        if not sees.any():
+            continue
+        outputs = each.say(dataset, others[sees], device, workers)
         said = outputs if label.kind == "regression" else softmax(outputs)
-        targets[others] += said / len(teachers)
+        targets[others[sees]] += said / seen[:, sees].sum(axis=0)[:, None]
     known = dataset.labels[labelled]
     if label.kind == "regression":
         targets[labelled, 0] = known

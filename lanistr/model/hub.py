@@ -2,6 +2,7 @@
 
 initial_sizes(init)          what the model's config must say to take them
 load_initial(model, init)    the weights, into a model of these sizes
+files_here(init)             what of it stands in folders here
 
 Whether token ids mean the same to data and checkpoint is `lanistr.model.vocabulary`'s to say.
 """
@@ -21,7 +22,15 @@ from transformers import BertModel, FlavaMultimodalModel, PreTrainedModel, ViTMo
 from lanistr.errors import CheckpointError
 from lanistr.model.checkpoint import LoadReport, parts_of, weights
 from lanistr.model.lanistr import Lanistr
-from lanistr.model.published import Found, fetch, load_published, one_line, read_json
+from lanistr.model.published import (
+    Found,
+    fetch,
+    folder_here,
+    load_published,
+    one_line,
+    read_json,
+    weight_files,
+)
 from lanistr.model.timm_vit import TimmViT
 from lanistr.model.vocabulary import read_vocabulary
 from lanistr.schema import Schema
@@ -287,6 +296,22 @@ def initial_sizes(init: InitialWeights) -> dict[str, dict[str, Any]]:
             folder = fetch(name)
             sizes[part] = _source(part, folder).sizes(folder)
     return sizes
+
+
+def files_here(init: InitialWeights) -> list[Path]:
+    """Return the files in folders here that a model is made from; of the hub's, none.
+
+    Raises:
+        CheckpointError: a name is plainly a path, and no folder stands there.
+    """
+    files = []
+    for part, name in init.named().items():
+        with _naming(part, name):
+            folder = folder_here(name)
+        if folder is not None:
+            describing = (folder / each for each in ("config.json", _PIXELS))
+            files += [each for each in describing if each.is_file()] + weight_files(folder)
+    return files
 
 
 def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:

@@ -1,6 +1,8 @@
 """A published checkpoint: a folder in the hub's format, here or fetched from the model hub.
 
 fetch(name)                 the folder, whatever the name says
+folder_here(name)           likewise, but for what is on the hub
+weight_files(folder)        which of its files hold weights
 read_json(path)             one of its files
 load_published(...)         its weights, by the names that the installed transformers gives them
 """
@@ -45,11 +47,9 @@ def fetch(name: str, *, weights: bool = False) -> Path:
     Raises:
         CheckpointError: there is no such folder, or the hub does not give it.
     """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or name.startswith(("~", ".")) or name.count("/") > 1:
-        raise CheckpointError("there is no such folder", code="no_checkpoint", seen=name)
+    here = folder_here(name)
+    if here is not None:
+        return here
     try:
         folder = Path(snapshot_download(name, allow_patterns=list(_DESCRIBING)))
         for file in (SAFE, PICKLED) if weights else ():
@@ -66,6 +66,31 @@ def fetch(name: str, *, weights: bool = False) -> Path:
             accepted=ACCEPTED,
         ) from exc
     return folder
+
+
+def folder_here(name: str) -> Path | None:
+    """Return the folder that a name means; None where it is a name on the hub.
+
+    Raises:
+        CheckpointError: it is plainly a path, and no folder stands there.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith(("~", ".")) or name.count("/") > 1:
+        raise CheckpointError("there is no such folder", code="no_checkpoint", seen=name)
+    return None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that a checkpoint's weights are read from: whole, or an index and shards."""
+    for name in (SAFE, PICKLED):
+        whole, index = folder / name, folder / f"{name}.index.json"
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            return [index, *sorted(folder.glob(f"{whole.stem}-*{whole.suffix}"))]
+    return []
 
 
 def read_json(path: Path) -> dict[str, Any]:

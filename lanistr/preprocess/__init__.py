@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lanistr.batch import Arrays, Features
+from lanistr.draft import draft_file
 from lanistr.errors import BundleError, InputError, unknown_name
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
@@ -167,7 +168,8 @@ class Preprocessor:
         """Write `preprocessing.json` and the files it names into a folder."""
         state = {modality: part.save(folder) for modality, part in self.parts.items()}
         text = json.dumps(state, indent=1, ensure_ascii=False)
-        (folder / STATE_FILE).write_text(text + "\n", encoding="utf-8")
+        with draft_file(folder / STATE_FILE) as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, task: TaskSpec) -> Self:

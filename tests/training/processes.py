@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context, set_start_method
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -66,7 +66,6 @@ def _become(
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.setpgrp()
-    set_start_method("fork", force=True)  # of workers, as where a user starts it
     os.environ.update(environment)
     torch.set_num_threads(1)
     if file_bytes:

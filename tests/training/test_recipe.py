@@ -225,10 +225,19 @@ def test_a_dry_run_refuses_what_a_run_would(
     assert str(refused.value).startswith(said)
 
 
+def test_what_pretraining_cannot_have_is_refused_before_the_data_are_read(
+    command: Callable[..., str], tmp_path: Path
+) -> None:
+    words = ("--recipe", "demo", "--data", tmp_path / "none", "--out", tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"optim\.plateau: pretraining validates nothing"):
+        command(pretrain.main, *words, overrides=("optim.plateau=3",))
+
+
 @pytest.mark.parametrize(
     ("override", "of_use"),
     [
         (("losses.itc=2",), False),
+        (("losses.summary=0",), True),  # does no harm
         (("losses.summary=2",), False),
         (("losses.summary=2", "model.summary.width=8"), True),
         (("system=albef",), True),

@@ -206,6 +206,16 @@ def test_a_run_does_not_go_on_with_other_settings(
     assert json.loads((cut_off / "config.json").read_text()) == before
 
 
+def test_a_pretraining_that_began_with_a_plateau_goes_on_without(
+    cut_off: Path, stays: Path, command: Callable[..., str]
+) -> None:
+    config = json.loads((cut_off / "config.json").read_text())
+    config["recipe"]["optim"]["plateau"] = 3  # as was taken once
+    (cut_off / "config.json").write_text(json.dumps(config))
+    command(main, "--recipe", "demo", "--data", stays, "--out", cut_off, overrides=PRETRAIN)
+    assert (cut_off / "model").is_dir()
+
+
 def test_a_run_that_took_no_step_may_begin_anew_with_other_settings(
     cut_off: Path, undisturbed: Path, stays: Path, command: Callable[..., str]
 ) -> None:

@@ -116,6 +116,17 @@ def test_what_else_stands_beside_a_run_that_took_no_step_is_not_lost(
     assert not after
 
 
+def test_of_a_run_that_took_no_step_a_damaged_task_is_written_anew(
+    made_of: dict[str, Any], tmp_path: Path
+) -> None:
+    begun(tmp_path, **made_of)
+    before = listing(tmp_path)
+    for name in ("task.json", "preprocessing.json"):
+        (tmp_path / name).write_text("{")
+    begun(tmp_path, **made_of)
+    assert listing(tmp_path) == before
+
+
 def test_a_link_stays_and_the_run_is_made_where_it_leads_to(
     made_of: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -185,6 +196,9 @@ def test_a_run_goes_on_from_the_same_weights_whatever_their_folders_are_called_b
     (out / "log.jsonl").write_text("{}\n")
     for folder in (moved, Path("moved")):
         begun(out, **of(folder, "the same"))
+        said = json.loads((out / "config.json").read_text())
+        assert (said["init"], *said["encoders"]) == (str(folder), str(folder))
+        assert said["teachers"] == {"the same": "a1"}
     for changed, field in (
         ({"init": None}, "init"),
         ({"encoders": []}, "encoders"),
@@ -202,7 +216,12 @@ def test_what_a_command_left_that_was_killed_as_it_came_to_its_end_is_cleared_aw
     before = listing(out)
     for left in ("checkpoints/step-00000001", "candidates/step-00000001"):
         (out / left).mkdir(parents=True)
-    for left in (".lock", "model/.model.safetensors.4711", "model/.config.json.4711"):
+    for left in (
+        ".lock",
+        ".config.json.4711",
+        "model/.model.safetensors.4711",
+        "model/.config.json.4711",
+    ):
         (out / left).write_text("x")
     (out / "model" / ".gitattributes").write_text("mine")
     with pytest.raises(ConfigError, match="the folder exists"):

@@ -44,6 +44,23 @@ def test_only_so_many_of_the_best_are_kept_and_the_earlier_of_equals(
     ]
 
 
+def test_of_several_processes_one_alone_removes_weights(
+    stars_finetuned: Path, model: Lanistr, tmp_path: Path
+) -> None:
+    opened = Run.open(stars_finetuned)
+    run = Run(tmp_path, opened.config, opened.task)
+    first, other = Candidates(run, 1, []), Candidates(run, 1, [], removes=False)
+    save_pretrained(model, first.folder(0))
+    for process, score, stands in (
+        (first, 0, True),
+        (other, 0, True),
+        (other, 1, True),
+        (first, 1, False),
+    ):
+        assert process.admit(score, score)
+        assert first.folder(0).is_dir() == stands
+
+
 def test_weights_that_a_stored_state_speaks_of_stay_for_as_long_as_it_does(
     stars_finetuned: Path, model: Lanistr, tmp_path: Path
 ) -> None:
@@ -81,5 +98,3 @@ def test_the_mean_takes_in_what_makes_it_no_worse(
     assert candidates.mix(model, goodness) == 2
     assert bias(model).tolist() == pytest.approx([0.1, 0.1])
     assert bias(from_pretrained(run.model_folder, Lanistr)).tolist() == pytest.approx([0.1, 0.1])
-    candidates.remove()
-    assert [each.name for each in tmp_path.iterdir()] == ["model"]

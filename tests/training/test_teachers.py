@@ -59,21 +59,61 @@ def test_a_label_counts_where_there_is_one_and_elsewhere_the_mean_of_the_teacher
     np.testing.assert_allclose(targets[others], np.mean(said, axis=0), atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def words_teacher(stays: Path, make_finetuned: Callable[..., Path]) -> Path:
+    """A run that reads words alone, which not all stays bring."""
+    settings = ("optim.epochs=1", "labels=20", "modalities=[text]")
+    return make_finetuned(stays, "words-teacher", None, *settings)
+
+
 def test_who_reads_less_than_the_student_says_what_it_sees_in_that(
-    stays: Path, make_finetuned: Callable[..., Path]
+    stays: Path, words_teacher: Path
 ) -> None:
-    words = make_finetuned(
-        stays, "words-teacher", None, "optim.epochs=1", "labels=20", "modalities=[text]"
-    )
-    dataset, teacher = Dataset.open(stays), open_teacher(words)
+    dataset, teacher = Dataset.open(stays), open_teacher(words_teacher)
     labelled = draw_labelled(dataset, 20, 0)
     others = cases_to_teach([teacher], dataset, dataset.rows("train"), labelled)
     targets = teach([teacher], dataset, others, labelled, device=CPU, workers=0)
-    run = Run.open(words)
+    run = Run.open(words_teacher)
     model = from_pretrained(run.model_folder, Lanistr)
     said = predict(model, dataset.only([Modality.TEXT]), others, CPU)
     expected = softmax(said / run.calibration().temperature)
     np.testing.assert_allclose(targets[others], expected, atol=1e-6)
+
+
+def test_who_sees_nothing_of_a_case_does_not_count_for_it(
+    stays: Path, words_teacher: Path, stays_teacher: Path
+) -> None:
+    dataset, labelled = Dataset.open(stays), draw_labelled(Dataset.open(stays), 20, 0)
+    both = [open_teacher(words_teacher), open_teacher(stays_teacher)]
+    others = cases_to_teach(both, dataset, dataset.rows("train"), labelled)
+    mixed, words, all_seen = (
+        teach(each, dataset, others, labelled, device=CPU, workers=0)[others]
+        for each in (both, both[:1], both[1:])
+    )
+    mute = np.array([not dataset.brings(each, Modality.TEXT) for each in others])
+    assert 0 < mute.sum() < len(others)
+    np.testing.assert_allclose(mixed[mute], all_seen[mute], atol=1e-6)
+    np.testing.assert_allclose(mixed[~mute], (words + all_seen)[~mute] / 2, atol=1e-6)
+
+
+def test_what_no_teacher_sees_anything_of_is_left_out(
+    stays: Path,
+    words_teacher: Path,
+    tmp_path: Path,
+    command: Callable[..., str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    command(
+        *(main, "--recipe", "demo", "--data", stays, "--out", tmp_path / "student"),
+        *("--teachers", words_teacher),
+        overrides=("labels=20", "freeze_encoders=false", *ONE_EACH),
+    )
+    dataset = Dataset.open(stays)
+    others = np.setdiff1d(dataset.rows("train"), draw_labelled(dataset, 20, 0))
+    told = [each for each in others if dataset.brings(each, Modality.TEXT)]
+    steps = (tmp_path / "student" / "log.jsonl").read_text().count('"gradient_norm"')
+    assert steps == 20 + len(told) < 20 + len(others)
+    assert f"{len(others) - len(told)} cases are left out, of which no teacher" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -91,18 +91,24 @@ def _read(
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
+        # From a fork server, workers would end with it: it gets what every process of a run gets.
+        multiprocessing_context="fork" if workers else None,
         worker_init_fn=_leave_with_the_reader,
     )
-    return iter(loader)
+    # Workers begin with what is blocked here: from their first moment on, see there.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_with_the_reader(_worker: int) -> None:
-    """Have a worker overlook a SIGTERM that every process of a run gets.
+    """Have a worker, which began with SIGTERM blocked, overlook one that all of a run's get.
 
     torchrun, `timeout` and systemd ask all of them. It is for the training process to answer, which
     cannot end its step without its workers.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     Thread(target=_await_word_of_the_reader, daemon=True).start()
 
 

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Self
 
 from lanistr.errors import CheckpointError, LanistrError
-from lanistr.model.hub import InitialWeights
+from lanistr.model.hub import InitialWeights, files_here
 from training.data.store import DATASET, file_hash
 from training.foreign import REPORT
 from training.outputs import outputs_file
@@ -86,26 +86,19 @@ def recipe_of(command: Sequence[object]) -> str:
 
 
 def weights_behind(recipe: str) -> list[str]:
-    """Return the sha256 of published weights in folders that a recipe names, and of their sizes.
+    """Return name and sha256 of the files in folders that a recipe's model is to start from.
 
     Args:
         recipe: see `recipe_of`.
+
+    Raises:
+        CheckpointError: a folder that it names is not there.
     """
     if not recipe:
         return []
-    init = InitialWeights.model_validate(json.loads(recipe)["init"])
-    files = [
-        file
-        for folder in init.local().named().values()
-        for file in sorted(Path(folder).expanduser().iterdir())
-        if file.suffix in _WEIGHTS
-    ]
+    files = files_here(InitialWeights.model_validate(json.loads(recipe)["init"]))
     states = ((file, file.stat()) for file in files)
-    return [_hash(file, state.st_mtime_ns, state.st_size) for file, state in states]
-
-
-_WEIGHTS = (".json", ".safetensors", ".bin")
-"""What the files of a folder in the hub's format end in, as far as a model is made of them."""
+    return [f"{file.name} {_hash(file, at.st_mtime_ns, at.st_size)}" for file, at in states]
 
 
 @cache

@@ -1,6 +1,7 @@
 """What came out of a table's runs: means over seeds, and differences seed by seed."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,8 @@ from training.outputs import outputs_file, read_outputs
 from training.recipe import FinetuneRecipe
 from training.report.history import read_history
 from training.run import versions
+
+log = logging.getLogger(__name__)
 
 Json = Mapping[str, Any]
 
@@ -182,13 +185,19 @@ def _steps(run: Path) -> int | None:
 def best_validation(run: Path, metric: str) -> float:
     """Return how good a run was on the validation split: more is better.
 
-    Its best epoch; or the mean of several that it handed out, which may be better than that.
+    Its best epoch; or the mean of several that it handed out, which may be better than that. Of
+    such a mean runs of old do not tell: then it is the best epoch, with a warning.
     """
     history = read_history(run)
     if history is not None and metric in history.mean_validation:
         return goodness(history.mean_validation, metric)
     if history is None or metric not in history.validation:
         return -np.inf
+    if history.mean_of > 1:
+        said = (
+            "%s is of several validations' mean, whose %s it does not tell: its best epoch's counts"
+        )
+        log.warning(said, run, metric)
     _, values = history.validation[metric]
     return max(goodness({metric: value}, metric) for value in values.tolist())
 

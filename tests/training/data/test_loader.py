@@ -1,5 +1,7 @@
 """Reading ahead."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +63,27 @@ def leave_in_the_middle(folder: Path) -> None:
 
 def test_workers_that_are_still_needed_do_not_keep_a_process_from_leaving(stays: Path) -> None:
     process = FORKED.Process(target=leave_in_the_middle, args=(stays,))
+    process.start()
+    process.join(120)
+    left, _ = process.exitcode, process.kill()
+    assert left == 0
+
+
+def read_with_a_worker_asked_at_its_start(folder: Path) -> None:
+    """Read while whoever is forked from here is asked to end before it can do anything."""
+    data = Dataset.open(folder)
+    forked: list[bool] = []
+    os.register_at_fork(
+        after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        after_in_parent=lambda: forked.append(True),
+    )
+    assert len(list(load(data, curriculum(data).walk(0, 2), workers=1))) == 2
+    assert forked, "another process made the worker, which may be asked itself"
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())  # who reads can be asked as before
+
+
+def test_workers_that_are_asked_to_end_as_they_start_read_all_the_same(stays: Path) -> None:
+    process = FORKED.Process(target=read_with_a_worker_asked_at_its_start, args=(stays,))
     process.start()
     process.join(120)
     left, _ = process.exitcode, process.kill()

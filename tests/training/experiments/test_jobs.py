@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lanistr.errors import CheckpointError
 from tests.fixtures_runs import Command
 from training.data.store import Dataset
 from training.evaluate import main as evaluate
@@ -43,10 +44,22 @@ def test_a_folder_is_called_by_the_published_weights_that_it_started_from(
 
     before = folder(there)
     assert folder(there) == before
-    (there / "README.md").write_text("of no weight")
+    for name in ("README.md", "tokenizer_config.json", "pytorch_model.bin"):
+        (there / name).write_text("not read")
     assert folder(there) == before
+    (there / "preprocessor_config.json").write_text("{}")
+    assert folder(there) != before
+    (there / "preprocessor_config.json").unlink()
     (there / "model.safetensors").write_bytes(b"another")
     assert folder(there) != before
+    (there / "model.safetensors").unlink()
+    for name in ("model.safetensors.index.json", "model-00001-of-00001.safetensors"):
+        named = folder(there)
+        (there / name).write_text("{}")
+        assert folder(there) != named
+    shutil.rmtree(there)
+    with pytest.raises(CheckpointError, match=r"init\.text: .*there is no such folder"):
+        folder(there)
     assert folder("bert-base-uncased") == folder("bert-base-uncased")  # by its name alone
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from training.experiments.jobs import Job
 from training.experiments.page import cells
 from training.experiments.results import (
     NOBODY,
+    best_validation,
     chosen,
     published_beside,
     published_figures,
@@ -64,6 +66,23 @@ def test_of_several_runs_of_a_seed_the_validation_split_takes_the_best(
         (folder / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
         (folder / REPORT).write_text(json.dumps({"all": {"metrics": {metric: 10.0 + number}}}))
     assert chosen(candidates, tmp_path, metric) == candidates[best]
+
+
+@pytest.mark.parametrize(
+    ("noted", "figure", "warned"),
+    [({}, 0.6, True), ({"mean_validation": {"auroc": 0.7}}, 0.7, False)],
+)
+def test_of_a_mean_that_an_old_run_did_not_measure_the_best_epoch_counts_and_is_warned_of(
+    noted: dict[str, Any],
+    figure: float,
+    warned: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    entries = [{"epoch": 0, "validation": {"auroc": 0.6}}, {"mean_of": 2, **noted}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
+    assert best_validation(tmp_path, "auroc") == figure
+    assert ["its best epoch's counts" in each for each in caplog.messages] == [True] * warned
 
 
 def test_means_of_what_is_not_determined_are_not_told() -> None:
