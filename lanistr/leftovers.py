@@ -61,7 +61,7 @@ def swept_draft(
 
 
 def left_of(path: Path) -> list[Path]:
-    """Return what processes left of a file, see `draft_file`, that nobody is writing now."""
+    """Return what processes left of a file, see `draft_file`; for who knows that none writes it."""
     name = re.compile(re.escape(f".{path.name}.") + "[0-9]+")
     there = path.parent.iterdir() if path.parent.is_dir() else ()
     return [each for each in there if name.fullmatch(each.name)]
