@@ -107,7 +107,10 @@ def test_who_is_to_look_at_files_while_everything_is_imported_goes_on(pause):
 @pytest.mark.parametrize("words", ["service keys new a", "service.score", "service.score_ray"])
 def test_a_terminal_that_hangs_up_ends_the_commands_that_look_at_nothing_again(words):
     command = (sys.executable, "-m", *words.split())
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what is started inherits nohup's, too
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGHUP, ours)
+    with process:
         at_once(lambda: hears(process.pid, signal.SIGTERM))
         process.send_signal(signal.SIGHUP)
         _, said = process.communicate(timeout=60)
