@@ -9,9 +9,7 @@ from typing import Any
 
 from lanistr.draft import written_to
 from lanistr.errors import ConfigError, DataError, shorten
-from training.prepare.report.issues import field_of
-
-_EXAMPLES = 3
+from training.prepare.report.issues import EXAMPLES, field_of
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +140,7 @@ class Problems:
         """Count a problem by column; keep it as an example if it is one of the first."""
         kind = field_of(problem.column), problem.code
         self._times[kind] += 1
-        if self._times[kind] <= _EXAMPLES:
+        if self._times[kind] <= EXAMPLES:
             self._first[kind].append({"row": problem.row, "seen": problem.seen})
 
 

@@ -14,7 +14,8 @@ Kind = tuple[str, str, Action]
 _POSITION = re.compile(r"^([^.\[]*)\[\d+\]")
 """It stands behind the part: further on, brackets are of a field's own name."""
 
-_EXAMPLES = 3
+EXAMPLES = 3
+"""Values that the report shows of a kind."""
 
 
 def field_of(path: str) -> str:
@@ -60,7 +61,7 @@ class IssueCounts:
         for kind, seen in log.seen.items():
             self._values[kind] += len(seen)
             self._cases[kind] += 1
-            if len(self._examples[kind]) < _EXAMPLES:
+            if len(self._examples[kind]) < EXAMPLES:
                 self._examples[kind].append({"case": case, "seen": shorten(seen[0])})
             numbers = [x for x in seen if isinstance(x, int | float) and not isinstance(x, bool)]
             if numbers:
