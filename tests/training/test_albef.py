@@ -53,7 +53,9 @@ def pairs_of(stays: Path) -> Dataset:
 
 def rows_of(data: Dataset) -> list[int]:
     """The training cases that bring both."""
-    return [int(row) for row in data.rows("train") if data.presence(int(row)) == "text+image"]
+    rows = data.rows("train")
+    both: list[int] = rows[data.patterns(rows) == "text+image"].tolist()
+    return both
 
 
 # ---- the way of a user --------------------------------------------------------------------------
@@ -277,6 +279,6 @@ def test_lanistr_too_may_learn_from_complete_cases_alone(
         overrides=("complete=true", "optim.epochs=1"),
     )  # fmt: skip
     data = Dataset.open(stays)
-    complete = sum(data.presence(int(row)).count("+") == 3 for row in data.rows("train"))
+    complete = sum(each.count("+") == 3 for each in data.patterns(data.rows("train")))
     assert f"over {complete} of 100 training cases" in said
     from_pretrained(tmp_path / "run" / "model", LanistrForPretraining)

@@ -84,7 +84,7 @@ def test_late_fusion_learns_from_complete_cases_alone_unless_told_otherwise(
 ) -> None:
     dataset = Dataset.open(stays)
     labelled = dataset.rows("train", labelled=True)
-    complete = sum(dataset.presence(row).count("+") == 3 for row in labelled)
+    complete = sum(each.count("+") == 3 for each in dataset.patterns(labelled))
     assert 0 < complete < len(labelled)
     for name, wanted, cases in (("all", "false", len(labelled)), ("whole", "true", complete)):
         said = command(

@@ -45,7 +45,7 @@ def test_presence_and_subgroups_are_those_of_the_cases(
 ) -> None:
     found, _ = report
     rows = stays_dataset.rows("validation", labelled=True)
-    patterns = [stays_dataset.presence(int(row)) for row in rows]
+    patterns = stays_dataset.patterns(rows).tolist()
     assert {name: each["cases"] for name, each in found["by_presence"].items()} == {
         name: patterns.count(name) for name in patterns
     }

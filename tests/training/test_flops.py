@@ -69,7 +69,9 @@ def test_a_pretraining_step_costs_what_the_counter_sees_times_three(
     model = LanistrForPretraining(model.config.model_copy(update={"summary": summary}))
     # One case at a time: nothing is padded, so what is computed is what the case asks for.
     complete = [
-        int(i) for i in stays_dataset.rows("train") if stays_dataset.presence(i).count("+") == 3
+        int(i)
+        for i in stays_dataset.rows("train")
+        if stays_dataset.patterns([i])[0].count("+") == 3
     ]
     ours = seen = 0
     for case in complete[:12]:
@@ -83,7 +85,9 @@ def test_a_fine_tuning_step_costs_three_passes_or_with_frozen_encoders_less(
     stays_finetuned: Path, stays_dataset: Dataset
 ) -> None:
     model = from_pretrained(stays_finetuned / "model", Lanistr)
-    case = next(i for i in stays_dataset.rows("train") if stays_dataset.presence(i).count("+") == 3)
+    case = next(
+        i for i in stays_dataset.rows("train") if stays_dataset.patterns([i])[0].count("+") == 3
+    )
     batch = to_tensors(stays_dataset.batch([int(case)]))
     forward = counted(lambda: model(batch))
     assert step_flops(model, batch) == pytest.approx(3 * forward, rel=1e-6)

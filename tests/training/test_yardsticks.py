@@ -260,7 +260,7 @@ def test_whoever_learns_from_complete_cases_alone_has_those_of_the_same_draw(sta
     assert len(drawn) == 40
     assert 0 < len(whole) < 40
     assert set(whole) < set(drawn)
-    assert {dataset.presence(int(each)).count("+") for each in whole} == {3}
+    assert {dataset.patterns([int(each)])[0].count("+") for each in whole} == {3}
 
 
 def test_trees_and_regression_say_the_same_of_all_where_nothing_is_brought_to_learn_from() -> None:

@@ -234,16 +234,12 @@ class Dataset:
         """Whether the cases were made by chance."""
         return self.card.source.get("from") == "synthetic"
 
-    def presence(self, position: int) -> str:
-        """Name the modalities that a case brings, such as "text+image"."""
-        return presence([m for m in self.task.modalities if self.brings(position, m)])
-
     def groups_of(self, positions: NDArray[np.int64]) -> NDArray[np.str_]:
         """Return the group (patient, product) of each case, (N,) names."""
         return np.array(self.groups, dtype=np.str_)[positions]
 
     def patterns(self, positions: Sequence[int] | NDArray[np.int64]) -> NDArray[np.str_]:
-        """Return what each case brings, (N,) names."""
+        """Return what each case brings, (N,) names such as "text+image"."""
         modalities = self.task.modalities
         codes = np.zeros(len(self), np.int64)
         for bit, modality in enumerate(modalities):  # by columns: there may be millions of cases

@@ -80,14 +80,14 @@ def test_a_missing_modality_is_a_null_reference(data: Dataset):
         for modality in Modality:
             there = modality in sample.parts
             assert (row[modality] is not None) == data.brings(position, modality) == there
-        assert data.presence(position) == "+".join(m for m in Modality if m in sample.parts)
+        assert data.patterns([position])[0] == "+".join(m for m in Modality if m in sample.parts)
 
 
 def test_what_cases_bring_is_read_by_columns(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     some = [3, 0, 3, 1]
-    expected = [data.presence(each) for each in some]
+    expected = ["+".join(m for m in Modality if m in SAMPLES[each].parts) for each in some]
     monkeypatch.delattr(Dataset, "brings")  # a million cases are not asked one by one
     assert data.patterns(some).tolist() == expected
     assert data.patterns([]).shape == (0,)

@@ -114,7 +114,7 @@ def test_medfuses_first_stage_takes_the_rate_that_is_asked_for(stays: Path) -> N
 def test_albefs_queue_is_no_longer_than_there_are_pairs(stays: Path) -> None:
     words = settings(pretraining(lines("table1", Setup(stays, scale="demo"))["albef"]))
     dataset = Dataset.open(stays)
-    brought = [dataset.presence(row) for row in dataset.rows("train").tolist()]
+    brought = dataset.patterns(dataset.rows("train")).tolist()
     pairs = sum({"text", "image"} <= set(each.split("+")) for each in brought)
     assert 0 < pairs < len(brought)
     assert f"model.fusion.queue={pairs}" in words

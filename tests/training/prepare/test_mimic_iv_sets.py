@@ -71,11 +71,11 @@ def test_unlabelled_stays_bring_the_parts_of_their_own_window(source: Path, tmp_
     assert len(data) == 21
     assert np.isnan(data.labels).all()
     first, second = names.index("30000000"), names.index("31000000")
-    assert data.presence(first) == "text+image+tabular+timeseries"
-    assert data.presence(second) == "tabular+timeseries"  # note and picture are of other hours
+    assert data.patterns([first])[0] == "text+image+tabular+timeseries"
+    assert data.patterns([second])[0] == "tabular+timeseries"  # note and picture are of other hours
     assert data.row_counts(Modality.TEXT)[first] == 1
-    assert data.presence(names.index("30000001")) == "text+tabular+timeseries"
-    assert data.presence(names.index("30000002")) == "image+tabular+timeseries"
+    assert data.patterns([names.index("30000001")])[0] == "text+tabular+timeseries"
+    assert data.patterns([names.index("30000002")])[0] == "image+tabular+timeseries"
     assert [rule["rule"] for rule in data.card.source["attrition"]] == ["all", "known", "adult"]
 
 
@@ -98,8 +98,8 @@ def test_a_patients_product_pairs_everything_and_stores_each_part_once(
     of_first = [name for name in names if name.startswith(("30000000/", "31000000/"))]
     assert len(of_first) == 12
     assert "/10000099-RR-3/e" in names  # a note and a picture, no stay
-    assert data.presence(names.index("/10000099-RR-3/e")) == "text+image"
-    assert data.presence(names.index("30000005//")) == "tabular+timeseries"
+    assert data.patterns([names.index("/10000099-RR-3/e")])[0] == "text+image"
+    assert data.patterns([names.index("30000005//")])[0] == "tabular+timeseries"
     assert rows_of(data, Modality.TEXT) == 4
     assert rows_of(data, Modality.IMAGE) == 5
     assert rows_of(data, Modality.TIMESERIES) == 21

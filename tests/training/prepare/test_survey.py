@@ -87,7 +87,7 @@ def test_cases_parts_and_labels_are_those_of_the_index(stays: Dataset):
             assert report["parts"][modality]["cases"][split] == have
             share = report["parts"][modality]["missing"][split]
             assert share == pytest.approx(1 - have / len(rows), abs=1e-4)
-    patterns = {stays.presence(i) for i in range(len(stays))}
+    patterns = set(stays.patterns(range(len(stays))))
     assert set(report["presence"]) == patterns
     genders = [sample.subgroups["gender"] for sample in STAYS]
     for name, group in report["subgroups"]["gender"].items():
