@@ -577,6 +577,19 @@ def test_a_file_of_another_kind_is_given_up_early(tmp_path: Path):
     assert caught.value.seen == "1,001 of 1,001 lines"
 
 
+def test_reviews_whose_columns_have_other_names_stop_the_run(tmp_path: Path):
+    """The files of 2023 name the product as those of 2018 do, and call all else otherwise."""
+    record = {"rating": 5.0, "title": "Good", "text": "Works", "images": [], "asin": "B0"}
+    record |= {"user_id": "A0", "timestamp": 1588687728923, "verified_purchase": True}
+    path = write(tmp_path / "raw" / "Toys.jsonl", [record] * 300)
+    with pytest.raises(DataError) as caught:
+        prepare(tmp_path / "data", path)
+    assert caught.value.code == "too_many_broken_lines"
+    message = problems(tmp_path / "data")[0]["message"]
+    assert "rating, title, text" in message
+    assert "accepted: overall, reviewText" in message
+
+
 def test_too_many_bad_values_stop_the_run(tmp_path: Path):
     path = write(tmp_path / "raw" / "Toys.json", [review(i, vote="many") for i in range(300)])
     with pytest.raises(DataError) as caught:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from lanistr.errors import shorten
 from lanistr.sample import Value
 
 Report = Callable[[str, Any, str], None]
@@ -15,6 +16,12 @@ Report = Callable[[str, Any, str], None]
 
 NO_PRODUCT = "no asin: the product is not named"
 STARS = ("1", "2", "3", "4", "5")
+_COLUMNS = (
+    "overall", "reviewText", "summary", "reviewerID", "verified", "reviewTime", "unixReviewTime",
+    "vote", "style", "image",
+)  # fmt: skip
+"""What a review may have beside its asin. In the files of 2023 all of it has other names."""
+
 _YEAR = re.compile(r"\d{1,2} \d{1,2}, (\d{4})")
 _COUNT = re.compile(r"\d+|\d{1,3}(,\d{3})+")
 
@@ -68,6 +75,11 @@ def read_review(record: Mapping[str, Any], report: Report) -> Review | str:
     product = read_word(record, "asin", report)
     if not product:
         return NO_PRODUCT
+    if record.keys().isdisjoint(_COLUMNS):
+        there = shorten(", ".join(record), 200)
+        return (
+            f"no column of a review of 2018 beside asin: {there}; accepted: {', '.join(_COLUMNS)}"
+        )
     reviewer = read_word(record, "reviewerID", report)
     time = _time(record, report)
     row: dict[str, Value] = {
