@@ -466,9 +466,51 @@ def test_notes_that_differ_only_far_from_where_they_begin_are_not_constant(
 ):
     head = "This report was made by the department of radiology of the hospital. " * 16
     notes = [head + f"Finding {i % ends}: the lungs are clear" for i in range(200)]
-    task, text = of_columns(tmp_path, note=notes, age=[str(i) for i in range(200)])
+    task, text = of_columns(tmp_path, note=notes, age=[str(i % 90) for i in range(200)])
     assert task["source"].get("text") == ({"columns": ["note"]} if ends > 1 else None)
     assert ("'note', constant" in text) == (ends == 1)
+
+
+def test_columns_of_usual_exports_are_taken_for_what_they_are(tmp_path: Path):
+    count = 60
+    months = ("Jan", "Feb", "Sep")
+    task, text = of_columns(
+        tmp_path,
+        **{
+            "Unnamed: 0": [str(i) for i in range(count)],
+            "charges": [f"${1000 + 37 * i:,}.50" for i in range(count)],
+            "price": ["$1,299.00 - $1,499.00", "$5"] * (count // 2),
+            "saturation": [f"{90 + i // 2 % 10}%" for i in range(count)],
+            "dose": ["5 mg", "10 mg", "20 mg"] * (count // 3),
+            "uric_acid": [f"{2 + i / 9:.1f}" for i in range(count)],
+            "body_mass_index": [f"{17 + i / 7:.2f}" for i in range(count)],
+            "encounter_no": [str(5000 + 3 * i) for i in range(count)],
+            "Fallnummer": [str(7000 + 3 * i) for i in range(count)],
+            "oracle": [f"{1 + i % 28:02d}-{months[i % 3]}-20{10 + i // 10}" for i in range(count)],
+            "sas": [f"{1 + i % 28:02d}{months[i % 3]}2014:05:00:00" for i in range(count)],
+            "slashes": [f"2014/09/{1 + i % 28:02d}" for i in range(count)],
+        },
+    )
+    fields = task["tabular"]["fields"]
+    assert set(fields) == {"saturation", "dose", "uric_acid", "body_mass_index"}
+    assert fields["saturation"] == {"kind": "number", "unit": "%"}
+    assert fields["dose"]["kind"] == "category"
+    unused = {"charges": "money", "price": "money"}
+    unused |= dict.fromkeys(("Unnamed: 0", "encounter_no", "Fallnummer"), "number")
+    unused |= dict.fromkeys(("oracle", "sas", "slashes"), "date")
+    for name, kind in unused.items():
+        assert f"#   '{name}', {kind}:" in text
+
+
+def test_a_price_is_not_taken_for_the_id(tmp_path: Path):
+    table = tmp_path / "cases.csv"
+    cases = [
+        {"charges": f"${1000 + 37 * i}.50", "age": f"{i % 30}", "label": "ny"[i % 2]}
+        for i in range(60)
+    ]
+    table.write_bytes(as_csv(cases, ",", ("charges", "age", "label")))
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    assert task["source"]["id"] is None
 
 
 def test_json_lines_with_nested_rows_and_late_columns_are_looked_at(tmp_path: Path):

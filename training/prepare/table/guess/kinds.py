@@ -12,7 +12,7 @@ from training.prepare.table.guess.statistics import LONGEST, ColumnStatistics
 
 Kind = Literal[
     "empty", "constant", "split", "picture", "series", "rows", "address", "date",
-    "number", "category", "name", "text", "nested",
+    "money", "number", "category", "name", "text", "nested",
 ]  # fmt: skip
 
 MOST_CATEGORIES = 30
@@ -43,7 +43,10 @@ GROUP = re.compile(
     r"patient|subject|person|member|customer|client|user|reviewer|mrn|asin|product|household|donor",
     re.IGNORECASE,
 )
-ID = re.compile(r"(^|[_\W])(id|uid|uuid|key|accession|index)$|id$|name$|^(id|uid)", re.IGNORECASE)
+ID = re.compile(
+    r"(^|[_\W])(id|uid|uuid|key|accession|index|no|nr)\.?$|id$|name$|number$|nummer$|^(id|uid)",
+    re.IGNORECASE,
+)
 LABEL = (
     re.compile(r"^(label|target|outcome|class|y)$", re.IGNORECASE),
     re.compile(
@@ -134,7 +137,7 @@ def guess(column: ColumnStatistics, *, points: bool = False) -> Guess:
         return Guess(column, "constant", "always the same", stray)
     if words <= set(SPLIT_WORDS):
         return Guess(column, "split", "its words are those of splits", stray)
-    paths: tuple[Kind, ...] = ("picture", "series", "address", "date")
+    paths: tuple[Kind, ...] = ("picture", "series", "address", "date", "money")
     for kind in paths:
         if column.share(kind) >= 0.9:
             return Guess(column, kind, f"{column.share(kind):.0%} look like it", stray)
@@ -175,7 +178,7 @@ def _are_numbers(column: ColumnStatistics, stray: list[str], rest: int) -> bool:
     kinds = ("number", "comma", "marked", "either", "quantity")
     plain = sum(column.kinds[kind] for kind in kinds)
     if plain / rest >= _SURE or len(column.distinct) <= MOST_CATEGORIES:
-        return plain / rest >= _SURE
+        return (plain + column.units["%"]) / rest >= _SURE  # doses, as 5 mg, may be categories
     united = 0 if column.kinds["quantity"] else column.units[column.unit]
     lettered = sum(len(unit) == 1 and unit.isalpha() for unit in column.units) > _MOST_LETTERS
     codes = {

@@ -85,7 +85,9 @@ def cast(table: TableStatistics, files: Path) -> Roles:
 
 
 def _add_field(roles: Roles, each: Guess, label: Guess | None, table: TableStatistics) -> None:
-    if ID.search(each.name) and len(each.column.distinct) > 20:
+    # An amount is no id, whatever its name ends with: uric_acid, body_mass_index.
+    named = ID.search(each.name) and not (each.kind == "number" and _has_decimals(each))
+    if (named or _counts_rows(each, table)) and len(each.column.distinct) > 20:
         each.why = f"looks like an id ({each.why})"
         roles.unused.append(each)
         return
@@ -122,7 +124,18 @@ def _find_id(guesses: Iterable[Guess], table: TableStatistics) -> Guess | None:
 
 def _has_decimals(each: Guess) -> bool:
     """Whether numbers are amounts, not names; those with a unit may be either, as 1000P is."""
-    return not each.column.units and each.column.kinds["whole"] < each.column.present
+    kinds = each.column.kinds
+    return not each.column.units and kinds["whole"] < kinds["number"]
+
+
+def _counts_rows(each: Guess, table: TableStatistics) -> bool:
+    """Whether numbers count the rows, as pandas' index does: their order may tell the label."""
+    column = each.column
+    return (
+        len(column.distinct) == column.kinds["whole"] == table.rows
+        and column.low in (0, 1)
+        and column.high == column.low + table.rows - 1
+    )
 
 
 def _find_label(guesses: Iterable[Guess]) -> list[Guess]:

@@ -44,8 +44,12 @@ _EITHER_POINT = re.compile(r"[+-]?[1-9][0-9]{0,2}\.[0-9]{3}")
 _MARKED = re.compile(rf"(?!{_EITHER.pattern}\Z){THOUSANDS.pattern}")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T].*)?|[0-9]{1,2}[./][0-9]{1,2}[./]([0-9]{4}|[0-9]{2})([ T].*)?"
-    r"|[A-Z][a-z]+ [0-9]{1,2}, [0-9]{4}"
+    r"|[A-Z][a-z]+ [0-9]{1,2}, [0-9]{4}|[0-9]{4}[/.][0-9]{1,2}[/.][0-9]{1,2}([ T].*)?"
+    r"|[0-9]{1,2}[- ]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+    r"[- ]?([0-9]{4}|[0-9]{2})([ T:].*)?"
 )
+_MONEY = re.compile(r"[+-]?[$€£¥] ?[0-9].*")
+"""With its sign in front, which nothing here reads as a number."""
 
 
 @dataclass
@@ -166,6 +170,7 @@ class ColumnStatistics:
             ("marked", _MARKED),
             ("either", _EITHER),
             ("date", _DATE),
+            ("money", _MONEY),
         )
         return [kind for kind, pattern in tests if pattern.fullmatch(text)]
 
@@ -181,9 +186,11 @@ def _number(value: Any, decimal: Decimals) -> float | Quantity | None:
         return None
     if not isinstance(found, Quantity):
         return number
-    # 17.png is no 17 in png.
-    file = isinstance(value, str) and (PICTURE.fullmatch(value) or SERIES.fullmatch(value))
-    return None if file or len(found.unit) > _LONGEST_UNIT else found
+    # 17.png is no 17 in png, nor 2014/09/30 2014 in /09/30.
+    other = isinstance(value, str) and any(
+        pattern.fullmatch(value) for pattern in (PICTURE, SERIES, _DATE)
+    )
+    return None if other or len(found.unit) > _LONGEST_UNIT else found
 
 
 def _short(value: Any) -> Any:
