@@ -191,7 +191,7 @@ def _are_numbers(column: ColumnStatistics, stray: list[str], rest: int) -> bool:
 
 
 def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Guess:
-    whole = column.kinds["whole"] == column.kinds["number"]
+    whole = column.kinds["whole"] == column.kinds["number"] and not column.units
     distinct = len(column.distinct) - len(stray)
     values = sorted(v for word in column.words if (v := column.number(word)) is not None)
     sentinels = [
