@@ -15,6 +15,7 @@ from lanistr.preprocess.text import TextPreprocessor
 from lanistr.preprocess.timeseries import TimeseriesPreprocessor
 from tests.training.prepare.mimic_files import Files, at, prepare
 from training.data.store import Dataset
+from training.prepare.mimic_iv.cohort import subgroups_of
 
 ALL_TRAIN = ("--splits", "1", "0", "0")
 
@@ -559,3 +560,17 @@ def test_when_no_stay_is_left_the_attrition_says_why(tmp_path: Path):
 def test_combinations_have_no_label(tmp_path: Path):
     with pytest.raises(ConfigError, match="no label"):
         charted(tmp_path, cohort(), "--pairing", "patient-product")
+
+
+@pytest.mark.parametrize(
+    ("race", "group"),
+    [
+        ("WHITE - RUSSIAN", "WHITE"),
+        ("BLACK/CAPE VERDEAN", "BLACK"),
+        ("HISPANIC/LATINO - DOMINICAN", "HISPANIC"),
+        ("HISPANIC OR LATINO", "HISPANIC"),
+        (None, "UNKNOWN"),
+    ],
+)
+def test_a_group_of_people_has_one_name_however_it_is_detailed(race: str | None, group: str):
+    assert subgroups_of({"race": race, "gender": "F"})["race"] == group

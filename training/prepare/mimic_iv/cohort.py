@@ -4,6 +4,7 @@ Source: the public in-hospital-mortality benchmarks on MIMIC (Harutyunyan et al.
 2022).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from lanistr.errors import DataError
 from lanistr.sample import Value
 from training.prepare.mimic_iv.layout import Layout
 from training.prepare.mimic_iv.tables import TIME, Report, column_names, read_table
+
+_DETAIL = re.compile(r"/| - | OR ")
+"""What stands between a group and what is said of it besides."""
 
 HORIZON = pl.duration(hours=48)
 """Nothing later than this after the start of a stay is looked at."""
@@ -192,10 +196,11 @@ def row_of(stay: Mapping[str, object]) -> dict[str, Value]:
 def subgroups_of(stay: Mapping[str, object]) -> dict[str, str]:
     """Return the groups by which a model is evaluated: none of them need be an input.
 
-    MIMIC's race is told in some thirty ways, such as "BLACK/CARIBBEAN ISLAND" and "WHITE -
-    RUSSIAN"; what stands before the first mark is the group.
+    MIMIC's race is told in some thirty ways, such as "BLACK/CARIBBEAN ISLAND", "WHITE - RUSSIAN"
+    and, of one group, "HISPANIC OR LATINO" and "HISPANIC/LATINO - DOMINICAN"; what stands before
+    the first mark or "or" is the group.
     """
-    race = str(stay["race"] or "UNKNOWN").partition("/")[0].partition(" - ")[0].strip().upper()
+    race = _DETAIL.split(str(stay["race"] or "UNKNOWN").upper(), maxsplit=1)[0].strip()
     return {"gender": str(stay["gender"] or "unknown"), "race": race}
 
 
