@@ -753,3 +753,14 @@ def test_the_guesses_from_real_tables_run_as_they_are(open_data: Path, tmp_path:
     assert data is not None
     assert len(data) == 60
     assert problems_of(data.folder) == []
+
+
+@pytest.mark.parametrize(("name", "told"), [("observationoffset", False), ("minutes", True)])
+def test_a_unit_of_time_that_nothing_tells_is_to_be_checked(name: str, told: bool, tmp_path: Path):
+    """The eICU counts minutes in its offsets, which come out as hours."""
+    place(tmp_path, {"all.csv": f"id,{name},pulse\n".encode() + b"stay-0,90,80\nstay-1,2000,90\n"})
+    table = tmp_path / "stays.csv"
+    table.write_bytes(as_csv(rows(24)))
+    series = ("--series", str(tmp_path / "all.csv"))
+    _, text = guessed(table, tmp_path / "task.yaml", *series)
+    assert ("# CHECK, nothing tells: seconds, minutes, hours, days" in text) != told

@@ -30,6 +30,7 @@ class SeriesGuess:
         id: names the case.
         time: time of a row; None: not found.
         dated: whether the times are dates.
+        unit_of_time: of times that are numbers; `unit_told` whether anything says so.
         variables: by their column (wide) or word (long).
         variable: of long rows, the column with the name; `value` and `unit` likewise.
         horizon: hours, as far as the times reach.
@@ -41,6 +42,7 @@ class SeriesGuess:
     time: str | None = None
     dated: bool = False
     unit_of_time: str = "hours"
+    unit_told: bool = False
     variables: list[Guess] = field(default_factory=list)
     variable: str | None = None
     value: str | None = None
@@ -100,8 +102,9 @@ def _by_word(table: TableStatistics, variable: Guess, value: str) -> list[Guess]
 
 def _set_grid(found: SeriesGuess, time: ColumnStatistics) -> None:
     name = time.name.casefold()
-    said = next((unit for unit in HOURS if unit.removesuffix("s") in name), "hours")
-    found.unit_of_time = "hours" if time.kinds["duration"] else said
+    said = next((unit for unit in HOURS if unit.removesuffix("s") in name), None)
+    found.unit_told = bool(said or time.kinds["duration"])
+    found.unit_of_time = "hours" if time.kinds["duration"] else said or "hours"
     last = time.high * HOURS[found.unit_of_time] if math.isfinite(time.high) else 48
     found.step = max(1, math.ceil(last / _MOST_STEPS))
     found.horizon = max(math.ceil(last / found.step), 1) * found.step

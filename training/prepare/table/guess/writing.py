@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from training.prepare.table.cells import HOURS
 from training.prepare.table.columns import UNDECIDED, TableSource, TextFormat
 from training.prepare.table.guess.kinds import Guess, learned, order_classes
 from training.prepare.table.guess.roles import Roles
@@ -202,7 +203,8 @@ class Draft:
                 "      # Dates, here and there, are read as 2020-01-31 or 2020-01-31 14:05 alone.",
             )
         else:
-            self._add(f"    time_unit: {guessed.unit_of_time}")
+            doubt = "" if guessed.unit_told else f"  # CHECK, nothing tells: {', '.join(HOURS)}"
+            self._add(f"    time_unit: {guessed.unit_of_time}{doubt}")
         if guessed.variable and guessed.value:
             self._add(f"    variable: {_quoted(guessed.variable)}",
                       f"    value: {_quoted(guessed.value)}")  # fmt: skip
