@@ -480,6 +480,8 @@ def test_columns_of_usual_exports_are_taken_for_what_they_are(tmp_path: Path):
             "Unnamed: 0": [str(i) for i in range(count)],
             "charges": [f"${1000 + 37 * i:,}.50" for i in range(count)],
             "price": ["$1,299.00 - $1,499.00", "$5"] * (count // 2),
+            "swiss": [f"{1 + i}'{100 + 7 * i}.50" for i in range(count)],
+            "french": [f"{1 + i}\u202f{100 + 7 * i},50" for i in range(count)],
             "saturation": [f"{90 + i // 2 % 10}%" for i in range(count)],
             "dose": ["5 mg", "10 mg", "20 mg"] * (count // 3),
             "uric_acid": [f"{2 + i / 9:.1f}" for i in range(count)],
@@ -495,20 +497,21 @@ def test_columns_of_usual_exports_are_taken_for_what_they_are(tmp_path: Path):
     assert set(fields) == {"saturation", "dose", "uric_acid", "body_mass_index"}
     assert fields["saturation"] == {"kind": "number", "unit": "%"}
     assert fields["dose"]["kind"] == "category"
-    unused = {"charges": "money", "price": "money"}
+    unused = dict.fromkeys(("charges", "price", "swiss", "french"), "amount")
     unused |= dict.fromkeys(("Unnamed: 0", "encounter_no", "Fallnummer"), "number")
     unused |= dict.fromkeys(("oracle", "sas", "slashes"), "date")
     for name, kind in unused.items():
         assert f"#   '{name}', {kind}:" in text
 
 
-def test_a_price_is_not_taken_for_the_id(tmp_path: Path):
+@pytest.mark.parametrize("text", ["${}.50", "1 {}", "Thing {}"])
+def test_a_price_or_a_title_is_not_taken_for_the_id(text: str, tmp_path: Path):
     table = tmp_path / "cases.csv"
     cases = [
-        {"charges": f"${1000 + 37 * i}.50", "age": f"{i % 30}", "label": "ny"[i % 2]}
+        {"what": text.format(100 + 3 * i), "age": f"{i % 30}", "label": "ny"[i % 2]}
         for i in range(60)
     ]
-    table.write_bytes(as_csv(cases, ",", ("charges", "age", "label")))
+    table.write_bytes(as_csv(cases, ",", ("what", "age", "label")))
     task, _ = guessed(table, tmp_path / "task.yaml")
     assert task["source"]["id"] is None
 

@@ -12,7 +12,7 @@ from training.prepare.table.guess.statistics import LONGEST, ColumnStatistics
 
 Kind = Literal[
     "empty", "constant", "split", "picture", "series", "rows", "address", "date",
-    "money", "number", "category", "name", "text", "nested",
+    "amount", "number", "category", "name", "text", "nested",
 ]  # fmt: skip
 
 MOST_CATEGORIES = 30
@@ -137,7 +137,7 @@ def guess(column: ColumnStatistics, *, points: bool = False) -> Guess:
         return Guess(column, "constant", "always the same", stray)
     if words <= set(SPLIT_WORDS):
         return Guess(column, "split", "its words are those of splits", stray)
-    paths: tuple[Kind, ...] = ("picture", "series", "address", "date", "money")
+    paths: tuple[Kind, ...] = ("picture", "series", "address", "date", "amount")
     for kind in paths:
         if column.share(kind) >= 0.9:
             return Guess(column, kind, f"{column.share(kind):.0%} look like it", stray)

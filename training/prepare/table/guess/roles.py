@@ -119,7 +119,7 @@ def _find_id(guesses: Iterable[Guess], table: TableStatistics) -> Guess | None:
     named = [each for each in unique if ID.search(each.name)]
     if named:
         return named[0]
-    return next((each for each in unique if each.kind != "number"), None)
+    return next((e for e in unique if e.kind != "number" and not e.column.spaces), None)
 
 
 def _has_decimals(each: Guess) -> bool:

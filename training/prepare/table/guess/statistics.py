@@ -48,8 +48,10 @@ _DATE = re.compile(
     r"|[0-9]{1,2}[- ]?(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
     r"[- ]?([0-9]{4}|[0-9]{2})([ T:].*)?"
 )
-_MONEY = re.compile(r"[+-]?[$€£¥] ?[0-9].*")
-"""With its sign in front, which nothing here reads as a number."""
+_AMOUNT = re.compile(
+    r"[+-]?[$€£¥] ?[0-9].*|[+-]?[1-9][0-9]{0,2}([\s'\u2019][0-9]{3})+([.,][0-9]+)?"
+)
+"""Money with its sign in front, or with other marks between thousands than are read as numbers."""
 
 
 @dataclass
@@ -170,7 +172,7 @@ class ColumnStatistics:
             ("marked", _MARKED),
             ("either", _EITHER),
             ("date", _DATE),
-            ("money", _MONEY),
+            ("amount", _AMOUNT),
         )
         return [kind for kind, pattern in tests if pattern.fullmatch(text)]
 
@@ -188,7 +190,7 @@ def _number(value: Any, decimal: Decimals) -> float | Quantity | None:
         return number
     # 17.png is no 17 in png, nor 2014/09/30 2014 in /09/30.
     other = isinstance(value, str) and any(
-        pattern.fullmatch(value) for pattern in (PICTURE, SERIES, _DATE)
+        pattern.fullmatch(value) for pattern in (PICTURE, SERIES, _DATE, _AMOUNT)
     )
     return None if other or len(found.unit) > _LONGEST_UNIT else found
 
