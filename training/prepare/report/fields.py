@@ -38,8 +38,9 @@ class Fields:
     def add_numbers(self, name: str, standardised: NDArray[Any]) -> None:
         """Take values as they are stored."""
         scale = self._scales[name]
-        # float32 keeps seven digits of the standardised value: what lies beyond is noise.
-        digits = 6 - math.floor(math.log10(scale.std))
+        # What lies beyond float32's last digit of the standardised value is noise.
+        largest = np.abs(standardised).max(initial=1).astype(np.float32)
+        digits = -math.ceil(math.log10(scale.std * np.spacing(largest)))
         values = np.round(standardised.astype(np.float64) * scale.std + scale.mean, digits)
         spec = self._specs[name]
         assert isinstance(spec, NumberField)
