@@ -38,13 +38,14 @@ class Fields:
     def add_numbers(self, name: str, standardised: NDArray[Any]) -> None:
         """Take values as they are stored."""
         scale = self._scales[name]
+        values = standardised.astype(np.float64) * scale.std + scale.mean
+        spec = self._specs[name]
+        assert isinstance(spec, NumberField)
         # What lies beyond float32's last digit of the standardised value is noise.
         largest = np.abs(standardised).max(initial=1).astype(np.float32)
         digits = -math.ceil(math.log10(scale.std * np.spacing(largest)))
-        values = np.round(standardised.astype(np.float64) * scale.std + scale.mean, digits)
-        spec = self._specs[name]
-        assert isinstance(spec, NumberField)
-        self._values[name].extend(np.expm1(values) if spec.log else values)
+        values = np.round(np.expm1(values) if spec.log else values, digits)
+        self._values[name].extend(values + 0.0)  # which makes 0 of -0
 
     def add_words(self, name: str, words: Sequence[str], counts: NDArray[Any]) -> None:
         """Take how often each word came."""
