@@ -59,7 +59,8 @@ async function ask(address, { headers = {}, ...options } = {}) {
     return null;
   });
   if (answer.ok && body !== null) return body;
-  const problem = body ?? { title: "The service failed", detail: `status ${answer.status}`, code: "no_json" };
+  // What stands before a service may answer in its place, with JSON of its own.
+  const problem = body?.title && body.detail ? body : { title: "The service failed", detail: `status ${answer.status}`, code: "no_problem" };
   const wait = answer.headers.get("Retry-After");
   if (wait) problem.detail += `; try again in ${wait} s`;
   throw new ProblemError(problem, answer.status);

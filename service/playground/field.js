@@ -25,7 +25,7 @@ export class Field {
       element(
         "p",
         { id: `${id}-hint`, class: "hint" },
-        element("code", {}, name),
+        spec.description ? element("code", {}, name) : null,
         range.length ? ` ${range.join(" ")}` : this.number || spec.categories ? "" : " any word",
       ),
       list,

@@ -25,12 +25,30 @@ let changes = 0; // of the record, counted: an answer may come after some
 
 async function start() {
   await attempt(async () => {
-    const tasks = await listTasks();
-    if (!tasks.length) throw new ProblemError({ title: "No task", detail: "there is no task for this key", code: "no_task" }, 403);
-    page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
+    say("Opening\u2026");
+    const tasks = await offer();
     const named = tasks.find((each) => each.name === location.hash.slice(1));
     await choose((named ?? tasks[0]).name);
   }, start);
+}
+
+/** Offer the tasks that the key reaches, and return them. */
+async function offer() {
+  const tasks = await listTasks();
+  if (!tasks.length) throw new ProblemError({ title: "No task", detail: "there is no task for this key", code: "no_task" }, 403);
+  page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
+  return tasks;
+}
+
+/** Offer the tasks of another key; the record stays where its task is among them. */
+function renew() {
+  return attempt(async () => {
+    const tasks = await offer();
+    access.clear();
+    page.problem.replaceChildren();
+    if (tasks.some((each) => each.name === task.name)) page.task.value = task.name;
+    else await choose(tasks[0].name);
+  });
 }
 
 /** Choose a task and a version of its model, or say why it cannot be opened. */
@@ -42,6 +60,7 @@ async function choose(name, model = "") {
   choosing?.abort(); // what was chosen before and is not there yet
   choosing = new AbortController();
   takeBack();
+  say("Opening\u2026");
   page.task.value = name;
   page.predict.disabled = true;
   const found = await describeTask(name, model, choosing.signal).catch((error) => {
@@ -58,7 +77,7 @@ async function choose(name, model = "") {
   page.parts.replaceChildren(...record.elements);
   page.samples.replaceChildren(
     ...task.examples.map((each) => button(each.title, () => show(each.record))),
-    button("Empty", () => fill({}), { class: "quiet" }),
+    button("Empty", empty, { class: "quiet" }),
   );
   page.demo.hidden = !task.model.demo;
   page.about.replaceChildren(...about(task));
@@ -84,7 +103,7 @@ function about(task) {
   const { model } = task;
   const figures = Object.entries(task.metrics).map(([name, value]) => `${name.replaceAll("_", " ")} ${short(value)}`);
   return [
-    element("p", {}, task.description),
+    task.description ? element("p", {}, task.description) : "",
     element("p", { class: "model" }, "Model ", element("strong", {}, model.name), ", version ", versions(task), `, ${task.precision}, exported ${task.created.slice(0, 10)}`),
     element(
       "details",
@@ -111,6 +130,11 @@ function fill(example) {
   record.fill(example);
   clear();
   page.status.textContent = "";
+  page.result.replaceChildren();
+}
+
+function empty() {
+  fill({});
   page.result.replaceChildren(element("p", { class: "empty" }, "The record is empty."));
 }
 
@@ -125,16 +149,16 @@ async function ask() {
   const { signal } = asking;
   clear();
   page.result.setAttribute("aria-busy", "true");
-  page.status.textContent = "Reading files\u2026";
+  say("Reading files\u2026");
   await record.complete();
   if (signal.aborted) return;
   fresh();
+  say("Asking\u2026");
   const before = changes;
   const sent = record.read();
   const percent = page.coverage.value.trim();
   const address = addressOf(task.name, share(percent), version);
   const command = curl(address, sent, record.pictures, hasKey());
-  page.status.textContent = "Asking\u2026";
   await attempt(async () => {
     const answer = await predict(address, sent, signal);
     page.result.replaceChildren(...answered(answer, task, { given: Object.keys(sent), coverage: percent, command, find }));
@@ -145,6 +169,12 @@ async function ask() {
     if (!visible(page.result.firstChild)) page.result.scrollIntoView({ block: "start" });
   });
   if (!signal.aborted) page.result.removeAttribute("aria-busy");
+}
+
+/** Say what the page waits for. */
+function say(words) {
+  page.status.textContent = words;
+  page.status.classList.remove("visually-hidden");
 }
 
 /** Take back what was asked and is not answered yet. */
@@ -162,8 +192,7 @@ function share(percent) {
 function stale() {
   changes += 1;
   if (!page.result.querySelector(".headline")) return;
-  page.status.textContent = "The record was changed since this prediction.";
-  page.status.classList.remove("visually-hidden");
+  say("The record was changed since this prediction.");
   page.status.classList.add("stale");
   page.result.classList.add("stale");
 }
@@ -208,7 +237,8 @@ async function attempt(act, again) {
     problem.issues?.forEach(note);
     const place = status === 401 || status === 403 ? access : problem.field ? find(problem.field) : undefined;
     place?.show(...ofProblem(problem));
-    place?.focus();
+    if (place) place.focus();
+    else if (!visible(page.problem.firstChild)) page.problem.scrollIntoView({ block: "start" });
   }
 }
 
@@ -252,7 +282,8 @@ page.case.addEventListener("input", (event) => {
 });
 page.key.addEventListener("change", () => {
   useKey(page.key.value);
-  if (!task) start();
+  if (task) renew();
+  else start();
 });
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address names the task

@@ -19,9 +19,12 @@ export function signed(value) {
   return (value < 0 ? MINUS : "+") + text;
 }
 
-/** Return a share as per cent. */
+/** Return a share as per cent; what is not quite none or all does not look so. */
 export function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
+  const text = (100 * share).toFixed(1);
+  if (text === "0.0" && share > 0) return "<0.1 %";
+  if (text === "100.0" && share < 1) return ">99.9 %";
+  return `${text} %`;
 }
 
 /** Return the number that a text is, or the text itself: whether it will do is the service's to say. */

@@ -104,6 +104,11 @@ def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
             {"kind": "multiclass", "name": "kind", "classes": ["a", "b", "c"]},
             ["b most likely of 3, 70.0 %", "Set at 90 % coverage: a b"],
         ),
+        (
+            {"label": "a", "probability": 0.0003, "probabilities": {"a": 0.9997, "b": 0.0003}},
+            {"kind": "binary", "name": "kind", "classes": ["a", "b"]},
+            ["<0.1 % probability", "a>99.9 %"],
+        ),
     ],
 )
 def test_the_kinds_of_label_that_no_demo_has(open_page, found, label, words):

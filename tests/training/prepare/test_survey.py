@@ -24,6 +24,7 @@ from lanistr.preprocess.text import TextOptions
 from lanistr.preprocess.timeseries import TimeseriesPreprocessor
 from lanistr.sample import Measurements, Quantity, Sample
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
+from tests.browsers import chromium
 from tests.fixtures_runs import STARS
 from tests.training.test_report import HOSTILE, read
 from training.data.store import SPLITS, Dataset, Split
@@ -207,6 +208,19 @@ def test_the_least_and_the_largest_are_told_to_the_last_digit():
     fields.add_numbers("votes", np.array([scale(math.log1p(n)) for n in (3, 98_765)], np.float32))
     found = fields.report()["votes"]
     assert (found["min"], found["max"]) == (3, pytest.approx(98_765, rel=1e-5))
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("low", [0.0, 0.01, 0.1])
+def test_float32_leaves_no_trace_in_the_least_and_the_largest(low: float, log: bool):
+    spec = NumberField(kind="number", range=(0, 500), log=log)
+    for mean, std in np.random.default_rng(0).uniform((2, 0.4), (4, 0.8), (200, 2)).tolist():
+        scale = Scale(mean=mean, std=std)
+        fields = Fields({"WBC": spec}, {"WBC": scale})
+        values = [scale(math.log1p(n) if log else n) for n in (low, 8.3)]
+        fields.add_numbers("WBC", np.array(values, np.float32))
+        found = fields.report()["WBC"]
+        assert (str(found["min"]), found["max"]) == (str(low), 8.3)
 
 
 @pytest.mark.parametrize("pieces", [1, 7, 400])
@@ -581,3 +595,36 @@ def test_a_leak_stands_at_the_top_of_the_page(stays: Dataset):
     assert "Leaks: Notes in several splits" in found.text
     assert "<b>x</b>" in found.text
     assert "A few pictures" not in found.headings
+
+
+def test_rows_that_were_lost_before_they_were_cases_are_not_called_used(stays: Dataset):
+    report = report_of(stays)
+    assert "Not usable0 recordsLeaks" in read(page(report, [])).text
+    row = {"row": 120, "seen": None}
+    lost = {"column": "", "code": "repeated_row", "times": 2, "examples": [row]}
+    report["problems"] = [lost]
+    text = read(page(report, [])).text
+    assert "0 records; 2 values or rows of the raw files" in text
+    assert "repeated row2(120)" in text
+    assert "Every record was used" not in text
+    assert "Rows that were lost while the raw files were read stand above." in text
+
+
+def test_cases_of_no_subgroup_are_counted(stays: Dataset):
+    report = report_of(stays)
+    assert "further cases it is not known" not in page(report, [])
+    del report["subgroups"]["gender"]["F"]
+    missing = sum(s.subgroups["gender"] == "F" for s in STAYS)
+    assert f"By gender, over all splits. Of {missing} further cases" in page(report, [])
+
+
+def test_a_telephone_shows_the_page_without_scrolling_sideways(stays: Dataset, tmp_path: Path):
+    report = report_of(stays)
+    report["source"] |= {"columns": {"label_words": {"Y": "survived"}, "missing": ["", "NA"]}}
+    html = page(report, [])
+    assert "(empty), NA" in html
+    (tmp_path / "report.html").write_text(html)
+    with chromium() as browser:
+        shown = browser.new_page(viewport={"width": 360, "height": 740})
+        shown.goto((tmp_path / "report.html").as_uri())
+        assert shown.evaluate("document.documentElement.scrollWidth") == 360

@@ -38,12 +38,14 @@ class Fields:
     def add_numbers(self, name: str, standardised: NDArray[Any]) -> None:
         """Take values as they are stored."""
         scale = self._scales[name]
-        # float32 keeps seven digits of the standardised value: what lies beyond is noise.
-        digits = 6 - math.floor(math.log10(scale.std))
-        values = np.round(standardised.astype(np.float64) * scale.std + scale.mean, digits)
+        values = standardised.astype(np.float64) * scale.std + scale.mean
         spec = self._specs[name]
         assert isinstance(spec, NumberField)
-        self._values[name].extend(np.expm1(values) if spec.log else values)
+        # What lies beyond float32's last digit of the standardised value is noise.
+        largest = np.abs(standardised).max(initial=1).astype(np.float32)
+        digits = -math.ceil(math.log10(scale.std * np.spacing(largest)))
+        values = np.round(np.expm1(values) if spec.log else values, digits)
+        self._values[name].extend(values + 0.0)  # which makes 0 of -0
 
     def add_words(self, name: str, words: Sequence[str], counts: NDArray[Any]) -> None:
         """Take how often each word came."""

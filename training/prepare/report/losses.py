@@ -44,7 +44,10 @@ def lost(problems: Sequence[Json]) -> str:
             escape(each["column"]) or "(the row as a whole)",
             escape(each["code"].replace("_", " ")),
             f"{each['times']:,}",
-            ", ".join(f"{escape(str(e['seen']))} ({e['row'] or '-'})" for e in each["examples"]),
+            ", ".join(
+                f"{'' if e['seen'] is None else escape(str(e['seen']))} ({e['row'] or '-'})".strip()
+                for e in each["examples"]
+            ),
         ]
         for each in problems
     ]
@@ -57,8 +60,12 @@ def lost(problems: Sequence[Json]) -> str:
 
 def refused(report: Json) -> str:
     """Return a table of the records that were left out."""
+    kept_out = "What the preparer left out by its rules stands with where the records came from."
+    if report["problems"]:
+        kept_out = f"Rows that were lost while the raw files were read stand above. {kept_out}"
+    kept_out = f'<p class="note">{kept_out}</p>'
     if not report["refused"]:
-        return "<p>Every record was used.</p>"
+        return f"<p>Every record that was read could be used.</p>{kept_out}"
     rows = [
         [
             escape(each["code"].replace("_", " ")),
@@ -70,4 +77,4 @@ def refused(report: Json) -> str:
         for each in report["refused"]
     ]
     head = ["reason", "field", "records", "share", "such as"]
-    return table("By reason and field.", head, rows, "words")
+    return table("By reason and field.", head, rows, "words") + kept_out

@@ -82,11 +82,13 @@ def _header(report: Json) -> str:
     )
     classes = ", ".join(label["classes"])
     unit = f" ({label['unit']})" if label["unit"] else ""
+    problems = sum(each["times"] for each in report["problems"])
     facts = {
         "Predicts": f"{label['name']}{unit}" + (f": {classes}" if classes else ""),
         "From": str(report["source"].get("from", "not said")),
         "Splits": ", ".join(f"{n:,} {split}" for split, n in report["cases"].items()),
-        "Left out": f"{sum(each['records'] for each in report['refused']):,} records",
+        "Not usable": f"{sum(each['records'] for each in report['refused']):,} records"
+        + (f"; {problems:,} values or rows of the raw files" if problems else ""),
     }
     listed = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     return (
@@ -153,6 +155,9 @@ def _labels(report: Json) -> str:
         largest = sorted(groups, key=lambda name: (-groups[name]["cases"], name))[:MOST_GROUPS]
         shown = {name: groups[name] for name in groups if name in set(largest)}
         caption = f"By {escape(column)}, over all splits."
+        unsaid = sum(report["cases"].values()) - sum(each["cases"] for each in groups.values())
+        if unsaid:
+            caption += f" Of {unsaid:,} further cases it is not known."
         if len(groups) > MOST_GROUPS:
             caption += f" The {MOST_GROUPS} largest of {len(groups):,}; all are in the JSON."
         html += _label_table(caption, column, shown)
@@ -208,9 +213,10 @@ def _part(part: Json, cases: Json) -> str:
     }
     if sizes:
         rows = [[escape(n), f"{s['count']:,}", *_number_cells(s)] for n, s in sizes.items()]
-        html += table("Sizes.", ["", "number", *_NUMBER_HEAD], rows, "figures")
+        caption = "Sizes, as stored." if "format" in part else "Sizes."
+        html += table(caption, ["", "number", *_NUMBER_HEAD], rows, "figures")
     if "format" in part:
-        html += _words_table("Formats.", "format", part["format"])
+        html += _words_table("Formats, as stored.", "format", part["format"])
     if "fields" in part:
         html += _fields(part)
     return html
@@ -317,7 +323,7 @@ def _fact(value: Any) -> str:
     if isinstance(value, Mapping):
         return _facts(value) if value else "-"
     if isinstance(value, list | tuple):
-        return escape(", ".join(map(str, value)))
+        return escape(", ".join(str(each) or "(empty)" for each in value))
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "-" if value is None else escape(str(value))
