@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial, update_wrapper
 from numbers import Real
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
 
@@ -64,13 +64,23 @@ class _Base:
             if not all(each.isascii() and each.isprintable() for each in (name, value)):
                 raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._open = partial(
+            self._connections,
+            base_url=self.url,
+            timeout=self._timeout(timeout),
+            limits=limits,
+            headers=headers,
+        )
         with _naming_surroundings():
-            self._open(
-                base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers
-            )
+            self._http, self._process = self._open(), os.getpid()
 
-    def _open(self, **options: Any) -> None:
-        raise NotImplementedError
+    _connections: ClassVar[Callable[..., Any]]
+
+    def _own(self) -> Any:
+        """Return connections of this process: two that read from one get each other's answers."""
+        if self._process != os.getpid() and not self._http.is_closed:
+            self._http, self._process = self._open(), os.getpid()
+        return self._http
 
     def _timeout(self, seconds: float) -> httpx.Timeout:
         return httpx.Timeout(_positive(seconds, "timeout"), connect=self._connect_timeout)
@@ -192,6 +202,8 @@ def _each_awaited(
 class Client(_Base):
     """A connection to a LANISTR service, as a context manager; threads may share one.
 
+    So may processes that are forked, each of which opens connections of its own.
+
     Args:
         url: where the service is, with its path prefix if it has one.
         timeout: longest silence of the service, in seconds, before a request is given up; an answer
@@ -208,8 +220,7 @@ class Client(_Base):
             proxy or certificates that are of no use.
     """
 
-    def _open(self, **options: Any) -> None:
-        self._http = httpx.Client(**options)
+    _connections = httpx.Client
 
     def ask(self, question: Question[T]) -> T:
         """Put a question to the service. Raises `ClientError`."""
@@ -218,7 +229,7 @@ class Client(_Base):
             pause = None
             with asking.keeping_answers():
                 with naming_failures(self.url, asking.question.request):
-                    response = self._http.request(**self._arguments(asking.question))
+                    response = self._own().request(**self._arguments(asking.question))
                 pause = asking.pause_after(response)
             if pause is None:
                 return asking.answers[-1]
@@ -303,10 +314,12 @@ class Client(_Base):
 
 
 class AsyncClient(_Base):
-    """The same to be awaited: the arguments, methods and errors of `Client`, without `score`."""
+    """The same to be awaited: the arguments, methods and errors of `Client`, without `score`.
 
-    def _open(self, **options: Any) -> None:
-        self._http = httpx.AsyncClient(**options)
+    It belongs to the event loop in which it is first asked; each `asyncio.run` is another one.
+    """
+
+    _connections = httpx.AsyncClient
 
     async def ask(self, question: Question[T]) -> T:
         """Put a question to the service. Raises `ClientError`."""
@@ -315,7 +328,7 @@ class AsyncClient(_Base):
             pause = None
             with asking.keeping_answers():
                 with naming_failures(self.url, asking.question.request):
-                    response = await self._http.request(**self._arguments(asking.question))
+                    response = await self._own().request(**self._arguments(asking.question))
                 pause = asking.pause_after(response)
             if pause is None:
                 return asking.answers[-1]
