@@ -267,10 +267,10 @@ class Client(_Base):
 
         Args:
             task: name of the task.
-            input: .csv, .jsonl or .parquet, with columns ``id``, ``text``, ``image`` (paths, from
-                the table's folder, or bytes), ``timeseries`` (a list of rows, or JSON of one), and
-                a column a field of the table row.
-            output: the table to be, of any of these formats.
+            input: .csv, .jsonl (either may be .gz) or .parquet, with columns ``id``, ``text``,
+                ``image`` (paths, from the table's folder, or bytes), ``timeseries`` (a list of
+                rows, or JSON of one), and a column a field of the table row.
+            output: the table to be, of any of these formats, not packed.
             columns: column by part (``text``) or field (``tabular.age``), where they have other
                 names; of notes and pictures several.
             reading: how the table is read: decimal mark, encoding, words for a missing value, and
