@@ -300,8 +300,8 @@ def _json(value: Any) -> str:
 
 
 def _explained(error: ClientError) -> str:
-    if isinstance(error, ConnectionFailed) and not error.reached:
-        return f"service not reachable at {error.url}: is it running? make serve"
+    if isinstance(error, ConnectionFailed) and "refused" in str(error):
+        return f"{error}: is it running? make serve"
     return str(error)
 
 
