@@ -20,7 +20,7 @@ import httpx
 from clients import questions
 from clients.columns import Named
 from clients.errors import ClientError, InvalidInput
-from clients.exchange import naming_failures, read, retry_after
+from clients.exchange import naming_failures, read, retry_after, without_user
 from clients.parts import FilePath
 from clients.patience import Patience
 from clients.questions import Question, Some, in_place
@@ -55,18 +55,23 @@ class _Base:
             "url": url, "timeout": timeout, "connect_timeout": connect_timeout,
             "retry_seconds": retry_seconds, "connections": connections, "headers": headers,
         }  # fmt: skip
-        self.url = _service_url(url)
+        address = _service_url(url)
+        self.url = without_user(httpx.URL(address))
         self._connect_timeout = _positive(connect_timeout, "connect_timeout")
         if not (_is_number(retry_seconds) and 0 <= retry_seconds < math.inf):
             raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
         self.retry_seconds = retry_seconds
         for name, value in (headers or {}).items():
+            if not all(isinstance(each, str) for each in (name, value)):
+                raise InvalidInput(f"headers.{name}", f"is {type(value).__name__}", accepted="text")
             if not all(each.isascii() and each.isprintable() for each in (name, value)):
                 raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
+        if not (isinstance(connections, int) and connections > 0):
+            raise InvalidInput("connections", f"is {connections!r}", accepted="a number, 1 or more")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._open = partial(
             self._connections,
-            base_url=self.url,
+            base_url=address,
             timeout=self._timeout(timeout),
             limits=limits,
             headers=headers,

@@ -253,6 +253,17 @@ def test_an_error_comes_out_of_another_process_as_it_was(error):
     assert (str(found), vars(found)) == (str(error), vars(error))
 
 
+async def test_a_password_in_the_address_is_sent_and_told_nobody(ask, service, deserted_url):
+    service.answers_bytes(HTML, "text/html")
+    messages = []
+    for url in (service.url, deserted_url):
+        with pytest.raises(ClientError) as caught:
+            await ask(url.replace("://", "://ward:hush@"))
+        messages += [str(caught.value), str(vars(caught.value))]
+    assert service.last.headers["Authorization"].startswith("Basic ")
+    assert not any("hush" in each for each in messages)
+
+
 FORKED = """\
 import os, sys
 from clients import Client
