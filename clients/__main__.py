@@ -30,7 +30,7 @@ from clients.load import load as send
 from clients.parts import decode, read_json, read_text
 from clients.reading import add_reading_options, reading_of
 from clients.remote import AT_ONCE, CONNECTIONS, TIMEOUT
-from clients.tables import ACCEPTED
+from clients.tables import ACCEPTED, READABLE
 
 _EXAMPLES = """\
 examples:
@@ -222,7 +222,7 @@ def _parser() -> ArgumentParser:
         **layout,
     )
     many.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
-    many.add_argument("--input", required=True, metavar="FILE", help=ACCEPTED)
+    many.add_argument("--input", required=True, metavar="FILE", help=READABLE)
     many.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
     many.add_argument("--version", help="of the model (the newest when it begins)")
     many.add_argument(
@@ -243,7 +243,7 @@ def _parser() -> ArgumentParser:
     )
     several.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
     several.add_argument(
-        "--input", metavar="FILE", help=f"cases, {ACCEPTED} (the task's own examples)"
+        "--input", metavar="FILE", help=f"cases, {READABLE} (the task's own examples)"
     )
     several.add_argument(
         "--concurrency",
@@ -300,8 +300,8 @@ def _json(value: Any) -> str:
 
 
 def _explained(error: ClientError) -> str:
-    if isinstance(error, ConnectionFailed) and not error.reached:
-        return f"service not reachable at {error.url}: is it running? make serve"
+    if isinstance(error, ConnectionFailed) and "refused" in str(error):
+        return f"{error}: is it running? make serve"
     return str(error)
 
 

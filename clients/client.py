@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from functools import partial, update_wrapper
 from numbers import Real
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 import httpx
 
 from clients import questions
 from clients.columns import Named
 from clients.errors import ClientError, InvalidInput
-from clients.exchange import naming_failures, read, retry_after
+from clients.exchange import naming_failures, read, retry_after, without_user
 from clients.parts import FilePath
 from clients.patience import Patience
 from clients.questions import Question, Some, in_place
@@ -55,22 +55,37 @@ class _Base:
             "url": url, "timeout": timeout, "connect_timeout": connect_timeout,
             "retry_seconds": retry_seconds, "connections": connections, "headers": headers,
         }  # fmt: skip
-        self.url = _service_url(url)
+        address = _service_url(url)
+        self.url = without_user(httpx.URL(address))
         self._connect_timeout = _positive(connect_timeout, "connect_timeout")
         if not (_is_number(retry_seconds) and 0 <= retry_seconds < math.inf):
             raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
         self.retry_seconds = retry_seconds
         for name, value in (headers or {}).items():
+            if not all(isinstance(each, str) for each in (name, value)):
+                raise InvalidInput(f"headers.{name}", f"is {type(value).__name__}", accepted="text")
             if not all(each.isascii() and each.isprintable() for each in (name, value)):
                 raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
+        if not (isinstance(connections, int) and connections > 0):
+            raise InvalidInput("connections", f"is {connections!r}", accepted="a number, 1 or more")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        self._open = partial(
+            self._connections,
+            base_url=address,
+            timeout=self._timeout(timeout),
+            limits=limits,
+            headers=headers,
+        )
         with _naming_surroundings():
-            self._open(
-                base_url=self.url, timeout=self._timeout(timeout), limits=limits, headers=headers
-            )
+            self._http, self._process = self._open(), os.getpid()
 
-    def _open(self, **options: Any) -> None:
-        raise NotImplementedError
+    _connections: ClassVar[Callable[..., Any]]
+
+    def _own(self) -> Any:
+        """Return connections of this process: two that read from one get each other's answers."""
+        if self._process != os.getpid() and not self._http.is_closed:
+            self._http, self._process = self._open(), os.getpid()
+        return self._http
 
     def _timeout(self, seconds: float) -> httpx.Timeout:
         return httpx.Timeout(_positive(seconds, "timeout"), connect=self._connect_timeout)
@@ -192,6 +207,8 @@ def _each_awaited(
 class Client(_Base):
     """A connection to a LANISTR service, as a context manager; threads may share one.
 
+    So may processes that are forked, each of which opens connections of its own.
+
     Args:
         url: where the service is, with its path prefix if it has one.
         timeout: longest silence of the service, in seconds, before a request is given up; an answer
@@ -208,8 +225,7 @@ class Client(_Base):
             proxy or certificates that are of no use.
     """
 
-    def _open(self, **options: Any) -> None:
-        self._http = httpx.Client(**options)
+    _connections = httpx.Client
 
     def ask(self, question: Question[T]) -> T:
         """Put a question to the service. Raises `ClientError`."""
@@ -218,7 +234,7 @@ class Client(_Base):
             pause = None
             with asking.keeping_answers():
                 with naming_failures(self.url, asking.question.request):
-                    response = self._http.request(**self._arguments(asking.question))
+                    response = self._own().request(**self._arguments(asking.question))
                 pause = asking.pause_after(response)
             if pause is None:
                 return asking.answers[-1]
@@ -256,10 +272,10 @@ class Client(_Base):
 
         Args:
             task: name of the task.
-            input: .csv, .jsonl or .parquet, with columns ``id``, ``text``, ``image`` (paths, from
-                the table's folder, or bytes), ``timeseries`` (a list of rows, or JSON of one), and
-                a column a field of the table row.
-            output: the table to be, of any of these formats.
+            input: .csv, .jsonl (either may be .gz) or .parquet, with columns ``id``, ``text``,
+                ``image`` (paths, from the table's folder, or bytes), ``timeseries`` (a list of
+                rows, or JSON of one), and a column a field of the table row.
+            output: the table to be, of any of these formats, not packed.
             columns: column by part (``text``) or field (``tabular.age``), where they have other
                 names; of notes and pictures several.
             reading: how the table is read: decimal mark, encoding, words for a missing value, and
@@ -303,10 +319,12 @@ class Client(_Base):
 
 
 class AsyncClient(_Base):
-    """The same to be awaited: the arguments, methods and errors of `Client`, without `score`."""
+    """The same to be awaited: the arguments, methods and errors of `Client`, without `score`.
 
-    def _open(self, **options: Any) -> None:
-        self._http = httpx.AsyncClient(**options)
+    It belongs to the event loop in which it is first asked; each `asyncio.run` is another one.
+    """
+
+    _connections = httpx.AsyncClient
 
     async def ask(self, question: Question[T]) -> T:
         """Put a question to the service. Raises `ClientError`."""
@@ -315,7 +333,7 @@ class AsyncClient(_Base):
             pause = None
             with asking.keeping_answers():
                 with naming_failures(self.url, asking.question.request):
-                    response = await self._http.request(**self._arguments(asking.question))
+                    response = await self._own().request(**self._arguments(asking.question))
                 pause = asking.pause_after(response)
             if pause is None:
                 return asking.answers[-1]

@@ -8,6 +8,7 @@ named by the user, or left alone and reported.
 import base64
 import math
 import re
+import stat
 from argparse import ArgumentParser
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -28,6 +29,9 @@ DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{256,}={0,2}")
 """A picture, and no path: that has a dot before the end, and names of less than 256 letters."""
+
+_LARGEST = 200_000_000
+"""Bytes of a picture's file, as where tables are prepared."""
 
 _TABULAR = "tabular"
 _FIELD = "tabular."
@@ -253,7 +257,7 @@ class Columns:
                     "a path, or a data URL: data:image/jpeg;base64,…",
                 )
                 raise InvalidInput("image", seen, accepted=accepted)
-            return self._folder / cell
+            return self._path(cell)
         try:
             if (head := DATA_URL.match(cell)) is None:
                 raise ValueError
@@ -262,6 +266,22 @@ class Columns:
         except ValueError:  # binascii's, and of letters beyond ASCII a plain one
             seen, accepted = "is a data URL that is not base64", "data:image/jpeg;base64,…"
             raise InvalidInput("image", seen, accepted=accepted) from None
+
+    def _path(self, cell: str) -> Path:
+        """Return where a picture's file is, as preparing finds it."""
+        path = self._folder / cell
+        try:
+            if "\\" in cell and not path.exists():
+                path = self._folder / cell.replace("\\", "/")  # written on Windows
+            found = path.stat()
+        except (OSError, ValueError):  # whoever reads it says why
+            return path
+        if not stat.S_ISREG(found.st_mode):  # a pipe is waited for, a device has no end
+            raise InvalidInput("image", f"{path} is no regular file", accepted="the path of a file")
+        if found.st_size > _LARGEST:
+            seen = f"{path} has {found.st_size:,} bytes"
+            raise InvalidInput("image", seen, accepted=f"at most {_LARGEST:,}")
+        return path
 
     def _series(self, cells: Sequence[Any]) -> Any:
         (cell,) = cells

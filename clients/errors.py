@@ -14,6 +14,7 @@ Errors print as one line.
 """
 # ruff: noqa: N818 - the names say what happened; an Error at the end of each would say nothing.
 
+import copyreg
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ _LONGEST = 400
 
 class ClientError(Exception):
     """Anything between the caller and a prediction."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception would be made of the message alone, and a pool of processes dies of that.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InvalidInput(ClientError):

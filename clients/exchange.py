@@ -176,13 +176,18 @@ def _request_id(response: httpx.Response) -> str:
 
 
 def _unreadable(response: httpx.Response, mismatch: str) -> UnreadableAnswer:
+    url = without_user(response.request.url)
     return UnreadableAnswer(
-        f"{response.request.url} answered {response.status_code}, but not as a LANISTR service"
-        f" does: {mismatch}",
+        f"{url} answered {response.status_code}, but not as a LANISTR service does: {mismatch}",
         status=response.status_code,
         request_id=_request_id(response),
         body=response.text[:_EXCERPT],
     )
+
+
+def without_user(url: httpx.URL) -> str:
+    """Return an address for messages, which end in logs: without the password in it."""
+    return str(url.copy_with(userinfo=b""))
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -3,15 +3,17 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from export.builds import OFFERED
 from export.cases import chosen_cases, open_run
 from export.exported import Exported, open_graphs
 from export.parity import BOUND, Reference, naming, try_proof
-from lanistr.bundle import PROOF, TASK, Bundle
+from lanistr.bundle import CALIBRATION, PROOF, TASK, Bundle
 from lanistr.command import CommandParser
 from lanistr.errors import BundleError
 from lanistr.manifest import Build
+from lanistr.preprocess import STATE_FILE, Preprocessor
 
 EXAMPLE = "python -m export verify bundles/mortality"
 
@@ -66,12 +68,31 @@ def main(words: Sequence[str]) -> None:
             seen=run.task.name,
             accepted=f"a run of {bundle.task.name}, as {arguments.bundle / TASK} describes it",
         )
+    # What no graph shows: the cases below are prepared already, and their outputs uncalibrated.
+    for file, same in (
+        (STATE_FILE, _saved(bundle.preprocessor) == _saved(run.preprocessor())),
+        (CALIBRATION, bundle.calibration == run.calibration()),
+    ):
+        if not same:
+            raise BundleError(
+                "the bundle is not of this run",
+                code="bad_fit",
+                field=str(arguments.bundle / file),
+                accepted=f"what {arguments.run / file} says",
+            )
     reference = Reference.of(model, dataset, chosen_cases(dataset))
     for build in builds:
         exported = Exported(model, open_graphs(build, bundle.read))
         with naming(build):
             found = reference.differences(exported, _bounds(build, build.parity))
         _say(build, found, "real cases")
+
+
+def _saved(preprocessor: Preprocessor) -> dict[str, bytes]:
+    """Return its files as today's code writes them, whichever wrote those that it was read from."""
+    with TemporaryDirectory() as folder:
+        preprocessor.save(Path(folder))
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def _bounds(build: Build, at_export: Mapping[str, float]) -> dict[str, float]:

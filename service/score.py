@@ -24,7 +24,7 @@ from clients.exchange import read_item
 from clients.outcome import Outcome
 from clients.reading import add_reading_options, reading_of
 from clients.scoring import Record, in_order, score
-from clients.tables import ACCEPTED
+from clients.tables import ACCEPTED, READABLE
 from clients.target import Target
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, leave_when_asked, run_command
@@ -65,7 +65,7 @@ def main() -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--input", required=True, metavar="FILE", help=ACCEPTED)
+    parser.add_argument("--input", required=True, metavar="FILE", help=READABLE)
     parser.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
     add_scoring_options(parser)
     arguments = parser.parse_args()

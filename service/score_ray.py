@@ -20,7 +20,7 @@ from clients.columns import Named, named_columns
 from clients.errors import ClientError
 from clients.reading import Reading, reading_of
 from clients.scoring import score
-from clients.tables import ACCEPTED, ENDINGS
+from clients.tables import ENDINGS, READABLE
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, DataError
 from service.hangup import end_on_hangup
@@ -48,10 +48,12 @@ def main() -> None:
         raise ConfigError(
             "Ray is not installed", code="no_ray", accepted="pip install 'ray[data]'"
         ) from None
-    inputs = [each for each in sorted(arguments.input.glob("*")) if each.suffix.lower() in ENDINGS]
+    inputs = [
+        each for each in sorted(arguments.input.glob("*")) if each.name.lower().endswith(ENDINGS)
+    ]
     if not inputs:
         raise ConfigError("no tables", code="no_tables", field=str(arguments.input),
-                          accepted=f"a folder of files {ACCEPTED}")  # fmt: skip
+                          accepted=f"a folder of files {READABLE}")  # fmt: skip
     for option in ("workers", "cpus"):
         if (seen := getattr(arguments, option)) < 1:
             raise ConfigError("too few", field=f"--{option}", seen=seen, accepted="1 or more")
@@ -66,7 +68,8 @@ def main() -> None:
     ray.init(address=arguments.address, log_to_driver=False, logging_level=logging.WARNING)
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     files = ray.data.from_items(
-        [{"input": str(each.resolve()), "output": str((arguments.output / each.name).resolve())}
+        [{"input": str(each.resolve()),
+          "output": str((arguments.output / each.name).resolve()).removesuffix(".gz")}
          for each in inputs],
         override_num_blocks=len(inputs),
     )  # fmt: skip

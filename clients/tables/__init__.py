@@ -6,6 +6,7 @@ needs pyarrow, the others nothing.
 """
 
 import csv
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +16,22 @@ from clients.parts import FilePath
 from clients.tables import delimited, jsonlines
 from clients.tables.table import Column, Row, Table, Writer, to_text, unreadable
 
-__all__ = ["ACCEPTED", "ENDINGS", "Column", "Row", "Table", "find_writer", "open_table", "to_text"]
+__all__ = [
+    "ACCEPTED",
+    "ENDINGS",
+    "READABLE",
+    "Column",
+    "Row",
+    "Table",
+    "find_writer",
+    "open_table",
+    "to_text",
+]
 
 T = TypeVar("T")
 
 ACCEPTED = ".csv, .jsonl, .ndjson or .parquet"
+READABLE = f"{ACCEPTED}; text also packed, .csv.gz"
 
 
 def open_table(path: FilePath, encoding: str = "utf-8") -> Table:
@@ -33,11 +45,13 @@ def open_table(path: FilePath, encoding: str = "utf-8") -> Table:
         InvalidInput: there is no such file, or it cannot be read.
     """
     path = Path(path)
-    open_as = _of(path, "input", _READERS)
+    open_as = _of(path, "input", _READERS, READABLE)
     try:
         return open_as(path, "utf-8-sig" if encoding == "utf-8" else encoding)
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
+    except (EOFError, zlib.error) as error:
+        raise unreadable(path, f"packed, and not whole: {error}") from None
     except UnicodeError as error:  # of UTF-16 without its mark no UnicodeDecodeError
         accepted = "text in UTF-8; or cp1252 (Windows), latin-1 or utf-16, named as its encoding"
         raise unreadable(path, str(error), accepted) from None
@@ -51,7 +65,7 @@ def find_writer(path: FilePath) -> Writer:
     Raises:
         InvalidInput: none does.
     """
-    return _of(Path(path), "output", _WRITERS)()
+    return _of(Path(path), "output", _WRITERS, ACCEPTED)()
 
 
 def _parquet(path: Path, encoding: str) -> Table:
@@ -75,8 +89,11 @@ def _parquet_writer() -> Writer:
 
 _READERS: Mapping[str, Callable[[Path, str], Table]] = {
     ".csv": delimited.CsvTable,
+    ".csv.gz": delimited.CsvTable,
     ".jsonl": jsonlines.JsonTable,
+    ".jsonl.gz": jsonlines.JsonTable,
     ".ndjson": jsonlines.JsonTable,
+    ".ndjson.gz": jsonlines.JsonTable,
     ".parquet": _parquet,
 }
 
@@ -92,7 +109,9 @@ ENDINGS = tuple(_READERS)
 """Of files that are tables."""
 
 
-def _of(path: Path, field: str, formats: Mapping[str, T]) -> T:
-    if path.suffix.lower() not in formats:
-        raise InvalidInput(field, f"cannot tell what {path} is by its name", accepted=ACCEPTED)
-    return formats[path.suffix.lower()]
+def _of(path: Path, field: str, formats: Mapping[str, T], accepted: str) -> T:
+    suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else [path.suffix]
+    ending = "".join(suffixes).lower()
+    if ending not in formats:
+        raise InvalidInput(field, f"cannot tell what {path} is by its name", accepted=accepted)
+    return formats[ending]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from clients.errors import InvalidInput
-from clients.tables.table import Column, Row, refuse_repeated, to_text, unreadable
+from clients.tables.table import Column, Row, open_text, refuse_repeated, to_text, unreadable
 
 _DELIMITERS = ",;\t|"
 _LONGEST_CELL = 64_000_000
@@ -39,7 +39,7 @@ class CsvTable:
     def __init__(self, path: Path, encoding: str) -> None:
         self._path, self._encoding = path, encoding
         csv.field_size_limit(_LONGEST_CELL)  # csv's own is shorter than many a note
-        with path.open(encoding=encoding, newline="") as file:
+        with open_text(path, encoding, newline="") as file:
             head = _head(file)
         said = _SAID.fullmatch(head)
         self._passed = 1 if said else 0
@@ -74,7 +74,7 @@ class CsvTable:
                 yield InvalidInput("row", seen)
 
     def _records(self) -> Iterator[list[str]]:
-        with self._path.open(encoding=self._encoding, newline="") as file:
+        with open_text(self._path, self._encoding, newline="") as file:
             for _ in range(self._passed):
                 next(file)
             records = csv.reader(file, delimiter=self._delimiter, strict=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from clients.errors import InvalidInput
 from clients.parts import from_json
-from clients.tables.table import Column, Row, inner_names, spread, to_text
+from clients.tables.table import Column, Row, inner_names, open_text, spread, to_text
 
 
 class JsonTable:
@@ -35,7 +35,7 @@ class JsonTable:
 
     def read(self, start: int, wanted: Collection[str]) -> Iterator[Row]:
         """Yield the rows, see `clients.tables.table`."""
-        with self._path.open(encoding=self._encoding) as file:
+        with open_text(self._path, self._encoding) as file:
             for line in islice((each for each in file if not each.isspace()), start, None):
                 yield _json_row(line)
 

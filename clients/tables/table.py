@@ -1,11 +1,12 @@
 """What a table is, whatever its format: rows that are read one by one, columns that are written."""
 
+import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from clients.errors import InvalidInput
 
@@ -61,6 +62,13 @@ class Column:
 
 Writer = Callable[[Path, Sequence[Column], Iterable[Sequence[Any]]], None]
 """Writes rows to a path; None is a missing value."""
+
+
+def open_text(path: Path, encoding: str, newline: str | None = None) -> IO[str]:
+    """Open a file of text to be read, packed by gzip where its name ends so. Raises `OSError`."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline=newline)
+    return path.open(encoding=encoding, newline=newline)
 
 
 def spread(cells: Mapping[str, Any]) -> dict[str, Any]:

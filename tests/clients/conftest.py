@@ -32,6 +32,7 @@ class Received:
     query: dict[str, list[str]]
     headers: Message
     body: bytes
+    sender: tuple[str, int] = ("", 0)
 
     @property
     def json(self) -> Any:
@@ -64,6 +65,7 @@ class Service:
             more; None: all are answered alike.
         pieces: of an answer's body, a quarter of a second apart.
         before: statuses and headers of refusals that come first.
+        keeps: whether a connection serves for the next request too.
     """
 
     url: str = ""
@@ -75,6 +77,7 @@ class Service:
     raw: bytes | None = None
     answer: Callable[[Received], tuple[Any, ...]] | None = None
     before: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    keeps: bool = False
     received: list[Received] = field(default_factory=list)
     released: Event = field(default_factory=Event)
 
@@ -102,6 +105,10 @@ class Service:
 
 def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        @property
+        def protocol_version(self) -> str:
+            return "HTTP/1.1" if service.keeps else "HTTP/1.0"
+
         def do_GET(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             address = urlsplit(self.path)
@@ -111,6 +118,7 @@ def _handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 query=parse_qs(address.query),
                 headers=self.headers,
                 body=self.rfile.read(length),
+                sender=self.client_address,
             )
             service.received.append(received)
             if service.silent:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -241,6 +242,25 @@ def test_a_data_url_may_be_broken_into_lines_and_shouted():
 def test_a_picture_of_no_bytes_is_missing(nothing):
     assert record({"text": "a", "image": nothing}) == {"text": "a"}
     assert record({"image": [JPEG, b""]}) == {"image": [BASE64]}
+
+
+def test_a_path_written_on_windows_is_found_as_by_preparing(tmp_path):
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "a.jpg").write_bytes(JPEG)
+    assert record({"image": r"scans\a.jpg"}, folder=tmp_path) == {"image": [BASE64]}
+
+
+def test_what_would_never_be_read_or_fill_the_memory_is_no_picture(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "film.jpg").open("wb") as file:
+        file.truncate(3_000_000_000)
+    for name, words in [
+        ("pipe.jpg", "image: .*pipe.jpg is no regular file"),
+        ("/dev/zero", "image: /dev/zero is no regular file"),
+        ("film.jpg", "image: .*has 3,000,000,000 bytes; accepted: at most 200,000,000"),
+    ]:
+        with pytest.raises(InvalidInput, match=words):
+            record({"image": name}, folder=tmp_path)
 
 
 def test_a_picture_in_base64_alone_is_told_to_be_one_and_stands_in_no_message():

@@ -166,7 +166,16 @@ def test_an_address_or_an_environment_of_no_use_is_exit_code_2(
 
 def test_a_service_that_is_not_there_is_the_users_to_start(deserted_url):
     line = mistake(run("tasks", "--url", deserted_url))
-    assert line == f"error: service not reachable at {deserted_url}: is it running? make serve"
+    assert line.startswith(f"error: service not reachable at {deserted_url}: ")
+    assert line.endswith("refused: is it running? make serve")
+
+
+def test_a_service_that_cannot_be_reached_is_told_with_the_reason(service):
+    """Of a certificate nobody vouches for, a name nobody knows: it may well be running."""
+    url = service.url.replace("http:", "https:")
+    line = mistake(run("tasks", "--url", url))
+    assert line.startswith(f"error: service not reachable at {url}: [SSL: ")
+    assert "running" not in line
 
 
 def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):

@@ -1,7 +1,9 @@
 """Every way in which asking can fail has its own error, from both clients."""
 
+import pickle
 import re
 import socket
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from clients import (
     Client,
     ClientError,
     ConnectionFailed,
+    InvalidInput,
     InvalidRequest,
     ProblemError,
     ServerError,
@@ -230,3 +233,57 @@ def test_a_problem_about_readiness_is_a_problem(service):
     service.answers({"title": "Busy", "code": "queue_full"}, status=503)
     with Client(service.url) as client, pytest.raises(TooBusy):
         client.ready()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidInput("tabular.age", "nan cannot be sent", accepted="a finite number"),
+        ConnectionFailed("broke off", url="http://a", request_id="1", reached=True),
+        TimedOut("no answer", url="http://a", request_id="1"),
+        TooBusy(status=429, code="busy", detail="later", retry_after=2.0, raw={"code": "busy"}),
+        UnreadableAnswer("a page", status=502, request_id="1", body="<html>"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_comes_out_of_another_process_as_it_was(error):
+    """A pool of processes dies of an error that does not."""
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error)
+    assert (str(found), vars(found)) == (str(error), vars(error))
+
+
+async def test_a_password_in_the_address_is_sent_and_told_nobody(ask, service, deserted_url):
+    service.answers_bytes(HTML, "text/html")
+    messages = []
+    for url in (service.url, deserted_url):
+        with pytest.raises(ClientError) as caught:
+            await ask(url.replace("://", "://ward:hush@"))
+        messages += [str(caught.value), str(vars(caught.value))]
+    assert service.last.headers["Authorization"].startswith("Basic ")
+    assert not any("hush" in each for each in messages)
+
+
+FORKED = """\
+import os, sys
+from clients import Client
+
+with Client(sys.argv[1]) as client:
+    client.health()
+    if (child := os.fork()) == 0:
+        client.health()
+        client.health()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    client.health()
+"""
+
+
+def test_a_forked_process_asks_over_a_connection_of_its_own(service):
+    """Two that read from one get the answers to each other's cases."""
+    service.answers({"status": "ok"})
+    service.keeps = True
+    subprocess.run([sys.executable, "-c", FORKED, service.url], check=True)
+    parent, child, again, back = (each.sender for each in service.received)
+    assert (parent, child) == (back, again)
+    assert parent != child

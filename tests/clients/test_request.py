@@ -284,6 +284,19 @@ def test_waits_that_are_none_are_refused_at_once(name, seconds):
         Client(**{name: seconds})
 
 
+@pytest.mark.parametrize("value", [None, 5, b"key"])
+def test_a_header_that_is_no_text_is_refused_at_once(value):
+    with pytest.raises(InvalidInput, match=r"headers.X-Key: is .*; accepted: text"):
+        Client(headers={"X-Key": value})
+
+
+@pytest.mark.parametrize("number", [0, -1, "5", None, 2.5])
+def test_connections_that_are_none_are_refused_at_once(number):
+    """A request would wait for one until it is told that the service is silent."""
+    with pytest.raises(InvalidInput, match=f"connections: is {number!r}; accepted: "):
+        Client(connections=number)
+
+
 @pytest.mark.parametrize(
     ("image", "field"),
     [(b"DICM", "image"), ([PNG, b"DICM"], "image[1]"), ([b"DICM", PNG], "image[0]")],

@@ -1,5 +1,6 @@
 """Tables on disk are read and written a row at a time, whatever their format."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -56,6 +57,31 @@ def test_reading_begins_at_any_row(tmp_path, groups):
         for start in (0, 6, 7, 63, 64, 149, 150):
             found = [int(row["n"]) for row in rows_of(tmp_path / name, start)]
             assert found == numbers[start:], (name, start)
+
+
+def test_text_may_be_packed_as_where_it_is_prepared(tmp_path):
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress("id;text\na;müde\nb;wach\n".encode()))
+    (tmp_path / "t.JSONL.GZ").write_bytes(gzip.compress(b'{"id": "a"}\n{"id": "b"}\n'))
+    for name in ("t.csv.gz", "t.JSONL.GZ"):
+        table = open_table(tmp_path / name)
+        assert (table.rows, [row["id"] for row in table.read(1, ["id"])]) == (2, ["b"]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("cut.csv.gz", gzip.compress(os.urandom(9000).hex().encode())[:-400], "not whole"),
+        ("damaged.csv.gz", gzip.compress(b"a,b\n")[:12] + b"\xff" * 20, "cannot read"),
+        ("plain.csv.gz", b"a,b\n1,2\n", "Not a gzipped file"),
+        ("t.parquet.gz", b"", "accepted: .csv, .jsonl, .ndjson or .parquet; text also packed"),
+        ("t.gz", b"", "cannot tell what"),
+    ],
+)
+def test_what_is_packed_and_damaged_is_told(tmp_path, name, content, problem):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput, match="input: ") as caught:
+        open_table(tmp_path / name)
+    assert problem in str(caught.value)
 
 
 def test_what_stands_in_objects_is_a_column_and_a_value_with_its_unit_too(tmp_path):

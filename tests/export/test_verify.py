@@ -217,6 +217,31 @@ def test_another_runs_model_is_found(
     assert "fusion: the graph does not compute what the model computes" in line
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("calibration.json", lambda said: said | {"temperature": 2 * said["temperature"]}),
+        (
+            "preprocessing.json",
+            lambda said: said | {"text": said["text"] | {"max_tokens": 3}},
+        ),
+    ],
+)
+def test_what_no_graph_shows_is_held_against_the_run(
+    refused: Verify,
+    verify: Verify,
+    copy: Path,
+    stays_finetuned: Path,
+    file: str,
+    change: Callable[[Any], Any],
+) -> None:
+    put(copy, file, json.dumps(change(json.loads((copy / file).read_text()))).encode())
+    verify(copy)
+    line = refused(copy, "--run", stays_finetuned)
+    assert "the bundle is not of this run" in line
+    assert file in line
+
+
 def test_what_is_no_bundle_is_refused(refused: Verify, tmp_path: Path) -> None:
     assert "not a bundle" in refused(tmp_path)
     assert "not a bundle" in refused(tmp_path / "nowhere")
