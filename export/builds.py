@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from export.exported import Exported, Run, open_graphs
 from export.graphs import GraphSource
 from export.onnx import Signature, export_onnx
-from export.parity import BOUND, Proof, Reference, naming, try_proof
+from export.parity import Reference, naming, try_proof
 from export.reduce import reduce_onnx
 from export.torchscript import export_torchscript
 from lanistr.errors import BundleError
 from lanistr.manifest import FUSION, Build, Graph, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
+from lanistr.proof import BOUND, Proof
 from training.data.store import Dataset
 from training.metrics import higher_is_better, known, measure
 from training.predict import predict

@@ -26,15 +26,13 @@ from lanistr.modalities import Modality
 from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr, Output
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
+from lanistr.proof import BOUND, Proof, difference, sides
 from training.data.store import Dataset
 
 BATCHES = ((1, 1.0), (1, 0.0), (2, 0.3), (7, 0.6), (16, 1.0))
 """Sizes, and the share of the longest note that is left of all (0: one token)."""
 
 CASES = sum(size for size, _ in BATCHES)
-
-BOUND = 1e-4
-"""Largest difference allowed at float32, as a share of the output's own scale where above 1."""
 
 _ROWS = 3
 """Of each modality, in the inputs made by chance."""
@@ -158,13 +156,12 @@ def _lengths(batch: TensorBatch) -> list[int]:
 def _compare(
     worst: dict[str, float], name: str, found: Tensor, wanted: Tensor, bound: float
 ) -> None:
-    if found.shape != wanted.shape:  # torch would stretch the one to the other
+    if found.shape != wanted.shape:
         raise _different(name, tuple(found.shape), f"{tuple(wanted.shape)}")
-    scale = max(1.0, float(wanted.abs().max()))
-    difference = float((found - wanted).abs().max()) / scale
-    worst[name] = max(worst.get(name, 0.0), difference)
-    if not (difference <= bound and math.isfinite(difference)):
-        raise _different(name, difference, f"a difference of at most {bound:g}")
+    off = difference(found.numpy(), wanted.numpy())
+    worst[name] = max(worst.get(name, 0.0), off)
+    if not (off <= bound and math.isfinite(off)):
+        raise _different(name, off, f"a difference of at most {bound:g}")
 
 
 @contextmanager
@@ -188,9 +185,6 @@ def _different(name: str, seen: object, accepted: str) -> ParityError:
 
 
 # ---- on inputs made by chance -------------------------------------------------------------------
-
-Proof = Mapping[str, NDArray[Any]]
-"""Arrays by `GRAPH/inputs/NAME` and `GRAPH/outputs/NAME`."""
 
 
 def make_proof(model: Lanistr, seed: int = 0) -> dict[str, NDArray[Any]]:
@@ -236,15 +230,8 @@ def try_proof(
     """
     worst: dict[str, float] = {}
     for name, run in graphs.items():
-        inputs, outputs = (
-            {
-                key.rpartition("/")[2]: torch.as_tensor(array)
-                for key, array in proof.items()
-                if key.startswith(f"{name}/{side}/")
-            }
-            for side in ("inputs", "outputs")
-        )
-        found = run(inputs)
+        inputs, outputs = sides(proof, name)
+        found = run({each: torch.as_tensor(array) for each, array in inputs.items()})
         for each, wanted in outputs.items():
-            _compare(worst, name, found[each], wanted, bounds[name])
+            _compare(worst, name, found[each], torch.as_tensor(wanted), bounds[name])
     return worst

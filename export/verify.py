@@ -8,17 +8,15 @@ from tempfile import TemporaryDirectory
 from export.builds import OFFERED
 from export.cases import chosen_cases, open_run
 from export.exported import Exported, open_graphs
-from export.parity import BOUND, Reference, naming, try_proof
+from export.parity import Reference, naming, try_proof
 from lanistr.bundle import CALIBRATION, PROOF, TASK, Bundle
 from lanistr.command import CommandParser
 from lanistr.errors import BundleError
 from lanistr.manifest import Build
 from lanistr.preprocess import STATE_FILE, Preprocessor
+from lanistr.proof import allowed
 
 EXAMPLE = "python -m export verify bundles/mortality"
-
-_MORE = 2.0
-"""Times the difference found at the export that a reduced precision may show on another machine."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -49,7 +47,7 @@ def main(words: Sequence[str]) -> None:
     for build in builds:
         graphs = open_graphs(build, bundle.read)
         with naming(build):
-            found = try_proof(proof, graphs, _bounds(build, build.proof))
+            found = try_proof(proof, graphs, allowed(build, build.proof))
         _say(build, found, f"inputs made by chance ({PROOF})")
     for build in manifest.builds:
         if build not in builds:
@@ -84,7 +82,7 @@ def main(words: Sequence[str]) -> None:
     for build in builds:
         exported = Exported(model, open_graphs(build, bundle.read))
         with naming(build):
-            found = reference.differences(exported, _bounds(build, build.parity))
+            found = reference.differences(exported, allowed(build, build.parity))
         _say(build, found, "real cases")
 
 
@@ -93,12 +91,6 @@ def _saved(preprocessor: Preprocessor) -> dict[str, bytes]:
     with TemporaryDirectory() as folder:
         preprocessor.save(Path(folder))
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-
-
-def _bounds(build: Build, at_export: Mapping[str, float]) -> dict[str, float]:
-    """Return by graph how far it may be off; at fp32 the manifest has no say in it."""
-    more = 0.0 if build.precision == "fp32" else _MORE
-    return {name: max(BOUND, more * at_export.get(name, 0.0)) for name in build.graphs}
 
 
 def _say(build: Build, found: Mapping[str, float], on: str) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from export.cases import chosen_cases, example_cases
 from export.exported import Exported, Run, open_graphs
 from export.graphs import GraphSource, graph_sources
-from export.parity import BOUND, Reference, make_proof, try_proof
+from export.parity import Reference, make_proof, try_proof
 from export.torchscript import export_torchscript
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, DataError, ParityError
@@ -25,6 +25,7 @@ from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import to_tensors
+from lanistr.proof import BOUND
 from training.data.store import Dataset
 
 NAMES = ("text", "image", "tabular", "timeseries", "fusion")

@@ -6,6 +6,7 @@ sessions could share cannot be told. And a graph that is done in a moment has on
 more are measured to be worth waking. docs/log.md has the figures.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -14,9 +15,10 @@ import numpy as np
 import onnxruntime
 
 from lanistr.batch import Arrays
-from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Graph, Precision, blamed
+from lanistr.bundle import PROOF, Bundle
+from lanistr.manifest import FUSION, Build, Graph, Precision, blamed
 from lanistr.modalities import Modality
+from lanistr.proof import allowed, difference, sides
 from lanistr.session import open_session
 from service.engine.backends.backend import (
     FAILS,
@@ -30,6 +32,8 @@ from service.engine.backends.backend import (
     words_of,
 )
 from service.engine.backends.choice import choose_build
+
+_log = logging.getLogger(__name__)
 
 _GPU, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _FASTEST: Mapping[str, Sequence[Precision]] = {
@@ -47,7 +51,8 @@ _WORTH = 0.8
 class OnnxBackend:
     """The graphs of one bundle as onnxruntime sessions; arguments as in `open_backend`.
 
-    auto takes int8 on a CPU and fp16 on a GPU, else fp32.
+    auto takes int8 on a CPU and fp16 on a GPU, else fp32; and no int8 that the bundle's proof shows
+    to compute otherwise here than where it was exported: how it is computed hangs on the processor.
 
     Raises:
         BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
@@ -78,7 +83,37 @@ class OnnxBackend:
     def _take(self, kind: str, precision: Literal["auto"] | Precision) -> None:
         """Load the build that suits a kind of device."""
         self._kind = kind
-        self.build = choose_build(self._bundle, "onnx", precision, _FASTEST[kind])
+        self._load_build(choose_build(self._bundle, "onnx", precision, _FASTEST[kind]))
+        if self.build.precision != "int8" or not (off := self._off()):
+            return
+        if precision == "auto":
+            self._load_build(self._bundle.build("onnx", "fp32", "int8"))
+        _log.warning(
+            "%s: onnx int8 computes otherwise on this processor than where it was exported: %s; "
+            "served: %s",
+            *(self._bundle.folder, off, self.build.name),
+        )
+
+    def _off(self) -> str:
+        """Say which graph is further off the bundle's proof than it was at the export; "": none."""
+        if PROOF not in self._bundle.manifest.files:  # of format 1
+            return ""
+        proof = self._bundle.proof()
+        options = onnxruntime.RunOptions()
+        if self._kind == "cpu":  # several rows, as long as can be, which nobody may ask for again
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        for name, most in allowed(self.build, self.build.proof).items():
+            inputs, wanted = sides(proof, name)
+            with blamed(str(self._bundle.folder / self.build.graphs[name].file), FAILS):
+                found = self._sessions[name].run(list(wanted), inputs, options)
+            off = max(map(difference, found, wanted.values()))
+            if off > most:
+                return f"{name} is off by {off:.2g}, accepted: at most {most:.2g}"
+        return ""
+
+    def _load_build(self, build: Build) -> None:
+        """Open the graphs of a build, in the place of those of another."""
+        self.build, self._sessions = build, {}
         graphs, files = self.build.graphs, self._bundle.manifest.files
         # The largest first: a graph takes more memory while it is loaded than afterwards.
         sizes = {name: files[graph.file].bytes for name, graph in graphs.items()}

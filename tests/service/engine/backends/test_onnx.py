@@ -1,6 +1,7 @@
 """The graphs of a bundle: which are run, and that those which are not as said are refused."""
 
 import math
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,6 +111,21 @@ def test_int8_that_costs_too_much_or_nobody_knows_what_is_taken_only_if_asked_fo
     assert "onnx int8 is passed over unless --precision asks for it" in warning
     assert f"points of auroc lost: {'unknown' if fall is None else fall}" in warning
     assert load(copy, "int8").build.name == "onnx int8"
+    only(copy, 1)
+    assert load(copy).build.name == "onnx int8"
+
+
+def test_int8_that_the_processor_computes_otherwise_is_taken_only_if_asked_for(copy, caplog):
+    change_build(copy, lambda build: build["proof"].update(text=1e-5), 1)
+    assert load(copy).build.name == "onnx fp32"
+    (warning,) = caplog.messages
+    assert re.search(
+        r"onnx int8 computes otherwise on this processor than where it was exported: text is off by"
+        r" 0\.\d+, accepted: at most 0\.0001; served: onnx fp32$",
+        warning,
+    )
+    assert load(copy, "int8").build.name == "onnx int8"
+    assert caplog.messages[1].endswith("served: onnx int8")
     only(copy, 1)
     assert load(copy).build.name == "onnx int8"
 
