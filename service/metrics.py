@@ -239,6 +239,12 @@ class Metrics:
             ("task", "parts"),
             registry=registry,
         )
+        problems = Counter(
+            "lanistr_case_problems",
+            "Cases that got a problem of their own in an answer that is none as a whole",
+            ("task", "code"),
+            registry=registry,
+        )
         issues = Counter(
             "lanistr_case_issues",
             "Cases with an issue of this kind",
@@ -266,6 +272,7 @@ class Metrics:
         self._request_seconds = cache(request_seconds.labels)
         self._cases = cache(cases.labels)
         self._abstained = cache(abstained.labels)
+        self._problems = cache(problems.labels)
         self._issues = cache(issues.labels)
         self._labels = cache(labels.labels)
         self._probability = cache(probability.labels)
@@ -304,6 +311,10 @@ class Metrics:
         value = said.get("expected", said.get("value"))
         if value is not None:
             self._value(task).observe(value)
+
+    def failed(self, task: str, code: str) -> None:
+        """Note that a case of several got a problem, while its request goes well."""
+        self._problems(task, code).inc()
 
     def exchanged(self, task: str, status: int, code: str, parts: str, seconds: float) -> None:
         """Note the end of an exchange.
