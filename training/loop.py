@@ -333,8 +333,8 @@ def refuse_non_finite(outputs: NDArray[np.float32], ids: Sequence[str]) -> None:
     Raises:
         NonFiniteLossError: naming the cases.
     """
-    faulty = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
-    if len(faulty):
+    faulty = np.flatnonzero(~np.isfinite(outputs).all(axis=1)).tolist()
+    if faulty:
         raise NonFiniteLossError(
             "what the model says of validation cases is not finite: "
             + _some([ids[i] for i in faulty]),
