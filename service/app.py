@@ -16,6 +16,7 @@ from service import telemetry
 from service.api import batch, embed, health, oip, playground, predict, problems, stream, tasks
 from service.api.access import Access
 from service.api.deadline import Deadline, check_deadline
+from service.api.head import Head
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
 from service.api.openapi import document
@@ -121,6 +122,7 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     app.state.status = "starting"
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
+    app.add_middleware(Head)
     app.add_middleware(Deadline, longest=settings.answer_seconds)
     if audit is not None:
         app.add_middleware(Record, audit=audit)

@@ -3,7 +3,7 @@
 `Metrics` is one service's; the engine of a task is handed its `TaskMetrics`. Labels take few
 values: tasks served, codes of the table of problems, parts, fields of a task file. All metrics
 stand in a registry of their own, so that two services in one process do not mix. Where a service is
-several processes, each keeps its values in a file of the folder that the environment names, and
+several processes, each keeps its values in files of the folder that the environment names, and
 whichever is asked adds them up.
 """
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -23,6 +23,14 @@ from service.api.schemas import EmbeddingAnswer, PredictionAnswer
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Names, in the environment, the folder that several processes share; `prometheus_client` reads it
 when it is imported."""
+
+PROCESS = "LANISTR_PROCESS"
+"""Names, in the environment, which of those processes this is. One that takes the place of another
+counts on in its files: were they called after its number, each death would leave some behind."""
+
+if PROCESS in os.environ:
+    _as_named = values.MultiProcessValue(lambda: os.environ[PROCESS])  # type: ignore[no-untyped-call]
+    values.ValueClass = _as_named
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _TOGETHER = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -231,6 +239,12 @@ class Metrics:
             ("task", "parts"),
             registry=registry,
         )
+        problems = Counter(
+            "lanistr_case_problems",
+            "Cases that got a problem of their own in an answer that is none as a whole",
+            ("task", "code"),
+            registry=registry,
+        )
         issues = Counter(
             "lanistr_case_issues",
             "Cases with an issue of this kind",
@@ -258,6 +272,7 @@ class Metrics:
         self._request_seconds = cache(request_seconds.labels)
         self._cases = cache(cases.labels)
         self._abstained = cache(abstained.labels)
+        self._problems = cache(problems.labels)
         self._issues = cache(issues.labels)
         self._labels = cache(labels.labels)
         self._probability = cache(probability.labels)
@@ -296,6 +311,10 @@ class Metrics:
         value = said.get("expected", said.get("value"))
         if value is not None:
             self._value(task).observe(value)
+
+    def failed(self, task: str, code: str) -> None:
+        """Note that a case of several got a problem, while its request goes well."""
+        self._problems(task, code).inc()
 
     def exchanged(self, task: str, status: int, code: str, parts: str, seconds: float) -> None:
         """Note the end of an exchange.

@@ -118,7 +118,10 @@ class Settings(Schema):
     )
     header_bytes: int = Field(default=65_536, ge=1024, description="largest headers of a request")
     idle_seconds: int = Field(
-        default=5, ge=1, description="how long a connection is kept for a further request"
+        default=75,
+        ge=1,
+        description="how long a connection is kept for a further request; longer than proxies and "
+        "clients keep theirs, or they send into one that is just being closed",
     )
     body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
     large_bytes: int = Field(

@@ -28,7 +28,7 @@ from prometheus_client.multiprocess import mark_process_dead
 
 from lanistr.errors import ConfigError
 from service.child import WAITING, Child
-from service.metrics import FOLDER
+from service.metrics import FOLDER, PROCESS
 from service.server import listen_anew, listen_together
 from service.settings import Settings
 
@@ -164,7 +164,7 @@ class _Process:
             if self._leaving.is_set():
                 break
             if self._in_vain:
-                if not lasted:
+                if not lasted or code < 0:  # else it has said itself why
                     _log.error("the %s %s", self._name, became)
                 return code if code > 0 else 1
             _log.error("the %s %s and is started again", self._name, became)
@@ -180,7 +180,8 @@ class _Process:
         ours.setblocking(False)
         descriptors = {"channel": its.fileno(), "listener": self._listener.fileno()}
         told = self._child.model_copy(update=descriptors)
-        variables = {FOLDER: str(told.folder / METRICS)} | told.environment()
+        place = self._name.replace(" ", "-")
+        variables = {FOLDER: str(told.folder / METRICS), PROCESS: place} | told.environment()
         with ours, its:
             signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)  # which the child inherits
             try:
@@ -200,7 +201,7 @@ class _Process:
             came_up = hearing.done() and hearing.result()
             hearing.cancel()
         self._process = self._channel = None
-        mark_process_dead(process.pid, variables[FOLDER])  # type: ignore[no-untyped-call]
+        mark_process_dead(place, variables[FOLDER])  # type: ignore[no-untyped-call]
         if not (came_up or self._in_vain or self._leaving.is_set()):
             try:
                 self._listener = self._renew(self._listener)

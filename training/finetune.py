@@ -37,7 +37,7 @@ from training.initial import (
     refuse_other_system,
     refuse_two_starts,
 )
-from training.loop import Trainer, number_type
+from training.loop import Trainer, number_type, refuse_non_finite
 from training.metrics import check_metric, goodness, higher_is_better, known, measure, shown
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
@@ -317,20 +317,25 @@ def _outputs(
 
     Processes that share the weights out have to run every layer together, so all predict all. What
     comes out is the same in every process to the last bit: they decide by it what to do together.
+
+    Raises:
+        NonFiniteLossError: the last step left weights that say no number of a case.
     """
     world.align(model)
     shared = world.processes > 1 and recipe.runtime.strategy == "ddp"
     mine = rows[world.process :: world.processes] if shared else rows
     workers = recipe.runtime.workers
     found = predict(model, dataset, mine, world.device, encoded=encoded, workers=workers)
-    if not shared:
-        return world.share(lambda: found)
-    parts = world.gather(found)
-    width = max(part.shape[1] for part in parts)  # of nothing, there is none
-    outputs = np.empty((len(rows), width), dtype=np.float32)
-    for process, part in enumerate(parts):
-        if len(part):
-            outputs[process :: world.processes] = part
+    if shared:
+        parts = world.gather(found)
+        width = max(part.shape[1] for part in parts)  # of nothing, there is none
+        outputs = np.empty((len(rows), width), dtype=np.float32)
+        for process, part in enumerate(parts):
+            if len(part):
+                outputs[process :: world.processes] = part
+    else:
+        outputs = world.share(lambda: found)
+    refuse_non_finite(outputs, dataset.ids(rows.tolist()))
     return outputs
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Generator, Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -40,7 +41,7 @@ TENSORBOARD = "tensorboard"
 
 
 class NonFiniteLossError(LanistrError):
-    """A step's loss or its gradient is NaN or infinite; training cannot go on from there."""
+    """A loss, its gradient or an output is NaN or infinite; training cannot go on from there."""
 
 
 class StepLog:
@@ -323,6 +324,22 @@ class Trainer:
             f"losses {losses}; cases {_some(ids)}",
             code="non_finite_loss",
             accepted="finite numbers: look at these cases, or lower optim.lr",
+        )
+
+
+def refuse_non_finite(outputs: NDArray[np.float32], ids: Sequence[str]) -> None:
+    """Refuse outputs (N, C) for the cases of so many names that are not all finite.
+
+    Raises:
+        NonFiniteLossError: naming the cases.
+    """
+    faulty = np.flatnonzero(~np.isfinite(outputs).all(axis=1)).tolist()
+    if faulty:
+        raise NonFiniteLossError(
+            "what the model says of validation cases is not finite: "
+            + _some([ids[i] for i in faulty]),
+            code="non_finite_output",
+            accepted="finite numbers: lower optim.lr, or look at these cases",
         )
 
 

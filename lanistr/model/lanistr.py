@@ -238,7 +238,7 @@ class Lanistr(nn.Module):
         heads = self.unimodal[modality]
         assert isinstance(heads, nn.ModuleList)
         several = len(heads) > 1
-        return [f"{modality}_{number}" if several else modality for number in range(len(heads))]
+        return [f"{modality}_{n}" if several else f"{modality}" for n in range(len(heads))]
 
     def fuse(self, batch: TensorBatch, projected: Mapping[Modality, Tensor]) -> Output:
         """Predict from the projected tokens (R, N, D) of a batch's rows, by modality."""

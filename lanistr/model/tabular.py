@@ -263,10 +263,11 @@ def settle(tabnet: nn.Module) -> None:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch norm that takes a batch of one row too.
+    """Batch norm that takes a batch without spread too: of one row, or of rows that are all alike.
 
-    One row has no spread of its own: in training it is normalised by the running statistics, as
-    in evaluation, and leaves them as they are.
+    In training it is then normalised by the running statistics, as in evaluation, and leaves them
+    as they are. By its own spread, which is 0, the gradient would grow some hundredfold in every
+    layer: past what float32 holds, so that a run could not get past such a batch.
     """
 
     @classmethod
@@ -276,11 +277,18 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (R, E) by column."""
-        if self.training and len(x) > 1:
+        if self.training and self._varies(x):
             return super().forward(x)
-        return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
+        mean, var = self.running_mean, self.running_var
+        if self.training:  # another batch may move them before this one's backward pass
+            assert mean is not None
+            assert var is not None
+            mean, var = mean.clone(), var.clone()
+        return functional.batch_norm(x, mean, var, self.weight, self.bias, eps=self.eps)
+
+    def _varies(self, x: Tensor) -> bool:
+        """Whether any column varies by more than what is added to the variance."""
+        return len(x) > 1 and bool(x.detach().float().var(dim=0, correction=0).amax() > self.eps)
 
 
 class GhostBatchNorm(nn.Module):

@@ -73,10 +73,12 @@ class Exchange:
         self.said[index] = answer
 
     def count(self) -> None:
-        """Count the cases that are answered by now, if the request is."""
-        for said in self.said.values():
-            if self.code == "ok" and "modalities" in said:
+        """Count what became of the cases by now, unless the request failed as a whole."""
+        for said in self.said.values() if self.code == "ok" else ():
+            if "modalities" in said:
                 self.metrics.answered(said)
+            else:
+                self.metrics.failed(self.task or "", said["code"])
 
     def add_all(self, items: Iterable[Item]) -> None:
         """Take in what became of the cases of a list."""

@@ -59,13 +59,13 @@ def _read(folder: Path) -> Mapping[str, _File]:
 _FILES = _read(_FOLDER)
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
+@router.get("/")
 async def page(request: Request) -> Response:
     """Send the page."""
     return _send("index.html", request)
 
 
-@router.api_route("/playground/{name}", methods=["GET", "HEAD"])
+@router.get("/playground/{name}")
 async def file(request: Request, name: str) -> Response:
     """Send a file of the page."""
     return _send(name, request)

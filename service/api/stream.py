@@ -208,6 +208,7 @@ class Stream(Response):
         try:
             await self._exchange.put_on_record()
         except AuditUnavailableError as exc:
+            self._exchange.metrics.failed(self._exchange.task or "", exc.code)
             return {"index": item["index"], "problem": of_error(self._exchange.id, exc)}
         return item
 

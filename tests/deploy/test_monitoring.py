@@ -60,6 +60,7 @@ def told(server) -> dict[str, set[str]]:
         ("rating", {"text": 17}),
     ]:
         httpx.post(f"{server.url}/predict/{task}", json=record)
+    httpx.post(f"{server.url}/predict/rating/batch", json=[{"text": 17}])
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text):
         for sample in family.samples:

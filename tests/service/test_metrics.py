@@ -67,6 +67,19 @@ def test_how_long_a_list_takes_is_told_apart_from_how_long_a_case_does(watched, 
     assert more("lanistr_request_seconds_count", task="rating", cases="one") == 0
 
 
+def test_a_case_of_several_that_fails_is_counted_though_its_request_is_ok(watched, more):
+    url = f"{watched.url}/predict/rating"
+    wrong = {"task": "rating", "code": "wrong_type"}
+    assert httpx.post(f"{url}/batch", json=[{"text": "good"}, {"text": 7}]).status_code == 200
+    assert more("lanistr_case_problems_total", **wrong) == 1
+    assert httpx.post(f"{url}/batch", json=[{"text": 7}]).status_code == 200
+    lines = {"Content-Type": "application/x-ndjson"}
+    assert httpx.post(f"{url}/stream", content=b'{"text": 7}\n', headers=lines).status_code == 200
+    assert httpx.post(url, json={"text": 7}).status_code == 422  # told by lanistr_requests_total
+    assert more("lanistr_case_problems_total", **wrong) == 3
+    assert more("lanistr_cases_total", task="rating", parts="text") == 1
+
+
 def test_every_stage_is_timed(watched, more, stay):
     post(watched, stay | {"text": "a note that nobody sent before"})
     stages = ("parse", "preprocess", "queue", "encode_text", "fusion")

@@ -12,15 +12,21 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from service.settings import Settings
 from tests.servers import connected
 
 
 @pytest.fixture(scope="module")
 def impatient(start_server):
-    with start_server(
-        "--header-seconds", "1", "--header-bytes", "2048", "--body-seconds", "1"
-    ) as started:
+    limits = ("--header-seconds", "1", "--header-bytes", "2048", "--body-seconds", "1")
+    with start_server(*limits, "--idle-seconds", "5") as started:
         yield started
+
+
+def test_connections_are_kept_longer_than_proxies_and_clients_keep_them():
+    """What is sent into one that the service is just closing is lost: a proxy's 502."""
+    nginx, aws, httpx_ = 60, 60, httpx._config.DEFAULT_LIMITS.keepalive_expiry
+    assert Settings().idle_seconds > max(nginx, aws, httpx_)
 
 
 def talk(server, *pieces: bytes, pause: float = 0.0, until: float = 10) -> tuple[bytes, float]:

@@ -205,6 +205,16 @@ async def test_how_a_process_ended_is_told_though_its_socket_cannot_be_renewed(
     assert [f"the front end {each}" in caplog.text for each in said] == [not decisive] * 2
 
 
+async def test_that_a_process_was_killed_while_it_started_is_told(tmp_path, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryFile() as folder:
+        told = Child(folder=tmp_path, lock=folder.fileno())
+        words = ["import os; os.kill(os.getpid(), 9)"]  # as the system kills what wants too much
+        kept = _Process("timeit", "runner 0", listener, words, told, decisive=True)
+        async with asyncio.timeout(60):
+            assert await kept.keep() == 1
+    assert "the runner 0 ended with -9" in caplog.text
+
+
 def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(start_server):
     with start_server(*TWO) as server:
         wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
@@ -239,12 +249,27 @@ def test_readyz_says_that_there_is_no_runner(start_server):
 
 def test_a_front_end_that_dies_is_started_again(start_server):
     with start_server(*TWO) as server:
+        wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
+
+        def ask():
+            for _ in range(10):  # those connections that it would get wait for the next
+                body = {"text": "good"}
+                answer = httpx.post(f"{server.url}/predict/rating", json=body, timeout=60)
+                assert answer.status_code == 200
+
+        ask()
         fronts = [pid for pid, words in children(server.process.pid).items() if "frontend" in words]
+        told = Path(f"/proc/{fronts[0]}/environ").read_text().split("\0")
+        (folder,) = (each.partition("=")[2] for each in told if "MULTIPROC_DIR" in each)
+        files = {each.name for each in Path(folder).iterdir()}
         os.kill(fronts[0], signal.SIGKILL)
         wait_for(lambda: "ended with -9 and is started again" in server.log(), "the death")
-        for _ in range(10):  # those connections that it would get wait for the next
-            answer = httpx.post(f"{server.url}/predict/rating", json={"text": "good"}, timeout=60)
-            assert answer.status_code == 200
+        ask()
+        wait_for(lambda: server.log().count("INFO ready") == 3, "the next")
+        # It counts on where the one before ended: each death would leave files behind otherwise.
+        assert {each.name for each in Path(folder).iterdir()} == files
+        said = httpx.get(f"{server.url}/metrics").text
+        assert 'lanistr_cases_total{parts="text",task="rating"} 20.0' in said
 
 
 @pytest.mark.parametrize("damaged", ["bundles/rating/onnx/int8/fusion.onnx", "keys.yaml"])

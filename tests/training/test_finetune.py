@@ -20,6 +20,7 @@ from tests.fixtures_runs import SMALL
 from training.data.store import Dataset
 from training.experiments.results import best_validation
 from training.finetune import main, weigh_classes
+from training.loop import NonFiniteLossError
 from training.metrics import measure
 from training.predict import predict
 from training.recipe import FinetuneRecipe, load_recipe
@@ -331,6 +332,21 @@ def test_a_validation_split_of_one_class_is_refused_before_anything_is_made(
     with pytest.raises(DataError, match="does not determine the task's metric"):
         command(main, "--recipe", "demo", "--data", data, "--out", shop / "never-judged")
     assert not (shop / "never-judged").exists()
+
+
+def test_outputs_that_are_not_finite_stop_the_run_and_name_the_cases(
+    stars: Path, shop: Path, command: Callable[..., str]
+) -> None:
+    # One step an epoch: what it spoils is validated before another step would see it.
+    changes = ("optim.lr=1e30", "optim.batch_size=1000")
+    with pytest.raises(NonFiniteLossError, match="what the model says of validation cases") as said:
+        command(
+            main,
+            *("--recipe", "demo", "--data", stars, "--out", shop / "spoilt"),
+            overrides=(*SMALL, *changes),
+        )
+    dataset = Dataset.open(stars)
+    assert dataset.ids(dataset.rows("validation", labelled=True)[:1].tolist())[0] in str(said.value)
 
 
 # ---- numbers ------------------------------------------------------------------------------------

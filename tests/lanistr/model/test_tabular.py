@@ -90,6 +90,22 @@ def test_a_single_row_is_normalised_by_running_statistics_and_leaves_them(
     torch.testing.assert_close(in_training, encoder.eval()(**row))
 
 
+@pytest.mark.parametrize("rows", [2, 3, 40])
+def test_rows_that_are_all_alike_are_read_as_one_is(pretraining: LanistrConfig, rows: int) -> None:
+    encoder = TabularEncoder(config_of(pretraining, steps=6, virtual_batch=16))
+    encoder(**arrays(64))
+    before = {name: each.clone() for name, each in encoder.named_buffers()}
+    one = arrays(1)
+    alike = {name: each.expand(rows, -1) for name, each in one.items()}
+    found = encoder(**alike)
+    assert all(torch.equal(each, before[name]) for name, each in encoder.named_buffers())
+    torch.testing.assert_close(found, encoder(**one).expand(rows, -1, -1))
+    encoder(**arrays(64))  # moves what the rows were normalised by
+    (found * torch.randn_like(found)).sum().backward()
+    gradients = [each.grad for each in encoder.parameters() if each.grad is not None]
+    assert torch.stack([each.norm() for each in gradients]).norm() < 1e5
+
+
 def test_a_last_virtual_batch_of_one_row_joins_the_one_before(pretraining: LanistrConfig) -> None:
     norm = next(
         each
