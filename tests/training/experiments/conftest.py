@@ -12,9 +12,12 @@ from tests.forked import Command
 from training.experiments import jobs
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fork the commands of the jobs: to import takes longer than all that they do here."""
+    """Fork the commands of the jobs: to import takes longer than all that they do here.
+
+    One test of `test_jobs` has its command started as users have.
+    """
 
     @contextmanager
     def popen(words: list[str], stdout: IO[bytes], env: dict[str, str], **_: Any) -> Any:
