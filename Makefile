@@ -16,8 +16,8 @@ COMPILE := $(UV) pip compile --quiet pyproject.toml --universal --python-version
 # with every build is in one of them: to make it takes longer than to ask.
 RESUME := tests/training/test_resume.py
 BACKENDS := tests/service/engine/backends
-BUNDLE := tests/export $(BACKENDS) tests/test_way_of_one_case.py
-OTHERS := tests/service tests/clients tests/benchmarks
+BUNDLE := tests/export $(BACKENDS) tests/benchmarks tests/test_way_of_one_case.py
+OTHERS := tests/service tests/clients
 DEALT := tests/training $(BUNDLE) $(OTHERS)
 SHARES := 'tests/training --ignore=$(RESUME)' '$(OTHERS) --ignore=$(BACKENDS)' '$(BUNDLE)' \
 	'tests $(DEALT:%=--ignore=%)' '$(RESUME)'

@@ -1,4 +1,4 @@
-"""The service as a user starts it: `python -m service` in a process of its own."""
+"""The service in a process of its own: as a user starts it, or forked with all imported."""
 
 import asyncio
 import re
@@ -23,6 +23,7 @@ from lanistr.bundle import CARD, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
 from service.protocol import bounded
 from service.settings import DEMO_BUNDLES
+from tests.forked import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +33,7 @@ class Server:
     """A service in a process of its own."""
 
     url: str
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Command
     log_file: Path
 
     def log(self) -> str:
@@ -71,6 +72,22 @@ def running(
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+    with _served(process, log_file) as server:
+        yield server
+
+
+@contextmanager
+def forked(log_file: Path, *options: str) -> Iterator[Server]:
+    """Do so without the seconds in which a service is imported."""
+    words = ["service", "--port", "0", *options]
+    log_file.touch()
+    with _served(Command(words, log_file, warned=True), log_file) as server:
+        yield server
+
+
+@contextmanager
+def _served(process: subprocess.Popen[bytes] | Command, log_file: Path) -> Iterator[Server]:
+    """Wait until a service is ready, stop it in the end."""
     try:
         server = Server(_await_url(process, log_file), process, log_file)
         with httpx.Client(base_url=server.url) as client:
@@ -81,7 +98,7 @@ def running(
         process.wait(timeout=30)
 
 
-def _await_url(process: subprocess.Popen[bytes], log_file: Path) -> str:
+def _await_url(process: subprocess.Popen[bytes] | Command, log_file: Path) -> str:
     found: list[str] = []
 
     def look() -> bool:
@@ -92,7 +109,9 @@ def _await_url(process: subprocess.Popen[bytes], log_file: Path) -> str:
     return found[0]
 
 
-def _await(done: Callable[[], bool], process: subprocess.Popen[bytes], log_file: Path) -> None:
+def _await(
+    done: Callable[[], bool], process: subprocess.Popen[bytes] | Command, log_file: Path
+) -> None:
     deadline = time.monotonic() + 60
     while not done():
         assert process.poll() is None, log_file.read_text()

@@ -24,8 +24,11 @@ from lanistr.tasks import find_task
 from service.api.examples import example
 from service.settings import DEMO_BUNDLES
 from tests.browsers import chromium
+from tests.forked import preload
 from tests.pages import MARKUP
-from tests.servers import Server, exported_later, running
+from tests.servers import Server, exported_later, forked, running
+
+preload("service.__main__", "service.score", "service.engine.backends.onnx")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,13 +39,13 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def start_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Start a server of one's own: a context manager that takes options."""
-    return lambda *options: running(tmp_path_factory.mktemp("service") / "log.txt", *options)
+    return lambda *options: forked(tmp_path_factory.mktemp("service") / "log.txt", *options)
 
 
 @pytest.fixture(scope="session")
-def server(start_server: Callable[..., Any]) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The one server that most tests ask."""
-    with start_server() as started:
+    with running(tmp_path_factory.mktemp("service") / "log.txt") as started:
         yield started
 
 

@@ -10,7 +10,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from service.audit import AuditLog, AuditUnavailableError
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.servers import connected, small_files, wait_for
+from tests.service.test_command_line import fails
 
 JSON = {"Content-Type": "application/json"}
 
@@ -433,11 +433,8 @@ async def test_the_writer_outlives_whatever_befalls_it(tmp_path, monkeypatch, fa
 
 
 def test_a_log_that_cannot_be_written_at_all_is_refused_at_the_start(tmp_path):
-    command = [sys.executable, "-m", "service", "--audit", str(tmp_path / "none" / "audit.jsonl")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "cannot write the audit log: No such file or directory" in line
+    said = fails("--audit", str(tmp_path / "none" / "audit.jsonl"))
+    assert "cannot write the audit log: No such file or directory" in said
 
 
 def codes(entry: dict) -> list[tuple[int, str]]:
@@ -608,10 +605,10 @@ def test_what_abstains_is_on_record_without_an_output_and_counted(
 async def test_what_could_not_be_put_on_record_stands_in_no_later_line():
     exchange = Exchange("r-1", Metrics())
 
-    async def fails() -> None:
+    async def fail() -> None:
         raise AuditUnavailableError
 
-    exchange.record = fails
+    exchange.record = fail
     exchange.said[1] = of_error("r-1", AuditUnavailableError())
     with pytest.raises(AuditUnavailableError):
         await exchange.put_on_record()

@@ -16,16 +16,12 @@ import pytest
 
 from service.settings import DEMO_BUNDLES
 from tests.damaged import change_build
+from tests.forked import run
 
 
 def fails(*options: str) -> str:
     """Start a service that must not start; return its one line. The usual port may be taken."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "service", "--port", "0", *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run("service", "--port", "0", *options)
     assert done.returncode == 2, done
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()

@@ -20,6 +20,7 @@ from lanistr.preprocess.values import THOUSANDS
 from service.inputs import csv
 from service.score import Local, target_of
 from service.settings import DEMO_BUNDLES, Settings
+from tests import forked
 from tests.servers import small_files
 
 MORTALITY = DEMO_BUNDLES / "mortality"
@@ -67,7 +68,7 @@ def command(*words):
 
 
 def run(*words):
-    return subprocess.run(command(*words), capture_output=True, text=True, check=False)
+    return forked.run(*map(str, words))
 
 
 def rows_of(path):

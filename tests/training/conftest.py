@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.forked import preload
+
+preload("training.pretrain", "training.finetune", "training.prepare.__main__")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.import_plugin("tests.fixtures_runs")

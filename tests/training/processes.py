@@ -2,27 +2,22 @@
 
 import json
 import os
-import resource
-import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import get_context
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-import torch
 from torch.distributed import TCPStore
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.forked import Command
+from tests.servers import small_files
 
-FORKED = get_context("forkserver")
-"""Starts processes that find imported what takes longer to import than they train for."""
-FORKED.set_forkserver_preload(["training.loop", "training.objectives", "training.predict"])
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(stage: str, data: Path, out: Path, *overrides: str, init: Path | None = None) -> Any:
@@ -38,40 +33,23 @@ def arguments(stage: str, data: Path, out: Path, *overrides: str, init: Path | N
 
 @contextmanager
 def started(
-    words: list[str], file_bytes: int | None = None, **environment: str
-) -> Iterator[tuple[Any, Callable[[], str]]]:
+    words: list[str], file_bytes: int | None = None, **variables: str
+) -> Iterator[tuple[Command, Callable[[], str]]]:
     """Start a command; yield its process and a function that returns what it has newly said.
 
     Args:
         words: the command line after the interpreter.
         file_bytes: no file may grow past so many: the system refuses to write more.
-        environment: variables of the process.
+        variables: of its environment.
     """
     with NamedTemporaryFile("r") as told:
-        made_of = (words, told.name, file_bytes, environment)
-        process = FORKED.Process(target=_become, args=made_of)
-        process.start()
+        with small_files(file_bytes) if file_bytes else nullcontext():
+            process = Command(words[1:], Path(told.name), variables=variables)
         try:
             yield process, told.read
         finally:
             process.kill()
             process.join()
-
-
-def _become(
-    words: list[str], told: str, file_bytes: int | None, environment: dict[str, str]
-) -> None:
-    """Be the command, in a process that has been forked for it."""
-    with Path(told).open("wb") as file:
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-    os.setpgrp()
-    os.environ.update(environment)
-    torch.set_num_threads(1)
-    if file_bytes:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-    _, module, *sys.argv[1:] = words
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def run(words: list[str], code: int = 0, file_bytes: int | None = None) -> str:

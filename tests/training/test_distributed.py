@@ -51,8 +51,7 @@ def test_two_processes_lose_what_one_loses_over_the_same_steps(
 ) -> None:
     out = tmp_path / "run"
     settings = (*SETTINGS, f"runtime.strategy={strategy}")
-    start = torchrun if strategy == "ddp" else run_twice
-    said = start(arguments("pretrain", stays, out, *settings))
+    said = run_twice(arguments("pretrain", stays, out, *settings))
     assert said.count("steps over") == 1  # one of them speaks
     expected, found = entries(alone), entries(out)
     assert len(expected) == len(found) == 4

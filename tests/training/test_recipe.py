@@ -1,9 +1,6 @@
 """Recipes: what is read, what is overridden, and what is refused in one clear line."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from lanistr.modalities import Modality
 from lanistr.model.baselines.albef import AlbefConfig
 from lanistr.model.heads import HeadConfig
 from lanistr.tasks import LabelSpec, find_task
+from tests import forked
 from training import finetune, pretrain
 from training.plan import sizes_without_data
 from training.recipe import (
@@ -267,21 +265,13 @@ def test_the_real_commands_leave_with_code_2_and_one_line() -> None:
         "pretrain": (["--recipe", "mimic-v", "--dry-run"], "did you mean 'mimic-iv'"),
         "finetune": (["--recipe", "small", "--set", "optim.lr=x"], "optim.lr"),
     }
-    running = {
-        stage: subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", f"training.{stage}", *options],
-            cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for stage, (options, _) in wrong.items()
-    }  # fmt: skip
-    for stage, process in running.items():
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 2
-        assert out == ""
-        assert err.startswith("error: ")
-        assert err.count("\n") == 1
-        assert wrong[stage][1] in err
+    for stage, (options, words) in wrong.items():
+        done = forked.run(f"training.{stage}", *options)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert words in done.stderr
 
 
 @pytest.mark.parametrize("main", [pretrain.main, finetune.main])

@@ -17,8 +17,8 @@ from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.preprocess import Preprocessor
+from tests.forked import FORKED
 from tests.published import write_vit
-from tests.training.processes import FORKED
 from training import finetune, pretrain
 from training.data.store import Dataset
 from training.lock import lock_folder, unlock_folder

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,9 @@ from service.api.key_file import new_key
 from service.api.keys import Bucket, Keys
 from service.app import create_app
 from service.settings import Settings
+from tests.forked import run
 from tests.servers import wait_for
+from tests.service.test_command_line import fails
 
 OPEN = {
     "/healthz", "/readyz", "/", "/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect",
@@ -29,8 +29,8 @@ OPEN = {
 
 def make(*options: str) -> tuple[str, str]:
     """Make a key as a user does; return it and its line."""
-    command = [sys.executable, "-W", "error", "-m", "service", "keys", "new", *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run("service", "keys", "new", *options)
+    done.check_returncode()
     return done.stderr.strip(), done.stdout
 
 
@@ -209,8 +209,7 @@ def test_the_command_shows_a_key_once_and_writes_its_line(tmp_path):
     ("options", "said"), [(["ward 7"], "name"), (["a", "--burst", "2"], "burst")]
 )
 def test_a_name_that_is_none_or_a_burst_of_no_rate_is_refused(options, said):
-    command = [sys.executable, "-m", "service", "keys", "new", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run("service", "keys", "new", *options)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {said}: ")
 
@@ -242,11 +241,8 @@ def test_a_file_that_is_none_is_refused_without_showing_it(tmp_path, text, said)
 
 
 def test_without_its_file_the_service_does_not_start(tmp_path):
-    command = [sys.executable, "-m", "service", "--keys", str(tmp_path / "none.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert "cannot read the keys: No such file or directory" in line
+    said = fails("--keys", str(tmp_path / "none.yaml"))
+    assert "cannot read the keys: No such file or directory" in said
 
 
 def test_without_keys_the_log_says_that_everyone_is_answered(server, guarded):

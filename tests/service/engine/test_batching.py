@@ -70,7 +70,8 @@ def test_real_graphs_can_be_tried(bundles):
     backend = OnnxBackend(bundles["mortality"], "cpu", "fp32", Settings().threads)
     paces = measured(backend, 64)
     assert paces.keys() <= {*bundles["mortality"].task.modalities, FUSION}
-    assert all(each.call > 0 and each.token >= 0 for each in paces.values())
+    assert all(min(each.call, each.token) >= 0 for each in paces.values())
+    assert all(each.call + each.token > 0 for each in paces.values())  # either may be lost in noise
 
 
 def seconds(pace, lengths, batches):

@@ -11,7 +11,7 @@ import torch
 
 from lanistr.modalities import Modality
 from lanistr.model.tensors import TensorBatch
-from tests.training.processes import FORKED
+from tests.forked import FORKED
 from training.data.codecs import Augmentation
 from training.data.loader import Loaded, load, load_in_order, load_rows
 from training.data.sampler import Curriculum, in_order

@@ -35,6 +35,8 @@ QUICK = (
     *("--finetune-set", "optim.epochs=1"),
 )
 
+pytestmark = pytest.mark.usefixtures("forked_jobs")
+
 
 def ids(data: Path) -> list[str]:
     dataset = Dataset.open(data)

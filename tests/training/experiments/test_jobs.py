@@ -63,6 +63,7 @@ def test_a_folder_is_called_by_the_published_weights_that_it_started_from(
     assert folder("bert-base-uncased") == folder("bert-base-uncased")  # by its name alone
 
 
+@pytest.mark.usefixtures("forked_jobs")
 def test_what_was_cut_off_is_not_taken_for_finished_but_done(
     stays: Path, stays_pretrained: Path, stays_finetuned: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_a_run_that_was_judged_before_outputs_were_stored_is_judged_again(
     assert len(positions) == len(Dataset.open(stays).rows("test", labelled=True))
 
 
+@pytest.mark.usefixtures("forked_jobs")
 @pytest.mark.parametrize("damage", ["cut off", "of other data"])
 def test_a_report_that_is_cut_off_or_of_other_data_is_made_again(
     command: Command, stays: Path, stays_finetuned: Path, tmp_path: Path, damage: str

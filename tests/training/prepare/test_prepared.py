@@ -22,6 +22,7 @@ from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.sample import Measurements, Sample
 from lanistr.tasks import LabelSpec, find_task
+from tests import forked
 from tests.servers import cut_off
 from training.data.store import SPLITS, Dataset, new_folder
 from training.prepare.__main__ import KINDS, _parser
@@ -296,20 +297,17 @@ def command_here(*arguments: str) -> None:
 
 
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "training.prepare", "synthetic", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return forked.run("training.prepare", "synthetic", *arguments)
 
 
 def test_two_runs_are_identical_byte_by_byte(tmp_path: Path):
-    small = ("--samples", "60", "--vocabulary-size", "400", "--image-size", "16")
+    """Started anew, not forked: the order of a set is another one in each."""
+    words = [sys.executable, "-W", "error", "-m", "training.prepare", "synthetic"]
+    words += ["--task", "mortality", "--samples", "60", "--vocabulary-size", "400"]
     outs = [tmp_path / "one", tmp_path / "two"]
     for out in outs:
-        done = command("--task", "mortality", "--out", str(out), *small)
+        options = ["--image-size", "16", "--out", str(out)]
+        done = subprocess.run([*words, *options], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "60 cases (48 train, 6 validation, 6 test)" in done.stdout
     names = sorted(path.name for path in outs[0].iterdir())
