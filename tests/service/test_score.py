@@ -445,7 +445,7 @@ def test_the_command_says_what_it_does_not_read_and_what_came_of_it(cohort, tmp_
     done = run("service.score", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path}/s.parquet: 41 rows, ")
-    assert done.stdout.endswith("with an error; mortality by demo-mortality fb2d39c635ca, int8\n")
+    assert done.stdout.endswith("with an error; mortality by demo-mortality fc614279d3fc, int8\n")
     assert done.stderr.splitlines() == [
         "DEMO MODEL: its weights are not real and its predictions mean nothing",
         "not read: site",
