@@ -504,6 +504,17 @@ def test_columns_of_usual_exports_are_taken_for_what_they_are(tmp_path: Path):
         assert f"#   '{name}', {kind}:" in text
 
 
+def test_percentages_of_a_label_are_words_and_those_among_words_too(tmp_path: Path):
+    """A label's number is read without a unit; as an input, `target` would tell the answer."""
+    table = tmp_path / "cases.jsonl"
+    shares: list[Any] = ["word", {"value": 5, "unit": "%"}]
+    cases = [{"target": f"{i % 2}%", "share": shares[i // 2 % 2], "age": i % 30} for i in range(60)]
+    table.write_text("".join(json.dumps(each) + "\n" for each in cases))
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    assert (task["source"]["label"], task["label"]["classes"]) == ("target", ["0%", "1%"])
+    assert task["tabular"]["fields"]["share"]["kind"] == "category"
+
+
 @pytest.mark.parametrize("text", ["${}.50", "1 {}", "Thing {}"])
 def test_a_price_or_a_title_is_not_taken_for_the_id(text: str, tmp_path: Path):
     table = tmp_path / "cases.csv"
