@@ -1,11 +1,17 @@
 """Which cases are learned from: the same for every method, given how many and a seed."""
 
+import logging
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
 from lanistr.errors import DataError
-from lanistr.modalities import presence
+from lanistr.modalities import Modality, presence
+from lanistr.tasks import TaskSpec
 from training.data.store import Dataset
+
+log = logging.getLogger(__name__)
 
 _OF_SHARE = 1
 """Beside the seed: or else, where every case has a label, a share would begin with the labelled."""
@@ -84,6 +90,23 @@ def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int6
             "--set complete=false",
         )
     return found
+
+
+def warn_of_absent(dataset: Dataset, rows: NDArray[np.int64]) -> None:
+    """Warn of modalities that none of the cases to learn from brings: no weight of them moves."""
+    absent = [each for each, amounts in dataset.amounts.items() if not amounts[rows].any()]
+    if absent:
+        log.warning(
+            "no case to learn from brings %s: what reads it stays as it began%s",
+            *(", ".join(absent), to_do_without(dataset.task, absent)),
+        )
+
+
+def to_do_without(task: TaskSpec, modalities: Collection[Modality]) -> str:
+    """Return the end of a message: how a run does without modalities; "" where no other is left."""
+    left = ", ".join(each for each in task.modalities if each not in modalities)
+    alike = "pretraining and fine-tuning alike"
+    return f'; to do without: --set "modalities=[{left}]", {alike}' if left else ""
 
 
 def refuse_one_class(dataset: Dataset, rows: NDArray[np.int64]) -> None:

@@ -25,7 +25,7 @@ from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
-from training.cases import complete_cases, draw_labelled
+from training.cases import complete_cases, draw_labelled, warn_of_absent
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
 from training.distributed import World, joined, parallelize, save_whole, whole_weights
@@ -115,6 +115,8 @@ def main() -> None:
                 unseen = len(positions) - len(seen)
                 log.warning("%d cases are left out, of which no teacher sees anything", unseen)
             positions = seen
+        if world.leads:
+            warn_of_absent(dataset, positions)
         validation = dataset.rows("validation", labelled=True)
         check_metric(dataset.task.metric, dataset.labels[validation], label)
         class_weights = weigh_classes(recipe, label, dataset.labels[labelled])
@@ -335,7 +337,7 @@ def _outputs(
                 outputs[process :: world.processes] = part
     else:
         outputs = world.share(lambda: found)
-    refuse_non_finite(outputs, dataset.ids(rows.tolist()))
+    refuse_non_finite(outputs, dataset, rows)
     return outputs
 
 

@@ -327,17 +327,18 @@ class Trainer:
         )
 
 
-def refuse_non_finite(outputs: NDArray[np.float32], ids: Sequence[str]) -> None:
-    """Refuse outputs (N, C) for the cases of so many names that are not all finite.
+def refuse_non_finite(
+    outputs: NDArray[np.float32], dataset: Dataset, rows: NDArray[np.int64]
+) -> None:
+    """Refuse outputs (N, C) for the cases at the positions `rows` (N,) that are not all finite.
 
     Raises:
         NonFiniteLossError: naming the cases.
     """
-    faulty = np.flatnonzero(~np.isfinite(outputs).all(axis=1)).tolist()
+    faulty = rows[~np.isfinite(outputs).all(axis=1)].tolist()
     if faulty:
         raise NonFiniteLossError(
-            "what the model says of validation cases is not finite: "
-            + _some([ids[i] for i in faulty]),
+            "what the model says of validation cases is not finite: " + _some(dataset.ids(faulty)),
             code="non_finite_output",
             accepted="finite numbers: lower optim.lr, or look at these cases",
         )

@@ -9,7 +9,7 @@ from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core, load_heads
 from lanistr.model.hub import load_initial
 from lanistr.model.pretraining import for_pretraining
-from training.cases import draw_unlabelled
+from training.cases import draw_unlabelled, warn_of_absent
 from training.distributed import joined, parallelize, save_whole, whole_weights
 from training.initial import (
     initial_model,
@@ -69,6 +69,7 @@ def main() -> None:
         model = for_pretraining(model_config(sizes, fitted.dimensions()))
         refuse_unfit(recipe, model)
         if world.leads:
+            warn_of_absent(dataset, positions)
             warn_of_no_use(recipe, model)
         load_initial(model.core, recipe.init)
         if arguments.init:

@@ -288,7 +288,7 @@ class BatchNorm(nn.BatchNorm1d):
 
     def _varies(self, x: Tensor) -> bool:
         """Whether any column varies by more than what is added to the variance."""
-        return len(x) > 1 and bool(x.detach().float().var(dim=0, correction=0).amax() > self.eps)
+        return len(x) > 1 and bool(x.detach().var(dim=0, correction=0).amax() > self.eps)
 
 
 class GhostBatchNorm(nn.Module):

@@ -137,6 +137,7 @@ def test_a_part_that_the_test_split_lacks_is_named(
     with pytest.raises(DataError, match="too few cases bring a modality") as refused:
         example_cases(Dataset.open(tmp_path / "data"))
     assert (refused.value.field, refused.value.seen) == ("image", 0)
+    assert '--set "modalities=[text, tabular]"' in str(refused.value)
 
 
 # ---- spoilt weights -----------------------------------------------------------------------------

@@ -13,6 +13,7 @@ Source: Silva et al. 2012, Predicting in-hospital mortality of ICU patients, Cin
 import argparse
 import hashlib
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ from training.prepare.kind import begin
 from training.prepare.prepared import SplitOptions, assign_splits
 from training.prepare.problems import Problems
 from training.prepare.sources import file_hashes
+
+log = logging.getLogger(__name__)
 
 HELP = "PhysioNet Challenge 2012: 48 hours of intensive care, and in-hospital death"
 EXAMPLE = (
@@ -182,14 +185,15 @@ def _read_tables(events: Path, stays: Path, known: frozenset[str], problems: Pro
     names = {"record_id": "record_id"} | ({DEATH: DEATH} if labelled else {})
     described = _read_csv(stays, names, problems, DESCRIPTORS)
     return Stays(
-        described if labelled else _unlabelled(described),
+        described if labelled else _unlabelled(described, f"{DEATH} in {stays}"),
         marked.filter("usable").select(*_EVENTS),
         {},
         file_hashes(events.parent, [events, stays]),
     )
 
 
-def _unlabelled(stays: pl.DataFrame) -> pl.DataFrame:
+def _unlabelled(stays: pl.DataFrame, lacking: Path | str) -> pl.DataFrame:
+    log.warning("no stay of this set has a label: there is no %s", lacking)
     return stays.with_columns(pl.lit(None, pl.Float64).alias(DEATH))
 
 
@@ -289,7 +293,7 @@ def _read_texts(folder: Path, outcomes: Path, known: frozenset[str], problems: P
         described = described.join(labels, on="record_id", how="left", maintain_order="left")
         files |= file_hashes(folder.parent, [outcomes])
     else:
-        described = _unlabelled(described)
+        described = _unlabelled(described, outcomes)
     events = pl.DataFrame(dict(zip(_EVENTS, columns, strict=True)), schema=_EVENTS)
     return Stays(described, events, counts, files)
 

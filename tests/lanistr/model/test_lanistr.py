@@ -216,3 +216,9 @@ def test_a_config_survives_json_and_names_what_is_wrong(finetuning: LanistrConfi
         LanistrConfig.parse({"fusion": {"widht": 3}}, ConfigError, "recipe")
     with pytest.raises(ConfigError, match="at least one of text, image, tabular, timeseries"):
         LanistrConfig.parse({}, ConfigError, "recipe")
+
+
+def test_losses_of_heads_are_named_by_words_that_print_as_such(finetuning: LanistrConfig) -> None:
+    model = Lanistr(finetuning.model_copy(update={"unimodal": True}))
+    names = [name for modality in model.unimodal for name in model.heads(modality)]
+    assert repr(names) == repr([each.value for each in Modality])

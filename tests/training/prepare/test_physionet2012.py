@@ -111,12 +111,17 @@ def test_a_stay_without_a_measurement_keeps_its_row(tmp_path: Path):
     assert found.counts["stays without a measurement"] == 1
 
 
-def test_a_set_without_outcomes_is_unlabelled(tmp_path: Path):
+def test_a_set_without_outcomes_is_unlabelled_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     write(tmp_path, {1: STAY})
     (tmp_path / "Outcomes-a.txt").unlink()
-    found, problems = read(tmp_path)
-    assert [sample.label for sample in samples(found)] == [None]
+    write(tmp_path, {2: STAY}, name="b")
+    found, problems = read(tmp_path, "a", "b")
+    assert [sample.label for sample in samples(found)] == [None, "survived"]
     assert not problems
+    (said,) = caplog.messages
+    assert said.endswith(f"there is no {tmp_path / 'Outcomes-a.txt'}")
 
 
 @pytest.mark.parametrize(

@@ -486,7 +486,8 @@ def test_columns_of_usual_exports_are_taken_for_what_they_are(tmp_path: Path):
             "dose": ["5 mg", "10 mg", "20 mg"] * (count // 3),
             "uric_acid": [f"{2 + i / 9:.1f}" for i in range(count)],
             "body_mass_index": [f"{17 + i / 7:.2f}" for i in range(count)],
-            "encounter_no": [str(5000 + 3 * i) for i in range(count)],
+            "encounter_no": ["unknown", *(str(5000 + 3 * i) for i in range(count - 1))],
+            "Fall-Nr.": [str(6000 + 3 * i) for i in range(count)],
             "Fallnummer": [str(7000 + 3 * i) for i in range(count)],
             "oracle": [f"{1 + i % 28:02d}-{months[i % 3]}-20{10 + i // 10}" for i in range(count)],
             "sas": [f"{1 + i % 28:02d}{months[i % 3]}2014:05:00:00" for i in range(count)],
@@ -498,10 +499,25 @@ def test_columns_of_usual_exports_are_taken_for_what_they_are(tmp_path: Path):
     assert fields["saturation"] == {"kind": "number", "unit": "%"}
     assert fields["dose"]["kind"] == "category"
     unused = dict.fromkeys(("charges", "price", "swiss", "french"), "amount")
-    unused |= dict.fromkeys(("Unnamed: 0", "encounter_no", "Fallnummer"), "number")
+    unused |= dict.fromkeys(("Unnamed: 0", "encounter_no", "Fall-Nr.", "Fallnummer"), "number")
     unused |= dict.fromkeys(("oracle", "sas", "slashes"), "date")
     for name, kind in unused.items():
         assert f"#   '{name}', {kind}:" in text
+
+
+def test_percentages_of_a_label_are_words_and_those_among_words_too(tmp_path: Path):
+    """A label's number is read without a unit; as an input, `target` would tell the answer."""
+    table = tmp_path / "cases.jsonl"
+    shares: list[Any] = ["word", {"value": 5, "unit": "%"}]
+    cases = [
+        {"target": f"{i % 2}%", "share": shares[i // 2 % 2], "oxygen": f"{21 + i // 2 % 2}%"}
+        for i in range(60)
+    ]
+    table.write_text("".join(json.dumps(each) + "\n" for each in cases))
+    task, _ = guessed(table, tmp_path / "task.yaml")
+    assert (task["source"]["label"], task["label"]["classes"]) == ("target", ["0%", "1%"])
+    kinds = {name: field["kind"] for name, field in task["tabular"]["fields"].items()}
+    assert kinds == {"share": "category", "oxygen": "number"}
 
 
 @pytest.mark.parametrize("text", ["${}.50", "1 {}", "Thing {}"])

@@ -165,6 +165,11 @@ def order_classes(words: Iterable[str]) -> list[str]:
     return sorted(words, key=lambda word: (means_yes(word), word))
 
 
+def names_label(name: str) -> bool:
+    """Whether a column is called as labels are."""
+    return any(pattern.search(name) for pattern in LABEL)
+
+
 def learned(guessed: Guess) -> bool:
     """Whether a category has too many words to list, and few enough to learn."""
     return MOST_CATEGORIES < len(guessed.column.distinct) <= _MOST_LEARNED
@@ -177,9 +182,11 @@ def _are_numbers(column: ColumnStatistics, stray: list[str], rest: int) -> bool:
     """
     kinds = ("number", "comma", "marked", "either", "quantity")
     plain = sum(column.kinds[kind] for kind in kinds)
-    if plain / rest >= _SURE or len(column.distinct) <= MOST_CATEGORIES:
-        return (plain + column.units["%"]) / rest >= _SURE  # doses, as 5 mg, may be categories
     united = 0 if column.kinds["quantity"] else column.units[column.unit]
+    if plain / rest >= _SURE or len(column.distinct) <= MOST_CATEGORIES:
+        # Doses, as 5 mg, may be categories; a label is read as a number without a unit alone.
+        percent = united if column.unit == "%" and not names_label(column.name) else 0
+        return (plain + percent) / rest >= _SURE
     lettered = sum(len(unit) == 1 and unit.isalpha() for unit in column.units) > _MOST_LETTERS
     codes = {
         word

@@ -4,7 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.prepare.table.guess.kinds import AFTERWARDS, GROUP, ID, LABEL, Guess, guess
+from training.prepare.table.guess.kinds import (
+    AFTERWARDS,
+    GROUP,
+    ID,
+    LABEL,
+    Guess,
+    guess,
+    names_label,
+)
 from training.prepare.table.guess.statistics import TableStatistics, told_by
 from training.prepare.table.rows import outer_names
 
@@ -158,8 +166,7 @@ def _settled(candidates: list[Guess]) -> Guess | None:
     if len(candidates) != 1:
         return None
     (only,) = candidates
-    named = any(pattern.search(only.name) for pattern in LABEL)
-    return only if named or only.kind == "category" else None
+    return only if names_label(only.name) or only.kind == "category" else None
 
 
 def _place_pictures(
