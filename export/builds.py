@@ -138,7 +138,7 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
     parity = build.parity.items()
     far = [name for name, difference in parity if name != FUSION and difference > _FAR_OFF]
     if far:
-        log.info("%s: %s stays at fp32", build.name, ", ".join(far))
+        log.info("%s: left at fp32: %s", build.name, ", ".join(far))
         graphs |= {name: writer.write(name, runtime, "fp32") for name in far}
         build, opened = _compared(writer, standard, runtime, precision, graphs, far)
     dataset, metric = standard.dataset, standard.dataset.task.metric

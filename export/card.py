@@ -36,9 +36,9 @@ def model_card(
     lines = [f"# {task.title}", ""]
     if run.config.synthetic:
         lines += [_DEMO]
+    if description := task.description.strip():
+        lines += [description, ""]
     lines += [
-        task.description.strip(),
-        "",
         "## Data",
         "",
         *_data(dataset, report["about"]),

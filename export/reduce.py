@@ -14,9 +14,9 @@ def reduce_onnx(graph: Path, precision: Precision, out: Path) -> None:
     """Write a float32 graph in a lower precision; inputs and outputs keep their types.
 
     int8 stores the matrices that activations are multiplied with, a scale a column, and tables of
-    embeddings; activations are scaled as they come. Weights take seven of the eight bits: with all
-    of them, processors without VNNI cut sums of two products off, and are up to a tenth off. fp16
-    stores and computes nearly everything so.
+    embeddings; activations are scaled as they come. The matrices take seven of the eight bits: with
+    all of them, processors without VNNI cut sums of two products off, and are up to a tenth off.
+    fp16 stores and computes nearly everything so.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     REDUCERS[precision](graph, out)

@@ -13,7 +13,8 @@ from lanistr.bundle import CALIBRATION, PROOF, TASK, Bundle
 from lanistr.command import CommandParser
 from lanistr.errors import BundleError
 from lanistr.manifest import Build
-from lanistr.preprocess import STATE_FILE, Preprocessor
+from lanistr.preprocess import Preprocessor
+from lanistr.preprocess.base import STATE_FILE
 from lanistr.proof import allowed
 
 EXAMPLE = "python -m export verify bundles/mortality"

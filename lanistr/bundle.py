@@ -72,7 +72,8 @@ from lanistr.manifest import (
     read_manifest,
     version_of,
 )
-from lanistr.preprocess import STATE_FILE, Preprocessor
+from lanistr.preprocess import Preprocessor
+from lanistr.preprocess.base import STATE_FILE
 from lanistr.tasks import TaskSpec
 
 TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"

@@ -1,6 +1,7 @@
 """Whether what comes in still looks like what the model was trained on: field by field."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,20 @@ class Drift:
 
     def note(self, features: Features) -> None:
         """Note the fields of every part that a case brings; of a series, the mean of each."""
+        for name, deviation in self._deviations(features):
+            self._metrics.field(name, deviation)
+
+    def farthest(self, features: Features) -> tuple[str, float]:
+        """Return the number farthest from its training mean, and its deviation; "" and 0: none."""
+        found = [
+            (n, d) for n, d in self._deviations(features) if d is not None and math.isfinite(d)
+        ]
+        return max(found, key=lambda each: abs(each[1]), default=("", 0.0))
+
+    def _deviations(self, features: Features) -> Iterator[tuple[str, float | None]]:
         for (modality, array), fields in self._arrays.items():
             for row in features.rows.get(modality, ()):
-                for name, deviation in fields.of(np.atleast_2d(row[array])):
-                    self._metrics.field(name, deviation)
+                yield from fields.of(np.atleast_2d(row[array]))
 
 
 class _Fields:

@@ -103,12 +103,12 @@ class PatientProtocol(HttpToolsProtocol):
         self.scope["state"][LEFT] = self._left
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer is none, and nobody asks for it.
+        """Take a header without the blanks behind it, which the parser leaves there.
 
-        Source: RFC 9110, section 6.5.1.
+        A trailer is none, and nobody asks for it. Source: RFC 9110, sections 5.5 and 6.5.1.
         """
         if self._in_headers:
-            super().on_header(name, value)
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Stop waiting: from here on the body has a limit of its own."""

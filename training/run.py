@@ -33,7 +33,8 @@ from lanistr.leftovers import left_of, swept_draft
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
-from lanistr.preprocess import STATE_FILE, Preprocessor
+from lanistr.preprocess import Preprocessor
+from lanistr.preprocess.base import STATE_FILE
 from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema, leaves
 from lanistr.tasks import LabelSpec, TaskSpec

@@ -11,7 +11,7 @@ from lanistr.draft import draft_file
 from lanistr.errors import BundleError, InputError, unknown_name
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ModalityPreprocessor
+from lanistr.preprocess.base import STATE_FILE, ModalityPreprocessor
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
 from lanistr.preprocess.tabular import TabularOptions, TabularPreprocessor
 from lanistr.preprocess.text import TextOptions, TextPreprocessor
@@ -24,8 +24,6 @@ PREPROCESSORS: Mapping[Modality, type[ModalityPreprocessor[Any, Any]]] = {
     each.modality: each
     for each in (TextPreprocessor, ImagePreprocessor, TabularPreprocessor, TimeseriesPreprocessor)
 }
-
-STATE_FILE = "preprocessing.json"
 
 
 class PreprocessOptions(Schema):

@@ -12,6 +12,8 @@ from lanistr.modalities import Modality
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
+STATE_FILE = "preprocessing.json"
+
 PartT = TypeVar("PartT")
 OptionsT = TypeVar("OptionsT", bound=Schema)
 

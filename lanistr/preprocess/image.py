@@ -14,10 +14,10 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from pydantic import Field
 
 from lanistr.batch import Arrays
-from lanistr.errors import InputError
+from lanistr.errors import BundleError, InputError
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
+from lanistr.preprocess.base import STATE_FILE, ArraySpec, ModalityPreprocessor
 from lanistr.sample import Items, paths_of
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
@@ -219,7 +219,8 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
     @classmethod
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Restore the options."""
-        return cls(ImageOptions.model_validate(state))
+        source = str(folder / STATE_FILE)
+        return cls(ImageOptions.parse(state, BundleError, source, within=(cls.modality,)))
 
 
 def _decode_base64(text: str, path: str) -> bytes:

@@ -13,11 +13,11 @@ import numpy as np
 from pydantic import Field
 
 from lanistr.batch import Arrays
-from lanistr.errors import InputError, unknown_name
+from lanistr.errors import BundleError, InputError, unknown_name
 from lanistr.fields import FieldSpec, NumberField
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
-from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
+from lanistr.preprocess.base import STATE_FILE, ArraySpec, ModalityPreprocessor
 from lanistr.preprocess.values import (
     CategoryCleaner,
     NumberCleaner,
@@ -83,6 +83,24 @@ class Scale(Schema):
         if not log:
             return low, high
         return math.expm1(low), math.expm1(high) if high < _LARGEST_LOG else math.inf
+
+
+def load_scales(state: Mapping[str, Any], folder: Path, *within: str) -> dict[str, Scale]:
+    """Restore scales by name.
+
+    Args:
+        state: of each, as it was saved.
+        folder: where `preprocessing.json` stands.
+        within: what leads to `state` there.
+
+    Raises:
+        BundleError: a scale is none.
+    """
+    source = str(folder / STATE_FILE)
+    return {
+        name: Scale.parse(each, BundleError, source, within=(*within, name))
+        for name, each in state.items()
+    }
 
 
 def cleaners_within(
@@ -261,7 +279,7 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
     @classmethod
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Restore scales and words."""
-        scales = {name: Scale.model_validate(each) for name, each in state["numbers"].items()}
+        scales = load_scales(state["numbers"], folder, cls.modality, "numbers")
         self = cls(task, scales, state["categories"])
         coded = {n for n, c in self.categories.items() if c.spec.buckets is None}
         if set(scales) != set(self.numbers) or set(self.words) != coded:

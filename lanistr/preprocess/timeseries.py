@@ -26,7 +26,7 @@ from lanistr.errors import InputError, shorten, unknown_name
 from lanistr.issues import Action, IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess.base import ArraySpec, ModalityPreprocessor
-from lanistr.preprocess.tabular import Scale, cleaners_within
+from lanistr.preprocess.tabular import Scale, cleaners_within, load_scales
 from lanistr.preprocess.values import (
     SCALARS,
     CategoryCleaner,
@@ -337,7 +337,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
     @classmethod
     def load(cls, state: Mapping[str, Any], task: TaskSpec, folder: Path) -> Self:
         """Restore the scales."""
-        scales = {name: Scale.model_validate(each) for name, each in state["scales"].items()}
+        scales = load_scales(state["scales"], folder, cls.modality, "scales")
         self = cls(task, scales)
         if set(scales) != set(self._numeric):
             raise ValueError("the scales are not those of the task's numeric variables")

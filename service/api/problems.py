@@ -66,6 +66,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "nothing_present": (422, "The record has no part"),
     "nothing_usable": (422, "Nothing usable is left of the record"),
     "repeated_field": (422, "A field was sent more than once"),
+    "too_far": (422, "A value is too unlike those of training"),
     "unknown_field": (422, "A field is not known"),
     "unknown_unit": (422, "A unit is not known"),
     "wrong_type": (422, "A value has the wrong type"),

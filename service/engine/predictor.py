@@ -28,6 +28,10 @@ from service.engine.scheduler import Outcome
 from service.metrics import Metrics, TaskMetrics
 from service.telemetry import tell_stages
 
+_FAR = 1000.0
+"""Standard deviations from the training mean from which on a number may be more than graphs can
+compute with: half precision ends at 65,504."""
+
 
 class UnusableRecordError(Exception):
     """A record cannot be used.
@@ -174,10 +178,10 @@ class Predictor:
         Raises:
             UnusableRecordError: the record cannot be used.
         """
-        case, ready = await self._prepare(read, size, explain, limited)
+        case, job, outcome = await self._prepare(read, size, explain, limited)
         if not self.bundle.task.suffices(case.used):
             return Predicted(case)
-        case, result = await self._run(case, ready)
+        case, result = await self._run(case, job, outcome)
         calibration, label = self.bundle.calibration, self.bundle.task.label
         return Predicted(
             case,
@@ -199,8 +203,8 @@ class Predictor:
 
     async def _prepare(
         self, read: Callable[[], Any], size: int, explain: bool = False, limited: bool = True
-    ) -> tuple[Case, Job | Outcome[Result]]:
-        """Return what a case brings, and its job, or what came of it already."""
+    ) -> tuple[Case, Job, Outcome[Result] | None]:
+        """Return what a case brings, its job, and what came of it, if it was run already."""
         started, asker = perf_counter(), _Asker()
         try:
             name, job, outcome = await self.lanes.run(
@@ -214,11 +218,14 @@ class Predictor:
         used = tuple(each for each in Modality if each in features.rows)
         inference = outcome.inference_ms if outcome else 0.0
         spent = {"preprocess": 1e3 * seconds - inference, "queue": 0.0, "inference": 0.0}
-        return Case(name, used, features.issues, spent), outcome or job
+        return Case(name, used, features.issues, spent), job, outcome
 
-    async def _run(self, case: Case, ready: Job | Outcome[Result]) -> tuple[Case, Result]:
-        outcome = await self.engine.submit(ready) if isinstance(ready, Job) else ready
+    async def _run(
+        self, case: Case, job: Job, outcome: Outcome[Result] | None
+    ) -> tuple[Case, Result]:
+        outcome = outcome or await self.engine.submit(job)
         if not np.isfinite(outcome.result.output).all():
+            self._refuse_too_far(job)
             raise FloatingPointError("the head's output is not finite")
         spent = {"queue": outcome.queue_ms, "inference": outcome.inference_ms}
         timing_ms = {**case.timing_ms, **spent}
@@ -256,6 +263,19 @@ class Predictor:
                 seen=f"{tokens:,} tokens encoded and fused",
                 accepted=f"at most {self._most_tokens:,}: fewer or shorter notes and pictures, "
                 "or no explanation",
+            )
+            raise UnusableRecordError(error, job.features.issues)
+
+    def _refuse_too_far(self, job: Job) -> None:
+        """Say of a case without a finite answer which number it may lie at, if any."""
+        field, deviation = self._drift.farthest(job.features)
+        if abs(deviation) > _FAR:
+            error = InputError(
+                f"the model cannot compute with it at {self.engine.build.precision}",
+                code="too_far",
+                field=field,
+                seen=f"{deviation:,.0f} standard deviations from the training mean",
+                accepted="a value less unlike those of training",
             )
             raise UnusableRecordError(error, job.features.issues)
 

@@ -136,7 +136,7 @@ def test_a_figure_that_a_group_does_not_determine_is_a_dash(
     assert "None" not in text
 
 
-def test_weights_from_real_records_are_not_called_a_demonstration(
+def test_a_card_begins_with_what_there_is_to_say_and_no_demonstration_of_real_records(
     stars_finetuned: Path, stars_dataset: Dataset
 ) -> None:
     run = Run.open(stars_finetuned)
@@ -145,6 +145,9 @@ def test_weights_from_real_records_are_not_called_a_demonstration(
     report = evaluate(np.zeros((len(rows), 1), np.float32), stars_dataset, rows)
     report |= {"about": about(run, stars_dataset, "test")}
     assert "Demonstration" not in model_card(real, stars_dataset, report, [], 9, "mine")
+    silent = run.task.model_copy(update={"description": ""})
+    text = model_card(Run(run.folder, real.config, silent), stars_dataset, report, [], 9, "mine")
+    assert text.startswith(f"# {silent.title}\n\n## Data\n")
     assert "Demonstration" in model_card(run, stars_dataset, report, [], 9, "mine")
 
 

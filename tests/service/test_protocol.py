@@ -256,6 +256,22 @@ def test_who_does_not_read_an_answer_is_not_waited_for_either(impatient):
     assert "ERROR" not in impatient.log()
 
 
+def test_blanks_behind_a_header_are_no_part_of_it(impatient):
+    """Source: RFC 9110, section 5.5."""
+    for blanks in (b" ", b"\t \t"):
+        answer, _ = talk(
+            impatient,
+            b"GET /tasks HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            b"X-Request-Timeout-Ms: 5000"
+            + blanks
+            + b"\r\nX-Request-ID: r-7"
+            + blanks
+            + b"\r\n\r\n",
+        )
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"\r\nx-request-id: r-7\r\n" in answer
+
+
 def chunked(*headers: bytes) -> bytes:
     first = b"POST /predict/mortality HTTP/1.1", b"Host: a", b"Transfer-Encoding: chunked"
     return b"\r\n".join([*first, *headers, b"", b""])

@@ -86,8 +86,9 @@ class OnnxBackend:
         self._load_build(choose_build(self._bundle, "onnx", precision, _FASTEST[kind]))
         if self.build.precision != "int8" or not (off := self._off()):
             return
-        if precision == "auto":
-            self._load_build(self._bundle.build("onnx", "fp32", "int8"))
+        other = self._bundle.build("onnx", "fp32", "int8")
+        if precision == "auto" and other != self.build:
+            self._load_build(other)
         _log.warning(
             "%s: onnx int8 computes otherwise on this processor than where it was exported: %s; "
             "served: %s",

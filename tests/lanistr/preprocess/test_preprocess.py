@@ -303,6 +303,30 @@ def test_a_state_that_lacks_something_does_not_load(
 
 
 @pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("tabular", "numbers", "age", "std"), 0),
+        (("timeseries", "scales", "ph", "mean"), "high"),
+        (("image", "crop"), 2),
+    ],
+)
+def test_a_number_that_is_none_is_named_in_one_line(
+    of_stays: Preprocessor, tmp_path: Path, path: tuple[str, ...], value: Any
+):
+    of_stays.save(tmp_path)
+    file = tmp_path / "preprocessing.json"
+    state = json.loads(file.read_text())
+    place = state
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = value
+    file.write_text(json.dumps(state))
+    with pytest.raises(BundleError, match=rf"^[^\n]*{file}: Input should be[^\n]*$") as caught:
+        Preprocessor.load(tmp_path, TASK)
+    assert (caught.value.field, caught.value.seen) == (".".join(path), value)
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("preprocessing.json", None),

@@ -1,18 +1,28 @@
 """One bundle at work, without HTTP."""
 
 import asyncio
+import json
+import shutil
 import threading
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from export.reduce import reduce_onnx
+from lanistr.bundle import Bundle
+from lanistr.preprocess.base import STATE_FILE
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.local import LocalEngine
 from service.engine.predictor import Predictor, UnusableRecordError
+from service.engine.runner import Result
+from service.engine.scheduler import Outcome
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import DEMO_BUNDLES, Settings
+from tests.damaged import change_build, put
 
 
 @asynccontextmanager
@@ -73,6 +83,34 @@ async def test_an_unusable_record_brings_its_issues(predictor):
         await predictor.predict(lambda: {"timeseries": rows})
     assert caught.value.error.code == "nothing_usable"
     assert [each.code for each in caught.value.issues] == ["beyond_horizon", "empty"]
+
+
+async def test_what_half_precision_cannot_hold_fails_alone_and_is_named(tmp_path):
+    folder = Path(shutil.copytree(DEMO_BUNDLES / "mortality", tmp_path / "mortality"))
+    state = json.loads((folder / STATE_FILE).read_text())
+    state["tabular"]["numbers"]["age"] = {"mean": 60, "std": 1e-4}
+    put(folder, STATE_FILE, json.dumps(state).encode())
+    reduce_onnx(folder / "onnx/fp32/tabular.onnx", "fp16", tmp_path / "tabular.onnx")
+    put(folder, "onnx/fp32/tabular.onnx", (tmp_path / "tabular.onnx").read_bytes())
+    change_build(folder, lambda build: build.update(precision="fp16"))
+    async with at_work(Bundle.open(folder), "fp16") as predictor:
+        asked = [{"tabular": {"age": age}} for age in (60, 100, 60.001)]
+        answers = await asyncio.gather(
+            *(predictor.predict(lambda each=each: each) for each in asked), return_exceptions=True
+        )
+    assert [isinstance(each, UnusableRecordError) for each in answers] == [False, True, False]
+    error = answers[1].error
+    assert (error.code, error.field) == ("too_far", "tabular.age")
+    assert error.seen == "400,000 standard deviations from the training mean"
+
+
+async def test_a_model_that_gives_no_number_for_what_is_usual_is_a_fault_of_ours(
+    predictor, monkeypatch
+):
+    nothing = Outcome(Result(np.array([np.nan]), np.ones(1), {}), 0.0, 0.0)
+    monkeypatch.setattr(predictor.engine, "run_at_once", lambda job: nothing)
+    with pytest.raises(FloatingPointError):
+        await predictor.predict(lambda: {"tabular": {"age": 50}})
 
 
 async def test_an_answer_in_int8_does_not_depend_on_who_else_asks(bundles):

@@ -7,8 +7,8 @@ import onnxruntime
 import pytest
 import torch
 
-from export.parity import BOUND
 from lanistr.bundle import Bundle
+from lanistr.proof import BOUND
 from service.api.examples import example
 
 ON_GPUS = [

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from export.parity import BOUND
 from lanistr.batch import stack
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, ConfigError
 from lanistr.manifest import FUSION, MOST_FALL
 from lanistr.modalities import Modality
+from lanistr.proof import BOUND
 from service.engine.backends.backend import ones
 from service.engine.backends.torch import TorchBackend, load_graph, widened
 from service.engine.batching import measure
