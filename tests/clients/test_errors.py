@@ -270,7 +270,7 @@ def test_a_client_that_is_closed_or_of_another_event_loop_says_what_to_do(servic
     service.keeps = True
     with Client(service.url) as client:
         client.health()
-    with pytest.raises(ClientError, match="has been closed.; open a client where you ask"):
+    with pytest.raises(ClientError, match=r"has been closed\.; open a client where you ask"):
         client.health()
     with asyncio.Runner() as runner:
         other = AsyncClient(service.url)
