@@ -321,3 +321,12 @@ def test_what_is_no_picture_in_a_list_is_told_by_its_place(image, field):
 def test_an_address_that_is_none_is_refused_at_once(url):
     with pytest.raises(InvalidInput, match="url"):
         Client(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["ward:hush@here:8000", "ftp://ward:hush@here", "http://w:hush@a:b"]
+)
+def test_an_address_that_is_none_is_told_without_its_password(url):
+    with pytest.raises(InvalidInput, match="is not one") as caught:
+        Client(url)
+    assert "hush" not in str(caught.value)
