@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, update_wrapper
-from numbers import Integral, Real
+from numbers import Real
 from types import TracebackType
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Self, TypeVar
 
@@ -66,7 +66,7 @@ class _Base:
                 raise InvalidInput(f"headers.{name}", f"is {type(value).__name__}", accepted="text")
             if not all(each.isascii() and each.isprintable() for each in (name, value)):
                 raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
-        if not (isinstance(connections, Integral) and connections > 0):
+        if not (isinstance(connections, int) and connections > 0):
             raise InvalidInput("connections", f"is {connections!r}", accepted="a number, 1 or more")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self._open = partial(

@@ -223,6 +223,13 @@ def test_float32_leaves_no_trace_in_the_least_and_the_largest(low: float, log: b
         assert (str(found["min"]), found["max"]) == (str(low), 8.3)
 
 
+@pytest.mark.parametrize("size", [1e-40, 1e60])
+def test_the_noise_of_sizes_that_float32_does_not_hold_is_found(size: float):
+    fields = Fields({"x": NumberField(kind="number")}, {"x": Scale(mean=0, std=size)})
+    fields.add_numbers("x", np.array([0.25, 1], np.float32))
+    assert fields.report()["x"]["max"] == pytest.approx(size)
+
+
 @pytest.mark.parametrize("pieces", [1, 7, 400])
 def test_summaries_of_long_streams_are_near_and_the_same_each_time(pieces: int):
     values = np.random.default_rng(5).normal(50, 10, 100_000)
