@@ -321,7 +321,8 @@ class Client(_Base):
 class AsyncClient(_Base):
     """The same to be awaited: the arguments, methods and errors of `Client`, without `score`.
 
-    It belongs to the event loop in which it is first asked; each `asyncio.run` is another one.
+    It belongs to the event loop in which it is first asked, of which each `asyncio.run` makes a new
+    one, and is to be closed there.
     """
 
     _connections = httpx.AsyncClient
@@ -371,12 +372,13 @@ def _is_number(value: object) -> bool:
 def _service_url(url: str) -> str:
     if not isinstance(url, str):
         raise InvalidInput("url", f"is {url!r}", accepted=f"such as {DEFAULT_URL}")
+    shown = url.rpartition("@")[2]  # without a password
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise InvalidInput("url", f"{url!r} is not one: {error}") from None
+        raise InvalidInput("url", f"{shown!r} is not one: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidInput("url", f"{url!r} is not one", accepted=f"such as {DEFAULT_URL}")
+        raise InvalidInput("url", f"{shown!r} is not one", accepted=f"such as {DEFAULT_URL}")
     return url.rstrip("/")
 
 

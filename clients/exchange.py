@@ -12,6 +12,7 @@ import httpx
 from clients.answers import Issue, Prediction
 from clients.document import Document, MalformedError
 from clients.errors import (
+    ClientError,
     ConnectionFailed,
     InvalidInput,
     InvalidRequest,
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 @contextmanager
 def naming_failures(url: str, request: Request) -> Iterator[None]:
-    """Turn what httpx raises while sending into `TimedOut`, `ConnectionFailed`, `InvalidInput`."""
+    """Turn what is raised while sending into errors of the clients."""
     try:
         yield
     except httpx.TimeoutException as error:
@@ -53,6 +54,9 @@ def naming_failures(url: str, request: Request) -> Iterator[None]:
     except (httpx.TransportError, httpx.DecodingError) as error:
         message = f"connection to {url} broke off: {error or type(error).__name__}"
         raise ConnectionFailed(message, url=url, request_id=request.id, reached=True) from error
+    except RuntimeError as error:  # httpx's of a closed client, asyncio's of another event loop
+        hint = "open a client where you ask: a closed one asks no more, an AsyncClient in one loop"
+        raise ClientError(f"{error}; {hint}") from error
 
 
 def read(

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,8 @@ def string(value: object, field: str) -> str:
 def jsonable(value: Any, field: str) -> Any:
     """Return `value` in JSON's own types; numpy's numbers, true and false become Python's.
 
+    Of a `Decimal` the digits that a float holds are sent, of a whole number all.
+
     Raises:
         InvalidInput: a number is not finite (JSON has no NaN) or beyond all that a float holds, a
             string is not valid Unicode, a name is not a string, a value is of a type that JSON has
@@ -138,6 +141,9 @@ def _jsonable(value: Any, field: str) -> Any:
             return int(value)
         case Real():
             return _finite(value, field)
+        case Decimal():  # no float has 20 digits
+            number = _finite(value, field)
+            return int(value) if value == value.to_integral_value() else number
         case Mapping():
             return {
                 _name(name, field): each if _is_plain(each) else _jsonable(each, f"{field}.{name}")

@@ -69,7 +69,7 @@ def main() -> None:
     ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
     files = ray.data.from_items(
         [{"input": str(each.resolve()),
-          "output": str((arguments.output / each.name).resolve()).removesuffix(".gz")}
+          "output": str((arguments.output / _unpacked(each)).resolve())}
          for each in inputs],
         override_num_blocks=len(inputs),
     )  # fmt: skip
@@ -111,6 +111,10 @@ class Worker:
         except ClientError as error:
             return {"done": False, "said": f"{output}: {error}"}
         return {"done": True, "said": display.scored(output, found)}
+
+
+def _unpacked(path: Path) -> str:
+    return path.stem if path.suffix.lower() == ".gz" else path.name
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -174,7 +174,7 @@ async function ask() {
 /** Say what the page waits for. */
 function say(words) {
   page.status.textContent = words;
-  page.status.classList.remove("visually-hidden");
+  page.status.classList.remove("stale", "visually-hidden");
 }
 
 /** Take back what was asked and is not answered yet. */

@@ -1,5 +1,6 @@
 """Every way in which asking can fail has its own error, from both clients."""
 
+import asyncio
 import pickle
 import re
 import socket
@@ -262,6 +263,21 @@ async def test_a_password_in_the_address_is_sent_and_told_nobody(ask, service, d
         messages += [str(caught.value), str(vars(caught.value))]
     assert service.last.headers["Authorization"].startswith("Basic ")
     assert not any("hush" in each for each in messages)
+
+
+def test_a_client_that_is_closed_or_of_another_event_loop_says_what_to_do(service):
+    service.answers({"status": "ok"})
+    service.keeps = True
+    with Client(service.url) as client:
+        client.health()
+    with pytest.raises(ClientError, match=r"has been closed\.; open a client where you ask"):
+        client.health()
+    with asyncio.Runner() as runner:
+        other = AsyncClient(service.url)
+        runner.run(other.health())
+        with pytest.raises(ClientError, match="different event loop; open a client where you ask"):
+            asyncio.run(other.health())
+        runner.run(other.aclose())
 
 
 FORKED = """\

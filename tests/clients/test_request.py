@@ -151,6 +151,14 @@ def test_numbers_of_numpy_are_sent_as_numbers(client, service):
     assert service.last.json == {"tabular": {"age": 71, "hours": 0.5}}
 
 
+def test_decimals_are_sent_as_numbers_as_tables_have_them(client, service):
+    numbers = {"age": "71", "sodium": "140.10", "count": "12345678901234567890123", "low": "-1E+3"}
+    client.predict("mortality", tabular={name: Decimal(each) for name, each in numbers.items()})
+    assert b'"tabular":{"age":71,"sodium":140.1,' in service.last.body
+    assert service.last.json["tabular"]["count"] == 12345678901234567890123
+    assert service.last.json["tabular"]["low"] == -1000
+
+
 def test_true_and_false_of_numpy_are_sent_as_such_and_a_list_of_them_is_not(client, service):
     client.predict("mortality", tabular={"verified": np.bool_(True), "seen": np.bool_(False)})
     assert service.last.json == {"tabular": {"verified": True, "seen": False}}
@@ -208,7 +216,9 @@ class TestRefusedBeforeAnythingIsSent:
             ({"image": 5}, "image"),
             ({"image": [JPEG, None]}, "image[1]"),
             ({"tabular": [1]}, "tabular"),
-            ({"tabular": {"age": Decimal("71")}}, "tabular.age"),
+            ({"tabular": {"age": Decimal("NaN")}}, "tabular.age"),
+            ({"tabular": {"age": Decimal("1E+999999999")}}, "tabular.age"),
+            ({"tabular": {"age": b"71"}}, "tabular.age"),
             ({"tabular": {71: "age"}}, "tabular, name 71"),
             ({"tabular": {"age": 10**5000}}, "tabular.age"),
             ({"tabular": {"age": Fraction(10**400)}}, "tabular.age"),
@@ -311,3 +321,12 @@ def test_what_is_no_picture_in_a_list_is_told_by_its_place(image, field):
 def test_an_address_that_is_none_is_refused_at_once(url):
     with pytest.raises(InvalidInput, match="url"):
         Client(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["ward:hush@here:8000", "ftp://ward:hush@here", "http://w:hush@a:b"]
+)
+def test_an_address_that_is_none_is_told_without_its_password(url):
+    with pytest.raises(InvalidInput, match="is not one") as caught:
+        Client(url)
+    assert "hush" not in str(caught.value)

@@ -61,6 +61,18 @@ def test_a_task_that_is_long_in_opening_is_said_to(open_page):
     expect(page.locator("#status")).to_be_empty()
 
 
+def test_a_telephone_shows_that_a_task_is_opened_after_a_record_was_changed(open_page):
+    page = open_page(**PHONE)
+    choose(page, "Only text")
+    page.get_by_label("Note 1").fill("another note")
+    expect(page.locator("#status")).to_contain_text("was changed")
+    held: list[Route] = []
+    page.route("**/tasks/rating*", lambda route: held.append(route))
+    page.get_by_label("Task").select_option("rating")
+    expect(page.locator("#status")).to_have_text("Opening\u2026")
+    expect(page.locator("#status")).to_be_in_viewport()
+
+
 @pytest.mark.parametrize("body", ['{"message": "no healthy upstream"}', '"bad gateway"', "{}"])
 def test_a_gateway_that_answers_with_json_of_its_own_is_told_by_its_status(open_page, body):
     page = open_page()

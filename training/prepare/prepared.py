@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -39,16 +39,6 @@ log = logging.getLogger(__name__)
 
 SHOWN = ReportOptions()
 """What a report shows if nothing else is asked for."""
-
-
-_MOST_LOST = 1e-3
-"""Of the labels' standard deviation, that rounding may take without a word."""
-
-_FEW = 10
-"""Fewer labelled cases of a class, in one split, are warned of."""
-
-_SHOWN = 10
-"""Such splits and classes that one warning names."""
 
 Place = tuple[Path | str, int | None]
 """The raw file that a case is of, and its row there, from 1, where that is known."""
@@ -119,12 +109,9 @@ def prepare(
         preprocessor = fitted or Preprocessor.fit(training, task, options)
         codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
         writer = DatasetWriter(draft, task, preprocessor)
-        survey = Survey(task, preprocessor, report, splits.seed)
+        survey = Survey(task, preprocessor, report, splits.seed, splits.shares)
         issues: Counter[str] = Counter()
         refused: Counter[str] = Counter()
-        cases: Counter[Split] = Counter()
-        labels: Counter[str | float] = Counter()
-        classes: Counter[tuple[Split, str]] = Counter()
         shared: dict[tuple[Modality, str], StoredPart] = {}
         for sample in tqdm(samples(), desc="preparing", unit=" cases", disable=None):
             found, brought = CaseLog(), bool(sample.parts)
@@ -160,10 +147,6 @@ def prepare(
                 if isinstance(part, Late)
             )
             group, label = _group(sample), task.label.encode(sample.label)
-            cases[split_of[group]] += 1
-            if sample.label is not None:
-                labels[sample.label] += 1
-                classes[split_of[group], str(sample.label) if task.label.classes else ""] += 1
             survey.add(sample, split_of[group], label, records, found)
             writer.add(
                 case_id=str(sample.id),
@@ -174,9 +157,9 @@ def prepare(
                 parts=parts,
             )
         index = writer.write_index(refused)
-        _warn_of_useless(cases, labels, splits)
-        if len(labels) > 1:
-            _warn_of_few(cases, classes, task.label.classes or [""])
+        for check in survey.label_checks():
+            if check["verdict"] == "warning":
+                log.warning("%s", check["said"])
         source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
         write_report(draft, survey, index, source, problems.by_column() if problems else [])
         writer.close(
@@ -190,47 +173,6 @@ def prepare(
             },
         )
     return Dataset.open(out)
-
-
-def _warn_of_useless(
-    cases: Mapping[Split, int], labels: Mapping[str | float, int], options: SplitOptions
-) -> None:
-    """Warn of what makes a data set that is whole of little use."""
-    for split, share in zip(SPLITS, options.shares, strict=True):
-        if share and split not in cases:
-            log.warning("no case is in the %s split, whose share is %g", split, share)
-    if len(labels) == 1:
-        (label,) = labels
-        log.warning("every label is %r: nothing can be learned from that", label)
-    numbers = np.array([each for each in labels if not isinstance(each, str)], np.float64)
-    lost = np.abs(numbers - numbers.astype(np.float32)).max(initial=0)
-    if len(numbers) > 1 and lost > _MOST_LOST * numbers.std():
-        log.warning(
-            "labels are kept as float32, which moves some by %g, much of what they differ by:"
-            " count them from a number nearer to them",
-            lost,
-        )
-
-
-def _warn_of_few(
-    cases: Mapping[Split, int], labelled: Mapping[tuple[Split, str], int], classes: Sequence[str]
-) -> None:
-    """Warn of splits with hardly a case of some class, "" for numbers: labels are not balanced."""
-    few = [
-        f"{split}: {labelled.get((split, each), 0)}" + (f" of {each!r}" if each else "")
-        for split in SPLITS
-        for each in classes
-        if split in cases and labelled.get((split, each), 0) < _FEW
-    ]
-    if few:
-        more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
-        log.warning(
-            "few labelled cases (%s%s): figures of so few say little, and a metric may not be"
-            " determined; another --seed or other --splits deal cases out otherwise, or the records"
-            " say the split themselves (of a table: source.split)",
-            ", ".join(few[:_SHOWN]),
-            more,
-        )
 
 
 def _tell_refused(

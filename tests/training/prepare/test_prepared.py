@@ -151,26 +151,40 @@ def test_what_was_done_to_values_is_counted(tmp_path: Path):
     }
 
 
-def test_splits_without_a_case_and_labels_all_alike_are_warned_of(
+def warnings_of(data: Dataset) -> list[str]:
+    checks = json.loads((data.folder / "report.json").read_text())["checks"]
+    return [each["said"] for each in checks if each["verdict"] == "warning"]
+
+
+def test_splits_without_a_case_and_labels_all_alike_are_warned_of_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    prepared(rows(20, group="one"), tmp_path / "one")
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "no case is in the validation split, whose share is 0.1",
-        "no case is in the test split, whose share is 0.1",
+    def said() -> list[str]:
+        return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+    data = prepared(rows(20, group="one"), tmp_path / "one")
+    assert said() == [
+        "no case is in the validation split, whose share is 0.1, or the test split, whose share is"
+        " 0.1",
         "every label is 'died': nothing can be learned from that",
     ]
+    assert warnings_of(data) == said()
+    page = (data.folder / "report.html").read_text()
+    assert "Look at this: Splits without a case; Labels that hardly differ" in page
     caplog.clear()
     mixed = [replace(each, label="survived") for each in rows(1)]
-    prepared([*rows(30)[1:], *mixed], tmp_path / "many")
-    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    data = prepared([*rows(30)[1:], *mixed], tmp_path / "many")
     few = "train: 1 of 'survived', validation: 0 of 'survived', validation: 3 of 'died'"
-    assert said.startswith(f"few labelled cases ({few}, ")
-    assert "--seed" in said
+    assert said()[0].startswith(f"few labelled cases ({few}, ")
+    assert "--seed" in said()[0]
+    assert set(said()) <= set(warnings_of(data))
     caplog.clear()
     many = [replace(each, id=f"s{each.id}", label="survived") for each in rows(200)]
     prepared([*rows(200), *many], tmp_path / "enough")
-    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert not said()
+    caplog.clear()
+    data = prepared([replace(each, label=None) for each in rows(200)], tmp_path / "unlabelled")
+    assert not [each for each in said() + warnings_of(data) if "label" in each]
 
 
 @pytest.mark.parametrize(
@@ -188,11 +202,12 @@ def test_labels_that_float32_cannot_tell_apart_are_warned_of(
     label = LabelSpec(kind="regression", name="seen")
     task = MORTALITY.model_copy(update={"label": label, "metric": "mae"})
     samples = [replace(c, label=y) for c, y in zip(rows(len(labels)), labels, strict=True)]
-    prepare(
+    data = prepare(
         lambda: samples, task, tmp_path / "data", options=OPTIONS, splits=SplitOptions(), source={}
     )
     said = [record.message for record in caplog.records]
     assert any("float32" in each for each in said) == warned
+    assert any("float32" in each for each in warnings_of(data)) == warned
 
 
 # ---- whole or not at all ------------------------------------------------------------------------

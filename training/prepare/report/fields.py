@@ -43,7 +43,7 @@ class Fields:
         assert isinstance(spec, NumberField)
         # What lies beyond float32's last digit of the standardised value is noise.
         largest = np.abs(standardised).max(initial=1).astype(np.float32)
-        digits = -math.ceil(math.log10(scale.std * np.spacing(largest)))
+        digits = -math.ceil(math.log10(scale.std * float(np.spacing(largest))))
         values = np.round(np.expm1(values) if spec.log else values, digits)
         self._values[name].extend(values + 0.0)  # which makes 0 of -0
 

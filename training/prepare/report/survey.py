@@ -19,12 +19,13 @@ from lanistr.modalities import Modality
 from lanistr.preprocess import Preprocessor
 from lanistr.sample import Sample
 from lanistr.schema import Schema
-from lanistr.tasks import LabelSpec, TaskSpec
+from lanistr.tasks import TaskSpec
 from training.data.store import SPLITS, Split
 from training.prepare.late import Late
 from training.prepare.report.contents import Contents, digest, same_across
 from training.prepare.report.image import ImageSurvey
 from training.prepare.report.issues import CaseLog, IssueCounts, field_of
+from training.prepare.report.labels import Labels, label_checks
 from training.prepare.report.part import Check, PartSurvey, Records
 from training.prepare.report.summaries import MOST_WORDS, SAMPLE, Numbers
 from training.prepare.report.tabular import TabularSurvey
@@ -53,12 +54,25 @@ class ReportOptions(Schema):
 
 
 class Survey:
-    """What is counted of a data set."""
+    """What is counted of a data set.
+
+    Args:
+        task: what it is of.
+        preprocessor: of what is stored.
+        options: what the report shows.
+        seed: of what is drawn.
+        shares: of the splits, as they were asked for.
+    """
 
     def __init__(
-        self, task: TaskSpec, preprocessor: Preprocessor, options: ReportOptions, seed: int
+        self,
+        task: TaskSpec,
+        preprocessor: Preprocessor,
+        options: ReportOptions,
+        seed: int,
+        shares: Sequence[float],
     ) -> None:
-        self._task = task
+        self._task, self._shares = task, shares
         self._parts = {m: SURVEYS[m](preprocessor.parts[m]) for m in task.modalities}
         for part in self._parts.values():
             if isinstance(part, ImageSurvey):
@@ -160,7 +174,7 @@ class Survey:
         for part in self._parts.values():
             checks += part.checks()
         strongest, check = self._tells.report()
-        checks.append(check)
+        checks += [check, *self.label_checks()]
         cases = {split: self._labels[i].cases for i, split in enumerate(SPLITS)}
         total = sum(cases.values())
         return {
@@ -211,6 +225,10 @@ class Survey:
             },
         }
 
+    def label_checks(self) -> list[Check]:
+        """Return whether the labels of the splits are enough to learn from and to judge by."""
+        return label_checks(dict(zip(SPLITS, self._labels, strict=True)), self._shares)
+
     @property
     def refusals(self) -> int:
         """Number of records that were left out."""
@@ -240,44 +258,6 @@ class Survey:
                 if place == i and modality in name.split("+")
             )
             for i, split in enumerate(SPLITS)
-        }
-
-
-class Labels:
-    """Labels of some cases."""
-
-    def __init__(self, label: LabelSpec) -> None:
-        self._label = label
-        self._counts: Counter[int] = Counter()
-        self._numbers = Numbers() if label.kind == "regression" else None
-        self.cases = self._labelled = 0
-
-    def add(self, label: float) -> None:
-        """Take the label of one case; NaN for none."""
-        self.cases += 1
-        if np.isnan(label):
-            return
-        self._labelled += 1
-        if self._numbers is not None:
-            self._numbers.extend(np.array([label]))
-        else:
-            self._counts[int(label)] += 1
-
-    def report(self) -> dict[str, Any]:
-        """Return the counts and shares of the classes, or a summary of the numbers."""
-        found: dict[str, Any] = {"cases": self.cases, "labelled": self._labelled}
-        if self._numbers is not None:
-            return found | {"values": self._numbers.summary()}
-        return found | {
-            "classes": {
-                name: {
-                    "cases": self._counts[code],
-                    "share": round(self._counts[code] / self._labelled, 6)
-                    if self._labelled
-                    else None,
-                }
-                for code, name in enumerate(self._label.classes)
-            }
         }
 
 
