@@ -161,7 +161,10 @@ def prepare(
             if check["verdict"] == "warning":
                 log.warning("%s", check["said"])
         source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
-        write_report(draft, survey, index, source, problems.by_column() if problems else [])
+        columns = problems.by_column() if problems else []
+        for check in write_report(draft, survey, index, source, columns):
+            if check["verdict"] == "leak":
+                log.warning("leak: %s: %s; report.html shows some", check["name"], check["said"])
         writer.close(
             issues,
             refused,

@@ -340,7 +340,9 @@ def test_the_same_picture_in_two_splits_is_found_however_it_is_encoded(tmp_path:
     assert check(report_of(data), "Whole cases")["found"] == 1
 
 
-def test_the_same_series_in_two_splits_is_found(tmp_path: Path):
+def test_the_same_series_in_two_splits_is_found_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     def series(rate: float) -> dict[Modality, Any]:
         return {Modality.TIMESERIES: (Measurements(1, {"heart_rate": rate}),)}
 
@@ -349,7 +351,10 @@ def test_the_same_series_in_two_splits_is_found(tmp_path: Path):
         for name, rate in (("train-1", 80), ("test-1", 80), ("test-2", 81), ("validation-1", 82))
     ]
     data = prepared(samples, tmp_path / "data", split_of=split_by_name(samples))
-    assert check(report_of(data), "Series in several splits")["verdict"] == "leak"
+    found = check(report_of(data), "Series in several splits")
+    assert found["verdict"] == "leak"
+    (told,) = (each for each in caplog.messages if each.startswith("leak: "))
+    assert told == f"leak: Series in several splits: {found['said']}; report.html shows some"
 
 
 def test_a_group_in_two_splits_and_a_name_twice_are_found_in_the_index(tmp_path: Path):

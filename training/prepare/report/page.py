@@ -24,8 +24,8 @@ _VERDICTS = {
 
 def write_report(
     folder: Path, survey: Survey, index: Path, source: Json, problems: Sequence[Json]
-) -> None:
-    """Write `report.json`, for programs, and `report.html`, for people.
+) -> Sequence[Json]:
+    """Write `report.json`, for programs, and `report.html`, for people; return what was checked.
 
     What `source` says of where records came from, and `Problems.by_column` of raw files, is shown.
     """
@@ -35,6 +35,8 @@ def write_report(
     # Half a character of what was seen, which UTF-8 cannot hold, has JSON's own spelling.
     for name, content in (("report.json", text + "\n"), ("report.html", html)):
         (folder / name).write_text(content, encoding="utf-8", errors="backslashreplace")
+    checks: Sequence[Json] = report["checks"]
+    return checks
 
 
 def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
