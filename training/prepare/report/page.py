@@ -8,6 +8,7 @@ from typing import Any
 
 from training.data.store import SPLITS
 from training.prepare.report.losses import lost, refused, unused
+from training.prepare.report.part import Check
 from training.prepare.report.survey import Survey
 from training.report.document import document
 from training.report.tables import MOST_GROUPS, examples, percent, short, table
@@ -24,7 +25,7 @@ _VERDICTS = {
 
 def write_report(
     folder: Path, survey: Survey, index: Path, source: Json, problems: Sequence[Json]
-) -> Sequence[Json]:
+) -> Sequence[Check]:
     """Write `report.json`, for programs, and `report.html`, for people; return what was checked.
 
     What `source` says of where records came from, and `Problems.by_column` of raw files, is shown.
@@ -35,7 +36,7 @@ def write_report(
     # Half a character of what was seen, which UTF-8 cannot hold, has JSON's own spelling.
     for name, content in (("report.json", text + "\n"), ("report.html", html)):
         (folder / name).write_text(content, encoding="utf-8", errors="backslashreplace")
-    checks: Sequence[Json] = report["checks"]
+    checks: Sequence[Check] = report["checks"]
     return checks
 
 
