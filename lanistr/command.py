@@ -5,7 +5,9 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -145,6 +147,30 @@ def leave_at_once() -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(each) is not signal.SIG_IGN:
                 signal.signal(each, _leave_at_once)
+
+
+@contextmanager
+def signals_waiting() -> Iterator[None]:
+    """Have interrupts and SIGTERM wait while extension modules are imported, see `leave_at_once`.
+
+    A mask would not do: other threads, as numpy has some, take the signals for this one. In another
+    than the main thread, which alone they interrupt, nothing has to wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {
+        each: signal.signal(each, lambda number, _: came.append(number))
+        for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def leave_when_asked() -> None:

@@ -91,6 +91,17 @@ def test_who_is_asked_to_leave_while_everything_is_imported_leaves_by_itself(num
     assert (process.returncode, said) == (code, "")
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_who_is_asked_to_leave_while_the_backend_is_imported_leaves_by_itself(number, code):
+    with subprocess.Popen(SERVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        maps = Path(f"/proc/{process.pid}/maps")
+        at_once(lambda: "onnxruntime_pybind11_state" in maps.read_text())
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("pause", [0, 0.3, 0.6, 0.9])
 def test_who_is_to_look_at_files_while_everything_is_imported_goes_on(pause):
     with subprocess.Popen(SERVICE, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:

@@ -31,6 +31,7 @@ TWO = ("--workers", "2")
 @pytest.fixture(scope="module")
 def several(start_server):
     with start_server(*TWO) as started:
+        wait_for(lambda: started.log().count("INFO ready") == 2, "both front ends")
         yield started
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from lanistr.bundle import Bundle
+from lanistr.command import signals_waiting
 from lanistr.errors import ConfigError
 from lanistr.manifest import Precision
 from service.engine.backends.backend import Backend, Floats, Tokens
@@ -36,7 +37,8 @@ def open_backend(
         ConfigError: the backend's library is not installed, or there is no such device.
     """
     try:
-        load = _loader(backend)
+        with signals_waiting():
+            load = _loader(backend)
     except ModuleNotFoundError as exc:
         raise ConfigError(
             f"{exc.name} is not installed",
