@@ -15,9 +15,7 @@ BOUND = 1e-4
 _MORE = 2.0
 """Times the difference found at the export that a reduced precision may show on another machine."""
 
-Arrays = Mapping[str, NDArray[Any]]
-
-Proof = Arrays
+Proof = Mapping[str, NDArray[Any]]
 """Arrays by `GRAPH/inputs/NAME` and `GRAPH/outputs/NAME`, see `Bundle.proof`."""
 
 

@@ -157,14 +157,11 @@ def prepare(
                 parts=parts,
             )
         index = writer.write_index(refused)
-        for check in survey.label_checks():
-            if check["verdict"] == "warning":
-                log.warning("%s", check["said"])
         source = {**source, "problems": dict(sorted(problems.counts.items())) if problems else {}}
         columns = problems.by_column() if problems else []
         for check in write_report(draft, survey, index, source, columns):
-            if check["verdict"] == "leak":
-                log.warning("leak: %s: %s; report.html shows some", check["name"], check["said"])
+            if check.told:
+                log.warning("%s", check.told)
         writer.close(
             issues,
             refused,

@@ -95,7 +95,7 @@ def _empty(found: Mapping[str, Any], shares: Sequence[float]) -> Check:
         if share and not each["cases"]
     ]
     if empty:
-        return Check(name, "warning", len(empty), f"no case is in {', or '.join(empty)}")
+        return _warning(name, len(empty), f"no case is in {', or '.join(empty)}")
     return Check(name, "ok", 0, "every split that has a share has cases")
 
 
@@ -103,13 +103,13 @@ def _alike(values: Sequence[Any], rounded: float) -> Check:
     name = "Labels that hardly differ"
     if len(values) == 1:
         said = f"every label is {values[0]!r}: nothing can be learned from that"
-        return Check(name, "warning", 1, said)
+        return _warning(name, 1, said)
     if rounded and rounded > _MOST_LOST * (values[-1] - values[0]):
         said = (
             f"labels are kept as float32, which moves some by {rounded:g}, much of what they differ"
             " by: count them from a number nearer to them"
         )
-        return Check(name, "warning", 1, said)
+        return _warning(name, 1, said)
     return Check(name, "ok", 0, "labels differ")
 
 
@@ -131,7 +131,11 @@ def _few(found: Mapping[str, Any]) -> Check:
         " metric may not be determined; another --seed or other --splits deal cases out otherwise,"
         " or the records say the split themselves (of a table: source.split)"
     )
-    return Check(name, "warning", len(few), said)
+    return _warning(name, len(few), said)
+
+
+def _warning(name: str, found: int, said: str) -> Check:
+    return Check(name, "warning", found, said, told=said)
 
 
 def _by_class(labels: Mapping[str, Any]) -> dict[str, int]:

@@ -16,7 +16,11 @@ Verdict = Literal["ok", "warning", "leak", "not checked"]
 
 
 class Check(dict[str, Any]):
-    """One thing that was looked for: `name`, `verdict`, `found` (a number), `said`, `examples`."""
+    """One thing that was looked for: `name`, `verdict`, `found` (a number), `said`, `examples`.
+
+    Attributes:
+        told: what the terminal says of it; "": nothing.
+    """
 
     def __init__(
         self,
@@ -25,11 +29,15 @@ class Check(dict[str, Any]):
         found: int | None,
         said: str,
         examples: Sequence[str] = (),
+        *,
+        told: str = "",
         **more: Any,
     ) -> None:
         super().__init__(
             name=name, verdict=verdict, found=found, said=said, examples=list(examples), **more
         )
+        leak = f"leak: {name}: {said}; report.html shows some"
+        self.told = leak if verdict == "leak" else told
 
 
 class PartSurvey(ABC):

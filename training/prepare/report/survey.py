@@ -174,8 +174,9 @@ class Survey:
         for part in self._parts.values():
             checks += part.checks()
         strongest, check = self._tells.report()
-        checks += [check, *self.label_checks()]
-        cases = {split: self._labels[i].cases for i, split in enumerate(SPLITS)}
+        labels: dict[str, Labels] = dict(zip(SPLITS, self._labels, strict=True))
+        checks += [check, *label_checks(labels, self._shares)]
+        cases = {split: each.cases for split, each in labels.items()}
         total = sum(cases.values())
         return {
             "task": self._task.model_dump(mode="json", include={"name", "title", "label"}),
@@ -183,7 +184,7 @@ class Survey:
             "cases": cases,
             "groups": groups,
             "checks": checks,
-            "labels": {split: self._labels[i].report() for i, split in enumerate(SPLITS)},
+            "labels": {split: each.report() for split, each in labels.items()},
             "subgroups": {
                 column: {name: values[name].report() for name in sorted(values)}
                 for column, values in sorted(self._subgroups.items())
@@ -224,10 +225,6 @@ class Survey:
                 "the 99th percentile; what lies beyond counts to their outermost bars.",
             },
         }
-
-    def label_checks(self) -> list[Check]:
-        """Return whether the labels of the splits are enough to learn from and to judge by."""
-        return label_checks(dict(zip(SPLITS, self._labels, strict=True)), self._shares)
 
     @property
     def refusals(self) -> int:
