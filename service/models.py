@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
-from lanistr.manifest import MANIFEST, read_manifest
+from lanistr.manifest import read_manifest
 from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
+from service.folders import Stamp, bundle_folders, no_bundle, open_bundle, stamp_of
 from service.garbage import pass_over_what_stays
 
 _GRACE = 2.0
@@ -34,9 +34,6 @@ _DEATHS = 2
 """So often a runner may die while it answers an example, before the model is to blame."""
 
 _log = logging.getLogger(__name__)
-
-Stamp = frozenset[tuple[Path, int, int, int]]
-"""What shows that a folder has changed: of each file name, time, place on the disk and size."""
 
 
 class Models(Mapping[str, Predictor]):
@@ -65,13 +62,13 @@ class Models(Mapping[str, Predictor]):
         fault = None
         for place in bundle_folders(folder):
             try:
-                self._seen[place] = _stamp(place)
+                self._seen[place] = stamp_of(place)
             except OSError as exc:  # another's bundle, or none: the lost+found of a disk
                 self._complain(place, fault := exc)
                 continue
-            self._hold({place: open_predictor(_opened(place))})
+            self._hold({place: open_predictor(open_bundle(place))})
         if not self._held:
-            raise _no_bundle(folder, fault) from fault
+            raise no_bundle(folder, fault) from fault
 
     # ---- asking ---------------------------------------------------------------------------------
 
@@ -193,7 +190,7 @@ class Models(Mapping[str, Predictor]):
         if self._folder in places:  # what is wrong with that was said
             return
         if not held:
-            raise _no_bundle(self._folder)
+            raise no_bundle(self._folder)
         self._complaints.pop(self._folder, None)
 
     async def _look_into(self, place: Path, held: dict[Path, Predictor]) -> None:
@@ -203,7 +200,7 @@ class Models(Mapping[str, Predictor]):
         kept it from being tried is said too, and it is tried again at the next look.
         """
         try:
-            stamp = await asyncio.to_thread(_stamp, place)
+            stamp = await asyncio.to_thread(stamp_of, place)
             self._complaints.pop(place, None)
             if self._seen.get(place) == stamp:
                 return
@@ -238,7 +235,7 @@ class Models(Mapping[str, Predictor]):
         version = (await asyncio.to_thread(read_manifest, place)).version
         if before is not None and before.bundle.manifest.version == version:
             return before
-        bundle = await asyncio.to_thread(_opened, place)
+        bundle = await asyncio.to_thread(open_bundle, place)
         found = await asyncio.to_thread(self._open, bundle)
         found.engine.start()
         try:
@@ -293,69 +290,6 @@ class Models(Mapping[str, Predictor]):
         }
 
 
-def bundle_folders(folder: Path) -> list[Path]:
-    """Return where bundles stand, or may: the folder itself, or those in it, in order of name.
-
-    Raises:
-        BundleError: there is none.
-        OSError: the folder cannot be read.
-    """
-    if not folder.is_dir():
-        raise BundleError(
-            "no such folder",
-            code="no_bundle",
-            field=str(folder),
-            accepted="a bundle, or a folder of bundles, as `python -m export` writes them",
-        )
-    if _may_be_file(folder / MANIFEST):
-        return [folder]
-    # A draft that an interrupted export left behind starts with a dot.
-    inside = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
-    found = [each for each in inside if _may_be_file(each / MANIFEST)]
-    if not found:
-        raise _no_bundle(folder)
-    return found
-
-
-def _no_bundle(folder: Path, fault: OSError | None = None) -> BundleError:
-    return BundleError(
-        "no bundle here",
-        code="no_bundle",
-        field=str(folder),
-        seen=fault and fault.strerror,
-        accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
-    )
-
-
-def _may_be_file(path: Path) -> bool:
-    """Whether a file is there, also where that cannot be told: its folder may not be entered."""
-    try:
-        return S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-
-
-def _opened(place: Path) -> Bundle:
-    """Open a bundle whose path can be told to runners and runtimes.
-
-    Raises:
-        BundleError: it cannot, or see `Bundle.open`.
-    """
-    try:
-        str(place).encode()
-    except UnicodeEncodeError:
-        raise BundleError(
-            "the path of the bundle is not UTF-8",
-            code="bad_bundle",
-            field="bundles",
-            seen=str(place),
-            accepted="folders whose names are",
-        ) from None
-    return Bundle.open(place)
-
-
 def named(predictor: Predictor) -> str:
     """Return task, model and version, for people."""
     manifest = predictor.bundle.manifest
@@ -390,14 +324,3 @@ async def _retire(predictor: Predictor) -> None:
     await asyncio.sleep(_GRACE)
     await predictor.admission.left()
     await predictor.close()
-
-
-def _stamp(place: Path) -> Stamp:
-    """Look into a folder.
-
-    Raises:
-        OSError: it cannot be.
-    """
-    (place / MANIFEST).stat()  # what walks through a folder passes over those it may not enter
-    files = [(each, each.stat()) for each in place.rglob("*") if each.is_file()]
-    return frozenset((each, s.st_mtime_ns, s.st_ino, s.st_size) for each, s in files)
