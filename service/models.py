@@ -15,7 +15,7 @@ from typing import Any
 
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
-from lanistr.manifest import read_manifest
+from lanistr.manifest import bad_bundle, read_manifest
 from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
@@ -246,11 +246,8 @@ class Models(Mapping[str, Predictor]):
             await found.close()
             if not isinstance(exc, Exception) or (isinstance(exc, TimeoutError) and away):
                 raise
-            raise BundleError(
-                f"it cannot answer its own example: {type(exc).__name__}",
-                code="bad_bundle",
-                field=str(place),
-            ) from exc
+            fault = f"it cannot answer its own example: {type(exc).__name__}"
+            raise bad_bundle(place, fault) from exc
         return found
 
     def _exchange(self, held: dict[Path, Predictor]) -> None:

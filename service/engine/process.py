@@ -22,7 +22,8 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from lanistr.bundle import Bundle
 from lanistr.command import run_command
-from lanistr.errors import BundleError, LanistrError
+from lanistr.errors import LanistrError
+from lanistr.manifest import bad_bundle
 from service import logs
 from service.child import Child
 from service.engine.arena import Memory
@@ -113,13 +114,8 @@ class RunnerProcess:
     def _load(self, folder: str, version: str) -> LocalEngine:
         bundle = Bundle.open(Path(folder))
         if bundle.manifest.version != version:
-            raise BundleError(
-                "another version stands here by now",
-                code="bad_bundle",
-                field=folder,
-                seen=bundle.manifest.version,
-                accepted=version,
-            )
+            found = bundle.manifest.version
+            raise bad_bundle(Path(folder), "another version stands here by now", found, version)
         return LocalEngine(bundle, self._settings, self._cache, self._metrics, inline=True)
 
 
