@@ -215,7 +215,7 @@ class Release(Variant):
             return batch
         return TensorBatch(batch.size, parts, batch.labels)
 
-    def settle(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
+    def normalise(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
         """Normalise over axis 1 of what the release has in hand: (B, D), or (B, N, D)."""
         over_features = _FEATURES_IN_PREDICTING if self.predicts else _FEATURES_IN_PRETRAINING
         return functional.normalize(tokens_BND, dim=-1 if modality in over_features else 1)
