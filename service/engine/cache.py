@@ -18,7 +18,7 @@ from service.engine.backends import Tokens
 from service.metrics import Metrics
 
 Key = bytes
-"""Digest of everything that an encoder's output hangs on."""
+"""Digest of everything that an encoder's output depends on."""
 
 
 class RowKeys:
@@ -87,7 +87,8 @@ class TokenCache:
     def claim(self, keys: Iterable[Key]) -> tuple[list[Key], dict[Key, Future[Tokens | None]]]:
         """Return which rows are for whoever asks to encode, and what others will have of the rest.
 
-        Who was given rows calls `resolve` for them, whatever comes of it, before waiting for others.
+        Whoever gets rows of their own must call `resolve` for them, also where encoding fails, and
+        before waiting for others'.
         """
         own: list[Key] = []
         others: dict[Key, Future[Tokens | None]] = {}
