@@ -95,6 +95,11 @@ def shorten(value: Any, longest: int = _LONGEST_SEEN) -> Any:
     return value if len(value) <= longest else f"{value[:longest]}… ({len(value)} long)"
 
 
+def one_line(said: object) -> str:
+    """Return what an error or another library says, on one line."""
+    return " ".join(str(said).split())
+
+
 def unknown_name(name: object, known: Iterable[object]) -> str:
     """Say which names are accepted, the nearest to `name` first."""
     names = [str(each) for each in known]

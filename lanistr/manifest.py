@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lanistr.errors import BundleError
+from lanistr.errors import BundleError, one_line
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
@@ -278,9 +278,7 @@ def as_bad_graph(source: str, fault: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        raise BundleError(
-            f"{fault}: {' '.join(str(exc).split())}", code="bad_graph", field=source
-        ) from exc
+        raise BundleError(f"{fault}: {one_line(exc)}", code="bad_graph", field=source) from exc
 
 
 def bad_graph(source: str, fault: str, seen: object, accepted: object) -> BundleError:
