@@ -20,7 +20,7 @@ from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
 from service.folders import Stamp, bundle_folders, no_bundle, open_bundle, stamp_of
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 
 _GRACE = 2.0
 """Seconds that a model stays after it was replaced: who was handed it has come in by then."""
@@ -264,12 +264,12 @@ class Models(Mapping[str, Predictor]):
         self._held = {}
         self._hold(held)
         self.changes += 1
-        pass_over_what_stays()
+        freeze_objects()
 
     def _forget(self, leaving: asyncio.Task[None]) -> None:
         self._leaving.discard(leaving)
         if not leaving.cancelled():  # else the service itself ends
-            pass_over_what_stays()
+            freeze_objects()
 
     def _hold(self, more: dict[Path, Predictor]) -> None:
         self._held |= more

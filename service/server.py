@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from lanistr.errors import ConfigError
 from service.api.access import tell_refused
 from service.api.examples import example
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 from service.models import Models, named
 from service.protocol import bounded
 from service.settings import Settings
@@ -133,7 +133,7 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
             timeout_graceful_shutdown=settings.drain_seconds,
         )
     )
-    pass_over_what_stays()
+    freeze_objects()
 
     def leave(*_: object) -> None:
         server.should_exit = True

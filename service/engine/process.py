@@ -32,7 +32,7 @@ from service.engine.local import LocalEngine
 from service.engine.runner import Result
 from service.engine.scheduler import Outcome
 from service.engine.wire import line, read_job, write_result
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 from service.metrics import Metrics
 from service.settings import Settings, read_settings
 
@@ -100,7 +100,7 @@ class RunnerProcess:
                 self._open[name] = await asyncio.to_thread(self._load, *name)
                 self._open[name].start()
                 self._users[name] = 0
-                pass_over_what_stays()
+                freeze_objects()
             self._users[name] += 1
         try:
             yield self._open[name]
@@ -109,7 +109,7 @@ class RunnerProcess:
             if not self._users[name]:
                 del self._users[name]
                 await self._open.pop(name).close()
-                pass_over_what_stays()
+                freeze_objects()
 
     def _load(self, folder: str, version: str) -> LocalEngine:
         bundle = Bundle.open(Path(folder))
