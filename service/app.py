@@ -15,12 +15,12 @@ from lanistr.bundle import Bundle
 from service import telemetry
 from service.api import batch, embed, health, oip, playground, predict, problems, stream, tasks
 from service.api.access import Access
+from service.api.audit import Audit
 from service.api.deadline import Deadline, check_deadline
 from service.api.head import Head
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
 from service.api.openapi import document
-from service.api.record import Record
 from service.audit import AuditLog
 from service.child import Child
 from service.engine.cache import TokenCache
@@ -125,7 +125,7 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     app.add_middleware(Head)
     app.add_middleware(Deadline, longest=settings.answer_seconds)
     if audit is not None:
-        app.add_middleware(Record, audit=audit)
+        app.add_middleware(Audit, log=audit)
     app.add_middleware(Access)
     app.add_middleware(Security)
     app.router.routes[:0] = [each.route for each in (predict, batch, stream, embed)]
