@@ -208,7 +208,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def version_of(said: Mapping[str, Any]) -> str:
-    """Return the version of what a manifest says; how it is laid out on the page is all one."""
+    """Return the version of what a manifest says; its layout in the file does not matter."""
     counted = {name: value for name, value in said.items() if name not in ("version", "created")}
     return hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:12]
 

@@ -56,7 +56,7 @@ def _return_memory() -> None:
 
 
 def _compare(source: str, said: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
-    """Hold inputs or outputs against the manifest; by which name an open axis goes is all one."""
+    """Hold inputs or outputs against the manifest; the names of open axes do not matter."""
     if set(said) != set(found):
         raise bad_graph(source, "names", ", ".join(sorted(found)), ", ".join(sorted(said)))
     for name, tensor in said.items():

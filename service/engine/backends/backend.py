@@ -20,6 +20,11 @@ FAILS = "it does not compute"
 _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
+TRIED_LENGTH = 128
+"""Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
+
+_TURNS = 5
+"""So many that a GPU has recorded what it is asked for before the last of them."""
 
 Tokens = Any
 """What an encoder makes of a row, (N, D) float32: an array that has `nbytes`, where the graphs run.
@@ -60,13 +65,6 @@ class Backend(Protocol):
 
     def place(self, tokens: Floats) -> Tokens:
         """Return tokens (N, D) as an encoder would have made them."""
-
-
-TRIED_LENGTH = 128
-"""Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
-
-_TURNS = 5
-"""So many that a GPU has recorded what it is asked for before the last of them."""
 
 
 def seconds_of(run: Callable[[], object]) -> float:

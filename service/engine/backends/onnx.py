@@ -52,7 +52,7 @@ class OnnxBackend:
     """The graphs of one bundle as onnxruntime sessions; arguments as in `open_backend`.
 
     auto takes int8 on a CPU and fp16 on a GPU, else fp32; and no int8 that the bundle's proof shows
-    to compute otherwise here than where it was exported: how it is computed hangs on the processor.
+    to compute otherwise here than where it was exported: that depends on the processor.
 
     Raises:
         BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
