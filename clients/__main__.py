@@ -188,9 +188,7 @@ def _parser() -> ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(
-        run: Callable[[Namespace], str], about: str, *parents: ArgumentParser
-    ) -> ArgumentParser:
+    def command(run: Callable[[Namespace], str], about: str, *parents: _Parser) -> ArgumentParser:
         added = commands.add_parser(
             run.__name__, parents=parents, help=about, description=about, **layout
         )
