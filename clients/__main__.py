@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from clients import display
@@ -166,10 +166,18 @@ def _connection(arguments: Namespace) -> dict[str, Any]:
 
 
 def _parser() -> ArgumentParser:
-    table = _Parser(add_help=False)
+    table, asked, task = (_Parser(add_help=False) for _ in range(3))
     add_column_option(table)
     add_reading_options(table)
-    connection = _connection_options()
+    asked.add_argument("--explain", action="store_true", help="say what each part contributed")
+    asked.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="share of cases for which the answer's set is to hold the truth, such as 0.9",
+    )
+    task.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
+    connection, patient = _connection_options(DEFAULT_TIMEOUT), _connection_options(TIMEOUT)
 
     layout: dict[str, Any] = {
         "epilog": _EXAMPLES,
@@ -180,90 +188,74 @@ def _parser() -> ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    asked = _Parser(add_help=False)
-    asked.add_argument("--explain", action="store_true", help="say what each part contributed")
-    asked.add_argument(
-        "--coverage",
-        type=float,
-        metavar="SHARE",
-        help="share of cases for which the answer's set is to hold the truth, such as 0.9",
-    )
+    def command(run: Callable[[Namespace], str], about: str, *parents: _Parser) -> ArgumentParser:
+        added = commands.add_parser(
+            run.__name__, parents=parents, help=about, description=about, **layout
+        )
+        added.set_defaults(command=run)
+        return added
 
     about = "predict one case; every part may be missing, one must be there"
-    one = commands.add_parser(
-        "predict", parents=[connection, asked], help=about, description=about, **layout
-    )
-    one.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
-    one.add_argument("--id", help="your own name for the case; comes back in the answer")
-    one.add_argument(
+    _add_parts(command(predict, about, connection, asked, task))
+    about = "score a table of any length; interrupted, the same command goes on"
+    _add_scoring(command(score, about, patient, table, asked, task))
+    about = "send requests for a while and say how many are answered, and when"
+    _add_load(command(load, about, connection, table, task))
+    command(tasks, "list the tasks that the service can predict", connection)
+    return parser
+
+
+def _add_parts(parser: ArgumentParser) -> None:
+    parser.add_argument("--id", help="your own name for the case; comes back in the answer")
+    parser.add_argument(
         "--text",
         action="append",
         default=[],
         metavar="FILE",
         help="a note in UTF-8, - for standard input; may be repeated, oldest first",
     )
-    one.add_argument(
+    parser.add_argument(
         "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
     )
-    one.add_argument("--tabular", metavar="FILE", help="the table row: a JSON object")
-    one.add_argument(
+    parser.add_argument("--tabular", metavar="FILE", help="the table row: a JSON object")
+    parser.add_argument(
         "--timeseries",
         metavar="FILE",
         help="measurements: a .csv with a column `hours`, or a .json list of rows",
     )
-    one.set_defaults(command=predict)
 
-    about = "score a table of any length; interrupted, the same command goes on"
-    many = commands.add_parser(
-        "score",
-        parents=[_connection_options(TIMEOUT), table, asked],
-        help=about,
-        description=about,
-        **layout,
-    )
-    many.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
-    many.add_argument("--input", required=True, metavar="FILE", help=READABLE)
-    many.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
-    many.add_argument("--version", help="of the model (the newest when it begins)")
-    many.add_argument(
+
+def _add_scoring(parser: ArgumentParser) -> None:
+    parser.add_argument("--input", required=True, metavar="FILE", help=READABLE)
+    parser.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
+    parser.add_argument("--version", help="of the model (the newest when it begins)")
+    parser.add_argument(
         "--at-once", type=int, default=AT_ONCE, metavar="CASES", help="a request (%(default)s)"
     )
-    many.add_argument(
+    parser.add_argument(
         "--connections",
         type=int,
         default=CONNECTIONS,
         metavar="REQUESTS",
         help="on their way at a time (%(default)s)",
     )
-    many.set_defaults(command=score)
 
-    about = "send requests for a while and say how many are answered, and when"
-    several = commands.add_parser(
-        "load", parents=[connection, table], help=about, description=about, **layout
-    )
-    several.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
-    several.add_argument(
+
+def _add_load(parser: ArgumentParser) -> None:
+    parser.add_argument(
         "--input", metavar="FILE", help=f"cases, {READABLE} (the task's own examples)"
     )
-    several.add_argument(
+    parser.add_argument(
         "--concurrency",
         type=int,
         default=8,
         metavar="CLIENTS",
         help="that each send the next request when the last is answered (%(default)s)",
     )
-    several.add_argument("--seconds", type=float, default=10.0, help="for how long (%(default)g)")
-    several.set_defaults(command=load)
-
-    about = "list the tasks that the service can predict"
-    listing = commands.add_parser(
-        "tasks", parents=[connection], help=about, description=about, **layout
-    )
-    listing.set_defaults(command=tasks)
-    return parser
+    parser.add_argument("--seconds", type=float, default=10.0, help="for how long (%(default)g)")
 
 
-def _connection_options(timeout: float = DEFAULT_TIMEOUT) -> _Parser:
+def _connection_options(timeout: float) -> _Parser:
     """Return options of every command, a parser for each timeout: commands share their options."""
     connection = _Parser(add_help=False)
     connection.add_argument(

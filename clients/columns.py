@@ -15,12 +15,13 @@ from datetime import timedelta
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from clients.errors import InvalidInput
 from clients.parts import from_json, string
 from clients.reading import AS_USUAL, NUMBER, Missing, Reading
 from clients.request import PARTS, record
+from clients.tables import Table
 from clients.target import Field, Target, fold
 
 # As the service reads them, against which it is held by a test.
@@ -134,6 +135,21 @@ class Columns:
         if not self.sources.keys() - {"id"}:
             seen = f"has nothing that {target.task} takes: {', '.join(columns) or 'no columns'}"
             raise InvalidInput("input", seen, accepted=", ".join(self._known))
+
+    @classmethod
+    def of_table(
+        cls, table: Table, path: Path, target: Target, named: Named | None, reading: Reading
+    ) -> Self:
+        """Return the columns of a table that stands at a path; see `Columns`."""
+        return cls(
+            table.columns,
+            target,
+            reading.pictures_of(path),
+            named,
+            text_only=table.text_only,
+            inner=table.inner,
+            reading=reading,
+        )
 
     def _take_named(self, named: Named, columns: Sequence[str]) -> None:
         for name, chosen in named.items():

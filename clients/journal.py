@@ -85,7 +85,7 @@ class Journal:
         try:
             with _writing(draft):
                 self._write_table(draft, self._columns, self._rows())
-                _settle(draft)
+                _fsync(draft)
             with _writing(self._notes):
                 text = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
                 self._notes.write_text(text, encoding="utf-8", errors=_AS_JSON)
@@ -198,7 +198,7 @@ def _lock(file: IO[bytes], place: Path) -> None:
         raise InvalidInput("output", f"another process is at work on {place}") from None
 
 
-def _settle(path: Path) -> None:
+def _fsync(path: Path) -> None:
     """Have the system write a file to the disk now."""
     with path.open("rb") as file:
         os.fsync(file)

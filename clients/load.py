@@ -103,15 +103,8 @@ def cases_of(
             raise InvalidInput("input", f"{task} has no examples", accepted="a table of cases")
         return examples
     table = open_table(input, reading.encoding)
-    found = Columns(
-        table.columns,
-        client.ask(questions.target(task)),
-        reading.pictures_of(Path(input)),
-        columns,
-        text_only=table.text_only,
-        inner=table.inner,
-        reading=reading,
-    )
+    target = client.ask(questions.target(task))
+    found = Columns.of_table(table, Path(input), target, columns, reading)
     cases: list[bytes] = []
     left: list[InvalidInput] = []
     for row in islice(table.read(0, found.wanted), _CASES):

@@ -102,15 +102,7 @@ def score(
     input, output, target = Path(input), Path(output), scorer.target
     state = _state(input)  # before anything is read of it
     table = open_table(input, reading.encoding)
-    found = Columns(
-        table.columns,
-        target,
-        reading.pictures_of(input),
-        columns,
-        text_only=table.text_only,
-        inner=table.inner,
-        reading=reading,
-    )
+    found = Columns.of_table(table, input, target, columns, reading)
     _say(found, target)
     with input.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 from export.graphs import by_name
 from export.torchscript import load_torchscript
 from lanistr.batch import PADDED
-from lanistr.manifest import FUSION, Build, Graph, Precision, blamed
+from lanistr.manifest import FUSION, Build, Graph, Precision, as_bad_graph
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import Lanistr, Output
 from lanistr.model.tensors import TensorBatch, TensorPart
@@ -88,7 +88,7 @@ def _unpadded(arrays: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 def _blaming(file: str, run: Run) -> Run:
     def careful(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with blamed(file, "it does not compute"):
+        with as_bad_graph(file, "it does not compute"):
             return run(inputs)
 
     return careful
@@ -112,7 +112,7 @@ def _open_onnx(data: bytes, graph: Graph, precision: Precision) -> Run:
 
 
 def _open_torchscript(data: bytes, graph: Graph, precision: Precision) -> Run:
-    with blamed(graph.file, "torch cannot load it"):
+    with as_bad_graph(graph.file, "torch cannot load it"):
         module = load_torchscript(data)
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -66,8 +66,8 @@ from lanistr.manifest import (
     Manifest,
     Precision,
     Runtime,
+    bad_bundle,
     check_builds,
-    misfit,
     read_json,
     read_manifest,
     version_of,
@@ -107,7 +107,7 @@ class Bundle:
         try:
             _verify(folder, manifest)
         except OSError as exc:  # a name too long for any file, one that may not be read
-            raise misfit(
+            raise bad_bundle(
                 folder, f"cannot be read: {exc.strerror}", exc.filename, "files that can be"
             ) from exc
         for name in (ARRAYS, PROOF) if manifest.format == FORMAT else ():
@@ -118,7 +118,7 @@ class Bundle:
         task = TaskSpec.parse(read_json(folder / TASK), BundleError, str(folder / TASK))
         if task.name != manifest.task:
             fault = "the task does not fit the manifest"
-            raise misfit(folder / TASK, fault, task.name, manifest.task)
+            raise bad_bundle(folder / TASK, fault, task.name, manifest.task)
         check_builds(folder / MANIFEST, manifest, task)
         calibration = Calibration.parse(
             read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
@@ -199,7 +199,7 @@ class Bundle:
         for key in sorted(promised.keys() | arrays.keys()):
             tensor, array = promised.get(key), arrays.get(key)
             if tensor is None or array is None or not tensor.fits(array):
-                raise misfit(
+                raise bad_bundle(
                     self.folder / PROOF,
                     f"not what the graphs take and return: {key}",
                     None if array is None else f"{array.dtype} {list(array.shape)}",
@@ -285,16 +285,18 @@ def _load_arrays(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             unpacked = sum(each.file_size for each in packed.infolist())
         if unpacked > _LARGEST_PROOF:
-            raise misfit(path, "too large", f"{unpacked:,} bytes", f"at most {_LARGEST_PROOF:,}")
+            raise bad_bundle(
+                path, "too large", f"{unpacked:,} bytes", f"at most {_LARGEST_PROOF:,}"
+            )
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
     except BundleError:
         raise
     except Exception as exc:  # numpy, zipfile and zlib raise what they like
-        raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc
+        raise bad_bundle(path, f"cannot be read: {exc}") from exc
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy hands out the bytes of other members
-            raise misfit(path, f"no array: {name}", None, "members that are arrays")
+            raise bad_bundle(path, f"no array: {name}", None, "members that are arrays")
     return arrays
 
 
@@ -307,21 +309,18 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     held = {path.as_posix() for path in inside if not path.parts[0].startswith(".")}
     folders = {str(each) for name in manifest.files for each in PurePosixPath(name).parents}
     for name in sorted((named | held) - {MANIFEST} - folders - set(manifest.files)):
-        raise BundleError(
-            "the manifest has no hash of this file", code="bad_bundle", field=str(folder / name)
-        )
+        raise bad_bundle(folder / name, "the manifest has no hash of this file")
     for name, entry in manifest.files.items():
         pure = PurePosixPath(name)
         path = folder / name
         steps = (folder / step for step in (pure, *pure.parents[:-1]))
         outside = pure.is_absolute() or ".." in pure.parts or "\\" in name
         if outside or any(step.is_symlink() for step in steps):
-            raise BundleError(
+            raise bad_bundle(
+                folder / MANIFEST,
                 "a bundle's files stand inside it",
-                code="bad_bundle",
-                field=str(folder / MANIFEST),
-                seen=name,
-                accepted="a relative path without '..', not a link",
+                name,
+                "a relative path without '..', not a link",
             )
         _check(path, entry)
 

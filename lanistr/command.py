@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from lanistr.draft import DISK_FULL
-from lanistr.errors import LanistrError, unknown_name
+from lanistr.errors import LanistrError, one_line, unknown_name
 
 # What a path that the user named can be, or the disk it is on. Everything else that the operating
 # system refuses (a broken pipe, a process that is gone, too many open files) is not about a path.
@@ -48,7 +48,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2, without the usage that would push the line out of sight."""
-        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {one_line(message)} (see {self.prog} --help)\n")
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -200,4 +200,4 @@ def _is_users(exc: OSError) -> bool:
 
 def _said(exc: OSError) -> str:
     where = "" if exc.filename is None else f"{exc.filename}: "
-    return " ".join(f"{where}{exc.strerror or exc}".split())
+    return one_line(f"{where}{exc.strerror or exc}")

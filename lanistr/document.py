@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from lanistr.errors import LanistrError
+from lanistr.errors import LanistrError, one_line
 
 
 class RepeatedKeyError(yaml.MarkedYAMLError):
@@ -115,8 +115,3 @@ def read_settings(path: Path, what: str, error: type[LanistrError]) -> dict[str,
             accepted="settings by name, as YAML",
         )
     return data
-
-
-def one_line(exc: Exception) -> str:
-    """Return what an error says, on one line."""
-    return " ".join(str(exc).split())

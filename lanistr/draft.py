@@ -44,7 +44,7 @@ def draft_folder(
     try:
         with written_to(folder):
             yield draft
-            _settle_all(draft)
+            _fsync_all(draft)
         check()
         (_place if new else _replace)(draft, folder)
     finally:
@@ -61,7 +61,7 @@ def draft_file(path: Path) -> Iterator[Path]:
     try:
         with written_to(path):
             yield draft
-            settle(draft)
+            fsync(draft)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def _making(folder: Path) -> Iterator[None]:
         ) from exc
 
 
-def settle(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Have the system write a file or folder to the disk now; a folder, where that can be had."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -144,12 +144,12 @@ def lock(folder: int) -> bool:
     return True
 
 
-def _settle_all(folder: Path) -> None:
+def _fsync_all(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        # An empty file is settled with its folder. To open and close it could cost a lock on it:
+        # An empty file is written with its folder. To open and close it could cost a lock on it:
         # the system takes all that a process has on a file once it closes it anywhere.
         if path.is_dir() or path.stat().st_size:
-            settle(path)
+            fsync(path)
 
 
 def _place(draft: Path, folder: Path) -> None:
@@ -165,14 +165,14 @@ def _place(draft: Path, folder: Path) -> None:
             field=str(folder),
             accepted="a new folder, or an empty one",
         ) from exc
-    _settle_names(folder)
+    _fsync_parent(folder)
 
 
 def _replace(draft: Path, folder: Path) -> None:
     """Put the draft in the folder's place; what stands there takes the draft's."""
     if not folder.exists():
         draft.rename(folder)
-        _settle_names(folder)
+        _fsync_parent(folder)
         return
     aside = Path(tempfile.mkdtemp(prefix=aside_prefix(folder), dir=folder.parent))
     old = aside / folder.name
@@ -186,9 +186,9 @@ def _replace(draft: Path, folder: Path) -> None:
             old.rename(folder)
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    _settle_names(folder)
+    _fsync_parent(folder)
 
 
-def _settle_names(folder: Path) -> None:
+def _fsync_parent(folder: Path) -> None:
     with suppress(PermissionError):  # one may write to a folder that one may not read
-        settle(folder.parent)
+        fsync(folder.parent)

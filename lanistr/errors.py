@@ -6,11 +6,10 @@
     ├── ConfigError           a recipe, a setting or an override is wrong
     ├── DataError             a prepared data set is missing, damaged or does not fit
     ├── CheckpointError       a run or its weights are missing, damaged or do not fit
-    ├── TooBusyError          (service) no place is free; a later request may find one
-    ├── NonFiniteLossError    (training) a loss or gradient is not a number
     └── BundleError           an exported model is missing, damaged or not what its manifest says
         └── ParityError       an exported graph does not compute what the model computes
 
+The service and training derive errors of their own from LanistrError, beside what raises them.
 A programmer's mistake is an assert, never one of these.
 """
 
@@ -19,7 +18,8 @@ from difflib import get_close_matches
 from reprlib import repr as short_repr
 from typing import Any
 
-_LONGEST_SEEN, _LONGEST_FIELD = 80, 300
+_LONGEST_SEEN = 80
+LONGEST_FIELD = 300
 _MOST_NAMES = 60
 
 
@@ -44,7 +44,7 @@ class LanistrError(Exception):
     ) -> None:
         self.message = message
         self.code = code
-        self.field = shorten(field, _LONGEST_FIELD)
+        self.field = shorten(field, LONGEST_FIELD)
         self.seen = shorten(seen)
         self.accepted = accepted
         super().__init__(message)
@@ -93,6 +93,11 @@ def shorten(value: Any, longest: int = _LONGEST_SEEN) -> Any:
     if not isinstance(value, str):
         return short_repr(value)  # bounded in depth too: a hostile record may nest without end
     return value if len(value) <= longest else f"{value[:longest]}… ({len(value)} long)"
+
+
+def one_line(said: object) -> str:
+    """Return what an error or another library says, on one line."""
+    return " ".join(str(said).split())
 
 
 def unknown_name(name: object, known: Iterable[object]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from lanistr.errors import shorten
+from lanistr.errors import LONGEST_FIELD, shorten
 
 
 class Action(StrEnum):
@@ -68,7 +68,9 @@ class IssueLog:
         self.counts[code, action] += 1
         if len(self._first) < MOST_ISSUES:
             said = detail if isinstance(detail, str) else detail()
-            self._first.append(InputIssue(code, shorten(field, 300), shorten(seen), action, said))
+            self._first.append(
+                InputIssue(code, shorten(field, LONGEST_FIELD), shorten(seen), action, said)
+            )
 
     @property
     def issues(self) -> tuple[InputIssue, ...]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from numpy.typing import NDArray
 from pydantic import Field
 
-from lanistr.errors import BundleError
+from lanistr.errors import BundleError, one_line
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 
@@ -202,19 +202,13 @@ def read_manifest(folder: Path) -> Manifest:
             seen=found,
             accepted=f"format 1 or {FORMAT}; export the run again with this version",
         )
-    elif data.get("version") != (version := version_of(data)):
-        raise BundleError(
-            "the manifest is not what its version says",
-            code="bad_bundle",
-            field=str(path),
-            seen=data.get("version"),
-            accepted=version,
-        )
+    elif (said := data.get("version")) != (version := version_of(data)):
+        raise bad_bundle(path, "the manifest is not what its version says", said, version)
     return Manifest.parse(data, BundleError, str(path))
 
 
 def version_of(said: Mapping[str, Any]) -> str:
-    """Return the version of what a manifest says; how it is laid out on the page is all one."""
+    """Return the version of what a manifest says; its layout in the file does not matter."""
     counted = {name: value for name, value in said.items() if name not in ("version", "created")}
     return hashlib.sha256(json.dumps(counted).encode()).hexdigest()[:12]
 
@@ -236,7 +230,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as exc:
-        raise BundleError(f"cannot be read: {exc}", code="bad_bundle", field=str(path)) from exc
+        raise bad_bundle(path, f"cannot be read: {exc}") from exc
 
 
 def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
@@ -249,9 +243,9 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
     modalities = {*task.modalities, FUSION}
     for build in manifest.builds:
         if names.count(build.name) > 1:
-            raise misfit(path, f"two builds are called {build.name}", None, "one of that name")
+            raise bad_bundle(path, f"two builds are called {build.name}", None, "one of that name")
         if set(build.graphs) != modalities:
-            raise misfit(
+            raise bad_bundle(
                 path,
                 f"the graphs of {build.name} do not fit the task",
                 ", ".join(sorted(build.graphs)),
@@ -259,23 +253,23 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
             )
         if not modalities.issuperset(build.whole):
             fault = f"{build.name} leaves graphs whole that it has not"
-            raise misfit(path, fault, ", ".join(build.whole), ", ".join(sorted(modalities)))
+            raise bad_bundle(path, fault, ", ".join(build.whole), ", ".join(sorted(modalities)))
         for name, graph in build.graphs.items():
             promised = _promised(name, manifest, task.label.outputs)
             for said, wanted in zip((graph.inputs, graph.outputs), promised, strict=True):
                 named = not wanted or said.keys() == wanted.keys()
                 if not named or not all(said[each].keeps(wanted[each]) for each in wanted):
                     fault = f"the {name} graph of {build.name} does not fit the bundle"
-                    raise misfit(path, fault, _words(said), _words(wanted))
+                    raise bad_bundle(path, fault, _words(said), _words(wanted))
 
 
-def misfit(path: Path, fault: str, seen: str | None, accepted: str) -> BundleError:
-    """Return the error of parts that do not fit one another."""
+def bad_bundle(path: Path, fault: str, seen: Any = None, accepted: str = "") -> BundleError:
+    """Return the error of a bundle that is damaged, or whose parts do not fit one another."""
     return BundleError(fault, code="bad_bundle", field=str(path), seen=seen, accepted=accepted)
 
 
 @contextmanager
-def blamed(source: str, fault: str) -> Iterator[None]:
+def as_bad_graph(source: str, fault: str) -> Iterator[None]:
     """Say of which file it is that a runtime could not do what it was asked for.
 
     Raises:
@@ -284,12 +278,10 @@ def blamed(source: str, fault: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        raise BundleError(
-            f"{fault}: {' '.join(str(exc).split())}", code="bad_graph", field=source
-        ) from exc
+        raise BundleError(f"{fault}: {one_line(exc)}", code="bad_graph", field=source) from exc
 
 
-def unfit(source: str, fault: str, seen: object, accepted: object) -> BundleError:
+def bad_graph(source: str, fault: str, seen: object, accepted: object) -> BundleError:
     """Return the error of a graph that is not what its manifest says."""
     return BundleError(
         f"not what the manifest says: {fault}",

@@ -77,6 +77,7 @@ class Sample:
         id: the owner's name for the case, or None.
         label: class name (classification, ordinal) or number (regression), None if unlabelled.
         group: cases of one group (a patient, a product) never stand in different splits.
+        subgroups: value by column, by which evaluation is also reported.
     """
 
     parts: Mapping[Modality, Any]

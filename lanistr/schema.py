@@ -25,7 +25,7 @@ class Schema(BaseModel):
     ) -> Self:
         """Validate `data` as read from a file, or from the part of one that `within` leads to.
 
-        Validators may hang on the `context`.
+        Validators may depend on the `context`.
 
         Raises:
             error: for the first thing wrong, with the path inside `source` and what is accepted.

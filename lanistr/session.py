@@ -9,7 +9,7 @@ from typing import Any
 
 import onnxruntime
 
-from lanistr.manifest import Graph, Tensor, blamed, unfit
+from lanistr.manifest import Graph, Tensor, as_bad_graph, bad_graph
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
 """ONNX names of types that numpy calls otherwise."""
@@ -38,7 +38,7 @@ def open_session(
     # A graph may ask for weights in another file, by default beside its own or in the working
     # directory. Nothing stands below the null device; paths out of it onnxruntime itself refuses.
     options.add_session_config_entry(_WEIGHTS_BESIDE, os.devnull)
-    with blamed(source, "onnxruntime cannot load it"):
+    with as_bad_graph(source, "onnxruntime cannot load it"):
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     # It would keep the bytes for as long as it lives, to begin again on the CPU if a GPU fails.
     session.disable_fallback()
@@ -56,16 +56,16 @@ def _return_memory() -> None:
 
 
 def _compare(source: str, said: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
-    """Hold inputs or outputs against the manifest; by which name an open axis goes is all one."""
+    """Hold inputs or outputs against the manifest; the names of open axes do not matter."""
     if set(said) != set(found):
-        raise unfit(source, "names", ", ".join(sorted(found)), ", ".join(sorted(said)))
+        raise bad_graph(source, "names", ", ".join(sorted(found)), ", ".join(sorted(said)))
     for name, tensor in said.items():
         kind = found[name].type.removeprefix("tensor(").removesuffix(")")
         shape = found[name].shape
         same = _sizes(shape) == _sizes(tensor.shape)
         if _DTYPES.get(kind, kind) != tensor.dtype or not same:
             accepted = f"{name} {tensor.dtype} {list(tensor.shape)}"
-            raise unfit(source, "shapes", f"{name} {kind} {shape}", accepted)
+            raise bad_graph(source, "shapes", f"{name} {kind} {shape}", accepted)
 
 
 def _sizes(shape: Sequence[int | str | None]) -> list[int | None]:

@@ -15,12 +15,12 @@ from lanistr.bundle import Bundle
 from service import telemetry
 from service.api import batch, embed, health, oip, playground, predict, problems, stream, tasks
 from service.api.access import Access
+from service.api.audit import Audit
 from service.api.deadline import Deadline, check_deadline
 from service.api.head import Head
 from service.api.keys import Keys, authorize, warn_of_unserved
 from service.api.metrics import router as metrics_router
 from service.api.openapi import document
-from service.api.record import Record
 from service.audit import AuditLog
 from service.child import Child
 from service.engine.cache import TokenCache
@@ -122,18 +122,27 @@ def create_app(settings: Settings, child: Child | None = None) -> FastAPI:
     app.state.status = "starting"
     app.openapi = _current(app, models)  # type: ignore[method-assign]
     problems.install(app)
+    _add_middleware(app, settings, audit)
+    _add_routes(app)
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, audit: AuditLog | None) -> None:
+    """Put the middleware around an application; what is added last comes first."""
     app.add_middleware(Head)
     app.add_middleware(Deadline, longest=settings.answer_seconds)
     if audit is not None:
-        app.add_middleware(Record, audit=audit)
+        app.add_middleware(Audit, log=audit)
     app.add_middleware(Access)
     app.add_middleware(Security)
+
+
+def _add_routes(app: FastAPI) -> None:
     app.router.routes[:0] = [each.route for each in (predict, batch, stream, embed)]
     for each in (tasks, health, oip):
         app.include_router(each.router, dependencies=[Depends(authorize), Depends(check_deadline)])
     app.include_router(metrics_router)  # asks for a key of its own
     app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for
-    return app
 
 
 def _local(settings: Settings, metrics: Metrics) -> Callable[[Bundle], Engine]:

@@ -20,7 +20,7 @@ from lanistr.errors import ConfigError, unknown_name
 from service import logs
 from service.api.health import status_of
 from service.app import create_app
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 from service.settings import Settings
 
 _RAYS = frozenset(
@@ -52,7 +52,7 @@ class Service:
             cores = ray.get_runtime_context().get_assigned_resources().get("CPU", 1)
             settings = settings.model_copy(update={"threads": max(1, int(cores))})
         self._app = create_app(settings)
-        pass_over_what_stays()
+        freeze_objects()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return what answers."""

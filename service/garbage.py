@@ -8,11 +8,11 @@ Source: Python's documentation of `gc.freeze`.
 import gc
 
 
-def pass_over_what_stays() -> None:
-    """From now on pass over the objects that there are, once those that are garbage are gone.
+def freeze_objects() -> None:
+    """Collect garbage, and keep the collector from looking at what is left from now on.
 
-    To be said again when models were exchanged: what was passed over is freed when nothing refers
-    to it, but not when it stands in a circle. Takes as long as one of the pauses that it spares.
+    To be called again when models were exchanged: a frozen object is freed when nothing refers to
+    it any more, but not when it is part of a cycle. Takes as long as one of the pauses it saves.
     """
     gc.unfreeze()
     gc.collect()

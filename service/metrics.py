@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, values
@@ -141,132 +141,89 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         if FOLDER not in os.environ:
             ProcessCollector(registry=registry)
-        requests = Counter(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        histogram = partial(Histogram, registry=registry)
+        summary = partial(Summary, registry=registry)
+        requests = counter(
             "lanistr_requests",
             "Requests answered, by what was used: parts joined by +, or several for many cases",
             ("task", "status", "code", "parts"),
-            registry=registry,
         )
-        request_seconds = Histogram(
+        request_seconds = histogram(
             "lanistr_request_seconds",
             "From the headers of a request to the end of its answer, by whether it has many cases",
             ("task", "cases"),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.stage_seconds = Histogram(
+        self.stage_seconds = histogram(
             "lanistr_stage_seconds",
             "Stages of a request; encode_* and fusion by run, which several requests may share",
             ("task", "stage"),
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.queue_jobs = Gauge(
-            "lanistr_queue_jobs",
-            "Cases that wait for their turn",
-            ("task",),
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.queue_tokens = Gauge(
+        self.queue_jobs = gauge("lanistr_queue_jobs", "Cases that wait for their turn", ("task",))
+        self.queue_tokens = gauge(
             "lanistr_queue_cost_tokens",
             "What the waiting cases cost, in tokens encoded and fused",
             ("task",),
-            multiprocess_mode="livesum",
-            registry=registry,
         )
-        self.batch_jobs = Histogram(
-            "lanistr_batch_jobs",
-            "Cases that were run together",
-            ("task",),
-            buckets=_TOGETHER,
-            registry=registry,
+        self.batch_jobs = histogram(
+            "lanistr_batch_jobs", "Cases that were run together", ("task",), buckets=_TOGETHER
         )
-        self.graph_rows = Histogram(
-            "lanistr_batch_rows",
-            "Rows of one run of a graph",
-            ("task", "graph"),
-            buckets=_TOGETHER,
-            registry=registry,
+        self.graph_rows = histogram(
+            "lanistr_batch_rows", "Rows of one run of a graph", ("task", "graph"), buckets=_TOGETHER
         )
-        self.graph_tokens = Counter(
+        self.graph_tokens = counter(
             "lanistr_batch_tokens",
             "Tokens that graphs were given: used, or padding",
             ("task", "graph", "kind"),
-            registry=registry,
         )
-        self.cache_bytes = Gauge(
-            "lanistr_cache_bytes",
-            "Bytes of encoders' outputs that are held",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.cache_limit_bytes = Gauge(
-            "lanistr_cache_limit_bytes",
-            "Bytes that may be held",
-            multiprocess_mode="livesum",
-            registry=registry,
-        )
-        self.cache_rows = Counter(
+        self.cache_bytes = gauge("lanistr_cache_bytes", "Bytes of encoders' outputs that are held")
+        self.cache_limit_bytes = gauge("lanistr_cache_limit_bytes", "Bytes that may be held")
+        self.cache_rows = counter(
             "lanistr_cache_rows",
             "Rows looked for in the cache: hit, or miss",
             ("modality", "outcome"),
-            registry=registry,
         )
-        probability = Histogram(
+        probability = histogram(
             "lanistr_predicted_probability",
             "Probability of the second class (binary labels) or of the most likely one",
             ("task",),
             buckets=_PROBABILITIES,
-            registry=registry,
         )
-        labels = Counter(
-            "lanistr_predicted_label", "Cases by most likely class", ("task", "label"),
-            registry=registry,
-        )  # fmt: skip
-        value = Summary(
+        labels = counter("lanistr_predicted_label", "Cases by most likely class", ("task", "label"))
+        value = summary(
             "lanistr_predicted_value",
             "Expected value (ordered classes) or predicted value (regression)",
             ("task",),
-            registry=registry,
         )
-        cases = Counter(
-            "lanistr_cases", "Cases answered, by parts used", ("task", "parts"), registry=registry
-        )
-        abstained = Counter(
+        cases = counter("lanistr_cases", "Cases answered, by parts used", ("task", "parts"))
+        abstained = counter(
             "lanistr_cases_abstained",
             "Cases among them that lacked what the task needs",
             ("task", "parts"),
-            registry=registry,
         )
-        problems = Counter(
+        problems = counter(
             "lanistr_case_problems",
             "Cases that got a problem of their own in an answer that is none as a whole",
             ("task", "code"),
-            registry=registry,
         )
-        issues = Counter(
-            "lanistr_case_issues",
-            "Cases with an issue of this kind",
-            ("task", "code", "action"),
-            registry=registry,
+        issues = counter(
+            "lanistr_case_issues", "Cases with an issue of this kind", ("task", "code", "action")
         )
-        self.input_fields = Counter(
+        self.input_fields = counter(
             "lanistr_input_fields",
             "Fields of the parts that cases brought: present, or missing",
             ("task", "field", "state"),
-            registry=registry,
         )
-        self.input_deviation = Histogram(
+        self.input_deviation = histogram(
             "lanistr_input_deviation",
             "Numbers in standard deviations from the training mean; of a series, its mean",
             ("task", "field"),
             buckets=_DEVIATIONS,
-            registry=registry,
         )
-        self.audit_lost = Counter(
-            "lanistr_audit_lost", "Records that could not be written", registry=registry
-        )
+        self.audit_lost = counter("lanistr_audit_lost", "Records that could not be written")
         # What every request asks for is looked up once, by labels that take few values.
         self._requests = cache(requests.labels)
         self._request_seconds = cache(request_seconds.labels)

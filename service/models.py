@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
-from lanistr.manifest import MANIFEST, read_manifest
+from lanistr.manifest import bad_bundle, read_manifest
 from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
-from service.garbage import pass_over_what_stays
+from service.folders import Stamp, bundle_folders, no_bundle, open_bundle, stamp_of
+from service.garbage import freeze_objects
 
 _GRACE = 2.0
 """Seconds that a model stays after it was replaced: who was handed it has come in by then."""
@@ -34,9 +34,6 @@ _DEATHS = 2
 """So often a runner may die while it answers an example, before the model is to blame."""
 
 _log = logging.getLogger(__name__)
-
-Stamp = frozenset[tuple[Path, int, int, int]]
-"""What shows that a folder has changed: of each file name, time, place on the disk and size."""
 
 
 class Models(Mapping[str, Predictor]):
@@ -65,13 +62,13 @@ class Models(Mapping[str, Predictor]):
         fault = None
         for place in bundle_folders(folder):
             try:
-                self._seen[place] = _stamp(place)
+                self._seen[place] = stamp_of(place)
             except OSError as exc:  # another's bundle, or none: the lost+found of a disk
                 self._complain(place, fault := exc)
                 continue
-            self._hold({place: open_predictor(_opened(place))})
+            self._hold({place: open_predictor(open_bundle(place))})
         if not self._held:
-            raise _no_bundle(folder, fault) from fault
+            raise no_bundle(folder, fault) from fault
 
     # ---- asking ---------------------------------------------------------------------------------
 
@@ -193,7 +190,7 @@ class Models(Mapping[str, Predictor]):
         if self._folder in places:  # what is wrong with that was said
             return
         if not held:
-            raise _no_bundle(self._folder)
+            raise no_bundle(self._folder)
         self._complaints.pop(self._folder, None)
 
     async def _look_into(self, place: Path, held: dict[Path, Predictor]) -> None:
@@ -203,7 +200,7 @@ class Models(Mapping[str, Predictor]):
         kept it from being tried is said too, and it is tried again at the next look.
         """
         try:
-            stamp = await asyncio.to_thread(_stamp, place)
+            stamp = await asyncio.to_thread(stamp_of, place)
             self._complaints.pop(place, None)
             if self._seen.get(place) == stamp:
                 return
@@ -238,7 +235,7 @@ class Models(Mapping[str, Predictor]):
         version = (await asyncio.to_thread(read_manifest, place)).version
         if before is not None and before.bundle.manifest.version == version:
             return before
-        bundle = await asyncio.to_thread(_opened, place)
+        bundle = await asyncio.to_thread(open_bundle, place)
         found = await asyncio.to_thread(self._open, bundle)
         found.engine.start()
         try:
@@ -249,11 +246,8 @@ class Models(Mapping[str, Predictor]):
             await found.close()
             if not isinstance(exc, Exception) or (isinstance(exc, TimeoutError) and away):
                 raise
-            raise BundleError(
-                f"it cannot answer its own example: {type(exc).__name__}",
-                code="bad_bundle",
-                field=str(place),
-            ) from exc
+            fault = f"it cannot answer its own example: {type(exc).__name__}"
+            raise bad_bundle(place, fault) from exc
         return found
 
     def _exchange(self, held: dict[Path, Predictor]) -> None:
@@ -270,12 +264,12 @@ class Models(Mapping[str, Predictor]):
         self._held = {}
         self._hold(held)
         self.changes += 1
-        pass_over_what_stays()
+        freeze_objects()
 
     def _forget(self, leaving: asyncio.Task[None]) -> None:
         self._leaving.discard(leaving)
         if not leaving.cancelled():  # else the service itself ends
-            pass_over_what_stays()
+            freeze_objects()
 
     def _hold(self, more: dict[Path, Predictor]) -> None:
         self._held |= more
@@ -291,69 +285,6 @@ class Models(Mapping[str, Predictor]):
         self._newest = {
             task: next(iter(versions.values())) for task, versions in self._by_task.items()
         }
-
-
-def bundle_folders(folder: Path) -> list[Path]:
-    """Return where bundles stand, or may: the folder itself, or those in it, in order of name.
-
-    Raises:
-        BundleError: there is none.
-        OSError: the folder cannot be read.
-    """
-    if not folder.is_dir():
-        raise BundleError(
-            "no such folder",
-            code="no_bundle",
-            field=str(folder),
-            accepted="a bundle, or a folder of bundles, as `python -m export` writes them",
-        )
-    if _may_be_file(folder / MANIFEST):
-        return [folder]
-    # A draft that an interrupted export left behind starts with a dot.
-    inside = [each for each in sorted(folder.iterdir()) if not each.name.startswith(".")]
-    found = [each for each in inside if _may_be_file(each / MANIFEST)]
-    if not found:
-        raise _no_bundle(folder)
-    return found
-
-
-def _no_bundle(folder: Path, fault: OSError | None = None) -> BundleError:
-    return BundleError(
-        "no bundle here",
-        code="no_bundle",
-        field=str(folder),
-        seen=fault and fault.strerror,
-        accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
-    )
-
-
-def _may_be_file(path: Path) -> bool:
-    """Whether a file is there, also where that cannot be told: its folder may not be entered."""
-    try:
-        return S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-
-
-def _opened(place: Path) -> Bundle:
-    """Open a bundle whose path can be told to runners and runtimes.
-
-    Raises:
-        BundleError: it cannot, or see `Bundle.open`.
-    """
-    try:
-        str(place).encode()
-    except UnicodeEncodeError:
-        raise BundleError(
-            "the path of the bundle is not UTF-8",
-            code="bad_bundle",
-            field="bundles",
-            seen=str(place),
-            accepted="folders whose names are",
-        ) from None
-    return Bundle.open(place)
 
 
 def named(predictor: Predictor) -> str:
@@ -390,14 +321,3 @@ async def _retire(predictor: Predictor) -> None:
     await asyncio.sleep(_GRACE)
     await predictor.admission.left()
     await predictor.close()
-
-
-def _stamp(place: Path) -> Stamp:
-    """Look into a folder.
-
-    Raises:
-        OSError: it cannot be.
-    """
-    (place / MANIFEST).stat()  # what walks through a folder passes over those it may not enter
-    files = [(each, each.stat()) for each in place.rglob("*") if each.is_file()]
-    return frozenset((each, s.st_mtime_ns, s.st_ino, s.st_size) for each, s in files)

@@ -4,8 +4,8 @@
 
 Each file is scored as `python -m service.score` does it. So a run that was interrupted, or a worker
 that was lost, goes on where it was, and files that are complete are not touched. All machines must
-see the folders under the same path, and should be of one kind: what `--precision auto` takes hangs
-on the device.
+see the folders under the same path, and should be of one kind: what `--precision auto` takes
+depends on the device.
 """
 
 import argparse

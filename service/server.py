@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from lanistr.errors import ConfigError
 from service.api.access import tell_refused
 from service.api.examples import example
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 from service.models import Models, named
 from service.protocol import bounded
 from service.settings import Settings
@@ -23,41 +23,17 @@ from service.settings import Settings
 _log = logging.getLogger(__name__)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """Take the port, so that nobody else does while the bundles are read.
+
+    Args:
+        host: address of this machine, or its name.
+        port: 0 for any that is free.
+        shared: with others that take it so too.
 
     Raises:
         ConfigError: the address is none of this machine, or the port is in use.
     """
-    return _bound(host, port)
-
-
-def listen_together(host: str, port: int, processes: int) -> list[socket.socket]:
-    """Take the port for several processes, a socket each: the system deals connections out.
-
-    Raises:
-        ConfigError: see `listen`.
-    """
-    with _bound(host, port) as alone:  # which fails if anyone is there, also if they would share
-        port = alone.getsockname()[1]
-    return [_bound(host, port, shared=True) for _ in range(processes)]
-
-
-def listen_anew(listener: socket.socket) -> socket.socket:
-    """Return what takes the place of a socket of `listen_together`, and nobody listens on yet.
-
-    Who waits at the old one is cut off; who comes from now on gets to the others.
-
-    Raises:
-        OSError: there cannot be another just now; the old one stays.
-    """
-    kind = listener.family, listener.type, listener.proto
-    fresh = _socket(*kind, listener.getsockname(), shared=True)
-    listener.close()
-    return fresh
-
-
-def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -73,6 +49,31 @@ def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
             seen=f"{host}:{port}",
             accepted="an address of this machine and a free port, such as --port 8001",
         ) from exc
+
+
+def listen_together(host: str, port: int, processes: int) -> list[socket.socket]:
+    """Take the port for several processes, a socket each: the system deals connections out.
+
+    Raises:
+        ConfigError: see `listen`.
+    """
+    with listen(host, port) as alone:  # which fails if anyone is there, also if they would share
+        port = alone.getsockname()[1]
+    return [listen(host, port, shared=True) for _ in range(processes)]
+
+
+def listen_anew(listener: socket.socket) -> socket.socket:
+    """Return what takes the place of a socket of `listen_together`, and nobody listens on yet.
+
+    Who waits at the old one is cut off; who comes from now on gets to the others.
+
+    Raises:
+        OSError: there cannot be another just now; the old one stays.
+    """
+    kind = listener.family, listener.type, listener.proto
+    fresh = _socket(*kind, listener.getsockname(), shared=True)
+    listener.close()
+    return fresh
 
 
 def _socket(family: int, kind: int, protocol: int, address: Any, *, shared: bool) -> socket.socket:
@@ -132,7 +133,7 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
             timeout_graceful_shutdown=settings.drain_seconds,
         )
     )
-    pass_over_what_stays()
+    freeze_objects()
 
     def leave(*_: object) -> None:
         server.should_exit = True

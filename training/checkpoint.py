@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from lanistr.draft import settle
+from lanistr.draft import fsync
 from lanistr.errors import CheckpointError
 from training.data.store import file_hash
 from training.distributed import World
@@ -143,10 +143,10 @@ class Checkpoints:
         contents = {"progress": progress, "sha256": _digests(draft)}
         (draft / _PROGRESS).write_text(json.dumps(contents) + "\n", encoding="utf-8")
         for path in draft.iterdir():
-            settle(path)
+            fsync(path)
         shutil.rmtree(done, ignore_errors=True)
         draft.rename(done)
-        settle(done.parent)
+        fsync(done.parent)
         # Those of later steps could not be read, or the run would have gone on from there.
         older = [step for step in self.steps() if step <= progress["step"]]
         for step in older[: -self.keep]:

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BeforeValidator, Field
 
-from lanistr.document import one_line, read_settings, read_yaml
-from lanistr.errors import ConfigError, unknown_name
+from lanistr.document import read_settings, read_yaml
+from lanistr.errors import ConfigError, one_line, unknown_name
 from lanistr.modalities import Modality
 from lanistr.model.heads import HeadConfig
 from lanistr.model.hub import InitialWeights

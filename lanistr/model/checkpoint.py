@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lanistr.draft import draft_file, settle
+from lanistr.draft import draft_file, fsync
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
 from lanistr.model.lanistr import ForPretraining, Lanistr, LanistrConfig
@@ -67,7 +67,7 @@ def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: 
             draft.chmod(mode)  # the library makes a file for its owner alone
         with draft_file(folder / CONFIG_NAME) as draft:
             draft.write_text(stored.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        settle(folder)
+        fsync(folder)
     except SafetensorError as exc:  # no OSError, though it mostly is one: a full disk
         raise CheckpointError(
             f"the weights cannot be written: {exc}",

@@ -99,13 +99,6 @@ class CumulativeLink(nn.Module):
         return torch.cat([below[:, :1], middle, above[:, -1:]], dim=1)
 
 
-class Classes(nn.Identity):
-    """Classes without order: the scores are the logits."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-
-
 class Units(nn.Module):
     """Numbers in their own units from standardised ones, which a network learns far faster.
 
@@ -133,7 +126,7 @@ class Units(nn.Module):
 
 
 LINKS: Mapping[str, Callable[[int], nn.Module]] = {
-    "classes": Classes,
+    "classes": nn.Identity,  # the scores are the logits
     "ordinal": CumulativeLink,
     "regression": Units,
 }

@@ -24,10 +24,10 @@ from lanistr.model.checkpoint import LoadReport, parts_of, weights
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.published import (
     Found,
+    cause_of,
     fetch,
     folder_here,
     load_published,
-    one_line,
     read_json,
     weight_files,
 )
@@ -152,7 +152,7 @@ class Transformers:
             return self.module.config_class.from_pretrained(folder)
         except Exception as exc:  # whatever a wrong value provokes
             raise CheckpointError(
-                f"cannot read config.json: {one_line(exc)}", code="bad_config"
+                f"cannot read config.json: {cause_of(exc)}", code="bad_config"
             ) from exc
 
 

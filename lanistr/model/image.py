@@ -5,7 +5,7 @@ n hidden patch, Q = 3 * patch * patch value of a patch (channel, row, column).
 """
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -64,8 +64,35 @@ class ImageConfig(Schema):
         return (self.size // self.patch) ** 2
 
 
-class ImageEncoder(Encoder):
+class Square(Protocol):
+    """What configs of encoders of pictures say of these, see `ImageConfig`."""
+
+    @property
+    def size(self) -> int:
+        """Side S of a picture."""
+        ...
+
+
+class PictureEncoder(Encoder):
+    """An encoder of pictures, whatever it makes of them."""
+
+    config: Square
+
+    def example(self, rows: int) -> Arrays:
+        """See `Encoder.example`."""
+        size = self.config.size
+        return {"pixels": torch.zeros(rows, 3, size, size, dtype=torch.uint8)}
+
+    def drawn(self, rows: int, generator: Generator) -> Arrays:
+        """See `Encoder.drawn`."""
+        shape = (rows, 3, self.config.size, self.config.size)
+        return {"pixels": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
+
+
+class ImageEncoder(PictureEncoder):
     """ViT over each picture."""
+
+    config: ImageConfig
 
     unused = ("vit.pooler",)
 
@@ -102,16 +129,6 @@ class ImageEncoder(Encoder):
     def blocks(self) -> Sequence[nn.Module]:
         """See `Encoder.blocks`."""
         return list(self.vit.layers)
-
-    def example(self, rows: int) -> Arrays:
-        """See `Encoder.example`."""
-        size = self.config.size
-        return {"pixels": torch.zeros(rows, 3, size, size, dtype=torch.uint8)}
-
-    def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """See `Encoder.drawn`."""
-        shape = (rows, 3, self.config.size, self.config.size)
-        return {"pixels": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
 
     def forward(self, pixels: Tensor, hidden_RP: Tensor | None = None) -> Tensor:
         """Encode pictures.

@@ -325,7 +325,7 @@ class Lanistr(nn.Module):
                 sum_BND = sum_BND.index_add(0, part.sample, tokens_RND)
                 mean_BND = sum_BND / rows_B.clamp(min=1)[:, None, None]
                 mask_BN = (rows_B > 0)[:, None].expand(-1, tokens_RND.shape[1])
-                laid[modality] = self.variant.settle(modality, mean_BND), mask_BN
+                laid[modality] = self.variant.normalise(modality, mean_BND), mask_BN
             else:
                 laid[modality] = (
                     side_by_side(tokens_RND, part.sample, batch.size),

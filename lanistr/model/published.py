@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from lanistr.errors import CheckpointError, shorten
+from lanistr.errors import CheckpointError, one_line, shorten
 
 ACCEPTED = (
     "a folder in the hub's format (config.json beside model.safetensors), or the name of a model "
@@ -60,7 +60,7 @@ def fetch(name: str, *, weights: bool = False) -> Path:
                 break  # one format is enough
     except Exception as exc:  # the client's errors, the transport's and the file system's
         raise CheckpointError(
-            f"no such folder, and the model hub does not give it: {one_line(exc)}",
+            f"no such folder, and the model hub does not give it: {cause_of(exc)}",
             code="no_checkpoint",
             seen=name,
             accepted=ACCEPTED,
@@ -107,7 +107,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from exc
     except (OSError, ValueError) as exc:
         raise CheckpointError(
-            f"cannot read {path}: {one_line(exc)}", code="bad_config", accepted="JSON"
+            f"cannot read {path}: {cause_of(exc)}", code="bad_config", accepted="JSON"
         ) from exc
     if not isinstance(data, dict):
         raise CheckpointError(
@@ -116,9 +116,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def one_line(exc: Exception) -> str:
-    """Say in one line what a library said in many."""
-    return str(shorten(" ".join(f"{type(exc).__name__}: {exc}".split()), 200))
+def cause_of(exc: Exception) -> str:
+    """Say in one short line which error a library raised, and what it said."""
+    return str(shorten(one_line(f"{type(exc).__name__}: {exc}"), 200))
 
 
 # ---- weights ------------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def load_published(
             )
     except Exception as exc:  # the libraries raise whatever a damaged file provokes
         raise CheckpointError(
-            f"cannot read the weights: {one_line(exc)}",
+            f"cannot read the weights: {cause_of(exc)}",
             code="damaged_weights",
             accepted=f"{SAFE}, or a {PICKLED} that holds tensors alone",
         ) from exc

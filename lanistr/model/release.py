@@ -43,8 +43,12 @@ class FillingEncoder(Encoder):
     """An encoder that knows what the release feeds it for a case that lacks its modality."""
 
     def fill(self, arrays: Arrays | None, rows: int) -> Arrays:
-        """Return the arrays (None: there are none yet) with so many rows of nothing behind them."""
-        raise NotImplementedError
+        """Return the arrays (None: there are none yet) with so many rows of nothing behind them.
+
+        Nothing is zeros, unless the modality has it otherwise.
+        """
+        blank = {name: each.to(self._device) for name, each in self.example(rows).items()}
+        return _append(arrays, blank)
 
     @property
     def _device(self) -> torch.device:
@@ -107,11 +111,6 @@ class ReleaseImageEncoder(ImageEncoder, FillingEncoder):
 class ReleaseTabularEncoder(TabularEncoder, FillingEncoder):
     """TabNet; nothing is a row of zeros, although the release's data had a row for every case."""
 
-    def fill(self, arrays: Arrays | None, rows: int) -> Arrays:
-        """See `FillingEncoder.fill`."""
-        blank = {name: each.to(self._device) for name, each in self.example(rows).items()}
-        return _append(arrays, blank)
-
 
 class ReleaseTabularPretext(TabularPretext):
     """Masked feature modelling over the entries that columns become by embedding."""
@@ -151,11 +150,6 @@ class ReleaseTimeseriesEncoder(TimeseriesEncoder, FillingEncoder):
     def forward(self, values: Tensor) -> Tensor:
         """Return (R, T, F): one token a step, its values reconstructed."""
         return self.reconstruct(super().forward(values))
-
-    def fill(self, arrays: Arrays | None, rows: int) -> Arrays:
-        """See `FillingEncoder.fill`."""
-        blank = {name: each.to(self._device) for name, each in self.example(rows).items()}
-        return _append(arrays, blank)
 
 
 class ReleaseTimeseriesPretext(TimeseriesPretext):
@@ -221,7 +215,7 @@ class Release(Variant):
             return batch
         return TensorBatch(batch.size, parts, batch.labels)
 
-    def settle(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
+    def normalise(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
         """Normalise over axis 1 of what the release has in hand: (B, D), or (B, N, D)."""
         over_features = _FEATURES_IN_PREDICTING if self.predicts else _FEATURES_IN_PRETRAINING
         return functional.normalize(tokens_BND, dim=-1 if modality in over_features else 1)

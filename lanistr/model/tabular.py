@@ -128,7 +128,7 @@ class TabularEncoder(RowEncoder):
             virtual_batch_size=config.virtual_batch,
             momentum=config.momentum,
         )
-        settle(self.encoder)
+        replace_layers(self.encoder)
         # The library keeps it as a plain attribute, which would stay behind on the CPU.
         groups = self.encoder.__dict__.pop("group_attention_matrix")
         self.encoder.register_buffer("group_attention_matrix", groups, persistent=False)
@@ -205,7 +205,7 @@ class TabularPretext(Pretext):
             virtual_batch_size=config.virtual_batch,
             momentum=config.momentum,
         )
-        settle(self.decoder)
+        replace_layers(self.decoder)
         widths = [config.category_width] * len(config.categories) + [1] * config.numbers
         self.register_buffer("entries_of_column", torch.tensor(widths), persistent=False)
 
@@ -249,7 +249,7 @@ class TabularPretext(Pretext):
 # ---- parts of TabNet in other words -------------------------------------------------------------
 
 
-def settle(tabnet: nn.Module) -> None:
+def replace_layers(tabnet: nn.Module) -> None:
     """Replace ghost batch norm, batch norm and sparsemax all through a part of TabNet."""
     for parent in list(tabnet.modules()):
         for name, child in parent.named_children():

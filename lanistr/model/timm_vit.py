@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lanistr.errors import CheckpointError
-from lanistr.model.published import PICKLED, SAFE, Found, load_published, one_line
+from lanistr.model.published import PICKLED, SAFE, Found, cause_of, load_published
 
 _PLAIN = {
     *("VisionTransformer", "PatchEmbed", "Sequential", "Block", "Attention", "Mlp"),
@@ -89,7 +89,7 @@ class TimmViT:
             skeleton.load_state_dict(stored, strict=True, assign=True)
         except RuntimeError as exc:
             raise CheckpointError(
-                f"the weights are not those of config.json's model: {one_line(exc)}",
+                f"the weights are not those of config.json's model: {cause_of(exc)}",
                 code="wrong_weights",
             ) from exc
         left = {name for name in stored if name.startswith(_HEAD)}
@@ -132,7 +132,7 @@ def _skeleton(folder: Path) -> Any:
             model = timm.create_model(f"local-dir:{folder}", pretrained=False)
     except Exception as exc:  # whatever a wrong argument of whatever model provokes
         raise CheckpointError(
-            f"timm cannot build the model: {one_line(exc)}",
+            f"timm cannot build the model: {cause_of(exc)}",
             code="bad_config",
             accepted="config.json as timm writes it for the hub",
         ) from exc
@@ -189,7 +189,7 @@ def _read(folder: Path) -> dict[str, Tensor]:
         return {name: tensor for name, tensor in stored.items() if isinstance(tensor, Tensor)}
     except Exception as exc:  # the libraries raise whatever a damaged file provokes
         raise CheckpointError(
-            f"cannot read the weights: {one_line(exc)}",
+            f"cannot read the weights: {cause_of(exc)}",
             code="damaged_weights",
             accepted=f"{SAFE}, or a {PICKLED} that holds tensors alone",
         ) from exc

@@ -98,6 +98,6 @@ class Variant:
         """Return the batch that is encoded for a batch: itself, if nothing has to be added."""
         return batch
 
-    def settle(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
+    def normalise(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
         """Return a modality's tokens as fusion is to get them; several rows are averaged before."""
         return tokens_BND

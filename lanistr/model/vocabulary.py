@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 
 from lanistr.errors import CheckpointError, DataError
-from lanistr.model.published import fetch, one_line, read_json
+from lanistr.model.published import cause_of, fetch, read_json
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def read_vocabulary(folder: Path) -> dict[str, int] | None:
             return dict(WordPiece.read_file(str(folder / WORDS)))
     except Exception as exc:  # the library raises nothing narrower
         raise CheckpointError(
-            f"cannot read the tokenizer in {folder}: {one_line(exc)}",
+            f"cannot read the tokenizer in {folder}: {cause_of(exc)}",
             code="bad_config",
             accepted=f"a {TOKENIZER} of the tokenizers library, or a BERT {WORDS}",
         ) from exc

@@ -41,7 +41,6 @@ class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
     """
 
     modality: ClassVar[Modality]
-    options_type: ClassVar[type[Schema]]
 
     @staticmethod
     @abstractmethod

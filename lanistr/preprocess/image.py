@@ -51,7 +51,6 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
     """Decodes, turns upright, reduces to 8 bits, cuts the centred square, resizes."""
 
     modality = Modality.IMAGE
-    options_type = ImageOptions
 
     def __init__(self, options: ImageOptions) -> None:
         self.options = options

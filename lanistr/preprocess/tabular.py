@@ -123,7 +123,6 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
     """
 
     modality = Modality.TABULAR
-    options_type = TabularOptions
 
     def __init__(
         self, task: TaskSpec, scales: Mapping[str, Scale], words: Mapping[str, list[str]]

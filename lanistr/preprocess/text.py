@@ -68,7 +68,6 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
     """Folds white space, drops de-identification marks, tokenises, cuts at the token limit."""
 
     modality = Modality.TEXT
-    options_type = TextOptions
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int) -> None:
         self.tokenizer = tokenizer

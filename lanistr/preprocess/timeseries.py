@@ -58,7 +58,6 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
     """Cleans, bins, carries forward, standardises."""
 
     modality = Modality.TIMESERIES
-    options_type = TimeseriesOptions
 
     def __init__(self, task: TaskSpec, scales: Mapping[str, Scale]) -> None:
         assert task.timeseries is not None

@@ -224,7 +224,7 @@ class CategoryCleaner:
     def __call__(self, value: Value, path: str, log: IssueLog) -> str | None:
         """Return the category, the word itself where it is none, or None for missing.
 
-        Only the caller knows what an unknown word means to it; `unknown` tells and reports.
+        Only the caller knows what an unknown word means to it; see `log_unknown`.
 
         Raises:
             InputError: not a word, or a float of which several would be the same.
@@ -268,10 +268,6 @@ class CategoryCleaner:
             word = whole(word) or truth(word) or word
             known = self._spellings.get(fold(word))
         return word if known is None else known
-
-    def known(self, word: str) -> bool:
-        """Whether a word that this cleaner returned is one of the listed categories."""
-        return self.spec.categories is None or word in self.spec.categories
 
 
 def truth(word: str) -> str | None:

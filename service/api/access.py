@@ -8,11 +8,10 @@ import re
 import secrets
 from time import perf_counter
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import trace
-from service.api.exchange import REFUSED, Exchange, exchange_of, header
+from service.api.exchange import REFUSED, Exchange, header
 from service.api.trace import Trace
 from service.metrics import Metrics
 from service.telemetry import hide_query
@@ -22,11 +21,6 @@ _NAME, _TRACE = HEADER.lower().encode(), trace.HEADER.encode()
 _VALID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _log = logging.getLogger(__name__)
-
-
-def request_id(request: Request) -> str:
-    """Return the id of the exchange."""
-    return exchange_of(request).id
 
 
 class Access:

@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from lanistr.errors import InputError
 from service.api import schemas
-from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
 from service.api.options import Options, query_of, read_options
@@ -31,18 +30,18 @@ async def predict_batch(request: Request, predictor: Predictor) -> Response:
     options = read_options(query_of(request))
     settings: Settings = request.app.state.settings
     check_type(request.headers, ["application/json"])
-    limits, name = settings.limits(), request_id(request)
+    limits, exchange = settings.limits(), exchange_of(request)
     with predictor.admission.place():
         body = await receive_body(request)
         records = await predictor.lanes.run(len(body), _records, body, limits, settings.batch)
-        exchange_of(request).take_in(len(records))
+        exchange.take_in(len(records))
         reads = [_checked(each, limits) for each in records]
         size = len(body) // max(1, len(reads))
         items = await while_connected(
-            request.receive, answer_all(predictor, reads, size, options, name)
+            request.receive, answer_all(predictor, reads, size, options, exchange.id)
         )
-    exchange_of(request).add_all(items)
-    answer: schemas.Batch = {"items": items, "request_id": name}
+    exchange.add_all(items)
+    answer: schemas.Batch = {"items": items, "request_id": exchange.id}
     return Response(schemas.encode(answer), media_type="application/json")
 
 

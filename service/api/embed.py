@@ -4,7 +4,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api import schemas
-from service.api.access import request_id
 from service.api.connection import while_connected
 from service.api.exchange import exchange_of
 from service.api.predict import parts_of, receive_record, timing_of
@@ -20,7 +19,7 @@ async def embed(request: Request, predictor: Predictor) -> Response:
     with predictor.admission.place():
         record, size = await receive_record(request, bundle.task)
         embedded = await while_connected(request.receive, predictor.embed(record, size=size))
-    case = embedded.case
+    case, exchange = embedded.case, exchange_of(request)
     answer: schemas.EmbeddingAnswer = {
         "id": case.id,
         "task": bundle.task.name,
@@ -28,10 +27,10 @@ async def embed(request: Request, predictor: Predictor) -> Response:
         "embedding": embedded.embedding.tolist(),
         "modalities": parts_of(bundle, case),
         "issues": to_issues(case.issues),
-        "request_id": request_id(request),
+        "request_id": exchange.id,
         "timing_ms": timing_of(case),
     }
-    exchange_of(request).add(answer)
+    exchange.add(answer)
     return Response(schemas.encode(answer), media_type="application/json")
 
 

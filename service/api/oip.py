@@ -20,7 +20,6 @@ from lanistr import __version__
 from lanistr.errors import InputError, unknown_name
 from lanistr.tasks import LabelSpec
 from service.api import schemas
-from service.api.access import request_id
 from service.api.batch import answer_all
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import Exchange, exchange_of
@@ -159,7 +158,7 @@ async def infer(request: Request, predictor: Named) -> Response:
                 asked.reads,
                 len(body) // len(asked.reads),
                 options,
-                request_id(request),
+                exchange.id,
             ),
         )
     if set(columns) != {"answer"}:

@@ -13,7 +13,6 @@ from lanistr.calibration import Prediction
 from lanistr.modalities import Modality
 from lanistr.tasks import TaskSpec
 from service.api import schemas
-from service.api.access import request_id
 from service.api.connection import receive_body, while_connected
 from service.api.exchange import exchange_of
 from service.api.options import Options, query_of, read_options
@@ -36,8 +35,9 @@ async def predict(request: Request, predictor: Predictor) -> Response:
                 record, size=size, explain=options.explain, coverage=options.coverage
             ),
         )
-    answer = to_answer(predictor.bundle, predicted, request_id(request))
-    exchange_of(request).add(answer)
+    exchange = exchange_of(request)
+    answer = to_answer(predictor.bundle, predicted, exchange.id)
+    exchange.add(answer)
     return Response(schemas.encode(answer), media_type="application/json")
 
 

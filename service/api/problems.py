@@ -19,7 +19,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lanistr.errors import LanistrError, shorten, unknown_name
 from lanistr.issues import InputIssue
 from service.api import schemas
-from service.api.access import request_id
 from service.api.exchange import exchange_of
 from service.api.keys import NoKeyError, TooFastError
 from service.engine.admission import TooBusyError
@@ -147,9 +146,10 @@ def of_error(name: str, error: Exception) -> schemas.Problem:
 
 def respond_to(request: Request, error: Exception) -> Response:
     """Answer with the problem that an error is."""
-    problem = of_error(request_id(request), error)
+    exchange = exchange_of(request)
+    problem = of_error(exchange.id, error)
     if isinstance(error, UnusableRecordError):  # of a list, each case keeps its own for itself
-        exchange_of(request).said[0] = problem
+        exchange.said[0] = problem
     return respond(request, problem, _headers_of(error))
 
 
@@ -238,7 +238,7 @@ async def _known(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     """Starlette's own: no such address, wrong method."""
     assert isinstance(error, HTTPException)
-    name, path = request_id(request), request.url.path
+    name, path = exchange_of(request).id, request.url.path
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         problem = describe(

@@ -18,7 +18,7 @@ from service.engine.backends import Tokens
 from service.metrics import Metrics
 
 Key = bytes
-"""Digest of everything that an encoder's output hangs on."""
+"""Digest of everything that an encoder's output depends on."""
 
 
 class RowKeys:
@@ -87,7 +87,8 @@ class TokenCache:
     def claim(self, keys: Iterable[Key]) -> tuple[list[Key], dict[Key, Future[Tokens | None]]]:
         """Return which rows are for whoever asks to encode, and what others will have of the rest.
 
-        Who was given rows calls `settle` for them, whatever comes of it, before waiting for others.
+        Whoever gets rows of their own must call `resolve` for them, also where encoding fails, and
+        before waiting for others'.
         """
         own: list[Key] = []
         others: dict[Key, Future[Tokens | None]] = {}
@@ -100,7 +101,7 @@ class TokenCache:
                     own.append(key)
         return own, others
 
-    def settle(self, keys: Iterable[Key], tokens: Mapping[Key, Tokens]) -> None:
+    def resolve(self, keys: Iterable[Key], tokens: Mapping[Key, Tokens]) -> None:
         """Tell who waits for rows what came of them; None where nothing did."""
         with self._lock:
             waited = [(key, self._coming.pop(key)) for key in keys]

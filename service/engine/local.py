@@ -69,7 +69,7 @@ class LocalEngine(Scheduler[Job, Result]):
 def _open_backends(bundle: Bundle, settings: Settings) -> list[Backend]:
     """Load a bundle's graphs onto each device; shares of one CPU have them in common.
 
-    All take the build that the first one chose: an answer must not hang on who gives it.
+    All take the build that the first one chose: an answer must not depend on the device.
     """
     backends: list[Backend] = []
     for share in settings.shares():

@@ -22,7 +22,8 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from lanistr.bundle import Bundle
 from lanistr.command import run_command
-from lanistr.errors import BundleError, LanistrError
+from lanistr.errors import LanistrError
+from lanistr.manifest import bad_bundle
 from service import logs
 from service.child import Child
 from service.engine.arena import Memory
@@ -31,7 +32,7 @@ from service.engine.local import LocalEngine
 from service.engine.runner import Result
 from service.engine.scheduler import Outcome
 from service.engine.wire import line, read_job, write_result
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 from service.metrics import Metrics
 from service.settings import Settings, read_settings
 
@@ -99,7 +100,7 @@ class RunnerProcess:
                 self._open[name] = await asyncio.to_thread(self._load, *name)
                 self._open[name].start()
                 self._users[name] = 0
-                pass_over_what_stays()
+                freeze_objects()
             self._users[name] += 1
         try:
             yield self._open[name]
@@ -108,18 +109,13 @@ class RunnerProcess:
             if not self._users[name]:
                 del self._users[name]
                 await self._open.pop(name).close()
-                pass_over_what_stays()
+                freeze_objects()
 
     def _load(self, folder: str, version: str) -> LocalEngine:
         bundle = Bundle.open(Path(folder))
         if bundle.manifest.version != version:
-            raise BundleError(
-                "another version stands here by now",
-                code="bad_bundle",
-                field=folder,
-                seen=bundle.manifest.version,
-                accepted=version,
-            )
+            found = bundle.manifest.version
+            raise bad_bundle(Path(folder), "another version stands here by now", found, version)
         return LocalEngine(bundle, self._settings, self._cache, self._metrics, inline=True)
 
 

@@ -156,7 +156,7 @@ class Runner:
         try:
             self._encode_rows(modality, rows, own, tokens)
         finally:
-            self._cache.settle(own, tokens)
+            self._cache.resolve(own, tokens)
         came = {key: coming.result() for key, coming in others.items()}
         tokens |= {key: found for key, found in came.items() if found is not None}
         # Where the other has failed, each fails for itself.

@@ -1,7 +1,7 @@
 // One field of a row: a number with its unit, or a word among several.
 
 import { element, freshId } from "./element.js";
-import { Place } from "./message.js";
+import { messages, Place } from "./message.js";
 import { accepted, clipped, typed } from "./number.js";
 import { quantity, unitsOf } from "./unit.js";
 
@@ -14,7 +14,7 @@ export class Field {
     this.number = spec.kind === "number";
     this.control = this.number || !spec.categories ? line(id, described, this.number) : choice(id, described, spec);
     this.unit = this.number && unitsOf(spec).length > 1 ? unitChoice(name, spec) : null;
-    const list = element("ul", { id: `${id}-messages`, class: "messages" });
+    const list = messages(id);
     this.place = new Place(this.control, list);
     const range = this.number ? [accepted(spec), clipped(spec)].filter(Boolean) : [];
     this.element = element(

@@ -2,7 +2,7 @@
 
 import { button, element, freshId } from "./element.js";
 import { Files } from "./file.js";
-import { Place } from "./message.js";
+import { messages, Place } from "./message.js";
 
 export const title = "Pictures";
 
@@ -25,7 +25,7 @@ export class Part {
       },
     });
     this.shown = element("ul", { class: "pictures" });
-    const list = element("ul", { id: `${id}-messages`, class: "messages" });
+    const list = messages(id);
     this.whole = new Place(this.input, list);
     this.files = new Files(read, (file, address) => this.take(file, address), this.whole);
     this.element = element(
@@ -73,7 +73,7 @@ export class Part {
 
   add(name, address, file, size) {
     const id = freshId("picture");
-    const list = element("ul", { id: `${id}-messages`, class: "messages" });
+    const list = messages(id);
     const picture = { name, address, file };
     const remove = button("Remove", () => this.remove(picture), {
       class: "quiet",

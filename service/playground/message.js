@@ -2,6 +2,11 @@
 
 import { element } from "./element.js";
 
+/** Return the list for the messages about a control, which is described by its id: `ID-messages`. */
+export function messages(id) {
+  return element("ul", { id: `${id}-messages`, class: "messages" });
+}
+
 /** Where messages about one control are shown. */
 export class Place {
   /** `list` holds the messages; `control` is marked and focused; `reveal` makes both visible. */

@@ -6,7 +6,7 @@
 
 import { element, freshId } from "./element.js";
 import * as image from "./image.js";
-import { Place } from "./message.js";
+import { messages, Place } from "./message.js";
 import * as tabular from "./tabular.js";
 import * as text from "./text.js";
 import * as timeseries from "./timeseries.js";
@@ -94,7 +94,7 @@ export class Record {
 function caseName() {
   const id = freshId("name");
   const control = element("input", { id, autocomplete: "off", "aria-describedby": `${id}-hint ${id}-messages` });
-  const list = element("ul", { id: `${id}-messages`, class: "messages" });
+  const list = messages(id);
   const hint = element("p", { id: `${id}-hint`, class: "hint" }, element("code", {}, "id"), " comes back with the answer; never write what names a person");
   const field = element("div", { class: "field" }, element("label", { for: id }, "Your name for the case"), element("div", { class: "with-unit" }, control), hint, list);
   return { control, place: new Place(control, list), element: element("section", { class: "part" }, field) };

@@ -1,7 +1,7 @@
 // The notes of a case: one, or several in order.
 
 import { button, element, freshId } from "./element.js";
-import { Place } from "./message.js";
+import { messages, Place } from "./message.js";
 
 export const title = "Notes";
 
@@ -44,7 +44,7 @@ export class Part {
     const id = freshId("note");
     const control = element("textarea", { id, rows: 4, "aria-describedby": `${id}-messages` });
     control.value = text;
-    const list = element("ul", { id: `${id}-messages`, class: "messages" });
+    const list = messages(id);
     const note = { control, place: new Place(control, list) };
     this.notes.push(note);
     const number = (this.number += 1);

@@ -4,7 +4,7 @@ import { copied, parse } from "./csv.js";
 import { button, element, freshId } from "./element.js";
 import { unitChoice } from "./field.js";
 import { Files } from "./file.js";
-import { Place } from "./message.js";
+import { messages, Place } from "./message.js";
 import { accepted, typed } from "./number.js";
 import { plots } from "./plot.js";
 import { quantity, united, unitsOf } from "./unit.js";
@@ -32,7 +32,7 @@ export class Part {
     const id = freshId("series");
     this.whole = new Place(
       element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Measurements", "aria-describedby": `${id}-messages` }, this.table),
-      element("ul", { id: `${id}-messages`, class: "messages" }),
+      messages(id),
     );
     this.files = new Files(read, (_, text) => this.take(text), this.whole);
     this.element = element(

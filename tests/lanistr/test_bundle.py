@@ -659,7 +659,7 @@ def test_notes_that_somebody_puts_there_meanwhile_are_not_lost(
         if when == "is filled":
             note()
         else:
-            monkeypatch.setattr("lanistr.draft.settle", lambda path: note())
+            monkeypatch.setattr("lanistr.draft.fsync", lambda path: note())
 
     with pytest.raises(BundleError, match="holds other files") as caught:
         write_bundle(folder, fill, described)

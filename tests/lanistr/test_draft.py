@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lanistr.draft import aside_prefix, draft_folder, held, settle
+from lanistr.draft import aside_prefix, draft_folder, fsync, held
 from lanistr.errors import ConfigError
 from lanistr.leftovers import sweep
 
@@ -73,12 +73,12 @@ def test_all_is_on_the_disk_before_a_folder_has_its_place_and_then_the_place_is(
     settled: list[tuple[str, str]] = []
 
     def noted(path: Path) -> None:
-        settle(path)
+        fsync(path)
         inside = "" if path == tmp_path else path.relative_to(draft).as_posix()
         stands = (folder / "a.txt").read_text() if folder.exists() else "none"
         settled.append((inside, stands))
 
-    monkeypatch.setattr("lanistr.draft.settle", noted)
+    monkeypatch.setattr("lanistr.draft.fsync", noted)
     with draft_folder(folder) as draft:
         (draft / "inner").mkdir()
         for name in ("a.txt", "inner/b.txt"):
@@ -123,7 +123,7 @@ def test_what_was_replaced_does_not_wait_to_be_put_back_where_names_cannot_be_se
         if path == tmp_path:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("lanistr.draft.settle", broken)
+    monkeypatch.setattr("lanistr.draft.fsync", broken)
     with pytest.raises(OSError, match="Input/output"):
         written(folder, "new")
     assert list(tmp_path.iterdir()) == [folder]

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 import service.models
 from service.engine.process import RunnerProcess
-from service.garbage import pass_over_what_stays
+from service.garbage import freeze_objects
 from service.metrics import Metrics
 from service.models import Models
 from service.server import serve
@@ -46,7 +46,7 @@ def in_a_circle(something) -> weakref.ref:
 def test_what_is_there_is_passed_over_and_what_is_garbage_goes():
     stays = Circle()
     gone = weakref.ref(Circle())
-    pass_over_what_stays()
+    freeze_objects()
     assert gone() is None
     assert gc.get_freeze_count() > 1000
     assert not any(each is stays for each in gc.get_objects())
@@ -55,7 +55,7 @@ def test_what_is_there_is_passed_over_and_what_is_garbage_goes():
     del stays
     gc.collect()
     assert later() is not None  # it was passed over
-    pass_over_what_stays()
+    freeze_objects()
     assert later() is None
 
 

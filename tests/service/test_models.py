@@ -201,14 +201,14 @@ async def test_what_is_found_stays_though_another_folder_cannot_be_read(
     models.start()
     put(another_version, folder / "second")
     put(another_version, folder / "third")
-    look = service.models._stamp
+    look = service.models.stamp_of
 
     def fails(place: Path) -> service.models.Stamp:
         if place.name == "third":
             raise PermissionError(13, "Permission denied")
         return look(place)
 
-    monkeypatch.setattr(service.models, "_stamp", fails)
+    monkeypatch.setattr(service.models, "stamp_of", fails)
     for _ in range(2):
         await models.refresh()
     assert list(models.versions("mortality")) == [versions[1], versions[0]]

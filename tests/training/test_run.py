@@ -340,7 +340,7 @@ def test_a_calibration_is_there_as_a_whole_or_not_at_all(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lanistr.draft.settle", full)
+    monkeypatch.setattr("lanistr.draft.fsync", full)
     with pytest.raises(OSError, match="No space"):
         run.write_calibration(Calibration(temperature=2))
     assert (run.folder / "calibration.json").read_bytes() == before

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 
@@ -19,6 +19,7 @@ from lanistr.modalities import Modality
 from lanistr.model.baselines.pooled import Marked, MarkedFuser, vectors
 from lanistr.model.encoder import Encoder
 from lanistr.model.flops import sum_by_case
+from lanistr.model.image import PictureEncoder
 from lanistr.model.tensors import Arrays
 from lanistr.model.timeseries import SeriesEncoder
 from lanistr.schema import Schema
@@ -45,9 +46,10 @@ class ResNetConfig(Schema):
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-class ResNetEncoder(Encoder):
+class ResNetEncoder(PictureEncoder):
     """torchvision's ResNet without its classifier: one vector a picture."""
 
+    config: ResNetConfig
     width = 512
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -62,15 +64,6 @@ class ResNetEncoder(Encoder):
         self.std_C11: Tensor
         self.register_buffer("mean_C11", mean_C11, persistent=False)
         self.register_buffer("std_C11", std_C11, persistent=False)
-
-    def example(self, rows: int) -> Arrays:
-        """See `Encoder.example`."""
-        return {"pixels": torch.zeros(rows, 3, *2 * (self.config.size,), dtype=torch.uint8)}
-
-    def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """See `Encoder.drawn`."""
-        shape = (rows, 3, self.config.size, self.config.size)
-        return {"pixels": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Encode pictures (R, 3, S, S) uint8, RGB; return (R, 1, 512)."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
 from lanistr.errors import ConfigError
-from lanistr.manifest import FUSION, Build, Graph, blamed, unfit
+from lanistr.manifest import FUSION, Build, Graph, as_bad_graph, bad_graph
 from lanistr.modalities import Modality
 
 Floats = NDArray[np.float32]
@@ -20,6 +20,11 @@ FAILS = "it does not compute"
 _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 
+TRIED_LENGTH = 128
+"""Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
+
+_TURNS = 5
+"""So many that a GPU has recorded what it is asked for before the last of them."""
 
 Tokens = Any
 """What an encoder makes of a row, (N, D) float32: an array that has `nbytes`, where the graphs run.
@@ -60,13 +65,6 @@ class Backend(Protocol):
 
     def place(self, tokens: Floats) -> Tokens:
         """Return tokens (N, D) as an encoder would have made them."""
-
-
-TRIED_LENGTH = 128
-"""Words, or fused tokens, of a row that is timed, unless the model takes fewer."""
-
-_TURNS = 5
-"""So many that a GPU has recorded what it is asked for before the last of them."""
 
 
 def seconds_of(run: Callable[[], object]) -> float:
@@ -114,18 +112,18 @@ def try_graphs(backend: Backend, bundle: Bundle) -> None:
     for modality in bundle.task.modalities:
         source = str(bundle.folder / graphs[modality].file)
         for length in _TRIED_LENGTHS:
-            with blamed(source, FAILS):
+            with as_bad_graph(source, FAILS):
                 (tokens,) = backend.encode(modality, ones(graphs[modality], 1, length))
             shape = tuple(tokens.shape)
             if len(shape) != 2 or shape[1] != width or not isfinite(tokens.sum()):
-                raise unfit(source, "tokens", shape, f"(N, {width})")
+                raise bad_graph(source, "tokens", shape, f"(N, {width})")
     source = str(bundle.folder / graphs[FUSION].file)
     wanted = (1, bundle.task.label.outputs)
     for n in (0, *_TRIED_LENGTHS):
-        with blamed(source, FAILS):
+        with as_bad_graph(source, FAILS):
             output, _ = backend.fuse([[backend.place(np.ones((n, width), np.float32))]])
         if output.shape != wanted or not np.isfinite(output).all():
-            raise unfit(source, f"output of {n} tokens", output.shape, wanted)
+            raise bad_graph(source, f"output of {n} tokens", output.shape, wanted)
 
 
 def no_device(device: str, accepted: Sequence[str]) -> ConfigError:

@@ -16,7 +16,7 @@ import onnxruntime
 
 from lanistr.batch import Arrays
 from lanistr.bundle import PROOF, Bundle
-from lanistr.manifest import FUSION, Build, Graph, Precision, blamed
+from lanistr.manifest import FUSION, Build, Graph, Precision, as_bad_graph
 from lanistr.modalities import Modality
 from lanistr.proof import allowed, difference, sides
 from lanistr.session import open_session
@@ -52,7 +52,7 @@ class OnnxBackend:
     """The graphs of one bundle as onnxruntime sessions; arguments as in `open_backend`.
 
     auto takes int8 on a CPU and fp16 on a GPU, else fp32; and no int8 that the bundle's proof shows
-    to compute otherwise here than where it was exported: how it is computed hangs on the processor.
+    to compute otherwise here than where it was exported: that depends on the processor.
 
     Raises:
         BundleError: the bundle has no such graphs, or one cannot be loaded, is not what the
@@ -105,7 +105,7 @@ class OnnxBackend:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         for name, most in allowed(self.build, self.build.proof).items():
             inputs, wanted = sides(proof, name)
-            with blamed(str(self._bundle.folder / self.build.graphs[name].file), FAILS):
+            with as_bad_graph(str(self._bundle.folder / self.build.graphs[name].file), FAILS):
                 found = self._sessions[name].run(list(wanted), inputs, options)
             off = max(map(difference, found, wanted.values()))
             if off > most:
@@ -177,7 +177,7 @@ class OnnxBackend:
             return session
         words = self._bundle.preprocessor.dimensions().get(Modality.TEXT, {})
         tried = ones(graph, 1, min(TRIED_LENGTH, words.get("max_tokens", TRIED_LENGTH)))
-        with blamed(str(self._bundle.folder / graph.file), FAILS):
+        with as_bad_graph(str(self._bundle.folder / graph.file), FAILS):
             seconds = seconds_of(partial(session.run, None, tried))
             if seconds >= _MOMENT:
                 return session

@@ -29,7 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lanistr.batch import Arrays
 from lanistr.bundle import Bundle
-from lanistr.manifest import FUSION, Build, Graph, Precision, blamed
+from lanistr.manifest import FUSION, Build, Graph, Precision, as_bad_graph
 from lanistr.modalities import Modality
 from service.engine.backends.backend import Floats, Tokens, no_device, try_graphs, words_of
 from service.engine.backends.choice import choose_build
@@ -140,7 +140,7 @@ def load_graphs(bundle: Bundle, build: Build, device: torch.device) -> dict[str,
     computes: dict[str, Compute] = {}
     for name, graph in build.graphs.items():
         whole = build.precision == "fp32" or name in build.whole
-        with bundle.unchanged(graph.file) as file, blamed(str(file), "torch cannot load it"):
+        with bundle.unchanged(graph.file) as file, as_bad_graph(str(file), "torch cannot load it"):
             module = load_graph(file, device, narrow=not whole)
         computes[name] = _computing(module, device, narrow=not whole)
     return computes

@@ -12,19 +12,19 @@ from service.api.problems import respond_to
 from service.audit import AuditLog, AuditUnavailableError
 
 
-class Record:
+class Audit:
     """ASGI middleware. Recorded is every POST to a task that is served, if its key allows it.
 
     Of a stream, its beginning is recorded, without cases, then each piece: `put_on_record`.
 
     Args:
         app: what answers.
-        audit: where it is recorded.
+        log: where it is recorded.
     """
 
-    def __init__(self, app: ASGIApp, audit: AuditLog) -> None:
+    def __init__(self, app: ASGIApp, log: AuditLog) -> None:
         self.app = app
-        self._audit = audit
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one exchange on, and put it on record before its answer leaves."""
@@ -45,7 +45,7 @@ class Record:
             return message
 
         async def put() -> None:
-            await self._audit.write(_line(exchange, status, digest.hexdigest() if whole else None))
+            await self._log.write(_line(exchange, status, digest.hexdigest() if whole else None))
 
         async def answer(message: Message) -> None:
             nonlocal refused, status
