@@ -242,7 +242,6 @@ def _parser() -> argparse.ArgumentParser:
         "regression on real reviews.",
         epilog="example:\n  python -m benchmarks.amazon_reviews --source amazon_2018_5core "
         "--work build/amazon_reviews",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--source", required=True, type=Path, help=f"folder with {', '.join(CATEGORIES.values())}"

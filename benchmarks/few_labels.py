@@ -144,7 +144,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.few_labels",
         description="Compare fine-tuning after pretraining with fine-tuning from random weights.",
         epilog="example:\n  python -m benchmarks.few_labels --work build/few_labels",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
     parser.add_argument("--task", default="rating", choices=sorted(SIZES))

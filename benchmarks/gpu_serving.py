@@ -166,7 +166,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.gpu_serving",
         description="Measure the torch backend on a GPU beside the model's bound on that card.",
         epilog="example:\n  python -m benchmarks.gpu_serving --bundle build/paper/bundle",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bundle", type=Path, required=True, help="of stays, with TorchScript")
     parser.add_argument("--device", default="cuda", help="cpu, or a GPU (cuda)")

@@ -182,7 +182,6 @@ def _parser() -> argparse.ArgumentParser:
         "regression on the stays of the PhysioNet 2012 challenge.",
         epilog="example:\n  python -m benchmarks.physionet2012 --source challenge-2012 "
         "--work build/physionet2012",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--source", required=True, type=Path, help="folder of the challenge's files"

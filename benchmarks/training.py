@@ -116,7 +116,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.training",
         description="Measure training: pretraining steps, the feature cache, the loader.",
         epilog="example:\n  python -m benchmarks.training --quick",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (auto)")
     parser.add_argument(

@@ -144,7 +144,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.convert",
         description="Convert a checkpoint of the research release (a .pth.tar file).",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--released", required=True, type=Path, help="checkpoint of the release")
     parser.add_argument(

@@ -265,7 +265,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure a fine-tuned run on a split, by presence pattern and subgroup; write "
         "report-SPLIT.json, report-SPLIT.html and outputs-SPLIT.npz into the run.",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)

@@ -173,7 +173,6 @@ def foreign_parser(name: str, description: str, example: str) -> argparse.Argume
         prog=f"python -m training.{name}",
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", required=True, type=Path, help="prepared data set")
     parser.add_argument("--out", required=True, type=Path, help="folder to make")

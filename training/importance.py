@@ -388,7 +388,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.importance",
         description="From a pretrained run and a few labels: what each modality will bring.",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path, help="pretrained run (or a later one)")
     parser.add_argument("--data", required=True, type=Path, help="prepared data set, with labels")

@@ -15,7 +15,6 @@ def training_parser(stage: str, description: str, example: str) -> argparse.Argu
         prog=f"python -m training.{stage}",
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--recipe", required=True, help=f"name in training/recipes/{stage}, or path"

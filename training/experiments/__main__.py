@@ -342,7 +342,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a table of the paper on prepared data: train what is missing of every "
         "row, and put the results beside the paper's.",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("table", choices=tuple(TABLES))
