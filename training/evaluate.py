@@ -22,6 +22,7 @@ from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.bootstrap import ROUNDS, bootstrap
+from training.compatibility import check_fits, check_predicts
 from training.data.store import SPLITS, Dataset, data_hash
 from training.metrics import known, measure, shown, undetermined
 from training.outputs import outputs_file, write_outputs
@@ -29,7 +30,7 @@ from training.predict import predict
 from training.report.findings import findings
 from training.report.history import read_history
 from training.report.page import page
-from training.run import Run, check_fits, check_predicts, versions
+from training.run import Run, versions
 from training.settings import choose_device
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"

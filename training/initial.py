@@ -14,9 +14,10 @@ from lanistr.model.lanistr import ForPretraining
 from lanistr.model.vocabulary import check_vocabulary
 from lanistr.preprocess import Preprocessor
 from lanistr.preprocess.text import TextPreprocessor
+from training.compatibility import check_part_fits
 from training.data.store import Dataset
 from training.recipe import PretrainRecipe, Recipe
-from training.run import Run, check_part_fits
+from training.run import Run
 
 _PUBLISHED_KINDS = ("vit", "transformer")
 """The kinds of parts that published weights are of, where a recipe spells them out."""

@@ -10,6 +10,7 @@ from lanistr.model.checkpoint import load_core, load_heads
 from lanistr.model.hub import load_initial
 from lanistr.model.pretraining import for_pretraining
 from training.cases import draw_unlabelled, warn_of_absent
+from training.compatibility import check_fits
 from training.distributed import joined, parallelize, save_whole, whole_weights
 from training.initial import (
     initial_model,
@@ -24,7 +25,7 @@ from training.loop import Trainer
 from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
-from training.run import Run, check_fits
+from training.run import Run
 from training.settings import require_paths, training_parser
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.draft import draft_file
 from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
 from lanistr.modalities import Modality
+from training.compatibility import same_preprocessing
 from training.data.store import SPLITS, Dataset
 from training.experiments.jobs import Workshop
 from training.experiments.page import markdown, page, plot
@@ -33,7 +34,6 @@ from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Set
 from training.lock import lock_folder
 from training.metrics import check_metric
 from training.report.plots import standalone
-from training.run import preprocessed_alike
 from training.settings import check_count, choose_device
 
 EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments
@@ -216,7 +216,7 @@ def _check_preprocessed(option: str, unlabelled: Path, data: Path) -> None:
     """
     there = Dataset.open(unlabelled).task.modalities
     for modality in Dataset.open(data).task.modalities:
-        if modality not in there or not preprocessed_alike(unlabelled, data, modality):
+        if modality not in there or not same_preprocessing(unlabelled, data, modality):
             raise ConfigError(
                 f"{modality} is not there, or not preprocessed as for the task",
                 field=option,
