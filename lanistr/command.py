@@ -45,7 +45,10 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        ours = {"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter}
+        ours: dict[str, Any] = {
+            "allow_abbrev": False,
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+        }
         super().__init__(*args, **ours | kwargs)
 
     def error(self, message: str) -> NoReturn:
