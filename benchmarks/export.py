@@ -46,7 +46,7 @@ from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
 from service.engine.cost import Cost
-from training.settings import add_overrides
+from training.arguments import add_overrides
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 512)

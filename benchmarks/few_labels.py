@@ -26,9 +26,9 @@ import numpy as np
 from benchmarks.commands import evaluated, made
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
+from training.arguments import check_count
 from training.experiments.results import best_validation, interval
 from training.experiments.tables import overrides
-from training.settings import check_count
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)

@@ -49,7 +49,7 @@ from lanistr.batch import Features
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.manifest import Precision
-from training.settings import choose_device
+from training.arguments import choose_device
 
 CLIENTS = (1, 8, 32, 128)
 BATCHES = (1, 32, 128)

@@ -24,7 +24,7 @@ from benchmarks.pace import Figure, device_name, spread
 from benchmarks.pretraining_step import WAYS, measure_steps
 from benchmarks.sizes import SIZES
 from lanistr.command import CommandParser, run_command
-from training.settings import add_overrides, choose_device
+from training.arguments import add_overrides, choose_device
 
 PARTS = ("steps", "cache", "loader")
 

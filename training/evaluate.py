@@ -21,6 +21,7 @@ from lanistr.draft import draft_file
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
+from training.arguments import choose_device
 from training.bootstrap import ROUNDS, bootstrap
 from training.compatibility import check_fits, check_predicts
 from training.data.store import SPLITS, Dataset, data_hash
@@ -31,7 +32,6 @@ from training.report.findings import findings
 from training.report.history import read_history
 from training.report.page import page
 from training.run import Run, versions
-from training.settings import choose_device
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"
 

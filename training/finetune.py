@@ -25,6 +25,7 @@ from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
 from lanistr.tasks import LabelSpec, TaskSpec, find_task
+from training.arguments import require_paths, training_parser
 from training.cases import complete_cases, draw_labelled, warn_of_absent
 from training.compatibility import check_fits
 from training.data.encoded import EncodedStore, encode_once
@@ -45,7 +46,6 @@ from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
 from training.run import Run
-from training.settings import require_paths, training_parser
 from training.soup import Candidates
 from training.teachers import cases_to_teach, open_teacher, teach
 

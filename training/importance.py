@@ -35,6 +35,7 @@ from lanistr.model.checkpoint import load_core, read_config
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch
 from lanistr.tasks import LabelSpec, TaskSpec
+from training.arguments import check_count, check_seed, choose_device
 from training.bootstrap import LEVEL, ROUNDS, percentile_interval, resampled
 from training.cases import draw_labelled, refuse_one_class
 from training.compatibility import check_fits
@@ -44,7 +45,6 @@ from training.data.store import Dataset, data_hash, new_folder
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
 from training.metrics import check_metric, higher_is_better, known, measure, shown
 from training.run import Run, versions
-from training.settings import check_count, check_seed, choose_device
 
 EXAMPLE = "python -m training.importance --run runs/stays --data data/stays --out importance/stays"
 REPORT = "importance.json"

@@ -9,6 +9,7 @@ from lanistr.command import run_command
 from lanistr.model.checkpoint import load_core, load_heads
 from lanistr.model.hub import load_initial
 from lanistr.model.pretraining import for_pretraining
+from training.arguments import require_paths, training_parser
 from training.cases import draw_unlabelled, warn_of_absent
 from training.compatibility import check_fits
 from training.distributed import joined, parallelize, save_whole, whole_weights
@@ -26,7 +27,6 @@ from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
 from training.run import Run
-from training.settings import require_paths, training_parser
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.draft import draft_file
 from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
 from lanistr.modalities import Modality
+from training.arguments import check_count, choose_device
 from training.compatibility import same_preprocessing
 from training.data.store import SPLITS, Dataset
 from training.experiments.jobs import Workshop
@@ -34,7 +35,6 @@ from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Set
 from training.lock import lock_folder
 from training.metrics import check_metric
 from training.report.plots import standalone
-from training.settings import check_count, choose_device
 
 EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments
   python -m training.experiments table4 --data data/stays --out experiments --device cuda:0 cuda:1

@@ -28,7 +28,7 @@ from training.data.store import (
     StoredPart,
     new_folder,
 )
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 from training.prepare.problems import Problems
 from training.prepare.report.issues import CaseLog, field_of
 from training.prepare.report.page import write_report
@@ -79,7 +79,7 @@ def prepare(
     """Prepare a data set from records, and report on it.
 
     Args:
-        samples: yields all records anew at each call, always the same. A part that is `Late` is
+        samples: yields all records anew at each call, always the same. A `Shared` part is
             prepared once for all samples that bring it.
         task: what the records are of.
         out: the folder to make; nothing is left there if anything fails.
@@ -138,7 +138,7 @@ def prepare(
             shared.update(
                 ((modality, part.key), parts[modality])
                 for modality, part in sample.parts.items()
-                if isinstance(part, Late)
+                if isinstance(part, Shared)
             )
             group, label = _group(sample), task.label.encode(sample.label)
             survey.add(sample, split_of[group], label, records, found)
@@ -183,7 +183,7 @@ def _encode(
     known = {
         modality: shared[modality, part.key]
         for modality, part in sample.parts.items()
-        if isinstance(part, Late) and (modality, part.key) in shared
+        if isinstance(part, Shared) and (modality, part.key) in shared
     }
     records = {
         modality: codecs[modality].write(part, found)
@@ -227,7 +227,7 @@ def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:
     """Leave out shared parts that an earlier sample brought: none is read or counted twice."""
     seen: set[tuple[Modality, str]] = set()
     for sample in samples:
-        keys = {m: (m, part.key) for m, part in sample.parts.items() if isinstance(part, Late)}
+        keys = {m: (m, part.key) for m, part in sample.parts.items() if isinstance(part, Shared)}
         known = {modality for modality, key in keys.items() if key in seen}
         seen.update(keys.values())
         yield replace(sample, parts={m: p for m, p in sample.parts.items() if m not in known})

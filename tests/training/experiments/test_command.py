@@ -13,6 +13,7 @@ import pytest
 
 from lanistr.errors import ConfigError, DataError, LanistrError
 from tests.training.experiments.rows import lines
+from training.baselines import REPORT
 from training.bootstrap import draws
 from training.data.store import DATASET, Dataset
 from training.experiments.__main__ import _check, main
@@ -22,7 +23,6 @@ from training.experiments.results import (
     identity,
 )
 from training.experiments.tables import WHOLE, Setup
-from training.foreign import REPORT
 from training.metrics import measure
 from training.outputs import outputs_file, read_outputs
 from training.prepare.__main__ import main as prepare

@@ -18,7 +18,7 @@ from training.prepare.amazon.pictures import MANIFEST, Pictures
 from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
 from training.prepare.kind import begin, options
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 from training.prepare.prepared import Place
 from training.prepare.sources import file_hashes
 
@@ -121,7 +121,7 @@ def _sample(
     if text := review.text(longest):
         parts[Modality.TEXT] = (text,)
     if file := pictures.find(review.product, review.picture):
-        parts[Modality.IMAGE] = Late(str(file), lambda: (pictures.read(file),))
+        parts[Modality.IMAGE] = Shared(str(file), lambda: (pictures.read(file),))
     return Sample(
         parts,
         id=name,
