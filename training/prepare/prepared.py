@@ -20,14 +20,8 @@ from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.codecs import Codec, codec
-from training.data.store import (
-    SPLITS,
-    Dataset,
-    DatasetWriter,
-    Split,
-    StoredPart,
-    new_folder,
-)
+from training.data.store import SPLITS, Dataset, Split, new_folder
+from training.data.writer import DatasetWriter, StoredPart
 from training.prepare.lazy import Shared
 from training.prepare.problems import Problems
 from training.prepare.report.issues import CaseLog, field_of
