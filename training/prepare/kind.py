@@ -15,8 +15,9 @@ from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.store import Dataset, Split, refuse_filled
+from training.prepare import prepared
 from training.prepare.fitted import take_fitted
-from training.prepare.prepared import Place, SplitOptions, check_shares, no_place, prepare
+from training.prepare.prepared import Place, SplitOptions, check_shares, no_place
 from training.prepare.problems import Problems, problems_path
 from training.prepare.report.survey import ReportOptions
 from training.prepare.tab2txt import Tab2Txt
@@ -142,7 +143,7 @@ class Preparation:
         split_of: Mapping[str, Split] | None = None,
     ) -> Dataset:
         """Prepare the data set; see `training.prepare.prepared.prepare`."""
-        return prepare(
+        return prepared.prepare(
             samples,
             self.task,
             self.out,
