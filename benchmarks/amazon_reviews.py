@@ -35,12 +35,12 @@ from benchmarks.commands import (
     said_of_seeds,
 )
 from lanistr.command import CommandParser, run_command
+from training.arguments import check_count
 from training.data.store import Dataset
 from training.experiments.tables import overrides
 from training.metrics import measure
 from training.prepare.amazon.files import find_files
 from training.prepare.amazon.scan import reviews
-from training.settings import check_count
 
 CATEGORIES = {"Beauty": "All_Beauty_5.json.gz", "Fashion": "AMAZON_FASHION_5.json.gz"}
 FIGURES = ("accuracy", "macro_f1", "quadratic_kappa")
@@ -242,7 +242,6 @@ def _parser() -> argparse.ArgumentParser:
         "regression on real reviews.",
         epilog="example:\n  python -m benchmarks.amazon_reviews --source amazon_2018_5core "
         "--work build/amazon_reviews",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--source", required=True, type=Path, help=f"folder with {', '.join(CATEGORIES.values())}"

@@ -149,7 +149,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.bundles",
         description="Make a bundle of a model with next to random weights.",
         epilog="example:\n  python -m benchmarks.bundles --size paper --work build/paper",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--size", choices=tuple(SIZES), default="paper", help="(the paper's)")
     parser.add_argument(

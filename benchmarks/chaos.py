@@ -247,7 +247,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.chaos",
         description="Let everything go wrong around a service and look whether its answers do.",
         epilog="example:\n  python -m benchmarks.chaos --seconds 120",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seconds", type=float, default=60, help="that it goes on for (60)")
     parser.add_argument("--seed", type=int, default=0, help="of order and requests (0)")

@@ -293,8 +293,7 @@ def _kinds() -> pl.DataFrame:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = CommandParser(prog="python -m benchmarks.chartevents", description=__doc__,
-                           formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = CommandParser(prog="python -m benchmarks.chartevents", description=__doc__)
     parser.add_argument("--rows", type=int, default=30_000_000, help="of the table (30000000)")
     parser.add_argument("--work", type=Path, help="folder for the table (default: thrown away)")
     parser.add_argument("--reader", choices=READERS, help=argparse.SUPPRESS)

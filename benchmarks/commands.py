@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from lanistr.errors import LanistrError
 from lanistr.tasks import LabelSpec
+from training.baselines import REPORT
 from training.bootstrap import bootstrap
 from training.experiments.jobs import finished, folder_name, recipe_of, weights_behind
 from training.experiments.jobs import judged as reported
 from training.experiments.results import interval
-from training.foreign import REPORT
 from training.metrics import measure
 
 # ---- calling ------------------------------------------------------------------------------------

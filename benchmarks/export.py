@@ -46,7 +46,7 @@ from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
 from service.engine.cost import Cost
-from training.settings import add_overrides
+from training.arguments import add_overrides
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 512)
@@ -288,7 +288,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.export",
         description="Measure exporting, and every way to run what was exported.",
         epilog="example:\n  python -m benchmarks.export --work build/export --size small",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--size", choices=tuple(SIZES), default="paper", help="(the paper's)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once: that it runs")

@@ -26,9 +26,9 @@ import numpy as np
 from benchmarks.commands import evaluated, made
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
+from training.arguments import check_count
 from training.experiments.results import best_validation, interval
 from training.experiments.tables import overrides
-from training.settings import check_count
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)
@@ -144,7 +144,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.few_labels",
         description="Compare fine-tuning after pretraining with fine-tuning from random weights.",
         epilog="example:\n  python -m benchmarks.few_labels --work build/few_labels",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
     parser.add_argument("--task", default="rating", choices=sorted(SIZES))

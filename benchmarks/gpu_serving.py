@@ -49,7 +49,7 @@ from lanistr.batch import Features
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.manifest import Precision
-from training.settings import choose_device
+from training.arguments import choose_device
 
 CLIENTS = (1, 8, 32, 128)
 BATCHES = (1, 32, 128)
@@ -166,7 +166,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.gpu_serving",
         description="Measure the torch backend on a GPU beside the model's bound on that card.",
         epilog="example:\n  python -m benchmarks.gpu_serving --bundle build/paper/bundle",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bundle", type=Path, required=True, help="of stays, with TorchScript")
     parser.add_argument("--device", default="cuda", help="cpu, or a GPU (cuda)")

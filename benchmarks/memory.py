@@ -224,7 +224,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.memory",
         description="Read the service's memory while it is under a mixed load.",
         epilog="example:\n  python -m benchmarks.memory --minutes 60",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--minutes", type=float, default=60, help="of the warm service (60)")
     parser.add_argument(

@@ -25,10 +25,10 @@ from typing import Any
 
 from benchmarks.commands import evaluated, made, said_of_seeds
 from lanistr.command import CommandParser, run_command
+from training.arguments import check_count
 from training.data.store import Dataset
 from training.experiments.results import best_validation
 from training.experiments.tables import overrides
-from training.settings import check_count
 
 FIGURES = ("auroc", "auprc", "brier", "ece")
 SPLITS = (0.7, 0.05, 0.25)
@@ -182,7 +182,6 @@ def _parser() -> argparse.ArgumentParser:
         "regression on the stays of the PhysioNet 2012 challenge.",
         epilog="example:\n  python -m benchmarks.physionet2012 --source challenge-2012 "
         "--work build/physionet2012",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--source", required=True, type=Path, help="folder of the challenge's files"

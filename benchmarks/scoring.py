@@ -13,7 +13,6 @@ with the cache switched off, after each has started. Both tables must be equal, 
 rows a second and the processor time of a row, in all processes, ratios, then one line of JSON.
 """
 
-import argparse
 import base64
 import json
 import tempfile
@@ -47,7 +46,6 @@ def main() -> None:
     parser = CommandParser(
         prog="python -m benchmarks.scoring",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bundle", type=Path, default=DEMO_BUNDLES / "mortality")
     parser.add_argument("--rows", type=int, default=400, help="of the cohort (%(default)s)")

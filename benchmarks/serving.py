@@ -336,7 +336,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.serving",
         description="Measure the service beside the graphs alone and every other server there is.",
         epilog="example:\n  python -m benchmarks.serving --paper build/paper/bundle",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--tiny", type=Path, default=DEMO_BUNDLES / "mortality", help="bundle of stays (the demo)"

@@ -24,7 +24,7 @@ from benchmarks.pace import Figure, device_name, spread
 from benchmarks.pretraining_step import WAYS, measure_steps
 from benchmarks.sizes import SIZES
 from lanistr.command import CommandParser, run_command
-from training.settings import add_overrides, choose_device
+from training.arguments import add_overrides, choose_device
 
 PARTS = ("steps", "cache", "loader")
 
@@ -116,7 +116,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.training",
         description="Measure training: pretraining steps, the feature cache, the loader.",
         epilog="example:\n  python -m benchmarks.training --quick",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (auto)")
     parser.add_argument(

@@ -219,7 +219,6 @@ def _parser() -> CommandParser:
         prog="python -m export",
         description="Turn a fine-tuned run into a bundle, and prove that it computes the same.",
         epilog=f"examples:\n  {EXAMPLE}\n  {verify.EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=_run, help="fine-tuned run")
     parser.add_argument("--out", required=True, type=Path, help="bundle to write")

@@ -10,8 +10,9 @@ from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from training.cases import to_do_without
+from training.compatibility import check_fits, check_predicts
 from training.data.store import Dataset
-from training.run import Run, check_fits, check_predicts
+from training.run import Run
 
 
 def open_run(folder: Path, data: Path | None = None) -> tuple[Run, Dataset, Lanistr]:

@@ -104,7 +104,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Check every hash of a bundle, and run its graphs beside what the model made "
         "of the same inputs when it was exported; with --run also beside the model itself.",
         epilog=f"examples:\n  {EXAMPLE}\n  {EXAMPLE} --run runs/stays-ft",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     parser.add_argument("--run", type=Path, help="the run that it was made of")

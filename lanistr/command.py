@@ -38,13 +38,18 @@ _OURS = frozenset({"lanistr", "service", "training", "export", "clients", "bench
 
 
 class CommandParser(argparse.ArgumentParser):
-    """An ArgumentParser that says a mistake in one line and names what may have been meant.
+    """An ArgumentParser that reports a mistake in one line and names what may have been meant.
 
-    Options are written out: what is short for one today is another's tomorrow.
+    Options are written out: what is short for one today is another's tomorrow. Descriptions and
+    examples keep their line breaks.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
+        ours: dict[str, Any] = {
+            "allow_abbrev": False,
+            "formatter_class": argparse.RawDescriptionHelpFormatter,
+        }
+        super().__init__(*args, **ours | kwargs)
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2, without the usage that would push the line out of sight."""

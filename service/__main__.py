@@ -8,7 +8,6 @@ finishes what is under way, and leaves with 0; before it serves it leaves with 1
 has begun to start `--workers`. SIGHUP looks at bundles and keys now, and opens the audit log anew.
 """
 
-import argparse
 import logging
 import sys
 
@@ -60,7 +59,6 @@ def make_key(arguments: list[str]) -> None:
         description="Make an API key. It is shown once, on standard error; the line that lets its "
         "holder in, which holds its hash alone, goes to standard output.",
         epilog=_NEW_KEY_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("new", choices=["new"], metavar="new")
     parser.add_argument("name", help="of whoever will hold it, for logs")

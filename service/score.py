@@ -63,7 +63,6 @@ def main() -> None:
         prog="python -m service.score",
         description="Score a table of cases without HTTP; interrupted, the same command goes on.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--input", required=True, metavar="FILE", help=READABLE)
     parser.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)

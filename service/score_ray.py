@@ -122,7 +122,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service.score_ray",
         description="Score a folder of tables on many machines; interrupted, the same goes on.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--input", required=True, type=Path, metavar="FOLDER", help="of tables")
     parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the same")

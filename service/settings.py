@@ -217,7 +217,6 @@ def read_settings(arguments: list[str] | None = None) -> Settings:
         prog="python -m service",
         description="Serve exported bundles over HTTP.",
         epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_options(parser, Settings.model_fields)
     return Settings.parse(vars(parser.parse_args(arguments)), ConfigError, "settings")

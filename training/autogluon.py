@@ -24,12 +24,12 @@ from lanistr.document import read_yaml
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.tasks import TaskSpec
+from training.arguments import add_overrides
+from training.baselines import REPORT, Cases, Outputs, baseline_parser, write_report
 from training.columns import Columns, Positions, Rows, read_columns
 from training.data.store import Dataset, new_folder
 from training.evaluate import print_figures
-from training.foreign import REPORT, Cases, Outputs, foreign_parser, write_report
 from training.linear import as_outputs
-from training.settings import add_overrides
 
 EXAMPLE = (
     "python -m training.autogluon --data data/stays --out gluon/stays --labels 400"
@@ -225,7 +225,7 @@ def _predictor_class() -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = foreign_parser(
+    parser = baseline_parser(
         "autogluon",
         "Train the real AutoGluon MultiModalPredictor on a prepared data set and judge it as ours "
         "are; needs the extra `autogluon`.",

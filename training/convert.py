@@ -19,10 +19,10 @@ from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.schema import Schema
 from training import released
+from training.arguments import add_overrides
 from training.data.store import file_hash
 from training.recipe import override
 from training.run import CONFIG, MODEL, versions
-from training.settings import add_overrides
 
 EXAMPLE = (
     "python -m training.convert --released pretrain_multimodal_model_best.pth.tar"
@@ -144,7 +144,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.convert",
         description="Convert a checkpoint of the research release (a .pth.tar file).",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--released", required=True, type=Path, help="checkpoint of the release")
     parser.add_argument(

@@ -25,8 +25,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lanistr.model.checkpoint import StoredConfig, weights, write_pretrained
 from lanistr.model.lanistr import ForPretraining, Lanistr
+from training.arguments import choose_device
 from training.recipe import RuntimeConfig
-from training.settings import choose_device
 
 T = TypeVar("T")
 

@@ -21,7 +21,9 @@ from lanistr.draft import draft_file
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
+from training.arguments import choose_device
 from training.bootstrap import ROUNDS, bootstrap
+from training.compatibility import check_fits, check_predicts
 from training.data.store import SPLITS, Dataset, data_hash
 from training.metrics import known, measure, shown, undetermined
 from training.outputs import outputs_file, write_outputs
@@ -29,8 +31,7 @@ from training.predict import predict
 from training.report.findings import findings
 from training.report.history import read_history
 from training.report.page import page
-from training.run import Run, check_fits, check_predicts, versions
-from training.settings import choose_device
+from training.run import Run, versions
 
 EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --split test"
 
@@ -265,7 +266,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure a fine-tuned run on a split, by presence pattern and subgroup; write "
         "report-SPLIT.json, report-SPLIT.html and outputs-SPLIT.npz into the run.",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)

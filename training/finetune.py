@@ -2,13 +2,12 @@
 
 import json
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lanistr.calibration import Calibration
 from lanistr.command import leave_when_asked, run_command
@@ -24,11 +23,14 @@ from lanistr.model.checkpoint import (
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr, LanistrConfig
-from lanistr.tasks import LabelSpec, TaskSpec, find_task
+from lanistr.tasks import TaskSpec, find_task
+from training.arguments import require_paths, training_parser
 from training.cases import complete_cases, draw_labelled, warn_of_absent
+from training.class_weights import unweighted, weigh_classes
+from training.compatibility import check_fits
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
-from training.distributed import World, joined, parallelize, save_whole, whole_weights
+from training.distributed import World, joined, parallelize, save_whole
 from training.initial import (
     encoders_from,
     initial_model,
@@ -43,10 +45,9 @@ from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
 from training.recipe import FinetuneRecipe, head_config, load_recipe, model_config
-from training.run import Run, check_fits
-from training.settings import require_paths, training_parser
+from training.run import Run
 from training.soup import Candidates
-from training.teachers import cases_to_teach, open_teacher, teach
+from training.teachers import Teacher, cases_to_teach, open_teacher, teach
 
 log = logging.getLogger(__name__)
 
@@ -106,15 +107,7 @@ def main() -> None:
         labelled = draw_labelled(dataset, recipe.labels, recipe.seed, complete=recipe.complete)
         positions, taught = labelled, None
         if teachers:
-            positions = dataset.rows("train")
-            if recipe.complete:
-                positions = complete_cases(dataset, positions)
-            taught = cases_to_teach(teachers, dataset, positions, labelled)
-            seen = np.union1d(labelled, taught)
-            if world.leads and len(seen) < len(positions):
-                unseen = len(positions) - len(seen)
-                log.warning("%d cases are left out, of which no teacher sees anything", unseen)
-            positions = seen
+            positions, taught = _with_taught(recipe, dataset, teachers, labelled, world)
         if world.leads:
             warn_of_absent(dataset, positions)
         validation = dataset.rows("validation", labelled=True)
@@ -211,7 +204,7 @@ def main() -> None:
             score = goodness(found, metric)
             better = "score" not in best or score > best["score"]
             if candidates.admit(score, step, trainer.stored):
-                learned = _unweighted(model, class_weights)
+                learned = unweighted(model, class_weights)
                 save_whole(learned, model, candidates.folder(step), world)
             if better:
                 best |= {"score": score, "epoch": epoch}
@@ -222,89 +215,72 @@ def main() -> None:
                 if _between(since, epoch) > recipe.optim.plateau:
                     best |= {"halved": epoch, "halvings": best.get("halvings", 0) + 1}
 
-        # ---- calibration -----------------------------------------------------------------------
         if world.leads:
-            # Not from stored features: what is served does not round the encoders' tokens.
-            final = from_pretrained(candidates.best, Lanistr).to(world.device)
-            truth, patterns = dataset.labels[validation], dataset.patterns(validation)
-            asked = patterns != ""  # who brings nothing is not answered in service either
-            asked |= not asked.any()
-            mixed = ""
-            if recipe.average > 1:
-
-                def score_of(tried: Lanistr) -> float:
-                    outputs = predict(tried, dataset, validation, world.device)
-                    return goodness(measure(outputs, truth, label), metric)
-
-                several = candidates.mix(final, score_of)
-                mixed = f", mean of {several}"
-            else:
-                save_pretrained(final, run.model_folder)
-            outputs = predict(final, dataset, validation, world.device)
-            if mixed:
-                found = measure(outputs, truth, label)
-                best["score"] = goodness(found, metric)
-                figures = {name: known(each) for name, each in found.items()}
-                trainer.note(mean_of=several, mean_validation=figures)
-            run.write_calibration(
-                Calibration.fit(outputs[asked], truth[asked], label, patterns[asked])
-            )
-            figure = best["score"] if higher_is_better(metric) else -best["score"]
-            print(
-                f"{run.folder}: best epoch {best['epoch']}, validation {metric} "
-                f"{shown(figure, 4)}{mixed}, {len(labelled)} labelled cases"
-            )
+            said = _store_best(recipe, dataset, validation, candidates, trainer)
+            print(f"{run.folder}: {said}, {len(labelled)} labelled cases")
         trainer.close()
+
+
+def _with_taught(
+    recipe: FinetuneRecipe,
+    dataset: Dataset,
+    teachers: Sequence[Teacher],
+    labelled: NDArray[np.int64],
+    world: World,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of all cases to learn from, and of those that the teachers label."""
+    positions = dataset.rows("train")
+    if recipe.complete:
+        positions = complete_cases(dataset, positions)
+    taught = cases_to_teach(teachers, dataset, positions, labelled)
+    seen = np.union1d(labelled, taught)
+    if world.leads and len(seen) < len(positions):
+        unseen = len(positions) - len(seen)
+        log.warning("%d cases are left out, of which no teacher sees anything", unseen)
+    return seen, taught
+
+
+def _store_best(
+    recipe: FinetuneRecipe,
+    dataset: Dataset,
+    validation: NDArray[np.int64],
+    candidates: Candidates,
+    trainer: Trainer,
+) -> str:
+    """Store the best weights, or the mean of several, and calibrate them; summarise the result."""
+    run, device, best = trainer.run, trainer.world.device, trainer.progress
+    label, metric = dataset.task.label, dataset.task.metric
+    truth, patterns = dataset.labels[validation], dataset.patterns(validation)
+    # Not from stored features: what is served does not round the encoders' tokens.
+    final = from_pretrained(candidates.best, Lanistr).to(device)
+    mixed = ""
+    if recipe.average > 1:
+
+        def score_of(tried: Lanistr) -> float:
+            return goodness(
+                measure(predict(tried, dataset, validation, device), truth, label), metric
+            )
+
+        several = candidates.mix(final, score_of)
+        mixed = f", mean of {several}"
+    else:
+        save_pretrained(final, run.model_folder)
+    outputs = predict(final, dataset, validation, device)
+    if mixed:
+        found = measure(outputs, truth, label)
+        best["score"] = goodness(found, metric)
+        figures = {name: known(each) for name, each in found.items()}
+        trainer.note(mean_of=several, mean_validation=figures)
+    asked = patterns != ""  # a case that brings nothing is not answered in service either
+    asked |= not asked.any()
+    run.write_calibration(Calibration.fit(outputs[asked], truth[asked], label, patterns[asked]))
+    figure = best["score"] if higher_is_better(metric) else -best["score"]
+    return f"best epoch {best['epoch']}, validation {metric} {shown(figure, 4)}{mixed}"
 
 
 def _between(one: float, other: float) -> float:
     """Return how many epochs lie between two, to the digits that `Trainer.epoch_over` gives."""
     return round(other - one, 3)
-
-
-def weigh_classes(
-    recipe: FinetuneRecipe, label: LabelSpec, targets: NDArray[np.float32]
-) -> tuple[float, ...] | None:
-    """Return the weight of each class, 1 on average over the cases; None for all 1.
-
-    Raises:
-        ConfigError: the label has no classes, another number of them, or an ordinal head, whose
-            single score cannot take back what weights shift.
-    """
-    wanted = recipe.class_weights
-    if wanted == "equal":
-        return None
-    if label.kind == "regression" or (label.kind == "ordinal" and recipe.ordinal == "score"):
-        raise ConfigError(
-            "these outputs have no class weights",
-            field="class_weights",
-            seen=wanted,
-            accepted="equal; or, for an ordinal label, --set ordinal=classes",
-        )
-    if wanted != "balanced" and len(wanted) != label.outputs:
-        raise ConfigError(
-            "not a weight for each class",
-            field="class_weights",
-            seen=wanted,
-            accepted=f"{label.outputs} numbers, for {', '.join(label.classes)}",
-        )
-    counts = np.bincount(targets.astype(np.int64), minlength=label.outputs)
-    weights = 1 / np.maximum(counts, 1) if wanted == "balanced" else np.asarray(wanted)
-    return tuple(float(each) for each in weights * counts.sum() / (weights @ counts))
-
-
-def _unweighted(model: Lanistr, class_weights: tuple[float, ...] | None) -> dict[str, Tensor]:
-    """Return the weights, with what class weights shift taken back from the head's last layer.
-
-    A weighted cross-entropy is least where the odds are those of the data times the weights; their
-    logarithm off the logits gives the data's own odds.
-    """
-    learned = whole_weights(model)
-    if class_weights is not None:
-        assert model.head is not None
-        bias = f"head.mlp.{len(model.head.mlp) - 1}.bias"
-        learned[bias] = learned[bias] - torch.tensor(class_weights).log()
-    return learned
 
 
 def _outputs(
@@ -317,11 +293,11 @@ def _outputs(
 ) -> NDArray[np.float32]:
     """Predict with the model as it would be stored, each process a part of the cases.
 
-    Processes that share the weights out have to run every layer together, so all predict all. What
-    comes out is the same in every process to the last bit: they decide by it what to do together.
+    With sharded weights (FSDP) processes run every layer together, so each predicts all cases. The
+    outputs are bit-identical in all processes, which decide by them what to do next.
 
     Raises:
-        NonFiniteLossError: the last step left weights that say no number of a case.
+        NonFiniteLossError: the last step left weights whose output for a case is not finite.
     """
     world.align(model)
     shared = world.processes > 1 and recipe.runtime.strategy == "ddp"
@@ -330,7 +306,7 @@ def _outputs(
     found = predict(model, dataset, mine, world.device, encoded=encoded, workers=workers)
     if shared:
         parts = world.gather(found)
-        width = max(part.shape[1] for part in parts)  # of nothing, there is none
+        width = max(part.shape[1] for part in parts)  # 0 in a process without cases
         outputs = np.empty((len(rows), width), dtype=np.float32)
         for process, part in enumerate(parts):
             if len(part):
@@ -361,10 +337,10 @@ def _check(
 
 
 def _refuse_sizes(overrides: list[str]) -> None:
-    """With initial weights the body is the initial run's; only the head can be chosen.
+    """Refuse sizes beside `--init`: the body is that run's, and only the head can be chosen.
 
     Raises:
-        ConfigError: another size is.
+        ConfigError: another size is overridden.
     """
     for override in overrides:
         path = override.partition("=")[0].split(".")
@@ -384,7 +360,7 @@ def _config(
     init: Run | None,
     published: InitialWeights,
 ) -> LanistrConfig:
-    """Say what to build: with initial weights their body, and only the head is the recipe's."""
+    """Return the model to build; with an initial run, its body with the recipe's head."""
     sizes = recipe.model if dataset else sizes_without_data(recipe, task)
     if init:
         if dataset:

@@ -35,15 +35,16 @@ from lanistr.model.checkpoint import load_core, read_config
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch
 from lanistr.tasks import LabelSpec, TaskSpec
+from training.arguments import check_count, check_seed, choose_device
 from training.bootstrap import LEVEL, ROUNDS, percentile_interval, resampled
 from training.cases import draw_labelled, refuse_one_class
+from training.compatibility import check_fits
 from training.data.loader import load_in_order
 from training.data.sampler import in_order
 from training.data.store import Dataset, data_hash, new_folder
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
 from training.metrics import check_metric, higher_is_better, known, measure, shown
-from training.run import Run, check_fits, versions
-from training.settings import check_count, check_seed, choose_device
+from training.run import Run, versions
 
 EXAMPLE = "python -m training.importance --run runs/stays --data data/stays --out importance/stays"
 REPORT = "importance.json"
@@ -388,7 +389,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.importance",
         description="From a pretrained run and a few labels: what each modality will bring.",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--run", required=True, type=Path, help="pretrained run (or a later one)")
     parser.add_argument("--data", required=True, type=Path, help="prepared data set, with labels")

@@ -1,4 +1,4 @@
-"""What a run starts from: its data, and weights checked against them and against one another."""
+"""What a run starts from: its data and its initial weights, checked against one another."""
 
 import json
 import logging
@@ -10,26 +10,26 @@ from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import read_config
 from lanistr.model.hub import InitialWeights, initial_sizes
-from lanistr.model.lanistr import ForPretraining
 from lanistr.model.vocabulary import check_vocabulary
 from lanistr.preprocess import Preprocessor
 from lanistr.preprocess.text import TextPreprocessor
+from training.compatibility import check_part_fits
 from training.data.store import Dataset
-from training.recipe import PretrainRecipe, Recipe
-from training.run import Run, check_part_fits
+from training.recipe import Recipe
+from training.run import Run
 
 _PUBLISHED_KINDS = ("vit", "transformer")
-"""The kinds of parts that published weights are of, where a recipe spells them out."""
+"""Values of `kind`, where a recipe gives one, of the parts that published weights fit."""
 
 log = logging.getLogger(__name__)
 
 
 def open_data(folder: Path, recipe: Recipe) -> Dataset:
-    """Open prepared data, as much of them as a recipe reads.
+    """Open prepared data with the modalities that a recipe reads.
 
     Raises:
         DataError: see `Dataset.open` and `Dataset.only`.
-        ConfigError: pictures are to be mirrored that then mean something else, or the data lack a
+        ConfigError: the recipe mirrors pictures and the task forbids it, or the data lack a
             modality that the recipe reads.
     """
     dataset = Dataset.open(folder, recipe.augment)
@@ -61,61 +61,11 @@ def refuse_lacking(setting: str, wanted: Iterable[Modality], dataset: Dataset) -
         )
 
 
-_OF_SOME = {"summary", "itc", "itm"}
-"""Losses that not all models have, and none gets by the data. Of the others recipes say how much
-they weigh whatever the data bring."""
-
-
-def refuse_plateau(recipe: PretrainRecipe) -> None:
-    """Refuse to pretrain with what only validations have.
-
-    Raises:
-        ConfigError: the recipe does.
-    """
-    if recipe.optim.plateau is not None:
-        raise ConfigError(
-            "pretraining validates nothing: no plateau would be seen, and the rate would stay",
-            field="optim.plateau",
-            seen=recipe.optim.plateau,
-            accepted="null here; a number when fine-tuning",
-        )
-
-
-def warn_of_no_use(recipe: PretrainRecipe, model: ForPretraining) -> None:
-    """Warn of weights of losses that the model has not: rows of one table share them."""
-    had = {loss.split("_")[0] for loss in model.means}
-    for name in sorted(_OF_SOME & recipe.losses.model_fields_set - had):
-        if getattr(recipe.losses, name):
-            log.warning("losses.%s is of no use: the model has no such loss", name)
-
-
-def refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
-    """Refuse a recipe that pretrains a model in a way that it cannot be.
-
-    Raises:
-        ConfigError: naming the setting.
-    """
-    if model.complete and not recipe.complete:
-        raise ConfigError(
-            f"{recipe.system} learns from cases that bring every modality",
-            field="complete",
-            seen=recipe.complete,
-            accepted="true",
-        )
-    if recipe.runtime.strategy == "fsdp" and not model.shards:
-        raise ConfigError(
-            f"the weights of {recipe.system} are not shared out: others follow them, whole",
-            field="runtime.strategy",
-            seen=recipe.runtime.strategy,
-            accepted="ddp",
-        )
-
-
 def refuse_two_starts(recipe: Recipe, run: Path | None, encoders: Sequence[Path] = ()) -> None:
-    """Refuse a run together with other weights: a model starts from one of them.
+    """Refuse a run to start from together with other initial weights.
 
     Raises:
-        ConfigError: both are asked for.
+        ConfigError: both are given.
     """
     if run and encoders:
         raise ConfigError(
@@ -135,10 +85,10 @@ def refuse_two_starts(recipe: Recipe, run: Path | None, encoders: Sequence[Path]
 
 
 def refuse_other_system(recipe: Recipe, run: Run) -> None:
-    """Refuse to go on from a run of another system, whose parts mean something else.
+    """Refuse to start from a run of another system, whose parts mean something else.
 
     Raises:
-        ConfigError: the run is of another one than the recipe.
+        ConfigError: the run's system is not the recipe's.
     """
     theirs = run.config.recipe.get("system")
     if theirs != recipe.system:
@@ -151,7 +101,7 @@ def refuse_other_system(recipe: Recipe, run: Run) -> None:
 
 
 def encoders_from(runs: Sequence[Run], dataset: Dataset) -> list[tuple[Run, tuple[Modality, ...]]]:
-    """Say which encoders are taken from which run: those of the modalities that the data bring.
+    """Return each run with the modalities whose encoders are taken from it: those of the data.
 
     Raises:
         ConfigError: a run has none of them, or two have the same one.
@@ -184,12 +134,12 @@ def encoders_from(runs: Sequence[Run], dataset: Dataset) -> list[tuple[Run, tupl
 def refuse_frozen_at_random(
     init: InitialWeights, modalities: Iterable[Modality], given: Collection[Modality] = ()
 ) -> None:
-    """Without a run to start from, encoders may be frozen only where all have weights.
+    """Refuse to freeze encoders that would start with random weights.
 
     Args:
-        init: has some.
+        init: published weights.
         modalities: of the data.
-        given: whose encoders start from a run's.
+        given: those whose encoders start from a run's.
 
     Raises:
         ConfigError: naming the modalities whose encoders would start at random.
@@ -206,13 +156,13 @@ def refuse_frozen_at_random(
 def initial_model(
     sizes: Mapping[str, Any], init: InitialWeights, fitted: Preprocessor | None
 ) -> dict[str, Any]:
-    """Put the sizes that published weights have in the place of a recipe's.
+    """Replace a recipe's sizes by those of published weights.
 
     Args:
         sizes: a recipe's `model`.
-        init: whose checkpoints are looked into.
-        fitted: preprocessing of the data, whose vocabulary must be that of the text's checkpoint
-            and whose modalities are the only ones that weights are needed for. None: no data.
+        init: names the checkpoints, which are read.
+        fitted: preprocessing of the data, whose vocabulary must be that of the text's checkpoint.
+            None: no data.
 
     Raises:
         ConfigError: weights are named for a part that the recipe leaves out.

@@ -6,31 +6,34 @@ import logging
 import torch
 
 from lanistr.command import run_command
+from lanistr.errors import ConfigError
 from lanistr.model.checkpoint import load_core, load_heads
 from lanistr.model.hub import load_initial
+from lanistr.model.lanistr import ForPretraining
 from lanistr.model.pretraining import for_pretraining
+from training.arguments import require_paths, training_parser
 from training.cases import draw_unlabelled, warn_of_absent
+from training.compatibility import check_fits
 from training.distributed import joined, parallelize, save_whole, whole_weights
 from training.initial import (
     initial_model,
     open_data,
     refuse_other_system,
-    refuse_plateau,
     refuse_two_starts,
-    refuse_unfit,
-    warn_of_no_use,
 )
 from training.loop import Trainer
 from training.objectives import Pretraining
 from training.plan import plan, sizes_without_data
 from training.recipe import PretrainRecipe, load_recipe, model_config
-from training.run import Run, check_fits
-from training.settings import require_paths, training_parser
+from training.run import Run
 
 log = logging.getLogger(__name__)
 
 EXAMPLE = """python -m training.pretrain --recipe small --data data/stays --out runs/stays
   torchrun --nproc-per-node 8 -m training.pretrain --recipe mimic-iv --data data/x --out runs/x"""
+
+_OPTIONAL_LOSSES = {"summary", "itc", "itm"}
+"""Losses that some models lack whatever the data bring; recipes weigh all others in any case."""
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "pretrain", PretrainRecipe, arguments.overrides)
     refuse_two_starts(recipe, arguments.init)
-    refuse_plateau(recipe)
+    _refuse_plateau(recipe)
 
     # ---- what it would cost --------------------------------------------------------------------
     if arguments.dry_run:
@@ -52,8 +55,8 @@ def main() -> None:
             config = model_config(sizes, None)
         with torch.device("meta"):
             planned = for_pretraining(config)
-        refuse_unfit(recipe, planned)
-        warn_of_no_use(recipe, planned)
+        _refuse_unfit(recipe, planned)
+        _warn_of_unused_weights(recipe, planned)
         print(json.dumps(plan(recipe, planned), indent=1))
         return
 
@@ -67,10 +70,10 @@ def main() -> None:
         fitted = dataset.preprocessor
         sizes = initial_model(recipe.model, recipe.init, fitted)
         model = for_pretraining(model_config(sizes, fitted.dimensions()))
-        refuse_unfit(recipe, model)
+        _refuse_unfit(recipe, model)
         if world.leads:
             warn_of_absent(dataset, positions)
-            warn_of_no_use(recipe, model)
+            _warn_of_unused_weights(recipe, model)
         load_initial(model.core, recipe.init)
         if arguments.init:
             start = Run.open(arguments.init)
@@ -111,6 +114,51 @@ def main() -> None:
         if recipe.complete:
             cases += " that bring every modality" if recipe.share == 1 else ", all complete"
         print(f"{run.folder}: {trainer.steps} steps over {cases}")
+
+
+def _refuse_plateau(recipe: PretrainRecipe) -> None:
+    """Refuse a plateau, which only validations show.
+
+    Raises:
+        ConfigError: the recipe does.
+    """
+    if recipe.optim.plateau is not None:
+        raise ConfigError(
+            "pretraining validates nothing: no plateau would be seen, and the rate would stay",
+            field="optim.plateau",
+            seen=recipe.optim.plateau,
+            accepted="null here; a number when fine-tuning",
+        )
+
+
+def _warn_of_unused_weights(recipe: PretrainRecipe, model: ForPretraining) -> None:
+    """Warn of weights that the recipe gives to losses that the model does not have."""
+    had = {loss.split("_")[0] for loss in model.means}
+    for name in sorted(_OPTIONAL_LOSSES & recipe.losses.model_fields_set - had):
+        if getattr(recipe.losses, name):
+            log.warning("losses.%s is of no use: the model has no such loss", name)
+
+
+def _refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
+    """Refuse settings that the model cannot be pretrained with.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if model.complete and not recipe.complete:
+        raise ConfigError(
+            f"{recipe.system} learns from cases that bring every modality",
+            field="complete",
+            seen=recipe.complete,
+            accepted="true",
+        )
+    if recipe.runtime.strategy == "fsdp" and not model.shards:
+        raise ConfigError(
+            f"the weights of {recipe.system} are not shared out: others follow them, whole",
+            field="runtime.strategy",
+            seen=recipe.runtime.strategy,
+            accepted="ddp",
+        )
 
 
 if __name__ == "__main__":

@@ -28,16 +28,14 @@ from torch import nn
 from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_file
-from lanistr.errors import CheckpointError, ConfigError, DataError
+from lanistr.errors import CheckpointError, ConfigError
 from lanistr.leftovers import left_of, swept_draft
-from lanistr.modalities import Modality
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
 from lanistr.preprocess import Preprocessor
 from lanistr.preprocess.base import STATE_FILE
-from lanistr.preprocess.text import TOKENIZER_FILE
 from lanistr.schema import Schema, leaves
-from lanistr.tasks import LabelSpec, TaskSpec
+from lanistr.tasks import TaskSpec
 from training.data.store import Dataset, data_hash, file_hash
 from training.lock import LOCK, lock_folder, unlock_folder
 from training.recipe import Recipe
@@ -52,14 +50,14 @@ CONFIG, TASK, LOG, CHECKPOINTS, CANDIDATES, MODEL, CALIBRATION = (
     "calibration.json",
 )
 
-_PLACES = ("data", "init", "encoders", "teachers")
-"""What `config.json` says of where things stand, known by their hashes."""
+_LOCATIONS = ("data", "init", "encoders", "teachers")
+"""Fields of `config.json` with paths; what stands there is identified by its hash."""
 
-Part = TypeVar("Part", bound=Schema)
+SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
 class RunConfig(Schema):
-    """What `config.json` says.
+    """The contents of `config.json`.
 
     Attributes:
         stage: "pretrain" or "finetune".
@@ -67,14 +65,13 @@ class RunConfig(Schema):
         data: folder of the prepared data set.
         data_hash: of its `dataset.json`, which holds the hashes of all its files.
         init: run whose weights it started from; None for random ones.
-        init_hash: sha256 of these weights; None where there are none, or nobody took it yet.
-        frozen_hash: sha256 of the weights that are not trained; None where all are, or for a run
-            of old.
-        encoders: by run whose encoders it started from, sha256 of its weights.
-        teachers: by folder of who said what to learn of cases without a label, sha256 of its
-            weights or answers.
+        init_hash: sha256 of these weights; None without any, or in runs of older versions.
+        frozen_hash: sha256 of the weights that are not trained; None if all are, or in runs of
+            older versions.
+        encoders: sha256 of the weights of each run whose encoders it started from, by its folder.
+        teachers: sha256 of the weights or answers of each teacher, by its folder.
         parameters: count by module.
-        synthetic: the data were made by chance: what is learned from them means nothing.
+        synthetic: whether the data are synthetic, so that the model means nothing.
     """
 
     stage: str
@@ -118,7 +115,7 @@ class Run:
             ConfigError: the folder holds a finished run, an unfinished one of other settings, or
                 something else; or a command is at work on it.
             CheckpointError: the initial weights are not those that the unfinished run began with,
-                or what it says of itself is damaged.
+                or its `config.json` is damaged.
         """
         config = RunConfig(
             stage=stage,
@@ -137,19 +134,19 @@ class Run:
         run = cls(folder, config, dataset.task)
         if all((folder / each).is_file() for each in (CONFIG, TASK, STATE_FILE)):
             there = cls(folder, _read(folder / CONFIG, RunConfig), dataset.task)
-            if not there.finished or there._passing():
+            if not there.finished or there._temporary():
                 lock_folder(folder)
-            if not there.finished:  # nor meanwhile
+            if not there.finished:  # looked at again, now that no other process can finish it
                 if run.stepped:
                     began = _read(folder / CONFIG, RunConfig)
-                    _same(began, config, folder)
-                    # Whose labels it learned is asked there, see `training.teachers.learned_by`.
-                    places = {each: getattr(config, each) for each in _PLACES}
-                    _write(folder / CONFIG, began.model_copy(update=places))
+                    _check_same_settings(began, config, folder)
+                    # `training.teachers.learned_by` later looks for these runs where they are now.
+                    locations = {each: getattr(config, each) for each in _LOCATIONS}
+                    _write(folder / CONFIG, began.model_copy(update=locations))
                 else:
                     run._write(folder, dataset)
                 return run
-            there.close()  # to which it may not have come
+            there.close()  # it may have been killed before it did
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(
                 "the folder exists",
@@ -163,7 +160,7 @@ class Run:
         return run
 
     def _write(self, folder: Path, dataset: Dataset) -> None:
-        """Write down in a folder what was decided."""
+        """Write configuration, task and preprocessing into a folder."""
         _write(folder / CONFIG, self.config)
         _write(folder / TASK, self.task)
         dataset.preprocessor.save(folder)
@@ -184,16 +181,16 @@ class Run:
         return (self.folder / CALIBRATION).is_file()
 
     def close(self) -> None:
-        """End a run that is finished: remove what only one at work needs; let others have it."""
-        for each in self._passing():
+        """End a finished run: remove what only a running one needs, and unlock the folder."""
+        for each in self._temporary():
             if each.is_dir():
                 shutil.rmtree(each, ignore_errors=True)
             else:
                 each.unlink(missing_ok=True)
         unlock_folder(self.folder)
 
-    def _passing(self) -> list[Path]:
-        """Return what is there that only a run at work needs, or one left that was killed."""
+    def _temporary(self) -> list[Path]:
+        """Return the files and folders there that only a running command needs, or left behind."""
         named = [self.folder / each for each in (CHECKPOINTS, CANDIDATES, LOCK)]
         written = [self.folder / each for each in (CONFIG, TASK, STATE_FILE, CALIBRATION)]
         written += [self.model_folder / each for each in (WEIGHTS_NAME, CONFIG_NAME)]
@@ -245,97 +242,18 @@ class Run:
         return _read(self.folder / CALIBRATION, Calibration)
 
 
-def check_fits(run: Run, dataset: Dataset) -> None:
-    """Check that a model can read a data set: the fitted preprocessing must be the same.
-
-    Raises:
-        DataError: the data set was preprocessed otherwise than the model expects.
-    """
-    ours, theirs = (set(each.task.modalities) for each in (run, dataset))
-    for modality in sorted(ours | theirs):
-        if modality not in ours & theirs:
-            raise DataError(
-                f"{modality} is brought by the data and not known to the run, or the reverse",
-                code="bad_fit",
-                field=str(dataset.folder),
-                seen=", ".join(dataset.task.modalities),
-                accepted=", ".join(run.task.modalities),
-            )
-        check_part_fits(run, dataset, modality)
-
-
-def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
-    """Check that an encoder can read a data set: its modality's fitted preprocessing is the same.
-
-    Raises:
-        DataError: the modality was preprocessed otherwise than the encoder expects.
-    """
-    if not preprocessed_alike(run.folder, dataset.folder, modality):
-        raise DataError(
-            f"the data set's preprocessing of {modality} is not the one that the run was trained "
-            "with: sizes, vocabulary, means or codes differ",
-            code="bad_fit",
-            field=str(dataset.folder),
-            accepted=f"data prepared with what was fitted for {run.folder}",
-        )
-
-
-def preprocessed_alike(one: Path, other: Path, modality: Modality) -> bool:
-    """Whether a modality's fitted preprocessing is the same in two runs or data sets."""
-    return _state(one, modality) == _state(other, modality)
-
-
-def _state(folder: Path, modality: Modality) -> tuple[object, bytes]:
-    """Return the fitted state of a modality: what is said of it, and the file that it may name."""
-    state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8")).get(modality)
-    named = isinstance(state, dict) and TOKENIZER_FILE in state.values()
-    return state, (folder / TOKENIZER_FILE).read_bytes() if named else b""
-
-
-def check_predicts(run: Run, dataset: Dataset) -> None:
-    """Check that a run predicts what a data set's labels say.
-
-    Raises:
-        DataError: the run was not fine-tuned, or on other labels.
-    """
-    if run.config.stage != "finetune":
-        raise DataError(
-            "the run has no head",
-            field=str(run.folder),
-            seen=run.config.stage,
-            accepted="a fine-tuned run",
-        )
-    ours, theirs = (_meaning(each.task.label) for each in (run, dataset))
-    if ours != theirs:
-        raise DataError(
-            "the data set has other labels than the run was trained on",
-            code="bad_fit",
-            field=str(dataset.folder),
-            seen=theirs,
-            accepted=ours,
-        )
-
-
-def _meaning(label: LabelSpec) -> str:
-    """Say all that an answer means: 3 days are not 3 hours, nor a class worth 3 one worth 9."""
-    values = label.values and f"worth {', '.join(map(str, label.values))}"
-    unit = label.unit and f"in {label.unit}"
-    said = (label.kind, label.name, ", ".join(label.classes), values, unit)
-    return " ".join(each for each in said if each)
-
-
-def _same(before: RunConfig, now: RunConfig, folder: Path) -> None:
-    """Check that a run goes on with what it began with, but for how it uses its machines.
+def _check_same_settings(before: RunConfig, now: RunConfig, folder: Path) -> None:
+    """Check that a resumed run has the settings it began with; the runtime may differ.
 
     Raises:
         ConfigError: naming the first setting that differs.
-        CheckpointError: the initial weights do, of which those that are frozen are read again.
+        CheckpointError: the initial or the frozen weights, which are read again, differ.
     """
-    machines = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
-    free = [*machines, "init_hash.", "frozen_hash."]  # of which runs of old tell nothing
-    if now.stage == "pretrain":  # no longer taken: the rate, which stayed, falls from here on
+    runtime = ("recipe.runtime.", "recipe.checkpoints.", "versions.", "data.")
+    free = [*runtime, "init_hash.", "frozen_hash."]  # the hashes are compared below
+    if now.stage == "pretrain":  # once accepted; now refused, so that resuming is without it
         free.append("recipe.optim.plateau.")
-    # Weights are known by what they are: where they stand may have another name by now.
+    # Weights are identified by their hash: the folder may have been renamed.
     if before.init_hash and before.init_hash == now.init_hash:
         free.append("init.")
     if sorted(before.encoders.values()) == sorted(now.encoders.values()):
@@ -389,7 +307,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _read(path: Path, kind: type[Part]) -> Part:
+def _read(path: Path, kind: type[SchemaT]) -> SchemaT:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:

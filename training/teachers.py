@@ -18,12 +18,13 @@ from lanistr.calibration import softmax
 from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from training.baselines import ANSWERS, REPORT
 from training.cases import draw_labelled
+from training.compatibility import check_fits, check_predicts
 from training.data.store import Dataset, data_hash, file_hash
-from training.foreign import ANSWERS, REPORT
 from training.outputs import read_outputs
 from training.predict import predict
-from training.run import CONFIG, Run, check_fits, check_predicts
+from training.run import CONFIG, Run
 
 Positions = NDArray[np.int64]
 

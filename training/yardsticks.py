@@ -25,10 +25,10 @@ from tqdm import tqdm
 
 from lanistr.command import run_command
 from lanistr.modalities import Modality
+from training.baselines import REPORT, Cases, Outputs, baseline_parser, write_answers, write_report
 from training.columns import Columns, read_columns
 from training.data.store import new_folder
 from training.evaluate import print_figures
-from training.foreign import REPORT, Cases, Outputs, foreign_parser, write_answers, write_report
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
 from training.metrics import shown
 
@@ -241,7 +241,7 @@ def _walk(method: str, settings: Any) -> Iterator[Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = foreign_parser(
+    parser = baseline_parser(
         "yardsticks",
         "Learn by boosted trees and by regression on plain features of any prepared data; the "
         "settings that are best on the validation split are judged on the test split.",

@@ -20,12 +20,12 @@ from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.tasks import find_task
 from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
+from training.arguments import check_count
+from training.baselines import REPORT
 from training.data.store import Dataset
 from training.experiments.results import best_validation
-from training.foreign import REPORT
 from training.recipe import RECIPES
 from training.run import Run
-from training.settings import check_count
 
 SMALL = ("--vocabulary-size", 300, "--image-size", 16)
 

@@ -21,9 +21,9 @@ from training.autogluon import (
     most_pictures,
     problem_type,
 )
+from training.baselines import Cases
 from training.cases import draw_labelled
 from training.data.store import Dataset
-from training.foreign import Cases
 from training.linear import as_outputs
 
 Command = Callable[..., str]

@@ -17,9 +17,10 @@ from lanistr.model.checkpoint import from_pretrained, read_config
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec
 from tests.fixtures_runs import SMALL
+from training.class_weights import weigh_classes
 from training.data.store import Dataset
 from training.experiments.results import best_validation
-from training.finetune import main, weigh_classes
+from training.finetune import main
 from training.loop import NonFiniteLossError
 from training.metrics import measure
 from training.predict import predict

@@ -20,10 +20,11 @@ from lanistr.preprocess import Preprocessor
 from tests.forked import FORKED
 from tests.published import write_vit
 from training import finetune, pretrain
+from training.compatibility import check_fits, check_predicts
 from training.data.store import Dataset
 from training.lock import lock_folder, unlock_folder
 from training.recipe import FinetuneRecipe, load_recipe
-from training.run import Run, check_fits, check_predicts, data_hash
+from training.run import Run, data_hash
 
 
 def listing(folder: Path) -> dict[str, bytes]:

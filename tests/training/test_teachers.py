@@ -14,10 +14,10 @@ from lanistr.errors import CheckpointError, DataError
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from training.baselines import ANSWERS
 from training.cases import brings_all, draw_labelled
 from training.data.store import DATASET, Dataset, file_hash
 from training.finetune import main
-from training.foreign import ANSWERS
 from training.predict import predict
 from training.run import Run
 from training.teachers import FinetunedRun, cases_to_teach, open_teacher, teach

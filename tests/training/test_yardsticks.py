@@ -12,10 +12,10 @@ import pytest
 from lanistr.errors import ConfigError, DataError
 from lanistr.modalities import Modality
 from lanistr.tasks import LabelSpec
+from training.baselines import Cases
 from training.cases import draw_labelled
 from training.columns import Columns
 from training.data.store import Dataset
-from training.foreign import Cases
 from training.linear import row_scale
 from training.metrics import measure
 from training.outputs import outputs_file, read_outputs

@@ -1,4 +1,4 @@
-"""Batches read, decoded and put together ahead of the model, in processes of their own."""
+"""Batches read, decoded and collated ahead of the model, in worker processes."""
 
 import os
 import signal
@@ -18,8 +18,8 @@ from lanistr.model.tensors import Arrays, TensorBatch, to_tensors
 from training.data.sampler import MicroBatch, Positions
 from training.data.store import Dataset, EncodedRows
 
-Wish = TypeVar("Wish")
-Given = TypeVar("Given")
+IndexT = TypeVar("IndexT")
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def load(
 
     Args:
         dataset: where the cases stand.
-        parts: which cases, and with which seed their pictures vary; asked for as they are read.
+        parts: which cases, and with which seed their pictures vary; iterated as they are read.
         workers: 0 reads in the training process.
         encoded: outputs of frozen encoders, in place of the arrays.
         pin: copy into memory that a GPU reads by itself.
@@ -80,22 +80,22 @@ def load_rows(
 
 
 def _read(
-    dataset: "TorchDataset[Given]", wishes: Iterable[Wish], workers: int, pin: bool
-) -> Iterator[Given]:
-    """Have torch's loader take the wishes for indices: workers fulfil them in order."""
+    dataset: "TorchDataset[ItemT]", indices: Iterable[IndexT], workers: int, pin: bool
+) -> Iterator[ItemT]:
+    """Read the items of any indices, in order, by torch's loader and its workers."""
     # Any iterable serves as a sampler: only `len(loader)` would ask for its length.
-    loader: DataLoader[Given] = DataLoader(
+    loader: DataLoader[ItemT] = DataLoader(
         dataset,
-        sampler=wishes,
+        sampler=indices,
         batch_size=None,
         num_workers=workers,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        # From a fork server, workers would end with it: it gets what every process of a run gets.
+        # A fork server would end on the SIGTERM that all processes of a run get, workers with it.
         multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_leave_with_the_reader,
+        worker_init_fn=_ignore_foreign_sigterm,
     )
-    # Workers begin with what is blocked here: from their first moment on, see there.
+    # Workers inherit the mask: SIGTERM is blocked from their first moment on.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         return iter(loader)
@@ -103,30 +103,30 @@ def _read(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_with_the_reader(_worker: int) -> None:
-    """Have a worker, which began with SIGTERM blocked, overlook one that all of a run's get.
+def _ignore_foreign_sigterm(_worker: int) -> None:
+    """Have a worker, in which SIGTERM is blocked, end only if the training process sends it one.
 
-    torchrun, `timeout` and systemd ask all of them. It is for the training process to answer, which
-    cannot end its step without its workers.
+    torchrun, `timeout` and systemd send SIGTERM to all processes of a run. The training process
+    answers it, and needs its workers to end its step.
     """
-    Thread(target=_await_word_of_the_reader, daemon=True).start()
+    Thread(target=_await_sigterm_of_parent, daemon=True).start()
 
 
-def _await_word_of_the_reader() -> None:
-    """Leave when the training process asks this one alone: it ends, and waits for it."""
-    reader = parent_process()
-    assert reader is not None
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != reader.pid:
+def _await_sigterm_of_parent() -> None:
+    """End this process on a SIGTERM of its parent, which ends and waits for it."""
+    parent = parent_process()
+    assert parent is not None
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
         pass
     os._exit(0)
 
 
-class _Source(TorchDataset[Given], Generic[Wish, Given]):
+class _Source(TorchDataset[ItemT], Generic[IndexT, ItemT]):
     def __init__(self, dataset: Dataset, encoded: EncodedRows | None = None) -> None:
         self.dataset = dataset
         self.encoded = encoded
 
-    def __getitem__(self, wish: Wish) -> Given:
+    def __getitem__(self, index: IndexT) -> ItemT:
         raise NotImplementedError
 
 
@@ -134,7 +134,7 @@ class _Cases(_Source[MicroBatch, Loaded]):
     def __getitem__(self, part: MicroBatch) -> Loaded:
         batch = self.dataset.batch(part.positions.tolist(), seed=part.seed, encoded=self.encoded)
         tensors = to_tensors(batch)
-        if part.weight:  # who is there for company alone is not to be remembered
+        if part.weight:  # not a case that only keeps other processes company
             tensors = replace(tensors, cases=torch.from_numpy(part.positions))
         return Loaded(part, tensors, batch.ids)
 

@@ -12,10 +12,8 @@ The Arrow files are memory-mapped: opening a data set reads nothing.
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self, get_args
 
@@ -38,13 +36,18 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 FORMAT: Literal[1] = 1
 DATASET = "dataset.json"
-_ROWS_PER_BATCH = 256
-_CASES_PER_BATCH = 65_536
-_SUBGROUP = "subgroup."
+INDEX = "index.arrow"
+SUBGROUP = "subgroup."
+"""How the names of the index's columns with subgroups begin."""
+
+
+def table_file(modality: Modality) -> str:
+    """Return the name of the file with a modality's table."""
+    return f"{modality}.arrow"
 
 
 class DatasetCard(Schema):
-    """What `dataset.json` says.
+    """The contents of `dataset.json`.
 
     Attributes:
         cases: number of cases by split.
@@ -68,7 +71,7 @@ class DatasetCard(Schema):
 
 
 class EncodedRows(Protocol):
-    """What frozen encoders made of the rows of a data set."""
+    """Outputs of frozen encoders for the rows of a data set."""
 
     def __contains__(self, modality: object) -> bool: ...
 
@@ -81,7 +84,7 @@ class Dataset:
     """A prepared data set, opened for reading.
 
     Attributes:
-        task: what its cases may bring, as far as it is read, and what is predicted.
+        task: what its cases may bring, without the modalities that are not read, and the label.
         labels: (N,) float32, class index or number by case; NaN where unlabelled.
         tokens: (N,) tokens of text by case.
         amounts: by modality, (N,) how much of it each case brings: rows, or tokens where rows
@@ -100,8 +103,8 @@ class Dataset:
         self.task = preprocessor.task
         self.preprocessor = preprocessor
         self._augmentation = augmentation
-        self._index = _open(folder / "index.arrow")
-        self._tables = {m: _open(folder / f"{m}.arrow") for m in self.task.modalities}
+        self._index = _open(folder / INDEX)
+        self._tables = {m: _open(folder / table_file(m)) for m in self.task.modalities}
         self._codecs = {m: codec(preprocessor.parts[m], augmentation) for m in self.task.modalities}
         self.labels = self._index["label"].to_numpy(zero_copy_only=False).astype(np.float32)
         worded = [m for m in self.task.modalities if RAGGED & preprocessor.parts[m].layout().keys()]
@@ -117,7 +120,7 @@ class Dataset:
 
         Args:
             folder: as `training.prepare` wrote it.
-            augmentation: how pictures vary where a batch is asked for with a seed.
+            augmentation: how pictures vary in batches that are read with a seed.
 
         Raises:
             DataError: it is not one, or of another format.
@@ -149,7 +152,7 @@ class Dataset:
     def only(self, modalities: Collection[Modality]) -> Self:
         """Return the same cases as if they brought these modalities alone.
 
-        Of what a case must bring, what is left of each alternative stays.
+        The other modalities are left out of the alternatives of `task.minimum`, too.
 
         Raises:
             DataError: the data have none of them.
@@ -175,7 +178,7 @@ class Dataset:
         return len(self.labels)
 
     def verify(self) -> None:
-        """Read every file once and check that it is as it was written: a second a gigabyte or so.
+        """Check the hash of every file, which takes about a second a gigabyte.
 
         Raises:
             DataError: naming the first that is not.
@@ -204,10 +207,10 @@ class Dataset:
 
     @property
     def grouped(self) -> bool:
-        """Whether groups were named; else every case counts as a group of its own."""
+        """Whether the records name groups; if not, each case is a group of its own."""
         return not self._index["group"].equals(self._index["id"])
 
-    def rows(self, split: str, labelled: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def rows(self, split: str, labelled: bool = False) -> NDArray[np.int64]:
         """Return the positions of a split's cases, ascending.
 
         Raises:
@@ -231,7 +234,7 @@ class Dataset:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the cases were made by chance."""
+        """Whether the cases are synthetic."""
         return self.card.source.get("from") == "synthetic"
 
     def groups_of(self, positions: NDArray[np.int64]) -> NDArray[np.str_]:
@@ -255,22 +258,22 @@ class Dataset:
         """Whether a case has a modality."""
         return bool(self._index[modality][position].is_valid)
 
-    def row_counts(self, modality: Modality) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def row_counts(self, modality: Modality) -> NDArray[np.int64]:
         """Return (N,) the rows of a modality's table that belong to each case."""
         lengths = pc.fill_null(pc.list_value_length(self._index[modality]), 0)
         return lengths.to_numpy().astype(np.int64)
 
     def references(
-        self, modality: Modality, positions: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
-    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        self, modality: Modality, positions: Sequence[int] | NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return the rows of a modality's table that belong to the cases, in their order."""
         chosen = self._index[modality].take(pa.array(positions))
         return pc.list_flatten(chosen).to_numpy()
 
     def subgroups(self) -> dict[str, list[str | None]]:
         """Return every subgroup column, over all cases."""
-        columns = [each for each in self._index.column_names if each.startswith(_SUBGROUP)]
-        return {each.removeprefix(_SUBGROUP): self._index[each].to_pylist() for each in columns}
+        columns = [each for each in self._index.column_names if each.startswith(SUBGROUP)]
+        return {each.removeprefix(SUBGROUP): self._index[each].to_pylist() for each in columns}
 
     def arrays(
         self, modality: Modality, row: int, rng: np.random.Generator | None = None
@@ -287,8 +290,8 @@ class Dataset:
 
         Args:
             position: of the case.
-            seed: pictures vary by it and the position; None: they are as they are.
-            encoded: has in it what frozen encoders made of the rows; they are read from there.
+            seed: with the position, decides how pictures vary; None: they do not.
+            encoded: outputs of frozen encoders, read in place of the rows it has.
         """
         rng = None if seed is None else np.random.default_rng([seed, position])
         rows: dict[Modality, tuple[Arrays, ...]] = {}
@@ -315,100 +318,6 @@ class Dataset:
         return collate(cases, self.labels[np.asarray(positions)], self.ids(positions))
 
 
-@dataclass(frozen=True, slots=True)
-class StoredPart:
-    """A case's part as it stands in its modality's table.
-
-    Attributes:
-        rows: positions in the table; none if nothing of the part could be used.
-        tokens: number of tokens in them, 0 for what is no text.
-    """
-
-    rows: tuple[int, ...]
-    tokens: int
-
-
-class DatasetWriter:
-    """Writes a prepared data set case by case; memory stays bounded."""
-
-    def __init__(self, folder: Path, task: TaskSpec, preprocessor: Preprocessor) -> None:
-        self.folder = folder
-        self.task = task
-        self._index = _Index(task)
-        self._codecs = {m: codec(preprocessor.parts[m]) for m in task.modalities}
-        self._tables = {
-            m: _TableWriter(folder / f"{m}.arrow", self._codecs[m].schema) for m in task.modalities
-        }
-        preprocessor.save(folder)
-
-    def store(self, modality: Modality, records: Sequence[Mapping[str, Any]]) -> StoredPart:
-        """Store what a modality's codec made of a part, but no row a second time."""
-        table = self._tables[modality]
-        return StoredPart(
-            rows=tuple(table.add(row) for row in records),
-            tokens=sum(len(row.get("token_ids", ())) for row in records),
-        )
-
-    def add(
-        self,
-        *,
-        case_id: str,
-        split: Split,
-        group: str,
-        label: float,
-        subgroups: Mapping[str, str],
-        parts: Mapping[Modality, StoredPart],
-    ) -> None:
-        """Add one case with the stored parts that it brings."""
-        present = {modality: list(part.rows) for modality, part in parts.items() if part.rows}
-        self._index.add(
-            {
-                "id": case_id,
-                "split": split,
-                "group": group,
-                "label": None if np.isnan(label) else label,
-                "tokens": sum(part.tokens for part in parts.values()),
-                **{f"{_SUBGROUP}{name}": value for name, value in subgroups.items()},
-                **{modality: present.get(modality) for modality in self.task.modalities},
-            }
-        )
-
-    def write_index(self, refused: Mapping[str, int]) -> Path:
-        """End the tables and write the index; return its path.
-
-        Raises:
-            DataError: there is no case.
-        """
-        for table in self._tables.values():
-            table.close()
-        path = self.folder / "index.arrow"
-        self._index.write(path)
-        if not self._index.cases:
-            raise DataError("no record could be used", code="no_records", seen=dict(refused))
-        return path
-
-    def close(
-        self, issues: Mapping[str, int], refused: Mapping[str, int], source: Mapping[str, Any]
-    ) -> None:
-        """Write `dataset.json`, with a hash of every file that stands in the folder by now."""
-        index = self._index
-        card = DatasetCard(
-            format=FORMAT,
-            task=self.task,
-            cases={split: index.cases[split] for split in SPLITS},
-            labelled={split: index.labelled[split] for split in SPLITS},
-            missing={
-                m: round(index.missing[m] / index.cases.total(), 4) for m in self.task.modalities
-            },
-            issues=dict(sorted(issues.items())),
-            refused=dict(sorted(refused.items())),
-            source=dict(source),
-            hashes={path.name: file_hash(path) for path in sorted(self.folder.iterdir())},
-        )
-        text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        (self.folder / DATASET).write_text(text + "\n", encoding="utf-8")
-
-
 def data_hash(dataset: Dataset) -> str:
     """Return the sha256 of `dataset.json`."""
     return hashlib.sha256((dataset.folder / DATASET).read_bytes()).hexdigest()
@@ -421,12 +330,12 @@ def file_hash(path: Path) -> str:
 
 
 def refuse_filled(folder: Path) -> None:
-    """Refuse to make a data set where something stands.
+    """Refuse a folder for a new data set that is not free.
 
     Raises:
         DataError: `folder` exists and is not empty, or is a link.
     """
-    if folder.is_symlink():  # which a new folder would take the place of
+    if folder.is_symlink():  # the new folder would replace the link
         raise DataError(
             "the folder is a link",
             code="exists",
@@ -446,101 +355,14 @@ def refuse_filled(folder: Path) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Give a draft folder that becomes `folder` if the block succeeds and vanishes if not.
 
-    A process that is killed outright cannot clear up: the next one does so.
+    What a killed process leaves behind, the next one removes.
 
     Raises:
         DataError: `folder` exists and is not empty.
-        ConfigError: it was filled just when the draft was to have its place.
+        ConfigError: it was filled while the block ran.
     """
     with swept_draft(folder, new=True, check=lambda: refuse_filled(folder)) as draft:
         yield draft
-
-
-class _Index:
-    """The cases, kept column by column: a data set of references may have millions.
-
-    Attributes:
-        cases: number by split.
-        labelled: likewise.
-        missing: number of the cases that lack each modality.
-    """
-
-    def __init__(self, task: TaskSpec) -> None:
-        self.cases: Counter[str] = Counter()
-        self.labelled: Counter[str] = Counter()
-        self.missing: Counter[Modality] = Counter()
-        self._modalities = task.modalities
-        self._waiting: list[dict[str, Any]] = []
-        self._written = [self._schema(()).empty_table()]
-
-    def add(self, entry: dict[str, Any]) -> None:
-        """Count and keep one case."""
-        self.cases[entry["split"]] += 1
-        self.labelled[entry["split"]] += entry["label"] is not None
-        self.missing.update(m for m in self._modalities if entry[m] is None)
-        self._waiting.append(entry)
-        if len(self._waiting) >= _CASES_PER_BATCH:
-            self._flush()
-
-    def write(self, path: Path) -> None:
-        """Write all cases."""
-        self._flush()
-        table = pa.concat_tables(self._written, promote_options="default")
-        schema = self._schema(n for n in table.column_names if n.startswith(_SUBGROUP))
-        with pa.ipc.new_file(str(path), schema) as out:
-            out.write_table(table.select(schema.names))
-
-    def _flush(self) -> None:
-        names = {name for entry in self._waiting for name in entry if name.startswith(_SUBGROUP)}
-        self._written.append(pa.Table.from_pylist(self._waiting, schema=self._schema(names)))
-        self._waiting.clear()
-
-    def _schema(self, subgroups: Iterable[str]) -> pa.Schema:
-        return pa.schema(
-            [
-                ("id", pa.string()),
-                ("split", pa.string()),
-                ("group", pa.string()),
-                ("label", pa.float32()),
-                ("tokens", pa.int32()),
-                *((name, pa.string()) for name in sorted(subgroups)),
-                *((str(m), pa.list_(pa.int64())) for m in self._modalities),
-            ]
-        )
-
-
-class _TableWriter:
-    """Appends rows to an Arrow file, a few hundred at a time, each content once."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._out = pa.ipc.new_file(str(path), schema)
-        self._waiting: list[Mapping[str, Any]] = []
-        self._rows: dict[bytes, int] = {}  # hash of the content -> position
-
-    def add(self, row: Mapping[str, Any]) -> int:
-        """Return the position of a row in the table; append it if it is new."""
-        content = hashlib.blake2b(digest_size=16)
-        for name in self._schema.names:
-            content.update(len(row[name]).to_bytes(8, "little"))
-            content.update(row[name])  # an array or bytes
-        known = self._rows.get(content.digest())
-        if known is not None:
-            return known
-        self._waiting.append(row)
-        if len(self._waiting) >= _ROWS_PER_BATCH:
-            self._flush()
-        return self._rows.setdefault(content.digest(), len(self._rows))
-
-    def close(self) -> None:
-        self._flush()
-        self._out.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            columns = {n: [row[n] for row in self._waiting] for n in self._schema.names}
-            self._out.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
-            self._waiting.clear()
 
 
 def _open(path: Path) -> pa.Table:

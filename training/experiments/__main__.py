@@ -8,18 +8,14 @@ own is the same in every table.
 import argparse
 import json
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lanistr.batch import Features
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.draft import draft_file
 from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
-from lanistr.modalities import Modality
-from training.data.store import SPLITS, Dataset
+from training.arguments import check_count, choose_device
+from training.experiments.checks import check_setup
 from training.experiments.jobs import Workshop
 from training.experiments.page import markdown, page, plot
 from training.experiments.results import (
@@ -31,19 +27,13 @@ from training.experiments.results import (
 )
 from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
 from training.lock import lock_folder
-from training.metrics import check_metric
 from training.report.plots import standalone
-from training.run import preprocessed_alike
-from training.settings import check_count, choose_device
 
 EXAMPLE = """python -m training.experiments table1 --data data/stays --out experiments
   python -m training.experiments table4 --data data/stays --out experiments --device cuda:0 cuda:1
 """
 
 RUNS, TABLES_FOLDER = "runs", "tables"
-
-_OF_THE_TABLE = frozenset({"seed", "labels", "share", "complete", "modalities", "system", "task"})
-"""Settings by which the rows differ, or which some would not follow."""
 
 
 def main() -> None:
@@ -70,7 +60,7 @@ def main() -> None:
         finetune=tuple(arguments.finetune_set),
         pretrained=tuple(arguments.pretrained_set),
     )
-    _check(setup)
+    check_setup(setup)
     beside = published_beside(arguments.table, arguments.beside, setup)
     lines = _chosen(list(TABLES[arguments.table][1](setup)), arguments.rows)
     rows = [each for each in lines if isinstance(each, Row)]
@@ -159,163 +149,6 @@ def _keep(before: Path, old: Json, setup: Setup, new: Json, lines: Sequence[Row 
         )
 
 
-def _check(setup: Setup) -> None:
-    """Check that the data sets fit together, before hours are spent on them.
-
-    Raises:
-        DataError: one cannot be read.
-        ConfigError: one is not what it is given as.
-    """
-    rates = {"optim.lr"} if setup.rates else set()
-    for option, settings, fixed in (
-        ("--pretrain-set", setup.pretrain, {"model"}),
-        ("--finetune-set", setup.finetune, {"freeze_encoders", "model", "init", *rates}),
-        ("--pretrained-set", setup.pretrained, {"model", "init", *rates}),
-    ):
-        for each in settings:
-            name = each.partition("=")[0]
-            steps = [name[:end] for end, letter in enumerate(f"{name}.") if letter == "."]
-            if {*steps} & (_OF_THE_TABLE | fixed) and not _keeps_sizes(option, name):
-                raise ConfigError(
-                    "what the table sets by itself, or not all of its rows could follow",
-                    field=option,
-                    seen=each,
-                    accepted="another setting (of the model, its head, and of pretraining what "
-                    "losses ask for: simmmm, summary, mask_ratio, mask_run); "
-                    "--seeds, --first-seed, --labels, --rates, --rows",
-                )
-    dataset = Dataset.open(setup.data)
-    dataset.rows("train", labelled=True)
-    for split in ("validation", "test"):
-        targets = dataset.labels[dataset.rows(split, labelled=True)]
-        check_metric(dataset.task.metric, targets, dataset.task.label, split)
-    unlabelled, worded = setup.unlabelled, setup.worded
-    if unlabelled is not None:
-        _check_preprocessed("--pretraining-data", unlabelled, setup.data)
-        _refuse_held_out(Dataset.open(unlabelled).only(dataset.task.modalities), dataset)
-    if worded is not None:
-        _check_words("--tab2txt", worded, setup.data)
-    if setup.worded_unlabelled is not None:
-        option = "--tab2txt-pretraining-data"
-        if worded is None or unlabelled is None:
-            raise ConfigError(
-                "only words for the rows of other data, to pretrain systems on that learn words",
-                field=option,
-                seen=str(setup.worded_unlabelled),
-                accepted="both --pretraining-data and --tab2txt beside it",
-            )
-        _check_words(option, setup.worded_unlabelled, unlabelled)
-        _check_preprocessed(option, setup.worded_unlabelled, worded)
-
-
-def _check_preprocessed(option: str, unlabelled: Path, data: Path) -> None:
-    """Check that data to pretrain on bring what the task's do, preprocessed alike.
-
-    Raises:
-        ConfigError: they do not.
-    """
-    there = Dataset.open(unlabelled).task.modalities
-    for modality in Dataset.open(data).task.modalities:
-        if modality not in there or not preprocessed_alike(unlabelled, data, modality):
-            raise ConfigError(
-                f"{modality} is not there, or not preprocessed as for the task",
-                field=option,
-                seen=str(unlabelled),
-                accepted=f"data prepared with --preprocessing {data}, or the reverse",
-            )
-
-
-def _check_words(option: str, worded: Path, data: Path) -> None:
-    """Check that a data set is another one with words in the place of rows.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    words, rows = Dataset.open(worded), Dataset.open(data)
-    wrong = ""
-    if [*_cases(words).items()] != [*_cases(rows).items()]:
-        wrong = "not the same cases, splits and labels"
-    elif {*rows.task.modalities} <= {*words.task.modalities}:
-        wrong = "there are rows still, and no words in their place"
-    if wrong:
-        accepted = f"what made {data}, with --tab2txt"
-        raise ConfigError(wrong, field=option, seen=str(worded), accepted=accepted)
-
-
-def _keeps_sizes(option: str, name: str) -> bool:
-    """Whether a setting of the model leaves all rows models of the same size.
-
-    The head's do, which all have, and in pretraining those of its losses, which go with it.
-    """
-    steps = name.split(".")
-    if steps[0] != "model":
-        return False
-    return steps[1:2] == ["head"] or (
-        option == "--pretrain-set"
-        and (steps[1:2] in (["simmmm"], ["summary"]) or steps[-1] in ("mask_ratio", "mask_run"))
-    )
-
-
-def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:
-    """Check that no case which is held out is one to pretrain on.
-
-    It is taken for the same where it has the same name and a note, a picture or a series in common,
-    or where all is the same; of data from the same files, where its group (patient, product) is.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    rows = unlabelled.rows("train").tolist()
-    learned = dict(zip(unlabelled.ids(rows), rows, strict=True))
-    known: set[str] = set()
-    if _source_files(unlabelled) & _source_files(dataset):
-        groups = unlabelled.groups
-        known = {groups[row] for row in rows}
-    splits, groups = dataset.splits, dataset.groups
-    held_out = [row for row, split in enumerate(splits) if split != "train"]
-    for name, row in zip(dataset.ids(held_out), held_out, strict=True):
-        if groups[row] in known or (
-            name in learned and _alike(dataset.features(row), unlabelled.features(learned[name]))
-        ):
-            raise ConfigError(
-                "a case that is held out would be pretrained on",
-                field="--pretraining-data",
-                seen=f"{name} of {groups[row]}, {splits[row]} in {dataset.folder}",
-                accepted="data whose training split has none of the other splits' cases",
-            )
-
-
-def _source_files(dataset: Dataset) -> set[str]:
-    """Return the hashes of the files that it was prepared from."""
-    source = dataset.card.source
-    return {each for name in ("files", "hashes") for each in source.get(name, {}).values()}
-
-
-def _alike(one: Features, other: Features) -> bool:
-    """Whether two cases of one name have content in common that chance would not repeat."""
-    shared = {
-        modality
-        for modality in one.rows.keys() & other.rows.keys()
-        for mine, yours in product(one.rows[modality], other.rows[modality])
-        if all(np.array_equal(mine[name], yours[name], equal_nan=True) for name in mine)
-    }
-    return bool(shared - {Modality.TABULAR}) or shared == one.rows.keys() == other.rows.keys()
-
-
-def _cases(dataset: Dataset) -> dict[str, tuple[str, str]]:
-    """Return split and label of each case by its name, in the data set's order split by split."""
-    there = {*dataset.splits}
-    return {
-        name: (split, str(label))
-        for split in SPLITS
-        if split in there
-        for rows in (dataset.rows(split),)
-        for name, label in zip(
-            dataset.ids(rows.tolist()), dataset.labels[rows].tolist(), strict=True
-        )
-    }
-
-
 def _chosen(lines: list[Row | LeftOut], rows: list[str] | None) -> list[Row | LeftOut]:
     """Return the lines of some rows, and LANISTR's, which they are compared with.
 
@@ -342,7 +175,6 @@ def _parser() -> argparse.ArgumentParser:
         description="Make a table of the paper on prepared data: train what is missing of every "
         "row, and put the results beside the paper's.",
         epilog=f"example:\n  {EXAMPLE}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("table", choices=tuple(TABLES))

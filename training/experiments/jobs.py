@@ -23,8 +23,8 @@ from typing import Self
 
 from lanistr.errors import CheckpointError, LanistrError
 from lanistr.model.hub import InitialWeights, files_here
+from training.baselines import REPORT
 from training.data.store import DATASET, file_hash
-from training.foreign import REPORT
 from training.outputs import outputs_file
 from training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 from training.run import Run

@@ -12,12 +12,12 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 
 from lanistr.document import read_yaml
 from lanistr.errors import ConfigError, DataError, TaskError
+from training.baselines import REPORT
 from training.bootstrap import percentile_interval, resampled
 from training.cases import draw_labelled
 from training.data.store import Dataset, data_hash
 from training.experiments.jobs import Job
 from training.experiments.tables import WHOLE, LeftOut, Row, Setup
-from training.foreign import REPORT
 from training.initial import open_data
 from training.metrics import Floats, check_metric, goodness, known
 from training.outputs import outputs_file, read_outputs

@@ -51,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training.prepare",
         description="Turn raw records into a prepared data set.",
         epilog="example:\n  " + "\n  ".join(each.EXAMPLE for each in _ALL.values()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
     for name, each in _ALL.items():
@@ -60,7 +59,6 @@ def _parser() -> argparse.ArgumentParser:
             help=each.HELP,
             description=f"Prepare {each.HELP}.",
             epilog=f"example:\n  {each.EXAMPLE}",
-            formatter_class=parser.formatter_class,
         )
         if name in KINDS:
             add_shared_arguments(made)

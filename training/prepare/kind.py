@@ -1,7 +1,7 @@
 """What every kind of raw records brings to `python -m training.prepare`."""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ from lanistr.draft import make_parent
 from lanistr.errors import ConfigError
 from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.preprocess.text import read_vocabulary
+from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
-from training.data.store import Dataset, refuse_filled
+from training.data.store import Dataset, Split, refuse_filled
+from training.prepare import prepared
 from training.prepare.fitted import take_fitted
-from training.prepare.prepared import SplitOptions, check_shares
+from training.prepare.prepared import Place, SplitOptions, check_shares, no_place
 from training.prepare.problems import Problems, problems_path
 from training.prepare.report.survey import ReportOptions
 from training.prepare.tab2txt import Tab2Txt
@@ -39,12 +41,12 @@ class Kind(Protocol):
         ...
 
     def prepare(self, arguments: argparse.Namespace) -> Dataset | None:
-        """Prepare the data set that the command line asks for; None where it asks for none."""
+        """Prepare the data set that the command line asks for; None if it asks for none."""
         ...
 
 
 class Step(Protocol):
-    """A module with something that is done to raw records before they are prepared.
+    """A module that does something to raw records before they are prepared.
 
     Attributes:
         HELP: what it gets ready, in a few words.
@@ -109,18 +111,22 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """What all kinds need to begin.
+class Preparation:
+    """What the command line says of the preparation of any kind of records.
 
     Attributes:
+        task: what the records are of.
+        out: the folder to make.
         options: how each modality is preprocessed.
         splits: how the groups are dealt out.
         report: what the data report shows.
-        fitted: preprocessing that was fitted elsewhere and is taken; None: it is fitted here.
+        fitted: preprocessing that was fitted elsewhere; None: it is fitted here.
         tab2txt: puts table rows into words; None: they stay rows.
         problems: takes what is wrong with the raw files.
     """
 
+    task: TaskSpec
+    out: Path
     options: PreprocessOptions
     splits: SplitOptions
     report: ReportOptions
@@ -128,22 +134,46 @@ class Opening:
     tab2txt: Tab2Txt | None
     problems: Problems
 
+    def run(
+        self,
+        samples: Callable[[], Iterable[Sample]],
+        *,
+        source: Mapping[str, Any],
+        place_of: Callable[[Sample], Place] = no_place,
+        split_of: Mapping[str, Split] | None = None,
+    ) -> Dataset:
+        """Prepare the data set; see `training.prepare.prepared.prepare`."""
+        return prepared.prepare(
+            samples,
+            self.task,
+            self.out,
+            options=self.options,
+            splits=self.splits,
+            source=source,
+            problems=self.problems,
+            place_of=place_of,
+            split_of=split_of,
+            fitted=self.fitted,
+            tab2txt=self.tab2txt,
+            report=self.report,
+        )
+
 
 def begin(
     arguments: argparse.Namespace, task: TaskSpec, most_problems: int | None = None
-) -> Opening:
+) -> Preparation:
     """Check what can be checked before anything is read, and begin the problems file.
 
     Args:
         arguments: of the command line.
         task: what the records are of.
-        most_problems: with how many problems the run goes on; None: as the command line says.
+        most_problems: problems beyond which the run stops; None: as the command line says.
 
     Raises:
         ConfigError: an option is not what is accepted, or see `take_fitted` and `Tab2Txt`.
         DataError: the folder to make is there already.
     """
-    with _told_by_option():
+    with _naming_options():
         options = preprocess_options(arguments)
         if options.text.vocabulary is not None:
             read_vocabulary(options.text.vocabulary, options.text.lowercase)
@@ -164,7 +194,9 @@ def begin(
     refuse_filled(out)
     make_parent(out)
     limit = arguments.most_problems if most_problems is None else most_problems
-    return Opening(
+    return Preparation(
+        task=task,
+        out=out,
         options=options,
         splits=splits,
         report=ReportOptions(thumbnails=0) if arguments.no_thumbnails else ReportOptions(),
@@ -198,13 +230,13 @@ def options(kind: type[SchemaT], **given: Any) -> SchemaT:
     Raises:
         ConfigError: one is not what is accepted.
     """
-    with _told_by_option():
+    with _naming_options():
         return kind.parse(given, ConfigError, "command line")
 
 
 @contextmanager
-def _told_by_option() -> Iterator[None]:
-    """Name a setting that is refused as the command line does."""
+def _naming_options() -> Iterator[None]:
+    """Name a refused setting by its command-line option."""
     try:
         yield
     except ConfigError as exc:
@@ -223,4 +255,4 @@ _OPTIONS: Mapping[str, str] = {
     "text.vocabulary_size": "--vocabulary-size",
     "text.vocabulary": "--vocabulary",
 }
-"""What settings are called on the command line, where it is not their own name."""
+"""Command-line options of settings that go by another name."""

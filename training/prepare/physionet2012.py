@@ -32,7 +32,6 @@ from lanistr.modalities import Modality
 from lanistr.sample import Measurements, Sample, Value
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split
-from training.prepare import prepared
 from training.prepare.kind import begin
 from training.prepare.prepared import SplitOptions, assign_splits
 from training.prepare.problems import Problems
@@ -79,22 +78,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare(arguments: argparse.Namespace) -> Dataset:
     """Read the sets that the command line names, and prepare their stays."""
     task = find_task("physionet2012")
-    opening = begin(arguments, task)
-    problems = opening.problems
+    preparation = begin(arguments, task)
+    problems = preparation.problems
     names = sorted(set(arguments.sets))
     found = join([read_set(arguments.source, name, task, problems) for name in names], problems)
-    return prepared.prepare(
+    return preparation.run(
         lambda: samples(found),
-        task,
-        arguments.out,
-        options=opening.options,
-        report=opening.report,
-        splits=opening.splits,
-        problems=problems,
         place_of=lambda stay: (f"set {stay.subgroups['set']}, RecordID {stay.id}", None),
-        split_of=deal(found.stays, opening.splits, arguments.test_set),
-        fitted=opening.fitted,
-        tab2txt=opening.tab2txt,
+        split_of=deal(found.stays, preparation.splits, arguments.test_set),
         source={
             "from": "physionet2012",
             "version": __version__,

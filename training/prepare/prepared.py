@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +19,10 @@ from lanistr.preprocess import PreprocessOptions, Preprocessor
 from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
-from training.data.codecs import codec
-from training.data.store import (
-    SPLITS,
-    Dataset,
-    DatasetWriter,
-    Split,
-    StoredPart,
-    new_folder,
-)
-from training.prepare.late import Late
+from training.data.codecs import Codec, codec
+from training.data.store import SPLITS, Dataset, Split, new_folder
+from training.data.writer import DatasetWriter, StoredPart
+from training.prepare.lazy import Shared
 from training.prepare.problems import Problems
 from training.prepare.report.issues import CaseLog, field_of
 from training.prepare.report.page import write_report
@@ -42,6 +36,11 @@ SHOWN = ReportOptions()
 
 Place = tuple[Path | str, int | None]
 """The raw file that a case is of, and its row there, from 1, where that is known."""
+
+
+def no_place(case: Sample) -> Place:
+    """Return the place of a case that comes from no file."""
+    return "the cases", None
 
 
 class SplitOptions(Schema):
@@ -65,7 +64,7 @@ def prepare(
     splits: SplitOptions,
     source: Mapping[str, Any],
     problems: Problems | None = None,
-    place_of: Callable[[Sample], Place] = lambda _: ("the cases", None),
+    place_of: Callable[[Sample], Place] = no_place,
     split_of: Mapping[str, Split] | None = None,
     fitted: Preprocessor | None = None,
     tab2txt: Tab2Txt | None = None,
@@ -74,18 +73,18 @@ def prepare(
     """Prepare a data set from records, and report on it.
 
     Args:
-        samples: yields every record from the start, each time it is called the same. A part that
-            is `Late` is prepared once for all samples that bring it.
+        samples: yields all records anew at each call, always the same. A `Shared` part is
+            prepared once for all samples that bring it.
         task: what the records are of.
         out: the folder to make; nothing is left there if anything fails.
         options: how each modality is preprocessed.
         splits: how groups are dealt out.
         source: provenance, kept in `dataset.json`.
-        problems: what was wrong with the raw files, to which cases are added that cannot be used
-            after all; how often is kept beside `source`.
+        problems: what was wrong with the raw files; cases that cannot be used are added. Its
+            counts are stored with `source`.
         place_of: tells where a case stands in the raw files.
-        split_of: the split of every group, where it is settled already; None: drawn.
-        fitted: preprocessing that is taken, instead of `options` and the training cases.
+        split_of: the split of every group; None: drawn.
+        fitted: preprocessing to use, instead of fitting one by `options` on the training cases.
         tab2txt: puts table rows into words; the data set is then of its task.
         report: what the report in the data set shows.
 
@@ -118,33 +117,22 @@ def prepare(
             try:
                 if tab2txt:
                     sample = tab2txt(sample, found)
-                known = {
-                    modality: shared[modality, part.key]
-                    for modality, part in sample.parts.items()
-                    if isinstance(part, Late) and (modality, part.key) in shared
-                }
-                records = {
-                    modality: codecs[modality].write(part, found)
-                    for modality, part in sample.parts.items()
-                    if modality not in known
-                }
-                if not any(records.values()) and not any(part.rows for part in known.values()):
-                    raise InputError("no part of the case can be used", code="nothing_usable")
+                known, records = _encode(sample, codecs, shared, found)
             except InputError as exc:
                 refused[exc.code] += 1
                 survey.refuse(str(sample.id), exc)
-                # One that brings nothing, as a patient may, has nothing wrong in a file.
+                # A case without any part, as of a patient without records, is no fault of a file.
                 if problems is None or not brought:
                     log.warning("%s was left out: %s", sample.id, exc)
                 else:
-                    _tell_refused(problems, sample, place_of(sample), exc, found)
+                    _report_refused(problems, sample, place_of(sample), exc, found)
                 continue
             issues.update({f"{code}/{action}": n for (code, action), n in found.counts.items()})
             parts = known | {m: writer.store(m, rows) for m, rows in records.items()}
             shared.update(
                 ((modality, part.key), parts[modality])
                 for modality, part in sample.parts.items()
-                if isinstance(part, Late)
+                if isinstance(part, Shared)
             )
             group, label = _group(sample), task.label.encode(sample.label)
             survey.add(sample, split_of[group], label, records, found)
@@ -175,12 +163,38 @@ def prepare(
     return Dataset.open(out)
 
 
-def _tell_refused(
+def _encode(
+    sample: Sample,
+    codecs: Mapping[Modality, Codec],
+    shared: Mapping[tuple[Modality, str], StoredPart],
+    found: CaseLog,
+) -> tuple[dict[Modality, StoredPart], dict[Modality, Sequence[Mapping[str, Any]]]]:
+    """Return the parts that an earlier case has stored already, and the rows to store of the rest.
+
+    Raises:
+        InputError: a part, or all of the case, cannot be used.
+    """
+    known = {
+        modality: shared[modality, part.key]
+        for modality, part in sample.parts.items()
+        if isinstance(part, Shared) and (modality, part.key) in shared
+    }
+    records = {
+        modality: codecs[modality].write(part, found)
+        for modality, part in sample.parts.items()
+        if modality not in known
+    }
+    if not any(records.values()) and not any(part.rows for part in known.values()):
+        raise InputError("no part of the case can be used", code="nothing_usable")
+    return known, records
+
+
+def _report_refused(
     problems: Problems, case: Sample, place: Place, error: InputError, found: CaseLog
 ) -> None:
-    """Add a case that cannot be used, with what it brought and what became of that."""
+    """Report a case that cannot be used, with its values and what became of them."""
     kinds = sorted(found.seen)
-    # That a part is empty is no news where its fields are named.
+    # An issue of a part as a whole adds nothing to those of its fields.
     kinds = [kind for kind in kinds if "." in kind[0]] or kinds
     lost = {kind[0]: found.seen[kind][0] for kind in kinds}
     if error.field:
@@ -197,17 +211,17 @@ def _tell_refused(
 
 
 def _in_words(samples: Iterable[Sample], tab2txt: Tab2Txt) -> Iterator[Sample]:
-    """Put the rows of samples into words; one that cannot be used teaches nothing."""
+    """Put the rows of samples into words, without those that cannot be used."""
     for sample in samples:
         with suppress(InputError):
-            yield tab2txt(sample, IssueLog())  # what is found is told when all are prepared
+            yield tab2txt(sample, IssueLog())  # issues are reported when the case is stored
 
 
 def _each_once(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Leave out late parts that were there before, so that none is read or counted twice."""
+    """Leave out shared parts that an earlier sample brought: none is read or counted twice."""
     seen: set[tuple[Modality, str]] = set()
     for sample in samples:
-        keys = {m: (m, part.key) for m, part in sample.parts.items() if isinstance(part, Late)}
+        keys = {m: (m, part.key) for m, part in sample.parts.items() if isinstance(part, Shared)}
         known = {modality for modality, key in keys.items() if key in seen}
         seen.update(keys.values())
         yield replace(sample, parts={m: p for m, p in sample.parts.items() if m not in known})

@@ -14,7 +14,7 @@ from lanistr.modalities import Modality
 from lanistr.preprocess.values import cleaner
 from lanistr.sample import Sample
 from lanistr.tasks import TaskSpec, TextSpec
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 
 
 class Tab2Txt:
@@ -58,8 +58,8 @@ class Tab2Txt:
         parts = dict(sample.parts)
         words = self._words(parts.pop(Modality.TABULAR, {}), log)
         notes = parts.get(Modality.TEXT)
-        if words and isinstance(notes, Late):
-            parts[Modality.TEXT] = Late(
+        if words and isinstance(notes, Shared):
+            parts[Modality.TEXT] = Shared(
                 f"{notes.key} {words}", lambda: [f"{words} {note}" for note in notes]
             )
         elif words:

@@ -24,7 +24,7 @@ from lanistr.sample import Sample
 from lanistr.tasks import TaskSpec, find_task
 from training import finetune, pretrain
 from training.data.store import SPLITS, Dataset, new_folder
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.synthetic import SyntheticOptions, draw
 
@@ -374,7 +374,10 @@ def test_a_late_part_is_read_once_for_all_samples_that_bring_it(tmp_path: Path):
         for i in range(8):
             note = "failed sbt" if i % 2 else "___"  # of the second nothing is left
             yield Sample(
-                {Modality.TEXT: Late(note, partial(read, note)), Modality.TABULAR: {"age": 60 + i}},
+                {
+                    Modality.TEXT: Shared(note, partial(read, note)),
+                    Modality.TABULAR: {"age": 60 + i},
+                },
                 id=str(i),
             )
 

@@ -13,16 +13,17 @@ import pytest
 
 from lanistr.errors import ConfigError, DataError, LanistrError
 from tests.training.experiments.rows import lines
+from training.baselines import REPORT
 from training.bootstrap import draws
 from training.data.store import DATASET, Dataset
-from training.experiments.__main__ import _check, main
+from training.experiments.__main__ import main
+from training.experiments.checks import check_setup
 from training.experiments.results import (
     FORMAT,
     Json,
     identity,
 )
 from training.experiments.tables import WHOLE, Setup
-from training.foreign import REPORT
 from training.metrics import measure
 from training.outputs import outputs_file, read_outputs
 from training.prepare.__main__ import main as prepare
@@ -170,7 +171,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_run(
 
 def test_what_pretraining_alone_asks_of_a_model_may_be_set(stays: Path) -> None:
     losses = ("model.simmmm=null", "model.summary.width=8", "model.timeseries.mask_run=8")
-    _check(
+    check_setup(
         Setup(
             stays,
             pretrain=(*losses, "model.text.mask_ratio=0.3"),
@@ -260,14 +261,14 @@ def test_words_for_the_rows_of_other_data_are_checked_as_those_of_the_task(
     command(*made, 40, *unlabelled, "--tab2txt", *sizes, "--out", alone)
     command(*made, 30, *unlabelled, "--tab2txt", "--preprocessing", words, "--out", fewer)
     option = "--tab2txt-pretraining-data"
-    _check(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=fitted))
+    check_setup(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=fitted))
     for wrong, said in (
         (alone, "not preprocessed as for the task"),
         (fewer, "not the same cases, splits and labels"),
         (other, "there are rows still"),
     ):
         with pytest.raises(ConfigError, match=f"{option}: .*{said}"):
-            _check(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=wrong))
+            check_setup(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=wrong))
     for lacking in ("--tab2txt", "--pretraining-data"):
         given = {"--tab2txt": words, "--pretraining-data": other, option: fitted}
         del given[lacking]

@@ -8,10 +8,10 @@ import pytest
 
 from lanistr.errors import CheckpointError
 from tests.fixtures_runs import Command
+from training.baselines import REPORT
 from training.data.store import Dataset
 from training.evaluate import main as evaluate
 from training.experiments.jobs import Job, Workshop, finished, folder_name, recipe_of
-from training.foreign import REPORT
 from training.outputs import outputs_file, read_outputs
 from training.run import Run
 

@@ -9,6 +9,7 @@ import pytest
 from lanistr.document import read_yaml
 from lanistr.errors import TaskError
 from tests.training.experiments.rows import lines
+from training.baselines import REPORT
 from training.experiments import results
 from training.experiments.jobs import Job
 from training.experiments.page import cells
@@ -21,7 +22,6 @@ from training.experiments.results import (
     said_of,
 )
 from training.experiments.tables import TABLES, WHOLE, Setup
-from training.foreign import REPORT
 
 PUBLISHED = Path(results.__file__).with_name("published.yaml")
 

@@ -19,10 +19,11 @@ from tests.training.prepare.tables import (
     rows,
     write_task,
 )
+from training.compatibility import check_fits
 from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
 from training.prepare.fitted import take_fitted
-from training.run import Run, check_fits
+from training.run import Run
 
 FITTED = ("preprocessing.json", "tokenizer.json")
 

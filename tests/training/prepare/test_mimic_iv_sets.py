@@ -14,6 +14,7 @@ from lanistr.errors import DataError
 from lanistr.modalities import Modality
 from tests.training.prepare.mimic_files import Files, at, prepare
 from training.data.store import Dataset
+from training.prepare import prepared
 from training.prepare.mimic_iv import command, events, notes, pictures, tables
 from training.prepare.mimic_iv.tables import read_blocks, read_table
 
@@ -167,7 +168,7 @@ def test_a_run_that_was_interrupted_goes_on_and_ends_the_same(
         monkeypatch.setattr(command, f"extract_{name}", step)
     with monkeypatch.context() as patch:
         if when == "prepare":
-            patch.setattr(command.prepared, "prepare", interrupted)
+            patch.setattr(prepared, "prepare", interrupted)
         else:
             patch.setattr(command, f"extract_{when}", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -193,7 +194,7 @@ def test_what_was_extracted_from_other_files_or_for_other_options_is_not_taken(
     for change in ("options", "files"):
         out = tmp_path / change
         with monkeypatch.context() as patch:
-            patch.setattr(command.prepared, "prepare", stop)
+            patch.setattr(prepared, "prepare", stop)
             with pytest.raises(KeyboardInterrupt):
                 prepare(source, out)
         options = UNLABELLED if change == "options" else ()
@@ -217,7 +218,7 @@ def test_pictures_that_have_changed_since_a_run_was_interrupted_are_looked_at_ag
         whole = wanted.read_bytes()
         wanted.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(command.prepared, "prepare", lambda *a, **k: 1 / 0)
+        patch.setattr(prepared, "prepare", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare(source, tmp_path / "data")
     if change == "put back":
@@ -245,7 +246,7 @@ def test_what_was_extracted_before_the_task_or_the_items_were_edited_is_not_take
             prepare(source, tmp_path / "data")
         return {path.name for path in (tmp_path / ".data.work").iterdir()}
 
-    monkeypatch.setattr(command.prepared, "prepare", stop)
+    monkeypatch.setattr(prepared, "prepare", stop)
     before = extracted()
     assert extracted() == before
     if edited == "task":

@@ -13,7 +13,7 @@ from lanistr.sample import Quantity, Sample
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset
 from training.prepare.__main__ import main
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 from training.prepare.tab2txt import Tab2Txt
 
 STAY = find_task("mortality")
@@ -68,7 +68,8 @@ def test_late_notes_stay_late_and_are_others_with_another_row():
     words = Tab2Txt(STAY)
     found = [
         words(
-            Sample({Modality.TEXT: Late("n1", read), Modality.TABULAR: {"age": age}}), IssueLog()
+            Sample({Modality.TEXT: Shared("n1", read), Modality.TABULAR: {"age": age}}),
+            IssueLog(),
         ).parts[Modality.TEXT]
         for age in (40, 40, 50)
     ]

@@ -12,14 +12,13 @@ from lanistr.modalities import Modality
 from lanistr.sample import Sample
 from lanistr.tasks import find_task
 from training.data.store import Dataset
-from training.prepare import prepared
 from training.prepare.amazon.files import ENDINGS, METADATA, find_files
 from training.prepare.amazon.groups import SPLIT_BY, DealtGroups
 from training.prepare.amazon.pictures import MANIFEST, Pictures
 from training.prepare.amazon.reviews import Review
 from training.prepare.amazon.scan import AmazonOptions, Reporter, products, reviews, scan
 from training.prepare.kind import begin, options
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 from training.prepare.prepared import Place
 from training.prepare.sources import file_hashes
 
@@ -81,8 +80,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     task = find_task("rating")
     files = find_files(arguments.source)
     # The reporter has the limits: broken lines may be a share, which no number of them is.
-    opening = begin(arguments, task, most_problems=sys.maxsize)
-    problems, splits = opening.problems, opening.splits
+    preparation = begin(arguments, task, most_problems=sys.maxsize)
+    problems, splits = preparation.problems, preparation.splits
 
     # ---- what there is -------------------------------------------------------------------------
     pictures = Pictures.open(arguments.pictures, problems, wanted.most_problems)
@@ -101,18 +100,10 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     if arguments.pictures:
         manifest = file_hashes(arguments.pictures, [arguments.pictures / MANIFEST])
         hashes |= {f"pictures/{name}": each for name, each in manifest.items()}
-    return prepared.prepare(
+    return preparation.run(
         samples,
-        task,
-        arguments.out,
-        options=opening.options,
-        splits=splits,
-        report=opening.report,
-        problems=problems,
         place_of=_place_of,
         split_of=DealtGroups(found.splits),
-        fitted=opening.fitted,
-        tab2txt=opening.tab2txt,
         source={
             "from": "amazon",
             "version": __version__,
@@ -130,7 +121,7 @@ def _sample(
     if text := review.text(longest):
         parts[Modality.TEXT] = (text,)
     if file := pictures.find(review.product, review.picture):
-        parts[Modality.IMAGE] = Late(str(file), lambda: (pictures.read(file),))
+        parts[Modality.IMAGE] = Shared(str(file), lambda: (pictures.read(file),))
     return Sample(
         parts,
         id=name,

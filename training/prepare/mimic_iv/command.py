@@ -12,8 +12,7 @@ from lanistr import __version__
 from lanistr.errors import ConfigError, DataError
 from lanistr.tasks import TaskSpec, find_task
 from training.data.store import Dataset, Split
-from training.prepare import prepared
-from training.prepare.kind import Opening, begin
+from training.prepare.kind import Preparation, begin
 from training.prepare.mimic_iv.cohort import (
     ADULT,
     KNOWN,
@@ -82,7 +81,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
     for name in layout.lacking:
         log.warning("the source has no %s", name)
     task = find_task("mortality")
-    opening = begin(arguments, task)
+    preparation = begin(arguments, task)
     log.info("hashing the source files")
     hashes = _hashes(layout, arguments)
     wanted = {
@@ -96,23 +95,15 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
         "code": file_hashes(_CODE, _CODE.glob("*.py")),  # the items stand there, too
         "hashes": hashes,
         "pictures": str(layout.pictures and layout.pictures.resolve()),
-        "max_pixels": opening.options.image.max_pixels,
+        "max_pixels": preparation.options.image.max_pixels,
         **wanted,
     }
-    with Work(arguments.out, key, opening.problems) as work:
-        extracted, split_of, found = _extract(arguments, layout, task, work, opening)
-        return prepared.prepare(
+    with Work(arguments.out, key, preparation.problems) as work:
+        extracted, split_of, found = _extract(arguments, layout, task, work, preparation)
+        return preparation.run(
             partial(samples_of, extracted, arguments.pairing),
-            task,
-            arguments.out,
-            options=opening.options,
-            splits=opening.splits,
-            report=opening.report,
-            problems=opening.problems,
             place_of=lambda case: (layout.stays, None),
             split_of=split_of,
-            fitted=opening.fitted,
-            tab2txt=opening.tab2txt,
             source={
                 "from": "mimic-iv",
                 "version": __version__,
@@ -130,7 +121,7 @@ def _extract(
     layout: Layout,
     task: TaskSpec,
     work: Work,
-    opening: Opening,
+    preparation: Preparation,
 ) -> tuple[Extracted, dict[str, Split], dict[str, Any]]:
     """Choose the stays and extract what belongs to them.
 
@@ -138,7 +129,7 @@ def _extract(
         the extracted parts, the split of every patient, and the figures for `dataset.json`.
     """
     # ---- which stays ----
-    everyone = read_stays(layout, opening.problems.add)
+    everyone = read_stays(layout, preparation.problems.add)
     stays, attrition = choose(everyone, (KNOWN, ADULT) if arguments.unlabelled else RULES)
     stays = stays.with_columns(stay=pl.int_range(pl.len(), dtype=pl.Int32))
     events_path, events = work.step(
@@ -165,7 +156,7 @@ def _extract(
         "notes",
         lambda out, notebook: extract_notes(layout, owners, out, notebook.add, discharge=discharge),
     )
-    image = opening.options.image
+    image = preparation.options.image
     pictures_path, pictures = work.step(
         "pictures",
         lambda out, notebook: extract_pictures(layout, owners, out, notebook, image),
@@ -180,7 +171,7 @@ def _extract(
         labelled=not arguments.unlabelled,
     )
     figures = {"attrition": attrition, "events": events, "notes": notes, "pictures": pictures}
-    return extracted, _splits(everyone, owners, opening.splits), figures
+    return extracted, _splits(everyone, owners, preparation.splits), figures
 
 
 def _owners(stays: pl.DataFrame, layout: Layout, pairing: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from lanistr.modalities import Modality
 from lanistr.sample import Sample
-from training.prepare.late import Late
+from training.prepare.lazy import Shared
 from training.prepare.mimic_iv import events, notes, pictures
 from training.prepare.mimic_iv.cohort import row_of, subgroups_of
 from training.prepare.mimic_iv.events import series_of
@@ -122,7 +122,7 @@ def _of_patient(
     for stay, note, path in product(_any(stays), _any(texts), _any(paths)):
         parts = {} if stay is None else _stay_parts(stay, measured)
         if note is not None:
-            parts[Modality.TEXT] = Late(note[2], partial(tuple, (note[1],)))
+            parts[Modality.TEXT] = Shared(note[2], partial(tuple, (note[1],)))
         if path is not None:
             parts[Modality.IMAGE] = _picture(extracted.files, path)
         names = (
@@ -153,9 +153,9 @@ def _stay_parts(
         parts[Modality.TABULAR] = row
     found = measured.get(stay["stay"])
     if found is not None:
-        parts[Modality.TIMESERIES] = Late(str(stay["stay_id"]), partial(series_of, found))
+        parts[Modality.TIMESERIES] = Shared(str(stay["stay_id"]), partial(series_of, found))
     return parts
 
 
-def _picture(files: Path, path: str) -> Late[bytes]:
-    return Late(path, lambda: ((files / path).read_bytes(),))
+def _picture(files: Path, path: str) -> Shared[bytes]:
+    return Shared(path, lambda: ((files / path).read_bytes(),))

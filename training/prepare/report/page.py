@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from training.data.store import SPLITS
-from training.prepare.report.losses import lost, refused, unused
 from training.prepare.report.part import Check
 from training.prepare.report.survey import Survey
+from training.prepare.report.unused import lost, refused, unused
 from training.report.document import document
 from training.report.tables import MOST_GROUPS, examples, percent, short, table
 

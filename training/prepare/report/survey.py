@@ -21,15 +21,15 @@ from lanistr.sample import Sample
 from lanistr.schema import Schema
 from lanistr.tasks import TaskSpec
 from training.data.store import SPLITS, Split
-from training.prepare.late import Late
-from training.prepare.report.contents import Contents, digest, same_across
+from training.prepare.lazy import Shared
+from training.prepare.report.duplicates import Duplicates, digest, same_across
 from training.prepare.report.image import ImageSurvey
 from training.prepare.report.issues import CaseLog, IssueCounts, field_of
 from training.prepare.report.labels import Labels, label_checks
+from training.prepare.report.leakage import LabelLeakage
 from training.prepare.report.part import Check, PartSurvey, Records
 from training.prepare.report.summaries import MOST_WORDS, SAMPLE, Numbers
 from training.prepare.report.tabular import TabularSurvey
-from training.prepare.report.tells import Tells
 from training.prepare.report.text import TextSurvey
 from training.prepare.report.timeseries import TimeseriesSurvey
 
@@ -77,14 +77,16 @@ class Survey:
         for part in self._parts.values():
             if isinstance(part, ImageSurvey):
                 part.keep(options.thumbnails, seed)
-        self._contents = {m: Contents() for m, part in self._parts.items() if part.alike}
-        self._whole = Contents()
-        self._tells = Tells(task.label, {m: part.signals for m, part in self._parts.items()}, seed)
+        self._contents = {m: Duplicates() for m, part in self._parts.items() if part.alike}
+        self._whole = Duplicates()
+        self._leakage = LabelLeakage(
+            task.label, {m: part.signals for m, part in self._parts.items()}, seed
+        )
         self._issues = IssueCounts()
         self._refused: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._refusals: Counter[tuple[str, str]] = Counter()
         self._ids: list[str] = []
-        self._late: dict[tuple[Modality, str], tuple[list[bytes], NDArray[np.float64]]] = {}
+        self._shared: dict[tuple[Modality, str], tuple[list[bytes], NDArray[np.float64]]] = {}
         self._presence: Counter[tuple[str, int]] = Counter()
         self._emptied: Counter[Modality] = Counter()
         self._labels = [Labels(task.label) for _ in SPLITS]
@@ -111,8 +113,8 @@ class Survey:
             sample: as its owner has it.
             split: where it goes.
             label: its code or number, NaN for none.
-            records: what is stored of it, but for `Late` parts that an earlier case brought. Those
-                are counted as there, and compared; their values were counted with the first.
+            records: what is stored of it, without `Shared` parts that an earlier case brought.
+                Those count as present, and are compared; their values were counted before.
             found: what was found wrong with it.
         """
         place, number, case = SPLITS.index(split), len(self._ids), str(sample.id)
@@ -123,13 +125,13 @@ class Survey:
             groups = self._subgroups[column]
             name = value if value in groups or len(groups) < MOST_WORDS else "(further values)"
             groups.setdefault(name, Labels(self._task.label)).add(label)
-        kept = self._tells.place(label)
+        kept = self._leakage.place(label)
         signals: dict[str, Any] = {}
         whole: list[bytes] = []
         present: set[Modality] = set()
         for modality, part in sample.parts.items():
-            key = (modality, part.key) if isinstance(part, Late) else None
-            seen = None if key is None else self._late.get(key)
+            key = (modality, part.key) if isinstance(part, Shared) else None
+            seen = None if key is None else self._shared.get(key)
             if seen is None:
                 rows = records.get(modality)
                 if not rows:
@@ -139,7 +141,7 @@ class Survey:
                 survey.add(part, rows, case, place)
                 seen = [digest(each) for each in survey.contents(part, rows)], survey.signal(rows)
                 if key is not None:
-                    self._late[key] = seen
+                    self._shared[key] = seen
             contents, signal = seen
             present.add(modality)
             whole += [modality.encode(), *contents]
@@ -151,7 +153,7 @@ class Survey:
         self._presence["+".join(m for m in self._task.modalities if m in present), place] += 1
         self._whole.add(digest(b"".join(whole)), number, place)
         if kept is not None:
-            self._tells.keep(kept, label, signals)
+            self._leakage.keep(kept, label, signals)
 
     def report(self, index: Path, source: Mapping[str, Any]) -> dict[str, Any]:
         """Return all that was counted and checked, fit for JSON.
@@ -173,7 +175,7 @@ class Survey:
         checks.append(same_across("whole cases", whole, "warning", "in all that they bring"))
         for part in self._parts.values():
             checks += part.checks()
-        strongest, check = self._tells.report()
+        strongest, check = self._leakage.report()
         labels: dict[str, Labels] = dict(zip(SPLITS, self._labels, strict=True))
         checks += [check, *label_checks(labels, self._shares)]
         cases = {split: each.cases for split, each in labels.items()}

@@ -13,7 +13,6 @@ from lanistr.modalities import Modality
 from lanistr.sample import to_record
 from lanistr.tasks import find_task
 from training.data.store import Dataset, new_folder
-from training.prepare import prepared
 from training.prepare.kind import begin, options
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 from training.prepare.synthetic.amazon import write_amazon
@@ -60,21 +59,13 @@ def prepare(arguments: argparse.Namespace) -> Dataset:
             seen=arguments.raw_layout,
             accepted=f"--raw DIR --raw-layout {arguments.raw_layout}",
         )
-    opening = begin(arguments, task)
+    preparation = begin(arguments, task)
     if arguments.raw:
         write = LAYOUTS[arguments.raw_layout or "jsonl"]
         with new_folder(arguments.raw) as draft:
             write(arguments.task, wanted, draft)
-    return prepared.prepare(
+    return preparation.run(
         lambda: draw(arguments.task, wanted),
-        task,
-        arguments.out,
-        options=opening.options,
-        report=opening.report,
-        splits=opening.splits,
-        problems=opening.problems,
-        fitted=opening.fitted,
-        tab2txt=opening.tab2txt,
         source={"from": "synthetic", "version": __version__, **wanted.model_dump(mode="json")},
     )
 

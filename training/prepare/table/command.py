@@ -7,8 +7,8 @@ from pathlib import Path
 from lanistr import __version__
 from lanistr.errors import ConfigError
 from training.data.store import Dataset
-from training.prepare import prepared
 from training.prepare.kind import begin
+from training.prepare.prepared import assign_splits
 from training.prepare.problems import problems_path
 from training.prepare.sources import file_hashes
 from training.prepare.table.cases import CaseReader
@@ -68,8 +68,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
         )
     task, source = read_columns(arguments.task)
     out: Path = arguments.out
-    opening = begin(arguments, task)
-    problems = opening.problems
+    preparation = begin(arguments, task)
+    problems = preparation.problems
     with CaseStore.beside(out) as store:
         setting = Setting(
             task,
@@ -78,22 +78,17 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
             MissingWords(source.missing, source.missing_in, source.decimal),
             problems,
             store,
-            opening.options.image.max_pixels,
+            preparation.options.image.max_pixels,
         )
         cases = CaseReader(
             open_table(arguments.source, source, problems), str(arguments.source), setting
         )
         log.info("checking %s", arguments.source)
-        cases.check(learns=opening.fitted is None)
+        cases.check(learns=preparation.fitted is None)
         if cases.unlabelled:
             log.info("%d cases without a label", cases.unlabelled)
-        dataset = prepared.prepare(
+        dataset = preparation.run(
             cases.samples,
-            task,
-            out,
-            options=opening.options,
-            splits=opening.splits,
-            report=opening.report,
             source={
                 "from": "table",
                 "version": __version__,
@@ -101,11 +96,8 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
                 **cases.provenance(),
                 "columns": source.model_dump(mode="json", exclude_defaults=True),
             },
-            problems=problems,
             place_of=cases.place_of,
-            fitted=opening.fitted,
-            tab2txt=opening.tab2txt,
-            split_of=cases.split_of or prepared.assign_splits(sorted(cases.groups), opening.splits),
+            split_of=cases.split_of or assign_splits(sorted(cases.groups), preparation.splits),
         )
     if problems.counts:
         found = ", ".join(f"{count} {code}" for code, count in problems.counts.most_common())

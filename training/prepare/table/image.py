@@ -8,7 +8,7 @@ from PIL import Image
 from lanistr.errors import InputError
 from lanistr.issues import IssueLog
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
-from training.prepare.late import Unread
+from training.prepare.lazy import Lazy
 from training.prepare.table.files import NamedFiles, find_below
 from training.prepare.table.parts import CaseName, PartReader, Setting
 from training.prepare.table.rows import Row
@@ -52,7 +52,7 @@ class ImageReader(PartReader):
         """Return the pictures, to be read when they are looked at."""
         if kept is None:
             return None
-        return Unread(lambda: (Path(path).read_bytes() for path in kept))
+        return Lazy(lambda: (Path(path).read_bytes() for path in kept))
 
     def provenance(self) -> dict[str, Any]:
         """Count and hash the pictures."""

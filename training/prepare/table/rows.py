@@ -119,10 +119,9 @@ def require(wanted: Iterable[str], columns: Collection[str], file: str, problems
 
 
 class MissingWords:
-    """Tells a missing value: none, a blank, or one of the words that mean it.
+    """Recognises a missing value: none, a blank, or one of the words that mean it.
 
-    A number that means it is known however it is stored, and with decimals that say nothing: of
-    `-999` also `-999.0`.
+    A number that means it is recognised however it is stored: `-999` is also `-999.0`.
 
     Args:
         everywhere: words that mean it in every column.

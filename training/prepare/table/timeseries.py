@@ -8,7 +8,7 @@ from typing import Any
 from lanistr.errors import ConfigError, DataError, InputError
 from lanistr.preprocess.values import read_value
 from lanistr.sample import Measurements
-from training.prepare.late import Unread
+from training.prepare.lazy import Lazy
 from training.prepare.sources import file_hashes
 from training.prepare.table.cells import read_date, read_key
 from training.prepare.table.files import NamedFiles, find_below
@@ -87,7 +87,7 @@ class SeriesReader(PartReader):
     def restore(self, kept: Any, position: int) -> Any:
         """Return the case's measurements, to be fetched when they are looked at."""
         measured = self._setting.store.is_measured(position)
-        return Unread(partial(self._fetch, position)) if measured else None
+        return Lazy(partial(self._fetch, position)) if measured else None
 
     def finish(self) -> None:
         """Read the table of all series."""

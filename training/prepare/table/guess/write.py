@@ -11,7 +11,7 @@ from training.prepare.table.columns import TableSource, TextFormat
 from training.prepare.table.guess.roles import cast
 from training.prepare.table.guess.series import guess_series
 from training.prepare.table.guess.statistics import TableStatistics
-from training.prepare.table.guess.writing import Draft
+from training.prepare.table.guess.task_file import Draft
 from training.prepare.table.rows import MissingWords
 from training.prepare.table.tables import open_table
 

@@ -1,4 +1,4 @@
-"""Whether a single field tells the label: often a field that was written after the outcome."""
+"""Label leakage: a single field that predicts the label, as one written after the outcome does."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from training.prepare.report.part import Check
 from training.prepare.report.summaries import Reservoir, significant
 
 CASES = 10_000
-"""Labelled cases that are looked at, drawn with the seed."""
+"""Labelled cases that are examined, drawn with the seed."""
 
 TOO_GOOD = 0.98
-"""From here on a single field tells too much: few honest measurements reach it."""
+"""From here on a single field predicts too well: few honest measurements reach it."""
 
 FEWEST = 10
 """Cases that a class must have, with the field, for the field to be judged."""
@@ -24,8 +24,8 @@ _SHOWN = 15
 Floats = NDArray[np.float64]
 
 
-class Tells:
-    """Keeps, of cases drawn by lot, what can be seen at a glance, and judges it by the label."""
+class LabelLeakage:
+    """Keeps single numbers of some cases, and measures how well each orders the label."""
 
     def __init__(self, label: LabelSpec, parts: Mapping[str, Sequence[str]], seed: int) -> None:
         """Begin.
@@ -40,7 +40,7 @@ class Tells:
         self._kept: dict[int, tuple[float, Mapping[str, Floats]]] = {}
 
     def place(self, label: float) -> int | None:
-        """Return where the next case is kept; None: it is not, and its signals need not be made."""
+        """Return where the next case is kept; None: it is not, and needs no signals."""
         return None if np.isnan(label) else self._reservoir.place()
 
     def keep(self, place: int, label: float, signals: Mapping[str, Floats]) -> None:
@@ -48,7 +48,7 @@ class Tells:
         self._kept[place] = (label, signals)
 
     def report(self) -> tuple[dict[str, Any], Check]:
-        """Return the fields that tell most, and whether one tells too much."""
+        """Return the fields that predict best, and whether one predicts too well."""
         name = "Fields that tell the label by themselves"
         labels = np.array([label for label, _ in self._kept.values()])
         strengths: dict[str, float] = {}
@@ -99,7 +99,7 @@ class Tells:
     def _strength(self, values: Floats, labels: Floats, *, codes: bool = False) -> float:
         """Return how well values (N,) order the labels, in whichever direction; NaN if unknown.
 
-        Codes have no order: what is said of the others that have one stands in for it.
+        Codes have no order: the mean label of other cases with the same code stands in for one.
         """
         half = _halves(labels, self._seed)
         if self._label.kind == "regression":
@@ -118,11 +118,9 @@ class Tells:
 
 def _auroc(values: Floats, positive: NDArray[np.bool_]) -> float:
     """Return the chance that a positive case has the larger value; equal values count half."""
-    positives, negatives = int(positive.sum()), int((~positive).sum())
-    _, place = np.unique(values, return_inverse=True)
-    hits, misses = np.bincount(place, weights=positive), np.bincount(place, weights=~positive)
-    below = np.cumsum(misses) - misses
-    return float(hits @ (below + misses / 2)) / (positives * negatives)
+    positives = int(positive.sum())
+    wins = _ranks(values)[positive].sum() - positives * (positives + 1) / 2  # Mann-Whitney's U
+    return float(wins) / (positives * (len(values) - positives))
 
 
 def _spearman(values: Floats, labels: Floats) -> float:
@@ -133,14 +131,18 @@ def _spearman(values: Floats, labels: Floats) -> float:
 
 
 def _ranks(values: Floats) -> Floats:
+    """Return ranks (N,) from 1, equal values at their mean.
+
+    `scipy.stats.rankdata` does the same, and takes a second to import.
+    """
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def _halves(labels: Floats, seed: int) -> NDArray[np.bool_]:
-    """Draw half of the cases (N,), of each class or neighbourhood of labels alike.
+    """Draw half of the cases (N,), stratified by label.
 
-    By lot, as tables may go by turns: every second row a patient, every other a control.
+    At random, as tables may alternate: every second row a patient, every other a control.
     """
     lots = np.random.default_rng(seed).random(len(labels))
     half = np.zeros(len(labels), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""The part of the command line that pretraining and fine-tuning share."""
+"""Command-line options that commands of training share, and checks of their values."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,6 @@ def training_parser(stage: str, description: str, example: str) -> argparse.Argu
         prog=f"python -m training.{stage}",
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--recipe", required=True, help=f"name in training/recipes/{stage}, or path"
@@ -51,7 +50,7 @@ def add_overrides(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def require_paths(arguments: argparse.Namespace) -> None:
-    """Check what only a real run needs.
+    """Check that the paths are given which only a real run needs.
 
     Raises:
         ConfigError: data or out is missing.
@@ -62,7 +61,7 @@ def require_paths(arguments: argparse.Namespace) -> None:
 
 
 def check_count(option: str, value: int | None, least: int = 1) -> None:
-    """Check a number of something that is asked for; None: not asked for.
+    """Check a count that an option gives; None: the option was left out.
 
     Raises:
         ConfigError: it is below the least.
@@ -72,10 +71,10 @@ def check_count(option: str, value: int | None, least: int = 1) -> None:
 
 
 def check_seed(option: str, value: int) -> None:
-    """Check what draws are to start from.
+    """Check the seed of random draws.
 
     Raises:
-        ConfigError: it is no seed.
+        ConfigError: it is out of range.
     """
     if not 0 <= value < 2**32:
         raise ConfigError("no seed", field=option, seen=value, accepted="0 to 4294967295")

@@ -1,4 +1,4 @@
-"""The same content in several cases: within a split, and across splits."""
+"""Duplicates: the same content in several cases, within a split and across splits."""
 
 from array import array
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=8).digest()
 
 
-class Contents:
+class Duplicates:
     """Keeps eight bytes of a hash, the case and the split of every item: seventeen bytes an item.
 
     Two different items of ten million are taken for the same with a chance of 3 in a million.
@@ -41,8 +41,8 @@ class Contents:
 
         Returns:
             ``items``; ``distinct`` ones; ``repeated`` by split, items whose content an earlier item
-            of the split has; ``across``, contents that stand in more than one split; ``touched`` by
-            split, cases with such a content; ``examples`` of these, each the cases that share it.
+            of the split has; ``across``, contents that occur in more than one split; ``touched`` by
+            split, cases with such a content; ``examples``, each the cases that share one.
         """
         hashes = np.array(self._hashes, dtype=np.uint64)
         cases, splits = np.array(self._cases, dtype=np.int64), np.array(self._splits)
@@ -75,12 +75,12 @@ class Contents:
 
 
 def same_across(items: str, found: dict[str, Any], verdict: Verdict, compared: str) -> Check:
-    """Say whether contents stand in more than one split.
+    """Return the check for contents that occur in more than one split.
 
     Args:
         items: what they are called.
-        found: what `Contents.report` returned.
-        verdict: what it is if some do.
+        found: what `Duplicates.report` returned.
+        verdict: of the check if some do.
         compared: how, in words.
     """
     name = f"{items.capitalize()} in several splits"

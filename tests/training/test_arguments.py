@@ -8,7 +8,7 @@ import torch
 
 from lanistr.errors import ConfigError, DataError
 from training import finetune, pretrain
-from training.settings import choose_device
+from training.arguments import choose_device
 
 
 @pytest.mark.parametrize("main", [pretrain.main, finetune.main])

@@ -1,4 +1,4 @@
-"""Parts that are read when they are looked at, and that several samples may share."""
+"""Parts that are read when they are first used, and that several samples may share."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -7,11 +7,11 @@ from typing import Any, TypeVar, overload
 ItemT = TypeVar("ItemT")
 
 
-class Unread(Sequence[ItemT]):
-    """Notes, pictures or a series that are read from their files when they are first looked at.
+class Lazy(Sequence[ItemT]):
+    """Notes, pictures or a series that are read from their files when they are first used.
 
-    So a sample whose notes alone are wanted costs no picture. To a preprocessor it is a tuple.
-    Make it anew for each sample: what was read stays in memory as long as the object does.
+    So a sample of which only the notes are used reads no picture. To a preprocessor it is a tuple.
+    Make a new one for each sample: what was read stays in memory as long as the object does.
     """
 
     def __init__(self, read: Callable[[], Iterable[ItemT]]) -> None:
@@ -32,11 +32,11 @@ class Unread(Sequence[ItemT]):
         return self._items[index]
 
 
-class Late(Unread[ItemT]):
-    """An unread part that several samples may share.
+class Shared(Lazy[ItemT]):
+    """A lazy part that several samples may share.
 
     Attributes:
-        key: names the content. Parts of one modality and key are the same, and are prepared once.
+        key: names the content: parts of one modality and key are the same, and are prepared once.
     """
 
     def __init__(self, key: str, read: Callable[[], Iterable[ItemT]]) -> None:

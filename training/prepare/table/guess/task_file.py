@@ -1,4 +1,4 @@
-"""The guesses as YAML: as it stands ready to run, and with the reasons beside it."""
+"""The task file: the guesses as YAML that is ready to run, with the reasons as comments."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the data report says of values and records that were not used as they came."""
+"""Tables of the data report: values and records that were not used as they came."""
 
 from collections.abc import Mapping, Sequence
 from html import escape

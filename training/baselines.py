@@ -1,8 +1,8 @@
-"""What commands share whose method is none of our models: the cases, and the report on them.
+"""What the commands that train baselines share: the cases, and the report on them.
 
 So that figures can stand side by side: the cases learned from are those that `training.finetune`
-takes with the same number and seed, and the report is that of `training.evaluate`. What such a
-method says of the other training cases can be stored, for a model to learn (`training.teachers`).
+takes with the same number and seed, and the report is that of `training.evaluate`. What a
+baseline says of the other training cases can be stored, for a model to learn (`training.teachers`).
 """
 
 import argparse
@@ -22,13 +22,13 @@ from lanistr.calibration import Calibration
 from lanistr.command import CommandParser
 from lanistr.errors import DataError
 from lanistr.modalities import Modality
+from training.arguments import check_count, check_seed
 from training.cases import draw_labelled, refuse_one_class
 from training.data.store import Dataset, data_hash
 from training.evaluate import evaluate
 from training.initial import refuse_lacking
 from training.metrics import check_metric, goodness, measure
 from training.outputs import outputs_file, write_outputs
-from training.settings import check_count, check_seed
 
 REPORT = "report-test.json"
 ANSWERS = "answers.npz"
@@ -59,7 +59,7 @@ class Cases:
 
     @classmethod
     def open(cls, arguments: argparse.Namespace, *, answered: bool = False) -> Self:
-        """Find what the command line asks for, see `foreign_parser`.
+        """Find what the command line asks for, see `baseline_parser`.
 
         Args:
             arguments: as parsed.
@@ -167,13 +167,12 @@ def _over_temperature(outputs: Outputs, report: Mapping[str, Any]) -> Outputs:
     return outputs / np.float32(report["about"]["temperature"])
 
 
-def foreign_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
+def baseline_parser(name: str, description: str, example: str) -> argparse.ArgumentParser:
     """Return a parser with the options that `Cases.open` reads, and `--out`."""
     parser = CommandParser(
         prog=f"python -m training.{name}",
         description=description,
         epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", required=True, type=Path, help="prepared data set")
     parser.add_argument("--out", required=True, type=Path, help="folder to make")
