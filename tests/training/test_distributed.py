@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -249,10 +250,12 @@ def test_every_transformer_layer_is_a_block(stays_pretrained: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of its own doings
 @pytest.mark.parametrize("change", ["checkpoint_activations", "compile"])
 def test_recomputed_or_compiled_blocks_give_the_same_losses_and_gradients(
-    change: str, stays_pretrained: Path, stays_dataset: Dataset
+    change: str, stays_pretrained: Path, stays_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lanistr.model.tensors import to_tensors
 
+    # This shows what is captured, and its gradients; test_albef has C++ made of it, which is slow.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     batch = to_tensors(stays_dataset.batch(stays_dataset.rows("train")[:6].tolist()))
     found = []
     for runtime in (RuntimeConfig(), RuntimeConfig(**{change: True})):
