@@ -218,7 +218,7 @@ def test_processes_of_different_batch_statistics_decide_by_the_same_predictions(
 
 
 def test_processes_end_well_while_threads_hold_what_they_exchanged() -> None:
-    words = [sys.executable, "-m", "tests.training.leaving", "3"]
+    words = [sys.executable, "-m", "tests.training.leaving", "1"]
     said = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert said == "codes: [0]\n"
 
