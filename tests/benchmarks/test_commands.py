@@ -1,7 +1,9 @@
 """What the comparisons share: nothing is made twice, and nothing is taken for something else."""
 
+import importlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from benchmarks.commands import (
 from lanistr.command import run_command
 from lanistr.errors import ConfigError
 from lanistr.tasks import find_task
+from tests.fixtures_runs import Command
 from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
 from training.arguments import check_count
 from training.baselines import REPORT
@@ -30,6 +33,19 @@ from training.run import Run
 SMALL = ("--vocabulary-size", 300, "--image-size", 16)
 
 
+@pytest.fixture
+def called_here(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands run in this process, and are told as ever."""
+
+    def call(module: str, *words: object, threads: int = 1) -> None:
+        print("-m", module, *words, file=sys.stderr)
+        main = f"{module}.__main__" if module == "training.prepare" else module
+        command(importlib.import_module(main).main, *words)
+
+    monkeypatch.setattr(benchmarks.commands, "call", call)
+
+
+@pytest.mark.usefixtures("called_here")
 def test_what_was_made_with_the_same_settings_is_kept_and_with_others_is_another(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
@@ -82,6 +98,7 @@ def test_what_another_recipe_made_is_another(tmp_path: Path, monkeypatch: pytest
     assert len(made_by) == 3
 
 
+@pytest.mark.usefixtures("called_here")
 def test_a_yardstick_is_made_once_and_its_figures_are_those_of_its_report(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
@@ -96,6 +113,7 @@ def test_a_yardstick_is_made_once_and_its_figures_are_those_of_its_report(
     assert 0 <= found["metrics"]["accuracy"] <= 1
 
 
+@pytest.mark.usefixtures("called_here")
 def test_a_file_counts_by_its_content_and_the_work_folder_may_move(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -32,6 +32,7 @@ def test_the_bound_computes_every_case_whatever_stands_beside_it(bundle, size):
         assert said == pytest.approx(model.alone(case)["probabilities"], abs=1e-4)
 
 
+@pytest.mark.usefixtures("forked_servers")
 def test_processes_of_clients_send_different_bodies_at_a_time():
     bodies = [b"%d" % number for number in range(12)]
     with (
@@ -46,10 +47,11 @@ def test_processes_of_clients_send_different_bodies_at_a_time():
     assert len(load.latencies) == len(load.answers) == len(load.sent)
 
 
+@pytest.mark.usefixtures("forked_servers")
 def test_the_service_is_measured_beside_its_bound(bundle, monkeypatch, capsys):
     words = ["--bundle", str(bundle.folder), "--device", "cpu", "--precision", "fp32"]
     words += ["--workers", "1", "--senders", "1", "--clients", "1", "2", "--batch", "1", "4"]
-    words += ["--cases", "8", "--checked", "8", "--seconds", "0.5", "--warm", "0.2"]
+    words += ["--cases", "8", "--checked", "8", "--seconds", "0.2", "--warm", "0.1"]
     monkeypatch.setattr(sys, "argv", ["gpu_serving", *words, "--repetitions", "2"])
     main()
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -23,8 +23,9 @@ def test_a_slope_is_found_within_its_interval_and_noise_has_none():
     assert slope > reach
 
 
+@pytest.mark.usefixtures("forked_servers")
 def test_the_command_prints_figures_and_draws_the_curve(monkeypatch, capsys, tmp_path):
-    words = ["--minutes", "0.05", "--warm-minutes", "0.02", "--every", "0.5"]
+    words = ["--minutes", "0.02", "--warm-minutes", "0.01", "--every", "0.1"]
     monkeypatch.setattr(sys, "argv", ["memory", *words, "--out", str(tmp_path)])
     main()
     said = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -3,9 +3,12 @@
 import json
 import sys
 
+import pytest
+
 from benchmarks.scoring import main
 
 
+@pytest.mark.usefixtures("forked_servers")
 def test_every_figure_is_there(monkeypatch, capsys):
     words = ["--rows", "8", "--repetitions", "1"]
     monkeypatch.setattr(sys, "argv", ["scoring", *words])

@@ -78,9 +78,10 @@ def test_a_bundle_without_a_model_answers_every_case_alike(bundle, tmp_path):
     assert model.alone(model.read(dict(SMALLEST))) == answers[0]
 
 
+@pytest.mark.usefixtures("forked_servers")
 def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
     words = ["--precision", "int8", "--clients", "2", "--cases", "24", "--requests", "8"]
-    monkeypatch.setattr(sys, "argv", ["benchmarks.serving", *words, "--repetitions", "2"])
+    monkeypatch.setattr(sys, "argv", ["benchmarks.serving", *words, "--repetitions", "1"])
     main()
     printed = capsys.readouterr().out
     found = json.loads(printed.splitlines()[-1])

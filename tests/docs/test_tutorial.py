@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,7 +15,13 @@ from typing import Any
 
 import httpx
 
+from tests import forked
+
 ROOT = Path(__file__).resolve().parents[2]
+forked.preload(
+    "training.prepare.__main__", "training.finetune", "training.evaluate", "export.__main__"
+)
+
 PAGE = ROOT / "docs" / "tutorial.md"
 _SHOWN_PORT = "8000"
 
@@ -24,12 +31,18 @@ def blocks() -> list[tuple[str, str]]:
     return re.findall(r"^```(.*)\n((?:.*\n)*?)```$", PAGE.read_text("utf-8"), re.MULTILINE)
 
 
-def run(body: str, folder: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["bash", "-euc", body], cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{body}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def run(body: str, folder: Path) -> str:
+    """Do what a block says there, in a shell, and our own commands forked; return what is said."""
+    said = ""
+    for number, words in enumerate(re.split(r"^python -m (.*)\n", body, flags=re.MULTILINE)):
+        if number % 2:
+            done = forked.run(*shlex.split(words), timeout=600)
+        else:
+            shell = ["bash", "-euc", words]
+            done = subprocess.run(shell, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        said += done.stdout
+    return said
 
 
 @contextmanager
@@ -73,7 +86,8 @@ def refuse_other(found: Any, shown: Any, path: str = "") -> None:
         assert found == shown, path
 
 
-def test_the_tutorial_does_what_it_says(tmp_path):
+def test_the_tutorial_does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -85,7 +99,7 @@ def test_the_tutorial_does_what_it_says(tmp_path):
     before, (_, serve), after = _halves()
     for kind, body in before:
         assert kind == "sh"
-        run(body, tmp_path, environment)
+        run(body, tmp_path)
     problems = (tmp_path / "work/data.problems.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(each)["seen"] for each in problems] == ["abt. 70"]
     report = json.loads((tmp_path / "work/run/report-test.json").read_text("utf-8"))
@@ -94,7 +108,7 @@ def test_the_tutorial_does_what_it_says(tmp_path):
         answers = []
         for kind, body in after:
             if kind == "sh":
-                answers.append(run(body.replace(_SHOWN_PORT, port), tmp_path, environment))
+                answers.append(run(body.replace(_SHOWN_PORT, port), tmp_path))
             else:
                 refuse_other(json.loads(answers[-1]), json.loads(body))
     assert len(answers) == 3

@@ -40,6 +40,7 @@ NEVER = ("--most-fall", "-1000")
 # ---- a metric that falls ------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_reduced_build_that_was_not_asked_for_is_left_out_with_a_warning(
     stars_finetuned: Path,
     command: Callable[..., str],
@@ -58,6 +59,7 @@ def test_a_reduced_build_that_was_not_asked_for_is_left_out_with_a_warning(
     assert not [each for each in bundle.manifest.files if "int8" in each]
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_reduced_build_that_was_asked_for_is_refused_and_leaves_nothing(
     stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_a_reduced_build_that_was_asked_for_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_reduced_build_that_overflows_is_left_out_too(
     stars_finetuned: Path,
     command: Callable[..., str],
@@ -100,11 +103,14 @@ def test_a_reduced_build_that_overflows_is_left_out_too(
 
 def test_a_metric_that_the_test_split_does_not_determine_says_nothing_for_a_reduced_build(
     ranks_finetuned: Path,
+    ranks_bundle: Path,
+    take_graphs: Callable[[Path], None],
     alike: Path,
     command: Callable[..., str],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    take_graphs(ranks_bundle)
     out = tmp_path / "bundle"
     command(
         export.main, "--run", ranks_finetuned, "--data", alike, "--out", out, "--formats", "onnx",
@@ -157,6 +163,7 @@ def test_a_fall_as_large_as_allowed_is_allowed() -> None:
 # ---- a graph that is far off --------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_again(
     stars_finetuned: Path,
     stars_dataset: Dataset,
@@ -243,6 +250,7 @@ def test_a_combination_that_is_not_offered_is_one_line_and_exit_code_2(
     assert said in line
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_torchscript_alone_needs_no_word_of_precision(
     stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:

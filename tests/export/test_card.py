@@ -61,6 +61,7 @@ def test_a_card_of_a_model_measured_on_its_own_data_names_them_once(
     assert "Evaluated on synthetic records" in card
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_what_is_at_hand(
     stars_finetuned: Path, stars: Path, alike_stars: Path, command: Command, tmp_path: Path
 ) -> None:

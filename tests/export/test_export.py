@@ -8,7 +8,7 @@ import shutil
 import signal
 import zipfile
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 import torch
 
 import export.__main__ as export
+from export.graphs import FusionGraph
 from lanistr.batch import Features, collate, stack
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, ConfigError, DataError, LanistrError, ParityError
@@ -294,16 +295,29 @@ def test_all_subsets_together_get_the_answers_that_they_get_alone(
         np.testing.assert_allclose(embedding[i], alone[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 16])
+@pytest.mark.parametrize("size", [1, 2, 7, 130])
 def test_every_graph_takes_any_number_of_rows(size: int, plain: Plain, model: Lanistr) -> None:
-    cases = [plain.features(each) for each in records("mortality", size)]
-    batch = collate(cases)
+    cases = [plain.features(each) for each in records("mortality", min(size, 7))]
+    batch = collate([*islice(cycle(cases), size)])
     with torch.inference_mode():
         wanted = model.encode(to_tensors(batch).parts)
     for modality, part in batch.parts.items():
         (found,) = plain.sessions[modality].run(["tokens"], dict(part.arrays))
         assert len(found) == len(part.sample) >= size
         np.testing.assert_allclose(found, wanted[modality], atol=1e-4)
+
+
+@pytest.mark.parametrize(("cases", "tokens"), [(1, 1), (2, 0), (5, 29), (16, 373)])
+def test_fusion_takes_any_number_of_cases_and_tokens(
+    cases: int, tokens: int, plain: Plain, model: Lanistr
+) -> None:
+    draw = np.random.default_rng(0)
+    given = draw.normal(size=(cases, tokens, model.fusion.width)).astype(np.float32)
+    mask = draw.random((cases, tokens)) < 0.7
+    with torch.inference_mode():
+        wanted = FusionGraph(model)(torch.from_numpy(given), torch.from_numpy(mask))
+    for found, each in zip(plain.fuse(given, mask), wanted, strict=True):
+        np.testing.assert_allclose(found, each.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 30, 500])
@@ -370,6 +384,7 @@ def test_a_new_export_replaces_the_older_bundle_and_the_same_run_gives_the_same_
     assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_graphs_over_the_bound_leave_nothing_behind_and_the_older_bundle_as_it_was(
     stars_finetuned: Path,
     stars_bundle: Path,
@@ -439,6 +454,7 @@ def test_what_stands_in_the_way_is_found_before_the_model_is_measured(
         command(export.main, "--run", release, "--out", tmp_path / "bundle")
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_link_stays_and_what_it_names_becomes_the_bundle_and_one_to_a_run_gives_its_name(
     stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -453,6 +469,7 @@ def test_a_link_stays_and_what_it_names_becomes_the_bundle_and_one_to_a_run_give
     assert Bundle.open(tmp_path / "elsewhere").manifest.name == "best"
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_a_run_that_one_stands_in_gives_the_bundle_its_name(
     stars_finetuned: Path,
     command: Callable[..., str],
@@ -510,6 +527,7 @@ def test_asked_to_end_it_leaves_nothing_behind(stars_finetuned: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("stars_graphs")
 def test_what_a_killed_export_left_is_removed_by_the_next(
     stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
