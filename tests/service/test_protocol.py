@@ -254,7 +254,7 @@ def test_who_does_not_read_an_answer_is_not_waited_for_either(impatient):
     page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n"
     whole = len(httpx.get(impatient.url + "/static-offline-docs/swagger-ui-bundle.js").content)
     times = 10_000_000 // whole
-    answer, _ = talk(impatient, page * times, pause=2)
+    answer, _ = talk(impatient, page * times, pause=3)
     assert 0 < len(answer) < times * whole
     assert "ERROR" not in impatient.log()
 
