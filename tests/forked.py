@@ -38,6 +38,7 @@ class Command(FORKED.Process):
         stderr: another file for what goes to standard error.
         warned: a warning is an error, as under `-W error`.
         variables: of its environment, beside this process's.
+        stdin: the file that it reads.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Command(FORKED.Process):
         *,
         warned: bool = False,
         variables: dict[str, str] | None = None,
+        stdin: Path = Path(os.devnull),
     ) -> None:
         limits = {
             each: resource.getrlimit(each)
             for each in (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
         }
-        told = (words, stdout, stderr or stdout, os.environ | (variables or {}), Path.cwd(), limits)
+        streams = stdin, stdout, stderr or stdout
+        told = (words, streams, os.environ | (variables or {}), Path.cwd(), limits)
         super().__init__(target=_become, args=(*told, warned))
         self.start()
 
@@ -71,11 +74,15 @@ class Command(FORKED.Process):
         os.kill(self.pid, number)
 
 
-def run(*words: str, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
+def run(
+    *words: object, stdin: bytes = b"", timeout: float = 60
+) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end, warnings being errors, as `subprocess.run` would."""
     with TemporaryDirectory() as folder:
-        stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
-        with _ended(Command([*words], stdout, stderr, warned=True)) as process:
+        given, stdout, stderr = (Path(folder, each) for each in ("stdin", "stdout", "stderr"))
+        given.write_bytes(stdin)
+        command = Command([*map(str, words)], stdout, stderr, warned=True, stdin=given)
+        with _ended(command) as process:
             code = process.wait(timeout)
         return subprocess.CompletedProcess(
             words, code, stdout.read_text("utf-8"), stderr.read_text("utf-8")
@@ -93,16 +100,16 @@ def _ended(process: Command) -> Iterator[Command]:
 
 def _become(
     words: list[str],
-    stdout: Path,
-    stderr: Path,
+    streams: tuple[Path, Path, Path],
     variables: dict[str, str],
     folder: Path,
     limits: dict[int, tuple[int, int]],
     warned: bool,
 ) -> None:
     """Be the command, in a process that has been forked for it."""
-    for stream, place in ((sys.stdout, stdout), (sys.stderr, stderr)):
-        with place.open("ab") as file:
+    ours = (sys.stdin, "rb"), (sys.stdout, "ab"), (sys.stderr, "ab")
+    for (stream, mode), place in zip(ours, streams, strict=True):
+        with place.open(mode) as file:
             os.dup2(file.fileno(), stream.fileno())
     os.setpgrp()
     os.environ.clear()

@@ -14,6 +14,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.forked import preload
+
+preload("clients.__main__")
+
 
 @dataclass
 class Part:

@@ -1,31 +1,23 @@
-"""`python -m clients` as a user runs it: in a process of its own, against a server."""
+"""`python -m clients` in a process of its own, against a server."""
 
 import json
 import subprocess
 import sys
-from pathlib import Path
+from functools import partial
 
 import pytest
 
 from clients.__main__ import _parser
+from tests import forked
 
-
-def run(*arguments, stdin=b"", cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "clients", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-        cwd=cwd,
-        check=False,
-    )
+run = partial(forked.run, "clients")
 
 
 def mistake(outcome, code=2):
     """Assert that the command failed with one line on standard error; return the line."""
-    (line,) = outcome.stderr.decode().splitlines()
+    (line,) = outcome.stderr.splitlines()
     assert outcome.returncode == code, line
-    assert outcome.stdout == b""
+    assert outcome.stdout == ""
     assert line.startswith("error: ")
     return line
 
@@ -43,7 +35,7 @@ def test_a_case_with_every_part(service, mortality, tmp_path):
     arguments += ["--id", "stay-17", "--explain", "--coverage", "0.9", "--url", service.url]
     outcome = run("predict", "mortality", *arguments, stdin=b"second note")
 
-    assert (outcome.returncode, outcome.stderr) == (0, b"")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
     assert service.last.path == "/predict/mortality"
     assert service.last.query == {"explain": ["true"], "coverage": ["0.9"]}
     assert sorted((part.name, part.content) for part in service.last.parts) == [
@@ -55,7 +47,7 @@ def test_a_case_with_every_part(service, mortality, tmp_path):
         ("text", b"second note"),
         ("timeseries", b"hours,heart_rate\n0.5,92\n"),
     ]
-    assert outcome.stdout.decode().splitlines() == [
+    assert outcome.stdout.splitlines() == [
         "mortality of stay-17: survived",
         "DEMO MODEL: its weights are not real and its predictions mean nothing",
         "  survived   69.0%  █████████████████████",
@@ -74,12 +66,12 @@ def test_a_case_with_every_part(service, mortality, tmp_path):
 def test_an_ordinal_and_a_regression_answer(service, rating, length_of_stay):
     service.answers(rating)
     shown = run("predict", "rating", "--text", "-", "--url", service.url, stdin=b"good")
-    assert shown.stdout.decode().startswith("rating: 5\n")
-    assert "\nexpected: 4.20\n" in shown.stdout.decode()
+    assert shown.stdout.startswith("rating: 5\n")
+    assert "\nexpected: 4.20\n" in shown.stdout
 
     service.answers(length_of_stay)
     shown = run("predict", "length_of_stay", "--text", "-", "--url", service.url, stdin=b"note")
-    assert shown.stdout.decode().startswith("length_of_stay of stay-17: 3\n")
+    assert shown.stdout.startswith("length_of_stay of stay-17: 3\n")
 
 
 def test_json_is_the_answer_as_it_came(service, mortality):
@@ -98,7 +90,7 @@ def test_tasks(service):
     service.answers({"tasks": listed})
     outcome = run("tasks", "--url", service.url)
     assert outcome.returncode == 0
-    assert outcome.stdout.decode().splitlines() == [
+    assert outcome.stdout.splitlines() == [
         "mortality  Death (text, image)",
         "rating     Stars (text)",
     ]
@@ -132,11 +124,11 @@ def test_a_problem_is_one_line_and_exit_code_2(service, problem):
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(monkeypatch, tmp_path, arguments, words):
-    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.txt").write_bytes("müde".encode("latin-1"))
     (tmp_path / "broken.json").write_text("{age: 71}")
     (tmp_path / "list.json").write_text("[71]")
-    assert words in mistake(run("predict", "mortality", *arguments, cwd=tmp_path))
+    assert words in mistake(run("predict", "mortality", *arguments))
 
 
 @pytest.mark.parametrize(
@@ -184,7 +176,7 @@ def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):
     monkeypatch.setenv("LANISTR_KEY", "secret")
     assert run("tasks").returncode == 0
     assert service.last.headers["Authorization"] == "Bearer secret"
-    assert b"secret" not in run("predict", "--help").stdout
+    assert "secret" not in run("predict", "--help").stdout
 
 
 def test_a_key_that_no_header_can_carry_is_the_users_mistake(monkeypatch):
@@ -194,7 +186,7 @@ def test_a_key_that_no_header_can_carry_is_the_users_mistake(monkeypatch):
 
 def test_each_command_waits_as_long_as_its_help_says():
     for command, seconds in (("predict", 30), ("score", 300), ("load", 30), ("tasks", 30)):
-        said = " ".join(run(command, "--help").stdout.decode().split())
+        said = " ".join(run(command, "--help").stdout.split())
         assert f"longest silence of the service ({seconds})" in said
     words = ["score", "mortality", "--input", "a.csv", "--output", "b.csv"]
     assert _parser().parse_args(words).timeout == 300
@@ -235,4 +227,4 @@ def test_a_reader_that_has_enough_is_left_quietly(service, tasks):
 def test_help_has_an_example(command):
     outcome = run(*command, "--help")
     assert outcome.returncode == 0
-    assert b"python -m clients predict mortality --text note.txt" in outcome.stdout
+    assert "python -m clients predict mortality --text note.txt" in outcome.stdout

@@ -202,7 +202,7 @@ def test_a_connection_that_others_have_is_not_waited_for_without_end(service):
 
 async def test_an_answer_that_comes_in_pieces_is_not_timed_out(ask, service, mortality):
     service.answers(mortality)
-    service.pieces = 10
+    service.pieces = 7
     assert (await ask(service.url, timeout=1.5)).label == "survived"
 
 

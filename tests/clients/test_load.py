@@ -1,14 +1,14 @@
 """A load says how many answers a second there were, when, and what came instead of others."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
 from clients import Client, InvalidInput, UnreadableAnswer
 from clients.load import Load, cases_of
+from tests import forked
 
 
 @pytest.fixture
@@ -38,9 +38,7 @@ def rating(service, detail):
     return service
 
 
-def run(*words):
-    command = [sys.executable, "-m", "clients", "load", "rating", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+run = partial(forked.run, "clients", "load", "rating")
 
 
 def test_every_answer_and_refusal_counts_once(rating):

@@ -10,8 +10,14 @@ from clients.patience import Patience
 CASES = [{"id": name, "text": "note"} for name in "abc"]
 
 
+@pytest.fixture
+def hasty(monkeypatch):
+    """Pauses are short: what is asked again is, and is not, however long they are."""
+    monkeypatch.setattr("clients.patience._FIRST", 0.02)
+
+
 @pytest.fixture(params=["sync", "async"])
-def ask(request):
+def ask(request, hasty):
     async def waiting(url, **options):
         with Client(url, **options) as client:
             return client.predict("mortality", text="note")
@@ -55,7 +61,7 @@ async def test_who_would_wait_too_long_does_not_wait_at_all(ask, service):
 
 
 @pytest.fixture(params=["sync", "async"])
-def ask_many(request):
+def ask_many(request, hasty):
     async def waiting(url, **options):
         with Client(url, **options) as client:
             return list(client.predict_many("mortality", CASES))

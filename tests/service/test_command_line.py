@@ -36,9 +36,8 @@ def copy(tmp_path: Path) -> Path:
 
 
 def test_help_shows_an_example_and_every_limit():
-    done = subprocess.run(
-        [sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True
-    )
+    done = run("service", "--help")
+    assert done.returncode == 0
     assert "python -m service --bundles bundles/" in done.stdout
     assert "--body-bytes" in done.stdout
 

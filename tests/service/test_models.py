@@ -107,23 +107,38 @@ def test_a_damaged_bundle_is_refused_and_the_old_one_keeps_serving_until_it_is_w
         assert answered_by(server.url) == second
 
 
-def test_sighup_looks_at_once_and_no_request_is_lost_in_the_exchange(
-    start_server, folder, versions, another_version
+def test_sighup_looks_at_once_and_no_request_and_no_stream_is_lost_in_the_exchange(
+    start_server, folder, versions, another_version, tmp_path
 ):
     first, second = versions
-    with start_server("--bundles", str(folder), "--watch-seconds", "0") as server:
-        answers: list[tuple[int, str]] = []
-        done = threading.Event()
+    done = threading.Event()
+    answers: list[tuple[int, str]] = []
+    audit = tmp_path / "audit.jsonl"
+    options = ("--bundles", str(folder), "--audit", str(audit), "--watch-seconds", "0")
+    with start_server(*options) as server, ThreadPoolExecutor() as threads:
+        place = f"{server.url}/predict/mortality"
 
         def keep_asking() -> None:
             with httpx.Client(timeout=30) as client:
-                while not done.is_set():
-                    answer = client.post(f"{server.url}/predict/mortality", json=CASE)
+                while not done.wait(0.01):
+                    answer = client.post(place, json=CASE)
                     answers.append((answer.status_code, answer.json()["model"]["version"]))
 
-        askers = [threading.Thread(target=keep_asking) for _ in range(4)]
-        for each in askers:
-            each.start()
+        def lines() -> Iterator[bytes]:
+            line = json.dumps(CASE).encode() + b"\n"
+            yield line
+            while not done.wait(0.1):
+                yield b"\n"
+            yield line
+
+        def stream() -> list[str]:
+            headers = {"Content-Type": "application/x-ndjson", "X-Request-ID": "stream"}
+            said = httpx.post(f"{place}/stream", content=lines(), headers=headers, timeout=60).text
+            return [json.loads(each)["answer"]["model"]["version"] for each in said.splitlines()]
+
+        streamed = threads.submit(stream)
+        wait_for(lambda: audit.read_text("utf-8").count('"stream"') == 2, "its first answer")
+        askers = [threads.submit(keep_asking) for _ in range(2)]
         put(another_version, folder / "second")
         shutil.rmtree(folder / "first")
         time.sleep(0.3)
@@ -133,48 +148,15 @@ def test_sighup_looks_at_once_and_no_request_is_lost_in_the_exchange(
         time.sleep(3)  # until the first has left
         done.set()
         for each in askers:
-            each.join()
+            each.result()
         assert {status for status, _ in answers} == {200}
         assert {version for _, version in answers} == {first, second}
+        assert streamed.result() == list(versions)
         document = httpx.get(f"{server.url}/openapi.json").json()
         assert "/predict/mortality" in document["paths"]
-
-
-def test_a_stream_goes_on_with_the_model_that_takes_the_place_of_its_own(
-    start_server, folder, versions, another_version, tmp_path
-):
-    line = json.dumps(CASE) + "\n"
-    exchanged = threading.Event()
-
-    def lines() -> Iterator[bytes]:
-        yield line.encode()
-        while not exchanged.wait(0.1):
-            yield b"\n"
-        yield line.encode()
-
-    audit = tmp_path / "audit.jsonl"
-    with start_server("--bundles", str(folder), "--audit", str(audit), *OFTEN) as server:
-        asked = f"{server.url}/predict/mortality/stream"
-        kind = {"Content-Type": "application/x-ndjson"}
-
-        def ask() -> list[str]:
-            said = httpx.post(asked, content=lines(), headers=kind, timeout=60).text
-            return [json.loads(each)["answer"]["model"]["version"] for each in said.splitlines()]
-
-        with ThreadPoolExecutor(1) as asking:
-            found = asking.submit(ask)
-            wait_for(
-                lambda: "lanistr_cases_total{" in httpx.get(f"{server.url}/metrics").text,
-                "the first answer",
-            )
-            put(another_version, folder / "second")
-            shutil.rmtree(folder / "first")
-            wait_for(lambda: served(server.url) == [versions[1]], "the second version")
-            time.sleep(3)  # until the first has left
-            exchanged.set()
-            assert found.result() == list(versions)
     recorded = map(json.loads, audit.read_text("utf-8").splitlines())
-    assert [each["version"] for each in recorded if each["cases"]] == list(versions)
+    cases = [each for each in recorded if each["request"] == "stream" and each["cases"]]
+    assert [each["version"] for each in cases] == list(versions)
 
 
 def test_what_keeps_a_bundle_from_being_tried_is_tried_again(

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pyarrow as pa
@@ -61,14 +59,6 @@ def cohort(tmp_path_factory, stay, picture):
 
 COLUMNS = {"text": "note", "image": "scan"}
 WORDS = ["--column", "text=note", "--column", "image=scan"]
-
-
-def command(*words):
-    return [sys.executable, "-W", "error", "-m", *map(str, words)]
-
-
-def run(*words):
-    return forked.run(*map(str, words))
 
 
 def rows_of(path):
@@ -171,8 +161,10 @@ def test_a_table_is_scored_alike_however_it_is_written(local, server, tmp_path, 
         "--missing-in", "gender=?", "--images", "scans",
     ]  # fmt: skip
     words = ["--input", tmp_path / "other.csv", *options, "--output"]
-    near = run("service.score", "--bundle", MORTALITY, *words, tmp_path / "b.csv")
-    far = run("clients", "score", "mortality", "--url", server.url, *words, tmp_path / "c.csv")
+    near = forked.run("service.score", "--bundle", MORTALITY, *words, tmp_path / "b.csv")
+    far = forked.run(
+        "clients", "score", "mortality", "--url", server.url, *words, tmp_path / "c.csv"
+    )
     assert (near.returncode, far.returncode) == (0, 0), near.stderr + far.stderr
     scored = [(tmp_path / f"{name}.csv").read_text() for name in "abc"]
     assert scored[0] == scored[1] == scored[2]
@@ -227,7 +219,7 @@ def test_a_bar_grows_where_it_is_wanted_and_nowhere_else(local, tmp_path, capsys
 # ---- again and again ----------------------------------------------------------------------------
 
 
-ROWS = 800
+ROWS = 400
 
 
 @pytest.fixture(scope="module")
@@ -248,55 +240,42 @@ def whole(many, local):
 
 def begun(output, words):
     """Start scoring; return the process once some rows are answered, but by far not all."""
-    partial = output.with_name(output.name + ".partial")
-    process = subprocess.Popen(command(*words), stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    partial, said = (output.with_name(output.name + each) for each in (".partial", ".said"))
+    process = forked.Command([*map(str, words)], said, warned=True)
     deadline = time.monotonic() + 60
     while not partial.exists() or partial.read_bytes().count(b"\n") < 20:
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, said.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.005)
     return process, partial
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
-def test_the_same_command_goes_on_where_it_was_stopped(many, whole, tmp_path, local, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "over_http"), [(signal.SIGKILL, -9, True), (signal.SIGTERM, 143, False)]
+)
+def test_one_at_a_time_goes_on_where_another_was_stopped(
+    many, whole, tmp_path, local, server, number, code, over_http
+):
     output = tmp_path / "scored.csv"
     words = ["service.score", "--bundle", MORTALITY, "--input", many, "--output", output]
     process, partial = begun(output, words)
+    with pytest.raises(InvalidInput, match="another process is at work"):
+        score(local, many, output)
     process.send_signal(number)
-    process.communicate()
-    assert process.returncode == code
+    assert process.wait(60) == code
     assert not output.exists()
     kept = partial.read_bytes()
     partial.write_bytes(kept[:-3])  # as if the last line had not come to the disk
     before = kept[:-3].count(b"\n") - 1
     assert 18 <= before < ROWS
-    found = score(local, many, output)
+    if over_http:
+        with Client(server.url) as client:
+            found = client.score("mortality", many, output)
+    else:
+        found = score(local, many, output)
     assert (found.before, found.rows) == (before, ROWS)
     assert output.read_bytes() == whole
     assert not partial.exists()
-
-
-def test_one_process_at_a_time(many, tmp_path, local):
-    output = tmp_path / "scored.csv"
-    words = ["service.score", "--bundle", MORTALITY, "--input", many, "--output", output]
-    process, _ = begun(output, words)
-    with pytest.raises(InvalidInput, match="another process is at work"):
-        score(local, many, output)
-    process.kill()
-    process.communicate()
-
-
-def test_http_goes_on_where_the_engine_was_stopped(many, whole, tmp_path, server):
-    output = tmp_path / "scored.csv"
-    words = ["service.score", "--bundle", MORTALITY, "--input", many, "--output", output]
-    process, _ = begun(output, words)
-    process.kill()
-    process.communicate()
-    with Client(server.url) as client:
-        found = client.score("mortality", many, output)
-    assert 18 <= found.before < ROWS == found.rows
-    assert output.read_bytes() == whole
 
 
 class Broken:
@@ -442,7 +421,7 @@ def test_a_disk_that_is_full_is_told_of_and_what_was_answered_kept(
 
 def test_the_command_says_what_it_does_not_read_and_what_came_of_it(cohort, tmp_path):
     words = ["--bundle", MORTALITY, "--input", cohort, "--output", tmp_path / "s.parquet", *WORDS]
-    done = run("service.score", *words)
+    done = forked.run("service.score", *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path}/s.parquet: 41 rows, ")
     assert done.stdout.endswith("with an error; mortality by demo-mortality fc614279d3fc, int8\n")
@@ -450,7 +429,7 @@ def test_the_command_says_what_it_does_not_read_and_what_came_of_it(cohort, tmp_
         "DEMO MODEL: its weights are not real and its predictions mean nothing",
         "not read: site",
     ]
-    assert "41 of them before" in run("service.score", *words).stdout
+    assert "41 of them before" in forked.run("service.score", *words).stdout
 
 
 @pytest.mark.parametrize(
@@ -464,7 +443,7 @@ def test_the_command_says_what_it_does_not_read_and_what_came_of_it(cohort, tmp_
 )
 def test_a_mistake_is_one_line_and_exit_code_2(cohort, tmp_path, words, said):
     usual = ["--bundle", MORTALITY, "--input", cohort, "--output", tmp_path / "s.csv"]
-    done = run("service.score", *usual, *words)
+    done = forked.run("service.score", *usual, *words)
     (line,) = [each for each in done.stderr.splitlines() if not each.startswith("DEMO")]
     assert (done.returncode, done.stdout) == (2, "")
     assert line.startswith("error: ")

@@ -29,10 +29,18 @@ TWO = ("--workers", "2")
 
 
 @pytest.fixture(scope="module")
-def several(start_server):
-    with start_server(*TWO) as started:
-        wait_for(lambda: started.log().count("INFO ready") == 2, "both front ends")
-        yield started
+def started(start_server):
+    with start_server(*TWO) as server:
+        wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
+        yield server
+
+
+@pytest.fixture
+def several(started):
+    """A service that has all its processes, whatever the test before did to them."""
+    wait_for(lambda: len(children(started.process.pid)) == 3, "all processes")
+    wait_for(lambda: all_ready(started), "both front ends and the runner")
+    return started
 
 
 def children(parent: int) -> dict[int, str]:
@@ -67,6 +75,16 @@ def ready(server) -> bool:
     return httpx.get(f"{server.url}/readyz", timeout=60).status_code == 200
 
 
+def all_ready(server) -> bool:
+    return all(ready(server) for _ in range(12))  # a connection each, which go to either
+
+
+def counted(server) -> dict[str, float]:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(number) for name, number in pairs}
+
+
 def test_two_front_ends_and_a_runner(several):
     words = list(children(several.process.pid).values())
     assert sum("-m service.frontend" in each for each in words) == 2
@@ -91,34 +109,19 @@ def test_answers_are_those_of_one_process(several, server, records, picture, sta
 
 
 def test_connections_go_to_both_and_counts_are_summed(several, stay):
-    def counted():
-        text = httpx.get(f"{several.url}/metrics").text
-        lines = [line for line in text.splitlines() if not line.startswith("#")]
-        return dict(line.rsplit(" ", 1) for line in lines)
-
     case = 'lanistr_cases_total{parts="text",task="mortality"}'
     row = 'lanistr_cache_rows_total{modality="text",outcome="%s"}'
-    before = counted()
+    before = counted(several)
     for _ in range(20):  # a connection each
         httpx.post(f"{several.url}/predict/mortality", json={"text": "the same note for all"})
-    after = counted()
+    after = counted(several)
 
     def grown(name):
-        return float(after[name]) - float(before.get(name, 0))
+        return after[name] - before.get(name, 0)
 
     assert grown(case) == 20
     assert grown(row % "miss") == 1  # one cache, whichever front end asks
     assert grown(row % "hit") == 19
-
-
-def test_a_key_is_counted_by_all_processes_together(start_server, tmp_path):
-    key, words = new_key("slow", per_minute=1, burst=7)
-    file = tmp_path / "keys.yaml"
-    file.write_text(words)
-    with start_server(*TWO, "--keys", str(file)) as server:
-        head = {"Authorization": f"Bearer {key}"}
-        said = [httpx.get(f"{server.url}/tasks", headers=head).status_code for _ in range(20)]
-    assert said == [200] * 7 + [429] * 13
 
 
 def test_what_a_process_took_is_gone_for_the_others(tmp_path):
@@ -129,16 +132,16 @@ def test_what_a_process_took_is_gone_for_the_others(tmp_path):
     assert SharedBucket(tmp_path / "other", rate=1, size=3).take() == 0
 
 
-def test_a_runner_that_dies_is_told_of_and_started_again(start_server, stay):
-    with start_server(*TWO) as server, ThreadPoolExecutor(16) as threads:
-        url = f"{server.url}/predict/mortality"
+def test_a_runner_that_dies_is_told_of_and_started_again(several, stay):
+    before, said_before = one(several, "service.engine.process"), len(several.log())
+    with ThreadPoolExecutor(16) as threads:
+        url = f"{several.url}/predict/mortality"
 
         def ask(number):
             record = stay | {"id": str(number), "text": f"note {number} " * 50}
             return httpx.post(url, json=record, timeout=60)
 
         expected = {ask(k).json()["id"]: ask(k).json()["prediction"] for k in range(8)}
-        before = one(server, "service.engine.process")
         asked = [threads.submit(ask, k % 8) for k in range(200)]
         wait_for(lambda: sum(each.done() for each in asked) > 40, "the first answers")
         os.kill(before, signal.SIGKILL)
@@ -152,12 +155,16 @@ def test_a_runner_that_dies_is_told_of_and_started_again(start_server, stay):
                 assert (answer.status_code, said["code"]) == (503, "runner_lost")
                 assert answer.headers["retry-after"] == "1"
         assert statuses == {200, 503}
-        wait_for(lambda: ready(server), "the next runner")
-        assert one(server, "service.engine.process") != before
+        wait_for(lambda: all_ready(several), "the next runner")
+        assert one(several, "service.engine.process") != before
         assert ask(3).json()["prediction"] == expected["3"]
-        assert server.says("the runner 0 ended with -9 and is started again")
-        assert server.says("the runner 0 is back")
-        assert server.log().count(" ERROR ") == 1  # however many bundles and front ends
+
+    def said() -> str:
+        return several.log()[said_before:]
+
+    wait_for(lambda: "the runner 0 is back" in said(), "its line")
+    assert "the runner 0 ended with -9 and is started again" in said()
+    assert said().count(" ERROR ") == 1  # however many bundles and front ends
 
 
 async def test_what_cannot_be_started_just_now_is_tried_again(tmp_path, monkeypatch, caplog):
@@ -216,119 +223,124 @@ async def test_that_a_process_was_killed_while_it_started_is_told(tmp_path, capl
     assert "the runner 0 ended with -9" in caplog.text
 
 
-def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(start_server):
-    with start_server(*TWO) as server:
+def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(several):
+    below = children(several.process.pid)
+    fronts = [pid for pid, words in below.items() if "frontend" in words]
+    limits = [resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in fronts]
+    for pid, (_, hard) in zip(fronts, limits, strict=True):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
+    os.kill(one(several, "service.engine.process"), signal.SIGKILL)
+    fault = "the runner cannot go on: [Errno 24] Too many open files"
+    wait_for(lambda: several.log().count(fault) == 4, "the fault, told once a model")
+    for pid, limit in zip(fronts, limits, strict=True):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+    wait_for(lambda: all_ready(several), "the runner, for either")
+    assert children(several.process.pid).keys() >= set(fronts)
+
+
+def test_readyz_says_that_there_is_no_runner(several):
+    os.kill(one(several, "service.engine.process"), signal.SIGKILL)
+    said = []
+    wait_for(
+        lambda: said.append(httpx.get(f"{several.url}/readyz")) or said[-1].status_code == 503,
+        "the loss",
+    )
+    assert said[-1].json()["status"] == "runner_lost"
+    assert httpx.get(f"{several.url}/v2/health/ready").json() == {"ready": False}
+    assert httpx.get(f"{several.url}/healthz").status_code == 200
+    wait_for(lambda: ready(several), "the next runner")
+
+
+def test_a_front_end_that_dies_is_started_again(several):
+    def ask():
+        for _ in range(10):  # those connections that it would get wait for the next
+            body = {"text": "good"}
+            answer = httpx.post(f"{several.url}/predict/rating", json=body, timeout=60)
+            assert answer.status_code == 200
+
+    cases = 'lanistr_cases_total{parts="text",task="rating"}'
+    before, said = counted(several).get(cases, 0), len(several.log())
+    ask()
+    front = one(several, "service.frontend")
+    told = Path(f"/proc/{front}/environ").read_text().split("\0")
+    (folder,) = (each.partition("=")[2] for each in told if "MULTIPROC_DIR" in each)
+    files = {each.name for each in Path(folder).iterdir()}
+    os.kill(front, signal.SIGKILL)
+    wait_for(lambda: "ended with -9 and is started again" in several.log()[said:], "the death")
+    ask()
+    wait_for(lambda: "INFO ready" in several.log()[said:], "the next")
+    # It counts on where the one before ended: each death would leave files behind otherwise.
+    assert {each.name for each in Path(folder).iterdir()} == files
+    assert counted(several)[cases] - before == 20
+
+
+@pytest.fixture(scope="module")
+def own(start_server, tmp_path_factory):
+    """A service with a folder of bundles and keys that may be changed, and the keys."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copytree(DEMO_BUNDLES, folder / "bundles")
+    (key, words), (slow, others) = new_key("all"), new_key("slow", per_minute=1, burst=7)
+    (folder / "keys.yaml").write_text(f"{words}\n{others}\n")
+    told = ("--keys", str(folder / "keys.yaml"), "--bundles", str(folder / "bundles"))
+    with start_server(*TWO, *told, "--watch-seconds", "0") as server:
         wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
-        below = children(server.process.pid)
-        fronts = [pid for pid, words in below.items() if "frontend" in words]
-        limits = [resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in fronts]
-        for pid, (_, hard) in zip(fronts, limits, strict=True):
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
-        os.kill(one(server, "service.engine.process"), signal.SIGKILL)
-        fault = "the runner cannot go on: [Errno 24] Too many open files"
-        wait_for(lambda: server.log().count(fault) == 4, "the fault, told once a model")
-        for pid, limit in zip(fronts, limits, strict=True):
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
-        wait_for(lambda: all(ready(server) for _ in range(12)), "the runner, for either")
-        assert children(server.process.pid).keys() >= set(fronts)
+        yield server, folder, key, slow
 
 
-def test_readyz_says_that_there_is_no_runner(start_server):
-    with start_server(*TWO) as server:
-        runner = one(server, "service.engine.process")
-        os.kill(runner, signal.SIGKILL)
-        said = []
-        wait_for(
-            lambda: said.append(httpx.get(f"{server.url}/readyz")) or said[-1].status_code == 503,
-            "the loss",
-        )
-        assert said[-1].json()["status"] == "runner_lost"
-        assert httpx.get(f"{server.url}/v2/health/ready").json() == {"ready": False}
-        assert httpx.get(f"{server.url}/healthz").status_code == 200
-        wait_for(lambda: ready(server), "the next runner")
+def ask(server, key: str, path: str, body=None) -> httpx.Response:
+    url, head = server.url + path, {"Authorization": f"Bearer {key}"}
+    return httpx.request("POST" if body else "GET", url, json=body, headers=head, timeout=5)
 
 
-def test_a_front_end_that_dies_is_started_again(start_server):
-    with start_server(*TWO) as server:
-        wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
-
-        def ask():
-            for _ in range(10):  # those connections that it would get wait for the next
-                body = {"text": "good"}
-                answer = httpx.post(f"{server.url}/predict/rating", json=body, timeout=60)
-                assert answer.status_code == 200
-
-        ask()
-        fronts = [pid for pid, words in children(server.process.pid).items() if "frontend" in words]
-        told = Path(f"/proc/{fronts[0]}/environ").read_text().split("\0")
-        (folder,) = (each.partition("=")[2] for each in told if "MULTIPROC_DIR" in each)
-        files = {each.name for each in Path(folder).iterdir()}
-        os.kill(fronts[0], signal.SIGKILL)
-        wait_for(lambda: "ended with -9 and is started again" in server.log(), "the death")
-        ask()
-        wait_for(lambda: server.log().count("INFO ready") == 3, "the next")
-        # It counts on where the one before ended: each death would leave files behind otherwise.
-        assert {each.name for each in Path(folder).iterdir()} == files
-        said = httpx.get(f"{server.url}/metrics").text
-        assert 'lanistr_cases_total{parts="text",task="rating"} 20.0' in said
+def test_a_key_is_counted_by_all_processes_together(own):
+    server, _, _, slow = own
+    said = [ask(server, slow, "/tasks").status_code for _ in range(20)]
+    assert said == [200] * 7 + [429] * 13
 
 
 @pytest.mark.parametrize("damaged", ["bundles/rating/onnx/int8/fusion.onnx", "keys.yaml"])
-def test_a_front_end_that_cannot_come_up_again_keeps_no_one_waiting(
-    start_server, tmp_path, damaged
-):
-    shutil.copytree(DEMO_BUNDLES, tmp_path / "bundles")
-    key, words = new_key("all")
-    (tmp_path / "keys.yaml").write_text(words)
-    told = ("--keys", str(tmp_path / "keys.yaml"), "--bundles", str(tmp_path / "bundles"))
-    with start_server(*TWO, *told) as server:
-        wait_for(lambda: server.log().count("INFO ready") == 2, "both front ends")
-        file = tmp_path / damaged
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-10])
-        os.kill(one(server, "service.frontend"), signal.SIGKILL)
-        wait_for(lambda: "ended with 2 and is started again" in server.log(), "the refusal")
-        for _ in range(16):  # a connection each
-            answer = httpx.post(
-                f"{server.url}/predict/rating",
-                json={"text": "good"},
-                headers={"Authorization": f"Bearer {key}"},
-                timeout=5,
-            )
-            assert answer.status_code == 200
-        assert ready(server)
-        file.write_bytes(whole)
-        wait_for(lambda: " is back" in server.log(), "the front end")
-        wait_for(lambda: all(ready(server) for _ in range(16)), "both")
+def test_a_front_end_that_cannot_come_up_again_keeps_no_one_waiting(own, damaged):
+    server, folder, key, _ = own
+    file, before = folder / damaged, len(server.log())
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-10])
+    os.kill(one(server, "service.frontend"), signal.SIGKILL)
+    wait_for(lambda: "ended with 2 and is started" in server.log()[before:], "the refusal")
+    for _ in range(16):  # a connection each
+        assert ask(server, key, "/predict/rating", {"text": "good"}).status_code == 200
+    assert ready(server)
+    file.write_bytes(whole)
+    wait_for(lambda: " is back" in server.log()[before:], "the front end")
+    wait_for(lambda: all_ready(server), "both")
 
 
-def test_all_processes_take_up_a_new_version(start_server, tmp_path, another_version):
-    folder = tmp_path / "bundles"
-    shutil.copytree(DEMO_BUNDLES / "mortality", folder / "first")
-    with start_server(*TWO, "--bundles", str(folder), "--watch-seconds", "0") as server:
+def test_all_processes_take_up_a_new_version(own, another_version):
+    server, folder, key, _ = own
+    folder /= "bundles"
 
-        def versions():
-            answers = [
-                httpx.post(f"{server.url}/predict/mortality", json={"tabular": {"age": 71}})
-                for _ in range(12)
-            ]
-            return {each.json()["model"]["version"] for each in answers}
+    def versions():
+        case = {"tabular": {"age": 71}}
+        answers = [ask(server, key, "/predict/mortality", case) for _ in range(12)]
+        return {each.json()["model"]["version"] for each in answers}
 
-        (first,) = versions()
-        shutil.copytree(another_version, folder / ".second")
-        (folder / ".second").rename(folder / "second")
-        server.process.send_signal(signal.SIGHUP)
-        wait_for(lambda: len(found := versions()) == 1 and found != {first}, "the second version")
-        shutil.copytree(another_version, folder / ".third")
-        (folder / ".third/onnx/fp32/fusion.onnx").write_bytes(b"broken")
-        (folder / ".third").rename(folder / "third")
-        server.process.send_signal(signal.SIGHUP)
-        assert server.says("not taken into service")
-        assert len(versions()) == 1
+    (first,) = versions()
+    shutil.copytree(another_version, folder / ".second")
+    (folder / ".second").rename(folder / "second")
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(found := versions()) == 1 and found != {first}, "the second version")
+    shutil.copytree(another_version, folder / ".third")
+    (folder / ".third/onnx/fp32/fusion.onnx").write_bytes(b"broken")
+    (folder / ".third").rename(folder / "third")
+    server.process.send_signal(signal.SIGHUP)
+    assert server.says("not taken into service")
+    assert len(versions()) == 1
+    for each in ("second", "third"):
+        shutil.rmtree(folder / each)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: versions() == {first}, "the first version")
 
 
-def test_what_keeps_it_from_starting_is_said_once(tmp_path):
-    assert "no bundle here" in fails(*TWO, "--bundles", str(tmp_path))
+def test_what_keeps_it_from_starting_is_said_once():
     assert "no such graphs" in fails(*TWO, "--precision", "fp16")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot listen" in fails(*TWO, "--port", str(taken.getsockname()[1]))
@@ -380,9 +392,9 @@ def test_nobody_and_nothing_outlives_a_supervisor_that_is_killed(
     start_server, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    with start_server(*TWO) as server:
+    with start_server("--workers", "1") as server:
         below = children(server.process.pid)
-        assert len(below) == 3
+        assert len(below) == 2
         assert list(tmp_path.glob("lanistr-*"))
         server.process.kill()
         wait_for(lambda: not any(lives(each) for each in below), "the end of all")

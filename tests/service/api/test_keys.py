@@ -296,6 +296,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
 async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_read_at_first(
     tmp_path, caplog, monkeypatch
 ):
+    monkeypatch.setattr("service.api.key_file._LOOK_SECONDS", 0.1)
     file, read = tmp_path / "keys.yaml", Path.read_text
     (old, old_line), (new, new_line) = new_key("old"), new_key("new")
     file.write_text(old_line)
@@ -312,12 +313,12 @@ async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_re
             raise OSError(errno.EMFILE, "Too many open files")
         return read(path, **more)
 
-    monkeypatch.setattr(Path, "read_text", fail)
-    file.write_text(new_line)
-    await until(lambda: "Too many open files" in caplog.text)
-    await asyncio.sleep(1.5)
-    assert keys.find(old)
-    monkeypatch.undo()
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_text", fail)
+        file.write_text(new_line)
+        await until(lambda: "Too many open files" in caplog.text)
+        await asyncio.sleep(0.5)  # it is looked at again
+        assert keys.find(old)
     await until(lambda: keys.find(new))
     assert keys.find(old) is None
     assert caplog.text.count("the keys stay as they were") == 1
@@ -325,7 +326,7 @@ async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_re
     # What is wrong with a file that could be read is said at once, and not said every second.
     file.write_text("- [")
     await until(lambda: "not YAML" in caplog.text)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(0.5)  # it is looked at again
     assert caplog.text.count("not YAML") == 1
     keys.look()
     await until(lambda: caplog.text.count("not YAML") == 2)
