@@ -1,17 +1,17 @@
-# The service and the training, each an image of its own. docs/deployment.md tells how they are used.
+# Separate images for the service and for training. For their use see docs/deployment.md.
 #
 #   docker build --target cpu -t lanistr:cpu .      the service on a CPU: onnxruntime, no torch
-#   docker build --target gpu -t lanistr:gpu .      the service on GPUs: torch, which brings CUDA along
+#   docker build --target gpu -t lanistr:gpu .      the service on GPUs: torch, which includes CUDA
 #   docker build --target train -t lanistr:train .  preparing, training, evaluating, exporting, scoring
 #
-# Who needs the same base bytes every time adds its digest: --build-arg PYTHON=python:...@sha256:...
+# To pin the base image, add its digest: --build-arg PYTHON=python:...@sha256:...
 ARG PYTHON=python:3.11.14-slim-bookworm
 
 
-# ---- what every image begins with ------------------------------------------------------------------
+# ---- common base -----------------------------------------------------------------------------------
 
 FROM ${PYTHON} AS base
-# Whoever runs it may have any number and no name, so HOME is no one's; torch asks for a name.
+# The user may be any number without a name, so HOME belongs to nobody; torch needs a user name.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/lanistr \
     PYTHONSAFEPATH=1 \
@@ -22,7 +22,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 LABEL org.opencontainers.image.title="LANISTR" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# Compiled here, since the images' file systems are read only.
+# Compiled here, since containers run with read-only file systems.
 FROM ${PYTHON} AS code
 WORKDIR /opt/lanistr
 COPY lanistr lanistr
@@ -37,7 +37,7 @@ COPY export export
 RUN python -m compileall -q .
 
 
-# ---- packages: what the locks say, and no pip ------------------------------------------------------
+# ---- packages: as locked, without pip --------------------------------------------------------------
 
 FROM ${PYTHON} AS packages
 RUN python -m venv --without-pip /opt/venv
@@ -64,7 +64,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 # ---- images ----------------------------------------------------------------------------------------
 
 FROM base AS train
-# `torch.compile` has a C compiler build what launches its kernels.
+# `torch.compile` needs a C compiler to build the code that launches its kernels.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
@@ -88,7 +88,7 @@ USER 10001:10001
 ENTRYPOINT ["python", "-m", "service", "--host", "0.0.0.0", "--backend", "torch"]
 CMD ["--bundles", "/bundles"]
 
-# The last one is what a build without --target makes. Without --bundles it serves the demo.
+# The last image is the default of a build without --target. Without --bundles it serves the demo.
 FROM service AS cpu
 COPY --from=cpu-packages /opt/venv /opt/venv
 COPY --from=code /opt/lanistr /opt/lanistr

@@ -70,7 +70,7 @@ def test_it_has_all_methods_but_that_of_tables():
     assert methods(Client) - methods(AsyncClient) == {"score", "close"}
     page = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text("utf-8")
     assert (
-        "`AsyncClient` has the same methods with the same arguments, awaited, but for `score`"
+        "`AsyncClient` has the same methods with the same arguments, awaited, except `score`"
         in page
     )
     for told in (clients.__doc__, AsyncClient.__doc__):

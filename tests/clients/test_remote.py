@@ -205,7 +205,7 @@ def test_of_a_list_that_is_refused_only_the_case_that_is_to_blame_fails(rating, 
 
 def test_the_guide_says_what_is_asked_again_in_halves():
     page = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text("utf-8")
-    told = re.search(r"refused as a whole \(([\d, ]+)\) again in halves", page)
+    told = re.search(r"refused as a whole \(([\d, ]+)\) in half", page)
     assert told
     assert set(map(int, told[1].split(", "))) == remote._SMALLER
 
