@@ -55,9 +55,9 @@ def test_records_can_be_sent_as_they_are(task: str):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("missing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("missing", [0.3, 1.0])
 def test_parts_are_missing_as_often_as_asked_but_one_always_stays(task: str, missing: float):
-    cases = drawn(task, samples=300, missing=missing)
+    cases = drawn(task, samples=100, missing=missing)
     modalities = find_task(task).modalities
     assert all(case.parts for case in cases)
     shares = [np.mean([m not in case.parts for case in cases]) for m in modalities]
@@ -69,7 +69,7 @@ def test_parts_are_missing_as_often_as_asked_but_one_always_stays(task: str, mis
 
 
 def test_each_modality_may_be_missing_as_often_as_in_the_data_it_stands_for():
-    cases = drawn("rating", samples=300, missing={"image": 0.95, "tabular": 0.3})
+    cases = drawn("rating", samples=150, missing={"image": 0.95, "tabular": 0.3})
     shares = [np.mean([m not in case.parts for case in cases]) for m in Modality][:3]
     assert shares == pytest.approx([0, 0.95, 0.3], abs=0.06)
 
@@ -83,9 +83,9 @@ def test_a_modality_that_a_task_has_not_cannot_be_missing():
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_class_occurs_and_names_are_distinct(task: str):
-    cases = drawn(task, samples=300)
+    cases = drawn(task, samples=40)
     assert {case.label for case in cases} == set(find_task(task).label.classes)
-    assert len({case.id for case in cases}) == 300
+    assert len({case.id for case in cases}) == 40
 
 
 def test_stays_look_like_charts():
@@ -106,10 +106,10 @@ def test_stays_look_like_charts():
 
 
 def test_reviews_of_one_product_stand_in_one_group():
-    cases = drawn("rating", samples=200, missing=0)
+    cases = drawn("rating", samples=60, missing=0)
     for case in cases:
         assert case.parts[Modality.TABULAR].get("asin", case.group) == case.group
-    assert len({case.group for case in cases}) < 200
+    assert len({case.group for case in cases}) < 60
 
 
 @pytest.mark.parametrize("task", TASKS)

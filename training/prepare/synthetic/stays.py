@@ -225,7 +225,7 @@ def _series(view: float, rng: np.random.Generator) -> tuple[Measurements, ...]:
                 values[name] = _charted(name, mean + slope * course + noise * rng.normal(), rng)
         if rng.random() < _GCS_SHARE:
             for name, best in (("gcs_eye", 4), ("gcs_motor", 6), ("gcs_verbal", 5)):
-                values[name] = int(np.clip(round(best - 0.4 * best * max(course, 0)), 1, best))
+                values[name] = min(max(round(best - 0.4 * best * max(course, 0)), 1), best)
         if values:
             rows.append(Measurements(round(hour + float(rng.random()), 2), values))
     rng.shuffle(rows)  # charts are not written in order
