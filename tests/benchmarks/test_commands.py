@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import benchmarks.commands
+from benchmarks import amazon_reviews, few_labels, physionet2012
 from benchmarks.commands import (
     call,
     evaluated,
@@ -25,7 +27,6 @@ from training.experiments.results import best_validation
 from training.foreign import REPORT
 from training.recipe import RECIPES
 from training.run import Run
-from training.settings import check_count
 
 SMALL = ("--vocabulary-size", 300, "--image-size", 16)
 
@@ -131,10 +132,23 @@ def test_a_command_that_fails_is_named_in_one_line(
     assert line.endswith("the command failed; its own lines above say why; seen 'exit code 2'")
 
 
-def test_too_few_seeds_are_refused_before_anything_is_trained():
-    check_count("--seeds", 2, least=2)
-    with pytest.raises(ConfigError, match="2 or more"):
-        check_count("--seeds", 1, least=2)
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        (few_labels, ["--seeds", "1"], "--seeds: too few; seen 1; accepted: 2 or more"),
+        (few_labels, ["--jobs", "0"], "--jobs: too few"),
+        (few_labels, ["--labels", "32", "0"], "--labels: too few"),
+        (amazon_reviews, ["--source", "there", "--jobs", "0"], "--jobs: too few"),
+        (physionet2012, ["--source", "there", "--jobs", "0"], "--jobs: too few"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_made(
+    module, words, said, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "made", None)
+    monkeypatch.setattr(sys, "argv", [module.__name__, "--work", str(tmp_path), *words])
+    with pytest.raises(ConfigError, match=said):
+        module.main()
 
 
 def test_a_mean_is_told_with_its_intervals_over_seeds_and_cases():
