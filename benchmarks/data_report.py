@@ -25,11 +25,13 @@ from training.prepare import prepared
 from training.prepare.prepared import SplitOptions
 from training.prepare.report.survey import Survey
 from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
+from training.settings import check_count
 
 
 def main() -> None:
     """Prepare, and print the share of the report."""
     arguments = _parser().parse_args()
+    check_count("--samples", arguments.samples)
     spent: Counter[str] = Counter()
     Survey.add = _timed(Survey.add, "counting", spent)  # type: ignore[method-assign]
     Survey.report = _timed(Survey.report, "checking", spent)  # type: ignore[method-assign]

@@ -36,6 +36,7 @@ from lanistr.command import CommandParser, run_command
 from lanistr.errors import ParityError
 from service.score import Local
 from service.settings import DEMO_BUNDLES, Settings
+from training.settings import check_count
 
 
 def main() -> None:
@@ -53,6 +54,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="of the cohort (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="(%(default)s)")
     arguments = parser.parse_args()
+    check_count("--rows", arguments.rows)
+    check_count("--repetitions", arguments.repetitions)
     bundle = Bundle.open(arguments.bundle)
     task, cases = bundle.task.name, workload(bundle, arguments.rows, seed=0)
     words = ("service", "--bundles", str(arguments.bundle), "--cache-bytes", "0")
