@@ -57,6 +57,7 @@ def main() -> None:
     """Run what is missing, print the comparison and write it down."""
     arguments = _parser().parse_args()
     check_count("--seeds", arguments.seeds)
+    check_count("--jobs", arguments.jobs)
     work: Path = arguments.work
     seeds = range(arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -56,7 +56,10 @@ _STAYS = "stays.parquet"
 
 def main() -> None:
     """Measure as the command line says."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.rows < 1:  # not by `check_count`: what it imports every reader would hold
+        parser.error(f"argument --rows: too few; seen {arguments.rows}; accepted: 1 or more")
     if arguments.reader:
         print(json.dumps(_measured(arguments.reader, arguments.work)))
         return

@@ -16,6 +16,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from training.settings import check_count
+
 from lanistr.command import CommandParser, run_command
 from lanistr.preprocess import PreprocessOptions
 from lanistr.preprocess.image import ImageOptions
@@ -30,6 +32,7 @@ from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 def main() -> None:
     """Prepare, and print the share of the report."""
     arguments = _parser().parse_args()
+    check_count("--samples", arguments.samples)
     spent: Counter[str] = Counter()
     Survey.add = _timed(Survey.add, "counting", spent)  # type: ignore[method-assign]
     Survey.report = _timed(Survey.report, "checking", spent)  # type: ignore[method-assign]

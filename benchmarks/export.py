@@ -38,7 +38,7 @@ from benchmarks.pretraining_step import NOTES
 from benchmarks.records import make_records
 from benchmarks.sizes import SIZES
 from benchmarks.ways import PLAIN, Way, model_sources, open_ways
-from benchmarks.workload import COMPLETE
+from benchmarks.workload import COMPLETE, check_stays
 from lanistr.batch import RAGGED, Arrays, Features, stack
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
@@ -46,7 +46,7 @@ from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
 from service.engine.cost import Cost
-from training.arguments import add_overrides
+from training.arguments import add_overrides, check_count
 
 BATCHES = (1, 4, 16)
 LENGTHS = (32, 128, 512)
@@ -57,6 +57,8 @@ _LEAST_SECONDS = 0.02
 def main() -> None:
     """Measure as the command line says."""
     arguments = _parser().parse_args()
+    for name in ("repetitions", "cases", "threads"):
+        check_count(f"--{name}", getattr(arguments, name))
     size = SIZES["tiny" if arguments.quick else arguments.size]
     repetitions = 1 if arguments.quick else arguments.repetitions
     torch.set_num_threads(arguments.threads)
@@ -169,6 +171,7 @@ def _seconds(
 
 def stays(bundle: Bundle, count: int, mix: Mix) -> list[Features]:
     """Make complete stays as a bundle's model takes them."""
+    check_stays(bundle)
     known = bundle.preprocessor.dimensions()
     limit = known.get(Modality.TEXT, {}).get("max_tokens", 1)
     side = known.get(Modality.IMAGE, {}).get("size", 1)

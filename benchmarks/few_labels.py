@@ -51,9 +51,10 @@ def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
     check_count("--seeds", arguments.seeds, least=2)
+    check_count("--jobs", arguments.jobs)
+    check_count("--labels", min(arguments.labels))
     work: Path = arguments.work
-    watch = find_task(arguments.task).metric
-    metric = arguments.metric or watch
+    metric = find_task(arguments.task).metric
     sizes = SIZES[arguments.task]
 
     # ---- data and pretraining, once ------------------------------------------------------------
@@ -110,7 +111,7 @@ def main() -> None:
         for labels in arguments.labels:
             grid = [(start, labels, *each) for each in product(seeds, RATES) for start in STARTS]
             runs = dict(zip(grid, pool.map(lambda run: finetuned(*run), grid), strict=True))
-            watched = {run: best_validation(out, watch) for run, out in runs.items()}
+            watched = {run: best_validation(out, metric) for run, out in runs.items()}
             row: dict[str, Any] = {"labels": labels}
             for start in STARTS:
                 chosen = [
@@ -147,7 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--work", required=True, type=Path, help="folder for data and runs")
     parser.add_argument("--task", default="rating", choices=sorted(SIZES))
-    parser.add_argument("--metric", help="figure to compare (default: the task's)")
     parser.add_argument("--samples", type=int, default=4000, help="cases in all (4000)")
     parser.add_argument("--pretrain-epochs", type=int, default=30, help="(30)")
     parser.add_argument("--simmmm", action="store_true", help="pretrain with SimMMM too")

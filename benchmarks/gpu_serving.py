@@ -49,7 +49,7 @@ from lanistr.batch import Features
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
 from lanistr.manifest import Precision
-from training.arguments import choose_device
+from training.arguments import check_count, choose_device
 
 CLIENTS = (1, 8, 32, 128)
 BATCHES = (1, 32, 128)
@@ -64,6 +64,10 @@ _TOGETHER = 8
 def main() -> None:
     """Measure as the command line says."""
     arguments = _parser().parse_args()
+    for name in ("cases", "checked", "senders", "repetitions"):
+        check_count(f"--{name}", getattr(arguments, name))
+    check_count("--clients", min(arguments.clients))
+    check_count("--batch", min(arguments.batch))
     device = choose_device(arguments.device)
     bundle = Bundle.open(arguments.bundle)
     records = workload(bundle, arguments.cases, seed=0)

@@ -25,7 +25,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
-from resource import getpagesize
 
 import httpx
 import numpy as np
@@ -35,14 +34,16 @@ from scipy.stats import linregress  # type: ignore[import-untyped]
 from scipy.stats import t as student
 
 from benchmarks.mixed import Ask, asks
-from benchmarks.servers import HOST, family, running
+from benchmarks.servers import HOST, family, running, status_of
 from benchmarks.workload import an_hour_later
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
+from lanistr.errors import ConfigError
 from service.settings import DEMO_BUNDLES
 
 CASES = 64
 STRETCHES = 20
+_LEAST = 3
 LEAVING = 0.01
 
 
@@ -101,8 +102,19 @@ class Load:
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Measure as the command line says.
+
+    Raises:
+        ConfigError: too few readings are asked for.
+    """
     arguments = _parser().parse_args()
+    if not 60 * arguments.minutes >= _LEAST * arguments.every > 0:
+        raise ConfigError(
+            "too short for a slope with its interval",
+            field="--minutes, --every",
+            seen=f"{arguments.minutes:g} min, {arguments.every:g} s",
+            accepted=f"{_LEAST} readings, an hour better",
+        )
     words = ["service", "--bundles", str(arguments.bundle)]
     words += ["--cache-bytes", str(arguments.cache_bytes)]
     # A connection that nobody uses for a while, on a busy machine, is not closed under the client.
@@ -174,13 +186,9 @@ async def _read(client: httpx.AsyncClient, process: int, seconds: float, load: L
 
 
 def _resident(process: int) -> dict[int, float]:
-    """Return the MB of a process and of all that it began."""
-    mb = {}
-    for each in family(process):
-        with suppress(FileNotFoundError):  # it has ended meanwhile
-            pages = int(Path(f"/proc/{each}/statm").read_text().split()[1])
-            mb[each] = pages * getpagesize() / 1e6
-    return mb
+    """Return the MB of a process and of all that it began and that have not ended."""
+    held = {each: status_of(each, "VmRSS") * 1024 / 1e6 for each in family(process)}
+    return {each: mb for each, mb in held.items() if mb}
 
 
 def slope_of(readings: Sequence[Reading]) -> tuple[float, float]:

@@ -60,6 +60,7 @@ def main() -> None:
     """Run what is missing and print the comparison."""
     arguments = _parser().parse_args()
     check_count("--seeds", arguments.seeds)
+    check_count("--jobs", arguments.jobs)
     work: Path = arguments.work
     data = made(
         work,

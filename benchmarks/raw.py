@@ -17,7 +17,8 @@ from benchmarks.load import Load
 from benchmarks.servers.model import CORES
 from benchmarks.workload import an_hour_later, as_features, workload
 from lanistr.bundle import Bundle
-from lanistr.command import CommandParser
+from lanistr.command import CommandParser, run_command
+from lanistr.errors import LanistrError
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import RowKeys, TokenCache
 from service.engine.cost import Cost
@@ -46,11 +47,18 @@ class Raw:
         )
 
     def run(self, asked: Sequence[Asked]) -> Load:
-        """Run cases, one after another."""
+        """Run cases, one after another.
+
+        Raises:
+            LanistrError: the process has ended; it says why.
+        """
         assert self._process.stdin
         assert self._process.stdout
         print(json.dumps(asked), file=self._process.stdin, flush=True)
-        found = json.loads(self._process.stdout.readline())
+        line = self._process.stdout.readline()
+        if not line:
+            raise LanistrError("the graphs alone cannot be run", code="failed_command", field="raw")
+        found = json.loads(line)
         spent: list[float] = found["seconds"]
         answers = [json.dumps(each).encode() for each in found["answers"]]
         return Load(sum(spent), spent, [200] * len(spent), [*range(len(spent))], answers)
@@ -97,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from training.settings import check_count
 
 from benchmarks.pace import by_turns, figure, spread
 from benchmarks.servers import HOST, running
@@ -51,6 +52,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=400, help="of the cohort (%(default)s)")
     parser.add_argument("--repetitions", type=int, default=5, help="(%(default)s)")
     arguments = parser.parse_args()
+    check_count("--rows", arguments.rows)
+    check_count("--repetitions", arguments.repetitions)
     bundle = Bundle.open(arguments.bundle)
     task, cases = bundle.task.name, workload(bundle, arguments.rows, seed=0)
     words = ("service", "--bundles", str(arguments.bundle), "--cache-bytes", "0")

@@ -40,6 +40,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from training.settings import check_count
+
 from benchmarks.answers import HEAD, Row, answered, furthest, in_words, refuse_wrong, summary
 from benchmarks.bundles import without_model
 from benchmarks.load import Load, in_turn, send
@@ -48,9 +50,11 @@ from benchmarks.raw import Raw
 from benchmarks.servers import HOST, Server, running
 from benchmarks.servers.model import CORES
 from benchmarks.targets import Target, judge
-from benchmarks.workload import an_hour_later, broken, workload
+from benchmarks.workload import an_hour_later, broken, check_stays, workload
+from export.builds import OFFERED
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
+from lanistr.errors import ConfigError
 from lanistr.manifest import Precision
 from service.settings import DEMO_BUNDLES
 
@@ -145,13 +149,16 @@ class Setting:
 def main() -> None:
     """Measure as the command line says."""
     arguments = _parser().parse_args()
+    for name in ("cases", "requests", "paper_requests", "repetitions"):
+        check_count(f"--{name.replace('_', '-')}", getattr(arguments, name))
+    check_count("--clients", min(arguments.clients))
     about = {"versions": _versions(), "cores": CORES}
     print(platform.platform(), about)
     for name in sorted(OTHERS.keys() - installed()):
         print(f"{name} is left out: {OTHERS[name][1]} is not installed (the extra `peers`)")
     found: dict[str, list[Row]] = {each: [] for each in ("rates", "again", "memory", "neighbours")}
     with tempfile.TemporaryDirectory() as folder:
-        for setting in _settings(arguments, Path(folder)):
+        for setting in [*_settings(arguments, Path(folder))]:  # a mistake in one shows at once
             with closing(Raw(setting.bundle.folder, setting.precision, setting.cases)) as raw:
                 beside(setting, raw, arguments, found)
                 if setting.cases:
@@ -173,6 +180,7 @@ def beside(
     """Send the workload to every server by turns; add to rates, memory and neighbours."""
     records = setting.records()
     order = [(number % len(records), None) for number in range(setting.requests)]
+    raw.run(order[:_WARM])  # as every server is warmed
     loads: dict[tuple[str, int], list[Load]] = defaultdict(list)
     for turn in range(arguments.repetitions):
         truth = raw.run(order)
@@ -213,9 +221,11 @@ def again(
     differs = 0.0
     with ExitStack() as stack:
         servers = {name: stack.enter_context(running(setting.commands()[name])) for name in rates}
-        # All of the workload first, so that the cache is full; what is to come again last.
+        # All of the workload first, so that both are warm and the cache is full; what is to come
+        # again last.
         for first in (records, [records[i] for i in whole]):
-            setting.send(_CACHED, servers[_CACHED], first, _FEW, len(first))
+            for name, server in servers.items():
+                setting.send(name, server, first, _FEW, len(first))
         for turn in range(arguments.repetitions):
             numbers = range(turn * setting.requests, (turn + 1) * setting.requests)
             asked = [(whole[number % len(whole)], number) for number in numbers]
@@ -278,6 +288,10 @@ def _neighbours(
 
 def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[Setting]:
     tiny, paper = Bundle.open(arguments.tiny), arguments.paper and Bundle.open(arguments.paper)
+    for each in filter(None, (tiny, paper)):
+        check_stays(each)
+    if not paper and arguments.parts == ["paper"]:
+        raise ConfigError("not given", field="--paper", accepted="what `benchmarks.bundles` makes")
     if "nothing" in arguments.parts:
         nothing = without_model(tiny, folder / "nothing")
         yield Setting("nothing", nothing, "fp32", 0, 4 * arguments.requests)
@@ -286,6 +300,7 @@ def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[Setting]:
         ("paper", paper, arguments.paper_requests),
     ):
         for precision in arguments.precision if bundle and name in arguments.parts else ():
+            bundle.build("onnx", precision)
             yield Setting(name, bundle, precision, arguments.cases, requests)
 
 
@@ -345,7 +360,11 @@ def _parser() -> argparse.ArgumentParser:
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help=f"({' '.join(PARTS)})"
     )
     parser.add_argument(
-        "--precision", nargs="+", default=["fp32", "int8"], help="of the graphs (fp32 int8)"
+        "--precision",
+        nargs="+",
+        choices=OFFERED["onnx"],
+        default=["fp32", "int8"],
+        help="of the graphs (fp32 int8)",
     )
     parser.add_argument("--clients", type=int, nargs="+", default=list(CLIENTS), help="(1 8 32)")
     parser.add_argument("--cases", type=int, default=64, help="of the workload (64)")

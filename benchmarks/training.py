@@ -24,7 +24,7 @@ from benchmarks.pace import Figure, device_name, spread
 from benchmarks.pretraining_step import WAYS, measure_steps
 from benchmarks.sizes import SIZES
 from lanistr.command import CommandParser, run_command
-from training.arguments import add_overrides, choose_device
+from training.arguments import add_overrides, check_count, choose_device
 
 PARTS = ("steps", "cache", "loader")
 
@@ -32,6 +32,7 @@ PARTS = ("steps", "cache", "loader")
 def main() -> None:
     """Measure as the command line says."""
     arguments = _parser().parse_args()
+    check_count("--repetitions", arguments.repetitions)
     device = choose_device(arguments.device)
     name = arguments.size or ("paper" if device.type == "cuda" else "small")
     size = SIZES["tiny" if arguments.quick else name]

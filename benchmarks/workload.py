@@ -14,6 +14,7 @@ from PIL import Image
 
 from lanistr.batch import Features
 from lanistr.bundle import Bundle
+from lanistr.errors import BundleError
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
@@ -27,8 +28,29 @@ SMALLEST: Mapping[str, Any] = {"tabular": {"age": 71, "gender": "F"}}
 """A case that costs next to nothing to read."""
 
 
+def check_stays(bundle: Bundle) -> None:
+    """Check that a bundle takes the cases that there are here.
+
+    Raises:
+        BundleError: it is of another task than the demo stays.
+    """
+    if bundle.task.name != "mortality":
+        raise BundleError(
+            "a bundle of another task",
+            code="other_task",
+            field=str(bundle.folder),
+            seen=bundle.task.name,
+            accepted="one of stays (mortality)",
+        )
+
+
 def workload(bundle: Bundle, count: int, seed: int) -> list[dict[str, Any]]:
-    """Return so many records as they are sent; of none, the smallest alone."""
+    """Return so many records as they are sent; of none, the smallest alone.
+
+    Raises:
+        BundleError: see `check_stays`.
+    """
+    check_stays(bundle)
     if not count:
         return [dict(SMALLEST)]
     rng = np.random.default_rng(seed)

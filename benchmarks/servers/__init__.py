@@ -14,6 +14,8 @@ from typing import IO
 
 import httpx
 
+from lanistr.errors import LanistrError
+
 HOST = "127.0.0.1"
 
 
@@ -42,30 +44,35 @@ class Server:
         return sum(map(_cpu_seconds, family(self.process.pid)))
 
     def _bytes(self, field: str) -> int:
-        return sum(_said(each, field) * 1024 for each in family(self.process.pid))
+        return sum(status_of(each, field) * 1024 for each in family(self.process.pid))
 
 
 @contextmanager
-def running(
-    words: Sequence[str], port: int | None = None, log: int | IO[bytes] = subprocess.DEVNULL
-) -> Iterator[Server]:
-    """Start a server; yield it once it is ready.
+def running(words: Sequence[str], log: int | IO[bytes] = subprocess.DEVNULL) -> Iterator[Server]:
+    """Start a server on a port that is free; yield it once it is ready.
 
     Args:
         words: module and options.
-        port: to listen on; None: any that is free.
         log: where it writes its log.
+
+    Raises:
+        LanistrError: it ended before.
     """
-    if port is None:
-        with socket.socket() as free:
-            free.bind((HOST, 0))
-            port = int(free.getsockname()[1])
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = int(free.getsockname()[1])
     process = subprocess.Popen(
         [sys.executable, "-m", *words, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=log
     )
     try:
         while not _ready(port):
-            assert process.poll() is None, f"{words[0]} did not start"
+            if process.poll() is not None:
+                raise LanistrError(
+                    "the server did not start; run by hand it says why",
+                    code="not_started",
+                    field=" ".join(["python -m", *words]),
+                    seen=f"exit code {process.returncode}",
+                )
             time.sleep(0.2)
         yield Server(port, process)
     finally:
@@ -79,7 +86,7 @@ def running(
 
 def family(process: int) -> list[int]:
     """Return a process and all that it began, and they in turn, by their ids."""
-    parents = {each: _said(each, "PPid") for each in _all()}
+    parents = {each: status_of(each, "PPid") for each in _all()}
     found = [process]
     for parent in found:  # which grows meanwhile
         found += [each for each, of in parents.items() if of == parent]
@@ -106,8 +113,8 @@ def _cpu_seconds(process: int) -> float:
     return 0.0
 
 
-def _said(process: int, field: str) -> int:
-    """Return a number that the system says of a process; 0 where it has gone."""
+def status_of(process: int, field: str) -> int:
+    """Return a number of `/proc/PID/status`; 0 where the process has gone."""
     with suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
             name, _, value = line.partition(":")

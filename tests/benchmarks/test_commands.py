@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import benchmarks.commands
+from benchmarks import amazon_reviews, few_labels, physionet2012
 from benchmarks.commands import (
     call,
     evaluated,
@@ -23,7 +24,6 @@ from lanistr.errors import ConfigError
 from lanistr.tasks import find_task
 from tests.fixtures_runs import Command
 from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
-from training.arguments import check_count
 from training.baselines import REPORT
 from training.data.store import Dataset
 from training.experiments.results import best_validation
@@ -149,10 +149,23 @@ def test_a_command_that_fails_is_named_in_one_line(
     assert line.endswith("the command failed; its own lines above say why; seen 'exit code 2'")
 
 
-def test_too_few_seeds_are_refused_before_anything_is_trained():
-    check_count("--seeds", 2, least=2)
-    with pytest.raises(ConfigError, match="2 or more"):
-        check_count("--seeds", 1, least=2)
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        (few_labels, ["--seeds", "1"], "--seeds: too few; seen 1; accepted: 2 or more"),
+        (few_labels, ["--jobs", "0"], "--jobs: too few"),
+        (few_labels, ["--labels", "32", "0"], "--labels: too few"),
+        (amazon_reviews, ["--source", "there", "--jobs", "0"], "--jobs: too few"),
+        (physionet2012, ["--source", "there", "--jobs", "0"], "--jobs: too few"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_made(
+    module, words, said, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "made", None)
+    monkeypatch.setattr(sys, "argv", [module.__name__, "--work", str(tmp_path), *words])
+    with pytest.raises(ConfigError, match=said):
+        module.main()
 
 
 def test_a_mean_is_told_with_its_intervals_over_seeds_and_cases():

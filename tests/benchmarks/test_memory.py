@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.memory import Reading, main, slope_of
+from lanistr.errors import ConfigError
 
 
 def readings(mb):
@@ -21,6 +22,13 @@ def test_a_slope_is_found_within_its_interval_and_noise_has_none():
     slope, reach = slope_of(readings((i, 200 + 10 * i / 1800 + noise[i]) for i in range(900)))
     assert slope == pytest.approx(10, abs=2 * reach)
     assert slope > reach
+
+
+def test_too_few_readings_for_an_interval_are_refused(monkeypatch):
+    for words in (["--minutes", "0"], ["--every", "0"], ["--minutes", "1", "--every", "30"]):
+        monkeypatch.setattr(sys, "argv", ["memory", *words])
+        with pytest.raises(ConfigError, match="too short"):
+            main()
 
 
 @pytest.mark.usefixtures("forked_servers")

@@ -3,18 +3,29 @@
 import base64
 import io
 import json
+import subprocess
 import sys
+from argparse import Namespace
+from collections import defaultdict
+from contextlib import contextmanager
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import benchmarks.serving
 from benchmarks.bundles import without_model
+from benchmarks.load import Load
+from benchmarks.raw import Raw
+from benchmarks.servers import running
 from benchmarks.servers.model import Model
-from benchmarks.serving import OTHERS, main
+from benchmarks.serving import OTHERS, Setting, again, beside, main
 from benchmarks.targets import judge
 from benchmarks.workload import SMALLEST, an_hour_later, broken, picture, workload
 from lanistr.bundle import Bundle
+from lanistr.errors import LanistrError
 from lanistr.modalities import Modality
 from service.settings import DEMO_BUNDLES
 
@@ -100,6 +111,70 @@ def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
     assert {row["server"]: row["bad"] for row in found["neighbours"]}["lanistr"] == [422]
     failing = "tiny int8: good ones failed, lanistr"
     assert {each["what"]: each["met"] for each in found["targets"]} == {failing: True}
+
+
+def test_nothing_is_measured_cold(bundle, monkeypatch):
+    sent = defaultdict(list)
+    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {}}'])
+
+    def send(_setting, name, _server, _records, _clients, requests):
+        sent[name].append(requests)
+        return load
+
+    @contextmanager
+    def started(_words):
+        yield SimpleNamespace(bytes_now=lambda: 1, peak_bytes=lambda: 1)
+
+    monkeypatch.setattr(benchmarks.serving, "running", started)
+    monkeypatch.setattr(Setting, "send", send)
+    raw = SimpleNamespace(run=lambda asked: send(None, "raw", None, None, None, len(asked)))
+    setting = Setting("paper", bundle, "fp32", cases=24, requests=40)
+    arguments = Namespace(clients=[8], repetitions=1)
+    beside(setting, raw, arguments, defaultdict(list))
+    assert {*map(tuple, sent.values())} == {(16, 40)}
+    sent.clear()
+    again(setting, raw, arguments, defaultdict(list))
+    assert sent["lanistr"] == sent["lanistr, cached"] == [24, 12, 40]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--requests", "0"], "--requests: too few"),
+        (["--repetitions", "0"], "--repetitions: too few"),
+        (["--clients", "8", "0"], "--clients: too few"),
+        (["--parts", "paper"], "--paper: not given"),
+        (["--precision", "fp99"], "seen 'fp99'; accepted: one of fp32, int8, fp16"),
+        (["--precision", "fp16"], "accepted: onnx fp32, onnx int8"),
+        (["--tiny", str(DEMO_BUNDLES / "rating")], "seen 'rating'; accepted: one of stays"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_measured(words, said, monkeypatch, capsys):
+    monkeypatch.setattr(benchmarks.serving, "Raw", None)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.serving", *words])
+    with pytest.raises((LanistrError, SystemExit)) as caught:
+        main()
+    assert said in f"{caught.value} {capsys.readouterr().err}"
+
+
+def test_what_does_not_start_is_told(tmp_path):
+    words = ["benchmarks.servers.bare", "--bundle", str(tmp_path)]
+    with pytest.raises(LanistrError, match="did not start") as caught, running(words):
+        pass
+    assert caught.value.seen == "exit code 2"
+    raw = Raw(tmp_path, "fp32", 1)
+    with pytest.raises(LanistrError, match="cannot be run"):
+        raw.run([(0, None)])
+    raw.close()
+
+
+@pytest.mark.skipif(find_spec("litserve") is not None, reason="it is installed")
+def test_a_server_that_is_not_installed_says_so_in_a_line():
+    words = [sys.executable, "-m", "benchmarks.servers.lit", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: litserve is not installed; accepted: ")
+    assert done.stderr.count("\n") == 1
 
 
 # ---- what is made of it -------------------------------------------------------------------------
