@@ -16,13 +16,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from training.settings import check_count
-
 from lanistr.command import CommandParser, run_command
 from lanistr.preprocess import PreprocessOptions
 from lanistr.preprocess.image import ImageOptions
 from lanistr.preprocess.text import TextOptions
 from lanistr.tasks import find_task
+from training.arguments import check_count
 from training.prepare import prepared
 from training.prepare.prepared import SplitOptions
 from training.prepare.report.survey import Survey

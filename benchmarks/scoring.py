@@ -24,7 +24,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from training.settings import check_count
 
 from benchmarks.pace import by_turns, figure, spread
 from benchmarks.servers import HOST, running
@@ -36,6 +35,7 @@ from lanistr.command import CommandParser, run_command
 from lanistr.errors import ParityError
 from service.score import Local
 from service.settings import DEMO_BUNDLES, Settings
+from training.arguments import check_count
 
 
 def main() -> None:

@@ -40,8 +40,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from training.settings import check_count
-
 from benchmarks.answers import HEAD, Row, answered, furthest, in_words, refuse_wrong, summary
 from benchmarks.bundles import without_model
 from benchmarks.load import Load, in_turn, send
@@ -57,6 +55,7 @@ from lanistr.command import CommandParser, run_command
 from lanistr.errors import ConfigError
 from lanistr.manifest import Precision
 from service.settings import DEMO_BUNDLES
+from training.arguments import check_count
 
 CLIENTS = (1, 8, 32)
 
