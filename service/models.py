@@ -16,9 +16,9 @@ from typing import Any
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
 from lanistr.manifest import bad_bundle, read_manifest
-from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
+from service.examples import example
 from service.folders import Stamp, bundle_folders, no_bundle, open_bundle, stamp_of
 from service.garbage import freeze_objects
 

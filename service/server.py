@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from lanistr.errors import ConfigError
 from service.api.access import tell_refused
-from service.api.examples import example
+from service.examples import example
 from service.garbage import freeze_objects
 from service.models import Models, named
 from service.protocol import bounded
