@@ -2,7 +2,7 @@
 
 initial_sizes(init)          what the model's config must say to take them
 load_initial(model, init)    the weights, into a model of these sizes
-files_here(init)             what of it stands in folders here
+files_here(init)             which of its files are in local folders
 
 Whether token ids mean the same to data and checkpoint is `lanistr.model.vocabulary`'s to say.
 """
@@ -51,7 +51,7 @@ class InitialWeights(Schema):
         return {part: name for part, name in self if name is not None}
 
     def local(self) -> Self:
-        """Return what of it are folders here, which can be looked into without the hub."""
+        """Return only what is in local folders, which can be read without the hub."""
         away = {p: None for p, name in self.named().items() if not Path(name).expanduser().is_dir()}
         return self.model_copy(update=away)
 
@@ -132,7 +132,7 @@ def initial_sizes(init: InitialWeights) -> dict[str, dict[str, Any]]:
 
 
 def files_here(init: InitialWeights) -> list[Path]:
-    """Return the files in folders here that a model is made from; of the hub's, none.
+    """Return the files in local folders that a model is made from; of those on the hub, none.
 
     Raises:
         CheckpointError: a name is plainly a path, and no folder stands there.
@@ -150,8 +150,8 @@ def files_here(init: InitialWeights) -> list[Path]:
 def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:
     """Copy published weights into a model.
 
-    A checkpoint for a part that the model has not is passed over, with a warning. Where one
-    checkpoint is refused, the parts before it in the order of `PARTS` have been copied.
+    A checkpoint for a part that the model lacks is skipped, with a warning. Where one checkpoint is
+    refused, the parts before it in the order of `PARTS` have been copied.
 
     Args:
         model: of the sizes that `initial_sizes` gives; changed in place.

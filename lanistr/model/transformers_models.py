@@ -31,7 +31,7 @@ class Transformers:
     Attributes:
         module: the library's class of our module.
         types: accepted values of `model_type`.
-        demands: what the config must say, since our module can be no other way.
+        demands: what the config must say, since our module can be built no other way.
         sizes_by: our names of sizes, and those of the config.
         beside: reads sizes that stand in other files of the folder.
         options: of `from_pretrained`.
@@ -98,7 +98,7 @@ def _side(size: Any) -> Any:
 
 
 def _known_words(folder: Path) -> dict[str, Any]:
-    """Return how many tokens there are: a table may be longer, for speed, by rows of no meaning."""
+    """Return how many tokens there are: tables are padded with unused rows, for speed."""
     vocabulary = read_vocabulary(folder)
     return {} if vocabulary is None else {"vocab_size": len(vocabulary)}
 

@@ -95,7 +95,7 @@ async def describe_task(
         metrics=manifest.metrics,
         card=predictor.card,
     )
-    # What a field has not (a unit, categories) is left out; what it has by default is said.
+    # What a field lacks (a unit, categories) is left out; what it has by default is included.
     json = detail.model_dump_json(exclude_none=True)
     return Response(json, media_type="application/json")
 
