@@ -39,7 +39,7 @@ P = ParamSpec("P")
 
 
 class _Base:
-    """What both clients are told: where the service is and how long to wait for it."""
+    """Settings of both clients: where the service is and how long to wait for it."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class Client(_Base):
 
     Raises:
         InvalidInput: the URL is not one, a timeout is not positive, or the environment names a
-            proxy or certificates that are of no use.
+            proxy or certificates that cannot be used.
     """
 
     _connections = httpx.Client
@@ -384,7 +384,7 @@ def _service_url(url: str) -> str:
 
 @contextmanager
 def _naming_surroundings() -> Iterator[None]:
-    """Say which of the environment's variables, which httpx reads, is of no use."""
+    """Say which of the environment's variables, which httpx reads, cannot be used."""
     try:
         yield
     except OSError as error:

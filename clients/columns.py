@@ -24,7 +24,7 @@ from clients.request import PARTS, record
 from clients.tables import Table
 from clients.target import Field, Target, fold
 
-# As the service reads them, against which it is held by a test.
+# As the service reads them; a test compares the two.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
@@ -54,7 +54,7 @@ Named = Mapping[str, str | Sequence[str]]
 
 
 def add_column_option(parser: ArgumentParser) -> None:
-    """Let a command be told names of columns, for `named_columns`."""
+    """Add the option that names columns; `named_columns` reads it."""
     parser.add_argument(
         "--column",
         action="append",
@@ -98,7 +98,7 @@ class Columns:
         absent: parts and fields without a column.
 
     Raises:
-        InvalidInput: a name is none, two columns are one thing, or nothing is of use.
+        InvalidInput: a name is not known, two columns are the same thing, or no column can be used.
     """
 
     def __init__(
@@ -290,7 +290,7 @@ class Columns:
             if "\\" in cell and not path.exists():
                 path = self._folder / cell.replace("\\", "/")  # written on Windows
             found = path.stat()
-        except (OSError, ValueError):  # whoever reads it says why
+        except (OSError, ValueError):  # reading it will say why
             return path
         if not stat.S_ISREG(found.st_mode):  # a pipe is waited for, a device has no end
             raise InvalidInput("image", f"{path} is no regular file", accepted="the path of a file")

@@ -35,7 +35,7 @@ def scored(output: str, found: Scored) -> str:
 
 
 def load(sent: Sent, concurrency: int) -> str:
-    """Return what came of a load in a few lines."""
+    """Return the outcome of a load in a few lines."""
     shares = ", ".join(
         f"p{share:g} {1e3 * sent.percentile(share):.1f} ms" for share in (50, 90, 99, 100)
     )

@@ -107,7 +107,7 @@ def read_batch(cases: int, document: Document) -> tuple[Prediction | ProblemErro
 
 
 def read_item(item: Document) -> Prediction | ProblemError:
-    """Read what became of one case of a list. Raises `MalformedError`."""
+    """Read the outcome of one case of a list. Raises `MalformedError`."""
     if item.has("answer"):
         return Prediction.read(item.document("answer"))
     found = item.document("problem")
@@ -161,7 +161,7 @@ def retry_after(response: httpx.Response) -> float | None:
         return float(value)
     try:
         when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):  # of a time zone beyond all measure
+    except (ValueError, OverflowError):  # whose time zone is out of range
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

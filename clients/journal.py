@@ -1,9 +1,9 @@
 """What was answered so far, beside the table that it will be.
 
 ``scored.parquet.partial`` has on its first line what was asked, then a line a row, in order. It
-grows with every answer, so that whoever is interrupted goes on where that was: a last line that
-was cut off is dropped. In the end the table is written from it beside its place and put there as a
-whole, and ``scored.parquet.json`` says what it was made of.
+grows with every answer, so that an interrupted run goes on where it was: a last line that was cut
+off is dropped. In the end the table is written from it beside its place and put there as a whole,
+and ``scored.parquet.json`` says what it was made of.
 """
 
 import json
@@ -70,7 +70,7 @@ class Journal:
             self._close()
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Put down what became of the next row, by name of the column."""
+        """Put down the outcome of the next row, by name of the column."""
         cells = [row.get(column.name) for column in self._columns]
         with _writing(self._place):
             # A message may quote what is no Unicode.
@@ -98,7 +98,7 @@ class Journal:
         self.about = about
 
     def _close(self) -> None:
-        with suppress(OSError):  # it tries once more what could not be written, which was told
+        with suppress(OSError):  # it retries what could not be written, which was reported
             self._file.close()
 
     def _made_of(self) -> Mapping[str, Any]:

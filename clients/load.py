@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Load:
-    """What came of a load.
+    """The outcome of a load.
 
     Attributes:
         seconds: from the first request to the last answer.
@@ -65,7 +65,7 @@ class Load:
 
 @dataclass
 class Sent(Load):
-    """A load, and what else than an answer came.
+    """A load, and what came other than answers.
 
     Attributes:
         failures: how often which, by status and code, or the name of the error.

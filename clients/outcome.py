@@ -1,4 +1,4 @@
-"""What became of a row: the columns of a scored table, and a row of it."""
+"""The outcome of a row: the columns of a scored table, and a row of it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +41,7 @@ def columns_of(target: Target, explain: bool) -> list[Column]:
 
 
 def row_of(outcome: Outcome, id: str | None) -> Mapping[str, Any]:
-    """Return what became of a case, by name of the column; what is not there has no value.
+    """Return the outcome of a case, by name of the column; what is not there has no value.
 
     Args:
         outcome: of the case.

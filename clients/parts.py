@@ -75,7 +75,7 @@ def row(tabular: Tabular) -> dict[str, Any]:
 def series(timeseries: Timeseries) -> list[Any] | Upload:
     """Return the rows as plain JSON values, or a CSV file as it is.
 
-    CSV is left to the service to read, so that a cell means the same whoever sends it.
+    CSV is left to the service to read, so that a cell means the same from every client.
 
     Raises:
         InvalidInput: a file cannot be read, or a row is not a mapping or cannot be sent.
@@ -172,7 +172,7 @@ def _name(name: object, field: str) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value goes as it is. Most do, and spare the path that a message would need."""
+    """Whether a value goes as it is. Most do, and need no path for a message."""
     kind = type(value)
     return (
         (kind is float and math.isfinite(value))
@@ -195,7 +195,7 @@ def from_json(text: str) -> Any:
     """Return what a text in JSON holds, in whose objects a name stands once, as the service has it.
 
     Raises:
-        ValueError, RecursionError: it is none, or nested too deep.
+        ValueError, RecursionError: it is not JSON, or nested too deep.
     """
     return json.loads(text, object_pairs_hook=_once)
 

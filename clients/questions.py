@@ -1,7 +1,7 @@
 """What may be asked of the service. The functions here are the methods of both clients.
 
 Their arguments and its help are theirs; what it returns they send, and hand back as its shape reads
-it. So everything about a question is said once, whoever waits for the answer.
+it. So everything about a question is said once, for both clients.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -25,7 +25,7 @@ ENCODINGS = ("utf-8", "utf-16", "cp1252", "latin-1")
 DECIMALS = (".", ",")
 
 # As the service reads a cell of CSV: Python's own int and float take 1_000, inf and other digits.
-# Held against it by a test, and what follows against preparing.
+# A test compares it with the service, and what follows with preparing.
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _COMMAS = re.compile(
     r"[+-]?([0-9]+(,[0-9]+)?([eE][+-]?[0-9]+)?|[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]+)?)"
@@ -160,7 +160,7 @@ def _words(words: Words) -> list[str]:
 
 
 def add_reading_options(parser: ArgumentParser) -> None:
-    """Let a command be told how a table is read, for `reading_of`."""
+    """Add the options of how a table is read; `reading_of` reads them."""
     parser.add_argument(
         "--decimal", choices=DECIMALS, default=".", help="what stands before decimals (%(default)s)"
     )

@@ -92,7 +92,7 @@ class Remote:
         )
 
     def answers(self, records: Iterable[Record]) -> Iterator[Outcome]:
-        """Yield what becomes of each record, see `Scorer`."""
+        """Yield the outcome of each record, see `Scorer`."""
         with (
             start_blocking_portal() as portal,
             portal.wrap_async_context_manager(self._open()) as client,
@@ -127,7 +127,7 @@ class Remote:
         return questions.in_place(cases, await self._asked(client, sent) if sent else ())
 
     async def _asked(self, client: Asks, cases: Sequence[bytes]) -> list[Outcome]:
-        """Return what becomes of cases; where a list is refused, of each half by itself."""
+        """Return the outcomes of cases; where a list is refused, each half is asked by itself."""
         try:
             return await self._settled(client, cases)
         except (InvalidRequest, ServerError, UnreadableAnswer) as error:
@@ -142,7 +142,7 @@ class Remote:
             return [error]
 
     async def _settled(self, client: Asks, cases: Sequence[bytes]) -> list[Outcome]:
-        """Return what becomes of cases, none of which it was too busy for to the end."""
+        """Return the outcomes of cases, asking again about those it was too busy for."""
         found: list[Outcome] = list(await client.ask(self._question(cases)))
         for each in found:
             if isinstance(each, TooBusy):

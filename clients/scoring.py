@@ -2,7 +2,7 @@
 
     table ─ columns ─ records ─ scorer ─ outcomes ─ journal ─ table
 
-Who answers is the scorer's affair: a service over HTTP (`clients.remote`), or an engine in the same
+Who answers is up to the scorer: a service over HTTP (`clients.remote`), or an engine in the same
 process (`service.score`). Whichever it is, rows, columns and answers are the same.
 """
 
@@ -48,7 +48,7 @@ class Scorer(Protocol):
     coverage: float | None
 
     def answers(self, records: Iterable[Record]) -> Iterator[Outcome]:
-        """Yield what becomes of each record, in order; takes few of them ahead.
+        """Yield the outcome of each record, in order; takes few of them ahead.
 
         Raises:
             ClientError: what is no one record's fault.
@@ -58,7 +58,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What came of a table.
+    """The outcome of scoring a table.
 
     Attributes:
         rows: of it.
@@ -156,7 +156,7 @@ def _refuse_written(path: Path, state: tuple[int, int, int] | None) -> None:
 
 
 def _say(columns: Columns, target: Target) -> None:
-    """Say what whoever asked should know before the work begins."""
+    """Say what the user should know before the work begins."""
     if target.model.demo:
         _log.warning("DEMO MODEL: its weights are not real and its predictions mean nothing")
     if columns.unused:
@@ -171,7 +171,7 @@ def _say(columns: Columns, target: Target) -> None:
 def in_order(
     ask: Callable[[T], Future[U]], waiting: Iterable[T], at_once: int
 ) -> Generator[U, None, None]:
-    """Yield what becomes of each, in order, while those after it are on their way.
+    """Yield the outcome of each, in order, while those after it are on their way.
 
     Args:
         ask: starts one.

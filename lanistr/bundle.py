@@ -3,7 +3,7 @@
     manifest.json       what `lanistr.manifest` describes
     task.json           the task, as in tasks/*.yaml
     preprocessing.json  fitted preprocessing state, with tokenizer.json beside it
-    arrays.json         how the arrays are made, told for readers that have none of this code
+    arrays.json         how the arrays are made, for readers without this code
     calibration.json    temperature and conformal scores
     proof.npz           inputs made by chance for every graph, and what the model makes of them
     MODEL_CARD.md       for people
@@ -17,7 +17,7 @@ are averaged before fusion; where the manifest gives the axis N of an encoder's 
 place of a number, rows differ in it and stand one behind the other, without padding. Modalities
 stand in canonical order. TorchScript graphs take their inputs in the manifest's order.
 
-arrays.json tells readers that have none of this code how the arrays of a row are made, by modality
+arrays.json tells readers without this code how the arrays of a row are made, by modality
 and array (`docs/consumer.py` is such a reader). Values must be clean: a number in its field's unit
 and range, a word as the task spells it, nothing (or null) where one is missing.
 
@@ -80,7 +80,7 @@ TASK, ARRAYS, CALIBRATION = "task.json", "arrays.json", "calibration.json"
 CARD, PROOF = "MODEL_CARD.md", "proof.npz"
 
 _NOBODYS = (".DS_Store", ".nfs")
-"""How names of files begin that a file system leaves in a folder, and that nobody misses."""
+"""Prefixes of names of files that operating systems leave in folders, and that may be lost."""
 
 _LARGEST_PROOF = 256 << 20
 """Bytes of a proof unpacked: many times those of the paper's sizes."""

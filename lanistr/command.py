@@ -40,8 +40,8 @@ _OURS = frozenset({"lanistr", "service", "training", "export", "clients", "bench
 class CommandParser(argparse.ArgumentParser):
     """An ArgumentParser that reports a mistake in one line and names what may have been meant.
 
-    Options are written out: what is short for one today is another's tomorrow. Descriptions and
-    examples keep their line breaks.
+    Options are not abbreviated: what is short for one today may be short for two tomorrow.
+    Descriptions and examples keep their line breaks.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -146,7 +146,7 @@ def leave_at_once() -> None:
     its commands then import what may take seconds, and have begun nothing that is to be cleared
     away. An exception in the middle of an import is a traceback, or a crash where it is an
     extension module that cannot take one; and of a container's first process the system drops
-    signals that it has no answer to. Does nothing to programs that only import ours.
+    signals that it does not handle. Does nothing to programs that only import ours.
     """
     if command_begins():
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -197,8 +197,8 @@ def _leave_at_once(number: int, frame: object) -> None:
 def _is_users(exc: OSError) -> bool:
     """Whether the user can mend it: a full disk, or a path that is named.
 
-    Writing to a file that is open names no path (but see `written_to`), so a full disk is told by
-    its number alone.
+    Writing to a file that is open names no path (but see `written_to`), so a full disk is
+    recognised by its number alone.
     """
     return exc.errno in DISK_FULL or (exc.errno in _OF_A_PATH and exc.filename is not None)
 

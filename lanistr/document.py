@@ -28,16 +28,16 @@ class RepeatedKeyError(yaml.MarkedYAMLError):
 
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MISREAD = re.compile(r"[-+]?0[0-7_]+|.*:.*")
-"""Of numbers: those in eights, and those in sixties."""
+"""Of numbers: octal ones, and those in base 60."""
 
 
 class _Loader(yaml.SafeLoader):
     """Reads plain values and refuses a key that stands twice.
 
-    Looked for before anything is made of the nodes: keys that `<<` brings may be given anew.
-    Refuses also half a character, such as JSON writes of those beyond the first 65,536 in pairs:
-    YAML has them whole, and no file can hold a half. And a number that YAML 1.1 takes for another
-    than it looks like: 0100 for 64, 1:30 for 90.
+    Checked before merge keys (`<<`) are expanded: what they bring may be overridden. Also refuses
+    half of a surrogate pair, as JSON escapes characters beyond U+FFFF: YAML writes them whole, and
+    no file can hold a half. And a number that YAML 1.1 takes for another than it looks like: 0100
+    for 64, 1:30 for 90.
     """
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
@@ -73,7 +73,7 @@ def read_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is not YAML, has half a character, or a key stands twice
             (`RepeatedKeyError`).
-        ValueError: it has a date that is none.
+        ValueError: it has an impossible date.
     """
     return yaml.load(text, _Loader)
 

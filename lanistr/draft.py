@@ -21,7 +21,7 @@ _NOT_FOR_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF})
 def draft_folder(
     folder: Path, *, new: bool = False, check: Callable[[], None] = lambda: None
 ) -> Iterator[Path]:
-    """Give a hidden folder to fill, which then, on the disk, takes the place of `folder`.
+    """Yield a hidden folder to fill; once on the disk, it takes the place of `folder`.
 
     If the block fails, the draft vanishes and what stood at `folder` stays.
 
@@ -53,7 +53,7 @@ def draft_folder(
 
 @contextmanager
 def draft_file(path: Path) -> Iterator[Path]:
-    """Give a hidden file to write, which then, on the disk, takes the place of `path`.
+    """Yield a hidden file to write; once on the disk, it takes the place of `path`.
 
     If the block fails, the draft vanishes and what stood at `path` stays.
     """
@@ -115,12 +115,12 @@ def fsync(path: Path) -> None:
 
 
 def draft_prefix(folder: Path) -> str:
-    """Return how the names of a folder's drafts begin; eight letters or digits follow."""
+    """Return the prefix of the names of a folder's drafts; eight letters or digits follow."""
     return f".{folder.name}-draft-"
 
 
 def aside_prefix(folder: Path) -> str:
-    """Return how names begin of folders that hold a folder while it is replaced; as of drafts."""
+    """Return the prefix of folders that hold the old folder while it is replaced; as for drafts."""
     return f".{folder.name}-old-"
 
 
@@ -153,7 +153,7 @@ def _fsync_all(folder: Path) -> None:
 
 
 def _place(draft: Path, folder: Path) -> None:
-    """Put the draft where nothing stands; the system looks and acts in one."""
+    """Put the draft where nothing stands; the system checks and renames in one step."""
     try:
         draft.rename(folder)
     except OSError as exc:

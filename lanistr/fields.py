@@ -16,8 +16,8 @@ _WHOLE = {
 }
 
 WRITTEN = "written"
-"""Context of a task that somebody writes. What does nothing, or is read in two ways, is refused
-there, but not in a task that is stored with a model, which has been used as it is."""
+"""Context of a task that a user writes. What has no effect, or two meanings, is refused there, but
+not in a task that is stored with a model, which was used as it is."""
 
 
 class Unit(Schema):
@@ -93,7 +93,7 @@ class NumberField(Schema):
         return self
 
     def _check_units(self) -> None:
-        """Refuse two conversions of units that are one to whoever reads a record."""
+        """Refuse two conversions of what is one unit when a record is read: case does not count."""
         known = {fold(self.unit): Unit()} if self.unit else {}
         for name, unit in self.units.items():
             if known.setdefault(fold(name), unit) != unit:

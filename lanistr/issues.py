@@ -10,7 +10,7 @@ from lanistr.errors import LONGEST_FIELD, shorten
 
 
 class Action(StrEnum):
-    """What became of the value."""
+    """What was done with the value."""
 
     DROPPED = "dropped"  # the value counts as missing
     CLIPPED = "clipped"  # the nearest valid value stands in its place
@@ -38,7 +38,7 @@ class InputIssue:
 
 
 MOST_ISSUES = 100
-"""How many issues of a record are told one by one; of the rest only the number is."""
+"""How many issues of a record are listed; of the rest only the number is given."""
 
 
 @dataclass(slots=True)

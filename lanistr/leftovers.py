@@ -1,4 +1,4 @@
-"""What a process left that was killed outright: the next one for the same place clears it up.
+"""What killed processes left behind: the next process for the same place clears it up.
 
 So do the commands that export, prepare, train and convert, of what is older than a minute.
 """
@@ -44,7 +44,7 @@ def sweep(folder: Path) -> None:
 def swept_draft(
     folder: Path, *, new: bool = False, check: Callable[[], None] = lambda: None
 ) -> Iterator[Path]:
-    """Give a draft that nobody sweeps away; first clear up what was left.
+    """Yield a draft that no other process sweeps away; first clear up what was left.
 
     Args:
         folder: see `draft_folder`.
@@ -61,7 +61,7 @@ def swept_draft(
 
 
 def left_of(path: Path) -> list[Path]:
-    """Return what processes left of a file, see `draft_file`; for who knows that none writes it."""
+    """Return what processes left of a file (`draft_file`) that nobody writes now."""
     name = re.compile(re.escape(f".{path.name}.") + "[0-9]+")
     there = path.parent.iterdir() if path.parent.is_dir() else ()
     return [each for each in there if name.fullmatch(each.name)]

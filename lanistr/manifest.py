@@ -131,12 +131,12 @@ class Manifest(Schema):
     """What the bundle is.
 
     Attributes:
-        format: version of the layout on disk; 1 is read as if it said the same in the words of 2.
+        format: version of the layout on disk; 1 is converted to 2 when it is read.
         name: whose model it is, for people.
         version: first twelve digits of the hash over all that stands here, files' names and hashes
-            included, but for version and date; see `version_of`. Whoever knows it from a source
-            that they trust can tell whether a bundle is the one.
-        license: of the weights, in the words of who exported them.
+            included, but for version and date; see `version_of`. Known from a trusted source, it
+            shows whether a bundle is the one.
+        license: of the weights, as the exporter worded it.
         width: D, the width of a projected token.
         metric: the task's own among `metrics`.
         metrics: of the eager model on the labelled cases of the test split.
@@ -214,7 +214,7 @@ def version_of(said: Mapping[str, Any]) -> str:
 
 
 def _from_format_1(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an older manifest in the words of today: it had one precision, of ONNX."""
+    """Convert an older manifest to today's format: it had one precision, of ONNX."""
     old = dict(data)
     taken = ("precision", "graphs", "parity")
     build = {name: old.pop(name) for name in taken if name in old}
@@ -225,7 +225,7 @@ def read_json(path: Path) -> Any:
     """Read a file of a bundle.
 
     Raises:
-        BundleError: it is no JSON.
+        BundleError: it is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -237,7 +237,7 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
     """Check that builds have the task's graphs, and graphs the shapes that fit the bundle.
 
     Raises:
-        BundleError: the first that has not.
+        BundleError: one does not; the first is named.
     """
     names = [build.name for build in manifest.builds]
     modalities = {*task.modalities, FUSION}
@@ -270,7 +270,7 @@ def bad_bundle(path: Path, fault: str, seen: Any = None, accepted: str = "") -> 
 
 @contextmanager
 def as_bad_graph(source: str, fault: str) -> Iterator[None]:
-    """Say of which file it is that a runtime could not do what it was asked for.
+    """Raise what a runtime raises as the error of a bad graph that names the file.
 
     Raises:
         BundleError: whatever was raised inside; the runtimes' own errors share no base.

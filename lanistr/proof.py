@@ -1,4 +1,4 @@
-"""A bundle's proof: inputs made by chance, and how far off graphs may be on them."""
+"""A bundle's proof: random inputs, and how far off graphs may be on them."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""ONNX graphs of a bundle on onnxruntime, held against the manifest before they are run."""
+"""ONNX graphs of a bundle on onnxruntime, checked against the manifest before they are run."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ import onnxruntime
 from lanistr.manifest import Graph, Tensor, as_bad_graph, bad_graph
 
 _DTYPES = {"float": "float32", "double": "float64", "float16": "float16"}
-"""ONNX names of types that numpy calls otherwise."""
+"""ONNX names of types for which numpy has others."""
 
 _WEIGHTS_BESIDE = "session.model_external_initializers_file_folder_path"
 _SILENT = 4  # what it would print stands in the errors that it raises
@@ -24,7 +24,7 @@ def open_session(
     """Load a graph.
 
     Args:
-        model: its file, or what stands in it, which takes as much memory again meanwhile. Weights
+        model: its file, or the bytes of it, which take as much memory again meanwhile. Weights
             stand inside, and nothing else is read.
         graph: what the manifest says of it.
         source: the file, for errors.
@@ -40,7 +40,7 @@ def open_session(
     options.add_session_config_entry(_WEIGHTS_BESIDE, os.devnull)
     with as_bad_graph(source, "onnxruntime cannot load it"):
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
-    # It would keep the bytes for as long as it lives, to begin again on the CPU if a GPU fails.
+    # Else it keeps the bytes for as long as it lives, to begin again on the CPU if a GPU fails.
     session.disable_fallback()
     session._model_bytes = None
     _return_memory()
@@ -50,13 +50,13 @@ def open_session(
 
 
 def _return_memory() -> None:
-    """Give back what was freed: to load a graph takes its room twice, and glibc keeps the half."""
+    """Give freed memory back: loading a graph takes twice its size, and glibc keeps half."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
 
 def _compare(source: str, said: Mapping[str, Tensor], found: Mapping[str, Any]) -> None:
-    """Hold inputs or outputs against the manifest; the names of open axes do not matter."""
+    """Check inputs or outputs against the manifest; the names of open axes do not matter."""
     if set(said) != set(found):
         raise bad_graph(source, "names", ", ".join(sorted(found)), ", ".join(sorted(said)))
     for name, tensor in said.items():

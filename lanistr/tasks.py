@@ -67,7 +67,7 @@ def _compiled(pattern: str) -> Any:
     """Return a pattern of a suspicion, compiled.
 
     Raises:
-        re2.error: it is none.
+        re2.error: it is not one.
     """
     options = re2.Options()
     options.case_sensitive = False
@@ -146,7 +146,7 @@ class TimeseriesSpec(Schema):
             other = self.variables.get(part)
             if not isinstance(other, CategoryField):
                 raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
-            if other.sum_of:  # of two sums that hang together the order would matter
+            if other.sum_of:  # of two sums that depend on each other the order would matter
                 raise ValueError(f"sum_of of {name!r} names {part!r}, a sum itself")
             words = other.categories or ()
             if not all(word.isdecimal() for word in words):

@@ -1,4 +1,4 @@
-"""The application: bundles opened, engine started, addresses laid."""
+"""The application: opens bundles, starts engines, adds middleware and routes."""
 
 import asyncio
 import logging
@@ -141,8 +141,8 @@ def _add_routes(app: FastAPI) -> None:
     app.router.routes[:0] = [each.route for each in (predict, batch, stream, embed)]
     for each in (tasks, health, oip):
         app.include_router(each.router, dependencies=[Depends(authorize), Depends(check_deadline)])
-    app.include_router(metrics_router)  # asks for a key of its own
-    app.include_router(playground.router)  # holds nothing; what it asks for, it shows a key for
+    app.include_router(metrics_router)  # checks keys itself
+    app.include_router(playground.router)  # static; its requests show a key
 
 
 def _local(settings: Settings, metrics: Metrics) -> Callable[[Bundle], Engine]:
@@ -168,7 +168,7 @@ async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:
             app.state.status = "failed"
             if complaint != (complaint := place_of(exc)):
                 _log.exception("the service cannot answer its own example")  # no one's data
-            # What failed may pass, or another bundle take its place, however rarely one is awaited.
+            # The failure may pass, or the bundle be replaced, however rarely bundles are looked at.
             await models.look_once(_AGAIN_SECONDS)
         else:
             app.state.status = "ready"

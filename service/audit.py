@@ -7,8 +7,8 @@
                 "issues": [{"code": "out_of_range", "field": "timeseries[3].heart_rate",
                             "action": "dropped"}]}]}
 
-No value of a payload stands there, nor the name that its sender gave the case: whoever keeps the
-inputs finds the one that belongs to a line by its hash.
+No value of a payload stands there, nor the name that its sender gave the case: the input that
+belongs to a line is found by its hash.
 
 A thread of its own writes, all lines that wait at once. An answer waits for its line, so that none
 leaves that is not on record: what cannot be written down is answered with 503, unless `count` is
@@ -40,7 +40,7 @@ _MOST_WAITING = 10_000
 """Lines that may wait to be written."""
 
 _AGAIN_SECONDS = 1.0
-"""How often it is tried whether a file that failed can be written again."""
+"""Seconds between attempts to write to a file that failed."""
 
 _ROOM = 65_536
 """Bytes that must be free before it is: this line would often fit where no other does."""
@@ -52,7 +52,7 @@ _LONGEST_PAUSE = 0.02
 """Seconds between two looks whether the file is locked; the first follow closer on one another."""
 
 _Word = Literal["reopen", "look", "close"]
-"""What the thread is told besides."""
+"""Messages to the thread that are not lines."""
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class AuditLog:
         failure: refuse: what cannot be written raises; count: it is counted, and told in the log.
         metrics: where lost lines are counted.
         patience: seconds that an answer waits for its line, and the end for the writer. A lock is
-            waited for half as long, so that it is told of as what it is.
+            waited for half as long, so that it is reported as such.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -145,7 +145,7 @@ class AuditLog:
         await done
 
     def reopen(self) -> None:
-        """Open the file anew: whoever rotates it has moved it away."""
+        """Open the file anew, after a rotation moved it away."""
         self._waiting.put("reopen")
 
     async def close(self) -> None:
@@ -168,7 +168,7 @@ class AuditLog:
                     self._open_anew()
                 if self._fault and not lines:  # which wait, and need not to learn of it
                     self._try_again()
-            except Exception as exc:  # ours; without this thread nothing would be answered again
+            except Exception as exc:  # a bug; without this thread nothing would be answered again
                 self._fail(_reason(exc))
             if "close" in items:
                 os.close(self._file)
@@ -191,7 +191,7 @@ class AuditLog:
         """Write lines, all but those that are given up before they are written."""
         lines = [each for each in lines if not each.done.cancelled()]
         try:
-            if self._fault:  # they joined before it was known; what comes next is its mark
+            if self._fault:  # they joined before it was known; a line about it comes first
                 raise OSError(self._fault)
             with _turn(self._file, self._patience / 2):
                 while lines:
@@ -200,7 +200,7 @@ class AuditLog:
                     if len(kept) == len(lines) or not _cut(self._file, before):
                         break
                     lines = kept
-        except Exception as exc:  # whatever it is, they wait to hear of it
+        except Exception as exc:  # whatever it is, those who wait must get it
             self._fail(_reason(exc))
             for each in lines:
                 each.end(AuditUnavailableError())
@@ -297,7 +297,7 @@ class AuditLog:
 
 
 class _Line:
-    """A line, and whether it is written by now; cancelled by whoever gives it up."""
+    """A line, and whether it is written by now; cancelled when it is given up."""
 
     def __init__(self, record: dict[str, Any]) -> None:
         self.data = orjson.dumps({"time": _now()} | record) + b"\n"
@@ -310,7 +310,7 @@ class _Line:
         return self.done.running() or self.done.set_running_or_notify_cancel()
 
     def end(self, exc: AuditUnavailableError | None = None) -> None:
-        """Say so to whoever still waits for it."""
+        """Tell those who still wait for it."""
         if not self.keep():
             return
         if exc is None:
@@ -324,13 +324,13 @@ def _now() -> str:
 
 
 def _reason(exc: Exception) -> str:
-    """Say what the system said; a fault of ours is told by its place."""
+    """Return what the system said; of a bug of ours, where it was raised."""
     return exc.strerror or str(exc) if isinstance(exc, OSError) else place_of(exc)
 
 
 def _open(path: Path) -> int:
-    # Of whoever runs the service alone: predictions are about people. To open a pipe that nobody
-    # reads would take for ever.
+    # For the user who runs the service alone: predictions are about people. To open a pipe that
+    # nobody reads would take for ever.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     file = os.open(path, flags, 0o600)
     os.set_blocking(file, True)

@@ -1,4 +1,4 @@
-"""A process of a service that is several: what it is told, and how it lives with the others."""
+"""One process of a service that has several: its settings, and how it lives with the others."""
 
 import fcntl
 import os
@@ -16,10 +16,10 @@ from lanistr.schema import Schema
 _VARIABLE = "LANISTR_CHILD"
 
 WAITING = frozenset({signal.SIGINT, signal.SIGHUP})
-"""Signals that wait from a process's first moment until it acts on them, or says that it will not.
+"""Signals that are blocked from a process's first moment until it handles or ignores them.
 
-An interrupt of the terminal reaches all, and in the middle of an import it would be a traceback:
-it is the supervisor who lets the others go.
+An interrupt from the terminal reaches all processes, and in the middle of an import it would be a
+traceback; to stop the others is the supervisor's task.
 """
 
 
@@ -30,10 +30,10 @@ class Child(Schema):
         channel: descriptor of a socket to the supervisor, which ends with it.
         listener: descriptor of the socket to listen on.
         lock: descriptor that all hold of the locked folder: it is free when none of them is left.
-        folder: that all processes share, and nobody else.
+        folder: private folder that all processes share.
         runners: sockets of the runners.
         runner: a runner's place among them, which chooses its device.
-        announces: a front end's, whether it says in the log what is served.
+        announces: whether this front end logs what is served.
     """
 
     channel: int = -1
@@ -45,12 +45,12 @@ class Child(Schema):
     announces: bool = False
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which the process is told."""
+        """Return the environment variables that carry these settings."""
         return {_VARIABLE: self.model_dump_json()}
 
     @classmethod
     def told(cls) -> Self:
-        """Return what this process was told."""
+        """Return the settings that the supervisor gave this process."""
         return cls.model_validate_json(os.environ[_VARIABLE])
 
     def socket(self) -> socket.socket:
@@ -58,10 +58,10 @@ class Child(Schema):
         return socket.socket(fileno=self.listener)
 
     def live(self, orphaned: Callable[[], None]) -> Callable[[], None]:
-        """Begin to watch the supervisor; return a function that tells it that all is set up.
+        """Begin to watch the supervisor; return a function that reports to it that all is set up.
 
         Args:
-            orphaned: called, in a thread of its own, when the supervisor is no more.
+            orphaned: called, in a separate thread, when the supervisor is gone.
         """
         channel = socket.socket(fileno=self.channel)
 
@@ -72,14 +72,14 @@ class Child(Schema):
         threading.Thread(target=watch, name="supervisor", daemon=True).start()
 
         def tell() -> None:
-            with suppress(OSError):  # it has let this one go, or is no more, which `watch` learns
+            with suppress(OSError):  # it has stopped this one, or is gone, which `watch` notices
                 channel.sendall(b"\n")
 
         return tell
 
     def leave(self) -> None:
-        """Remove the folder, if there is nobody left who would."""
-        with suppress(OSError):  # there is, or there was
+        """Remove the folder, if no other process is left to do so."""
+        with suppress(OSError):  # another is left, or has removed it
             os.close(self.lock)
             fcntl.flock(os.open(self.folder, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(self.folder)

@@ -77,7 +77,7 @@ def application(arguments: Mapping[str, Any]) -> serve.Application:
         arguments: settings of the service by name, as options of `python -m service`.
 
     Raises:
-        ConfigError: a setting is wrong, or Ray's affair.
+        ConfigError: a setting is wrong, or Ray's to choose.
     """
     for name in sorted(_RAYS & set(arguments)):
         raise ConfigError(

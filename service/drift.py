@@ -74,7 +74,7 @@ class _Fields:
     def of(self, array: np.ndarray[Any, Any]) -> list[tuple[str, float | None]]:
         """Return each field with its mean deviation: NaN if it is no number, None if missing."""
         seen, values = array[:, self._flags] != self._missing, array[:, self._values]
-        if len(array) == 1:  # most are no series, and quicker told so
+        if len(array) == 1:  # most are not series, and this is faster
             counts, means = seen[0], values[0]
         else:
             counts = seen.sum(axis=0)

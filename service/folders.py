@@ -47,7 +47,7 @@ def no_bundle(folder: Path, fault: OSError | None = None) -> BundleError:
 
 
 def open_bundle(place: Path) -> Bundle:
-    """Open a bundle whose path can be told to runners and runtimes.
+    """Open a bundle, whose path must be UTF-8: runners and runtimes take no other.
 
     Raises:
         BundleError: it cannot, or see `Bundle.open`.
@@ -71,13 +71,13 @@ def stamp_of(place: Path) -> Stamp:
     Raises:
         OSError: it cannot be looked into.
     """
-    (place / MANIFEST).stat()  # what walks through a folder passes over those it may not enter
+    (place / MANIFEST).stat()  # `rglob` skips folders that it may not enter
     files = [(each, each.stat()) for each in place.rglob("*") if each.is_file()]
     return frozenset((each, s.st_mtime_ns, s.st_ino, s.st_size) for each, s in files)
 
 
 def _may_be_file(path: Path) -> bool:
-    """Whether a file is there, also where that cannot be told: its folder may not be entered."""
+    """Whether a file is there, or may be: its folder cannot be entered."""
     try:
         return S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
-"""SIGHUP: whoever has read a file looks at it again.
+"""SIGHUP: what was read from files (keys, bundles) is looked at again.
 
-The signal waits from where the package begins, if it does so with a command, until there is someone
-to act on it. Threads and processes begun meanwhile inherit that. It would end a service that still
-starts; were it lost, an audit log that was moved away would be written on for good.
+In a command the signal is blocked from the import of the package on, until something handles it.
+Threads and processes started meanwhile inherit that. Unblocked, it would end a service that is
+still starting; ignored, a rotated audit log would be written to for good.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 def end_on_hangup() -> None:
-    """Have the signal end a command that reads no file again, as it ends others."""
+    """Let the signal end a command that reads no file again, as it ends other programs."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 

@@ -16,14 +16,14 @@ from typing import Any
 from lanistr.bundle import Bundle
 from lanistr.errors import BundleError, InputError, LanistrError, unknown_name
 from lanistr.manifest import bad_bundle, read_manifest
-from service.api.examples import example
 from service.engine.predictor import Predictor
 from service.engine.remote import RunnerLostError
+from service.examples import example
 from service.folders import Stamp, bundle_folders, no_bundle, open_bundle, stamp_of
 from service.garbage import freeze_objects
 
 _GRACE = 2.0
-"""Seconds that a model stays after it was replaced: who was handed it has come in by then."""
+"""Seconds that a model stays after it was replaced: by then requests that got it have entered."""
 
 _AGAIN_SECONDS = 0.2
 
@@ -31,7 +31,7 @@ _PATIENCE = 60.0
 """Seconds that a new model has to answer its example, once it was read."""
 
 _DEATHS = 2
-"""So often a runner may die while it answers an example, before the model is to blame."""
+"""Deaths of runners while they answer an example, from which on the model is to blame."""
 
 _log = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ async def _try(predictor: Predictor) -> None:
     record: Callable[[], Any] = partial(example, predictor.bundle.task)
     lost = 0
     while True:
-        while not predictor.engine.available:  # noqa: ASYNC110 - a process, which tells nobody
+        while not predictor.engine.available:  # noqa: ASYNC110 - a process, which notifies nobody
             await asyncio.sleep(_AGAIN_SECONDS)
         try:
             # The limit is for requests; whether the model works is to be seen in any case.

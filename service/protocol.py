@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to patience.
+"""HTTP/1.1 as uvicorn speaks it, with limits on time and size.
 
 uvicorn waits for the headers of a request as long as it takes, and takes as many as come: a few
 thousand connections that send a letter a minute, or one that never stops, would keep others out.
@@ -23,7 +23,7 @@ from service.api.schemas import encode
 from service.security import HEADERS
 
 _OFFERS = frozenset((b"upgrade", b"http2-settings"))
-"""Headers of who would rather speak another protocol."""
+"""Headers that offer to switch to another protocol."""
 
 
 class _Parser(httptools.HttpRequestParser):
@@ -75,7 +75,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._wait(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; of what is no body, headers and trailers, there is a limit to it."""
+        """Take what came; all that is not body, headers and trailers, is limited in size."""
         if self._last_words:
             return
         self._mixed = False
@@ -91,7 +91,7 @@ class PatientProtocol(HttpToolsProtocol):
                 self._refuse_large()
         between = self.cycle is None or self.cycle.response_complete
         if between and self.timeout_keep_alive_task is None:
-            # The rest of a body that was refused is taken, or its sender would never read why.
+            # The rest of a refused body is read: a client still sending would never read why.
             refused = self._in_message and not self._in_headers
             self._wait(self.drain_seconds if refused else self.header_seconds)
 
@@ -103,15 +103,15 @@ class PatientProtocol(HttpToolsProtocol):
         self.scope["state"][LEFT] = self._left
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header without the blanks behind it, which the parser leaves there.
+        """Take a header without trailing blanks, which the parser leaves there.
 
-        A trailer is none, and nobody asks for it. Source: RFC 9110, sections 5.5 and 6.5.1.
+        Trailers are dropped: nothing reads them. Source: RFC 9110, sections 5.5 and 6.5.1.
         """
         if self._in_headers:
             super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        """Stop waiting: from here on the body has a limit of its own."""
+        """Stop waiting: from here on the body's own limit holds."""
         # Those that came in one piece with their end have not been counted yet.
         separators = len(b": \r\n")
         size = sum(len(name) + len(value) + separators for name, value in self.headers)
@@ -148,7 +148,7 @@ class PatientProtocol(HttpToolsProtocol):
             self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting, and tell the request under way, also where others came behind it."""
+        """Stop waiting, and notify the request under way, even if others came behind it."""
         self._stop()
         self._left.set()
         if self._running is not None and not self._running.response_complete:
@@ -161,13 +161,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._refuse("not_http", "HTTP/1.1")
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle  # uvicorn itself knows the newest alone
+        self._running = cycle  # uvicorn itself knows only the newest
         if cycle.scope["http_version"] == "1.0":
             app = _in_one_piece(app, cycle)
         super()._start_asgi_task(cycle, app)
 
     def _without_offers(self) -> bytes:
-        """Return a request's head as if it offered no other protocol, which is as good.
+        """Return a request's head without the offer of another protocol, which a server may ignore.
 
         Else its body would be taken for the next request. Source: RFC 9110, section 7.8.
         """
@@ -222,13 +222,13 @@ class PatientProtocol(HttpToolsProtocol):
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._refusal = status, code
         self._last_words = STATUS_LINE[status] + head.encode() + b"\r\n" + body
-        if self._in_message and not self._in_headers:  # wrong is the body of the newest request
+        if self._in_message and not self._in_headers:  # the newest request's body is wrong
             if self.pipeline:
                 self.pipeline.popleft()
-            elif self.cycle.response_started:  # to whom this would be part of the answer
+            elif self.cycle.response_started:  # whose client would take this for part of the answer
                 self.transport.close()
             else:
-                self.cycle.scope["state"][REFUSED] = self._refusal  # of which it tells itself
+                self.cycle.scope["state"][REFUSED] = self._refusal  # which it then reports
                 self._say_last_words()
         elif self.cycle is None or self.cycle.response_complete:
             self._hang_up()
@@ -278,7 +278,7 @@ def bounded(
         most: bytes of all headers of a request, roughly; as many again of what follows its body, or
             stands between two pieces of it.
         drain: seconds for which the rest of a body is taken whose request was refused.
-        told: called with status and code of what is answered here, since no request is.
+        told: called with status and code of an answer that is given here, without a request.
     """
 
     class Bounded(PatientProtocol):

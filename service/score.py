@@ -92,7 +92,7 @@ class Local:
         coverage: of sets and intervals; None: as the service has it.
 
     Raises:
-        InputError: such a coverage there is not.
+        InputError: the coverage is not between 0 and 1.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Local:
                 lanes.shutdown()
 
     def answers(self, records: Iterable[Record]) -> Iterator[Outcome]:
-        """Yield what becomes of each record, see `clients.scoring.Scorer`."""
+        """Yield the outcome of each record, see `clients.scoring.Scorer`."""
         return in_order(
             lambda record: self._portal.start_task_soon(self._answer, record), records, _AT_ONCE
         )
@@ -165,7 +165,7 @@ class Local:
             item = await answer_one(
                 self._predictor, 0, lambda: self._limits.check(record), 0, self._options, ""
             )
-        # As whoever asks over HTTP has it.
+        # As over HTTP.
         return read_item(Document(orjson.loads(schemas.encode(item))))
 
 
@@ -211,7 +211,7 @@ def scoring_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Tell the clients' errors as ours.
+    """Raise the clients' errors as ours.
 
     Raises:
         ConfigError: a table, a column or an output is wrong.

@@ -104,7 +104,7 @@ class Worker:
         self._asked: dict[str, Any] = {"columns": columns, "reading": reading, "progress": False}
 
     def __call__(self, file: dict[str, str]) -> dict[str, Any]:
-        """Score a file; say what came of it."""
+        """Score a file; return the outcome."""
         output = file["output"]
         try:
             found = score(self._local, file["input"], output, **self._asked)

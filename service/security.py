@@ -1,4 +1,4 @@
-"""Headers that keep a browser from doing with an answer what nobody meant.
+"""Headers that keep a browser from misusing an answer.
 
 A route that sets one of them itself is left alone: a page needs a policy of its own.
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from lanistr.errors import ConfigError
 from service.api.access import tell_refused
-from service.api.examples import example
+from service.examples import example
 from service.garbage import freeze_objects
 from service.models import Models, named
 from service.protocol import bounded
@@ -29,7 +29,7 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
     Args:
         host: address of this machine, or its name.
         port: 0 for any that is free.
-        shared: with others that take it so too.
+        shared: with other processes that take it so too.
 
     Raises:
         ConfigError: the address is none of this machine, or the port is in use.
@@ -63,9 +63,9 @@ def listen_together(host: str, port: int, processes: int) -> list[socket.socket]
 
 
 def listen_anew(listener: socket.socket) -> socket.socket:
-    """Return what takes the place of a socket of `listen_together`, and nobody listens on yet.
+    """Return a replacement for a socket of `listen_together`, on which nobody listens yet.
 
-    Who waits at the old one is cut off; who comes from now on gets to the others.
+    Connections that wait at the old one are cut off; new ones go to the others.
 
     Raises:
         OSError: there cannot be another just now; the old one stays.

@@ -1,4 +1,4 @@
-"""What the service is told when it starts. Every field is an option of the command line."""
+"""Settings of the service. Every field is an option of the command line."""
 
 import argparse
 import math
@@ -20,7 +20,7 @@ from service.inputs.limits import Limits
 DEMO_BUNDLES = Path(__file__).resolve().parent / "demo"
 
 _ROW_BYTES = len('{"hours":1,"a":1')
-"""At the least, of a row of a series with a value in it: what a body has most of."""
+"""At the least, of a row of a series with a value in it: no other object is as frequent."""
 
 _AROUND = 1000
 """Lists and objects that a body may have besides: its records, their parts."""
@@ -179,7 +179,7 @@ class Settings(Schema):
     @classmethod
     def _whole(cls, threads: Any) -> Any:
         """Let the limit of a container, such as 1.5 cores, be the number of its threads."""
-        with suppress(ValueError, TypeError, OverflowError):  # told of by what looks at it next
+        with suppress(ValueError, TypeError, OverflowError):  # pydantic reports it
             if (number := float(threads)) > 0:
                 return math.ceil(number)
         return threads

@@ -1,4 +1,4 @@
-"""A service of several processes: front ends that read, runners that compute, one that minds them.
+"""A service of several processes: front ends that read, runners that compute, a supervisor.
 
     python -m service --workers 2
 
@@ -121,10 +121,10 @@ class _Process:
         name: for the log.
         listener: the socket that it listens on, which outlives it.
         arguments: of its command line.
-        child: what it is told besides; its descriptors are filled in here.
-        decisive: whether there is no service if it never was up.
-        renew: returns what takes the place of the listener where it ended without coming up, and
-            closes that; by default it stays.
+        child: its further settings; the descriptors are filled in here.
+        decisive: whether the service fails if this never came up.
+        renew: returns a replacement for the listener where it ended without coming up, and closes
+            the old one; by default it stays.
     """
 
     def __init__(
@@ -232,8 +232,8 @@ class _Process:
     def let_go(self) -> None:
         """Let it go: a front end finishes what is under way, a runner leaves at once.
 
-        Whoever would come now is refused as soon as it stops to listen: while anyone held its
-        socket, the system would go on taking connections in, for nobody.
+        New connections are refused as soon as it stops listening: while any process held its
+        socket, the system would go on accepting connections that nobody serves.
         """
         self._leaving.set()
         self._listener.close()
@@ -246,7 +246,7 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
 
     Args:
         runners: that front ends need.
-        front_ends: of which the first is up before the others begin: what is wrong is said once.
+        front_ends: of which the first is up before the others begin: an error is then logged once.
         patience: seconds that front ends have to leave.
     """
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()

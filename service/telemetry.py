@@ -1,4 +1,4 @@
-"""Spans of a request's stages for OpenTelemetry, where whoever runs the service has asked for them.
+"""Spans of a request's stages for OpenTelemetry, where the operator has asked for them.
 
 FastAPI makes the span of the exchange and sets up the export if `OTEL_EXPORTER_OTLP_ENDPOINT` or
 one of its kin is set and the extra `otel` is installed; otherwise no SDK is imported.

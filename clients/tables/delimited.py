@@ -27,7 +27,8 @@ _SAID = re.compile(r'"?sep=([,;\t|])"?[\r\n]*')
 class CsvTable:
     """CSV, its header naming the columns, separated by whichever of , ; tab | it has.
 
-    A column without a name is called by its place, ``(column 3)``; one that holds nothing is none.
+    A column without a name is called by its place, ``(column 3)``; one that holds nothing is left
+    out.
 
     Raises:
         InvalidInput: it names a column twice, or none.

@@ -37,7 +37,7 @@ class ParquetTable:
     """A Parquet file, see `clients.tables.table`.
 
     Raises:
-        InvalidInput: it is none, is damaged, or names a column twice.
+        InvalidInput: it is not Parquet, is damaged, or names a column twice.
         OSError: it cannot be read.
     """
 

@@ -11,7 +11,7 @@ from typing import IO, Any, Literal, Protocol
 from clients.errors import InvalidInput
 
 Row = Mapping[str, Any] | InvalidInput
-"""Cells by column, of a column that a row has not none; or why the row cannot be read."""
+"""Cells by column, without those that the row lacks; or why the row cannot be read."""
 
 
 class Table(Protocol):
@@ -117,5 +117,5 @@ def refuse_repeated(path: Path, columns: Sequence[str]) -> None:
 
 
 def unreadable(path: Path, reason: str, accepted: str = "") -> InvalidInput:
-    """Return the error that a table is which cannot be read."""
+    """Return the error of a table that cannot be read."""
     return InvalidInput("input", f"cannot read {path}: {reason}", accepted=accepted)

@@ -119,7 +119,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) ->
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What became of the weights when a model was started from another.
+    """Which weights were loaded when a model was started from another.
 
     Attributes:
         loaded: parts of the model that were taken over, such as "encoders.text".
@@ -223,7 +223,7 @@ def load_heads(model: ForPretraining, folder: Path) -> LoadReport:
 
 
 def _unused(model: nn.Module) -> tuple[str, ...]:
-    """Return how the names of weights begin that nothing depends on."""
+    """Return the prefixes of names of weights that nothing depends on."""
     return tuple(
         f"{name}.{each}."
         for name, module in model.named_modules()
@@ -232,7 +232,7 @@ def _unused(model: nn.Module) -> tuple[str, ...]:
 
 
 _SHAPELESS = ("heads", "norm_eps", "mean", "std", "gamma")
-"""Settings that decide what a part computes and that no weight's shape tells."""
+"""Settings that decide what a part computes and that no weight's shape shows."""
 
 
 def _refuse_other_settings(model: Lanistr, folder: Path, parts: Collection[str]) -> None:
@@ -332,7 +332,7 @@ def _refuse_others(
         own: names of the model's.
         learned: names of those in `source`.
         source: where they come from, for errors.
-        unused: how the names of those begin that one may have and the other not.
+        unused: prefixes of names that only one of the two may have.
 
     Raises:
         CheckpointError: naming the first few that one of them lacks.

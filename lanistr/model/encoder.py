@@ -39,7 +39,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def drawn(self, rows: int, generator: Generator) -> Arrays:
-        """Return arrays made by chance, of the right types, sizes and ranges."""
+        """Return random arrays of the right types, sizes and ranges."""
         raise NotImplementedError
 
     def flops(self, arrays: Arrays) -> int:

@@ -137,7 +137,7 @@ LINKS: Mapping[str, Callable[[int], nn.Module]] = {
 
 
 class SummaryConfig(Schema):
-    """What a case sums up to, told from fusion's CLS token of its masked self.
+    """What a case sums up to, predicted from fusion's CLS token of its masked self.
 
     Not of the paper. It has the CLS token say what the rows say in short (of a series: first, last,
     least, largest and mean value of each variable, and how often it was measured), which is what a

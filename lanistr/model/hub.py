@@ -2,37 +2,28 @@
 
 initial_sizes(init)          what the model's config must say to take them
 load_initial(model, init)    the weights, into a model of these sizes
-files_here(init)             what of it stands in folders here
+files_here(init)             which of its files are in local folders
 
 Whether token ids mean the same to data and checkpoint is `lanistr.model.vocabulary`'s to say.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from math import isclose
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, Self
 
 import torch
 from pydantic import Field
-from transformers import BertModel, FlavaMultimodalModel, PreTrainedModel, ViTModel
+from transformers import PreTrainedModel
 
 from lanistr.errors import CheckpointError
 from lanistr.model.checkpoint import LoadReport, parts_of, weights
 from lanistr.model.lanistr import Lanistr
-from lanistr.model.published import (
-    Found,
-    cause_of,
-    fetch,
-    folder_here,
-    load_published,
-    read_json,
-    weight_files,
-)
+from lanistr.model.published import Found, fetch, folder_here, read_json, weight_files
 from lanistr.model.timm_vit import TimmViT
-from lanistr.model.vocabulary import read_vocabulary
+from lanistr.model.transformers_models import BERT, FLAVA, PIXELS, VIT
 from lanistr.schema import Schema
 
 log = logging.getLogger(__name__)
@@ -60,7 +51,7 @@ class InitialWeights(Schema):
         return {part: name for part, name in self if name is not None}
 
     def local(self) -> Self:
-        """Return what of it are folders here, which can be looked into without the hub."""
+        """Return only what is in local folders, which can be read without the hub."""
         away = {p: None for p, name in self.named().items() if not Path(name).expanduser().is_dir()}
         return self.model_copy(update=away)
 
@@ -69,7 +60,7 @@ class InitialWeights(Schema):
 
 
 class Source(Protocol):
-    """Reads one kind of checkpoint."""
+    """Reads one kind of checkpoint, as `transformers_models` and `timm_vit` do."""
 
     @property
     def accepted(self) -> str:
@@ -83,164 +74,6 @@ class Source(Protocol):
 
     def found(self, folder: Path, like: PreTrainedModel) -> Found:
         """Read the weights for a module."""
-
-
-_SIZES = {
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "feedforward": "intermediate_size",
-}
-"""Our names of sizes, and those of transformers' configs."""
-
-
-@dataclass(frozen=True)
-class Transformers:
-    """Reads checkpoints that transformers wrote, of one model type or another that contains it.
-
-    Attributes:
-        module: the library's class of our module.
-        types: accepted values of `model_type`.
-        demands: what the config must say, since our module can be no other way.
-        sizes_by: our names of sizes, and those of the config.
-        beside: reads sizes that stand in other files of the folder.
-        options: of `from_pretrained`.
-    """
-
-    module: type[PreTrainedModel]
-    types: tuple[str, ...]
-    demands: Mapping[str, Any]
-    sizes_by: Mapping[str, str]
-    beside: Callable[[Path], Mapping[str, Any]] = lambda folder: {}
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def accepted(self) -> str:
-        """What is read, in words."""
-        return "model_type " + " or ".join(self.types)
-
-    def accepts(self, config: Mapping[str, Any]) -> bool:
-        """See `Source.accepts`."""
-        return config.get("model_type") in self.types
-
-    def sizes(self, folder: Path) -> dict[str, Any]:
-        """See `Source.sizes`.
-
-        Raises:
-            CheckpointError: the config is damaged, or our module cannot be as it says.
-        """
-        config = self._config(folder)
-        for name, wanted in self.demands.items():
-            found = getattr(config, name, wanted)
-            if found != wanted:
-                raise CheckpointError(
-                    "the model computes what ours does not",
-                    code="wrong_model",
-                    field=name,
-                    seen=found,
-                    accepted=str(wanted),
-                )
-        own = {ours: _side(getattr(config, theirs)) for ours, theirs in self.sizes_by.items()}
-        return {**own, **self.beside(folder)}
-
-    def found(self, folder: Path, like: PreTrainedModel) -> Found:
-        """See `Source.found`."""
-        return load_published(like, folder, self._config(folder), **self.options)
-
-    def _config(self, folder: Path) -> Any:
-        try:
-            return self.module.config_class.from_pretrained(folder)
-        except Exception as exc:  # whatever a wrong value provokes
-            raise CheckpointError(
-                f"cannot read config.json: {cause_of(exc)}", code="bad_config"
-            ) from exc
-
-
-def _side(size: Any) -> Any:
-    """Return the side of a square that may be given as height and width."""
-    if not isinstance(size, list | tuple):
-        return size
-    if len(set(size)) != 1:
-        raise CheckpointError(
-            "pictures or patches are not square", code="wrong_model", seen=size, accepted="squares"
-        )
-    return size[0]
-
-
-def _known_words(folder: Path) -> dict[str, Any]:
-    """Return how many tokens there are: a table may be longer, for speed, by rows of no meaning."""
-    vocabulary = read_vocabulary(folder)
-    return {} if vocabulary is None else {"vocab_size": len(vocabulary)}
-
-
-_PIXELS = "preprocessor_config.json"
-
-
-def _normalisation(folder: Path) -> dict[str, Any]:
-    """Return the mean and deviation of pixels that a ViT was trained with."""
-    usual = [0.5, 0.5, 0.5]
-    said: Mapping[str, Any] = {}
-    if (folder / _PIXELS).is_file():
-        said = read_json(folder / _PIXELS)
-    else:
-        log.warning("%s has no %s: mean and deviation of pixels are taken as 0.5", folder, _PIXELS)
-    # Absent, the scale is the library's usual one, from 0 to 1.
-    factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1
-    if not isinstance(factor, int | float) or not isclose(factor, 1 / 255, rel_tol=1e-3):
-        raise CheckpointError(
-            f"{_PIXELS} scales pixels otherwise",
-            code="wrong_model",
-            field="rescale_factor",
-            seen=factor,
-            accepted="1/255",
-        )
-    if not said.get("do_normalize", True):
-        return {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
-    mean, std = said.get("image_mean", usual), said.get("image_std", usual)
-    # A single figure stands for all three channels.
-    return {
-        name: each if isinstance(each, list) else [each] * 3
-        for name, each in (("mean", mean), ("std", std))
-    }
-
-
-_BERT = Transformers(
-    module=BertModel,
-    types=("bert",),
-    demands={
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "type_vocab_size": 2,
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "add_cross_attention": False,
-    },
-    sizes_by=_SIZES | {"vocab_size": "vocab_size", "max_tokens": "max_position_embeddings"},
-    beside=_known_words,
-)
-
-_VIT = Transformers(
-    module=ViTModel,
-    types=("vit",),
-    demands={"hidden_act": "gelu", "qkv_bias": True, "num_channels": 3},
-    sizes_by=_SIZES | {"size": "image_size", "patch": "patch_size", "norm_eps": "layer_norm_eps"},
-    beside=_normalisation,
-    options={"use_mask_token": True},
-)
-
-_FLAVA = Transformers(
-    module=FlavaMultimodalModel,
-    types=("flava", "flava_multimodal_model"),
-    demands={
-        "hidden_act": "gelu",
-        "layer_norm_eps": 1e-12,
-        "qkv_bias": True,
-        "use_cls_token": True,
-    },
-    sizes_by=_SIZES,
-    # The library finds these weights in FlavaForPreTraining, but none of them in FlavaModel.
-    options={"key_mapping": {r"^(flava\.)?multimodal_model\.": ""}},
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,16 +99,16 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "text": Part(
         "encoders.text.bert",
-        (_BERT,),
+        (BERT,),
         tables=("embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"),
         at_most=("max_tokens",),
     ),
     "image": Part(
         "encoders.image.vit",
-        (_VIT, TimmViT()),
+        (VIT, TimmViT()),
         fresh=("pooler.", "embeddings.mask_token"),
     ),
-    "fusion": Part("fusion.flava", (_FLAVA,)),
+    "fusion": Part("fusion.flava", (FLAVA,)),
 }
 
 
@@ -299,7 +132,7 @@ def initial_sizes(init: InitialWeights) -> dict[str, dict[str, Any]]:
 
 
 def files_here(init: InitialWeights) -> list[Path]:
-    """Return the files in folders here that a model is made from; of the hub's, none.
+    """Return the files in local folders that a model is made from; of those on the hub, none.
 
     Raises:
         CheckpointError: a name is plainly a path, and no folder stands there.
@@ -309,7 +142,7 @@ def files_here(init: InitialWeights) -> list[Path]:
         with _naming(part, name):
             folder = folder_here(name)
         if folder is not None:
-            describing = (folder / each for each in ("config.json", _PIXELS))
+            describing = (folder / each for each in ("config.json", PIXELS))
             files += [each for each in describing if each.is_file()] + weight_files(folder)
     return files
 
@@ -317,8 +150,8 @@ def files_here(init: InitialWeights) -> list[Path]:
 def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:
     """Copy published weights into a model.
 
-    A checkpoint for a part that the model has not is passed over, with a warning. Where one
-    checkpoint is refused, the parts before it in the order of `PARTS` have been copied.
+    A checkpoint for a part that the model lacks is skipped, with a warning. Where one checkpoint is
+    refused, the parts before it in the order of `PARTS` have been copied.
 
     Args:
         model: of the sizes that `initial_sizes` gives; changed in place.

@@ -28,7 +28,7 @@ class LanistrForPretraining(ForPretraining):
     Attributes:
         pretexts: by modality, what hides and reconstructs.
         projector, predictor: SimMMM's; None if the config has none.
-        summaries: by modality that has any, what tells its figures from fusion's CLS token.
+        summaries: by modality that has any, what predicts its figures from fusion's CLS token.
 
     Source: LANISTR paper, section 3.3.
     """

@@ -201,7 +201,7 @@ _COUNTERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from telling at length what the caller says in a line."""
+    """Keep transformers from reporting at length what the caller says in a line."""
     level, bars = (
         transformers_logging.get_verbosity(),
         transformers_logging.is_progress_bar_enabled(),

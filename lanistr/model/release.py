@@ -43,9 +43,9 @@ class FillingEncoder(Encoder):
     """An encoder that knows what the release feeds it for a case that lacks its modality."""
 
     def fill(self, arrays: Arrays | None, rows: int) -> Arrays:
-        """Return the arrays (None: there are none yet) with so many rows of nothing behind them.
+        """Return the arrays (None: there are none yet) with so many blank rows behind them.
 
-        Nothing is zeros, unless the modality has it otherwise.
+        A blank row is all zeros, unless the modality overrides this.
         """
         blank = {name: each.to(self._device) for name, each in self.example(rows).items()}
         return _append(arrays, blank)
@@ -59,7 +59,7 @@ class FillingEncoder(Encoder):
 
 
 class ReleaseTextEncoder(TextEncoder, FillingEncoder):
-    """BERT; nothing is a note without words."""
+    """BERT; the blank row is a note without words."""
 
     def fill(self, arrays: Arrays | None, rows: int) -> Arrays:
         """See `FillingEncoder.fill`: [CLS], [SEP] and padding, as long as the other notes."""
@@ -92,7 +92,7 @@ class ReleaseTextPretext(TextPretext):
 
 
 class ReleaseImageEncoder(ImageEncoder, FillingEncoder):
-    """ViT; nothing is a picture of zeros after normalisation, which no picture of bytes is."""
+    """ViT; the blank row is zeros after normalisation, as no picture of bytes is."""
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Return pixels as float32: uint8 normalised, float32 as it is, since it was before."""
@@ -109,7 +109,7 @@ class ReleaseImageEncoder(ImageEncoder, FillingEncoder):
 
 
 class ReleaseTabularEncoder(TabularEncoder, FillingEncoder):
-    """TabNet; nothing is a row of zeros, although the release's data had a row for every case."""
+    """TabNet; the blank row is zeros, although the release's data had a row for every case."""
 
 
 class ReleaseTabularPretext(TabularPretext):
@@ -141,7 +141,7 @@ class ReleaseTabularPretext(TabularPretext):
 
 
 class ReleaseTimeseriesEncoder(TimeseriesEncoder, FillingEncoder):
-    """The mvts Transformer with its output layer; nothing is a series of zeros, all of it real."""
+    """The mvts Transformer with its output layer; the blank row is zeros, none of them padding."""
 
     def __init__(self, config: TimeseriesConfig) -> None:
         super().__init__(config)
@@ -185,7 +185,7 @@ class ReleaseProjector(Projector):
 
 
 class Release(Variant):
-    """The release's model: every case brings every modality, even if it is nothing."""
+    """The release's model: every case brings every modality, even if it is blank."""
 
     families = {
         TextConfig: replace(
@@ -216,7 +216,7 @@ class Release(Variant):
         return TensorBatch(batch.size, parts, batch.labels)
 
     def normalise(self, modality: Modality, tokens_BND: Tensor) -> Tensor:
-        """Normalise over axis 1 of what the release has in hand: (B, D), or (B, N, D)."""
+        """Normalise over axis 1 of the tensor as the release has it: (B, D), or (B, N, D)."""
         over_features = _FEATURES_IN_PREDICTING if self.predicts else _FEATURES_IN_PRETRAINING
         return functional.normalize(tokens_BND, dim=-1 if modality in over_features else 1)
 
@@ -228,7 +228,7 @@ feature but 0 becomes 1."""
 
 
 def _complete(batch: TensorBatch, modality: Modality, encoder: nn.Module) -> TensorPart:
-    """Return a batch's part of a modality, with a row of nothing for each case that lacks it."""
+    """Return a batch's part of a modality, with a blank row for each case that lacks it."""
     assert isinstance(encoder, FillingEncoder)
     part = batch.parts.get(modality)
     device = next(encoder.parameters()).device

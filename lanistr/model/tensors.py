@@ -38,8 +38,8 @@ class TensorBatch:
         size: number of cases B.
         parts: rows by modality; a modality that no case brings has no key.
         labels: (B,) float32, class index or number; NaN where unlabelled. None if not asked for.
-        cases: (B,) int64, the cases' numbers in their data set, for who has to know one again. None
-            if not asked for.
+        cases: (B,) int64, the cases' numbers in their data set, for callers that have to recognise
+            one. None if not asked for.
     """
 
     size: int
@@ -81,7 +81,7 @@ class TensorBatch:
 def places(mask: Tensor) -> Tensor:
     """Return (n,) int64: where a bool mask is True, counted through all its axes.
 
-    A GPU has to tell how many these are before the next operation can be asked for. So they are
+    A GPU has to report how many these are before the next operation can be queued. So they are
     found once, and `take` reads as many tensors with them as there are to read.
     """
     return mask.flatten().nonzero()[:, 0]

@@ -147,7 +147,7 @@ class Preprocessor:
         return Features(rows, log.issues)
 
     def restrict(self, **limits: int) -> None:
-        """Refuse more than the limits of whoever runs this, such as `pixels`, from now on."""
+        """From now on refuse what exceeds the caller's limits, such as `pixels`."""
         for part in self.parts.values():
             part.restrict(limits)
 
@@ -156,7 +156,7 @@ class Preprocessor:
         return {modality: dict(part.dimensions()) for modality, part in self.parts.items()}
 
     def describe(self) -> dict[str, Any]:
-        """Return, by modality, how its arrays are made, for readers that have none of this code.
+        """Return, by modality, how its arrays are made, for readers without this code.
 
         JSON values; `lanistr.bundle` says what they mean.
         """

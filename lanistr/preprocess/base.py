@@ -71,7 +71,7 @@ class ModalityPreprocessor(ABC, Generic[PartT, OptionsT]):
         """
 
     def restrict(self, limits: Mapping[str, int]) -> None:
-        """Take over the limits of whoever runs this that are its own and stricter; most have none.
+        """Adopt the caller's limits on this modality where they are stricter; most have none.
 
         Args:
             limits: by name, such as `pixels`.

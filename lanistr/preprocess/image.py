@@ -95,7 +95,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         )
 
     def refuse_too_large(self, part: Sequence[bytes]) -> None:
-        """Read the headers of a case's pictures, and hold their size against the limit.
+        """Read the headers of a case's pictures, and check their size against the limit.
 
         Raises:
             InputError: they have too many pixels, one or together, or one is no picture.
@@ -130,14 +130,14 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
             path: of the picture in its record.
             log: takes what was passed over.
             roughly: a JPEG may come out with an eighth of its sides. It is read to its end all the
-                same, which is all that matters to who asks whether it can be decoded.
+                same, which is enough to know whether it can be decoded.
 
         Raises:
             InputError: not a picture, too many pixels, or broken.
         """
         picture = self._open(data, path)
         try:
-            if getattr(picture, "is_animated", False):  # to count a TIFF's takes time squared
+            if getattr(picture, "is_animated", False):  # counting a TIFF's takes quadratic time
                 log.add("first_frame", path, "more than one frame", Action.KEPT, "the first")
             if roughly:
                 picture.draft(None, (1, 1))
@@ -153,7 +153,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
             ) from exc
 
     def _open(self, data: bytes, path: str) -> Image.Image:
-        """Read a picture's header, and hold its size against the limit."""
+        """Read a picture's header, and check its size against the limit."""
         try:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
         except Exception as exc:  # Pillow's decoders raise whatever a hostile header provokes

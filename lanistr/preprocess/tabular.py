@@ -36,7 +36,7 @@ MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 
 
 _ROUNDING = 1e-12
-"""Part of the largest of some values by which equal ones may differ."""
+"""Relative difference, to the largest of some values, up to which they count as equal."""
 
 _FARTHEST = 1e6
 """Standard deviations beyond which a value says nothing, and would spoil what is said of the rest:
@@ -94,7 +94,7 @@ def load_scales(state: Mapping[str, Any], folder: Path, *within: str) -> dict[st
         within: what leads to `state` there.
 
     Raises:
-        BundleError: a scale is none.
+        BundleError: a scale is damaged.
     """
     source = str(folder / STATE_FILE)
     return {

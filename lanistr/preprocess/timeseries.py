@@ -1,7 +1,7 @@
 """Time series: irregular measurements become a grid of steps, one row a case.
 
 Columns of `values` (T, F): every numeric variable standardised; then every categorical variable
-one-hot, all zero for a word that is none of its categories; then for every variable 1 where the
+one-hot, all zero for a word that is not among its categories; then for every variable 1 where the
 step was measured. An unmeasured step carries the last value forward; before the first measurement
 stands the variable's normal value.
 

@@ -20,7 +20,7 @@ _ANY = (-1e30, 1e30)
 """Range of a field that names none: what lies beyond would overflow the model's float32."""
 
 _ROUNDING = 1e-12
-"""Part of a number by which the conversion of its unit may miss what it stands for."""
+"""Relative error by which a converted number may miss what it stands for."""
 
 _EXACT = 2**53
 """From here on a float is the nearest to several whole numbers.
@@ -34,7 +34,7 @@ SCALARS = frozenset((str, bool, int, float, type(None)))
 # No group of thousands starts with a zero: "0,375" has a decimal comma.
 THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+")
-# No two ways to read a text, or a long one that is none would hold up everybody. Behind white space
+# Unambiguous, or a long text that is no quantity would take very long to reject. Behind white space
 # a unit may begin with a digit: 80 1/min.
 _WITH_UNIT = re.compile(
     rf"({THOUSANDS.pattern}(?![0-9,.])|"
@@ -63,7 +63,7 @@ class NumberCleaner:
     def plain(self, value: Value) -> float | None:
         """Return what the cleaner would, if there is nothing to say of the value; else None.
 
-        Most values are such, and spare their reader to make the path that a message would need.
+        Most values are such, and need no path for a message.
         """
         low, high = self._as_it_comes
         if not (type(value) is float or type(value) is int) or not low <= value <= high:

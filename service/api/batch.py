@@ -94,7 +94,7 @@ async def answer_one(
 
 
 def _records(body: bytes, limits: Limits, most: int) -> list[Any]:
-    # The list is a level that a record alone has not.
+    # The list is one more level than a single record has.
     records = json.decode(body, limits.deeper())
     if not isinstance(records, list):
         raise InputError(

@@ -14,7 +14,7 @@ from service.settings import Settings
 T = TypeVar("T")
 
 LEFT = "left"
-"""Names, in the state of an exchange, the event by which a server tells that the client left."""
+"""Key, in the state of an exchange, of the event that the server sets when the client leaves."""
 
 
 async def receive_body(request: Request) -> bytes:
@@ -34,7 +34,7 @@ async def receive_body(request: Request) -> bytes:
 def leaving_of(scope: Scope) -> Callable[[], Awaitable[object]]:
     """Return what waits until the client leaves, also while its body is not read.
 
-    Where the server does not tell, it waits for ever.
+    With a server that sets no such event, it waits for ever.
     """
     left: asyncio.Event = scope["state"].get(LEFT) or asyncio.Event()
     return left.wait
@@ -46,8 +46,8 @@ async def while_connected(
     """Wait for the work, or drop it when the client leaves.
 
     Args:
-        leaves: waits until it does: `leaving_of` an exchange; or its `receive`, to which only that
-            is left once its body is read.
+        leaves: waits until it does: `leaving_of` an exchange, or its `receive` once its body is
+            read.
         work: what to do meanwhile.
 
     Raises:
@@ -73,7 +73,7 @@ async def while_connected(
         raise ClientLeftError from None
     finally:
         done = True
-        if left:  # also where work that watches for itself was told in the same moment
+        if left:  # also if the work noticed it itself in the same moment
             working.uncancel()
         leaving.remove_done_callback(leave)
         leaving.cancel()

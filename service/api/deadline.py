@@ -50,7 +50,7 @@ class Deadline:
             await self.app(scope, receive, send)
             return
         seconds = self._longest
-        with suppress(InputError):  # `check_deadline` tells, once it is known who asks
+        with suppress(InputError):  # `check_deadline` reports it, once the key is checked
             seconds = min(seconds, _asked(scope))
         deadline = asyncio.timeout(seconds)
 
@@ -70,7 +70,7 @@ class Deadline:
 
 
 async def check_deadline(request: Request) -> None:
-    """Let a request pass whose deadline is none or a time; a dependency of every router.
+    """Check that a request's deadline, if it has one, is a time; a dependency of every router.
 
     Raises:
         InputError: it is no number of milliseconds.

@@ -11,7 +11,7 @@ from service.api.trace import Trace
 from service.metrics import SEVERAL, Metrics
 
 REFUSED = "refused"
-"""Names, in the state of an exchange, status and code of what the server itself has answered."""
+"""Key, in the state of an exchange, of status and code of what the server itself has answered."""
 
 Said = PredictionAnswer | EmbeddingAnswer | Problem
 """What a case was answered with."""
@@ -33,7 +33,8 @@ class Exchange:
         several: whether the answer is one of many cases.
         used: parts of the first case that was answered.
         owe: counts further cases against the rate of the key; None where it has none.
-        look: raises `LanistrError` once the key is known no more, or not for this; None without.
+        look: raises `LanistrError` once the key is revoked, or no longer allows this; None without
+            keys.
         record: puts what is known on record; None without an audit log.
     """
 
@@ -57,7 +58,7 @@ class Exchange:
         return SEVERAL if self.several else "+".join(self.used)
 
     def take_in(self, cases: int) -> None:
-        """Count the cases of a list before any is predicted: each costs, whatever becomes of it."""
+        """Count the cases of a list before any is predicted: each costs, even if it fails."""
         if cases > 1:
             self.several = True
             self.charge(cases - 1)

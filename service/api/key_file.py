@@ -26,7 +26,7 @@ from lanistr.schema import Schema
 from service.logs import place_of
 
 _PREFIX = "lanistr_"
-"""By which those who look for keys in public places know one."""
+"""Prefix by which scanners for leaked keys recognise one."""
 
 _LOOK_SECONDS = 1.0
 """How often the file is looked at."""
@@ -43,7 +43,7 @@ class Key(Schema):
     """One line of the file.
 
     Attributes:
-        name: of whoever holds it, for logs.
+        name: of its holder, for logs.
         sha256: of the key, hexadecimal.
         tasks: that it may ask; all if left out.
         metrics: whether it may read /metrics.
@@ -98,8 +98,8 @@ class KeyFile:
     def reload(self) -> None:
         """Read the file again; if it is bad, keep what was read before and say so.
 
-        One that could not be read at all is read again at the next look: a key that it takes back
-        would stay, and what keeps it from being read may pass without a mark on it.
+        One that could not be read at all is read again at the next look: a key that it revokes
+        would stay valid, and the obstacle may pass without the file changing.
         """
         mark = _mark(self._path)
         try:
@@ -108,14 +108,14 @@ class KeyFile:
             if not isinstance(exc.__cause__, OSError):
                 self._mark = mark
             self._complain(mark, str(exc))
-        except Exception as exc:  # no memory, for one
+        except Exception as exc:  # out of memory, for one
             self._complain(mark, place_of(exc))
         else:
             self._mark, self._said = mark, None
             _log.info("keys read again: %d", len(self._keys))
 
     def _complain(self, mark: _Mark | None, words: str) -> None:
-        """Say why the keys stay, unless that was said of this file."""
+        """Log why the old keys stay, unless that was logged of this file."""
         if self._said != (mark, words):
             self._said = mark, words
             _log.error("the keys stay as they were: %s", words)
@@ -131,7 +131,7 @@ class KeyFile:
                 await asyncio.to_thread(self.reload)
 
     def look(self) -> None:
-        """Read the file again now, and say again what is wrong with it."""
+        """Read the file again now, and log again what is wrong with it."""
         self._said = None
         self._look.set()
 

@@ -29,15 +29,15 @@ _log = logging.getLogger(__name__)
 
 
 class NoKeyError(LanistrError):
-    """A key must be shown, and none that is known was."""
+    """A key is needed, and no known one was shown."""
 
 
 class OutOfScopeError(LanistrError):
-    """The key that was shown does not reach so far."""
+    """The key that was shown does not allow this."""
 
 
 class TooFastError(LanistrError):
-    """The key was shown more often than it may; once more after `retry_after` seconds."""
+    """The key was used more often than it may be; it may again after `retry_after` seconds."""
 
     def __init__(self, key: Key, retry_after: int) -> None:
         super().__init__(
@@ -80,7 +80,7 @@ class Bucket:
 
 
 class SharedBucket(Bucket):
-    """One of which several processes take; what is left stands in a file.
+    """A bucket that several processes take from; what is left is kept in a file.
 
     Args:
         path: of the file.
@@ -107,7 +107,7 @@ class SharedBucket(Bucket):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """Hold what is left, while the others wait."""
+        """Hold what is left; other processes wait meanwhile."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             if found := os.pread(self._file, self._STATE.size, 0):

@@ -16,7 +16,6 @@ from lanistr.fields import FieldSpec, NumberField
 from lanistr.modalities import Modality
 from lanistr.tasks import TaskSpec
 from service.api import deadline
-from service.api.examples import example
 from service.api.keys import OPEN
 from service.api.options import Options
 from service.api.problems import MEDIA_TYPE, STATUS
@@ -30,6 +29,7 @@ from service.api.schemas import (
     Problem,
 )
 from service.api.stream import MEDIA_TYPE as NDJSON
+from service.examples import example
 from service.inputs import tensors
 
 _REFERENCE = "#/components/schemas/{model}"

@@ -1,4 +1,4 @@
-"""Where cases come in: routes that are asked again and again, so that little stands in their way.
+"""Where cases come in: the busiest routes, with little overhead.
 
 FastAPI would look through the parameters of a function anew for each request, which takes longer
 than to read a small case. So these are starlette's own routes, and what each of them needs is done

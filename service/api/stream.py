@@ -1,8 +1,8 @@
 """POST /predict/{task}/stream: any number of cases, a line each; an answer a line, as it is done.
 
 Lines are read as they come and answered as they are done, so in any order: each answer has the
-number of its line. No more than a few cases are inside at a time. Who does not read the answers is
-not read any further: nothing piles up, however long the list.
+number of its line. No more than a few cases are inside at a time. Of a client that does not read
+the answers nothing more is read: nothing piles up, however long the list.
 
 Each case takes a place of its own and waits for one, so that a stream that brings nothing keeps
 nobody out; and each is answered by the model that is served when its turn comes.
@@ -83,7 +83,7 @@ class Stream(Response):
         """
         coming = lines(receive, self._most, self._seconds)
         try:
-            # Not before: who waits to be told to go on would take this for the whole answer.
+            # Not before: a client that waits for "100 Continue" would take this for the answer.
             first = await self._next(coming)
         except ClientDisconnect:
             raise ClientLeftError from None

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from lanistr.bundle import Bundle
 from lanistr.calibration import Calibration
 from lanistr.modalities import Modality
-from service.api.examples import examples
 from service.api.exchange import exchange_of
 from service.api.key_file import Key
 from service.api.options import VERSION, query_of, refuse_others
@@ -24,6 +23,7 @@ from service.api.schemas import (
     TaskSummary,
 )
 from service.engine.predictor import Predictor
+from service.examples import examples
 from service.models import Models
 
 router = APIRouter(tags=["tasks"], responses=IN_DOCUMENT)
@@ -95,7 +95,7 @@ async def describe_task(
         metrics=manifest.metrics,
         card=predictor.card,
     )
-    # What a field has not (a unit, categories) is left out; what it has by default is said.
+    # What a field lacks (a unit, categories) is left out; what it has by default is included.
     json = detail.model_dump_json(exclude_none=True)
     return Response(json, media_type="application/json")
 

@@ -32,7 +32,7 @@ class Trace:
 
     @classmethod
     def below(cls, headers: list[str]) -> Self | None:
-        """Return a new part below the caller's; None where its header is missing or no such thing.
+        """Return a new part below the caller's; None where its header is missing or malformed.
 
         Where OpenTelemetry records the exchange, the part is the one that it recorded.
         """

@@ -26,9 +26,8 @@ class Admission:
 
     Args:
         places: requests that may be inside at once.
-        longest: seconds that those inside may have before them, as far as can be told, for a
-            further one to be let in.
-        wait: tells, of how many are inside, how many seconds they will take.
+        longest: most seconds of work, as estimated, that may lie ahead of a request that is let in.
+        wait: returns how many seconds a given number of requests inside will take.
     """
 
     def __init__(self, places: int, longest: float, wait: Callable[[int], float]) -> None:
@@ -49,7 +48,7 @@ class Admission:
             TooBusyError: none is free, or those inside have too much before them.
         """
         wait = self._wait(self.inside)
-        # Work of those who left may still be done: who comes into an empty house waits for it.
+        # Work for requests that left may still run; the next waits for it, though nobody is inside.
         if self.inside >= self._places or (self.inside and wait > self._longest):
             raise TooBusyError(max(1, math.ceil(wait)), self.inside)
         self.inside += 1

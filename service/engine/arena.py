@@ -87,7 +87,7 @@ class Blocks:
         return found
 
     def close(self) -> None:
-        """Send away whoever waits for a block."""
+        """Fail those who wait for a block."""
         self._closed = True
         self._given.set()
 

@@ -1,9 +1,9 @@
-"""What is run together: what was measured to be done sooner so, padded where padding is cheaper.
+"""What is run together: where that was measured to be faster; padded where padding is cheaper.
 
-A run of a graph takes some time for being run at all, and some for every token, that stand for
-nothing included. On a CPU a large model gains nothing from company, and a tiny one much of its
-time; on a GPU both gain, so much that a short note may well stand beside a longer one. Source:
-spec/export_and_serving.md, "onnxruntime in a server".
+A run of a graph has a fixed cost, and one for every token, padding included. On a CPU a large model
+gains nothing from batching, and a tiny one much of its time; on a GPU both gain, so much that a
+short note may well stand beside a longer one. Source: spec/export_and_serving.md, "onnxruntime in a
+server".
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _ROWS = 4
 """Rows that are tried at first, and times as many after that."""
 
 _GAIN = 0.9
-"""Share of the time one by one below which company pays: less is noise."""
+"""Share of the time one by one below which batching pays: a smaller gain is noise."""
 
 _SEEN = 2
 """Times the seconds of one row that so many must take for what a row costs to be seen."""
@@ -34,7 +34,7 @@ class Pace:
     """How long a graph takes.
 
     Attributes:
-        call: seconds for being run at all.
+        call: fixed seconds of a run.
         token: seconds for every token of every row, padding included.
     """
 
@@ -111,7 +111,7 @@ def _encode(backend: Backend, modality: Modality, row: Arrays, rows: int) -> obj
 
 
 def _pace(run: Callable[[int], object], length: int, most: int) -> Pace | None:
-    """Return the pace of a graph, that so many rows can be given to; None: company does not pay."""
+    """Return the pace of a graph that takes so many rows; None: batching does not pay."""
 
     def seconds(rows: int) -> float:
         return seconds_of(partial(run, rows))

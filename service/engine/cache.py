@@ -1,6 +1,6 @@
 """What encoders returned, kept for the next case that brings the same note, picture, row or series.
 
-It stays where the graphs run: what a GPU encoded takes of the GPU's memory.
+It stays where the graphs run: what a GPU encoded takes up memory of the GPU.
 
 A stay scored again with one more hour of vitals costs the small encoder and the fusion only.
 """
@@ -48,13 +48,13 @@ class RowKeys:
 
 
 class TokenCache:
-    """Tokens by key; where room is wanting, those go that were not asked for for longest.
+    """Tokens by key; when there is no room, the least recently used are dropped.
 
-    May be used from several threads, which also learn of each other what is being encoded.
+    May be used from several threads, each of which learns what the others are encoding.
 
     Args:
         limit: bytes of tokens that are held at most; 0: none are.
-        metrics: where it is noted what is held and how often that helped.
+        metrics: where bytes held, hits and misses are counted.
     """
 
     def __init__(self, limit: int, metrics: Metrics | None = None) -> None:
@@ -65,7 +65,7 @@ class TokenCache:
         self._lock = threading.Lock()
 
     def __contains__(self, key: Key) -> bool:
-        """Whether the tokens are there; asking so is no use of them."""
+        """Whether the tokens are there; does not count as using them."""
         with self._lock:
             return key in self._held
 
@@ -85,10 +85,10 @@ class TokenCache:
             self._metrics.cache_bytes.set(self._held.currsize)
 
     def claim(self, keys: Iterable[Key]) -> tuple[list[Key], dict[Key, Future[Tokens | None]]]:
-        """Return which rows are for whoever asks to encode, and what others will have of the rest.
+        """Return the rows that the caller must encode, and futures of those that others encode now.
 
-        Whoever gets rows of their own must call `resolve` for them, also where encoding fails, and
-        before waiting for others'.
+        The caller must call `resolve` for its rows, even if encoding fails, before it waits for
+        others'.
         """
         own: list[Key] = []
         others: dict[Key, Future[Tokens | None]] = {}
@@ -102,7 +102,7 @@ class TokenCache:
         return own, others
 
     def resolve(self, keys: Iterable[Key], tokens: Mapping[Key, Tokens]) -> None:
-        """Tell who waits for rows what came of them; None where nothing did."""
+        """Give the tokens of rows to those who wait for them; None where encoding failed."""
         with self._lock:
             waited = [(key, self._coming.pop(key)) for key in keys]
         for key, future in waited:

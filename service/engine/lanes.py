@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 _MOST = 4
 """Threads of a pool at most. Half of what they do is Python, which one thread runs at a time: more
-get no more done, and whoever runs graphs waits for each of them, again and again."""
+get no more done, and the threads that run graphs wait for each of them, again and again."""
 
 
 class Lanes:

@@ -108,7 +108,7 @@ class _Asker:
     """Who waits for a case, as a thread that works on it sees it.
 
     Attributes:
-        left: they wait no more; what would be run for them is not.
+        left: they wait no more; a job that has not begun is not run.
     """
 
     left: bool = False
@@ -122,7 +122,7 @@ class Predictor:
         engine: runs its graphs.
         lanes: threads that read and preprocess, shared by all bundles.
         places: requests inside at once.
-        longest: seconds of work before which nobody else is let in.
+        longest: most seconds of work ahead of a request that is let in.
         most_tokens: of one case, encoded and fused; None for no limit.
         most_pixels: of all pictures of a case, where the bundle allows more.
         metrics: where it is noted what comes in and what it takes.
@@ -204,7 +204,7 @@ class Predictor:
     async def _prepare(
         self, read: Callable[[], Any], size: int, explain: bool = False, limited: bool = True
     ) -> tuple[Case, Job, Outcome[Result] | None]:
-        """Return what a case brings, its job, and what came of it, if it was run already."""
+        """Return what a case brings, its job, and the result, if it was run already."""
         started, asker = perf_counter(), _Asker()
         try:
             name, job, outcome = await self.lanes.run(
@@ -248,7 +248,7 @@ class Predictor:
         job = Job(features, self._keys.of(features), explain)
         if limited:
             self._refuse_too_dear(job)
-        # Several run together if they can, so only who is alone inside is run here and now.
+        # Several should run together, so only a case that is alone inside is run here and now.
         alone = self.admission.inside <= 1 and not asker.left
         now = alone and self.bundle.task.suffices(features.rows)
         return sample.id, job, self.engine.run_at_once(job) if now else None
@@ -267,7 +267,7 @@ class Predictor:
             raise UnusableRecordError(error, job.features.issues)
 
     def _refuse_too_far(self, job: Job) -> None:
-        """Say of a case without a finite answer which number it may lie at, if any."""
+        """Name the number that may be why a case's answer is not finite, if there is one."""
         field, deviation = self._drift.farthest(job.features)
         if abs(deviation) > _FAR:
             error = InputError(

@@ -193,7 +193,7 @@ def main() -> None:
     """Run until the supervisor ends."""
     child, settings = Child.told(), read_settings()
     logs.set_up(settings.log_format)
-    # Front ends finish what is under way; who is told to stop with them must outlive them.
+    # Front ends finish what is under way; a runner that is stopped with them must outlive them.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(each, signal.SIG_IGN)
     child.live(partial(_orphaned, child))()

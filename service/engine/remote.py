@@ -1,8 +1,7 @@
 """The graphs of one bundle, run by processes of their own, as a front end sees it.
 
-A runner may die, of a driver's fault or of too little memory. Whoever waits for it is told so at
-once; it is started again by `service.supervisor`, and meanwhile others do its work, if there are
-any.
+A runner may die, of a driver's fault or of too little memory. Jobs that wait for it fail at once;
+`service.supervisor` starts it again, and meanwhile other runners, if there are any, do its work.
 """
 
 import asyncio
@@ -103,7 +102,7 @@ class RemoteEngine:
         living = [each for each in self._links if each.available]
         if not living:
             raise RunnerLostError
-        # Where several are as free, equal rows go the same way: they may be held there.
+        # Where several are equally free, equal rows go to the same runner: its cache may have them.
         first = next(iter(job.keys.values()))[0][0] if job.keys else 0
         order = [living[(first + i) % len(living)] for i in range(len(living))]
         return await min(order, key=lambda each: each.inside).submit(job)
@@ -189,7 +188,7 @@ class _Link:
 
     @property
     def wait(self) -> float:
-        """Seconds that those sent will take, of this front end and, as last told, of all."""
+        """Seconds that jobs sent will take: this front end's, or all as last reported, if more."""
         return max(self._reported if self._sent else 0.0, self.inside * self.pace)
 
     async def submit(self, job: Job) -> Outcome[Result]:
@@ -210,7 +209,7 @@ class _Link:
             offset = await blocks.take(size)
         except ConnectionResetError:
             raise RunnerLostError from None
-        if writer.is_closing():  # its death is known, and about to be told to those who wait
+        if writer.is_closing():  # its death is known; the jobs that wait are about to fail
             raise RunnerLostError
         number = next(self._numbers)
         message = {"job": number} | write_job(job, *self._shape, memory, offset)
@@ -238,7 +237,7 @@ class _Link:
             await self._find_again()
 
     def _take(self, answer: dict[str, Any]) -> None:
-        """Hand the answer to a job to whoever waits for it, and let its block go."""
+        """Hand a job's answer to its waiter, and free its block."""
         sent = self._sent.pop(answer["job"])
         if not sent.waiter.done():
             if "error" in answer:
@@ -251,7 +250,7 @@ class _Link:
         self._blocks.give(*sent.block)
 
     def _lose(self) -> None:
-        """Tell whoever waits that nobody works for them any more; the supervisor logs it."""
+        """Fail the jobs that wait: nothing runs them any more. The supervisor logs it."""
         self._blocks.close()
         for each in self._sent.values():
             if not each.waiter.done():
@@ -293,10 +292,11 @@ class _Link:
     def _ask(self) -> dict[str, Any] | None:
         """Return the answer to the hello; None if the runner dies before it answers.
 
-        The memory is this connection's own: what still reads the one before reads nothing wrong.
+        Each connection has its own memory: a runner that still reads the last one's reads nothing
+        wrong.
         """
         self._socket = connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self._address))  # held open by the supervisor, whoever lives
+        connection.connect(str(self._address))  # the supervisor holds it open, runner or not
         file = shared_file(_ROOM)
         try:
             socket.send_fds(connection, [line(self._hello)], [file])

@@ -159,7 +159,7 @@ class Runner:
             self._cache.resolve(own, tokens)
         came = {key: coming.result() for key, coming in others.items()}
         tokens |= {key: found for key, found in came.items() if found is not None}
-        # Where the other has failed, each fails for itself.
+        # Where the other thread failed, these are encoded here, to fail with an error of their own.
         self._encode_rows(modality, rows, [key for key in others if key not in tokens], tokens)
         return tokens
 

@@ -3,12 +3,12 @@
 Whenever a runner is free it takes what is waiting, first in first out, up to a budget. Nothing is
 held back to fill a batch: alone, a job runs at once. And nobody waits long for the others of a
 batch: it takes no more than what was measured to be done in a moment. On a CPU, where many cost as
-much together as one by one, that leaves large models one job at a time; on a GPU, where a run takes
-most of its time for being run at all, only what company adds to it counts. Several runners, one a
-device, work on the same queue: whichever is free takes the next batch, and those that are free at
-the same time share what waits.
+much together as one by one, that leaves large models one job at a time; on a GPU, where most of a
+run's time is a fixed cost, only what further jobs add to it counts. Several runners, one a device,
+work on the same queue: whichever is free takes the next batch, and those that are free at the same
+time share what waits.
 
-A job that is alone may be run by the thread that made it ready: to wake another, and the loop after
+A job that is alone may be run by the thread that made it ready: waking another, and the loop after
 it, takes as long as a tiny model, and longer on a busy machine.
 """
 
@@ -85,8 +85,8 @@ class Scheduler(Generic[JobT, ResultT]):
             at a time.
         cost: of a job, in the unit of the budget.
         budget: what one call of a runner takes at most, a single dearer job aside.
-        moment: seconds that a batch may take, as far as can be told from those before; or, where it
-            is known what company adds, that it may take longer than its first job alone.
+        moment: seconds that a batch may take, as estimated from those before; or, with `added`,
+            that it may take longer than its first job alone.
         added: seconds that a job adds to a batch, infinite if that is not known; None: never known.
         metrics: where queue and batches are noted.
         inline: run in the event loop's own thread, which has nothing else to do meanwhile; only
@@ -199,13 +199,13 @@ class Scheduler(Generic[JobT, ResultT]):
                 self._free -= 1
                 await self._serve(batch, runner)
                 self._free += 1
-                if self._inline:  # those answered are told, and those that came meanwhile join
+                if self._inline:  # waiters get their answers, and jobs that came meanwhile join
                     await asyncio.sleep(0)
 
     def _take(self) -> list[_Waiter[JobT, ResultT]]:
-        """Take what is waiting, at least one, up to the budget; who left is passed over.
+        """Take what is waiting, at least one, up to the budget, without those whose clients left.
 
-        No more than the share of one of those that are free, who ask in turn.
+        Where several runners are free, which ask in turn, no more than one's share.
         """
         batch: list[_Waiter[JobT, ResultT]] = []
         spent = 0
@@ -264,7 +264,7 @@ class Scheduler(Generic[JobT, ResultT]):
     def _timed(
         self, run: Run[JobT, ResultT], jobs: list[JobT], cost: int
     ) -> tuple[list[ResultT | Exception], float]:
-        """Run jobs, whose turn it is; also return the seconds, which tell of the next."""
+        """Run jobs whose turn it is; also return the seconds, from which the next are estimated."""
         started = perf_counter()
         results = _attempt(run, jobs)
         seconds = perf_counter() - started

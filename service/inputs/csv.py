@@ -101,7 +101,7 @@ def _word(text: str, missing: Collection[str] = MISSING) -> str | None:
 
 
 def _number(text: str, known: NumberCleaner | None) -> Any:
-    """Return a number where JSON would have had one; a word that is none stays a word.
+    """Return a number where JSON would have had one; other words stay words.
 
     Args:
         text: of the cell.

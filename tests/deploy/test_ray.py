@@ -15,7 +15,7 @@ import yaml
 
 from lanistr.bundle import Bundle
 from lanistr.errors import ConfigError
-from service.api.examples import example
+from service.examples import example
 from service.settings import DEMO_BUNDLES
 from tests.servers import exported_later, wait_for
 

@@ -21,7 +21,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from lanistr.bundle import Bundle, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
 from lanistr.tasks import find_task
-from service.api.examples import example
+from service.examples import example
 from service.settings import DEMO_BUNDLES
 from tests.browsers import chromium
 from tests.forked import preload

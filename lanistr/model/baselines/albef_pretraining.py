@@ -1,4 +1,4 @@
-"""How ALBEF is pretrained: notes and pictures told apart, paired, and words named, slowly followed.
+"""How ALBEF is pretrained: contrast, matching and masked words, with momentum weights.
 
 Source: Li et al. 2021 (ALBEF), sections 3.2 and 3.3; salesforce/ALBEF, read for facts.
 

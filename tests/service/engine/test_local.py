@@ -6,11 +6,11 @@ import pytest
 
 from lanistr.issues import IssueLog
 from lanistr.preprocess import read_record
-from service.api.examples import example
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.cache import RowKeys, TokenCache
 from service.engine.local import LocalEngine
 from service.engine.runner import Job
+from service.examples import example
 from service.metrics import Metrics
 from service.settings import Settings
 

@@ -14,12 +14,12 @@ from lanistr.issues import IssueLog
 from lanistr.manifest import FUSION
 from lanistr.modalities import Modality
 from lanistr.preprocess import read_record
-from service.api.examples import example
 from service.engine.backends.onnx import OnnxBackend
 from service.engine.batching import Pace
 from service.engine.cache import RowKeys, TokenCache
 from service.engine.cost import Cost
 from service.engine.runner import Job, Runner
+from service.examples import example
 from service.settings import Settings
 
 

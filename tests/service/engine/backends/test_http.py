@@ -9,7 +9,7 @@ import torch
 
 from lanistr.bundle import Bundle
 from lanistr.proof import BOUND
-from service.api.examples import example
+from service.examples import example
 
 ON_GPUS = [
     pytest.param(

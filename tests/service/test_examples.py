@@ -7,7 +7,7 @@ from lanistr.issues import IssueLog
 from lanistr.preprocess import read_record
 from lanistr.preprocess.values import cleaner
 from lanistr.tasks import find_task
-from service.api.examples import Example, examples
+from service.examples import Example, examples
 
 TASKS = [find_task(name) for name in ("mortality", "rating", "physionet2012")]
 
