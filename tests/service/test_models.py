@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -111,23 +112,25 @@ def test_sighup_looks_at_once_and_no_request_and_no_stream_is_lost_in_the_exchan
     start_server, folder, versions, another_version, tmp_path
 ):
     first, second = versions
-    done = threading.Event()
+    exchanged, left = threading.Event(), threading.Event()
     answers: list[tuple[int, str]] = []
     audit = tmp_path / "audit.jsonl"
     options = ("--bundles", str(folder), "--audit", str(audit), "--watch-seconds", "0")
-    with start_server(*options) as server, ThreadPoolExecutor() as threads:
+    with start_server(*options) as server, ThreadPoolExecutor() as threads, ExitStack() as stack:
+        for each in (exchanged, left):
+            stack.callback(each.set)  # whatever else happens
         place = f"{server.url}/predict/mortality"
 
         def keep_asking() -> None:
             with httpx.Client(timeout=30) as client:
-                while not done.wait(0.01):
+                while not exchanged.is_set():
                     answer = client.post(place, json=CASE)
                     answers.append((answer.status_code, answer.json()["model"]["version"]))
 
         def lines() -> Iterator[bytes]:
             line = json.dumps(CASE).encode() + b"\n"
             yield line
-            while not done.wait(0.1):
+            while not left.wait(0.1):
                 yield b"\n"
             yield line
 
@@ -138,17 +141,19 @@ def test_sighup_looks_at_once_and_no_request_and_no_stream_is_lost_in_the_exchan
 
         streamed = threads.submit(stream)
         wait_for(lambda: audit.read_text("utf-8").count('"stream"') == 2, "its first answer")
-        askers = [threads.submit(keep_asking) for _ in range(2)]
+        askers = [threads.submit(keep_asking) for _ in range(4)]
         put(another_version, folder / "second")
         shutil.rmtree(folder / "first")
         time.sleep(0.3)
         assert served(server.url) == [first]  # nobody looks by itself
         server.process.send_signal(signal.SIGHUP)
         wait_for(lambda: served(server.url) == [second], "the second version")
-        time.sleep(3)  # until the first has left
-        done.set()
+        time.sleep(0.3)
+        exchanged.set()
         for each in askers:
             each.result()
+        time.sleep(2.5)  # until the first has left
+        left.set()
         assert {status for status, _ in answers} == {200}
         assert {version for _, version in answers} == {first, second}
         assert streamed.result() == list(versions)
