@@ -1,6 +1,7 @@
 """The service in a process of its own: as a user starts it, or forked with all imported."""
 
 import asyncio
+import os
 import re
 import resource
 import shutil
@@ -184,12 +185,7 @@ def cut_off(words: Sequence[str], number: signal.Signals, folder: Path, begun: s
         folder: in which the command makes a draft.
         begun: the file of a draft that shows that the command is in the middle.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-    )
+    process = Command([*words], Path(os.devnull))
     while not any(folder.glob(f".*/{begun}")):
         assert process.poll() is None, "it ended before anything could interrupt it"
         time.sleep(0.005)
