@@ -71,7 +71,7 @@ def table(
 
 
 def synthetic(folder: Path, out: str, at: int, *options: object) -> Dataset:
-    small = ("--samples", 20, "--image-size", 16, "--vocabulary-size", 300)
+    small = ("--samples", 10, "--image-size", 16, "--vocabulary-size", 300)
     return run("synthetic", folder / out, "--task", "mortality", "--seed", at, *small, *options)
 
 

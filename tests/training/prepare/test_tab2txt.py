@@ -82,8 +82,8 @@ def test_late_notes_stay_late_and_are_others_with_another_row():
 def test_a_data_set_of_words_has_the_same_cases_and_no_rows(
     stays: Path, tmp_path: Path, command: Callable[..., str]
 ):
-    words = ("synthetic", "--task", "mortality", "--samples", 125, "--image-size", 16)
-    sizes = ("--vocabulary-size", 400, "--max-tokens", 64)
+    words = ("synthetic", "--task", "mortality", "--image-size", 16)
+    sizes = ("--samples", 125, "--vocabulary-size", 400, "--max-tokens", 64)
     command(main, *words, *sizes, "--tab2txt", "--out", tmp_path / "words")
     plain, worded = Dataset.open(stays), Dataset.open(tmp_path / "words")
     assert worded.task.modalities == (Modality.TEXT, Modality.IMAGE, Modality.TIMESERIES)
@@ -95,7 +95,7 @@ def test_a_data_set_of_words_has_the_same_cases_and_no_rows(
     assert worded.card.missing["text"] < plain.card.missing["text"]
 
     # Other records, with the vocabulary of these.
-    again = tmp_path / "again"
+    again, words = tmp_path / "again", (*words, "--samples", 12)
     command(main, *words, "--tab2txt", "--preprocessing", tmp_path / "words", "--out", again)
     vocabularies = ((each / "tokenizer.json").read_bytes() for each in (tmp_path / "words", again))
     assert next(vocabularies) == next(vocabularies)

@@ -7,6 +7,7 @@ predicts in part, each further one adds something, and what unlabelled cases tea
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -68,7 +69,7 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
             seen=task,
             accepted=unknown_name(task, MAKERS),
         )
-    modalities = find_task(task).modalities
+    modalities = _modalities(task)
     missing = {each: options.share(each) for each in modalities}
     for each in options.missing if isinstance(options.missing, dict) else ():
         if each not in modalities:
@@ -90,6 +91,12 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
             group=case.group,
             subgroups=case.subgroups,
         )
+
+
+@cache
+def _modalities(task: str) -> tuple[Modality, ...]:
+    """Read what a task takes once: records are drawn several times over."""
+    return find_task(task).modalities
 
 
 def _keep(
