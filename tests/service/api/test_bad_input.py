@@ -309,12 +309,18 @@ def test_no_parameter_is_passed_over(refused, place, query, accepted):
     assert accepted in problem["accepted"]
 
 
-def test_a_body_that_does_not_come_is_given_up(start_server, stay):
+@pytest.fixture(scope="module")
+def one_place(start_server):
     with (
-        start_server("--body-seconds", "0.5", "--queue", "1") as server,
+        start_server("--body-seconds", "1", "--queue", "1") as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
-        socket.create_connection(("127.0.0.1", httpx.URL(server.url).port), timeout=30) as stalled,
     ):
+        yield client
+
+
+def test_a_body_that_does_not_come_is_given_up(one_place, stay):
+    address = "127.0.0.1", one_place.base_url.port
+    with socket.create_connection(address, timeout=30) as stalled:
         stalled.sendall(
             b"POST /predict/mortality HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
             b"Content-Type: application/json\r\n\r\n{"
@@ -324,7 +330,7 @@ def test_a_body_that_does_not_come_is_given_up(start_server, stay):
             said += more
         assert said.startswith(b"HTTP/1.1 408")
         assert b"body_too_slow" in said
-        assert client.post("/predict/mortality", json=stay).status_code == 200
+    assert one_place.post("/predict/mortality", json=stay).status_code == 200
 
 
 def test_thousands_of_issues_make_a_short_answer(client):
@@ -340,25 +346,18 @@ def test_a_huge_unknown_field_is_not_sent_back_whole(refused):
     assert len(problem["field"]) < 400
 
 
-def test_a_place_that_is_not_free_says_when_one_will_be(start_server, stay):
-    with (
-        start_server("--queue", "1") as server,
-        httpx.Client(base_url=server.url, timeout=30) as client,
-    ):
+def test_a_place_that_is_not_free_says_when_one_will_be(one_place, stay):
+    def slowly():
+        """Hold the only place while the body comes."""
+        yield b" "
+        answers.append(one_place.post("/predict/mortality", json=stay))
+        yield b'{"text": "a"}'
 
-        def slowly():
-            """Hold the only place while the body comes."""
-            yield b" "
-            answers.append(client.post("/predict/mortality", json=stay))
-            yield b'{"text": "a"}'
-
-        answers: list[httpx.Response] = []
-        held = httpx.post(
-            server.url + "/predict/mortality", content=slowly(), headers=JSON, timeout=30
-        )
-        assert held.status_code == 200
-        (busy,) = answers
-        assert busy.status_code == 503
-        assert busy.json()["code"] == "too_busy"
-        assert int(busy.headers["retry-after"]) >= 1
-        assert client.post("/predict/mortality", json=stay).status_code == 200
+    answers: list[httpx.Response] = []
+    held = one_place.post("/predict/mortality", content=slowly(), headers=JSON)
+    assert held.status_code == 200
+    (busy,) = answers
+    assert busy.status_code == 503
+    assert busy.json()["code"] == "too_busy"
+    assert int(busy.headers["retry-after"]) >= 1
+    assert one_place.post("/predict/mortality", json=stay).status_code == 200
