@@ -186,7 +186,7 @@ def add_reading_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--images",
         metavar="FOLDER",
-        help="folder that image paths are relative to, inside the table's folder (that folder itself)",
+        help="folder that image paths are relative to, inside the table's (which is the default)",
     )
 
 

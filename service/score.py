@@ -61,7 +61,7 @@ def main() -> None:
     end_on_hangup()
     parser = CommandParser(
         prog="python -m service.score",
-        description="Score a table of cases without HTTP. If interrupted, repeat the command to resume.",
+        description="Score a table without HTTP. If interrupted, repeat the command to resume.",
         epilog=_EXAMPLE,
     )
     parser.add_argument("--input", required=True, metavar="FILE", help=READABLE)

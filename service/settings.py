@@ -47,18 +47,18 @@ class Settings(Schema):
     )
     device: str = Field(
         default="auto",
-        description="where the model runs: cpu, a GPU (cuda, cuda:1), or several devices of one kind "
-        "that share the work (cuda:0,cuda:1; or cpu,cpu, which splits the cores between cases); "
+        description="where the model runs: cpu, a GPU (cuda, cuda:1), or several of one kind that "
+        "share the work (cuda:0,cuda:1; or cpu,cpu, which splits the cores between cases); "
         "auto uses a GPU if the backend finds one",
     )
     backend: BackendName = Field(
         default="onnx",
-        description="what runs the model: onnx, or torch (TorchScript, which can run any code: only "
-        "for bundles you trust)",
+        description="what runs the model: onnx, or torch (TorchScript, which can run any code: "
+        "only for bundles you trust)",
     )
     precision: Literal["auto", "fp32", "int8", "fp16", "bf16"] = Field(
         default="auto",
-        description="numeric precision; auto is int8 on a CPU, fp16 on a GPU (torch: bf16 on a GPU), "
+        description="numeric precision; auto is int8 on a CPU, fp16 on a GPU (torch: bf16), "
         "provided that the task's metric does not suffer; otherwise fp32",
     )
     workers: int = Field(
@@ -77,7 +77,7 @@ class Settings(Schema):
     queue: int = Field(
         default=256,
         ge=1,
-        description="requests in progress or waiting per task; further ones get 503 with Retry-After",
+        description="requests of one task held at once; further ones get 503 with Retry-After",
     )
     queue_seconds: float = Field(
         default=120,
