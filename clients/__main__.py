@@ -169,14 +169,16 @@ def _parser() -> ArgumentParser:
     table, asked, task = (_Parser(add_help=False) for _ in range(3))
     add_column_option(table)
     add_reading_options(table)
-    asked.add_argument("--explain", action="store_true", help="say what each part contributed")
+    asked.add_argument(
+        "--explain", action="store_true", help="include each modality's contribution"
+    )
     asked.add_argument(
         "--coverage",
         type=float,
         metavar="SHARE",
-        help="share of cases for which the answer's set is to hold the truth, such as 0.9",
+        help="share of cases whose set or interval should contain the truth (0.9)",
     )
-    task.add_argument("task", metavar="TASK", help="one of those that `tasks` lists")
+    task.add_argument("task", metavar="TASK", help="name of a task, see `tasks`")
     connection, patient = _connection_options(DEFAULT_TIMEOUT), _connection_options(TIMEOUT)
 
     layout: dict[str, Any] = {
@@ -195,64 +197,70 @@ def _parser() -> ArgumentParser:
         added.set_defaults(command=run)
         return added
 
-    about = "predict one case; every part may be missing, one must be there"
+    about = "predict one case, from at least one modality"
     _add_parts(command(predict, about, connection, asked, task))
-    about = "score a table of any length; interrupted, the same command goes on"
+    about = "score a table of any length; if interrupted, repeat the command to resume"
     _add_scoring(command(score, about, patient, table, asked, task))
-    about = "send requests for a while and say how many are answered, and when"
+    about = "send requests for a while and report throughput and latency"
     _add_load(command(load, about, connection, table, task))
-    command(tasks, "list the tasks that the service can predict", connection)
+    command(tasks, "list the tasks served", connection)
     return parser
 
 
 def _add_parts(parser: ArgumentParser) -> None:
-    parser.add_argument("--id", help="your own name for the case; comes back in the answer")
+    parser.add_argument("--id", help="your own ID for the case, returned in the answer")
     parser.add_argument(
         "--text",
         action="append",
         default=[],
         metavar="FILE",
-        help="a note in UTF-8, - for standard input; may be repeated, oldest first",
+        help="a note in UTF-8, or - for standard input; may be repeated, oldest first",
     )
     parser.add_argument(
-        "--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated"
+        "--image", action="append", default=[], metavar="FILE", help="an image; may be repeated"
     )
-    parser.add_argument("--tabular", metavar="FILE", help="the table row: a JSON object")
+    parser.add_argument("--tabular", metavar="FILE", help="the table row, a JSON object")
     parser.add_argument(
         "--timeseries",
         metavar="FILE",
-        help="measurements: a .csv with a column `hours`, or a .json list of rows",
+        help="the time series: a .csv with a column `hours`, or a .json list of rows",
     )
 
 
 def _add_scoring(parser: ArgumentParser) -> None:
     parser.add_argument("--input", required=True, metavar="FILE", help=READABLE)
     parser.add_argument("--output", required=True, metavar="FILE", help=ACCEPTED)
-    parser.add_argument("--version", help="of the model (the newest when it begins)")
+    parser.add_argument("--version", help="version of the model (the newest at the start)")
     parser.add_argument(
-        "--at-once", type=int, default=AT_ONCE, metavar="CASES", help="a request (%(default)s)"
+        "--at-once",
+        type=int,
+        default=AT_ONCE,
+        metavar="CASES",
+        help="cases per request (%(default)s)",
     )
     parser.add_argument(
         "--connections",
         type=int,
         default=CONNECTIONS,
         metavar="REQUESTS",
-        help="on their way at a time (%(default)s)",
+        help="requests in flight at once (%(default)s)",
     )
 
 
 def _add_load(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--input", metavar="FILE", help=f"cases, {READABLE} (the task's own examples)"
+        "--input", metavar="FILE", help=f"table of cases: {READABLE} (the task's own examples)"
     )
     parser.add_argument(
         "--concurrency",
         type=int,
         default=8,
         metavar="CLIENTS",
-        help="that each send the next request when the last is answered (%(default)s)",
+        help="clients, each sending its next request when the last is answered (%(default)s)",
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="for how long (%(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="how long to send requests (%(default)g)"
+    )
 
 
 def _connection_options(timeout: float) -> _Parser:
@@ -261,21 +269,21 @@ def _connection_options(timeout: float) -> _Parser:
     connection.add_argument(
         "--url",
         default=os.environ.get("LANISTR_URL", DEFAULT_URL),
-        help="the service (%(default)s; LANISTR_URL)",
+        help="address of the service (%(default)s), or set LANISTR_URL",
     )
     connection.add_argument(
         "--timeout",
         type=float,
         default=timeout,
         metavar="SECONDS",
-        help="longest silence of the service (%(default)g)",
+        help="how long to wait for the service to respond (%(default)g)",
     )
     connection.add_argument(
         "--retry-seconds",
         type=float,
         default=DEFAULT_RETRY_SECONDS,
         metavar="SECONDS",
-        help="how long a service that is too busy is asked again; 0: not at all (%(default)g)",
+        help="how long to keep retrying if the service is too busy; 0: never retry (%(default)g)",
     )
     connection.add_argument("--json", action="store_true", help="print the answer as JSON")
     return connection

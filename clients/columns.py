@@ -60,8 +60,8 @@ def add_column_option(parser: ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=COLUMN",
-        help="which column is a part (text) or a field (tabular.age), where it is not called so; "
-        "may be repeated, for notes and pictures also with one name",
+        help="use this column for a modality (text) or a field (tabular.age) if its name differs; "
+        "may be repeated, for text and image also with the same NAME",
     )
 
 

@@ -162,28 +162,31 @@ def _words(words: Words) -> list[str]:
 def add_reading_options(parser: ArgumentParser) -> None:
     """Add the options of how a table is read; `reading_of` reads them."""
     parser.add_argument(
-        "--decimal", choices=DECIMALS, default=".", help="what stands before decimals (%(default)s)"
+        "--decimal", choices=DECIMALS, default=".", help="decimal separator (%(default)s)"
     )
     parser.add_argument(
-        "--encoding", choices=ENCODINGS, default="utf-8", help="of CSV and JSON lines (%(default)s)"
+        "--encoding",
+        choices=ENCODINGS,
+        default="utf-8",
+        help="encoding of CSV and JSON lines (%(default)s)",
     )
     parser.add_argument(
         "--missing",
         action="append",
         metavar="WORD",
-        help="that means a missing value, in the place of NA, N/A, NaN and null; may be repeated",
+        help="marks a missing value, instead of NA, N/A, NaN and null; may be repeated",
     )
     parser.add_argument(
         "--missing-in",
         action="append",
         default=[],
         metavar="COLUMN=WORD",
-        help="that means one in this column too, such as lab=-999; may be repeated",
+        help="also marks a missing value in this column, such as lab=-999; may be repeated",
     )
     parser.add_argument(
         "--images",
         metavar="FOLDER",
-        help="where paths of pictures start, below the table's folder (that itself)",
+        help="folder that image paths are relative to, inside the table's (which is the default)",
     )
 
 

@@ -217,7 +217,7 @@ def _unicode(words: str) -> str:
 def _parser() -> CommandParser:
     parser = CommandParser(
         prog="python -m export",
-        description="Turn a fine-tuned run into a bundle, and prove that it computes the same.",
+        description="Export a fine-tuned run as a bundle, and check that its outputs agree.",
         epilog=f"examples:\n  {EXAMPLE}\n  {verify.EXAMPLE}",
     )
     parser.add_argument("--run", required=True, type=_run, help="fine-tuned run")
@@ -226,32 +226,35 @@ def _parser() -> CommandParser:
     parser.add_argument("--name", type=_words, help="name of the model (default: the run's)")
     formats = list(OFFERED)
     parser.add_argument(
-        "--formats", nargs="+", choices=formats, default=formats, help="of the graphs (both)"
+        "--formats", nargs="+", choices=formats, default=formats, help="formats of the model (both)"
     )
     parser.add_argument(
         "--precision",
         nargs="+",
         choices=PRECISIONS,
-        help="fp32; int8 and fp16, for onnx; bf16, for torchscript. Left out: fp32, and int8 if "
-        "the task's metric holds",
+        help="precisions to build: fp32; int8 and fp16 (onnx); bf16 (torchscript). Default: fp32, "
+        "and int8 if the task's metric does not suffer",
     )
     parser.add_argument(
         "--most-fall",
         type=_points,
         default=MOST_FALL,
         metavar="POINTS",
-        help="what a reduced precision may lose of the task's metric on the test split "
+        help="how much a reduced precision may cost of the task's metric on the test split "
         f"({MOST_FALL:g}; a point is 0.01 of AUROC and the like, 1%% of RMSE and the like)",
     )
     parser.add_argument(
         "--cases",
         type=_cases,
         metavar="N",
-        help="measure the metric of builds on so many labelled cases of the test split, drawn "
-        "evenly (all)",
+        help="number of labelled cases of the test split, drawn evenly, to measure the metric of "
+        "builds on (all)",
     )
     parser.add_argument(
-        "--license", type=_words, default="not stated", help="of the weights, for the card"
+        "--license",
+        type=_words,
+        default="not stated",
+        help="license of the weights, for the model card",
     )
     return parser
 

@@ -101,18 +101,18 @@ def _say(build: Build, found: Mapping[str, float], on: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m export verify",
-        description="Check every hash of a bundle, and run its graphs beside what the model made "
-        "of the same inputs when it was exported; with --run also beside the model itself.",
+        description="Check every hash of a bundle, and compare its outputs with those the model gave "
+        "for the same inputs when exported; with --run, also with the model itself.",
         epilog=f"examples:\n  {EXAMPLE}\n  {EXAMPLE} --run runs/stays-ft",
     )
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
-    parser.add_argument("--run", type=Path, help="the run that it was made of")
-    parser.add_argument("--data", type=Path, help="prepared data, with --run (default: its own)")
+    parser.add_argument("--run", type=Path, help="the run that it was exported from")
+    parser.add_argument("--data", type=Path, help="prepared data, with --run (default: the run's)")
     parser.add_argument(
         "--formats",
         nargs="+",
         choices=list(OFFERED),
         default=["onnx"],
-        help="of the graphs (onnx); torchscript is a program: only of people you trust",
+        help="formats to check (onnx); torchscript can run code: only for trusted bundles",
     )
     return parser

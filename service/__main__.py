@@ -56,16 +56,16 @@ def make_key(arguments: list[str]) -> None:
     """
     parser = CommandParser(
         prog="python -m service keys",
-        description="Make an API key. It is shown once, on standard error; the line that lets its "
-        "holder in, which holds its hash alone, goes to standard output.",
+        description="Make an API key. The key is shown once, on standard error. The line for the "
+        "key file, which contains only its hash, goes to standard output.",
         epilog=_NEW_KEY_EXAMPLE,
     )
     parser.add_argument("new", choices=["new"], metavar="new")
-    parser.add_argument("name", help="of whoever will hold it, for logs")
-    parser.add_argument("--tasks", nargs="*", help="that it may ask (all)")
-    parser.add_argument("--metrics", action="store_true", help="let it read /metrics")
-    parser.add_argument("--per-minute", type=float, help="requests (no limit)")
-    parser.add_argument("--burst", type=int, help="requests at once (as many as in a minute)")
+    parser.add_argument("name", help="name of the key's holder, for logs")
+    parser.add_argument("--tasks", nargs="*", help="tasks that the key gives access to (all)")
+    parser.add_argument("--metrics", action="store_true", help="allow the key to read /metrics")
+    parser.add_argument("--per-minute", type=float, help="maximum requests per minute (no limit)")
+    parser.add_argument("--burst", type=int, help="maximum requests at once (same as per minute)")
     chosen = vars(parser.parse_args(arguments))
     del chosen["new"]
     key, line = new_key(**{name: each for name, each in chosen.items() if each is not None})

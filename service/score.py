@@ -61,7 +61,7 @@ def main() -> None:
     end_on_hangup()
     parser = CommandParser(
         prog="python -m service.score",
-        description="Score a table of cases without HTTP; interrupted, the same command goes on.",
+        description="Score a table without HTTP. If interrupted, repeat the command to resume.",
         epilog=_EXAMPLE,
     )
     parser.add_argument("--input", required=True, metavar="FILE", help=READABLE)
@@ -183,13 +183,18 @@ def target_of(bundle: Bundle, precision: str) -> Target:
 def add_scoring_options(parser: argparse.ArgumentParser) -> None:
     """Make what `Local.opened` takes, and how a table is read, options of a command."""
     parser.add_argument(
-        "--bundle", required=True, type=Path, metavar="FOLDER", help="an exported model"
+        "--bundle", required=True, type=Path, metavar="FOLDER", help="the exported model"
     )
     add_column_option(parser)
     add_reading_options(parser)
-    parser.add_argument("--explain", action="store_true", help="say what each part contributed")
     parser.add_argument(
-        "--coverage", type=float, metavar="SHARE", help="of sets and intervals (0.9)"
+        "--explain", action="store_true", help="include each modality's contribution"
+    )
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="share of cases whose set or interval should contain the truth (0.9)",
     )
     add_options(parser, _SETTINGS)
 

@@ -42,128 +42,141 @@ class Settings(Schema):
         default=DEMO_BUNDLES, description="a bundle, or a folder of bundles, each in its own folder"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
-    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on; 0: any free")
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="port to listen on; 0: any free port"
+    )
     device: str = Field(
         default="auto",
-        description="where graphs run: cpu, a GPU (cuda, cuda:1), or several of a kind that share "
-        "the work (cuda:0,cuda:1; or cpu,cpu, which gives each case its share of the cores); auto "
-        "takes a GPU if the backend finds one",
+        description="where the model runs: cpu, a GPU (cuda, cuda:1), or several of one kind that "
+        "share the work (cuda:0,cuda:1; or cpu,cpu, which splits the cores between cases); "
+        "auto uses a GPU if the backend finds one",
     )
     backend: BackendName = Field(
         default="onnx",
-        description="what runs the graphs: onnx, or torch (TorchScript, which is a program: for "
-        "bundles of people you trust)",
+        description="what runs the model: onnx, or torch (TorchScript, which can run any code: "
+        "only for bundles you trust)",
     )
     precision: Literal["auto", "fp32", "int8", "fp16", "bf16"] = Field(
         default="auto",
-        description="of the graphs; auto, where the metric holds: int8 on a CPU, fp16 on a GPU; "
-        "of torch bf16 on a GPU; else fp32",
+        description="numeric precision; auto is int8 on a CPU, fp16 on a GPU (torch: bf16), "
+        "provided that the task's metric does not suffer; otherwise fp32",
     )
     workers: int = Field(
         default=0,
         ge=0,
         le=256,
-        description="processes that read and preprocess, beside one process a device that "
-        "computes; 0: one process does it all",
+        description="processes that read and preprocess requests, besides one per device that runs "
+        "the model; 0: a single process does everything",
     )
     threads: int = Field(
         default_factory=_cores,
         ge=1,
-        description="threads of preprocessing, 4 at most, and of a graph at most (default: one a "
-        "core); a part of one counts as one, as of a container with 1.5 cores",
+        description="threads for preprocessing (at most 4 are used) and, at most, for the model "
+        "(default: one per core); fractions, such as 1.5, are rounded up",
     )
     queue: int = Field(
         default=256,
         ge=1,
-        description="requests of one task inside at a time; further ones get 503 with Retry-After",
+        description="requests of one task held at once; further ones get 503 with Retry-After",
     )
     queue_seconds: float = Field(
         default=120,
         gt=0,
-        description="work that requests inside may have before them; with more, further ones get "
-        "503 with Retry-After",
+        description="longest backlog of work ahead of a request; beyond it, further ones get 503 "
+        "with Retry-After",
     )
     batch_tokens: int = Field(
-        default=8192, ge=1, description="tokens that are encoded or fused in one run"
+        default=8192, ge=1, description="tokens encoded or fused in one batch"
     )
     cache_bytes: int = Field(
         default=268_435_456,
         ge=0,
-        description="encoders' outputs that are kept for rows that come again; 0: none",
+        description="memory for cached encoder outputs of inputs that repeat; 0: no cache",
     )
     watch_seconds: float = Field(
         default=5,
         ge=0,
-        description="how often changed bundles are looked for; 0: only on SIGHUP",
+        description="how often to check for changed bundles; 0: only on SIGHUP",
     )
     drain_seconds: int = Field(
-        default=30, ge=1, description="on SIGTERM, how long requests under way may take to finish"
+        default=30,
+        ge=1,
+        description="how long requests in progress may take to finish after SIGTERM",
     )
     body_seconds: float = Field(
-        default=30, gt=0, description="how long a body may take to arrive before it gets 408"
+        default=30, gt=0, description="how long a request body may take to arrive; then 408"
     )
     answer_seconds: float = Field(
         default=300,
         gt=0,
-        description="how long an answer may take before it is a 504; a client may ask for less, by "
+        description="how long an answer may take; then 504; a client may ask for less with "
         "X-Request-Timeout-Ms",
     )
     stream_seconds: float = Field(
         default=600,
         gt=0,
-        description="how long a stream may bring blank lines alone before it ends",
+        description="how long a stream may send only blank lines before it is ended",
     )
     header_seconds: float = Field(
-        default=10, gt=0, description="how long headers may take to arrive before they get 408"
+        default=10, gt=0, description="how long request headers may take to arrive; then 408"
     )
-    header_bytes: int = Field(default=65_536, ge=1024, description="largest headers of a request")
+    header_bytes: int = Field(
+        default=65_536, ge=1024, description="maximum size of the request headers"
+    )
     idle_seconds: int = Field(
         default=75,
         ge=1,
-        description="how long a connection is kept for a further request; longer than proxies and "
-        "clients keep theirs, or they send into one that is just being closed",
+        description="how long an idle connection is kept open; set it longer than proxies and "
+        "clients keep theirs, or they may send on one that is being closed",
     )
-    body_bytes: int = Field(default=20_000_000, ge=1, description="largest body of a request")
+    body_bytes: int = Field(default=20_000_000, ge=1, description="maximum size of a request body")
     large_bytes: int = Field(
-        default=250_000, ge=1, description="bodies from here on do not hold up smaller ones"
+        default=250_000,
+        ge=1,
+        description="size from which bodies are kept from delaying smaller ones",
     )
-    json_depth: int = Field(default=16, ge=4, le=1000, description="deepest nesting of a JSON body")
-    form_parts: int = Field(default=256, ge=1, description="most parts of a form")
-    batch: int = Field(default=256, ge=1, description="most records of a batch")
-    notes: int = Field(default=64, ge=1, description="most notes of a case")
-    note_characters: int = Field(default=200_000, ge=1, description="longest note")
-    pictures: int = Field(default=16, ge=1, description="most pictures of a case")
+    json_depth: int = Field(
+        default=16, ge=4, le=1000, description="maximum nesting depth of a JSON body"
+    )
+    form_parts: int = Field(default=256, ge=1, description="maximum parts in a form")
+    batch: int = Field(default=256, ge=1, description="maximum records in a batch")
+    notes: int = Field(default=64, ge=1, description="maximum notes per case")
+    note_characters: int = Field(default=200_000, ge=1, description="maximum length of a note")
+    pictures: int = Field(default=16, ge=1, description="maximum images per case")
     pixels: int = Field(
         default=40_000_000,
         ge=1,
-        description="most pixels of all pictures of a case, seen before any is decoded; a bundle "
-        "may have a lower limit",
+        description="maximum pixels over all images of a case, checked before decoding; a bundle "
+        "may set a lower limit",
     )
-    series_rows: int = Field(default=20_000, ge=1, description="most rows of a time series")
+    series_rows: int = Field(default=20_000, ge=1, description="maximum rows in a time series")
     series_hours: float = Field(
-        default=87_600, gt=0, description="largest time in a series, either way from its start"
+        default=87_600,
+        gt=0,
+        description="maximum distance of a time in a series from its start, before or after",
     )
     case_tokens: int = Field(
-        default=200_000, ge=1, description="most tokens of a case, encoded and fused together"
+        default=200_000, ge=1, description="maximum tokens per case, encoded and fused combined"
     )
     keys: Path | None = Field(
         default=None,
-        description="file of API keys, see `python -m service keys new --help`; without it, the "
-        "service answers everyone",
+        description="file of API keys, see `python -m service keys new --help`; without it, no key "
+        "is needed",
     )
     open_metrics: bool = Field(
-        default=False, description="with keys: /metrics needs none, true or false"
+        default=False,
+        description="with --keys, true lets /metrics be read without a key; true or false",
     )
     audit: Path | None = Field(
-        default=None, description="file that every prediction is put on record in, a line each"
+        default=None, description="audit log: a file that gets one line per prediction"
     )
     audit_failure: Literal["refuse", "count"] = Field(
         default="refuse",
-        description="what happens while the audit log cannot be written: refuse, requests get 503; "
-        "count, they are answered and the missing records counted",
+        description="while the audit log cannot be written: refuse (requests get 503) or count "
+        "(requests are answered, and the missing lines counted)",
     )
     log_format: Literal["text", "json"] = Field(
-        default="text", description="of the log: text, or json, an object a line"
+        default="text", description="format of the log: text, or json (one object per line)"
     )
 
     @field_validator("device")

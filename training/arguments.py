@@ -17,17 +17,17 @@ def training_parser(stage: str, description: str, example: str) -> argparse.Argu
         epilog=f"example:\n  {example}",
     )
     parser.add_argument(
-        "--recipe", required=True, help=f"name in training/recipes/{stage}, or path"
+        "--recipe", required=True, help=f"name in training/recipes/{stage}, or path of a .yaml file"
     )
     parser.add_argument("--data", type=Path, help="prepared data set")
-    parser.add_argument("--out", type=Path, help="run folder to make")
-    parser.add_argument("--init", type=Path, help="run whose weights to start from")
+    parser.add_argument("--out", type=Path, help="run folder to create")
+    parser.add_argument("--init", type=Path, help="run to start from, by its weights")
     add_overrides(parser, "override a value of the recipe, such as optim.lr=1e-4")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (auto)")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print configuration, parameter counts and FLOPs as JSON, and stop; needs no data",
+        help="print configuration, parameter counts and FLOPs as JSON, then stop; needs no data",
     )
     return parser
 

@@ -227,13 +227,15 @@ def _predictor_class() -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = baseline_parser(
         "autogluon",
-        "Train the real AutoGluon MultiModalPredictor on a prepared data set and judge it as ours "
-        "are; needs the extra `autogluon`.",
+        "Train AutoGluon's own MultiModalPredictor on a prepared data set, and evaluate it as "
+        "LANISTR is. Needs the extra `autogluon`.",
         EXAMPLE,
     )
-    parser.add_argument("--time-limit", type=int, help="seconds for training (none)")
-    parser.add_argument("--presets", help="of AutoGluon, such as medium_quality (its usual one)")
-    add_overrides(parser, "a setting of AutoGluon, such as optim.lr=1e-4")
+    parser.add_argument("--time-limit", type=int, help="seconds for training (no limit)")
+    parser.add_argument(
+        "--presets", help="preset of AutoGluon, such as medium_quality (its default)"
+    )
+    add_overrides(parser, "set an option of AutoGluon, such as optim.lr=1e-4")
     return parser
 
 

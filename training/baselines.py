@@ -175,19 +175,19 @@ def baseline_parser(name: str, description: str, example: str) -> argparse.Argum
         epilog=f"example:\n  {example}",
     )
     parser.add_argument("--data", required=True, type=Path, help="prepared data set")
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
+    parser.add_argument("--out", required=True, type=Path, help="folder to create")
     parser.add_argument(
         "--labels",
         type=int,
-        help="learn from so many labelled cases, those that training.finetune takes with the same "
-        "`labels` and `seed` (all)",
+        help="number of labelled cases to learn from, the same as training.finetune draws with "
+        "these `labels` and `seed` (all)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw and the method (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw and the method (0)")
     parser.add_argument(
         "--modalities",
         nargs="+",
         choices=tuple(Modality),
         metavar="MODALITY",
-        help=f"read these alone: {', '.join(Modality)} (all that the data bring)",
+        help=f"modalities to use: {', '.join(Modality)} (all in the data)",
     )
     return parser

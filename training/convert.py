@@ -145,12 +145,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Convert a checkpoint of the research release (a .pth.tar file).",
         epilog=f"example:\n  {EXAMPLE}",
     )
-    parser.add_argument("--released", required=True, type=Path, help="checkpoint of the release")
+    parser.add_argument("--released", required=True, type=Path, help="the checkpoint")
     parser.add_argument(
         "--dataset", required=True, choices=sorted(released.DATASETS), help="what it was trained on"
     )
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
-    add_overrides(parser, "a size that no tensor tells, such as text.heads=16")
+    parser.add_argument("--out", required=True, type=Path, help="folder to create")
+    add_overrides(parser, "give a size that the tensors do not show, such as text.heads=16")
     return parser
 
 

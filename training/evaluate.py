@@ -263,8 +263,8 @@ def _cautions(run: Run, dataset: Dataset, split: str, *, same: bool) -> list[str
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.evaluate",
-        description="Measure a fine-tuned run on a split, by presence pattern and subgroup; write "
-        "report-SPLIT.json, report-SPLIT.html and outputs-SPLIT.npz into the run.",
+        description="Evaluate a fine-tuned run on a split, also by pattern of modalities and by "
+        "subgroup. Writes report-SPLIT.json, report-SPLIT.html and outputs-SPLIT.npz into the run.",
         epilog=f"example:\n  {EXAMPLE}",
     )
     parser.add_argument("--run", required=True, type=Path)

@@ -59,15 +59,17 @@ EXAMPLE = (
 
 def main() -> None:
     """Fine-tune as the command line says."""
-    parser = training_parser("finetune", "Learn a task from labelled cases.", EXAMPLE)
+    parser = training_parser(
+        "finetune", "Fine-tune a model on the labelled cases of a task.", EXAMPLE
+    )
     parser.add_argument(
         "--encoders",
         type=Path,
         nargs="+",
         default=[],
         metavar="RUN",
-        help="runs whose encoders to start from, of one modality or several each; the rest of the "
-        "model starts fresh",
+        help="runs whose encoders to start from, each of one or more modalities; the rest of the "
+        "model is newly initialized",
     )
     parser.add_argument(
         "--teachers",
@@ -75,8 +77,8 @@ def main() -> None:
         nargs="+",
         default=[],
         metavar="RUN",
-        help="fine-tuned runs, or yardsticks with --answers: learn also from the training cases "
-        "without a label (or beyond `labels`), as what these say of them on average",
+        help="fine-tuned runs, or yardsticks with --answers, whose averaged predictions are "
+        "targets for training cases without a label (or beyond `labels`)",
     )
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "finetune", FinetuneRecipe, arguments.overrides)

@@ -387,20 +387,22 @@ def _about(
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.importance",
-        description="From a pretrained run and a few labels: what each modality will bring.",
+        description="Estimate each modality's value from a pretrained run and a few labels.",
         epilog=f"example:\n  {EXAMPLE}",
     )
-    parser.add_argument("--run", required=True, type=Path, help="pretrained run (or a later one)")
+    parser.add_argument("--run", required=True, type=Path, help="pretrained or fine-tuned run")
     parser.add_argument("--data", required=True, type=Path, help="prepared data set, with labels")
-    parser.add_argument("--out", required=True, type=Path, help="folder to make")
-    parser.add_argument("--labels", type=int, default=200, help="training cases of a draw (200)")
-    parser.add_argument("--draws", type=int, default=5, help="draws of so many labels (5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first draw (0)")
+    parser.add_argument("--out", required=True, type=Path, help="folder to create")
+    parser.add_argument(
+        "--labels", type=int, default=200, help="labelled training cases per draw (200)"
+    )
+    parser.add_argument("--draws", type=int, default=5, help="number of draws (5)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first draw (0)")
     parser.add_argument(
         "--split",
         default="validation",
         choices=("validation", "test"),
-        help="whose labelled cases judge (validation)",
+        help="split to evaluate on (validation)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (auto)")
     return parser

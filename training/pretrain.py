@@ -38,7 +38,11 @@ _OPTIONAL_LOSSES = {"summary", "itc", "itm"}
 
 def main() -> None:
     """Pretrain as the command line says."""
-    parser = training_parser("pretrain", "Pretrain on every case of a prepared data set.", EXAMPLE)
+    parser = training_parser(
+        "pretrain",
+        "Pretrain on all training cases of a prepared data set, labelled or not.",
+        EXAMPLE,
+    )
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, "pretrain", PretrainRecipe, arguments.overrides)
     refuse_two_starts(recipe, arguments.init)

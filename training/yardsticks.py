@@ -243,8 +243,8 @@ def _walk(method: str, settings: Any) -> Iterator[Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = baseline_parser(
         "yardsticks",
-        "Learn by boosted trees and by regression on plain features of any prepared data; the "
-        "settings that are best on the validation split are judged on the test split.",
+        "Train boosted trees and regression on simple features of any prepared data set. The "
+        "settings that are best on the validation split are evaluated on the test split.",
         EXAMPLE,
     )
     methods: Sequence[str] = tuple(METHODS)
@@ -253,14 +253,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=methods,
         choices=methods,
-        help="the better of these by the validation split; logistic is ridge regression where a "
-        "number is predicted (trees logistic)",
+        help="methods to try; the best on the validation split is used. logistic is ridge "
+        "regression if the label is a number (trees logistic)",
     )
     parser.add_argument(
         "--answers",
         action="store_true",
-        help="also store what is said of the other training cases, for a model to learn "
-        "(training.finetune --teachers)",
+        help="also store the predictions for the other training cases, for "
+        "training.finetune --teachers",
     )
     return parser
 

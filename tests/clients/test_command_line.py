@@ -187,7 +187,7 @@ def test_a_key_that_no_header_can_carry_is_the_users_mistake(monkeypatch):
 def test_each_command_waits_as_long_as_its_help_says():
     for command, seconds in (("predict", 30), ("score", 300), ("load", 30), ("tasks", 30)):
         said = " ".join(run(command, "--help").stdout.split())
-        assert f"longest silence of the service ({seconds})" in said
+        assert f"how long to wait for the service to respond ({seconds})" in said
     words = ["score", "mortality", "--input", "a.csv", "--output", "b.csv"]
     assert _parser().parse_args(words).timeout == 300
     assert _parser().parse_args(["predict", "mortality"]).timeout == 30

@@ -172,14 +172,14 @@ def _chosen(lines: list[Row | LeftOut], rows: list[str] | None) -> list[Row | Le
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.experiments",
-        description="Make a table of the paper on prepared data: train what is missing of every "
-        "row, and put the results beside the paper's.",
+        description="Reproduce a table of the paper on prepared data: train what is missing of each row, "
+        "and show the results beside the paper's.",
         epilog=f"example:\n  {EXAMPLE}",
     )
     add = parser.add_argument
     add("table", choices=tuple(TABLES))
     add("--data", required=True, type=Path, help="prepared data set of the task")
-    add("--out", required=True, type=Path, help="folder of tables and runs; may be there already")
+    add("--out", required=True, type=Path, help="folder of tables and runs; may exist")
     add("--tab2txt", type=Path, help="the same data prepared with --tab2txt, for Tab2Txt's rows")
     add("--pretraining-data", type=Path, help="data set to pretrain on (default: --data)")
     add(
@@ -187,37 +187,46 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="the same as --pretraining-data, prepared with --tab2txt",
     )
-    add("--seeds", type=int, default=3, help="number of them (3)")
-    add("--first-seed", type=int, default=0, help="(0)")
+    add("--seeds", type=int, default=3, help="number of seeds (3)")
+    add("--first-seed", type=int, default=0, help="the first seed (0)")
     add("--labels", type=int, help="labelled cases to learn from (default: all)")
-    add("--scale", choices=SCALES, default="small", help="sizes and training (small)")
-    add("--category", choices=("beauty", "fashion"), default="beauty", help="of Amazon's (beauty)")
+    add("--scale", choices=SCALES, default="small", help="scale of model and training (small)")
+    add(
+        "--category",
+        choices=("beauty", "fashion"),
+        default="beauty",
+        help="category of the Amazon reviews (beauty)",
+    )
     add(
         "--beside",
-        help="whose figures of the paper stand beside, or nobody (default: the table's first, if "
+        help="whose figures from the paper to show, or nobody (default: the table's first, if "
         "the task has their metric)",
     )
-    add("--rows", nargs="+", help="only these, by key, and LANISTR's (default: all)")
+    add("--rows", nargs="+", help="keys of the rows to make, besides LANISTR's (default: all)")
     add(
         "--rates",
         type=float,
         nargs="+",
         default=[],
-        help="learning rates of fine-tuning, the best of which each row takes by the validation "
-        "split (default: the recipe's)",
+        help="learning rates of fine-tuning to try; each row uses its best by validation "
+        "(default: the recipe's)",
     )
-    add("--pretrain-once", action="store_true", help="one pretraining for all seeds, as the paper")
+    add(
+        "--pretrain-once",
+        action="store_true",
+        help="pretrain once for all seeds, as the paper does",
+    )
     change: dict[str, Any] = {"nargs": "+", "default": [], "metavar": "PATH=VALUE"}
-    add("--pretrain-set", **change, help="settings of every pretraining")
-    add("--finetune-set", **change, help="settings of every fine-tuning")
-    add("--pretrained-set", **change, help="settings of fine-tunings behind a pretraining")
+    add("--pretrain-set", **change, help="settings for every pretraining")
+    add("--finetune-set", **change, help="settings for every fine-tuning")
+    add("--pretrained-set", **change, help="settings for fine-tunings that follow a pretraining")
     add(
         "--device",
         nargs="+",
         default=["auto"],
-        help="one or several, each with one run at a time; name one twice for two (auto)",
+        help="one or more devices, each with one run at a time; name one twice for two runs (auto)",
     )
-    add("--name", help="of the table's files (default: table and data set)")
+    add("--name", help="name of the table's files (default: table and data set)")
     return parser
 
 

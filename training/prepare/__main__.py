@@ -49,7 +49,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.prepare",
-        description="Turn raw records into a prepared data set.",
+        description="Prepare a data set from raw records.",
         epilog="example:\n  " + "\n  ".join(each.EXAMPLE for each in _ALL.values()),
     )
     kinds = parser.add_subparsers(dest="kind", required=True)

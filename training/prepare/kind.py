@@ -73,40 +73,48 @@ def folder(word: str) -> Path:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that all kinds share."""
-    parser.add_argument("--out", required=True, type=folder, help="folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (0)")
+    parser.add_argument("--out", required=True, type=folder, help="folder to create")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (0)")
     parser.add_argument(
         "--splits",
         type=float,
         nargs=3,
         default=SplitOptions().shares,
         metavar=("TRAIN", "VALIDATION", "TEST"),
-        help="shares of the groups (0.8 0.1 0.1)",
+        help="share of the groups in each split (0.8 0.1 0.1)",
     )
-    parser.add_argument("--vocabulary", type=Path, help="a BERT vocab.txt (default: trained)")
-    parser.add_argument("--vocabulary-size", type=int, default=4000, help="of a trained one (4000)")
-    parser.add_argument("--max-tokens", type=int, default=512, help="longest note, in tokens (512)")
-    parser.add_argument("--image-size", type=int, default=224, help="side of a picture (224)")
+    parser.add_argument(
+        "--vocabulary", type=Path, help="a BERT vocab.txt (default: trained on the notes)"
+    )
+    parser.add_argument(
+        "--vocabulary-size", type=int, default=4000, help="size of a trained vocabulary (4000)"
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, default=512, help="maximum tokens of the text (512)"
+    )
+    parser.add_argument(
+        "--image-size", type=int, default=224, help="width and height of an image, in pixels (224)"
+    )
     parser.add_argument(
         "--preprocessing",
         type=Path,
         metavar="RUN-OR-FOLDER",
-        help="run, bundle or data set whose vocabulary, means and codes are used, as a model that"
-        " was pretrained with them needs; the four options above do not count then",
+        help="run, bundle or data set whose vocabulary, means and codes to reuse, as a model "
+        "pretrained with them needs; the four options above are then ignored",
     )
     parser.add_argument(
         "--tab2txt",
         action="store_true",
-        help="put what a table row says as words in front of the notes, in the row's place",
+        help="replace each table row by words in front of the notes",
     )
     parser.add_argument(
         "--most-problems",
         type=int,
         default=1000,
-        help="stop, and leave nothing, when more values or records cannot be used (1000)",
+        help="stop, and write nothing, if more values or records than this cannot be used (1000)",
     )
     parser.add_argument(
-        "--no-thumbnails", action="store_true", help="show no pictures in the data report"
+        "--no-thumbnails", action="store_true", help="show no images in the data report"
     )
 
 

@@ -67,11 +67,15 @@ _EVENTS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where the challenge's files are, and which of them are read."""
     parser.add_argument(
-        "--source", required=True, type=Path, help="folder of the challenge's files"
+        "--source", required=True, type=Path, help="folder with the challenge's files"
     )
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=["a", "b"], help="(a b)")
     parser.add_argument(
-        "--test-set", choices=SETS, help="draw the test split from this set alone (default: all)"
+        "--sets", nargs="+", choices=SETS, default=["a", "b"], help="sets to read (a b)"
+    )
+    parser.add_argument(
+        "--test-set",
+        choices=SETS,
+        help="draw the test split only from this set (default: from all)",
     )
 
 

@@ -36,33 +36,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         nargs="+",
-        help=f"files ({', '.join(ENDINGS)}) or folders of them; {METADATA}... are metadata",
+        help=f"files ({', '.join(ENDINGS)}) or folders of them; {METADATA}... hold metadata",
     )
-    parser.add_argument("--pictures", type=Path, help="folder that amazon-images made")
+    parser.add_argument("--pictures", type=Path, help="folder written by `amazon-images`")
     parser.add_argument(
-        "--max-text-characters", type=int, help="cut longer texts (default: at --max-tokens alone)"
+        "--max-text-characters", type=int, help="cut longer texts (default: only at --max-tokens)"
     )
     parser.add_argument(
         "--duplicates",
         choices=("drop", "keep"),
         default="drop",
-        help="copies of a review under variants of a product (drop)",
+        help="drop or keep copies of a review under variants of a product (drop)",
     )
     parser.add_argument(
         "--split-by",
         choices=SPLIT_BY,
         default=SPLIT_BY[0],
-        help=f"what must not stand in two splits ({SPLIT_BY[0]})",
+        help=f"what must not occur in two splits ({SPLIT_BY[0]})",
     )
     parser.add_argument(
-        "--complete-only", action="store_true", help="only reviews with text and picture"
+        "--complete-only", action="store_true", help="use only reviews with text and image"
     )
     parser.add_argument(
         "--rows",
         type=int,
         nargs=3,
         metavar=("TRAIN", "VALIDATION", "TEST"),
-        help="draw so many labelled reviews for each split (default: all)",
+        help="number of labelled reviews to draw for each split (default: all)",
     )
 
 

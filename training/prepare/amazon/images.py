@@ -23,7 +23,7 @@ from training.prepare.amazon.scan import Reporter, products, reviews
 from training.prepare.kind import folder, options
 from training.prepare.problems import Problems, problems_path
 
-HELP = "the pictures of Amazon's products and reviews, fetched into a folder"
+HELP = "a folder of images, downloaded, for Amazon's products and reviews"
 EXAMPLE = "python -m training.prepare amazon-images --source raw/amazon --out raw/pictures"
 
 _USUAL = FetchOptions()
@@ -32,34 +32,34 @@ _USUAL = FetchOptions()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what to fetch, and how politely."""
     parser.add_argument(
-        "--source", required=True, type=Path, nargs="+", help="as for amazon: files or folders"
+        "--source", required=True, type=Path, nargs="+", help="files or folders, as for `amazon`"
     )
     parser.add_argument(
-        "--out", required=True, type=folder, help="folder of pictures; goes on there"
+        "--out", required=True, type=folder, help="folder of images; resumes if it exists"
     )
     parser.add_argument(
-        "--retry-failed", action="store_true", help="also what failed for good, such as a 404"
+        "--retry-failed", action="store_true", help="also retry permanent failures, such as a 404"
     )
     parser.add_argument(
         "--most-problems",
         type=int,
         default=1000,
-        help="stop when more values of the files cannot be used (1000)",
+        help="stop if more values than this in the files cannot be used (1000)",
     )
     parser.add_argument(
         "--allow-private-addresses",
         action="store_true",
-        help="follow names into private networks too",
+        help="also fetch from hosts in private networks",
     )
     for name, kind, said in (
-        ("at-once", int, "fetches at a time"),
-        ("per-host", int, "fetches at a time from one host"),
-        ("rate", float, "requests a second to one host"),
-        ("tries", int, "how often to ask for one address"),
-        ("total-timeout", float, "seconds for one whole answer"),
-        ("longest-wait", float, "seconds that a host may ask for (Retry-After)"),
-        ("largest", int, "bytes of the largest picture"),
-        ("user-agent", str, "how we introduce ourselves"),
+        ("at-once", int, "downloads at once"),
+        ("per-host", int, "downloads at once from one host"),
+        ("rate", float, "requests per second to one host"),
+        ("tries", int, "attempts per address"),
+        ("total-timeout", float, "seconds for one download"),
+        ("longest-wait", float, "longest wait that a host may ask for (Retry-After), in seconds"),
+        ("largest", int, "maximum size of an image, in bytes"),
+        ("user-agent", str, "User-Agent header to send"),
     ):
         usual = getattr(_USUAL, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=kind, default=usual, help=f"{said} ({usual})")

@@ -36,34 +36,34 @@ log = logging.getLogger(__name__)
 
 _CODE = Path(__file__).parent
 
-HELP = "intensive-care stays from MIMIC-IV's raw files"
+HELP = "intensive-care stays from the raw files of MIMIC-IV"
 EXAMPLE = "python -m training.prepare mimic-iv --source mimiciv/2.2 --out data/mortality"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add where the files are, and which set is wanted."""
-    parser.add_argument("--source", required=True, type=Path, help="holds hosp/ and icu/")
+    parser.add_argument("--source", required=True, type=Path, help="folder with hosp/ and icu/")
     parser.add_argument(
-        "--notes", type=Path, help="holds note/ of MIMIC-IV-Note (default: the source does)"
+        "--notes", type=Path, help="folder with note/ of MIMIC-IV-Note (default: --source)"
     )
     parser.add_argument(
-        "--pictures", type=Path, help="holds files/ of MIMIC-CXR-JPG (default: the source does)"
+        "--pictures", type=Path, help="folder with files/ of MIMIC-CXR-JPG (default: --source)"
     )
     parser.add_argument(
         "--unlabelled",
         action="store_true",
-        help="the set for pretraining: every adult's stays, without labels",
+        help="prepare the data for pretraining: the stays of all adults, without labels",
     )
     parser.add_argument(
         "--pairing",
         choices=PAIRINGS,
         default="stay",
-        help="with --unlabelled: the parts of one stay, or every combination within a patient",
+        help="with --unlabelled: pair within a stay, or every combination in a patient (stay)",
     )
     parser.add_argument(
         "--allow-leaky-discharge-notes",
         action="store_true",
-        help="take discharge summaries, which are written after the outcome, as the paper's "
+        help="use discharge summaries although they are written after the outcome, as the paper's "
         "released code does",
     )
 

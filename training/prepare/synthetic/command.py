@@ -18,7 +18,7 @@ from training.prepare.synthetic import MAKERS, SyntheticOptions, draw
 from training.prepare.synthetic.amazon import write_amazon
 from training.prepare.synthetic.mimic_iv import write_mimic_iv
 
-HELP = "records made by chance"
+HELP = "synthetic records"
 EXAMPLE = "python -m training.prepare synthetic --task mortality --samples 2000 --out data/stays"
 
 
@@ -31,14 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["0.3"],
         metavar="SHARE",
-        help="chance that a case lacks a part (0.3), or by part: image=0.95 tabular=0.3",
+        help="chance that a case lacks a modality (0.3), or by modality: image=0.95 tabular=0.3",
     )
-    parser.add_argument("--unlabelled", type=float, default=0.0, help="share without a label (0)")
-    parser.add_argument("--raw", type=Path, help="also write the raw records into this new folder")
+    parser.add_argument(
+        "--unlabelled", type=float, default=0.0, help="share of cases without a label (0)"
+    )
+    parser.add_argument("--raw", type=Path, help="also write the raw records to this new folder")
     parser.add_argument(
         "--raw-layout",
         choices=sorted(LAYOUTS),
-        help="as JSON lines, or as the raw files of a source, for its own preparer (jsonl)",
+        help="format of --raw: JSON lines, or a source's raw files, for its own preparer (jsonl)",
     )
 
 

@@ -19,7 +19,7 @@ from training.prepare.table.rows import MissingWords
 from training.prepare.table.store import CaseStore
 from training.prepare.table.tables import open_table
 
-HELP = "your own CSV, JSON lines or Parquet, with pictures and series beside it"
+HELP = "your own CSV, JSON lines or Parquet table, with image and series files"
 EXAMPLE = "python -m training.prepare table --source cases.csv --task task.yaml --out data/mine"
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,17 @@ log = logging.getLogger(__name__)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the table, and what its columns are."""
-    parser.add_argument("--source", required=True, type=Path, help="the table, one row a case")
-    parser.add_argument("--task", type=Path, help="task file that says which column is what")
+    parser.add_argument("--source", required=True, type=Path, help="the table, one row per case")
+    parser.add_argument("--task", type=Path, help="task file that says what each column is")
     parser.add_argument(
-        "--files", type=Path, help="folder of pictures and series (default: the table's)"
+        "--files", type=Path, help="folder of images and series (default: the table's)"
     )
     parser.add_argument(
         "--guess",
         action="store_true",
-        help="write a first task file into --out, for you to edit, and stop",
+        help="write a draft task file to --out for you to edit, then stop",
     )
-    parser.add_argument("--series", type=Path, help="with --guess: the table of all series")
+    parser.add_argument("--series", type=Path, help="with --guess: the table that holds all series")
 
 
 def prepare(arguments: argparse.Namespace) -> Dataset | None:
