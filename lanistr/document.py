@@ -1,6 +1,8 @@
 """YAML that people write: settings by name, none of them twice."""
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,10 @@ def read_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
+_read = lru_cache(read_yaml)
+"""Of settings: the runs of a table read the same few recipes, which takes most of their time."""
+
+
 def read_settings(path: Path, what: str, error: type[LanistrError]) -> dict[str, Any]:
     """Read a file of settings.
 
@@ -91,7 +97,7 @@ def read_settings(path: Path, what: str, error: type[LanistrError]) -> dict[str,
     """
     field = str(path)
     try:
-        data = read_yaml(path.read_text(encoding="utf-8"))
+        data = deepcopy(_read(path.read_text(encoding="utf-8")))
     except OSError as exc:
         raise error(f"cannot be read: {exc.strerror}", code=f"no_{what}_file", field=field) from exc
     except UnicodeDecodeError as exc:

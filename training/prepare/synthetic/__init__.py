@@ -7,7 +7,6 @@ predicts in part, each further one adds something, and what unlabelled cases tea
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from typing import Annotated
 
 import numpy as np
@@ -69,7 +68,7 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
             seen=task,
             accepted=unknown_name(task, MAKERS),
         )
-    modalities = _modalities(task)
+    modalities = find_task(task).modalities
     missing = {each: options.share(each) for each in modalities}
     for each in options.missing if isinstance(options.missing, dict) else ():
         if each not in modalities:
@@ -91,12 +90,6 @@ def draw(task: str, options: SyntheticOptions) -> Iterator[Sample]:
             group=case.group,
             subgroups=case.subgroups,
         )
-
-
-@cache
-def _modalities(task: str) -> tuple[Modality, ...]:
-    """Read what a task takes once: records are drawn several times over."""
-    return find_task(task).modalities
 
 
 def _keep(
