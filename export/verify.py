@@ -101,8 +101,8 @@ def _say(build: Build, found: Mapping[str, float], on: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m export verify",
-        description="Check every hash of a bundle, and compare its outputs with those the model gave "
-        "for the same inputs when exported; with --run, also with the model itself.",
+        description="Check every hash of a bundle, and compare its outputs with those the model "
+        "gave for the same inputs when exported; with --run, also with the model itself.",
         epilog=f"examples:\n  {EXAMPLE}\n  {EXAMPLE} --run runs/stays-ft",
     )
     parser.add_argument("bundle", type=Path, help="folder of the bundle")

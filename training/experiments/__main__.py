@@ -172,8 +172,8 @@ def _chosen(lines: list[Row | LeftOut], rows: list[str] | None) -> list[Row | Le
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.experiments",
-        description="Reproduce a table of the paper on prepared data: train what is missing of each row, "
-        "and show the results beside the paper's.",
+        description="Reproduce a table of the paper on prepared data: train what is missing of "
+        "every row, and show the results beside the paper's.",
         epilog=f"example:\n  {EXAMPLE}",
     )
     add = parser.add_argument
