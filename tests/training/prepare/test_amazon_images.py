@@ -204,6 +204,9 @@ def shop() -> Iterator[Shop]:
         thread.join()
 
 
+PATIENT: Mapping[str, Any] = {"read_timeout": 30, "total_timeout": 60}
+"""For tests that count requests: on a busy machine an answer may take longer than QUICK waits."""
+
 QUICK: Mapping[str, Any] = {
     "allow_private": True,
     "rate": 1e6,
@@ -260,9 +263,8 @@ def test_a_failure_is_written_down_with_its_reason_after_so_many_tries(
     shop: Shop, tmp_path: Path, path: str, reason: str, final: bool, asked: int
 ):
     url = shop.url(path)
-    # On a busy machine any answer may take a while, and none but these may end by it.
-    patient = {} if reason == "timeout" else {"read_timeout": 30, "total_timeout": 60}
-    entry = fetched(tmp_path, url, **patient)[url]
+    patience = {} if reason == "timeout" else PATIENT
+    entry = fetched(tmp_path, url, **patience)[url]
     assert (entry.status, entry.reason, entry.final) == ("failed", reason, final)
     assert entry.tries == asked == shop.count(path)
     assert [each.name for each in tmp_path.rglob("*") if each.is_file()] == [MANIFEST]
@@ -347,13 +349,13 @@ def test_a_host_that_there_is_not_is_a_failure(tmp_path: Path):
 
 
 def test_no_more_requests_at_a_time_than_allowed(shop: Shop, tmp_path: Path):
-    fetched(tmp_path, *(shop.url(f"slow/{i}") for i in range(12)), per_host=2)
+    fetched(tmp_path, *(shop.url(f"slow/{i}") for i in range(12)), per_host=2, **PATIENT)
     assert shop.most_at_once == 2
     assert len(shop.asked) == 12
 
 
 def test_no_more_requests_a_second_than_allowed_whatever_they_lead_to(shop: Shop, tmp_path: Path):
-    fetched(tmp_path, *(shop.url(f"moved/{i}") for i in range(4)), rate=25.0)
+    fetched(tmp_path, *(shop.url(f"moved/{i}") for i in range(4)), rate=25.0, **PATIENT)
     times = [when for _, when in shop.asked]
     assert len(times) == 8
     assert times[-1] - times[0] >= 7 / 25 * 0.9
@@ -361,7 +363,7 @@ def test_no_more_requests_a_second_than_allowed_whatever_they_lead_to(shop: Shop
 
 def test_retry_after_holds_for_all_of_the_host(shop: Shop, tmp_path: Path):
     urls = [shop.url("busy/1"), *(shop.url(f"slow/{i}") for i in range(3))]
-    found = fetched(tmp_path, *urls, at_once=1)
+    found = fetched(tmp_path, *urls, at_once=1, **PATIENT)
     assert {each.status for each in found.values()} == {"kept"}
     (first, asked), *rest = shop.asked
     assert first == "/busy/1"
