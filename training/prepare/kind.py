@@ -89,9 +89,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vocabulary-size", type=int, default=4000, help="size of a trained vocabulary (4000)"
     )
-    parser.add_argument(
-        "--max-tokens", type=int, default=512, help="maximum tokens per note (512)"
-    )
+    parser.add_argument("--max-tokens", type=int, default=512, help="maximum tokens per note (512)")
     parser.add_argument(
         "--image-size", type=int, default=224, help="width and height of an image, in pixels (224)"
     )
