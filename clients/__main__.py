@@ -27,6 +27,7 @@ from clients.columns import add_column_option, named_columns
 from clients.errors import ClientError, ConnectionFailed, InvalidInput, InvalidRequest
 from clients.load import cases_of
 from clients.load import load as send
+from clients.outcome import add_answer_options
 from clients.parts import decode, read_json, read_text
 from clients.reading import add_reading_options, reading_of
 from clients.remote import AT_ONCE, CONNECTIONS, TIMEOUT
@@ -169,15 +170,7 @@ def _parser() -> ArgumentParser:
     table, asked, task = (_Parser(add_help=False) for _ in range(3))
     add_column_option(table)
     add_reading_options(table)
-    asked.add_argument(
-        "--explain", action="store_true", help="include each modality's contribution"
-    )
-    asked.add_argument(
-        "--coverage",
-        type=float,
-        metavar="SHARE",
-        help="share of cases whose set or interval should contain the truth (0.9)",
-    )
+    add_answer_options(asked)
     task.add_argument("task", metavar="TASK", help="name of a task, see `tasks`")
     connection, patient = _connection_options(DEFAULT_TIMEOUT), _connection_options(TIMEOUT)
 

@@ -1,5 +1,6 @@
 """The outcome of a row: the columns of a scored table, and a row of it."""
 
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,19 @@ Outcome = Prediction | ClientError
 """The answer to a row, or why there is none."""
 
 PREDICTED, ABSTAINED, FAILED = "predicted", "abstained", "failed"
+
+
+def add_answer_options(parser: ArgumentParser) -> None:
+    """Add the options of what an answer holds, `explain` and `coverage`."""
+    parser.add_argument(
+        "--explain", action="store_true", help="include each modality's contribution"
+    )
+    parser.add_argument(
+        "--coverage",
+        type=float,
+        metavar="SHARE",
+        help="share of cases whose set or interval should contain the truth (0.9)",
+    )
 
 
 def columns_of(target: Target, explain: bool) -> list[Column]:

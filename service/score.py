@@ -21,7 +21,7 @@ from clients.columns import add_column_option, named_columns
 from clients.document import Document
 from clients.errors import InvalidInput
 from clients.exchange import read_item
-from clients.outcome import Outcome
+from clients.outcome import Outcome, add_answer_options
 from clients.reading import add_reading_options, reading_of
 from clients.scoring import Record, in_order, score
 from clients.tables import ACCEPTED, READABLE
@@ -187,15 +187,7 @@ def add_scoring_options(parser: argparse.ArgumentParser) -> None:
     )
     add_column_option(parser)
     add_reading_options(parser)
-    parser.add_argument(
-        "--explain", action="store_true", help="include each modality's contribution"
-    )
-    parser.add_argument(
-        "--coverage",
-        type=float,
-        metavar="SHARE",
-        help="share of cases whose set or interval should contain the truth (0.9)",
-    )
+    add_answer_options(parser)
     add_options(parser, _SETTINGS)
 
 
