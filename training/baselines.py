@@ -1,4 +1,4 @@
-"""What the commands that train baselines share: the cases, and the report on them.
+"""What `training.yardsticks` and `training.autogluon` share: the cases, and the report on them.
 
 So that figures can stand side by side: the cases learned from are those that `training.finetune`
 takes with the same number and seed, and the report is that of `training.evaluate`. What a
