@@ -14,7 +14,7 @@ SOURCES = {
     "none: HTTP, JSON, queue, answer": ["| no model"],
     "the demo's size, fp32": ["| the demo stays"],
     "the paper's sizes, int8": [INT8],
-    "the paper's sizes, fp32 (bf16 on the GPU)": [FLOAT, "| | predictions a second"],
+    "the paper's sizes, fp32 (bf16 on the GPU)": [FLOAT, "| | predictions per second"],
     "the same note and image an hour later (int8, cached)": ["With one measurement more"],
     "no model": ["| no model"],
     "the demo of stays, fp32, no cache": ["| the demo stays"],
