@@ -14,8 +14,8 @@ SOURCES = {
     "none: HTTP, JSON, queue, answer": ["| no model"],
     "the demo's size, fp32": ["| the demo stays"],
     "the paper's sizes, int8": [INT8],
-    "the paper's sizes, fp32 (bf16 on the GPU)": [FLOAT, "| | predictions a second"],
-    "an hour later, the same note and picture (int8, cached)": ["With one measurement more"],
+    "the paper's sizes, fp32 (bf16 on the GPU)": [FLOAT, "| | predictions per second"],
+    "the same note and image an hour later (int8, cached)": ["With one measurement more"],
     "no model": ["| no model"],
     "the demo of stays, fp32, no cache": ["| the demo stays"],
     "the paper's sizes, int8, 235 MiB of graphs, a cache of 16 MiB": [INT8, "| MiB at the most"],
@@ -31,7 +31,7 @@ def rows(heading: str) -> dict[str, list[str]]:
     return {name: rest for name, *rest in cells}
 
 
-RATES, MEMORY = rows("Predictions a second"), rows("Memory")
+RATES, MEMORY = rows("Predictions per second"), rows("Memory")
 
 
 def figures(text: str) -> set[str]:

@@ -100,7 +100,7 @@ def about(found: Json) -> str:
 def cells(found: Json) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of the table, as text."""
     metric, beside = found["metric"], found["published"]
-    head = ["", figure_name(metric), "less LANISTR", "labelled cases", "steps"]
+    head = ["", figure_name(metric), "minus LANISTR", "labelled cases", "steps"]
     other = beside["metric"] if beside and beside["metric"] != metric else None
     head += [figure_name(other)] if other else []
     head += [f"paper, {figure_name(beside['metric'])} ({beside['name']})"] if beside else []
