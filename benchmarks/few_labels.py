@@ -9,7 +9,7 @@ gain's interval is that of a paired t-test over seeds.
 The reviews lack what Amazon's lack: nearly all have words, few have a picture. As published,
 pretrained encoders are frozen; random ones are trained, since they know nothing. Unlike published,
 fusion reads every token of the text (for reviews), and pretraining is without SimMMM unless
-`--simmmm` is given: docs/log.md says why, and what came out.
+`--simmmm` is given: docs/log/models.md says why, and what came out.
 
     python -m benchmarks.few_labels --work build/few_labels
 """
@@ -32,7 +32,7 @@ from training.experiments.tables import overrides
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)
-"""Of fine-tuning. 1e-4 and 3e-3 were far worse for both ways: see docs/log.md."""
+"""Of fine-tuning. 1e-4 and 3e-3 were far worse for both ways: see docs/log/models.md."""
 
 FIRST_SEED = 100
 """Lower ones helped to choose these settings and would flatter them."""

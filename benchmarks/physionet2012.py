@@ -39,7 +39,7 @@ PRETRAINING = (
     *("model.timeseries.mask_ratio=0.2", "model.timeseries.mask_run=8"),
     "optim.lr=1e-3",
 )
-"""Summary modelling in the place of SimMMM: docs/log.md says what the paper's losses do here."""
+"""Summary modelling instead of SimMMM: docs/log/models.md says what the paper's losses do here."""
 
 _FACTORS = [f"optim.rates.{part}=0.03" for part in ("encoders", "projections", "fusion")]
 TUNINGS: Mapping[str, Sequence[Sequence[str]]] = {

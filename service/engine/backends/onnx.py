@@ -3,7 +3,7 @@
 Threads that wait by spinning, as onnxruntime's do unless told otherwise, take the cores from those
 that read the next request: a quarter of the rate was left of tiny models. The one pool that all
 sessions could share cannot be told. And a graph that is done in a moment has one thread, unless
-more are measured to be worth waking. docs/log.md has the figures.
+more are measured to be worth waking. docs/log/serving.md has the figures.
 """
 
 import logging
