@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.load import Load
-from benchmarks.pace import figure, spread
+from benchmarks.pace import Figure, figure, ratios, spread
 from lanistr.errors import LanistrError
 
 Probabilities = Mapping[str, float]
@@ -15,38 +15,47 @@ Probabilities = Mapping[str, float]
 Row = dict[str, Any]
 """Figures of a server, with `server` and `clients`."""
 
-HEAD = f"{'clients':>20} {'a second':>26} {'of limit':>8} {'p50 ms':>8} {'p99 ms':>8} off by"
+HEAD = f"{'clients':>20} {'a second':>26} {'of limit':>20} {'p50 ms':>8} {'p99 ms':>8} off by"
 """Over lines of `in_words`."""
 
 
 def summary(taken: Sequence[Load], right: Mapping[int, Probabilities]) -> Row:
-    """Return the figures of repetitions of a load.
+    """Return the figures of repetitions of a load, and under `turns` those of each of them.
 
     Args:
         taken: the repetitions.
         right: see `furthest`.
     """
+    turns: dict[str, list[float]] = {
+        "rate": [each.rate for each in taken],
+        "p50": [each.percentile(50) for each in taken],
+        "p99": [each.percentile(99) for each in taken],
+    }
     return {
         "requests": sum(len(each.statuses) for each in taken),
-        "rate": figure(each.rate for each in taken),
-        "p50": figure(each.percentile(50) for each in taken),
-        "p99": figure(each.percentile(99) for each in taken),
+        **{name: figure(values) for name, values in turns.items()},
         "failed": sum(len(each.statuses) - each.statuses.count(200) for each in taken),
         "differs": max(furthest(each, right) for each in taken),
+        "turns": turns,
     }
 
 
-def in_words(row: Row, limit: float) -> str:
+def rate_ratio(row: Row, other: Row) -> Figure:
+    """Return the ratio of two servers' rates, turn by turn."""
+    return ratios(row["turns"]["rate"], other["turns"]["rate"])
+
+
+def in_words(row: Row, share: Figure) -> str:
     """Return a line of a table.
 
     Args:
         row: the figures.
-        limit: predictions a second that the graphs alone make.
+        share: of the predictions a second that the graphs alone make.
     """
     p50, p99 = (1e3 * row[each]["median"] for each in ("p50", "p99"))
     return (
         f"{row['server']:12} {row['clients']:7} {spread(row['rate']):>26} "
-        f"{row['rate']['median'] / limit:8.2f} {p50:8.1f} {p99:8.1f} {row['differs']:.0e}"
+        f"{spread(share):>20} {p50:8.1f} {p99:8.1f} {row['differs']:.0e}"
         + (f", {row['failed']} FAILED" if row["failed"] else "")
     )
 

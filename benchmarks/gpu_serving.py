@@ -159,8 +159,9 @@ def _service(
                     for _ in range(arguments.repetitions)
                 ]
                 row = {"server": name, "clients": clients} | summary(taken, right)
-                rows.append(row | {"share": row["rate"]["median"] / limit})
-                print(in_words(row, limit), flush=True)
+                share = figure(each.rate / limit for each in taken)
+                rows.append(row | {"share": share})
+                print(in_words(row, share), flush=True)
                 refuse_wrong(name, row["differs"], _CLOSE[arguments.precision])
     return rows
 

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.pace import by_turns, figure, spread
+from benchmarks.pace import by_turns, figure, ratios, spread
 from benchmarks.servers import HOST, running
 from benchmarks.workload import workload
 from clients import Client
@@ -97,7 +97,7 @@ def main() -> None:
             f"{way:8} {spread(figure(each), 1):>26} rows a second {spread(cpu):>24} ms of CPU a row"
         )
     ratios = {
-        f"{one} / {other}": figure(a / b for a, b in zip(rates[one], rates[other], strict=True))
+        f"{one} / {other}": ratios(rates[one], rates[other])
         for one, other in (("engine", "http"), ("http", "a row"), ("engine", "a row"))
     }
     for named, ratio in ratios.items():
