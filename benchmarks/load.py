@@ -30,6 +30,13 @@ class Load(clients.load.Load):
     sent: list[int] = field(default_factory=list)
     answers: list[bytes] = field(default_factory=list)
 
+    @property
+    def good(self) -> "Load":
+        """Only what was answered well: a refusal comes fast and is no answer to wait for."""
+        at = [i for i, status in enumerate(self.statuses) if status == 200]
+        lists = (self.latencies, self.statuses, self.sent, self.answers)
+        return Load(self.seconds, *([each[i] for i in at] for each in lists))
+
 
 class _Answer:
     """Takes in what a server says; called by the parser."""

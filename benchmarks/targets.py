@@ -93,7 +93,8 @@ def _rates(rows: Sequence[Row]) -> Iterator[Target]:
 
 def _tails(rows: Sequence[Row]) -> Iterator[Target]:
     for row in rows:
-        if (row["bundle"], row["server"], row["clients"]) == ("paper", "lanistr", CLIENTS):
+        about = (row["bundle"], row["server"], row["clients"])
+        if about == ("paper", "lanistr", CLIENTS) and row["p50"]:
             found = ratios(row["turns"]["p99"], row["turns"]["p50"])
             yield Target(f"paper {row['precision']}: p99 / p50", found, 1.3, least=False)
 
@@ -116,6 +117,6 @@ def _memory(rows: Sequence[Row]) -> Iterator[Target]:
 
 def _neighbours(rows: Sequence[Row]) -> Iterator[Target]:
     for row in rows:
-        if row["server"] == "lanistr":
+        if row["server"] == "lanistr" and row["good"]:
             what = f"{row['bundle']} {row['precision']}: good ones failed, lanistr"
             yield Target(what, figure([row["failed"]]), 0, least=False)

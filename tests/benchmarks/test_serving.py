@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import benchmarks.serving
-from benchmarks.answers import in_words, rate_ratio, summary
+from benchmarks.answers import in_words, rate_ratio, refuse_wrong, summary
 from benchmarks.bundles import without_model
 from benchmarks.load import Load
 from benchmarks.pace import figure
@@ -118,7 +118,7 @@ def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
 
 def test_nothing_is_measured_cold(bundle, monkeypatch):
     sent = defaultdict(list)
-    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {}}'])
+    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {"died": 0.5}}'])
 
     def send(_setting, name, _server, _records, _clients, requests):
         sent[name].append(requests)
@@ -214,7 +214,7 @@ def test_targets_compare_what_they_say():
             for cache in (0, 100)
         ],
         "neighbours": [
-            {**{"bundle": "tiny", "precision": "int8"}, "server": name, "failed": 3}
+            {"bundle": "tiny", "precision": "int8", "server": name, "good": 9, "failed": 3}
             for name in ("litserve", "lanistr")
         ],
     }
@@ -263,6 +263,33 @@ def test_a_server_of_ours_that_answers_nothing_misses_its_target():
     assert judge(rest | {"rates": [row_of("lanistr", good), row_of("naive", bad)]}) == []
 
 
+def test_a_server_that_failed_has_no_distance_and_no_latency():
+    row = row_of("bentoml", [[500, 503]])
+    assert (row["failed"], row["differs"], row["p50"], row["p99"]) == (2, None, None, None)
+    assert in_words(row, figure([0])).split()[-4:] == ["nothing", "compared,", "2", "FAILED"]
+    assert row_of("bentoml", [[500], [200, 503]])["differs"] == 0.25
+    with pytest.raises(LanistrError, match="lanistr: none of a server's answers could be compared"):
+        refuse_wrong("lanistr", row["differs"], 1e-4)
+
+
+def test_how_fast_a_server_refuses_is_no_latency_of_its_answers():
+    load = Load(1.0, [0.001, 0.5, 0.001], [503, 200, 503], [0, 1, 2], [b"", b"{}", b""])
+    found = summary([load], {})
+    assert (found["p50"]["median"], found["p99"]["median"], found["failed"]) == (0.5, 0.5, 2)
+
+
+def test_no_target_is_met_where_nothing_was_asked():
+    row = {"bundle": "tiny", "precision": "fp32", "server": "lanistr", "good": 0, "failed": 0}
+    assert judge({"rates": [], "again": [], "memory": [], "neighbours": [row]}) == []
+
+
+def test_a_workload_without_a_complete_case_has_none_that_comes_again(bundle, monkeypatch, capsys):
+    monkeypatch.setattr(Setting, "records", lambda _: [{"text": "a"}])
+    setting = Setting("tiny", bundle, "fp32", cases=1, requests=8)
+    again(setting, None, Namespace(repetitions=1), found := defaultdict(list))
+    assert (found, "no case is complete" in capsys.readouterr().out) == ({}, True)
+
+
 def test_the_turns_of_a_bundle_hold_its_precisions_and_go_there_and_back(bundle, monkeypatch):
     started = []
 
@@ -271,7 +298,7 @@ def test_the_turns_of_a_bundle_hold_its_precisions_and_go_there_and_back(bundle,
         started.append(words)
         yield SimpleNamespace(bytes_now=lambda: 1, peak_bytes=lambda: 1)
 
-    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {}}'])
+    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {"died": 0.5}}'])
     monkeypatch.setattr(benchmarks.serving, "running", noted)
     monkeypatch.setattr(Setting, "send", lambda *_: load)
     monkeypatch.setattr(Setting, "commands", lambda each: {n: (n, each.precision) for n in "ab"})
