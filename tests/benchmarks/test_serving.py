@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import benchmarks.raw
 import benchmarks.serving
 from benchmarks.answers import in_words, rate_ratio, refuse_wrong, summary
 from benchmarks.bundles import without_model
@@ -169,6 +170,13 @@ def test_what_does_not_start_is_told(tmp_path):
     with pytest.raises(LanistrError, match="cannot be run"):
         raw.run([(0, None)])
     raw.close()
+
+
+def test_the_graphs_alone_need_to_be_told_whose(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks.raw"])
+    with pytest.raises(SystemExit):
+        benchmarks.raw.main()
+    assert "required: --bundle, --precision, --cases" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(find_spec("litserve") is not None, reason="it is installed")
