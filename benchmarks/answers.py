@@ -44,7 +44,7 @@ def summary(taken: Sequence[Load], right: Mapping[int, Probabilities]) -> Row:
     }
 
 
-def rate_ratio(row: Row, other: Row) -> Figure:
+def rate_ratio(row: Mapping[str, Any], other: Mapping[str, Any]) -> Figure:
     """Return the ratio of two servers' rates, turn by turn."""
     return ratios(row["turns"]["rate"], other["turns"]["rate"])
 

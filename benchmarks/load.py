@@ -34,8 +34,13 @@ class Load(clients.load.Load):
     def good(self) -> "Load":
         """Only what was answered well: a refusal comes fast and is no answer to wait for."""
         at = [i for i, status in enumerate(self.statuses) if status == 200]
-        lists = (self.latencies, self.statuses, self.sent, self.answers)
-        return Load(self.seconds, *([each[i] for i in at] for each in lists))
+        return Load(
+            self.seconds,
+            [self.latencies[i] for i in at],
+            [200] * len(at),
+            [self.sent[i] for i in at],
+            [self.answers[i] for i in at],
+        )
 
 
 class _Answer:

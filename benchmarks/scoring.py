@@ -96,11 +96,11 @@ def main() -> None:
         print(
             f"{way:8} {spread(figure(each), 1):>26} rows a second {spread(cpu):>24} ms of CPU a row"
         )
-    ratios = {
+    found = {
         f"{one} / {other}": ratios(rates[one], rates[other])
         for one, other in (("engine", "http"), ("http", "a row"), ("engine", "a row"))
     }
-    for named, ratio in ratios.items():
+    for named, ratio in found.items():
         print(f"{named:16} {spread(ratio):>20}")
     about = {
         "bundle": bundle.manifest.name,
@@ -108,7 +108,7 @@ def main() -> None:
         "precision": local.target.precision,
     }
     cpu_ms = {f"{way}, cpu ms": figure(each[1:]) for way, each in worked.items()}
-    print(json.dumps(about | {way: figure(each) for way, each in rates.items()} | cpu_ms | ratios))
+    print(json.dumps(about | {way: figure(each) for way, each in rates.items()} | cpu_ms | found))
 
 
 def write(cases: Sequence[Mapping[str, Any]], path: Path) -> Path:
