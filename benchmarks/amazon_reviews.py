@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 
 from benchmarks.commands import (
     Figures,
+    check_source,
     evaluated,
     judged,
     made,
@@ -58,6 +59,8 @@ def main() -> None:
     arguments = _parser().parse_args()
     check_count("--seeds", arguments.seeds)
     check_count("--jobs", arguments.jobs)
+    check_count("--steps", arguments.steps)
+    check_source(arguments.source, list(CATEGORIES.values()))
     work: Path = arguments.work
     seeds = range(arguments.seeds)
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lanistr.errors import LanistrError
+from lanistr.errors import DataError, LanistrError
 from lanistr.tasks import LabelSpec
 from training.baselines import REPORT
 from training.bootstrap import bootstrap
@@ -90,6 +90,27 @@ def made(work: Path, name: str, *command: object, threads: int = 1) -> Path:
     if not finished(out):
         call(*command, "--out", out, threads=threads)
     return out
+
+
+def check_source(folder: Path, names: Sequence[str] = ()) -> None:
+    """Check that raw data are there: a command that reads them may come hours later.
+
+    Args:
+        folder: of `--source`.
+        names: of files that it must hold.
+
+    Raises:
+        DataError: the folder, or one of the files, is not there.
+    """
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if lacking or not folder.is_dir():
+        raise DataError(
+            f"{lacking[0]} is not there" if folder.is_dir() else "no such folder",
+            code="no_data",
+            field="--source",
+            seen=str(folder),
+            accepted=f"a folder with {', '.join(names) or 'the raw data'}",
+        )
 
 
 # ---- figures ------------------------------------------------------------------------------------

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 import yaml
 
-from benchmarks.commands import made
+from benchmarks.commands import check_source, made
 from lanistr.command import CommandParser, run_command
-from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, read_task
@@ -39,10 +38,8 @@ def main() -> None:
     """Cross-validate, print the figures, write them to `figures.json`."""
     arguments = _parser().parse_args()
     out: Path = arguments.out
-    table = arguments.source / "metadata.csv"
-    if not table.is_file():
-        raise DataError("no such file", field=str(table), accepted="the folder covid_cxr")
-    with table.open(encoding="utf-8-sig", newline="") as file:
+    check_source(arguments.source, ["metadata.csv"])
+    with (arguments.source / "metadata.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
 
     # ---- one data set a fold: the same table with a column that says the split -----------------

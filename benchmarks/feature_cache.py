@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.pace import Epochs, by_turns, figure, first_losses, throwaway_run
+from benchmarks.pace import Epochs, by_turns, figure, first_losses, ratios, throwaway_run
 from benchmarks.records import prepare_records
 from benchmarks.sizes import Size
 from lanistr.model.lanistr import Lanistr
@@ -87,10 +87,7 @@ def measure_cache(
         entry: dict[str, Any] = {
             "case": case.name,
             "mean_tokens": float(dataset.tokens.mean()),
-            "speedup": figure(
-                slow / fast
-                for fast, slow in zip(seconds["cached"], seconds["uncached"], strict=True)
-            ),
+            "speedup": ratios(seconds["uncached"], seconds["cached"]),
             "flops_ratio": flops["uncached"] / flops["cached"],
         }
         for way, trainer in ways.items():

@@ -53,6 +53,7 @@ def main() -> None:
     check_count("--seeds", arguments.seeds, least=2)
     check_count("--jobs", arguments.jobs)
     check_count("--labels", min(arguments.labels))
+    check_count("--steps", arguments.steps)
     work: Path = arguments.work
     metric = find_task(arguments.task).metric
     sizes = SIZES[arguments.task]

@@ -34,6 +34,7 @@ from benchmarks.answers import (
     HEAD,
     Probabilities,
     Row,
+    distance,
     in_words,
     off_by,
     refuse_wrong,
@@ -119,7 +120,7 @@ def _bound(
     ]
     print(f"\n{'bound':16} {'a second':>28} off by")
     for row in rows:
-        print(f"{row['way']:16} {spread(row['rate']):>28} {row['differs']:.0e}", flush=True)
+        print(f"{row['way']:16} {spread(row['rate']):>28} {distance(row['differs'])}", flush=True)
         refuse_wrong(row["way"], row["differs"], _CLOSE[arguments.precision])
     return rows
 
@@ -159,8 +160,9 @@ def _service(
                     for _ in range(arguments.repetitions)
                 ]
                 row = {"server": name, "clients": clients} | summary(taken, right)
-                rows.append(row | {"share": row["rate"]["median"] / limit})
-                print(in_words(row, limit), flush=True)
+                share = figure(each.rate / limit for each in taken)
+                rows.append(row | {"share": share})
+                print(in_words(row, share), flush=True)
                 refuse_wrong(name, row["differs"], _CLOSE[arguments.precision])
     return rows
 

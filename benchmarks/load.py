@@ -30,6 +30,18 @@ class Load(clients.load.Load):
     sent: list[int] = field(default_factory=list)
     answers: list[bytes] = field(default_factory=list)
 
+    @property
+    def good(self) -> "Load":
+        """Only what was answered well: a refusal comes fast and is no answer to wait for."""
+        at = [i for i, status in enumerate(self.statuses) if status == 200]
+        return Load(
+            self.seconds,
+            [self.latencies[i] for i in at],
+            [200] * len(at),
+            [self.sent[i] for i in at],
+            [self.answers[i] for i in at],
+        )
+
 
 class _Answer:
     """Takes in what a server says; called by the parser."""

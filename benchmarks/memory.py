@@ -133,11 +133,13 @@ def main() -> None:
         "mb": float(held),
         "mb_an_hour": slope,
         "interval": [slope - reach, slope + reach],
+        "cache_full": _full(readings[warm], arguments.cache_bytes),
         "statuses": load.statuses,
     }
     print(
         f"{held:.0f} MB over {said['minutes']:.0f} min; {slope:+.1f} MB an hour "
         f"[{slope - reach:+.1f} to {slope + reach:+.1f}]"
+        + ("" if said["cache_full"] else "; the cache was not full when that began")
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
     whole = said | {"warm": readings[warm].seconds, "readings": [asdict(e) for e in readings]}
@@ -163,7 +165,7 @@ async def _measure(
                 if each.done():
                     each.result()
             readings.append(await _read(client, process, time.monotonic() - begun, load))
-            full = readings[-1].cache_mb * 1e6 > 0.95 * arguments.cache_bytes
+            full = _full(readings[-1], arguments.cache_bytes)
             if warm is None and (full or readings[-1].seconds > 60 * arguments.warm_minutes):
                 warm = len(readings) - 1
                 print("warm" if full else "taken for warm: the cache is not full", file=sys.stderr)
@@ -172,6 +174,11 @@ async def _measure(
         stop.set()
         await asyncio.gather(*sending)
     return readings, warm
+
+
+def _full(reading: Reading, bound: int) -> bool:
+    """Whether the cache was as good as full."""
+    return reading.cache_mb * 1e6 > 0.95 * bound
 
 
 async def _read(client: httpx.AsyncClient, process: int, seconds: float, load: Load) -> Reading:

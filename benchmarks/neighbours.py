@@ -5,11 +5,12 @@
 
 Three clients send one kind of bad neighbour again and again; a fourth sends small good requests,
 one after the other. For each kind one line: the good request's median and worst time, both also as
-multiples of what they are alone.
+multiples of what they are alone, which is measured anew just before.
 """
 
 import argparse
 import json
+import math
 import statistics
 import threading
 import time
@@ -20,6 +21,7 @@ import httpx
 
 from benchmarks.servers import HOST, running
 from lanistr.command import CommandParser, run_command
+from lanistr.errors import ConfigError
 
 CLIENTS = 3
 _TASK = "/predict/mortality"
@@ -35,9 +37,18 @@ GOOD = json.dumps(
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Measure as the command line says.
+
+    Raises:
+        ConfigError: no such time, or no service of stays at the address.
+    """
     arguments = _parser().parse_args()
-    if arguments.url:
+    if not 0 <= arguments.seconds < math.inf:
+        raise ConfigError(
+            "no such time", field="--seconds", seen=arguments.seconds, accepted="0 or more"
+        )
+    if arguments.url is not None:
+        _check_answers(arguments.url)
         compare(arguments.url, arguments.seconds)
     else:
         with running(["service"]) as server:
@@ -46,12 +57,38 @@ def main() -> None:
 
 def compare(url: str, seconds: float) -> None:
     """Print the good request's times alone, then beside each kind of bad neighbour."""
-    alone = measure(url, seconds)
     print(f"{'neighbour':12} {'median ms':>10} {'worst ms':>10} {'median x':>9} {'worst x':>9}")
-    for name, times in [("none", alone), *_beside(url, seconds)]:
-        median, worst = statistics.median(times), max(times)
-        ratios = f"{median / statistics.median(alone):9.1f} {worst / max(alone):9.1f}"
-        print(f"{name:12} {1e3 * median:10.1f} {1e3 * worst:10.1f} {ratios}", flush=True)
+    for name, make in NEIGHBOURS.items():
+        alone = measure(url, seconds)
+        with _attack(url, make()):
+            time.sleep(1)
+            beside = measure(url, seconds)
+        for kind, times in (("none", alone), (name, beside)):
+            median, worst = statistics.median(times), max(times)
+            ratios = f"{median / statistics.median(alone):9.1f} {worst / max(alone):9.1f}"
+            print(f"{kind:12} {1e3 * median:10.1f} {1e3 * worst:10.1f} {ratios}", flush=True)
+
+
+def _check_answers(url: str) -> None:
+    """Ask for what is asked for all the time, once.
+
+    Raises:
+        ConfigError: it is not answered.
+    """
+    try:
+        with httpx.Client(base_url=url, timeout=300) as client:
+            status = client.post(_TASK, content=GOOD, headers=_JSON).status_code
+        if status == 200:
+            return
+        seen = f"{url}, which answers {status}"
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        seen = f"{url}: {exc}"
+    raise ConfigError(
+        "no service that predicts mortality",
+        field="--url",
+        seen=seen,
+        accepted="the address of one that runs, as http://127.0.0.1:8000",
+    )
 
 
 def measure(url: str, seconds: float) -> list[float]:
@@ -65,13 +102,6 @@ def measure(url: str, seconds: float) -> list[float]:
             times.append(time.perf_counter() - started)
             time.sleep(0.02)
     return times
-
-
-def _beside(url: str, seconds: float) -> Iterator[tuple[str, list[float]]]:
-    for name, make in NEIGHBOURS.items():
-        with _attack(url, make()):
-            time.sleep(1)
-            yield name, measure(url, seconds)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,15 @@ def figure(values: Iterable[float]) -> Figure:
     """Return the median of repetitions and how far they spread."""
     found = sorted(values)
     return {"median": statistics.median(found), "low": found[0], "high": found[-1]}
+
+
+def ratios(above: Sequence[float], below: Sequence[float]) -> Figure:
+    """Return how often what was measured last goes into the first, repetition by repetition.
+
+    The two of a repetition stand next to each other in time. Medians of all repetitions do not: the
+    speed of a machine drifts, and of one the median may be of a fast hour, of the other of a slow.
+    """
+    return figure(a / b for a, b in zip(above, below, strict=True))
 
 
 def spread(found: Figure, digits: int = 2) -> str:

@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import evaluated, made, said_of_seeds
+from benchmarks.commands import check_source, evaluated, made, said_of_seeds
 from lanistr.command import CommandParser, run_command
 from training.arguments import check_count
 from training.data.store import Dataset
@@ -61,6 +61,8 @@ def main() -> None:
     arguments = _parser().parse_args()
     check_count("--seeds", arguments.seeds)
     check_count("--jobs", arguments.jobs)
+    check_count("--labels", min(arguments.labels, default=None))
+    check_source(arguments.source)
     work: Path = arguments.work
     data = made(
         work,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.made import MadeCases, Mix, NaiveCases, blank_rows, make_cases, text_limit
-from benchmarks.pace import Epochs, by_turns, figure, first_losses, throwaway_run
+from benchmarks.pace import Epochs, by_turns, figure, first_losses, ratios, throwaway_run
 from benchmarks.sizes import SIZES, Size
 from lanistr.modalities import Modality
 from lanistr.model.pretraining import LanistrForPretraining
@@ -181,9 +181,7 @@ def _figures(
         },
         "matmul_gflops": figure(each / 1e9 for each in rates),
         "flops_ratio": computed / asked,
-        "speedup": figure(
-            naive / lean for lean, naive in zip(seconds["lean"], seconds["naive"], strict=True)
-        ),
+        "speedup": ratios(seconds["naive"], seconds["lean"]),
     }
     for way, trainer in trainers.items():
         entry[way] = {

@@ -74,9 +74,9 @@ def main() -> None:
     parser = CommandParser(
         prog="python -m benchmarks.raw", description="Run cases that others name."
     )
-    parser.add_argument("--bundle", type=Path)
-    parser.add_argument("--precision")
-    parser.add_argument("--cases", type=int)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--precision", required=True)
+    parser.add_argument("--cases", type=int, required=True)
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     records = workload(bundle, arguments.cases, seed=0)

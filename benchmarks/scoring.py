@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.pace import by_turns, figure, spread
+from benchmarks.pace import by_turns, figure, ratios, spread
 from benchmarks.servers import HOST, running
 from benchmarks.workload import workload
 from clients import Client
@@ -96,11 +96,11 @@ def main() -> None:
         print(
             f"{way:8} {spread(figure(each), 1):>26} rows a second {spread(cpu):>24} ms of CPU a row"
         )
-    ratios = {
-        f"{one} / {other}": figure(a / b for a, b in zip(rates[one], rates[other], strict=True))
+    found = {
+        f"{one} / {other}": ratios(rates[one], rates[other])
         for one, other in (("engine", "http"), ("http", "a row"), ("engine", "a row"))
     }
-    for named, ratio in ratios.items():
+    for named, ratio in found.items():
         print(f"{named:16} {spread(ratio):>20}")
     about = {
         "bundle": bundle.manifest.name,
@@ -108,7 +108,7 @@ def main() -> None:
         "precision": local.target.precision,
     }
     cpu_ms = {f"{way}, cpu ms": figure(each[1:]) for way, each in worked.items()}
-    print(json.dumps(about | {way: figure(each) for way, each in rates.items()} | cpu_ms | ratios))
+    print(json.dumps(about | {way: figure(each) for way, each in rates.items()} | cpu_ms | found))
 
 
 def write(cases: Sequence[Mapping[str, Any]], path: Path) -> Path:

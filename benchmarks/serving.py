@@ -23,6 +23,9 @@ in it and the smallest case: what is left is the server. Beside good requests so
 picture: how many of the good ones fail? And to the service, with and without its cache, cases come
 again an hour later. Every answer is held against that of the graphs alone.
 
+A ratio is that of a turn, of which the median is given with the lowest and the highest: the
+machine's speed drifts, and only what stands close together in time can be compared.
+
 Prints tables, what came of the targets, then one line of JSON.
 """
 
@@ -37,13 +40,23 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.answers import HEAD, Row, answered, furthest, in_words, refuse_wrong, summary
+from benchmarks.answers import (
+    HEAD,
+    Row,
+    answered,
+    furthest,
+    in_words,
+    rate_ratio,
+    refuse_wrong,
+    summary,
+)
 from benchmarks.bundles import without_model
 from benchmarks.load import Load, in_turn, send
-from benchmarks.pace import figure, spread
+from benchmarks.pace import figure, ratios, spread
 from benchmarks.raw import Raw
 from benchmarks.servers import HOST, Server, running
 from benchmarks.servers.model import CORES
@@ -115,6 +128,10 @@ class Setting:
         """Return the cases as they are sent."""
         return workload(self.bundle, self.cases, seed=0)
 
+    def raw(self) -> Raw:
+        """Start the graphs alone."""
+        return Raw(self.bundle.folder, self.precision, self.cases)
+
     def commands(self) -> dict[str, tuple[str, ...]]:
         """Return how the servers that there are are started, by name."""
         place = (str(self.bundle.folder), "--precision", self.precision)
@@ -157,11 +174,13 @@ def main() -> None:
         print(f"{name} is left out: {OTHERS[name][1]} is not installed (the extra `peers`)")
     found: dict[str, list[Row]] = {each: [] for each in ("rates", "again", "memory", "neighbours")}
     with tempfile.TemporaryDirectory() as folder:
-        for setting in [*_settings(arguments, Path(folder))]:  # a mistake in one shows at once
-            with closing(Raw(setting.bundle.folder, setting.precision, setting.cases)) as raw:
-                beside(setting, raw, arguments, found)
-                if setting.cases:
-                    again(setting, raw, arguments, found)
+        for settings in [*_settings(arguments, Path(folder))]:  # a mistake in one shows at once
+            with ExitStack() as stack:
+                pairs = [(each, stack.enter_context(closing(each.raw()))) for each in settings]
+                beside(pairs, arguments, found)
+                for setting, raw in pairs:
+                    if setting.cases:
+                        again(setting, raw, arguments, found)
     judged = judge(found)
     _print_targets(judged)
     targets = [asdict(each) | {"met": each.met} for each in judged]
@@ -174,29 +193,49 @@ def installed() -> set[str]:
 
 
 def beside(
-    setting: Setting, raw: Raw, arguments: argparse.Namespace, found: Mapping[str, list[Row]]
+    settings: Sequence[tuple[Setting, Raw]],
+    arguments: argparse.Namespace,
+    found: Mapping[str, list[Row]],
 ) -> None:
-    """Send the workload to every server by turns; add to rates, memory and neighbours."""
-    records = setting.records()
-    order = [(number % len(records), None) for number in range(setting.requests)]
-    raw.run(order[:_WARM])  # as every server is warmed
-    loads: dict[tuple[str, int], list[Load]] = defaultdict(list)
+    """Send the workload to every server by turns; add to rates, memory and neighbours.
+
+    Args:
+        settings: of one bundle, which share their turns: what is compared stands close together.
+        arguments: of the command line.
+        found: is added to.
+    """
+    first = settings[0][0]
+    records = first.records()
+    order = [(number % len(records), None) for number in range(first.requests)]
+    names = [name for name in first.commands() if name != _CACHED]
+    loads: dict[Precision, dict[tuple[str, int], list[Load]]] = {
+        setting.precision: defaultdict(list) for setting, _ in settings
+    }
+    for _, raw in settings:
+        raw.run(order[:_WARM])  # as every server is warmed
     for turn in range(arguments.repetitions):
-        truth = raw.run(order)
-        loads["raw", 1].append(truth)
-        for name, words in setting.commands().items():
-            if name == _CACHED:
-                continue
-            with running(words) as server:
+        for setting, raw in settings:
+            loads[setting.precision]["raw", 1].append(raw.run(order))
+        # There and back: a machine that grows slower is to no server's advantage.
+        for name, (setting, _) in product(names[:: -1 if turn % 2 else 1], settings):
+            with running(setting.commands()[name]) as server:
                 setting.send(name, server, records, _FEW, _WARM)
                 for clients in arguments.clients:
                     load = setting.send(name, server, records, clients, setting.requests)
-                    loads[name, clients].append(load)
+                    loads[setting.precision][name, clients].append(load)
                 if turn == 0:
                     found["memory"].append(_memory(setting, name, server))
                 if turn == 0 and setting.name == "tiny":
                     found["neighbours"].append(_neighbours(setting, name, server, records))
-    right = answered(truth)
+    for setting, _ in settings:
+        _add_rates(setting, loads[setting.precision], found)
+
+
+def _add_rates(
+    setting: Setting, loads: Mapping[tuple[str, int], Sequence[Load]], found: Mapping[str, Any]
+) -> None:
+    """Add the figures of loads, by server and clients, to rates; print all of the setting."""
+    right = answered(loads["raw", 1][-1])
     rows = [
         setting.labels | {"server": name, "clients": clients} | summary(taken, right)
         for (name, clients), taken in sorted(loads.items(), key=lambda item: item[0][1])
@@ -217,6 +256,9 @@ def again(
     whole = [i for i, each in enumerate(records) if {"text", "image", "timeseries"} <= {*each}]
     whole = whole[:_AGAIN]
     rates: dict[str, list[float]] = {_OURS: [], _CACHED: []}
+    if not whole:
+        print("an hour later: no case is complete, so that none comes again", flush=True)
+        return
     differs = 0.0
     with ExitStack() as stack:
         servers = {name: stack.enter_context(running(setting.commands()[name])) for name in rates}
@@ -233,18 +275,19 @@ def again(
             for name, server in servers.items():
                 load = setting.send(name, server, bodies, _FEW, len(bodies))
                 rates[name].append(load.rate)
-                differs = max(differs, furthest(load, answered(truth)))
+                off = furthest(load, answered(truth))
+                refuse_wrong(name, off, _CLOSE)
+                differs = max(differs, off or 0)
         found["memory"].append(_memory(setting, _CACHED, servers[_CACHED]))
     row = setting.labels | {
         "uncached": figure(rates[_OURS]),
         "cached": figure(rates[_CACHED]),
-        "ratio": figure(b / a for a, b in zip(*rates.values(), strict=True)),
+        "ratio": ratios(rates[_CACHED], rates[_OURS]),
         "differs": differs,
     }
     found["again"].append(row)
     said = (f"{name} {spread(row[name])}" for name in ("uncached", "cached", "ratio"))
     print(f"an hour later, a second: {', '.join(said)}", flush=True)
-    refuse_wrong(_CACHED, differs, _CLOSE)
 
 
 def _memory(setting: Setting, name: str, server: Server) -> Row:
@@ -285,7 +328,8 @@ def _neighbours(
 # ---- what is asked ------------------------------------------------------------------------------
 
 
-def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[Setting]:
+def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[list[Setting]]:
+    """Yield the settings of one bundle after the other."""
     tiny, paper = Bundle.open(arguments.tiny), arguments.paper and Bundle.open(arguments.paper)
     for each in filter(None, (tiny, paper)):
         check_stays(each)
@@ -293,25 +337,30 @@ def _settings(arguments: argparse.Namespace, folder: Path) -> Iterator[Setting]:
         raise ConfigError("not given", field="--paper", accepted="what `benchmarks.bundles` makes")
     if "nothing" in arguments.parts:
         nothing = without_model(tiny, folder / "nothing")
-        yield Setting("nothing", nothing, "fp32", 0, 4 * arguments.requests)
+        yield [Setting("nothing", nothing, "fp32", 0, 4 * arguments.requests)]
     for name, bundle, requests in (
         ("tiny", tiny, arguments.requests),
         ("paper", paper, arguments.paper_requests),
     ):
-        for precision in arguments.precision if bundle and name in arguments.parts else ():
+        if not bundle or name not in arguments.parts:
+            continue
+        for precision in arguments.precision:
             bundle.build("onnx", precision)
-            yield Setting(name, bundle, precision, arguments.cases, requests)
+        yield [
+            Setting(name, bundle, precision, arguments.cases, requests)
+            for precision in dict.fromkeys(arguments.precision)
+        ]
 
 
 # ---- what came of it ----------------------------------------------------------------------------
 
 
 def _print_rates(setting: Setting, rows: Sequence[Row]) -> None:
-    limit = next(row["rate"]["median"] for row in rows if row["server"] == "raw")
+    limit = next(row for row in rows if row["server"] == "raw")
     print(f"\n{setting.name}, {setting.precision}, {setting.requests} requests")
     print(HEAD)
     for row in rows:
-        print(in_words(row, limit), flush=True)
+        print(in_words(row, rate_ratio(row, limit)), flush=True)
 
 
 def _print_rest(setting: Setting, found: Mapping[str, Sequence[Row]]) -> None:
@@ -329,9 +378,10 @@ def _print_rest(setting: Setting, found: Mapping[str, Sequence[Row]]) -> None:
 
 
 def _print_targets(targets: Sequence[Target]) -> None:
-    print(f"\n{'target':52} {'found':>8}")
+    print(f"\n{'target':52} {'found':>20}")
     for each in targets:
-        print(f"{each.what:52} {each.found:8.2f} {each.wanted():9} {'' if each.met else 'MISSED'}")
+        missed = "" if each.met else "MISSED"
+        print(f"{each.what:52} {spread(each.found):>20} {each.wanted():9} {missed}")
 
 
 def _versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import benchmarks.commands
-from benchmarks import amazon_reviews, few_labels, physionet2012
+from benchmarks import amazon_reviews, covid_survival, few_labels, physionet2012
 from benchmarks.commands import (
     call,
     evaluated,
@@ -20,7 +20,7 @@ from benchmarks.commands import (
     said_of_seeds,
 )
 from lanistr.command import run_command
-from lanistr.errors import ConfigError
+from lanistr.errors import ConfigError, DataError
 from lanistr.tasks import find_task
 from tests.fixtures_runs import Command
 from tests.training.prepare.tables import SOURCE, TASK, as_csv, place, rows, write_task
@@ -155,8 +155,11 @@ def test_a_command_that_fails_is_named_in_one_line(
         (few_labels, ["--seeds", "1"], "--seeds: too few; seen 1; accepted: 2 or more"),
         (few_labels, ["--jobs", "0"], "--jobs: too few"),
         (few_labels, ["--labels", "32", "0"], "--labels: too few"),
+        (few_labels, ["--steps", "0"], "--steps: too few"),
         (amazon_reviews, ["--source", "there", "--jobs", "0"], "--jobs: too few"),
+        (amazon_reviews, ["--source", "there", "--steps", "0"], "--steps: too few"),
         (physionet2012, ["--source", "there", "--jobs", "0"], "--jobs: too few"),
+        (physionet2012, ["--source", "there", "--labels", "0"], "--labels: too few"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_made(
@@ -166,6 +169,34 @@ def test_what_cannot_be_done_is_refused_before_anything_is_made(
     monkeypatch.setattr(sys, "argv", [module.__name__, "--work", str(tmp_path), *words])
     with pytest.raises(ConfigError, match=said):
         module.main()
+
+
+@pytest.mark.parametrize(
+    ("module", "out", "lacking"),
+    [
+        (physionet2012, "--work", ""),
+        (amazon_reviews, "--work", "AMAZON_FASHION_5.json.gz"),
+        (covid_survival, "--out", "metadata.csv"),
+    ],
+)
+def test_raw_data_that_are_not_there_are_told_before_anything_is_made(
+    module, out, lacking, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "made", None)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "All_Beauty_5.json.gz").touch()
+
+    def told(source: str) -> str:
+        words = ["--source", str(tmp_path / source), out, str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+        with pytest.raises(DataError, match="--source: ") as caught:
+            module.main()
+        assert not (tmp_path / "out").exists()
+        return str(caught.value)
+
+    assert "no such folder; seen " in told("nowhere")
+    if lacking:
+        assert f"{lacking} is not there; seen " in told("half")
 
 
 def test_a_mean_is_told_with_its_intervals_over_seeds_and_cases():

@@ -65,4 +65,4 @@ def test_the_service_is_measured_beside_its_bound(bundle, monkeypatch, capsys):
         assert row["differs"] < 1e-4
     for row in found["service"]:
         assert row["failed"] == 0
-        assert row["share"] > 0
+        assert 0 < row["share"]["low"] <= row["share"]["high"]

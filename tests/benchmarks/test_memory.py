@@ -36,11 +36,14 @@ def test_the_command_prints_figures_and_draws_the_curve(monkeypatch, capsys, tmp
     words = ["--minutes", "0.02", "--warm-minutes", "0.01", "--every", "0.1"]
     monkeypatch.setattr(sys, "argv", ["memory", *words, "--out", str(tmp_path)])
     main()
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    *_, line, found = capsys.readouterr().out.splitlines()
+    said = json.loads(found)
+    assert (said["cache_full"], "the cache was not full" in line) == (False, True)
     assert said["requests"] > 0
     assert said["statuses"].keys() <= {"200", "422"}
     assert len(said["interval"]) == 2
     whole = json.loads((tmp_path / "memory.json").read_text())
+    assert whole["cache_full"] is False
     assert all(each["mb"] for each in whole["readings"])
     with Image.open(tmp_path / "memory.png") as curve:
         assert curve.size == (1080, 540)

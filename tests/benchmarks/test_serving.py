@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import benchmarks.raw
 import benchmarks.serving
+from benchmarks.answers import in_words, rate_ratio, refuse_wrong, summary
 from benchmarks.bundles import without_model
 from benchmarks.load import Load
+from benchmarks.pace import figure
 from benchmarks.raw import Raw
 from benchmarks.servers import running
 from benchmarks.servers.model import Model
@@ -105,6 +108,7 @@ def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
         assert row["failed"] == 0
         assert 0 < row["rate"]["low"] <= row["rate"]["median"] <= row["rate"]["high"]
         assert 0 < row["p50"]["low"] <= row["p99"]["high"]
+        assert [row["rate"]["median"]] == row["turns"]["rate"]
     assert all(row["differs"] == 0 for row in found["rates"] if row["server"] == "lanistr")
     assert [row["differs"] for row in found["again"]] == [0]
     assert all(row["peak"] >= row["after"] > 50e6 for row in found["memory"])
@@ -115,7 +119,7 @@ def test_every_server_that_is_there_answers_everything(monkeypatch, capsys):
 
 def test_nothing_is_measured_cold(bundle, monkeypatch):
     sent = defaultdict(list)
-    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {}}'])
+    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {"died": 0.5}}'])
 
     def send(_setting, name, _server, _records, _clients, requests):
         sent[name].append(requests)
@@ -130,7 +134,7 @@ def test_nothing_is_measured_cold(bundle, monkeypatch):
     raw = SimpleNamespace(run=lambda asked: send(None, "raw", None, None, None, len(asked)))
     setting = Setting("paper", bundle, "fp32", cases=24, requests=40)
     arguments = Namespace(clients=[8], repetitions=1)
-    beside(setting, raw, arguments, defaultdict(list))
+    beside([(setting, raw)], arguments, defaultdict(list))
     assert {*map(tuple, sent.values())} == {(16, 40)}
     sent.clear()
     again(setting, raw, arguments, defaultdict(list))
@@ -168,6 +172,13 @@ def test_what_does_not_start_is_told(tmp_path):
     raw.close()
 
 
+def test_the_graphs_alone_need_to_be_told_whose(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks.raw"])
+    with pytest.raises(SystemExit):
+        benchmarks.raw.main()
+    assert "required: --bundle, --precision, --cases" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(find_spec("litserve") is not None, reason="it is installed")
 def test_a_server_that_is_not_installed_says_so_in_a_line():
     words = [sys.executable, "-m", "benchmarks.servers.lit", "--help"]
@@ -182,10 +193,11 @@ def test_a_server_that_is_not_installed_says_so_in_a_line():
 
 def test_targets_compare_what_they_say():
     def row(bundle, precision, server, rate, clients=32):
-        figures = {"rate": rate, "p50": 1.0, "p99": 1.5}
+        turns = {"rate": [rate, 2 * rate, 4 * rate], "p50": [2.0, 1.0], "p99": [3.0, 1.5]}
         return {
             **{"bundle": bundle, "precision": precision, "server": server, "clients": clients},
-            **{name: {"median": each} for name, each in figures.items()},
+            **{name: figure(each) for name, each in turns.items()},
+            "turns": turns,
         }
 
     paper = {"raw": 2.0, "naive": 1.8, "litserve": 1.0, "lanistr": 1.6}
@@ -201,7 +213,7 @@ def test_targets_compare_what_they_say():
             row("tiny", "int8", "lanistr", 40.0),
         ],
         "again": [
-            {"bundle": bundle, "precision": "fp32", "ratio": {"median": 9.0}}
+            {"bundle": bundle, "precision": "fp32", "ratio": figure([9.0])}
             for bundle in ("tiny", "paper")
         ],
         "memory": [
@@ -210,12 +222,13 @@ def test_targets_compare_what_they_say():
             for cache in (0, 100)
         ],
         "neighbours": [
-            {**{"bundle": "tiny", "precision": "int8"}, "server": name, "failed": 3}
+            {"bundle": "tiny", "precision": "int8", "server": name, "good": 9, "failed": 3}
             for name in ("litserve", "lanistr")
         ],
     }
     assert {
-        each.what: (round(each.found, 3), each.wanted(), each.met) for each in judge(found)
+        each.what: (round(each.found["median"], 3), each.wanted(), each.met)
+        for each in judge(found)
     } == {
         "nothing fp32: rate / litserve": (3.0, ">= 2", True),
         "tiny int8: rate / naive": (0.8, ">= 1", False),
@@ -230,3 +243,79 @@ def test_targets_compare_what_they_say():
         "paper int8: memory, after / (graphs + cache)": (1.2, "<= 1.3", True),
         "tiny int8: good ones failed, lanistr": (3, "<= 0", False),
     }
+
+
+def row_of(server, turns):
+    """Return the row of a server that answers with these statuses, turn by turn, in a second."""
+    answer = b'{"probabilities": {"died": 0.25}}'
+    loads = [Load(1.0, [0.1] * len(s), s, [0] * len(s), [answer] * len(s)) for s in turns]
+    about = {"bundle": "tiny", "precision": "fp32", "server": server, "clients": 32}
+    return about | summary(loads, {0: {"died": 0.5}})
+
+
+def test_a_ratio_is_that_of_a_turn_for_the_speed_of_the_machine_drifts():
+    # Twice as fast in every turn but one. The medians, of different turns, are 40 and 30.
+    ours = row_of("lanistr", [[200] * rate for rate in (20, 40, 100)])
+    theirs = row_of("naive", [[200] * rate for rate in (10, 30, 50)])
+    found = {"rates": [ours, theirs], "again": [], "memory": [], "neighbours": []}
+    (target,) = judge(found)
+    assert target.found == {"median": 2.0, "low": pytest.approx(4 / 3), "high": 2.0}
+    assert "2.00 (1.33 to 2.00)" in in_words(ours, rate_ratio(ours, theirs))
+
+
+def test_a_server_of_ours_that_answers_nothing_misses_its_target():
+    rest = {"again": [], "memory": [], "neighbours": []}
+    good, bad = [[200]], [[500]]
+    (target,) = judge(rest | {"rates": [row_of("lanistr", bad), row_of("naive", good)]})
+    assert (target.found["median"], target.met) == (0, False)
+    assert judge(rest | {"rates": [row_of("lanistr", good), row_of("naive", bad)]}) == []
+
+
+def test_a_server_that_failed_has_no_distance_and_no_latency():
+    row = row_of("bentoml", [[500, 503]])
+    assert (row["failed"], row["differs"], row["p50"], row["p99"]) == (2, None, None, None)
+    assert in_words(row, figure([0])).split()[-4:] == ["nothing", "compared,", "2", "FAILED"]
+    assert row_of("bentoml", [[500], [200, 503]])["differs"] == 0.25
+    with pytest.raises(LanistrError, match="lanistr: none of a server's answers could be compared"):
+        refuse_wrong("lanistr", row["differs"], 1e-4)
+
+
+def test_how_fast_a_server_refuses_is_no_latency_of_its_answers():
+    load = Load(1.0, [0.001, 0.5, 0.001], [503, 200, 503], [0, 1, 2], [b"", b"{}", b""])
+    found = summary([load], {})
+    assert (found["p50"]["median"], found["p99"]["median"], found["failed"]) == (0.5, 0.5, 2)
+
+
+def test_no_target_is_met_where_nothing_was_asked():
+    row = {"bundle": "tiny", "precision": "fp32", "server": "lanistr", "good": 0, "failed": 0}
+    assert judge({"rates": [], "again": [], "memory": [], "neighbours": [row]}) == []
+
+
+def test_a_workload_without_a_complete_case_has_none_that_comes_again(bundle, monkeypatch, capsys):
+    monkeypatch.setattr(Setting, "records", lambda _: [{"text": "a"}])
+    setting = Setting("tiny", bundle, "fp32", cases=1, requests=8)
+    again(setting, None, Namespace(repetitions=1), found := defaultdict(list))
+    assert (found, "no case is complete" in capsys.readouterr().out) == ({}, True)
+
+
+def test_the_turns_of_a_bundle_hold_its_precisions_and_go_there_and_back(bundle, monkeypatch):
+    started = []
+
+    @contextmanager
+    def noted(words):
+        started.append(words)
+        yield SimpleNamespace(bytes_now=lambda: 1, peak_bytes=lambda: 1)
+
+    load = Load(1.0, [0.1], [200], [0], [b'{"probabilities": {"died": 0.5}}'])
+    monkeypatch.setattr(benchmarks.serving, "running", noted)
+    monkeypatch.setattr(Setting, "send", lambda *_: load)
+    monkeypatch.setattr(Setting, "commands", lambda each: {n: (n, each.precision) for n in "ab"})
+    raw = SimpleNamespace(run=lambda _: load)
+    settings = [(Setting("paper", bundle, each, 24, 40), raw) for each in ("fp32", "int8")]
+    found = defaultdict(list)
+    beside(settings, Namespace(clients=[8], repetitions=2), found)
+    there = [("a", "fp32"), ("a", "int8"), ("b", "fp32"), ("b", "int8")]
+    assert started == [*there, *there[2:], *there[:2]]
+    assert [(r["precision"], r["server"], len(r["turns"]["rate"])) for r in found["rates"]] == [
+        (precision, server, 2) for precision in ("fp32", "int8") for server in ("raw", "a", "b")
+    ]
