@@ -25,7 +25,8 @@ from training.experiments.results import (
     published_beside,
     summary,
 )
-from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.experiments.setup import SCALES, LeftOut, Row, Setup
+from training.experiments.tables import TABLES, WHOLE
 from training.lock import lock_folder
 from training.report.plots import standalone
 
