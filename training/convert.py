@@ -15,7 +15,8 @@ from lanistr.command import CommandParser, run_command
 from lanistr.errors import ConfigError
 from lanistr.leftovers import swept_draft
 from lanistr.model.checkpoint import fill, save_pretrained, weights
-from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.config import LanistrConfig
+from lanistr.model.lanistr import Lanistr, count_parameters
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.schema import Schema
 from training import released

@@ -9,7 +9,7 @@ import torch
 
 from lanistr.errors import DataError
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import LanistrConfig
+from lanistr.model.config import LanistrConfig
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.variant import FAMILIES
 from training.cases import complete_cases, draw_labelled

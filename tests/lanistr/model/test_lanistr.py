@@ -8,9 +8,10 @@ from torch import nn
 from lanistr.batch import Arrays, Features, collate
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.encoder import Encoder
 from lanistr.model.heads import HeadConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch, to_tensors
 
 SUBSETS = [
