@@ -95,6 +95,12 @@ class Lanistr(nn.Module):
         idle = nothing(projected[each] for each in empty)
         return Output(output.logits + idle, output.embedding, alone)
 
+    def encoder(self, modality: str) -> Encoder:
+        """Return the encoder of a modality that the model has."""
+        encoder = self.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
     def complete(self, batch: TensorBatch) -> TensorBatch:
         """Return the batch to encode: as it is, but for `compat="release"`, which fills it up."""
         return self.variant.complete(batch, dict(self.encoders.items()))
@@ -122,8 +128,7 @@ class Lanistr(nn.Module):
             assert isinstance(heads, nn.ModuleList)
             if modality not in encoded:
                 continue
-            encoder = self.encoders[modality]
-            assert isinstance(encoder, Encoder)
+            encoder = self.encoder(modality)
             pooled_RW = encoder.pool(encoded[Modality(modality)])[:, 0]
             vectors = pooled_RW.split(encoder.vectors or (encoder.width,), dim=-1)
             for name, head, vector_RW in zip(self.heads(modality), heads, vectors, strict=True):
@@ -154,8 +159,7 @@ class Lanistr(nn.Module):
         device = next(self.fusion.parameters()).device
         rows: dict[Modality, TensorPart] = {}
         for modality in set(company) - batch.parts.keys():
-            encoder = self.encoders[modality]
-            assert isinstance(encoder, Encoder)
+            encoder = self.encoder(modality)
             arrays = encoder.example(1)
             if self._encoders_frozen:
                 arrays = {"encoded": torch.zeros(1, 1, encoder.width)}
@@ -214,8 +218,7 @@ class Lanistr(nn.Module):
             tokens_RND = projected[modality]
             rows_B = part.sample.new_zeros(batch.size)
             rows_B = rows_B.index_add(0, part.sample, torch.ones_like(part.sample))
-            encoder = self.encoders[modality]
-            assert isinstance(encoder, Encoder)
+            encoder = self.encoder(modality)
             real_RN = None if self.fusion.pooled else encoder.token_mask(**part.arrays)
             if real_RN is None:
                 sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])
