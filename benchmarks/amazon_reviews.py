@@ -38,7 +38,7 @@ from benchmarks.commands import (
 from lanistr.command import CommandParser, run_command
 from training.arguments import check_count
 from training.data.store import Dataset
-from training.experiments.tables import overrides
+from training.experiments.jobs import overrides
 from training.metrics import measure
 from training.prepare.amazon.files import find_files
 from training.prepare.amazon.scan import reviews

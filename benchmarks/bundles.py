@@ -26,7 +26,7 @@ from lanistr.command import CommandParser, run_command
 from lanistr.manifest import Graph
 from lanistr.modalities import Modality
 from lanistr.tasks import find_task
-from training.experiments.tables import overrides
+from training.experiments.jobs import overrides
 from training.recipe import FinetuneRecipe, load_recipe
 
 _RECORDS, _LABELS = 100, 8

@@ -29,8 +29,9 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.disasters import BODY_SECONDS, DISASTERS, Scene
+from benchmarks.disasters import DISASTERS
 from benchmarks.mixed import Known, asks, versions_in
+from benchmarks.scene import BODY_SECONDS, Scene
 from benchmarks.servers import HOST, running
 from lanistr.bundle import Bundle, write_bundle
 from lanistr.command import CommandParser, run_command

@@ -25,7 +25,7 @@ from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, read_task
 from training.bootstrap import bootstrap
 from training.data.store import Dataset
-from training.experiments.tables import overrides
+from training.experiments.jobs import overrides
 from training.metrics import measure as measure_all
 from training.predict import predict
 from training.run import Run

@@ -27,8 +27,8 @@ from benchmarks.commands import evaluated, made
 from lanistr.command import CommandParser, run_command
 from lanistr.tasks import find_task
 from training.arguments import check_count
+from training.experiments.jobs import overrides
 from training.experiments.results import best_validation, interval
-from training.experiments.tables import overrides
 
 STARTS = ("scratch", "pretrained")
 RATES = (3e-4, 1e-3)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from lanistr.batch import PADDED, RAGGED, Arrays, Batch, Features, Part, collate
 from lanistr.modalities import Modality
-from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr
 from training.data.store import Dataset, EncodedRows
 
@@ -132,8 +131,7 @@ def blank_rows(model: Lanistr) -> dict[Modality, Arrays]:
     """Return a row of zeros of every modality of a model; a text of two tokens."""
     blank: dict[Modality, Arrays] = {}
     for modality in model.config.modalities:
-        encoder = model.encoders[modality]
-        assert isinstance(encoder, Encoder)
+        encoder = model.encoder(modality)
         arrays = {name: each[0].numpy() for name, each in encoder.example(1).items()}
         blank[modality] = {
             name: array[:2] if name in RAGGED else array

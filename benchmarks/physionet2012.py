@@ -27,8 +27,8 @@ from benchmarks.commands import check_source, evaluated, made, said_of_seeds
 from lanistr.command import CommandParser, run_command
 from training.arguments import check_count
 from training.data.store import Dataset
+from training.experiments.jobs import overrides
 from training.experiments.results import best_validation
-from training.experiments.tables import overrides
 
 FIGURES = ("auroc", "auprc", "brier", "ece")
 SPLITS = (0.7, 0.05, 0.25)

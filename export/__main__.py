@@ -1,7 +1,6 @@
 """`python -m export`: turn a fine-tuned run into a bundle; `python -m export verify`: try one."""
 
 import argparse
-import json
 import logging
 import math
 import sys
@@ -33,6 +32,7 @@ from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, TASK, write_bundle
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.draft import held
 from lanistr.errors import BundleError
+from lanistr.jsonfile import write_json
 from lanistr.leftovers import sweep
 from lanistr.manifest import MOST_FALL, Build, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
@@ -116,8 +116,7 @@ def _fill(
         (ARRAYS, preprocessor.describe()),
         (CALIBRATION, run.calibration().model_dump(mode="json")),
     ):
-        text = json.dumps(said, indent=1, ensure_ascii=False)
-        (draft / file).write_text(text + "\n", encoding="utf-8")
+        write_json(draft / file, said)
 
     # ---- the graphs, in every build that is good enough -----------------------------------------
     builds: list[Build] = []

@@ -23,7 +23,6 @@ from lanistr.errors import ParityError
 from lanistr.importance import Subset, subsets
 from lanistr.manifest import FUSION, Build, Extent
 from lanistr.modalities import Modality
-from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import Lanistr, Output
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from lanistr.proof import BOUND, Proof, difference, sides
@@ -197,8 +196,7 @@ def make_proof(model: Lanistr, seed: int = 0) -> dict[str, NDArray[Any]]:
     generator = Generator().manual_seed(seed)
     parts: dict[Modality, TensorPart] = {}
     for modality in model.config.modalities:
-        encoder = model.encoders[modality]
-        assert isinstance(encoder, Encoder)
+        encoder = model.encoder(modality)
         parts[modality] = TensorPart(torch.arange(_ROWS), encoder.drawn(_ROWS, generator))
     proof: dict[str, NDArray[Any]] = {}
     for name, source in graph_sources(model, TensorBatch(_ROWS, parts)).items():

@@ -43,7 +43,6 @@ inside, arrays are read without pickle. TorchScript is a program; load it of peo
 
 import hashlib
 import io
-import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -58,6 +57,7 @@ from numpy.typing import NDArray
 from lanistr.calibration import Calibration
 from lanistr.draft import draft_folder
 from lanistr.errors import BundleError
+from lanistr.jsonfile import write_json
 from lanistr.manifest import (
     FORMAT,
     MANIFEST,
@@ -246,8 +246,7 @@ def write_bundle(
             **describe(),
         )
         said = manifest.model_dump(mode="json")
-        text = json.dumps(said | {"version": version_of(said)}, indent=1, ensure_ascii=False)
-        (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        write_json(draft / MANIFEST, said | {"version": version_of(said)})
         bundle = Bundle.open(draft)  # what was written must be readable before it replaces anything
     return Bundle(folder, bundle.manifest, bundle.task, bundle.preprocessor, bundle.calibration)
 

@@ -78,6 +78,11 @@ def written_to(path: Path) -> Iterator[None]:
         raise
 
 
+def is_free(folder: Path) -> bool:
+    """Whether a new folder may be put there: nothing stands there, or an empty folder."""
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def make_parent(folder: Path) -> None:
     """Make the folder in which `folder` is to stand, if it is not there.
 

@@ -6,7 +6,6 @@ baseline says of the other training cases can be stored, for a model to learn (`
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from lanistr import __version__
 from lanistr.calibration import Calibration
 from lanistr.command import CommandParser
 from lanistr.errors import DataError
+from lanistr.jsonfile import write_json
 from lanistr.modalities import Modality
 from training.arguments import check_count, check_seed
 from training.cases import draw_labelled, refuse_one_class
@@ -154,8 +154,7 @@ def write_report(report: Mapping[str, Any], cases: Cases, test: Outputs, folder:
         folder: of the method.
     """
     write_outputs(folder / outputs_file("test"), cases.test, _over_temperature(test, report))
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / REPORT, report)
 
 
 def write_answers(report: Mapping[str, Any], cases: Cases, outputs: Outputs, folder: Path) -> None:

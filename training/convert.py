@@ -5,17 +5,19 @@ neither task nor preprocessing, so the folder is no run to fine-tune, evaluate o
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from lanistr.command import CommandParser, run_command
+from lanistr.draft import is_free
 from lanistr.errors import ConfigError
+from lanistr.jsonfile import write_json
 from lanistr.leftovers import swept_draft
 from lanistr.model.checkpoint import fill, save_pretrained, weights
-from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.config import LanistrConfig
+from lanistr.model.lanistr import Lanistr, count_parameters
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.schema import Schema
 from training import released
@@ -55,7 +57,7 @@ def main() -> None:
     """Convert as the command line says."""
     arguments = _parser().parse_args()
     out: Path = arguments.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise ConfigError(
             "the folder exists",
             code="exists",
@@ -97,8 +99,7 @@ def main() -> None:
     )
     with swept_draft(out.resolve(), new=True) as draft:  # where a link leads to
         save_pretrained(model.eval(), draft / MODEL)
-        text = json.dumps(origin.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
+        write_json(draft / CONFIG, origin.model_dump(mode="json"))
     name = type(model).__name__
     print(f"{out}: {name} of {sum(counts.values()):,} parameters, from_pretrained({out / MODEL})")
 

@@ -5,7 +5,6 @@ Writes into the run `report-SPLIT.json`, for programs, `report-SPLIT.html`, for 
 """
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from lanistr.calibration import Calibration
 from lanistr.command import CommandParser, run_command
 from lanistr.draft import draft_file
+from lanistr.jsonfile import json_text
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import LabelSpec, TaskSpec
@@ -71,7 +71,7 @@ def main() -> None:
     # ---- for programs, for people --------------------------------------------------------------
     for_programs = run.folder / f"report-{split}.json"
     for_people = run.folder / f"report-{split}.html"
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(report)
     html = page(report, logits[:, 0], dataset.labels[rows], history)
     for_programs.unlink(missing_ok=True)  # which is there where all of it is, and of one data set
     write_outputs(run.folder / outputs_file(split), rows, logits / calibration.temperature)

@@ -20,9 +20,10 @@ from lanistr.model.checkpoint import (
     read_config,
     save_pretrained,
 )
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.tasks import TaskSpec, find_task
 from training.arguments import require_paths, training_parser
 from training.cases import complete_cases, draw_labelled, warn_of_absent

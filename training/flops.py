@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lanistr.modalities import Modality
 from lanistr.model.baselines.albef_pretraining import AlbefForPretraining
-from lanistr.model.encoder import Encoder, Pretext
+from lanistr.model.encoder import Pretext
 from lanistr.model.fusion import Fusion
 from lanistr.model.lanistr import ForPretraining, Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
@@ -24,7 +24,7 @@ def forward_flops(model: Lanistr) -> int:
     parts: dict[str, TensorPart] = {}
     with torch.device("cpu"):
         for modality in model.config.modalities:
-            parts[modality] = TensorPart(sample, _encoder(model, modality).example(1))
+            parts[modality] = TensorPart(sample, model.encoder(modality).example(1))
     batch = TensorBatch(1, {m: parts[m] for m in model.config.modalities})
     return _encode(model, batch) + _fuse(model, batch)
 
@@ -70,7 +70,7 @@ def _albef(model: ForPretraining, batch: TensorBatch) -> int:
     pretext = model.pretexts[Modality.TEXT]
     assert isinstance(pretext, Pretext)
     fused = _fuse(core, batch)
-    slow = _encode(core, batch) + _encoder(core, Modality.TEXT).flops(notes.arrays)
+    slow = _encode(core, batch) + core.encoder(Modality.TEXT).flops(notes.arrays)
     slow += fused + pretext.flops(notes.arrays) + 2 * batch.size * _matrices(model.spaces)
     compared = 4 * batch.size * (batch.size + len(model.queue.cases)) * model.sizes.space
     tried = 3 if batch.size > 1 else 1
@@ -104,15 +104,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _encoder(model: Lanistr, modality: str) -> Encoder:
-    encoder = model.encoders[modality]
-    assert isinstance(encoder, Encoder)
-    return encoder
-
-
 def _encode(model: Lanistr, batch: TensorBatch) -> int:
     return sum(
-        _encoder(model, modality).flops(part.arrays)
+        model.encoder(modality).flops(part.arrays)
         for modality, part in batch.parts.items()
         if "encoded" not in part.arrays
     )
@@ -144,7 +138,7 @@ def _by_case(model: Lanistr, batch: TensorBatch) -> dict[str, Tensor]:
     tokens: dict[str, Tensor] = dict.fromkeys(model.config.modalities, nothing_B)
     for modality, part in batch.parts.items():
         # Several rows of a case share their places, where they are averaged.
-        joined = "amax" if model.fusion.pooled or _encoder(model, modality).averages else "sum"
+        joined = "amax" if model.fusion.pooled or model.encoder(modality).averages else "sum"
         own_R = _tokens(model, modality, part)
         tokens[modality] = nothing_B.scatter_reduce(0, part.sample, own_R, joined)
     return tokens
@@ -152,7 +146,7 @@ def _by_case(model: Lanistr, batch: TensorBatch) -> dict[str, Tensor]:
 
 def _tokens(model: Lanistr, modality: str, part: TensorPart) -> Tensor:
     """Return (R,) how many tokens each row hands on to fusion."""
-    encoder, rows = _encoder(model, modality), len(part.sample)
+    encoder, rows = model.encoder(modality), len(part.sample)
     if model.fusion.pooled:
         return torch.full((rows,), len(encoder.vectors) or 1)
     if "encoded" not in part.arrays:

@@ -14,7 +14,6 @@ Source: Shapley 1953; linear probes, Alain and Bengio 2016.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ from tqdm import tqdm
 
 from lanistr.command import CommandParser, run_command
 from lanistr.importance import Subset, shapley, subsets
+from lanistr.jsonfile import write_json
 from lanistr.modalities import Modality, presence
 from lanistr.model.checkpoint import load_core, read_config
 from lanistr.model.lanistr import Lanistr
@@ -100,8 +100,7 @@ def main() -> None:
         brought = {each: views[frozenset({each})].brought[test].mean() for each in task.modalities}
         report = {"about": _about(run, dataset, arguments.split, drawn, seeds)}
         report |= summarised(worths, brought, task)
-        text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-        (folder / REPORT).write_text(text + "\n", encoding="utf-8")
+        write_json(folder / REPORT, report)
     for line in table(report):
         print(line)
     print(arguments.out / REPORT)

@@ -21,7 +21,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from lanistr.errors import LanistrError
-from lanistr.model.encoder import Encoder
 from lanistr.model.lanistr import ForPretraining, Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from training.checkpoint import Checkpoints
@@ -363,8 +362,7 @@ def _costs(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
     core = model if isinstance(model, Lanistr) else model.core
     costs = 0 * dataset.tokens
     for modality, amounts in dataset.amounts.items():
-        encoder = core.encoders[modality]
-        assert isinstance(encoder, Encoder)
+        encoder = core.encoder(modality)
         if amounts is not dataset.tokens:
             costs = costs + amounts * encoder.handed_on
     return costs
@@ -377,8 +375,7 @@ def _compared(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
         return None
     tokens, modalities = 1 + 0 * dataset.tokens, 0 * dataset.tokens
     for modality, amounts in dataset.amounts.items():
-        encoder = model.core.encoders[modality]
-        assert isinstance(encoder, Encoder)
+        encoder = model.core.encoder(modality)
         if simmmm.tokens == "all":
             tokens = tokens + ((amounts > 0) * encoder.handed_on if encoder.averages else amounts)
         modalities = modalities + (amounts > 0)

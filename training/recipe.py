@@ -21,9 +21,9 @@ from pydantic import BeforeValidator, Field
 from lanistr.document import read_settings, read_yaml
 from lanistr.errors import ConfigError, one_line, unknown_name
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import HeadConfig
 from lanistr.model.hub import InitialWeights
-from lanistr.model.lanistr import LanistrConfig
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
 from training.data.codecs import Augmentation

@@ -27,8 +27,9 @@ from torch import nn
 
 from lanistr import __version__
 from lanistr.calibration import Calibration
-from lanistr.draft import draft_file
+from lanistr.draft import draft_file, is_free
 from lanistr.errors import CheckpointError, ConfigError
+from lanistr.jsonfile import write_json
 from lanistr.leftovers import left_of, swept_draft
 from lanistr.model.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from lanistr.model.lanistr import count_parameters
@@ -147,7 +148,7 @@ class Run:
                     run._write(folder, dataset)
                 return run
             there.close()  # it may have been killed before it did
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not is_free(folder):
             raise ConfigError(
                 "the folder exists",
                 code="exists",
@@ -317,6 +318,5 @@ def _read(path: Path, kind: type[SchemaT]) -> SchemaT:
 
 def _write(path: Path, value: Schema) -> None:
     """Write a file that is there as a whole or not at all."""
-    text = json.dumps(value.model_dump(mode="json"), indent=1, ensure_ascii=False)
     with draft_file(path) as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
+        write_json(draft, value.model_dump(mode="json"))

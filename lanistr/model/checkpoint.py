@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from lanistr.draft import draft_file, fsync
 from lanistr.errors import CheckpointError
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import ForPretraining, Lanistr, LanistrConfig
+from lanistr.model.config import LanistrConfig
+from lanistr.model.lanistr import ForPretraining, Lanistr
 from lanistr.schema import Schema
 
 CONFIG_NAME = "config.json"

@@ -6,122 +6,19 @@ E width of what fusion gathers, C output.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from lanistr.modalities import Modality
-from lanistr.model.baselines.albef import AlbefConfig
-from lanistr.model.baselines.autogluon import (
-    ColumnsConfig,
-    GluonMLPConfig,
-    GluonTransformerConfig,
-)
-from lanistr.model.baselines.late_fusion import LateFusionConfig
-from lanistr.model.baselines.medfuse import LSTMConfig, MedFuseConfig, ResNetConfig
+from lanistr.model.config import LanistrConfig
 from lanistr.model.encoder import Encoder
-from lanistr.model.fusion import FusionConfig
-from lanistr.model.heads import (
-    Head,
-    HeadConfig,
-    SimMMMConfig,
-    SummaryConfig,
-)
-from lanistr.model.image import ImageConfig
+from lanistr.model.heads import Head
 from lanistr.model.release import Release
-from lanistr.model.tabular import TabularConfig
 from lanistr.model.tensors import TensorBatch, TensorPart
-from lanistr.model.text import TextConfig
-from lanistr.model.timeseries import TimeseriesConfig
 from lanistr.model.variant import Family, Variant
-from lanistr.schema import Schema, usual_kind
-
-
-class LanistrConfig(Schema):
-    """The whole model.
-
-    Attributes:
-        text, image, tabular, timeseries: sizes of the encoders; None where the model has none.
-        fusion: of what joins them. The baselines of the paper have kinds of their own, here and
-            among the encoders; where no `kind` is said it is LANISTR's.
-        head: None for a model that is pretrained or only embeds.
-        unimodal: whether each encoder has a linear head of its own, which learns the task from its
-            pooled token alone.
-        simmmm: None for pretraining without it, which spares the unmasked pass.
-        summary: None for pretraining without summary modelling, as in the paper.
-        compat: "release" computes as the research release did, see `lanistr.model.release`; for
-            checkpoints that were trained with it (`training.convert`), not for new models.
-    """
-
-    text: TextConfig | None = None
-    image: (
-        Annotated[ImageConfig | ResNetConfig, Field(discriminator="kind"), usual_kind("vit")] | None
-    ) = None
-    tabular: (
-        Annotated[TabularConfig | ColumnsConfig, Field(discriminator="kind"), usual_kind("tabnet")]
-        | None
-    ) = None
-    timeseries: (
-        Annotated[
-            TimeseriesConfig | LSTMConfig, Field(discriminator="kind"), usual_kind("transformer")
-        ]
-        | None
-    ) = None
-    fusion: Annotated[
-        FusionConfig
-        | LateFusionConfig
-        | GluonMLPConfig
-        | GluonTransformerConfig
-        | MedFuseConfig
-        | AlbefConfig,
-        Field(discriminator="kind"),
-        usual_kind("transformer"),
-    ] = FusionConfig()
-    head: HeadConfig | None = None
-    unimodal: bool = False
-    simmmm: SimMMMConfig | None = SimMMMConfig()
-    summary: SummaryConfig | None = None
-    compat: Literal["release"] | None = None
-
-    @model_validator(mode="after")
-    def _has_encoders(self) -> Self:
-        if not self.modalities:
-            raise ValueError("a model needs at least one of " + ", ".join(Modality))
-        return self
-
-    @model_validator(mode="after")
-    def _has_what_albef_fuses(self) -> Self:
-        text = self.text
-        if isinstance(self.fusion, AlbefConfig):
-            given = ", ".join(self.modalities)
-            if text is None or self.image is None or len(self.modalities) > 2:
-                raise ValueError(f"ALBEF fuses text and image, and this has {given}")
-            if not text.lent or text.tokens != "all":
-                raise ValueError("ALBEF needs layers of the text's (text.lent) and text.tokens all")
-        elif text and text.lent:
-            raise ValueError("layers are lent (text.lent) that this fusion does not take")
-        return self
-
-    @model_validator(mode="after")
-    def _is_what_the_release_had(self) -> Self:
-        if self.compat == "release":
-            if not isinstance(self.fusion, FusionConfig):
-                raise ValueError("the release fuses with a Transformer")
-            if self.text and self.text.tokens != "cls":
-                raise ValueError("the release fuses the [CLS] of a note alone")
-            simmmm = self.simmmm
-            usual = simmmm and SimMMMConfig(width=simmmm.width, bottleneck=simmmm.bottleneck)
-            if simmmm != usual:
-                raise ValueError("the release compares every token of every case, without norm")
-        return self
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """The modalities that the model has an encoder for, in canonical order."""
-        return tuple(each for each in Modality if getattr(self, each) is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +95,12 @@ class Lanistr(nn.Module):
         idle = nothing(projected[each] for each in empty)
         return Output(output.logits + idle, output.embedding, alone)
 
+    def encoder(self, modality: str) -> Encoder:
+        """Return the encoder of a modality that the model has."""
+        encoder = self.encoders[modality]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
     def complete(self, batch: TensorBatch) -> TensorBatch:
         """Return the batch to encode: as it is, but for `compat="release"`, which fills it up."""
         return self.variant.complete(batch, dict(self.encoders.items()))
@@ -225,8 +128,7 @@ class Lanistr(nn.Module):
             assert isinstance(heads, nn.ModuleList)
             if modality not in encoded:
                 continue
-            encoder = self.encoders[modality]
-            assert isinstance(encoder, Encoder)
+            encoder = self.encoder(modality)
             pooled_RW = encoder.pool(encoded[Modality(modality)])[:, 0]
             vectors = pooled_RW.split(encoder.vectors or (encoder.width,), dim=-1)
             for name, head, vector_RW in zip(self.heads(modality), heads, vectors, strict=True):
@@ -257,8 +159,7 @@ class Lanistr(nn.Module):
         device = next(self.fusion.parameters()).device
         rows: dict[Modality, TensorPart] = {}
         for modality in set(company) - batch.parts.keys():
-            encoder = self.encoders[modality]
-            assert isinstance(encoder, Encoder)
+            encoder = self.encoder(modality)
             arrays = encoder.example(1)
             if self._encoders_frozen:
                 arrays = {"encoded": torch.zeros(1, 1, encoder.width)}
@@ -317,8 +218,7 @@ class Lanistr(nn.Module):
             tokens_RND = projected[modality]
             rows_B = part.sample.new_zeros(batch.size)
             rows_B = rows_B.index_add(0, part.sample, torch.ones_like(part.sample))
-            encoder = self.encoders[modality]
-            assert isinstance(encoder, Encoder)
+            encoder = self.encoder(modality)
             real_RN = None if self.fusion.pooled else encoder.token_mask(**part.arrays)
             if real_RN is None:
                 sum_BND = tokens_RND.new_zeros(batch.size, *tokens_RND.shape[1:])

@@ -14,10 +14,11 @@ from lanistr.modalities import Modality
 from lanistr.model import losses, masking
 from lanistr.model.baselines.albef import AlbefConfig
 from lanistr.model.baselines.albef_pretraining import AlbefForPretraining
+from lanistr.model.config import LanistrConfig
 from lanistr.model.encoder import Pretext
 from lanistr.model.fusion import Fusion, FusionConfig
 from lanistr.model.heads import Predictor, Summary
-from lanistr.model.lanistr import ForPretraining, LanistrConfig, Mean, nothing, ordered
+from lanistr.model.lanistr import ForPretraining, Mean, nothing, ordered
 from lanistr.model.tensors import TensorBatch, TensorPart, places, take
 from lanistr.schema import Schema
 

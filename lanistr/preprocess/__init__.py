@@ -10,6 +10,7 @@ from lanistr.batch import Arrays, Features
 from lanistr.draft import draft_file
 from lanistr.errors import BundleError, InputError, unknown_name
 from lanistr.issues import IssueLog
+from lanistr.jsonfile import write_json
 from lanistr.modalities import Modality
 from lanistr.preprocess.base import STATE_FILE, ModalityPreprocessor
 from lanistr.preprocess.image import ImageOptions, ImagePreprocessor
@@ -165,9 +166,8 @@ class Preprocessor:
     def save(self, folder: Path) -> None:
         """Write `preprocessing.json` and the files it names into a folder."""
         state = {modality: part.save(folder) for modality, part in self.parts.items()}
-        text = json.dumps(state, indent=1, ensure_ascii=False)
         with draft_file(folder / STATE_FILE) as draft:
-            draft.write_text(text + "\n", encoding="utf-8")
+            write_json(draft, state)
 
     @classmethod
     def load(cls, folder: Path, task: TaskSpec) -> Self:

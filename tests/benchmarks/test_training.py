@@ -11,9 +11,10 @@ import torch
 from benchmarks.made import MadeCases, Mix, NaiveCases, blank_rows, make_cases
 from benchmarks.training import main
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.text import TextConfig
 
 

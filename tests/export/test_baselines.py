@@ -18,8 +18,9 @@ from lanistr.calibration import softmax
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import HeadConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from lanistr.preprocess import read_record
 from lanistr.sample import to_record

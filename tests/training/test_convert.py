@@ -15,7 +15,8 @@ from lanistr.errors import BundleError, CheckpointError, ConfigError
 from lanistr.modalities import Modality
 from lanistr.model import masking
 from lanistr.model.checkpoint import from_pretrained, weights
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.config import LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
 from tests.training.release_reference import (

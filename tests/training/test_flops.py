@@ -8,10 +8,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lanistr.model.checkpoint import from_pretrained
+from lanistr.model.config import LanistrConfig
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import SummaryConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
 from lanistr.model.text import TextConfig

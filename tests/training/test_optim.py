@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from lanistr.errors import ConfigError
+from lanistr.model.config import LanistrConfig
 from lanistr.model.fusion import FusionConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.tabular import TabularConfig
 from lanistr.model.text import TextConfig
 from training.optim import make_optimizer, rate_factor, set_rates

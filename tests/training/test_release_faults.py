@@ -18,10 +18,11 @@ from lanistr.fields import NumberField
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained, read_weights
+from lanistr.model.config import LanistrConfig
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import HeadConfig, SimMMMConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tabular import TabularConfig
 from lanistr.model.tensors import TensorBatch, TensorPart

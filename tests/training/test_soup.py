@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lanistr.model.checkpoint import from_pretrained, save_pretrained
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import HeadConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.tabular import TabularConfig
 from training.run import Run
 from training.soup import Candidates

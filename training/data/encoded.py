@@ -104,8 +104,7 @@ def encode_once(
             for modality in dataset.task.modalities:
                 rows = np.unique(dataset.references(modality, positions))
                 if len(rows):
-                    encoder = model.encoders[modality]
-                    assert isinstance(encoder, Encoder)
+                    encoder = model.encoder(modality)
                     widths[modality] = encoder.width
                     _encode(encoder, dataset, modality, rows, draft, device, dtype, workers)
             about = {

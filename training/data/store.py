@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lanistr.batch import RAGGED, Arrays, Batch, Features, collate
+from lanistr.draft import is_free
 from lanistr.errors import DataError, unknown_name
 from lanistr.leftovers import swept_draft
 from lanistr.modalities import Modality, presence
@@ -342,7 +343,7 @@ def refuse_filled(folder: Path) -> None:
             field=str(folder),
             accepted=f"the folder itself: {folder.resolve()}",
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not is_free(folder):
         raise DataError(
             "the folder exists",
             code="exists",

@@ -1,7 +1,6 @@
 """Writes a prepared data set case by case, each content once; see `training.data.store`."""
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from lanistr.errors import DataError
+from lanistr.jsonfile import write_json
 from lanistr.modalities import Modality
 from lanistr.preprocess import Preprocessor
 from lanistr.tasks import TaskSpec
@@ -122,8 +122,7 @@ class DatasetWriter:
             source=dict(source),
             hashes={path.name: file_hash(path) for path in sorted(self.folder.iterdir())},
         )
-        text = json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        (self.folder / DATASET).write_text(text + "\n", encoding="utf-8")
+        write_json(self.folder / DATASET, card.model_dump(mode="json"))
 
 
 class _Index:

@@ -14,6 +14,7 @@ from typing import Any
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.draft import draft_file
 from lanistr.errors import ConfigError, DataError, LanistrError, unknown_name
+from lanistr.jsonfile import json_text
 from training.arguments import check_count, choose_device
 from training.experiments.checks import check_setup
 from training.experiments.jobs import Workshop
@@ -25,7 +26,8 @@ from training.experiments.results import (
     published_beside,
     summary,
 )
-from training.experiments.tables import SCALES, TABLES, WHOLE, LeftOut, Row, Setup
+from training.experiments.setup import SCALES, LeftOut, Row, Setup
+from training.experiments.tables import TABLES, WHOLE
 from training.lock import lock_folder
 from training.report.plots import standalone
 
@@ -85,8 +87,7 @@ def main() -> None:
     # ---- the table -----------------------------------------------------------------------------
     found = summary(arguments.table, setup, lines, failed, runs, beside)
     tables = dict(sorted((_tables(folder) | {name: found}).items()))
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-    _write(folder / f"{name}.json", text + "\n")
+    _write(folder / f"{name}.json", json_text(found))
     _write(folder / f"{name}.md", markdown(found))
     _write(folder / f"{name}.svg", standalone(plot(found, name)))
     _write(out / "index.html", page(tables))

@@ -10,7 +10,7 @@ from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from training.compatibility import same_preprocessing
 from training.data.store import SPLITS, Dataset
-from training.experiments.tables import Setup
+from training.experiments.setup import Setup
 from training.metrics import check_metric
 
 _OF_THE_TABLE = frozenset({"seed", "labels", "share", "complete", "modalities", "system", "task"})

@@ -85,6 +85,11 @@ def recipe_of(command: Sequence[object]) -> str:
     return load_recipe(name, "finetune", FinetuneRecipe, given).model_dump_json()
 
 
+def overrides(settings: Sequence[str]) -> list[str]:
+    """Return the words of the command line that change a recipe."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
 def weights_behind(recipe: str) -> list[str]:
     """Return name and sha256 of the files in folders that a recipe's model is to start from.
 

@@ -17,7 +17,8 @@ from training.bootstrap import percentile_interval, resampled
 from training.cases import draw_labelled
 from training.data.store import Dataset, data_hash
 from training.experiments.jobs import Job
-from training.experiments.tables import WHOLE, LeftOut, Row, Setup
+from training.experiments.setup import LeftOut, Row, Setup
+from training.experiments.tables import WHOLE
 from training.initial import open_data
 from training.metrics import Floats, check_metric, goodness, known
 from training.outputs import outputs_file, read_outputs

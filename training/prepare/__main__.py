@@ -5,11 +5,11 @@ import logging
 from collections.abc import Mapping
 
 from lanistr.command import CommandParser, leave_when_asked, run_command
-from training.prepare import physionet2012
 from training.prepare.amazon import command as amazon
 from training.prepare.amazon import images as amazon_images
 from training.prepare.kind import Kind, Step, add_shared_arguments
 from training.prepare.mimic_iv import command as mimic_iv
+from training.prepare.physionet2012 import command as physionet2012
 from training.prepare.synthetic import command as synthetic
 from training.prepare.table import command as table
 

@@ -18,14 +18,8 @@ from torch.nn import functional
 from lanistr.modalities import Modality
 from lanistr.model import losses, masking
 from lanistr.model.baselines.albef import Albef, AlbefConfig, Sides
-from lanistr.model.lanistr import (
-    ForPretraining,
-    Lanistr,
-    LanistrConfig,
-    Mean,
-    nothing,
-    side_by_side,
-)
+from lanistr.model.config import LanistrConfig
+from lanistr.model.lanistr import ForPretraining, Lanistr, Mean, nothing, side_by_side
 from lanistr.model.tensors import TensorBatch, places, take
 from lanistr.model.text import TextEncoder, TextPretext
 

@@ -8,10 +8,10 @@ import torch
 
 from lanistr.batch import Arrays, Features, collate
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import HeadConfig, SimMMMConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import LanistrConfig
 from lanistr.model.tabular import TabularConfig
 from lanistr.model.tensors import TensorBatch, to_tensors
 from lanistr.model.text import TextConfig

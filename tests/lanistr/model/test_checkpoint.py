@@ -16,7 +16,8 @@ from lanistr.model.checkpoint import (
     load_heads,
     save_pretrained,
 )
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.config import LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from lanistr.model.config import LanistrConfig
 from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import HeadConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.lanistr import Lanistr, count_parameters
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tabular import TabularConfig
 from lanistr.model.text import TextConfig

@@ -23,8 +23,9 @@ from transformers import (
 
 from lanistr.errors import CheckpointError, ConfigError
 from lanistr.model.checkpoint import LoadReport, weights
+from lanistr.model.config import LanistrConfig
 from lanistr.model.hub import InitialWeights, initial_sizes, load_initial
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from tests.published import (
     SIZES,
     WORDS,

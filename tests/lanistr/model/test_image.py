@@ -4,8 +4,8 @@ from pydantic import ValidationError
 from torch import Generator
 
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.image import ImageConfig, ImageEncoder, ImagePretext
-from lanistr.model.lanistr import LanistrConfig
 from lanistr.model.tensors import TensorBatch
 
 

@@ -8,9 +8,9 @@ from torch import nn
 from lanistr.batch import Arrays, Features, collate
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
-from lanistr.model.encoder import Encoder
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import HeadConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.tensors import TensorBatch, to_tensors
 
 SUBSETS = [
@@ -142,8 +142,8 @@ def test_tokens_encoded_before_give_the_same_answer(
 
 
 def test_each_encoder_gives_an_example_of_what_it_takes(model: Lanistr) -> None:
-    for modality, encoder in model.encoders.items():
-        assert isinstance(encoder, Encoder)
+    for modality in model.config.modalities:
+        encoder = model.encoder(modality)
         tokens = encoder(**encoder.example(3))
         assert tokens.shape[0::2] == (3, encoder.width), modality
 

@@ -6,8 +6,9 @@ from torch import Generator
 
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import SimMMMConfig, SummaryConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from lanistr.modalities import Modality
 from lanistr.model import masking
-from lanistr.model.lanistr import LanistrConfig
+from lanistr.model.config import LanistrConfig
 from lanistr.model.tabular import (
     GhostBatchNorm,
     Sparsemax,

@@ -4,7 +4,7 @@ import torch
 from torch import Generator
 
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import LanistrConfig
+from lanistr.model.config import LanistrConfig
 from lanistr.model.tensors import TensorBatch
 from lanistr.model.text import TextConfig, TextEncoder, TextPretext
 

@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor
 
 from lanistr.modalities import Modality
-from lanistr.model.lanistr import LanistrConfig
+from lanistr.model.config import LanistrConfig
 from lanistr.model.tensors import TensorBatch
 from lanistr.model.timeseries import TimeseriesConfig, TimeseriesEncoder, TimeseriesPretext
 

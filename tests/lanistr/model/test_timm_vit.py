@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from lanistr.errors import CheckpointError
+from lanistr.model.config import LanistrConfig
 from lanistr.model.hub import InitialWeights, initial_sizes, load_initial
-from lanistr.model.lanistr import Lanistr, LanistrConfig
+from lanistr.model.lanistr import Lanistr
 from tests.published import edit_config, pickle_weights, write_timm
 
 SCALE = {"mean": (0.48, 0.46, 0.41), "std": (0.27, 0.26, 0.28)}

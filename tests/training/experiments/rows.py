@@ -1,7 +1,8 @@
 """Rows of tables and the jobs behind them, as tests ask for them."""
 
 from training.experiments.jobs import Job
-from training.experiments.tables import TABLES, LeftOut, Row, Setup
+from training.experiments.setup import LeftOut, Row, Setup
+from training.experiments.tables import TABLES
 from training.recipe import FinetuneRecipe
 
 

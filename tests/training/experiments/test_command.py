@@ -23,7 +23,8 @@ from training.experiments.results import (
     Json,
     identity,
 )
-from training.experiments.tables import WHOLE, Setup
+from training.experiments.setup import Setup
+from training.experiments.tables import WHOLE
 from training.metrics import measure
 from training.outputs import outputs_file, read_outputs
 from training.prepare.__main__ import main as prepare

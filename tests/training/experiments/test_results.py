@@ -21,7 +21,8 @@ from training.experiments.results import (
     published_figures,
     said_of,
 )
-from training.experiments.tables import TABLES, WHOLE, Setup
+from training.experiments.setup import Setup
+from training.experiments.tables import TABLES, WHOLE
 
 PUBLISHED = Path(results.__file__).with_name("published.yaml")
 

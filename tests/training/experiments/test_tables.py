@@ -12,7 +12,8 @@ from lanistr.modalities import Modality
 from tests.training.experiments.rows import jobs, lines, pretraining, recipe, settings
 from training.data.store import Dataset
 from training.experiments.jobs import Job
-from training.experiments.tables import SHARES, TABLES, WHOLE, LeftOut, Row, Scale, Setup
+from training.experiments.setup import LeftOut, Row, Scale, Setup
+from training.experiments.tables import SHARES, TABLES, WHOLE
 from training.recipe import PretrainRecipe
 
 

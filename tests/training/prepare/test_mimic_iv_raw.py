@@ -1,5 +1,6 @@
 """Synthetic stays in MIMIC-IV's layout: what the real preparer reads is what was made."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,16 @@ def test_the_outcome_that_stands_in_the_files_reaches_no_note(source: Path, tmp_
         for position in range(len(leaky))
         for row in leaky.features(position).rows.get(Modality.TEXT, ())
     )
+
+
+@pytest.mark.parametrize("pairing", ["stay", "patient-product"])
+def test_with_the_stays_that_break_a_rule_nothing_leaks(source: Path, tmp_path: Path, pairing: str):
+    data = prepare(source, tmp_path / "data", "--unlabelled", "--pairing", pairing)
+    assert len(data) > len(SAMPLES)
+    report = json.loads((data.folder / "report.json").read_text(encoding="utf-8"))
+    assert not [each["said"] for each in report["checks"] if each["verdict"] == "leak"]
+    if pairing == "stay":
+        assert not [each["said"] for each in report["checks"] if "repeat" in each["said"]]
 
 
 def test_the_same_seed_writes_the_same_files(source: Path, tmp_path: Path):

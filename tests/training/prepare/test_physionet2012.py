@@ -18,7 +18,10 @@ from lanistr.sample import Measurements, Sample
 from lanistr.tasks import find_task
 from training.data.store import Dataset
 from training.prepare.__main__ import KINDS, _parser
-from training.prepare.physionet2012 import DESCRIPTORS, Stays, deal, join, read_set, samples
+from training.prepare.physionet2012.command import deal
+from training.prepare.physionet2012.layout import read_set
+from training.prepare.physionet2012.samples import samples
+from training.prepare.physionet2012.stays import DESCRIPTORS, Stays, join
 from training.prepare.prepared import SplitOptions, prepare
 from training.prepare.problems import Problems, problems_path
 

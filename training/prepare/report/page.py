@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lanistr.jsonfile import json_text
 from training.data.store import SPLITS
 from training.prepare.report.part import Check
 from training.prepare.report.survey import Survey
@@ -31,10 +32,10 @@ def write_report(
     What `source` says of where records came from, and `Problems.by_column` of raw files, is shown.
     """
     report = survey.report(index, source) | {"problems": list(problems)}
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json_text(report)
     html = page(json.loads(text), survey.thumbnails())
     # Half a character of what was seen, which UTF-8 cannot hold, has JSON's own spelling.
-    for name, content in (("report.json", text + "\n"), ("report.html", html)):
+    for name, content in (("report.json", text), ("report.html", html)):
         (folder / name).write_text(content, encoding="utf-8", errors="backslashreplace")
     checks: Sequence[Check] = report["checks"]
     return checks

@@ -22,6 +22,7 @@ from PIL import Image
 
 from lanistr.modalities import Modality
 from lanistr.sample import Measurements, Quantity, Sample, Value
+from training.prepare.synthetic import stays
 
 OTHER_EVENTS = 4
 """Chart events of other items for each one of the 17 variables (the demo: 5.1)."""
@@ -157,8 +158,8 @@ def write_mimic_iv(samples: Iterable[Sample], folder: Path, seed: int) -> None:
             stay = _Stay.drawn(10_000_000 + 2 * number, sample, rng)
             _write_stay(tables, stay, sample, rng)
             if rng.random() < BREAKING_A_RULE:
-                other = _Stay.drawn(10_000_001 + 2 * number, sample, rng)
-                _write_broken(tables, other, sample, rng)
+                other = _another(sample, np.random.default_rng([seed, number, 2]))
+                _write_broken(tables, _Stay.drawn(10_000_001 + 2 * number, other, rng), other, rng)
 
 
 class _Writers:
@@ -312,8 +313,15 @@ def _add_stay(
     )
 
 
+def _another(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Make a stay that brings what the sample does, and a label if that has one."""
+    made = stays.make(0, rng)
+    parts = {each: part for each, part in made.parts.items() if each in sample.parts}
+    return replace(made, parts=parts, label=None if sample.label is None else made.label)
+
+
 def _write_broken(tables: _Writers, stay: _Stay, sample: Sample, rng: np.random.Generator) -> None:
-    """Write a stay that breaks one of the rules, with the records of a good one."""
+    """Write a stay that breaks one of the rules, with records as a good one has them."""
     match int(rng.integers(4)):
         case 0:
             _write_stay(tables, replace(stay, age=17), sample, rng)
@@ -446,7 +454,8 @@ def _write_pictures(
             (49.0, "PA"),
         )
     ):
-        data = last if hours == taken and view != "LATERAL" else _OTHER_PICTURE
+        wanted = hours == taken and view != "LATERAL"
+        data = last if wanted else _other_picture(stay.subject, number)
         study = 50_000_000 + 4 * (stay.subject - 10_000_000) + number
         name = hashlib.sha256(f"{stay.subject}-{number}".encode()).hexdigest()[:40]
         name = "-".join(name[i : i + 8] for i in range(0, 40, 8))
@@ -467,10 +476,9 @@ def _write_pictures(
         tables.picture(f"files/p{subject[:2]}/p{subject}/s{study}/{name}.jpg", data)
 
 
-def _grey() -> bytes:
+def _other_picture(subject: int, number: int) -> bytes:
+    """Return a picture of blotches, each its own: one that all had would be in every split."""
+    blotches = np.random.default_rng([subject, number]).integers(256, size=(8, 8), dtype=np.uint8)
     out = io.BytesIO()
-    Image.new("L", (64, 64), 128).save(out, "JPEG")
+    Image.fromarray(blotches).resize((64, 64)).save(out, "JPEG")
     return out.getvalue()
-
-
-_OTHER_PICTURE = _grey()

@@ -1,6 +1,7 @@
 """Made-up intensive-care stays for `tasks/mortality.yaml`. Shares of measured hours: MIMIC-IV's."""
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ DEATH_LOGIT, DEATH_SLOPE = -1.6, 3.0
 def make(number: int, rng: np.random.Generator) -> Sample:
     """Make one complete stay."""
     state = rng.normal()
-    own = np.sqrt(1 - SHARED**2)
+    own = math.sqrt(1 - SHARED**2)
     views = [SHARED * state + own * rng.normal() for _ in range(4)]
     logit = DEATH_LOGIT + DEATH_SLOPE * float(np.mean(views))
     died = rng.random() < 1 / (1 + np.exp(-logit))

@@ -11,9 +11,10 @@ from transformers import BertConfig, BertForPreTraining, BertModel
 from lanistr.batch import Features, collate
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
+from lanistr.model.config import LanistrConfig
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.lanistr import Lanistr, count_parameters
 from lanistr.model.pretraining import for_pretraining
 from lanistr.model.tensors import TensorBatch, to_tensors
 from lanistr.model.text import TextConfig

@@ -14,8 +14,8 @@ from lanistr.modalities import Modality
 from lanistr.model import losses, masking
 from lanistr.model.baselines.albef import Albef, AlbefConfig, Sides
 from lanistr.model.baselines.albef_pretraining import AlbefForPretraining, Queue
+from lanistr.model.config import LanistrConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import LanistrConfig
 from lanistr.model.tensors import TensorBatch, to_tensors
 from lanistr.model.text import TextConfig
 

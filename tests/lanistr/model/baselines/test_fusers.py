@@ -13,9 +13,10 @@ from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
 from lanistr.model.baselines.autogluon import embedding_width
 from lanistr.model.baselines.medfuse import ResNetConfig, ResNetEncoder
+from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import HeadConfig
 from lanistr.model.image import ImageConfig
-from lanistr.model.lanistr import Lanistr, LanistrConfig, count_parameters
+from lanistr.model.lanistr import Lanistr, count_parameters
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, to_tensors
 from lanistr.model.text import TextConfig
