@@ -30,16 +30,14 @@ Prints tables, what came of the targets, then one line of JSON.
 """
 
 import argparse
-import asyncio
 import json
 import platform
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,13 +53,23 @@ from benchmarks.answers import (
     summary,
 )
 from benchmarks.bundles import without_model
-from benchmarks.load import Load, in_turn, send
+from benchmarks.load import Load
 from benchmarks.pace import figure, ratios, spread
 from benchmarks.raw import Raw
-from benchmarks.servers import HOST, Server, running
+from benchmarks.servers import Server, running
 from benchmarks.servers.model import CORES
+from benchmarks.setting import (
+    ABREAST,
+    CACHE_BYTES,
+    CACHED,
+    OTHERS,
+    OURS,
+    SPREAD,
+    Setting,
+    installed,
+)
 from benchmarks.targets import Target, judge
-from benchmarks.workload import an_hour_later, broken, check_stays, workload
+from benchmarks.workload import an_hour_later, broken, check_stays
 from export.builds import OFFERED
 from lanistr.bundle import Bundle
 from lanistr.command import CommandParser, run_command
@@ -75,19 +83,6 @@ CLIENTS = (1, 8, 32)
 PARTS = ("nothing", "tiny", "paper")
 """What is served: no model at all, the bundle `--tiny`, the bundle `--paper` where it is given."""
 
-OTHERS: Mapping[str, tuple[str, str]] = {
-    "naive": ("benchmarks.servers.naive", "fastapi"),
-    "bare": ("benchmarks.servers.bare", "uvicorn"),
-    "litserve": ("benchmarks.servers.lit", "litserve"),
-    "ray": ("benchmarks.servers.ray_serve", "ray"),
-    "bentoml": ("benchmarks.servers.bento", "bentoml"),
-}
-"""Module of each other server, and the package that it is made of."""
-
-_OURS, _ABREAST, _SPREAD, _CACHED = "lanistr", "lanistr / n", "lanistr x n", "lanistr, cached"
-_CACHE_BYTES = 16 << 20
-"""Bound of the cache where there is one: so little that the workload fills it."""
-
 _AGAIN = 12
 """Cases that come again; the cache holds them, at the paper's sizes too."""
 
@@ -99,67 +94,6 @@ _FEW = 8
 
 _CLOSE = 1e-4
 """How far a probability may be off that of the graphs alone."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is served, and how much is asked of it.
-
-    Attributes:
-        name: one of `PARTS`.
-        bundle: that is served.
-        precision: of its graphs.
-        cases: of the workload; 0: the smallest case alone.
-        requests: for each figure.
-    """
-
-    name: str
-    bundle: Bundle
-    precision: Precision
-    cases: int
-    requests: int
-
-    @property
-    def labels(self) -> Row:
-        """What every row of it begins with."""
-        return {"bundle": self.name, "precision": self.precision}
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return the cases as they are sent."""
-        return workload(self.bundle, self.cases, seed=0)
-
-    def raw(self) -> Raw:
-        """Start the graphs alone."""
-        return Raw(self.bundle.folder, self.precision, self.cases)
-
-    def commands(self) -> dict[str, tuple[str, ...]]:
-        """Return how the servers that there are are started, by name."""
-        place = (str(self.bundle.folder), "--precision", self.precision)
-        others = {
-            name: (OTHERS[name][0], "--bundle", *place) for name in OTHERS if name in installed()
-        }
-        ours = ("service", "--bundles", *place, "--cache-bytes")
-        return others | {
-            _OURS: (*ours, "0"),
-            _ABREAST: (*ours, "0", "--device", ",".join(["cpu"] * CORES)),
-            _SPREAD: (*ours, "0", "--workers", str(CORES)),
-            _CACHED: (*ours, str(_CACHE_BYTES)),
-        }
-
-    def send(
-        self,
-        name: str,
-        server: Server,
-        records: Sequence[Mapping[str, Any]],
-        clients: int,
-        requests: int,
-    ) -> Load:
-        """Send so many requests, the records in turn, to the server of that name."""
-        lists = name == "bentoml"  # a method that batches takes lists
-        bodies = [json.dumps([each] if lists else each).encode() for each in records]
-        path = f"/predict/{self.bundle.task.name}"
-        asked = in_turn(len(bodies), requests)
-        return asyncio.run(send(HOST, server.port, path, bodies, clients, asked))
 
 
 def main() -> None:
@@ -187,11 +121,6 @@ def main() -> None:
     print(json.dumps(about | found | {"targets": targets}))
 
 
-def installed() -> set[str]:
-    """Return the other servers that there are."""
-    return {name for name, (_, package) in OTHERS.items() if find_spec(package)}
-
-
 def beside(
     settings: Sequence[tuple[Setting, Raw]],
     arguments: argparse.Namespace,
@@ -207,7 +136,7 @@ def beside(
     first = settings[0][0]
     records = first.records()
     order = [(number % len(records), None) for number in range(first.requests)]
-    names = [name for name in first.commands() if name != _CACHED]
+    names = [name for name in first.commands() if name != CACHED]
     loads: dict[Precision, dict[tuple[str, int], list[Load]]] = {
         setting.precision: defaultdict(list) for setting, _ in settings
     }
@@ -244,7 +173,7 @@ def _add_rates(
     _print_rates(setting, rows)
     _print_rest(setting, found)
     for row in rows:
-        if row["server"] in (_OURS, _ABREAST, _SPREAD):
+        if row["server"] in (OURS, ABREAST, SPREAD):
             refuse_wrong(row["server"], row["differs"], _CLOSE)
 
 
@@ -255,7 +184,7 @@ def again(
     records = setting.records()
     whole = [i for i, each in enumerate(records) if {"text", "image", "timeseries"} <= {*each}]
     whole = whole[:_AGAIN]
-    rates: dict[str, list[float]] = {_OURS: [], _CACHED: []}
+    rates: dict[str, list[float]] = {OURS: [], CACHED: []}
     if not whole:
         print("an hour later: no case is complete, so that none comes again", flush=True)
         return
@@ -278,11 +207,11 @@ def again(
                 off = furthest(load, answered(truth))
                 refuse_wrong(name, off, _CLOSE)
                 differs = max(differs, off or 0)
-        found["memory"].append(_memory(setting, _CACHED, servers[_CACHED]))
+        found["memory"].append(_memory(setting, CACHED, servers[CACHED]))
     row = setting.labels | {
-        "uncached": figure(rates[_OURS]),
-        "cached": figure(rates[_CACHED]),
-        "ratio": ratios(rates[_CACHED], rates[_OURS]),
+        "uncached": figure(rates[OURS]),
+        "cached": figure(rates[CACHED]),
+        "ratio": ratios(rates[CACHED], rates[OURS]),
         "differs": differs,
     }
     found["again"].append(row)
@@ -299,7 +228,7 @@ def _memory(setting: Setting, name: str, server: Server) -> Row:
         "after": server.bytes_now(),  # first: the peak is never below it then
         "peak": server.peak_bytes(),
         "graphs": sum(files[each].bytes for each in {g.file for g in build.graphs.values()}),
-        "cache": _CACHE_BYTES if name == _CACHED else 0,
+        "cache": CACHE_BYTES if name == CACHED else 0,
     }
 
 

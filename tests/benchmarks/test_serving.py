@@ -17,6 +17,7 @@ from PIL import Image
 
 import benchmarks.raw
 import benchmarks.serving
+import benchmarks.setting
 from benchmarks.answers import in_words, rate_ratio, refuse_wrong, summary
 from benchmarks.bundles import without_model
 from benchmarks.load import Load
@@ -24,7 +25,8 @@ from benchmarks.pace import figure
 from benchmarks.raw import Raw
 from benchmarks.servers import running
 from benchmarks.servers.model import Model
-from benchmarks.serving import OTHERS, Setting, again, beside, main
+from benchmarks.serving import again, beside, main
+from benchmarks.setting import OTHERS, Setting
 from benchmarks.targets import judge
 from benchmarks.workload import SMALLEST, an_hour_later, broken, picture, workload
 from lanistr.bundle import Bundle
@@ -154,7 +156,7 @@ def test_nothing_is_measured_cold(bundle, monkeypatch):
     ],
 )
 def test_a_mistake_is_told_before_anything_is_measured(words, said, monkeypatch, capsys):
-    monkeypatch.setattr(benchmarks.serving, "Raw", None)
+    monkeypatch.setattr(benchmarks.setting, "Raw", None)
     monkeypatch.setattr(sys, "argv", ["benchmarks.serving", *words])
     with pytest.raises((LanistrError, SystemExit)) as caught:
         main()
