@@ -118,7 +118,7 @@ def test_a_changed_byte_is_found(refused: Verify, copy: Path, name: str) -> None
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
     line = refused(copy)
-    assert "the file is not what its manifest says" in line
+    assert "the file does not match the manifest" in line
     assert name in line
 
 
@@ -129,7 +129,7 @@ def test_a_graph_in_the_place_of_another_is_found_though_its_hash_is_right(
 ) -> None:
     swap(copy, f"onnx/{precision}/{one}.onnx", f"onnx/{precision}/{other}.onnx")
     line = refused(copy)
-    assert "not what the manifest says: names" in line
+    assert "does not match the manifest: names" in line
     assert f"onnx/{precision}/" in line
 
 
@@ -168,7 +168,9 @@ def test_a_proof_without_one_of_its_arrays_is_found(
     del arrays["fusion/outputs/output"]
     np.savez(tmp_path / PROOF, allow_pickle=False, **arrays)
     put(copy, PROOF, (tmp_path / PROOF).read_bytes())
-    assert "not what the graphs take and return: fusion/outputs/output" in refused(copy)
+    assert "does not match the inputs and outputs of the graphs: fusion/outputs/output" in refused(
+        copy
+    )
 
 
 def test_figures_that_the_manifest_leaves_out_are_taken_for_none(
@@ -186,7 +188,7 @@ def test_a_bundle_of_format_1_has_nothing_to_be_tried_with(refused: Verify, copy
     change_manifest(copy, files={name: each for name, each in files.items() if name != PROOF})
     to_format_1(copy)
     line = refused(copy)
-    assert "nothing to try its graphs with" in line
+    assert "has no inputs to check its graphs with" in line
     assert "export the run again" in line
 
 
@@ -295,7 +297,7 @@ def test_an_axis_as_long_as_no_memory_is_refused_before_anything_is_made_so_long
         build["graphs"]["tabular"]["inputs"]["numbers"]["shape"][1] = 10**15
 
     change_build(copy, lengthen)
-    assert "tabular.onnx: not what the manifest says: shapes" in refused(copy)
+    assert "tabular.onnx: does not match the manifest: shapes" in refused(copy)
 
 
 # ---- TorchScript is a program -------------------------------------------------------------------

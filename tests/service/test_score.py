@@ -105,7 +105,7 @@ def test_a_row_of_predictions_a_row(local, cohort, server, tmp_path):
     assert "scans/1.jpg: No such file" in rows[1]["error"]
     assert rows[6]["error"].startswith("tabular.age: not a number; seen 'a lot'; accepted: ")
     assert rows[6]["error"].endswith("(wrong_type)")
-    assert "nothing present" in rows[7]["error"]
+    assert "the record is empty" in rows[7]["error"]
     assert rows[40]["error"].startswith("row: is not JSON")
     codes = {(each["code"], each["field"]) for each in rows[9]["issues"]}
     assert ("out_of_range", "timeseries[0].heart_rate") in codes

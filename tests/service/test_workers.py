@@ -341,7 +341,7 @@ def test_all_processes_take_up_a_new_version(own, another_version):
 
 
 def test_what_keeps_it_from_starting_is_said_once():
-    assert "no such graphs" in fails(*TWO, "--precision", "fp16")
+    assert "no such build" in fails(*TWO, "--precision", "fp16")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot listen" in fails(*TWO, "--port", str(taken.getsockname()[1]))
 

@@ -471,7 +471,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(
 
 def test_compat_cannot_be_mixed_with_what_the_release_had_not() -> None:
     sizes = released.sizes(released.translate(make("mimic").state_dict()), "mimic")
-    with pytest.raises(ConfigError, match="of a note alone"):
+    with pytest.raises(ConfigError, match="only a note's"):
         model_config(sizes | {"text": sizes["text"] | {"tokens": "all"}}, None)
     with pytest.raises(ConfigError, match="compares every token"):
         model_config(sizes | {"simmmm": sizes["simmmm"] | {"tokens": "cls"}}, None)

@@ -231,7 +231,7 @@ def test_data_with_another_vocabulary_are_refused_before_anything_is_made(
 ) -> None:
     words = words_of(reviews)
     write_bert(tmp_path, vocab_size=len(words), words=(*words[:-2], words[-1], words[-2]))
-    with pytest.raises(DataError, match=r"not that of .*--vocabulary"):
+    with pytest.raises(DataError, match=r"differs from that of .*--vocabulary"):
         command(
             pretrain.main, "--recipe", "demo", "--data", reviews, "--out", shop / "never",
             overrides=(f"init.text={tmp_path}",),

@@ -191,7 +191,7 @@ def test_a_wrong_override_is_one_line_that_says_where(override: str, said: str) 
         ("", "not a recipe"),
         ("- model", "not a recipe"),
         ("optim: {lr: 1}", "model"),
-        ("model: demo\nseed: 1\nseed: 2", "mine.yaml: line 3: a key stands twice; seen 'seed'"),
+        ("model: demo\nseed: 1\nseed: 2", "mine.yaml: line 3: a key appears twice; seen 'seed'"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it_or_the_key(

@@ -305,7 +305,7 @@ def test_of_two_commands_that_begin_a_run_at_once_one_is_refused_and_the_other_l
         save(preprocessor, folder)
 
     monkeypatch.setattr(Preprocessor, "save", save_late)
-    with pytest.raises(ConfigError, match="something was put there meanwhile"):
+    with pytest.raises(ConfigError, match="something was put there in the meantime"):
         Run.begin(out, **made_of)
     assert (out / "log.jsonl").read_text() == "what it learned"
     assert list(tmp_path.iterdir()) == [out]

@@ -301,7 +301,10 @@ def test_what_somebody_puts_there_at_the_very_last_moment_is_not_lost_either(
         (out / "mine").mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr("training.data.store.refuse_filled", settled)
-    with pytest.raises(ConfigError, match="something was put there meanwhile"), new_folder(out):
+    with (
+        pytest.raises(ConfigError, match="something was put there in the meantime"),
+        new_folder(out),
+    ):
         pass
     assert [each.name for each in tmp_path.rglob("*")] == ["data", "mine"]
 

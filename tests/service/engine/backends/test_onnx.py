@@ -219,7 +219,7 @@ def test_a_graph_in_the_place_of_another_is_refused(copy, number):
     build = Bundle.open(copy).manifest.builds[number]
     put(copy, build.graphs["text"].file, (copy / build.graphs["image"].file).read_bytes())
     error = refused(copy, build.precision)
-    assert error.message == "not what the manifest says: names"
+    assert error.message == "does not match the manifest: names"
     assert error.field == str(copy / build.graphs["text"].file)
 
 
@@ -232,7 +232,7 @@ def test_inputs_that_do_not_fit_the_manifest_are_refused_in_any_precision(copy, 
         copy, lambda build: build["graphs"]["image"]["inputs"]["pixels"].update(change), number
     )
     precision = Bundle.open(copy).manifest.builds[number].precision
-    assert refused(copy, precision).message == "not what the manifest says: shapes"
+    assert refused(copy, precision).message == "does not match the manifest: shapes"
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -242,7 +242,7 @@ def test_an_open_axis_that_the_manifest_calls_longer_than_any_memory_is_refused(
             each["shape"][axis] = 10**15
 
     change_build(copy, lengthen)
-    assert refused(copy).message == "not what the manifest says: shapes"
+    assert refused(copy).message == "does not match the manifest: shapes"
 
 
 def test_a_graph_that_computes_no_numbers_is_refused(copy):
