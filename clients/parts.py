@@ -204,7 +204,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} stands twice")
+        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} appears twice")
     return found
 
 

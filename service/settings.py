@@ -184,7 +184,7 @@ class Settings(Schema):
     def _devices_of_a_kind(cls, device: str) -> str:
         if not re.fullmatch(r"auto|cpu(,cpu)*|cuda(:\d{1,3})?(,cuda(:\d{1,3})?)*", device):
             raise ValueError(
-                "accepted: auto; cpu; cuda or cuda:N; or several of a kind, such as cuda:0,cuda:1"
+                "accepted: auto; cpu; cuda or cuda:N; or several of one kind, such as cuda:0,cuda:1"
             )
         return device
 

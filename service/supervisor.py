@@ -105,11 +105,11 @@ def _bind(listener: socket.socket, address: Path) -> None:
         listener.bind(str(address))
     except OSError as exc:
         raise ConfigError(
-            f"cannot make a socket: {exc.strerror or exc}",
+            f"cannot create a socket: {exc.strerror or exc}",
             code="no_socket",
             field="TMPDIR",
             seen=str(address.parent.parent),
-            accepted="a folder that can be written, of 80 bytes at most",
+            accepted="a writable folder whose path has at most 80 bytes",
         ) from None
 
 
@@ -167,7 +167,7 @@ class _Process:
                 if not lasted or code < 0:  # else it has said itself why
                     _log.error("the %s %s", self._name, became)
                 return code if code > 0 else 1
-            _log.error("the %s %s and is started again", self._name, became)
+            _log.error("the %s %s and is being restarted", self._name, became)
             pause = _PAUSE if lasted > _LASTS else min(2 * pause, _LONGEST_PAUSE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), pause)
@@ -206,7 +206,7 @@ class _Process:
             try:
                 self._listener = self._renew(self._listener)
             except OSError as exc:  # no descriptor for another; how the process ended counts
-                _log.error("the %s keeps its socket: %s", self._name, exc)
+                _log.error("the %s could not get a new socket: %s", self._name, exc)
         return code, monotonic() - started
 
     @property
@@ -218,7 +218,7 @@ class _Process:
         with suppress(ConnectionError):
             if await asyncio.get_running_loop().sock_recv(channel, 1):
                 if self.up.is_set():
-                    _log.info("the %s is back", self._name)
+                    _log.info("the %s is running again", self._name)
                 self.up.set()
                 return True
         return False
@@ -279,7 +279,7 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
     if leaving:
         _, late = await asyncio.wait(leaving, timeout=patience)
         if late:
-            _log.error("front ends that do not leave are killed")
+            _log.error("killing front ends that did not stop")
             for each in front_ends:
                 each.send(signal.SIGKILL)
     for each in runners:

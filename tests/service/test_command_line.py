@@ -43,7 +43,7 @@ def test_help_shows_an_example_and_every_limit():
 
 
 def test_a_folder_without_bundles_is_refused(tmp_path: Path):
-    assert "no bundle here" in fails("--bundles", str(tmp_path))
+    assert "no bundle in this folder" in fails("--bundles", str(tmp_path))
     assert "no such folder" in fails("--bundles", str(tmp_path / "nowhere"))
 
 
@@ -95,7 +95,7 @@ def test_a_setting_that_is_none_is_refused():
 @pytest.mark.parametrize("device", ["cpu,cuda:0", "auto,auto", "cuda:0,", "cuda:x", ""])
 def test_devices_that_are_none_or_of_two_kinds_are_refused(device):
     line = fails("--device", device)
-    assert "several of a kind, such as cuda:0,cuda:1" in line
+    assert "several of one kind, such as cuda:0,cuda:1" in line
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -106,7 +106,7 @@ def test_a_column_without_a_name_is_left_out_where_nothing_stands_in_it():
     assert (refused.code, refused.field, refused.seen) == ("not_csv", "timeseries[1]", "37.5")
     assert (refused.message, refused.accepted) == (
         "column 3 has no name",
-        "a name in the first line, or nothing in any row",
+        "a column name in the first line, or no values in this column",
     )
 
 
