@@ -138,7 +138,7 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
     parity = build.parity.items()
     far = [name for name, difference in parity if name != FUSION and difference > _FAR_OFF]
     if far:
-        log.info("%s: left at fp32: %s", build.name, ", ".join(far))
+        log.info("%s: kept in fp32: %s", build.name, ", ".join(far))
         graphs |= {name: writer.write(name, runtime, "fp32") for name in far}
         build, opened = _compared(writer, standard, runtime, precision, graphs, far)
     dataset, metric = standard.dataset, standard.dataset.task.metric
@@ -226,9 +226,9 @@ def check_fit(build: Build, metric: str, most_fall: float) -> None:
     """
     if build.precision == "fp32" or (build.fall is not None and build.fall <= most_fall):
         return
-    unknown = "not determined by the test split"
+    unknown = "the test split does not determine it"
     raise BundleError(
-        f"{build.name} computes too differently",
+        f"{build.name} loses too much of the metric",
         code="worse",
         field=metric,
         seen=unknown if build.fall is None else f"{build.fall:.2f} points lost",

@@ -43,7 +43,7 @@ def test_a_card_counts_cases_and_gives_figures_with_intervals_by_group(
     cases = stays_dataset.card.cases
     assert f"- Cases: {cases['train']} train, {cases['validation']} validation" in card
     assert f"| all cases | {cases['test']} | " in card
-    assert "### By the parts that a case brings" in card
+    assert "### By modalities present" in card
     assert "### By gender" in card
     auroc = Bundle.open(stays_bundle).manifest.metrics["auroc"]
     (row,) = [line for line in card.splitlines() if line.startswith("| all cases")]
@@ -56,7 +56,7 @@ def test_a_card_of_a_model_measured_on_its_own_data_names_them_once(
     manifest, digest = Bundle.open(stays_bundle).manifest, data_hash(stays_dataset)
     assert manifest.trained_on == manifest.measured_on == digest
     assert card.count(f"sha256 of `dataset.json` {digest[:12]}") == 1
-    assert "Splits share no group" in card
+    assert "No group (patient, product) is in more than one split" in card
     assert "other data" not in card
     assert "Evaluated on synthetic records" in card
 
@@ -76,10 +76,10 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     assert "- Trained on other data than it was measured on" in card
     assert f"sha256 of their `dataset.json` {trained_on[:12]}" in card
     assert f"sha256 of `dataset.json` {measured_on[:12]}" in card
-    assert f"- Measured on: Cases: {other.card.cases['test']} test; labelled" in card
+    assert f"- Tested on: Cases: {other.card.cases['test']} test; labelled" in card
     assert f"{other.card.cases['train']} train" not in card
     assert "Evaluated on other data than the model was trained on." in card
-    assert "Splits share no group" not in card
+    assert "No group (patient, product) is in more than one split" not in card
 
     # Builds were measured on five of the cases, the model beside them.
     assert manifest.extent is not None

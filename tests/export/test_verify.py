@@ -78,11 +78,11 @@ def swap(folder: Path, one: str, other: str) -> None:
 def test_a_whole_bundle_passes_on_what_it_brings(verify: Verify, stays_bundle: Path) -> None:
     said = verify(stays_bundle).splitlines()
     manifest = Bundle.open(stays_bundle).manifest
-    assert said[0].endswith(f"mortality {manifest.version}, {len(manifest.files)} files whole")
+    assert said[0].endswith(f"mortality {manifest.version}, {len(manifest.files)} files intact")
     tried = [line.partition("differs")[0].strip() for line in said if "differs" in line]
     assert tried == ["onnx fp32", "onnx int8", "onnx fp16"]
-    untried = [line for line in said if "not run" in line]
-    assert [line.partition(" not run")[0].strip() for line in untried] == [
+    untried = [line for line in said if "not checked" in line]
+    assert [line.partition(" not checked")[0].strip() for line in untried] == [
         "torchscript fp32",
         "torchscript bf16",
     ]
@@ -96,9 +96,9 @@ def test_a_whole_bundle_passes_beside_its_run_in_every_format(
     said = verify(
         stays_bundle, "--run", stays_finetuned, "--formats", "onnx", "torchscript"
     ).splitlines()
-    for on in ("inputs made by chance", "real cases"):
+    for on in ("random inputs", "real cases"):
         assert len([line for line in said if line.endswith(on) or f"on {on}" in line]) == 5
-    assert "not run" not in "".join(said)
+    assert "not checked" not in "".join(said)
 
 
 def test_a_moved_bundle_passes_without_the_data(
@@ -196,12 +196,12 @@ def test_a_run_of_another_task_is_refused(
     refused: Verify, stays_bundle: Path, stars_finetuned: Path
 ) -> None:
     line = refused(stays_bundle, "--run", stars_finetuned)
-    assert "the bundle is not of this run" in line
+    assert "the bundle was not exported from this run" in line
     assert "a run of mortality" in line
 
 
 def test_data_without_a_run_are_refused(refused: Verify, stays_bundle: Path, stays: Path) -> None:
-    assert "--data is of no use without --run" in refused(stays_bundle, "--data", stays)
+    assert "--data has no effect without --run" in refused(stays_bundle, "--data", stays)
 
 
 def test_another_runs_model_is_found(
@@ -216,7 +216,7 @@ def test_another_runs_model_is_found(
     weights[bias] = weights[bias] + 0.01
     save_file(weights, other / "model" / "model.safetensors")
     line = refused(copy, "--run", other)
-    assert "fusion: the graph does not compute what the model computes" in line
+    assert "fusion: the graph's outputs differ from the model's" in line
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_what_no_graph_shows_is_held_against_the_run(
     put(copy, file, json.dumps(change(json.loads((copy / file).read_text()))).encode())
     verify(copy)
     line = refused(copy, "--run", stays_finetuned)
-    assert "the bundle is not of this run" in line
+    assert "the bundle was not exported from this run" in line
     assert file in line
 
 
@@ -328,5 +328,5 @@ def test_a_bundle_without_graphs_of_the_format_is_not_called_tried(
     refused: Verify, ranks_bundle: Path
 ) -> None:
     line = refused(ranks_bundle, "--formats", "torchscript")
-    assert "nothing can be tried" in line
+    assert "nothing to check" in line
     assert "accepted: onnx fp32, onnx int8" in line
