@@ -415,8 +415,16 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     out = tmp_path / "bundle"
     refused: list[tuple[type[Exception], str, tuple[object, ...]]] = [
         (DataError, "a fine-tuned run", ("--run", stays_pretrained)),
-        (DataError, "not the one that", ("--run", stays_finetuned, "--data", other_stays)),
-        (DataError, "other labels", ("--run", stars_finetuned, "--data", verdicts)),
+        (
+            DataError,
+            "not preprocessed as for the run:",
+            ("--run", stays_finetuned, "--data", other_stays),
+        ),
+        (
+            DataError,
+            "set's label differs from the one",
+            ("--run", stars_finetuned, "--data", verdicts),
+        ),
     ]
     for error, said, arguments in refused:
         with pytest.raises(error, match=said):

@@ -219,7 +219,7 @@ def test_an_encoder_that_would_be_frozen_at_random_is_named(
 def test_a_run_and_published_weights_cannot_both_be_the_start(
     main: Callable[[], None], stays_pretrained: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"come from a run and.*bert-base.*--set init=\{\}"):
+    with pytest.raises(ConfigError, match=r"given by a run and,.*bert-base.*--set init=\{\}"):
         command(
             main, "--recipe", "demo", "--init", stays_pretrained, "--dry-run",
             overrides=("init.text=bert-base-uncased",),

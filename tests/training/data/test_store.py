@@ -225,7 +225,7 @@ def test_a_bit_that_turned_is_found_by_reading_all(copied: Path, name: str):
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(content)
-    with pytest.raises(DataError, match="not as it was written") as caught:
+    with pytest.raises(DataError, match="the file was changed after it was written") as caught:
         whole.verify()
     assert caught.value.field == str(copied / name)
 
