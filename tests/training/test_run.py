@@ -326,7 +326,7 @@ def test_where_a_file_system_knows_no_locks_a_run_says_so_and_begins(
     run = Run.begin(tmp_path / "run", **made_of)
     (said,) = caplog.messages
     assert said.startswith(
-        f"{run.folder}%s: the file system does not support locks; do not run several commands"
+        f"{run.folder}: the file system does not support locks; do not run several commands"
     )
     run.close()
     assert not (run.folder / ".lock").exists()

@@ -97,7 +97,7 @@ def test_a_table_is_run_once_and_told_in_three_forms(
     table = (out / "tables" / f"table4-{stays.name}.md").read_text()
     line = f"{rows[WHOLE]['mean']:.3f} ± {rows[WHOLE]['std']:.3f} |  | {learned} | 2 | 0.874"
     assert f"| {line} |" in table
-    assert "records:" in table
+    assert "These records are synthetic" in table
     page = (out / "index.html").read_text()
     assert "<svg" in page
     assert f"{rows['share-0']['mean']:.3f} ± {rows['share-0']['std']:.3f}" in page

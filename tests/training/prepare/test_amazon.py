@@ -177,7 +177,7 @@ def test_a_value_that_cannot_be_is_reported_and_missing(column: str, value: Any)
 
 @pytest.mark.parametrize("asin", [None, "", 5, "  "])
 def test_a_review_of_no_product_is_none(asin: Any):
-    assert read(review() | {"asin": asin})[0] == "no asin: the product is not named"
+    assert read(review() | {"asin": asin})[0] == "no asin: the product is unknown"
 
 
 # ---- files --------------------------------------------------------------------------------------
@@ -525,7 +525,7 @@ def test_pictures_that_are_not_as_they_were_fetched_are_missing_and_listed(tmp_p
     assert sum("not an image" in each["message"] for each in found) == 1
     assert data.card.source["problems"] == {"unreadable_picture": 3}
     options = ["--pictures", str(raw / "pictures"), "--most-problems", "2"]
-    with pytest.raises(DataError, match="too many pictures") as caught:
+    with pytest.raises(DataError, match="too many images") as caught:
         prepare(tmp_path / "none", raw, options=options)
     assert caught.value.code == "too_many_problems"
     assert not (tmp_path / "none").exists()

@@ -177,11 +177,11 @@ def test_a_duration_is_its_hours_where_the_field_counts_them_and_else_converted_
     assert read("") == read("h") == read("Hours") == read("hr") == read("hrs") == 72
     for unit in ("h", "hr"):
         assert read("days", units={"s": {}, unit: {"scale": 1 / 24}}) == Quantity(72, unit)
-    with pytest.raises(InputError, match="a duration where the field has another unit") as caught:
+    with pytest.raises(InputError, match="a duration, but the field's unit") as caught:
         read("days", units={"s": {}})
     assert (caught.value.code, caught.value.seen) == ("unknown_unit", "3 days, 0:00:00")
     assert (
-        caught.value.accepted == "a number of days; or, in the task, units: {h: ...} of the field"
+        caught.value.accepted == "a number of days; or, in the task, units: {h: ...} for the field"
     )
 
 
