@@ -168,7 +168,9 @@ def _read(path: Path) -> tuple[Key, ...]:
     except OSError as exc:
         raise _unreadable(path, exc.strerror or str(exc)) from exc
     except RepeatedKeyError as exc:
-        raise _unreadable(path, f"line {exc.line} repeats the key in line {exc.first}") from None
+        raise _unreadable(
+            path, f"an entry of line {exc.first} is repeated in line {exc.line}"
+        ) from None
     except (ValueError, RecursionError, yaml.YAMLError) as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""

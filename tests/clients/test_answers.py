@@ -199,7 +199,7 @@ def test_a_problem_is_told_whole(client, service, problem):
 
 
 def test_an_answer_of_a_model_that_abstains(client, service, mortality):
-    reason = "mortality wants text; usable are tabular"
+    reason = "mortality needs text; usable: tabular"
     service.answers(mortality | {"status": "abstained", "prediction": None, "reason": reason})
     answer = client.predict("mortality", tabular={"age": 71})
     assert (answer.abstained, answer.reason) == (True, reason)

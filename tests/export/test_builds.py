@@ -50,7 +50,7 @@ def test_a_reduced_build_that_was_not_asked_for_is_left_out_with_a_warning(
     out = tmp_path / "bundle"
     said = command(export.main, "--run", stars_finetuned, "--out", out, *NEVER)
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "left out: mae: onnx int8 loses too much of the metric" in warning.message
+    assert "not exported: mae: onnx int8 loses too much of the metric" in warning.message
     assert "at most -1000 points lost (--most-fall)" in warning.message
     assert "int8" not in said
     bundle = Bundle.open(out)

@@ -73,7 +73,7 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     card, manifest = bundle.card(), bundle.manifest
     trained_on, measured_on = (data_hash(Dataset.open(each)) for each in (stars, alike_stars))
     assert (manifest.trained_on, manifest.measured_on) == (trained_on, measured_on)
-    assert "- Trained on other data than it was measured on" in card
+    assert "- Trained on other data than it was tested on" in card
     assert f"sha256 of their `dataset.json` {trained_on[:12]}" in card
     assert f"sha256 of `dataset.json` {measured_on[:12]}" in card
     assert f"- Tested on: Cases: {other.card.cases['test']} test; labelled" in card
@@ -84,7 +84,7 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     # Builds were measured on five of the cases, the model beside them.
     assert manifest.extent is not None
     assert manifest.extent.measured == 5
-    assert "mae is that of 5 cases of the test split." in card
+    assert "mae was measured on 5 cases of the test split." in card
     whole, _ = manifest.builds
     assert whole.metrics["mae"] != pytest.approx(manifest.metrics["mae"], rel=1e-3)
     assert whole.fall == pytest.approx(0, abs=1e-3)
@@ -104,8 +104,11 @@ def test_a_card_vouches_for_groups_only_where_some_were_named(
         source={},
     )
     hashes = {"trained_on_hash": "4d1f", "data_hash": "4d1f"}
-    assert _data(stays_dataset, hashes)[-1] == "- Splits share no group (patient, product)."
-    assert _data(unnamed, hashes)[-1].startswith("- No groups were named: one patient or product")
+    assert (
+        _data(stays_dataset, hashes)[-1]
+        == "- No group (patient, product) is in more than one split."
+    )
+    assert _data(unnamed, hashes)[-1].startswith("- No groups were named: a patient or product")
 
 
 def test_a_groups_name_stays_in_its_cell() -> None:

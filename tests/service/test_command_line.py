@@ -81,7 +81,7 @@ def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
 
 def test_a_precision_that_a_bundle_has_not_is_refused_with_those_it_has():
     line = fails("--bundles", str(DEMO_BUNDLES), "--precision", "fp16")
-    assert "no such graphs; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
+    assert "no such build; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
 
 
 def test_a_setting_that_is_none_is_refused():

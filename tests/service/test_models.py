@@ -241,17 +241,19 @@ async def test_a_folder_that_cannot_be_entered_does_not_keep_others_from_being_s
     await models.refresh()
     assert caplog.text.count("not loaded yet:") == 1
     shutil.rmtree(folder / "first")
-    with pytest.raises(BundleError, match=r"no bundle here; seen 'Too many .*'; accepted:"):
+    with pytest.raises(
+        BundleError, match=r"no bundle in this folder; seen 'Too many .*'; accepted:"
+    ):
         create_app(Settings(bundles=folder))
     for _ in range(2):
         await models.look_once(0.01)
     assert list(models) == ["mortality"]
-    assert caplog.text.count(f"cannot check for bundles: {folder}: no bundle here") == 1
+    assert caplog.text.count(f"cannot check for bundles: {folder}: no bundle in this folder") == 1
     put(DEMO_BUNDLES / "mortality", folder / "first")
     await models.look_once(0.01)
     shutil.rmtree(folder / "first")
     await models.look_once(0.01)
-    assert caplog.text.count(f"cannot check for bundles: {folder}: no bundle here") == 2
+    assert caplog.text.count(f"cannot check for bundles: {folder}: no bundle in this folder") == 2
 
 
 async def test_a_bundle_whose_name_is_not_utf_8_is_refused_alone(folder, caplog):

@@ -429,7 +429,7 @@ def test_the_command_says_what_it_does_not_read_and_what_came_of_it(cohort, tmp_
     assert done.stdout.endswith("with an error; mortality by demo-mortality fc614279d3fc, int8\n")
     assert done.stderr.splitlines() == [
         "DEMO MODEL: trained on synthetic records; its predictions mean nothing",
-        "not read: site",
+        "columns not used: site",
     ]
     assert "41 of them scored earlier" in forked.run("service.score", *words).stdout
 

@@ -123,7 +123,7 @@ def test_a_key_that_comes_too_often_is_told_when_to_come_again(ask):
     assert [each.status_code for each in answers] == [200, 200, 429]
     assert code(answers[2]) == (429, "rate_limited")
     assert answers[2].headers["retry-after"] == "2"  # 30 a minute
-    assert answers[2].json()["accepted"].startswith("30 a minute")
+    assert answers[2].json()["accepted"].startswith("30 requests a minute")
     assert ask("GET", "/tasks", "everything").status_code == 200
     time.sleep(2)
     assert ask("GET", "/tasks", "slow").status_code == 200
@@ -224,10 +224,10 @@ def test_a_name_that_is_none_or_a_burst_of_no_rate_is_refused(options, said):
         ("- {name: a, key: lanistr_secret}", "Field required"),
         ("- {name: a, sha256: X, rate: lanistr_secret}", "unknown key"),
         ("- {name: a, sha256: X, burst: 2}", "a burst needs per_minute"),
-        ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name twice"),
-        ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 twice"),
+        ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name appears twice"),
+        ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 appears twice"),
         ("- {name: 2026-02-30, sha256: X}", "not YAML"),
-        ("- {name: a, sha256: X, tasks: [], tasks: [lanistr_secret]}", "stands again in 1"),
+        ("- {name: a, sha256: X, tasks: [], tasks: [lanistr_secret]}", "is repeated in line 1"),
         ("[" * 20_000, "not YAML"),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
         file.write_text(new_line.replace("new", "neu"))
         os.utime(file, ns=(mark.st_atime_ns, mark.st_mtime_ns))
         server.process.send_signal(signal.SIGHUP)
-        assert server.says("SIGHUP: looking at bundles, keys")
+        assert server.says("SIGHUP: checking bundles, keys")
         wait_for(lambda: status(new) == 200 and " key neu" in server.log())
 
 

@@ -124,4 +124,4 @@ def test_no_more_rows_are_read_than_may_come():
     with pytest.raises(InputError) as caught:
         csv.decode(rows + broken, "timeseries", 2, {})
     assert (caught.value.code, caught.value.field) == ("too_many", "timeseries")
-    assert (caught.value.seen, caught.value.accepted) == ("more than 2 of them", "at most 2")
+    assert (caught.value.seen, caught.value.accepted) == ("more than 2 rows", "at most 2")

@@ -86,7 +86,7 @@ def test_every_kind_takes_what_was_fitted_on_other_records(
         if (elsewhere / name).is_file():
             state = (elsewhere / name).read_bytes()
             assert (taken.folder / name).read_bytes() == state != (own / name).read_bytes()
-    assert taken.card.source["preprocessing"] == "--preprocessing from elsewhere"
+    assert taken.card.source["preprocessing"] == "fitted elsewhere"
 
 
 def test_stays_of_one_hospital_fit_a_model_that_was_pretrained_on_others(

@@ -108,7 +108,7 @@ def test_int8_that_costs_too_much_or_nobody_knows_what_is_taken_only_if_asked_fo
     change_build(copy, lambda build: build.update(fall=fall), 1)
     assert load(copy).build.name == "onnx fp32"
     (warning,) = caplog.messages
-    assert "onnx int8 is passed over unless --precision asks for it" in warning
+    assert "onnx int8 is used only if --precision asks for it" in warning
     assert f"points of auroc lost: {'unknown' if fall is None else fall}" in warning
     assert load(copy, "int8").build.name == "onnx int8"
     only(copy, 1)
@@ -120,12 +120,12 @@ def test_int8_that_the_processor_computes_otherwise_is_taken_only_if_asked_for(c
     assert load(copy).build.name == "onnx fp32"
     (warning,) = caplog.messages
     assert re.search(
-        r"onnx int8 computes otherwise on this processor than where it was exported: text is off by"
-        r" 0\.\d+, accepted: at most 0\.0001; served: onnx fp32$",
+        r"onnx int8 gives other results on this processor than where it was exported: text is off by"
+        r" 0\.\d+, accepted: at most 0\.0001; using onnx fp32$",
         warning,
     )
     assert load(copy, "int8").build.name == "onnx int8"
-    assert caplog.messages[1].endswith("served: onnx int8")
+    assert caplog.messages[1].endswith("using onnx int8")
     only(copy, 1)
     assert load(copy).build.name == "onnx int8"
 
