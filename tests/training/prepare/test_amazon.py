@@ -384,7 +384,7 @@ def test_groups_that_are_too_large_stop_the_run_and_say_how_large(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         prepare(tmp_path / "data", path)
     assert caught.value.code == "cannot_split"
-    assert "the largest group holds 97 of 100 reviews (97.0%)" in str(caught.value)
+    assert "the largest group has 97 of 100 reviews (97.0%)" in str(caught.value)
     assert "product-cut-text" in caught.value.accepted
     assert [each.name for each in tmp_path.iterdir()] == ["raw"]
 

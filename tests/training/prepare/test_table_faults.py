@@ -199,7 +199,7 @@ FAULTS |= {
     ),
     "a group in two splits": split(
         ["Train", "train", "test", "val", "test", "test"], "group_in_two_splits", 3,
-        says="'p1' stands in train already",
+        says="'p1' is already in train",
     ),
 }  # fmt: skip
 

@@ -73,7 +73,7 @@ def test_the_guess_of_a_good_table_runs_as_it_is(tmp_path: Path):
     assert (source["id"], source["group"], source["label"]) == ("id", "patient", "died")
     assert source["text"] == {"columns": ["note"]}
     assert source["image"] == {"folder": ".", "columns": ["picture"]}
-    assert "WARNING, a leak? It tells 'died' almost by itself (100%)" in text
+    assert "WARNING, a leak? It almost determines 'died' (100%)" in text
     assert "# sex: {kind: category" in text
     assert "'temperature', constant" in text
     data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
@@ -271,7 +271,7 @@ def test_numbers_with_a_comma_are_guessed_as_those_with_a_point(decimal: str, tm
     assert "from -2 to 2\n" in text
     assert "from 12.28 to 78.61\n" in text
     assert "from 4000 to 12600\n" in text or decimal == "."
-    assert "WARNING, a leak? It tells 'label' almost by itself" in text
+    assert "WARNING, a leak? It almost determines 'label'" in text
     assert set(task["tabular"]["fields"]) == {"z", "width", "leucocytes"}
 
 
@@ -665,7 +665,7 @@ def test_columns_of_series_that_are_not_used_are_named(tmp_path: Path):
     )
     (tmp_path / "task.yaml").unlink()
     _, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
-    assert 'time: "?"  # DECIDE: the column with the time. May be: when\n' in text
+    assert 'time: "?"  # DECIDE: the column with the time. Candidates: when\n' in text
 
 
 # ---- leaks --------------------------------------------------------------------------------------
@@ -782,4 +782,4 @@ def test_a_unit_of_time_that_nothing_tells_is_to_be_checked(name: str, told: boo
     table.write_bytes(as_csv(rows(24)))
     series = ("--series", str(tmp_path / "all.csv"))
     _, text = guessed(table, tmp_path / "task.yaml", *series)
-    assert ("# CHECK, nothing tells: seconds, minutes, hours, days" in text) != told
+    assert ("# CHECK, this is only a guess: seconds, minutes, hours, days" in text) != told
