@@ -162,7 +162,11 @@ def _words(words: Words) -> list[str]:
 def add_reading_options(parser: ArgumentParser) -> None:
     """Add the options of how a table is read; `reading_of` reads them."""
     parser.add_argument(
-        "--decimal", choices=DECIMALS, default=".", help="decimal separator (%(default)s)"
+        "--decimal",
+        choices=DECIMALS,
+        default=".",
+        metavar="SIGN",
+        help="decimal separator: . or , (%(default)s)",
     )
     parser.add_argument(
         "--encoding",

@@ -19,7 +19,7 @@ from export.builds import (
     OFFERED,
     PRECISIONS,
     USUAL,
-    Standard,
+    BuildReference,
     Writer,
     check_fit,
     figures,
@@ -105,7 +105,7 @@ def _fill(
     # ---- what it makes of real cases, and of inputs made by chance ------------------------------
     reference, proof = Reference.of(model, dataset, chosen_cases(dataset)), make_proof(model)
     before = figures(outputs[few], dataset, tested[few])
-    standard = Standard(model, reference, proof, dataset, tested[few], before, temperature)
+    expected = BuildReference(model, reference, proof, dataset, tested[few], before, temperature)
     np.savez(draft / PROOF, allow_pickle=False, **proof)
 
     # ---- what a reader needs beside the graphs --------------------------------------------------
@@ -124,7 +124,7 @@ def _fill(
     writer = Writer(draft, sources)
     for runtime, precision in wanted:
         try:
-            build = make_build(writer, standard, runtime, precision)
+            build = make_build(writer, expected, runtime, precision)
             check_fit(build, run.task.metric, arguments.most_fall)
         except BundleError as unfit:
             if precision == "fp32" or arguments.precision:

@@ -165,7 +165,7 @@ def _compare(
 
 
 @contextmanager
-def naming(build: Build) -> Iterator[None]:
+def naming_build(build: Build) -> Iterator[None]:
     """Say of a graph that differs whose it is: every build has one of its name."""
     try:
         yield

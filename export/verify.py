@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from export.builds import OFFERED
 from export.cases import chosen_cases, open_run
 from export.exported import Exported, open_graphs
-from export.parity import Reference, naming, try_proof
+from export.parity import Reference, naming_build, try_proof
 from lanistr.bundle import CALIBRATION, PROOF, TASK, Bundle
 from lanistr.command import CommandParser
 from lanistr.errors import BundleError
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> None:
         )
     for build in builds:
         graphs = open_graphs(build, bundle.read)
-        with naming(build):
+        with naming_build(build):
             found = try_proof(proof, graphs, allowed(build, build.proof))
         _say(build, found, f"random inputs ({PROOF})")
     for build in manifest.builds:
@@ -83,7 +83,7 @@ def main(words: Sequence[str]) -> None:
     reference = Reference.of(model, dataset, chosen_cases(dataset))
     for build in builds:
         exported = Exported(model, open_graphs(build, bundle.read))
-        with naming(build):
+        with naming_build(build):
             found = reference.differences(exported, allowed(build, build.parity))
         _say(build, found, "real cases")
 

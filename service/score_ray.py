@@ -24,7 +24,7 @@ from clients.tables import ENDINGS, READABLE
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, DataError
 from service.hangup import end_on_hangup
-from service.score import Local, add_scoring_options, scoring_options, told
+from service.score import Local, add_scoring_options, as_config_errors, scoring_options
 
 _EXAMPLE = """example:
   python -m service.score_ray --bundle mortality/ --input cohort/ --output scored/ --workers 8
@@ -58,7 +58,7 @@ def main() -> None:
         if (seen := getattr(arguments, option)) < 1:
             raise ConfigError("too few", field=f"--{option}", seen=seen, accepted="1 or more")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with told():
+    with as_config_errors():
         columns, reading = named_columns(arguments.column), reading_of(arguments)
     options = scoring_options(arguments)
     options["bundle"] = options["bundle"].resolve()

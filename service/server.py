@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lanistr.errors import ConfigError
-from service.api.access import tell_refused
+from service.api.access import record_rejection
 from service.examples import example
 from service.garbage import freeze_objects
 from service.models import Models, named
@@ -128,7 +128,7 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
                 settings.header_seconds,
                 settings.header_bytes,
                 settings.body_seconds,
-                partial(tell_refused, app.state.metrics),
+                partial(record_rejection, app.state.metrics),
             ),
             ws="none",
             timeout_keep_alive=settings.idle_seconds,

@@ -76,20 +76,20 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             _bind(listener, addresses[-1])
             listener.listen(_BACKLOG)
-            told = Child(folder=folder, lock=lock, runner=i)
+            child = Child(folder=folder, lock=lock, runner=i)
             runners.append(
-                _Process(_RUNNER, f"runner {i}", listener, arguments, told, decisive=True)
+                _Process(_RUNNER, f"runner {i}", listener, arguments, child, decisive=True)
             )
         front_ends = []
         for i, each in enumerate(sockets):
-            told = Child(folder=folder, lock=lock, runners=tuple(addresses), announces=not i)
+            child = Child(folder=folder, lock=lock, runners=tuple(addresses), announces=not i)
             front_ends.append(
                 _Process(
                     _FRONT_END,
                     f"front end {i}",
                     each,
                     arguments,
-                    told,
+                    child,
                     decisive=not i,
                     renew=listen_anew,
                 )
@@ -179,15 +179,15 @@ class _Process:
         ours, its = socket.socketpair()
         ours.setblocking(False)
         descriptors = {"channel": its.fileno(), "listener": self._listener.fileno()}
-        told = self._child.model_copy(update=descriptors)
+        child = self._child.model_copy(update=descriptors)
         place = self._name.replace(" ", "-")
-        variables = {FOLDER: str(told.folder / METRICS), PROCESS: place} | told.environment()
+        variables = {FOLDER: str(child.folder / METRICS), PROCESS: place} | child.environment()
         with ours, its:
             signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)  # which the child inherits
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self._command,
-                    pass_fds=(*descriptors.values(), told.lock),
+                    pass_fds=(*descriptors.values(), child.lock),
                     env=os.environ | variables,
                 )
             finally:

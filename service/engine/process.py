@@ -196,7 +196,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], Memory]:
 
 def main() -> None:
     """Run until the supervisor ends."""
-    child, settings = Child.told(), read_settings()
+    child, settings = Child.from_environment(), read_settings()
     logs.set_up(settings.log_format)
     # Front ends finish what is under way; a runner that is stopped with them must outlive them.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import export.__main__ as export
 from export import reduce
-from export.builds import Standard, Writer, as_served, check_fit, make_build, points_lost
+from export.builds import BuildReference, Writer, as_served, check_fit, make_build, points_lost
 from export.cases import chosen_cases, example_cases, labelled_cases
 from export.exported import Exported, open_graphs
 from export.graphs import graph_sources
@@ -174,7 +174,7 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
     run = Run.open(stars_finetuned)
     model = from_pretrained(run.model_folder, Lanistr)
     examples = to_tensors(stars_dataset.batch(example_cases(stars_dataset)))
-    standard = Standard(
+    expected = BuildReference(
         model,
         Reference.of(model, stars_dataset, chosen_cases(stars_dataset)),
         make_proof(model),
@@ -184,16 +184,16 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
         temperature=run.calibration().temperature,
     )
     writer = Writer(tmp_path, graph_sources(model, examples))
-    whole = make_build(writer, standard, "onnx", "fp32")
+    whole = make_build(writer, expected, "onnx", "fp32")
     caplog.set_level(logging.INFO, logger="export")
 
     monkeypatch.setattr("export.builds._FAR_OFF", math.inf)
-    reduced = make_build(writer, standard, "onnx", "int8")
-    narrow = make_build(writer, standard, "torchscript", "bf16")
+    reduced = make_build(writer, expected, "onnx", "int8")
+    narrow = make_build(writer, expected, "torchscript", "bf16")
     assert not reduced.whole + narrow.whole
     assert not [each for each in caplog.messages if "kept in" in each]
     monkeypatch.setattr("export.builds._FAR_OFF", 1e-4)
-    mixed = make_build(writer, standard, "onnx", "int8")
+    mixed = make_build(writer, expected, "onnx", "int8")
     assert "onnx int8: kept in fp32: tabular" in caplog.messages
     assert mixed.whole == ("tabular",)
 
@@ -206,7 +206,7 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
     assert mixed.bytes == sum((tmp_path / each).stat().st_size for each in files.values())
 
     # Autocast, which has no files of its own, is left out for that graph.
-    outside = make_build(writer, standard, "torchscript", "bf16")
+    outside = make_build(writer, expected, "torchscript", "bf16")
     assert outside.whole == ("tabular",)
     assert outside.graphs == narrow.graphs
     assert outside.parity["tabular"] < 1e-4 < narrow.parity["tabular"]

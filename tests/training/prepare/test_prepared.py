@@ -164,8 +164,7 @@ def test_splits_without_a_case_and_labels_all_alike_are_warned_of_and_reported(
 
     data = prepared(rows(20, group="one"), tmp_path / "one")
     assert said() == [
-        "no case is in the validation split, whose share is 0.1, or the test split, whose share is"
-        " 0.1",
+        "there is no case in the validation split (share 0.1), or the test split (share 0.1)",
         "every label is 'died': nothing can be learned from them",
     ]
     assert warnings_of(data) == said()

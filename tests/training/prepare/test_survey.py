@@ -378,7 +378,7 @@ def test_a_group_in_two_splits_and_a_name_twice_are_found_in_the_index(tmp_path:
     report = survey.report(index, {})
     torn = check(report, "Groups")
     assert (torn["verdict"], torn["found"], torn["examples"]) == ("leak", 1, ["p"])
-    twice = check(report, "Names")
+    twice = check(report, "Ids")
     assert (twice["verdict"], twice["found"], twice["examples"]) == ("leak", 1, ["c"])
     assert report["groups"]["by split"] == {"train": 2, "validation": 0, "test": 2}
 
@@ -634,7 +634,7 @@ def test_cases_of_no_subgroup_are_counted(stays: Dataset):
     assert "further cases." not in page(report, [])
     del report["subgroups"]["gender"]["F"]
     missing = sum(s.subgroups["gender"] == "F" for s in STAYS)
-    assert f"By gender, over all splits. Of {missing} further cases" in page(report, [])
+    assert f"By gender, over all splits. It is unknown for {missing} further" in page(report, [])
 
 
 def test_a_telephone_shows_the_page_without_scrolling_sideways(stays: Dataset, tmp_path: Path):
