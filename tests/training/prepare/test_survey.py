@@ -544,7 +544,7 @@ def test_a_page_needs_nothing_but_itself_and_shows_a_few_pictures(stays: Dataset
     assert {x.removeprefix("#") for x in found.links if x.startswith("#")} == set(found.ids)
     assert found.headings == [
         "Leaks and other checks", "Cases", "Labels", "Text", "Image", "Tabular", "Timeseries",
-        "A few images", "Values that were not used unchanged",
+        "A few images", "Values with issues",
         "Records that could not be used", "Where the records came from",
     ]  # fmt: skip
     assert "None" not in found.text

@@ -57,7 +57,7 @@ def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
     if thumbnails:
         sections.append(("A few images", _pictures(thumbnails)))
     not_used = unused(report["issues"]) + lost(report["problems"])
-    sections.append(("Values that were not used unchanged", not_used))
+    sections.append(("Values with issues", not_used))
     sections.append(("Records that could not be used", refused(report)))
     sections.append(("Where the records came from", _facts(report["source"])))
     title = f"{report['task']['title']}: the data"
