@@ -4,7 +4,7 @@ import { button, element, freshId } from "./element.js";
 import { Files } from "./file.js";
 import { messages, Place } from "./message.js";
 
-export const title = "Pictures";
+export const title = "Images";
 
 /** The part as the page has it; see `record.js` for what every part can do. */
 export class Part {

@@ -66,7 +66,7 @@ def test_a_binary_task_shows_probability_set_and_contributions(open_page):
     expect(shown).to_contain_text("Set at 90% coverage")
     for name in answer["prediction"]["set"]:
         expect(shown.get_by_role("row", name=name)).to_contain_text("in the set")
-    for title, part in [("Notes", "text"), ("Pictures", "image"), ("Time series", "timeseries")]:
+    for title, part in [("Notes", "text"), ("Images", "image"), ("Time series", "timeseries")]:
         value = answer["modalities"]["contributions"][part]
         figure = f"{value:+.2f}".replace("-", "\u2212")
         expect(shown.get_by_role("row", name=title)).to_contain_text(figure)
@@ -267,7 +267,7 @@ def test_a_question_is_taken_back_when_its_record_is_emptied(open_page):
     page = open_page()
     hold(page)
     with page.expect_event("requestfailed"):
-        page.get_by_role("button", name="Empty", exact=True).click()
+        page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator("#result")).to_have_text("The record is empty.")
     expect(page.locator("#result")).not_to_have_attribute("aria-busy", "true")
 
@@ -340,10 +340,16 @@ def test_vitals_are_pasted_as_csv_plotted_and_read_as_the_service_reads_the_file
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("minutes\n1\n", "No column called hours in the first line: minutes"),
+        ("minutes\n1\n", "No column named hours in the first line: minutes"),
         ("hours,heart_rate,heart_rate\n1,80,120\n", "A column appears twice: heart_rate"),
-        ("hours,heart_rate\n0,92\n0,5,92\n", "A row of another width: row 2 has 3, not 2 cells"),
-        ("hours,heart_rate\n1\n", "A row of another width: row 1 has 1, not 2 cells"),
+        (
+            "hours,heart_rate\n0,92\n0,5,92\n",
+            "A row has the wrong number of cells: row 2 has 3 cells, but the first line names 2",
+        ),
+        (
+            "hours,heart_rate\n1\n",
+            "A row has the wrong number of cells: row 1 has 1 cells, but the first line names 2",
+        ),
     ],
 )
 def test_a_table_that_the_service_would_refuse_is_not_taken_for_a_series(open_page, text, said):
@@ -462,7 +468,7 @@ def test_a_key_that_reaches_no_task_is_said_to(open_page):
     expect(page.get_by_role("alert")).to_contain_text("no_task")
     key = page.get_by_label("Key", exact=True)
     expect(key).to_be_focused()
-    assert "There is no task for this key" in described(key)
+    assert "This key gives access to no task" in described(key)
     page.unroute("**/tasks")
     page.keyboard.type("secret-1")
     page.keyboard.press("Enter")
@@ -477,7 +483,7 @@ def test_a_long_series_is_sent_whole_though_not_all_of_it_is_shown(open_page, tm
     path.write_text("\n".join(["hours,heart_rate", *lines[:-1], "44.99,9999"]))
     page.get_by_text("Paste or open CSV").click()
     page.get_by_label("Open a CSV file").set_input_files(path)
-    expect(page.get_by_text("4300 further rows are not shown")).to_be_visible()
+    expect(page.get_by_text("4300 more rows are not shown")).to_be_visible()
     ask(page)
     answer = answer_of(page)
     issues = {each["code"]: each["field"] for each in answer["issues"]}
@@ -636,7 +642,7 @@ def test_a_part_that_was_given_and_is_of_no_use_is_not_called_missing(open_page)
     ask(page)
     assert answer_of(page)["modalities"]["used"] == ["text"]
     shown = page.locator("#result .missing")
-    expect(shown.get_by_text("Not given: Pictures, Table row.", exact=True)).to_be_visible()
+    expect(shown.get_by_text("Not given: Images, Table row.", exact=True)).to_be_visible()
     said = "Given, but nothing in it could be used: Time series."
     expect(shown.get_by_text(said, exact=True)).to_be_visible()
 
@@ -663,7 +669,7 @@ def test_the_keyboard_alone_leads_from_the_top_to_a_prediction(open_page):
     page.get_by_label("Note 1").focus()
     page.keyboard.type("alert and oriented")
     page.keyboard.press("Control+Enter")
-    expect(page.locator(".missing").first).to_have_text("Not given: Pictures, Time series.")
+    expect(page.locator(".missing").first).to_have_text("Not given: Images, Time series.")
 
 
 def test_the_keyboard_stays_where_a_note_or_a_row_was_removed(open_page):

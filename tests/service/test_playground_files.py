@@ -63,7 +63,7 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(300)
 
 
-@pytest.mark.parametrize("sample", ["Empty", "Only text"])
+@pytest.mark.parametrize("sample", ["Clear", "Only text"])
 def test_a_picture_that_is_read_late_does_not_fall_into_the_next_record(slow_page, sample):
     slow_page.get_by_label("Drop images here,").set_input_files(STAY / "chest.jpg")
     slow_page.get_by_role("button", name=sample, exact=True).click()
@@ -98,7 +98,7 @@ def test_a_prediction_waits_for_the_pictures_that_are_being_read(slow_page):
 def test_a_file_that_cannot_be_read_is_not_told_of_in_the_next_record(slow_page, tmp_path):
     (tmp_path / "gone.jpg").write_bytes(b"x")
     drop(slow_page, ".drop", tmp_path / "gone.jpg")
-    slow_page.get_by_role("button", name="Empty", exact=True).click()
+    slow_page.get_by_role("button", name="Clear", exact=True).click()
     settle(slow_page)
     expect(slow_page.get_by_text("A file could not be read")).to_be_hidden()
 
@@ -182,7 +182,9 @@ def test_a_file_that_is_no_table_is_named(open_page, tmp_path, name, content, sa
 def test_several_tables_at_once_are_not_taken_for_one(open_page):
     page = open_page()
     drop(page, ".series", STAY / "vitals.csv", STAY / "chest.jpg")
-    expect(page.get_by_text("Several files: vitals.csv, chest.jpg. Accepted: one")).to_be_visible()
+    expect(
+        page.get_by_text("More than one file: vitals.csv, chest.jpg. Accepted: one file")
+    ).to_be_visible()
     expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
 
 
