@@ -84,12 +84,12 @@ async def broken_bundle(scene: Scene, client: httpx.AsyncClient) -> str:
     data = bytearray(graph.read_bytes())
     data[len(data) // 2] ^= 1
     graph.write_bytes(data)
-    told = scene.log().count("not taken into service")
+    told = scene.log().count("bundle not loaded")
     draft.rename(bundles / "broken")
     os.kill(scene.process.pid, signal.SIGHUP)
 
     async def refused() -> bool:
-        return scene.log().count("not taken into service") > told
+        return scene.log().count("bundle not loaded") > told
 
     await scene.until(refused, "the refusal of a broken bundle")
     if not await scene.serves(client, *served):

@@ -196,7 +196,7 @@ def _parser() -> ArgumentParser:
     _add_scoring(command(score, about, patient, table, asked, task))
     about = "send requests for a while and report throughput and latency"
     _add_load(command(load, about, connection, table, task))
-    command(tasks, "list the tasks served", connection)
+    command(tasks, "list the service's tasks", connection)
     return parser
 
 
@@ -294,7 +294,7 @@ def _json(value: Any) -> str:
 
 def _explained(error: ClientError) -> str:
     if isinstance(error, ConnectionFailed) and "refused" in str(error):
-        return f"{error}: is it running? make serve"
+        return f"{error}: is it running? (make serve starts one)"
     return str(error)
 
 

@@ -59,13 +59,15 @@ class _Base:
         self.url = without_user(httpx.URL(address))
         self._connect_timeout = _positive(connect_timeout, "connect_timeout")
         if not (_is_number(retry_seconds) and 0 <= retry_seconds < math.inf):
-            raise InvalidInput("retry_seconds", f"is {retry_seconds}", accepted="seconds, from 0")
+            raise InvalidInput(
+                "retry_seconds", f"is {retry_seconds}", accepted="a number of seconds, 0 or more"
+            )
         self.retry_seconds = retry_seconds
         for name, value in (headers or {}).items():
             if not all(isinstance(each, str) for each in (name, value)):
                 raise InvalidInput(f"headers.{name}", f"is {type(value).__name__}", accepted="text")
             if not all(each.isascii() and each.isprintable() for each in (name, value)):
-                raise InvalidInput(f"headers.{name}", "has more than printable ASCII")
+                raise InvalidInput(f"headers.{name}", "has characters other than printable ASCII")
         if not (isinstance(connections, int) and connections > 0):
             raise InvalidInput("connections", f"is {connections!r}", accepted="a number, 1 or more")
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -376,9 +378,9 @@ def _service_url(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise InvalidInput("url", f"{shown!r} is not one: {error}") from None
+        raise InvalidInput("url", f"{shown!r} is not a URL: {error}") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise InvalidInput("url", f"{shown!r} is not one", accepted=f"such as {DEFAULT_URL}")
+        raise InvalidInput("url", f"{shown!r} is not a URL", accepted=f"such as {DEFAULT_URL}")
     return url.rstrip("/")
 
 
@@ -389,7 +391,9 @@ def _naming_surroundings() -> Iterator[None]:
         yield
     except OSError as error:
         seen = f"{os.environ.get('SSL_CERT_FILE')}: {error.strerror or error}"
-        raise InvalidInput("SSL_CERT_FILE", seen, accepted="a file of certificates") from error
+        raise InvalidInput(
+            "SSL_CERT_FILE", seen, accepted="a readable file of certificates"
+        ) from error
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         field = "ALL_PROXY, HTTP_PROXY or HTTPS_PROXY"
         raise InvalidInput(field, str(error), accepted="such as http://proxy:3128") from error
@@ -397,5 +401,5 @@ def _naming_surroundings() -> Iterator[None]:
 
 def _positive(seconds: float, field: str) -> float:
     if not (_is_number(seconds) and 0 < seconds < math.inf):
-        raise InvalidInput(field, f"is {seconds}", accepted="seconds, more than 0")
+        raise InvalidInput(field, f"is {seconds}", accepted="a number of seconds, more than 0")
     return seconds

@@ -133,7 +133,8 @@ class Columns:
         told = (each for each in unused if inner.get(each, each) in {each} | opened)
         self.unused = {column: _nearest(column, self.absent) for column in told}
         if not self.sources.keys() - {"id"}:
-            seen = f"has nothing that {target.task} takes: {', '.join(columns) or 'no columns'}"
+            found = ", ".join(columns) or "no columns"
+            seen = f"none of its columns is used by {target.task}: {found}"
             raise InvalidInput("input", seen, accepted=", ".join(self._known))
 
     @classmethod
@@ -156,10 +157,11 @@ class Columns:
             field, place = f"columns.{name}", self._place(name)
             chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
             if place is None:
-                raise InvalidInput(field, "is no part or field", accepted=_near(name, self._known))
+                accepted = _near(name, self._known)
+                raise InvalidInput(field, "is not a modality or field", accepted=accepted)
             _refuse_unknown(field, chosen, columns)
             if not chosen or (len(chosen) > 1 and place not in _LISTS):
-                raise InvalidInput(field, f"is {len(chosen)} columns", accepted="one")
+                raise InvalidInput(field, f"has {len(chosen)} columns", accepted="one column")
             self.sources[place] = chosen
 
     def _take_others(self, columns: Sequence[str], inner: Collection[str]) -> list[str]:
@@ -176,8 +178,9 @@ class Columns:
             elif place is None or place in named:
                 unused.append(column)
             elif place in self.sources:
-                seen = f"may be {self.sources[place][0]!r} or {column!r}"
-                raise InvalidInput(f"columns.{place}", seen, accepted="one of them, by its name")
+                seen = f"could be {self.sources[place][0]!r} or {column!r}"
+                accepted = "one of them, named with --column or `columns`"
+                raise InvalidInput(f"columns.{place}", seen, accepted=accepted)
             else:
                 self.sources[place] = (column,)
         return unused
@@ -216,7 +219,9 @@ class Columns:
 
     def _record(self, row: Mapping[str, Any]) -> dict[str, Any]:
         if self._some_whole and _cell(row.get(_TABULAR)) not in (None, {}):
-            raise InvalidInput(_TABULAR, "is no object", accepted="values by field name")
+            raise InvalidInput(
+                _TABULAR, "is not an object", accepted="an object of field names and values"
+            )
         case: dict[str, Any] = {}
         fields: dict[str, Any] = {}
         for place, columns in self.sources.items():
@@ -265,11 +270,12 @@ class Columns:
             return cell
         if cell[:5].lower() != "data:":
             if "://" in cell:
-                seen = f"{cell} is an address, not a path"
-                raise InvalidInput("image", seen, accepted="the path of a file: nothing is fetched")
+                seen = f"{cell} is a URL, not a path"
+                accepted = "the path of a file; nothing is downloaded"
+                raise InvalidInput("image", seen, accepted=accepted)
             if _BASE64.fullmatch("".join(cell.split())):
                 seen, accepted = (
-                    "is base64 alone",
+                    "is bare base64",
                     "a path, or a data URL: data:image/jpeg;base64,…",
                 )
                 raise InvalidInput("image", seen, accepted=accepted)
@@ -280,7 +286,7 @@ class Columns:
             body = "".join(cell[head.end() :].split())  # tools break it in lines
             return base64.b64decode(body, validate=True)
         except ValueError:  # binascii's, and of letters beyond ASCII a plain one
-            seen, accepted = "is a data URL that is not base64", "data:image/jpeg;base64,…"
+            seen, accepted = "is a data URL without valid base64", "data:image/jpeg;base64,…"
             raise InvalidInput("image", seen, accepted=accepted) from None
 
     def _path(self, cell: str) -> Path:
@@ -293,10 +299,11 @@ class Columns:
         except (OSError, ValueError):  # reading it will say why
             return path
         if not stat.S_ISREG(found.st_mode):  # a pipe is waited for, a device has no end
-            raise InvalidInput("image", f"{path} is no regular file", accepted="the path of a file")
+            seen = f"{path} is not a regular file"
+            raise InvalidInput("image", seen, accepted="the path of a file")
         if found.st_size > _LARGEST:
             seen = f"{path} has {found.st_size:,} bytes"
-            raise InvalidInput("image", seen, accepted=f"at most {_LARGEST:,}")
+            raise InvalidInput("image", seen, accepted=f"at most {_LARGEST:,} bytes")
         return path
 
     def _series(self, cells: Sequence[Any]) -> Any:
@@ -305,7 +312,7 @@ class Columns:
             try:
                 cell = from_json(cell)
             except (ValueError, RecursionError) as error:
-                accepted = "rows, each with hours: a list, or JSON of one"
+                accepted = "a list of rows, each with `hours`, or the same as JSON"
                 raise InvalidInput(
                     "timeseries", f"is not JSON: {error}", accepted=accepted
                 ) from None

@@ -17,7 +17,7 @@ def prediction(answer: Prediction) -> str:
 def tasks(summaries: Sequence[TaskSummary]) -> str:
     """Return a line for every task: its name, what it is and the parts that it takes."""
     if not summaries:
-        return "the service has no task loaded"
+        return "the service has no tasks"
     width = max(len(each.name) for each in summaries)
     return "\n".join(
         f"{each.name:{width}}  {each.title} ({', '.join(each.modalities)})" for each in summaries
@@ -26,7 +26,7 @@ def tasks(summaries: Sequence[TaskSummary]) -> str:
 
 def scored(output: str, found: Scored) -> str:
     """Return a line about a table that was scored."""
-    before = f", {found.before:,} of them before" if found.before else ""
+    before = f", {found.before:,} of them scored earlier" if found.before else ""
     model = found.target.model
     return (
         f"{output}: {found.rows:,} rows{before}, {found.failed:,} with an error; "
@@ -42,7 +42,8 @@ def load(sent: Sent, concurrency: int) -> str:
     failures = [f"  {kind}: {count:,}" for kind, count in sent.failures.most_common()]
     return "\n".join(
         [
-            f"{sent.rate:.1f} answers a second to {concurrency} at a time, in {sent.seconds:.1f} s",
+            f"{sent.rate:.1f} answers a second with {concurrency} clients, over "
+            f"{sent.seconds:.1f} s",
             f"{len(sent.statuses):,} requests: {shares}",
             *failures,
         ]
@@ -50,13 +51,13 @@ def load(sent: Sent, concurrency: int) -> str:
 
 
 def _lines(answer: Prediction) -> Iterator[str]:
-    case = f" of {answer.id}" if answer.id else ""
+    case = f" for {answer.id}" if answer.id else ""
     outcome = answer.label if answer.value is None else f"{answer.value:g}"
     yield f"{answer.task}{case}: {'no prediction' if answer.abstained else outcome}"
     if answer.abstained:
         yield f"the model abstains: {answer.reason}"
     if answer.model.demo:
-        yield "DEMO MODEL: its weights are not real and its predictions mean nothing"
+        yield "DEMO MODEL: trained on synthetic records; its predictions mean nothing"
 
     width = max(map(len, answer.probabilities), default=0)
     for label, probability in answer.probabilities.items():

@@ -48,14 +48,14 @@ def naming_failures(url: str, request: Request) -> Iterator[None]:
     except httpx.InvalidURL as error:  # httpx takes 65,536 characters
         words = {"task": request.path, **request.query}
         field = max(words, key=lambda each: len(words[each]))
-        raise InvalidInput(field, f"cannot stand in an address: {error}") from error
+        raise InvalidInput(field, f"cannot be part of a URL: {error}") from error
     except UnicodeError as error:  # of the name of a host, which nothing else checks
-        raise InvalidInput("url", f"{url}, or a proxy on the way: {error}") from error
+        raise InvalidInput("url", f"{url}, or a proxy's URL, is invalid: {error}") from error
     except (httpx.TransportError, httpx.DecodingError) as error:
-        message = f"connection to {url} broke off: {error or type(error).__name__}"
+        message = f"connection to {url} was lost: {error or type(error).__name__}"
         raise ConnectionFailed(message, url=url, request_id=request.id, reached=True) from error
     except RuntimeError as error:  # httpx's of a closed client, asyncio's of another event loop
-        hint = "open a client where you ask: a closed one asks no more, an AsyncClient in one loop"
+        hint = "a closed client cannot be used, nor an AsyncClient in another loop: open a new one"
         raise ClientError(f"{error}; {hint}") from error
 
 
@@ -81,7 +81,7 @@ def read(
             raise _problem(response, document)
     except MalformedError as mismatch:
         raise _unreadable(response, str(mismatch)) from None
-    raise _unreadable(response, "neither an answer nor a problem")
+    raise _unreadable(response, "neither a result nor a problem")
 
 
 def _document(response: httpx.Response) -> Document:
@@ -102,7 +102,7 @@ def read_batch(cases: int, document: Document) -> tuple[Prediction | ProblemErro
     """
     items = document.documents("items")
     if len(items) != cases:
-        raise MalformedError(f"items are {len(items)}, not {cases}")
+        raise MalformedError(f"there are {len(items)} items, not {cases}")
     return tuple(map(read_item, items))
 
 

@@ -106,8 +106,8 @@ class Journal:
         try:
             about = _object(self._notes.read_bytes())
         except (OSError, ValueError):
-            seen = f"{self._output} is there, and {self._notes.name} does not say what it is"
-            raise InvalidInput("output", seen, accepted="another name") from None
+            seen = f"{self._output} exists, but {self._notes.name} does not say how it was made"
+            raise InvalidInput("output", seen, accepted="another name for the output") from None
         self._refuse_other(about, self._output)
         self._place.unlink(missing_ok=True)  # left by one that was stopped at the very end
         return about
@@ -126,8 +126,8 @@ class Journal:
         except ValueError:
             raise InvalidInput(
                 "output",
-                f"{self._place} is there, and not of this command",
-                accepted="another name; or remove it",
+                f"{self._place} exists and was not written by this command",
+                accepted="another name for the output; or remove that file",
             ) from None
         self._refuse_other(asked, self._place)
         end = len(first)
@@ -159,8 +159,8 @@ class Journal:
                 was, now = to_text(found.get(name)), to_text(wanted)
                 raise InvalidInput(
                     "output",
-                    f"{place} is of another question: its {name} was {was}, and now is {now}",
-                    accepted="the same question, or another output; or remove it",
+                    f"{place} was made with another {name}: {was}, now {now}",
+                    accepted=f"the same {name}, another name for the output, or remove that file",
                 )
 
 
@@ -195,7 +195,7 @@ def _lock(file: IO[bytes], place: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        raise InvalidInput("output", f"another process is at work on {place}") from None
+        raise InvalidInput("output", f"another process is using {place}") from None
 
 
 def _fsync(path: Path) -> None:

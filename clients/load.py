@@ -117,9 +117,9 @@ def cases_of(
     if not cases:
         if left:
             raise left[0]
-        raise InvalidInput("input", f"{input} has no rows", accepted="one at the least")
+        raise InvalidInput("input", f"{input} has no rows", accepted="at least one row")
     if left:
-        _log.warning("rows that cannot be sent: %d, the first of them: %s", len(left), left[0])
+        _log.warning("rows that cannot be sent: %d; the first: %s", len(left), left[0])
     return cases
 
 
@@ -138,7 +138,7 @@ async def load(
         task: name of the task.
         cases: JSON.
         concurrency: clients that send at a time.
-        seconds: after which none sends another; each sends one at the least.
+        seconds: after which none sends another; each sends at least one row.
 
     Raises:
         InvalidInput: no client, or no time.

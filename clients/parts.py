@@ -67,7 +67,9 @@ def pictures(image: Image) -> list[Upload]:
 def row(tabular: Tabular) -> dict[str, Any]:
     """Return the table row as plain JSON values. Raises `InvalidInput`."""
     if not isinstance(tabular, Mapping):
-        raise InvalidInput("tabular", _is_a(tabular), accepted="values by field name")
+        raise InvalidInput(
+            "tabular", _is_a(tabular), accepted="an object of field names and values"
+        )
     plain: dict[str, Any] = jsonable(tabular, "tabular")
     return plain
 
@@ -97,7 +99,9 @@ def series(timeseries: Timeseries) -> list[Any] | Upload:
     for i, measurements in enumerate(rows):
         if not isinstance(measurements, Mapping):
             raise InvalidInput(
-                f"timeseries[{i}]", _is_a(measurements), accepted="values by name, with hours"
+                f"timeseries[{i}]",
+                _is_a(measurements),
+                accepted="an object of variable names and values, with `hours`",
             )
     plain: list[Any] = jsonable(rows, "timeseries")
     return plain
@@ -204,7 +208,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} stands twice")
+        raise ValueError(f"{next(each for each in names if names.count(each) > 1)!r} appears twice")
     return found
 
 
@@ -245,7 +249,7 @@ def _media_type(content: bytes) -> str:
 
 
 def _finite(value: Any, field: str) -> float:
-    accepted = "a finite number, or None for a value that is missing"
+    accepted = "a finite number, or None for a missing value"
     try:
         number = float(value)
     except OverflowError:  # nor would Python write all its digits
@@ -257,7 +261,7 @@ def _finite(value: Any, field: str) -> float:
 
 def _refuse_empty(values: Sequence[Any], field: str) -> None:
     if not values:
-        raise InvalidInput(field, "is an empty list", accepted="None for a part that is missing")
+        raise InvalidInput(field, "is an empty list", accepted="None for a missing modality")
 
 
 def _is_a(value: Any) -> str:

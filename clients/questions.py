@@ -231,7 +231,7 @@ def _some(
     found: list[bytes | InvalidInput] = []
     for i, case in enumerate(cases, first):
         if not isinstance(case, Mapping):
-            seen, accepted = f"is of type {type(case).__name__}", "parts by name"
+            seen, accepted = f"is of type {type(case).__name__}", "modalities by name"
             found.append(InvalidInput(f"cases[{i}]", seen, accepted=accepted))
             continue
         try:

@@ -112,8 +112,8 @@ class Reading:
         if _COMMAS.fullmatch(number):
             return number.replace(".", "").replace(",", ".") + rest
         if "." in number and NUMBER.fullmatch(number):
-            seen = f"is {cell!r}, a number with a point, where numbers have a comma"
-            raise InvalidInput(place, seen, accepted="a comma before the decimals; or decimal '.'")
+            seen = f"is {cell!r}, with a decimal point where decimal commas are expected"
+            raise InvalidInput(place, seen, accepted="a decimal comma; or decimal='.'")
         return cell
 
     def word(self, cell: Any, listed: Collection[str]) -> Any:
@@ -162,7 +162,11 @@ def _words(words: Words) -> list[str]:
 def add_reading_options(parser: ArgumentParser) -> None:
     """Add the options of how a table is read; `reading_of` reads them."""
     parser.add_argument(
-        "--decimal", choices=DECIMALS, default=".", help="decimal separator (%(default)s)"
+        "--decimal",
+        choices=DECIMALS,
+        default=".",
+        metavar="SIGN",
+        help="decimal separator: . or , (%(default)s)",
     )
     parser.add_argument(
         "--encoding",

@@ -79,16 +79,20 @@ def record(case: Mapping[str, Any]) -> dict[str, Any]:
     """
     for name in case:
         if name not in PARTS:
-            raise InvalidInput(str(name), "is no part of a case", accepted=", ".join(PARTS))
+            raise InvalidInput(str(name), "is not part of a case", accepted=", ".join(PARTS))
     values, files = parts(**{name: case.get(name) for name in PARTS})
     for name, file in files:
         if file.media_type == "text/csv":
-            raise InvalidInput(name, "is a file, which a list cannot carry", accepted="its rows")
+            raise InvalidInput(
+                name,
+                "is a file, which cannot be sent in a list of cases",
+                accepted="the file's rows",
+            )
         before: list[str] = values.setdefault(name, [])
         if not file.media_type.startswith("image/"):
             single = isinstance(case[name], Bytes | str | PathLike)
             place = name if single else f"{name}[{len(before)}]"
-            raise InvalidInput(place, "is no picture", accepted="JPEG, PNG, WebP, TIFF or BMP")
+            raise InvalidInput(place, "is not an image", accepted="JPEG, PNG, WebP, TIFF or BMP")
         before.append(base64.b64encode(file.content).decode())
     return values
 

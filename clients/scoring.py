@@ -151,19 +151,22 @@ def _state(path: Path) -> tuple[int, int, int] | None:
 def _refuse_written(path: Path, state: tuple[int, int, int] | None) -> None:
     """Refuse a table that is no longer what it was, see `_state`. Raises `InvalidInput`."""
     if _state(path) != state:
-        seen = f"{path} was written while it was scored"
-        raise InvalidInput("input", seen, accepted="one that is whole; another output")
+        seen = f"{path} was changed while it was being scored"
+        raise InvalidInput(
+            "input", seen, accepted="a complete file, with another name for the output"
+        )
 
 
 def _say(columns: Columns, target: Target) -> None:
     """Say what the user should know before the work begins."""
     if target.model.demo:
-        _log.warning("DEMO MODEL: its weights are not real and its predictions mean nothing")
+        _log.warning("DEMO MODEL: trained on synthetic records; its predictions mean nothing")
     if columns.unused:
         names = (
-            f"{name} (is it {near}?)" if near else name for name, near in columns.unused.items()
+            f"{name} (did you mean {near}?)" if near else name
+            for name, near in columns.unused.items()
         )
-        _log.warning("not read: %s", ", ".join(names))
+        _log.warning("columns not used: %s", ", ".join(names))
     if columns.absent:
         _log.warning("no column for: %s", ", ".join(columns.absent))
 

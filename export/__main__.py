@@ -18,7 +18,7 @@ from export.builds import (
     OFFERED,
     PRECISIONS,
     USUAL,
-    Standard,
+    BuildReference,
     Writer,
     check_fit,
     figures,
@@ -81,8 +81,8 @@ def main() -> None:
     for build in bundle.manifest.builds:
         metric = build.metrics.get(run.task.metric, float("nan"))
         print(
-            f"  {build.name:16} {build.bytes / 2**20:8.1f} MiB, differs from the model by "
-            f"{max(build.parity.values()):.1e} at most, {run.task.metric} {shown(metric, 4)}"
+            f"  {build.name:16} {build.bytes / 2**20:8.1f} MiB, differs from the model by at most "
+            f"{max(build.parity.values()):.1e}, {run.task.metric} {shown(metric, 4)}"
         )
 
 
@@ -105,7 +105,7 @@ def _fill(
     # ---- what it makes of real cases, and of inputs made by chance ------------------------------
     reference, proof = Reference.of(model, dataset, chosen_cases(dataset)), make_proof(model)
     before = figures(outputs[few], dataset, tested[few])
-    standard = Standard(model, reference, proof, dataset, tested[few], before, temperature)
+    expected = BuildReference(model, reference, proof, dataset, tested[few], before, temperature)
     np.savez(draft / PROOF, allow_pickle=False, **proof)
 
     # ---- what a reader needs beside the graphs --------------------------------------------------
@@ -123,12 +123,12 @@ def _fill(
     writer = Writer(draft, sources)
     for runtime, precision in wanted:
         try:
-            build = make_build(writer, standard, runtime, precision)
+            build = make_build(writer, expected, runtime, precision)
             check_fit(build, run.task.metric, arguments.most_fall)
         except BundleError as unfit:
             if precision == "fp32" or arguments.precision:
                 raise
-            log.warning("left out: %s", unfit)
+            log.warning("not exported: %s", unfit)
         else:
             builds.append(build)
     writer.keep(builds)
@@ -165,7 +165,7 @@ def _wanted(
     for asked in arguments.precision or ():
         if asked not in (precision for _, precision in offered):
             parser.error(
-                f"--precision {asked} is not offered with --formats {' '.join(arguments.formats)}"
+                f"--precision {asked} is not available with --formats {' '.join(arguments.formats)}"
             )
     return [each for each in offered if each[1] in (arguments.precision or USUAL)]
 
@@ -189,7 +189,7 @@ def _cases(word: str) -> int:
 
 def _words(words: str) -> str:
     if not words.strip():
-        raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: at least a word")
+        raise argparse.ArgumentTypeError(f"seen {words!r}; accepted: at least one word")
     return _unicode(words.strip())
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.exported import Exported, Run, open_graphs
 from export.graphs import GraphSource
 from export.onnx import Signature, export_onnx
-from export.parity import Reference, naming, try_proof
+from export.parity import Reference, naming_build, try_proof
 from export.reduce import reduce_onnx
 from export.torchscript import export_torchscript
 from lanistr.errors import BundleError
@@ -104,7 +104,7 @@ class Writer:
 
 
 @dataclass(frozen=True)
-class Standard:
+class BuildReference:
     """What builds are held against.
 
     Attributes:
@@ -126,7 +126,9 @@ class Standard:
     temperature: float
 
 
-def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: Precision) -> Build:
+def make_build(
+    writer: Writer, expected: BuildReference, runtime: Runtime, precision: Precision
+) -> Build:
     """Write a build and hold it against the model.
 
     Raises:
@@ -134,17 +136,17 @@ def make_build(writer: Writer, standard: Standard, runtime: Runtime, precision: 
         BundleError: a graph cannot be exported.
     """
     graphs = {name: writer.write(name, runtime, precision) for name in writer.sources}
-    build, opened = _compared(writer, standard, runtime, precision, graphs)
+    build, opened = _compared(writer, expected, runtime, precision, graphs)
     parity = build.parity.items()
     far = [name for name, difference in parity if name != FUSION and difference > _FAR_OFF]
     if far:
-        log.info("%s: left at fp32: %s", build.name, ", ".join(far))
+        log.info("%s: kept in fp32: %s", build.name, ", ".join(far))
         graphs |= {name: writer.write(name, runtime, "fp32") for name in far}
-        build, opened = _compared(writer, standard, runtime, precision, graphs, far)
-    dataset, metric = standard.dataset, standard.dataset.task.metric
-    found = as_served(build, opened, standard.model, dataset, standard.rows)
-    metrics = figures(found / standard.temperature, dataset, standard.rows)
-    fall = points_lost(metric, standard.metrics.get(metric), metrics.get(metric))
+        build, opened = _compared(writer, expected, runtime, precision, graphs, far)
+    dataset, metric = expected.dataset, expected.dataset.task.metric
+    found = as_served(build, opened, expected.model, dataset, expected.rows)
+    metrics = figures(found / expected.temperature, dataset, expected.rows)
+    fall = points_lost(metric, expected.metrics.get(metric), metrics.get(metric))
     return build.model_copy(update={"metrics": metrics, "fall": fall})
 
 
@@ -163,7 +165,7 @@ def as_served(
 
 def _compared(
     writer: Writer,
-    standard: Standard,
+    expected: BuildReference,
     runtime: Runtime,
     precision: Precision,
     graphs: Mapping[str, Graph],
@@ -180,11 +182,11 @@ def _compared(
         parity={},
     )
     opened = open_graphs(build, lambda file: paths[file].read_bytes())
-    exported = Exported(standard.model, opened)
+    exported = Exported(expected.model, opened)
     bounds = dict.fromkeys(opened, BOUND if precision == "fp32" else math.inf)
-    with naming(build):
-        parity = standard.reference.differences(exported, bounds)
-        proof = try_proof(standard.proof, opened, bounds)
+    with naming_build(build):
+        parity = expected.reference.differences(exported, bounds)
+        proof = try_proof(expected.proof, opened, bounds)
     ordered = {name: parity[name] for name in graphs}
     return build.model_copy(update={"parity": ordered, "proof": proof}), opened
 
@@ -226,9 +228,9 @@ def check_fit(build: Build, metric: str, most_fall: float) -> None:
     """
     if build.precision == "fp32" or (build.fall is not None and build.fall <= most_fall):
         return
-    unknown = "not determined by the test split"
+    unknown = "the test split does not determine it"
     raise BundleError(
-        f"{build.name} computes too differently",
+        f"{build.name} loses too much of the metric",
         code="worse",
         field=metric,
         seen=unknown if build.fall is None else f"{build.fall:.2f} points lost",

@@ -9,7 +9,7 @@ from training.data.store import Dataset
 from training.metrics import shown
 from training.run import Run
 
-_DEMO = """> **Demonstration weights.** Trained on records made by chance. The predictions of this
+_DEMO = """> **Demonstration weights.** Trained on synthetic records. The predictions of this
 > model mean nothing about any patient, product or person.
 """
 
@@ -46,28 +46,34 @@ def model_card(
         "",
         "## Results on the test split",
         "",
-        f"95% intervals by bootstrap over {drawn_again(report['all'])}.",
+        f"With 95% bootstrap intervals over {drawn_again(report['all'])}.",
         "",
         *_table({"all cases": report["all"]}, "cases"),
         "",
-        "### By the parts that a case brings",
+        "### By modalities present",
         "",
-        *_table(report["by_presence"], "parts"),
+        *_table(report["by_presence"], "modalities"),
     ]
     for column, groups in report["by_subgroup"].items():
         lines += ["", f"### By {column}", "", *_table(groups, column)]
-    lines += ["", "## Builds", "", f"{task.metric} is that of {measured} cases of the test split."]
+    lines += [
+        "",
+        "## Builds",
+        "",
+        f"{task.metric} was measured on {measured} cases of the test split.",
+    ]
     lines += ["", *_builds(builds, task.metric)]
     lines += [
         "",
         "## Use and limits",
         "",
-        "- For research and for validation on your own data. Not a medical device; no decision",
-        "  about a person should rest on it.",
-        "- A part that a case lacks is left out of the computation, not guessed.",
-        "- Probabilities and conformal sets are calibrated on the validation split of the data",
-        "  that the model was trained on, which also chose the best epoch: coverage is a little",
-        "  optimistic. Check both on yours.",
+        "- For research and for validation on your own data. Not a medical device; do not base",
+        "  decisions about people on it.",
+        "- A missing modality is left out of the computation, not imputed.",
+        "- Probabilities and conformal sets were calibrated on the validation split of the "
+        "training",
+        "  data, which was also used to choose the best epoch: coverage is slightly",
+        "  optimistic. Check both on your own data.",
         "",
         "## Licence of the weights",
         "",
@@ -97,15 +103,15 @@ def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:
     ]
     if same:
         said.append(
-            "Splits share no group (patient, product)."
+            "No group (patient, product) is in more than one split."
             if dataset.grouped
-            else "No groups were named: one patient or product may stand in several splits."
+            else "No groups were named: a patient or product may be in several splits."
         )
         return [f"- {each}" for each in said]
     return [
-        f"- Trained on other data than it was measured on: sha256 of their `dataset.json` "
+        f"- Trained on other data than it was tested on; sha256 of their `dataset.json`: "
         f"{trained_on[:12]}….",
-        *(f"- Measured on: {each}" for each in said),
+        *(f"- Tested on: {each}" for each in said),
     ]
 
 

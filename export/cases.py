@@ -56,7 +56,7 @@ def example_cases(dataset: Dataset) -> list[int]:
         bringing = [int(row) for row in rows if dataset.brings(int(row), modality)][:2]
         if len(bringing) < 2:
             raise DataError(
-                "too few cases bring a modality to prove its graph on",
+                "too few cases have this modality to check its graph",
                 field=modality,
                 seen=len(bringing),
                 accepted="at least two labelled cases of the test split"

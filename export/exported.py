@@ -29,7 +29,7 @@ def open_graphs(build: Build, read: Callable[[str], bytes]) -> dict[str, Run]:
 
     Raises:
         BundleError: a graph cannot be loaded, or is not what the manifest says; also when it is
-            run, that it does not compute.
+            run, that the graph cannot be run.
     """
     opened: dict[str, Run] = {}
     for name, graph in build.graphs.items():
@@ -88,7 +88,7 @@ def _unpadded(arrays: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 def _blaming(file: str, run: Run) -> Run:
     def careful(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        with as_bad_graph(file, "it does not compute"):
+        with as_bad_graph(file, "the graph cannot be run"):
             return run(inputs)
 
     return careful

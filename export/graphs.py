@@ -83,11 +83,11 @@ def graph_sources(model: Lanistr, batch: TensorBatch) -> dict[str, GraphSource]:
     """
     if model.config.compat:
         raise BundleError(
-            "a model with the release's computation cannot be exported",
+            "a model converted from the research release cannot be exported",
             code="not_exportable",
             field="compat",
             seen=model.config.compat,
-            accepted="a model that was trained here",
+            accepted="a model trained with this software",
         )
     sources: dict[str, GraphSource] = {}
     for modality in model.config.modalities:

@@ -97,7 +97,7 @@ def _forget_the_making(model: onnx.ModelProto) -> None:
 
 def _frozen(value: onnx.ValueInfoProto, axis: int, wanted: str) -> BundleError:
     return BundleError(
-        "the exporter froze an axis",
+        "the exporter fixed the size of an axis",
         code="frozen_axis",
         field=f"{value.name}[{axis}]",
         seen=value.type.tensor_type.shape.dim[axis].dim_value,

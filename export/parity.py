@@ -77,10 +77,10 @@ class Reference:
         for modality in model.config.modalities:
             if not any(modality in batch.parts for batch in batches):
                 raise ParityError(
-                    "nothing would be proved of the graph",
+                    "no case to check the graph with",
                     code="parity",
                     field=modality,
-                    accepted="cases that bring the modality",
+                    accepted="cases that have the modality",
                 )
         with torch.inference_mode():
             projected = [model.encode(batch.parts) for batch in batches]
@@ -164,7 +164,7 @@ def _compare(
 
 
 @contextmanager
-def naming(build: Build) -> Iterator[None]:
+def naming_build(build: Build) -> Iterator[None]:
     """Say of a graph that differs whose it is: every build has one of its name."""
     try:
         yield
@@ -175,7 +175,7 @@ def naming(build: Build) -> Iterator[None]:
 
 def _different(name: str, seen: object, accepted: str) -> ParityError:
     return ParityError(
-        "the graph does not compute what the model computes",
+        "the graph's outputs differ from the model's",
         code="parity",
         field=name,
         seen=seen,

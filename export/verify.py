@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from export.builds import OFFERED
 from export.cases import chosen_cases, open_run
 from export.exported import Exported, open_graphs
-from export.parity import Reference, naming, try_proof
+from export.parity import Reference, naming_build, try_proof
 from lanistr.bundle import CALIBRATION, PROOF, TASK, Bundle
 from lanistr.command import CommandParser
 from lanistr.errors import BundleError
@@ -25,13 +25,14 @@ def main(words: Sequence[str]) -> None:
     parser = _parser()
     arguments = parser.parse_args(words)
     if arguments.data and not arguments.run:
-        parser.error("--data is of no use without --run; accepted: both, or neither")
+        parser.error("--data has no effect without --run; accepted: both, or neither")
 
     # ---- hashes --------------------------------------------------------------------------------
     bundle = Bundle.open(arguments.bundle)
     manifest = bundle.manifest
     print(
-        f"{arguments.bundle}: {manifest.task} {manifest.version}, {len(manifest.files)} files whole"
+        f"{arguments.bundle}: {manifest.task} {manifest.version}, {len(manifest.files)} files "
+        f"intact"
     )
 
     # ---- the inputs that it brings, and what the model made of them ------------------------------
@@ -39,7 +40,7 @@ def main(words: Sequence[str]) -> None:
     builds = [each for each in manifest.builds if each.runtime in arguments.formats]
     if not builds:
         raise BundleError(
-            "nothing can be tried",
+            "nothing to check",
             code="no_build",
             field=str(arguments.bundle),
             seen="--formats " + " ".join(arguments.formats),
@@ -47,13 +48,13 @@ def main(words: Sequence[str]) -> None:
         )
     for build in builds:
         graphs = open_graphs(build, bundle.read)
-        with naming(build):
+        with naming_build(build):
             found = try_proof(proof, graphs, allowed(build, build.proof))
-        _say(build, found, f"inputs made by chance ({PROOF})")
+        _say(build, found, f"random inputs ({PROOF})")
     for build in manifest.builds:
         if build not in builds:
-            trust = ", if you trust who made it" if build.runtime == "torchscript" else ""
-            print(f"  {build.name:16} not run: --formats {build.runtime}{trust}")
+            trust = ", if you trust the bundle" if build.runtime == "torchscript" else ""
+            print(f"  {build.name:16} not checked: use --formats {build.runtime}{trust}")
     if arguments.run is None:
         return
 
@@ -61,7 +62,7 @@ def main(words: Sequence[str]) -> None:
     run, dataset, model = open_run(arguments.run, arguments.data)
     if run.task != bundle.task:
         raise BundleError(
-            "the bundle is not of this run",
+            "the bundle was not exported from this run",
             code="bad_fit",
             field=str(arguments.run),
             seen=run.task.name,
@@ -74,15 +75,15 @@ def main(words: Sequence[str]) -> None:
     ):
         if not same:
             raise BundleError(
-                "the bundle is not of this run",
+                "the bundle was not exported from this run",
                 code="bad_fit",
                 field=str(arguments.bundle / file),
-                accepted=f"what {arguments.run / file} says",
+                accepted=f"the same contents as {arguments.run / file}",
             )
     reference = Reference.of(model, dataset, chosen_cases(dataset))
     for build in builds:
         exported = Exported(model, open_graphs(build, bundle.read))
-        with naming(build):
+        with naming_build(build):
             found = reference.differences(exported, allowed(build, build.parity))
         _say(build, found, "real cases")
 
@@ -95,7 +96,7 @@ def _saved(preprocessor: Preprocessor) -> dict[str, bytes]:
 
 
 def _say(build: Build, found: Mapping[str, float], on: str) -> None:
-    print(f"  {build.name:16} differs from the model by {max(found.values()):.1e} at most, on {on}")
+    print(f"  {build.name:16} differs from the model by at most {max(found.values()):.1e} on {on}")
 
 
 def _parser() -> argparse.ArgumentParser:

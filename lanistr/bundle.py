@@ -108,16 +108,16 @@ class Bundle:
             _verify(folder, manifest)
         except OSError as exc:  # a name too long for any file, one that may not be read
             raise bad_bundle(
-                folder, f"cannot be read: {exc.strerror}", exc.filename, "files that can be"
+                folder, f"cannot be read: {exc.strerror}", exc.filename, "a readable file"
             ) from exc
         for name in (ARRAYS, PROOF) if manifest.format == FORMAT else ():
             if name not in manifest.files:
                 raise BundleError(
-                    "the bundle lacks a file", code="missing_file", field=str(folder / name)
+                    "the bundle is missing a file", code="missing_file", field=str(folder / name)
                 )
         task = TaskSpec.parse(read_json(folder / TASK), BundleError, str(folder / TASK))
         if task.name != manifest.task:
-            fault = "the task does not fit the manifest"
+            fault = "the task does not match the manifest"
             raise bad_bundle(folder / TASK, fault, task.name, manifest.task)
         check_builds(folder / MANIFEST, manifest, task)
         calibration = Calibration.parse(
@@ -136,7 +136,7 @@ class Bundle:
             if wish in found:
                 return found[wish]
         raise BundleError(
-            "the bundle has no such graphs",
+            "the bundle has no such build",
             code="no_build",
             field=str(self.folder),
             seen=f"{runtime} {' or '.join(wishes)}",
@@ -183,7 +183,7 @@ class Bundle:
         """
         if PROOF not in self.manifest.files:
             raise BundleError(
-                "the bundle brings nothing to try its graphs with",
+                "the bundle has no inputs to check its graphs with",
                 code="no_proof",
                 field=str(self.folder / PROOF),
                 accepted="a bundle of format 2; export the run again with this version",
@@ -201,7 +201,7 @@ class Bundle:
             if tensor is None or array is None or not tensor.fits(array):
                 raise bad_bundle(
                     self.folder / PROOF,
-                    f"not what the graphs take and return: {key}",
+                    f"does not match the inputs and outputs of the graphs: {key}",
                     None if array is None else f"{array.dtype} {list(array.shape)}",
                     "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}",
                 )
@@ -270,11 +270,11 @@ def check_replaceable(folder: Path) -> None:
                 others -= {MANIFEST, *said["files"]}
     if others:
         raise BundleError(
-            "the folder holds other files",
+            "the folder contains other files",
             code="not_a_bundle",
             field=str(folder),
             seen=min(others),
-            accepted="a new folder, an empty one, or an older bundle to be replaced",
+            accepted="a new folder, an empty one, or an older bundle to replace",
         )
 
 
@@ -285,7 +285,7 @@ def _load_arrays(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
             unpacked = sum(each.file_size for each in packed.infolist())
         if unpacked > _LARGEST_PROOF:
             raise bad_bundle(
-                path, "too large", f"{unpacked:,} bytes", f"at most {_LARGEST_PROOF:,}"
+                path, "too large", f"{unpacked:,} bytes", f"at most {_LARGEST_PROOF:,} bytes"
             )
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             arrays = dict(archive)
@@ -295,7 +295,7 @@ def _load_arrays(path: Path, data: bytes) -> dict[str, NDArray[Any]]:
         raise bad_bundle(path, f"cannot be read: {exc}") from exc
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy hands out the bytes of other members
-            raise bad_bundle(path, f"no array: {name}", None, "members that are arrays")
+            raise bad_bundle(path, f"not an array: {name}", None, "only NumPy arrays")
     return arrays
 
 
@@ -308,7 +308,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
     held = {path.as_posix() for path in inside if not path.parts[0].startswith(".")}
     folders = {str(each) for name in manifest.files for each in PurePosixPath(name).parents}
     for name in sorted((named | held) - {MANIFEST} - folders - set(manifest.files)):
-        raise bad_bundle(folder / name, "the manifest has no hash of this file")
+        raise bad_bundle(folder / name, "the manifest has no hash for this file")
     for name, entry in manifest.files.items():
         pure = PurePosixPath(name)
         path = folder / name
@@ -317,7 +317,7 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         if outside or any(step.is_symlink() for step in steps):
             raise bad_bundle(
                 folder / MANIFEST,
-                "a bundle's files stand inside it",
+                "a bundle's files must be inside its folder",
                 name,
                 "a relative path without '..', not a link",
             )
@@ -338,13 +338,13 @@ def _check(path: Path, entry: FileEntry) -> None:
 
 def _require(path: Path) -> None:
     if not path.is_file():
-        raise BundleError("the bundle lacks a file", code="missing_file", field=str(path))
+        raise BundleError("the bundle is missing a file", code="missing_file", field=str(path))
 
 
 def _compare(path: Path, entry: FileEntry, size: int, digest: str) -> None:
     if (size, digest) != (entry.bytes, entry.sha256):
         raise BundleError(
-            "the file is not what its manifest says",
+            "the file does not match the manifest",
             code="hash_mismatch",
             field=str(path),
             seen=f"{size} bytes, sha256 {digest[:12]}…",

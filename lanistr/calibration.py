@@ -89,7 +89,7 @@ class Calibration(Schema):
     def _ordered(self) -> Self:
         for each in (self.scores, *self.by_pattern.values()):
             if any(before > after for before, after in pairwise(each)):
-                raise ValueError("scores must ascend")
+                raise ValueError("scores must be in ascending order")
         return self
 
     @classmethod

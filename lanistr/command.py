@@ -82,7 +82,7 @@ class CommandParser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             accepted = unknown_name(value, action.choices)
             raise argparse.ArgumentError(
-                action, f"no such choice; seen {value!r}; accepted: {accepted}"
+                action, f"invalid choice; seen {value!r}; accepted: {accepted}"
             )
 
 

@@ -22,7 +22,7 @@ class RepeatedKeyError(yaml.MarkedYAMLError):
 
     def __init__(self, first: yaml.ScalarNode, second: yaml.ScalarNode) -> None:
         super().__init__(
-            problem=f"the key {second.value!r} stands twice", problem_mark=second.start_mark
+            problem=f"the key {second.value!r} appears twice", problem_mark=second.start_mark
         )
         self.key = second.value
         self.first, self.line = (each.start_mark.line + 1 for each in (first, second))
@@ -46,14 +46,15 @@ class _Loader(yaml.SafeLoader):
         node: yaml.ScalarNode = super().compose_scalar_node(anchor)
         if any("\ud800" <= letter <= "\udfff" for letter in node.value):
             raise yaml.MarkedYAMLError(
-                problem=f"{node.value!a} has half a character: write it as it is, or as one "
-                'number, such as "\\U0001f469"',
+                problem=f"{node.value!a} has half a surrogate pair: write the character itself, "
+                f"or as one "
+                'escape, such as "\\U0001f469"',
                 problem_mark=node.start_mark,
             )
         if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
             raise yaml.MarkedYAMLError(
-                problem=f"{node.value} is read as {self.construct_object(node)}: write a number "
-                "without leading zero and colon, or a word in quotes",
+                problem=f"{node.value} would be read as {self.construct_object(node)}: write a "
+                f"number without a leading zero or a colon, or put it in quotes",
                 problem_mark=node.start_mark,
             )
         return node
@@ -104,11 +105,11 @@ def read_settings(path: Path, what: str, error: type[LanistrError]) -> dict[str,
         raise error(f"not UTF-8: {exc}", code=f"no_{what}_file", field=field) from exc
     except RepeatedKeyError as exc:
         raise error(
-            f"line {exc.line}: a key stands twice",
+            f"line {exc.line}: a key appears twice",
             code="repeated_key",
             field=field,
             seen=exc.key,
-            accepted=f"each key once; this one stands in line {exc.first} already",
+            accepted=f"each key once; this one is already in line {exc.first}",
         ) from exc
     except (yaml.YAMLError, ValueError) as exc:
         raise error(f"not YAML: {one_line(exc)}", code="bad_yaml", field=field) from exc
@@ -118,6 +119,6 @@ def read_settings(path: Path, what: str, error: type[LanistrError]) -> dict[str,
             code="bad_schema",
             field=field,
             seen=data,
-            accepted="settings by name, as YAML",
+            accepted="a YAML mapping of names to settings",
         )
     return data

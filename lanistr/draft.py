@@ -99,10 +99,10 @@ def _making(folder: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise ConfigError(
-            f"the folder cannot be made in {folder.parent}: {exc.strerror}",
+            f"the folder cannot be created in {folder.parent}: {exc.strerror}",
             code="no_folder",
             field=str(folder),
-            accepted="a path below a folder that can be written to",
+            accepted="a path in a writable folder",
         ) from exc
 
 
@@ -165,7 +165,7 @@ def _place(draft: Path, folder: Path) -> None:
         if exc.errno not in _TAKEN:
             raise
         raise ConfigError(
-            "something was put there meanwhile, maybe by the same command",
+            "something was put there in the meantime, perhaps by the same command",
             code="exists",
             field=str(folder),
             accepted="a new folder, or an empty one",

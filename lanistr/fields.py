@@ -29,7 +29,7 @@ class Unit(Schema):
     @model_validator(mode="after")
     def _reversible(self) -> Self:
         if not self.scale:
-            raise ValueError("a scale of 0 would make all values one")
+            raise ValueError("a scale of 0 would make all values equal")
         return self
 
 
@@ -43,7 +43,9 @@ class ImpliedUnit(Schema):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low > self.high:
-            raise ValueError(f"implied from {self.low:g} to {self.high:g}: no number is between")
+            raise ValueError(
+                f"implied from {self.low:g} to {self.high:g}: there is no number between them"
+            )
         return self
 
 
@@ -77,7 +79,7 @@ class NumberField(Schema):
         if self.range and self.range[0] >= self.range[1]:
             raise ValueError(f"range {list(self.range)} is empty: the first bound must be lower")
         if self.limits and not self.range:
-            raise ValueError("limits without a range: give the range of valid values too")
+            raise ValueError("limits need a range: also give the range of valid values")
         if self.limits and self.range:
             (low, high), (lowest, highest) = self.range, self.limits
             if lowest > low or highest < high:
@@ -97,7 +99,9 @@ class NumberField(Schema):
         known = {fold(self.unit): Unit()} if self.unit else {}
         for name, unit in self.units.items():
             if known.setdefault(fold(name), unit) != unit:
-                raise ValueError(f"unit {name!r} has two conversions (case does not count)")
+                raise ValueError(
+                    f"unit {name!r} has two conversions (upper and lower case are the same)"
+                )
 
     def accepted(self) -> str:
         """Say in words what the field takes."""
@@ -105,7 +109,7 @@ class NumberField(Schema):
         if self.range:
             text += f" from {self.range[0]:g} to {self.range[1]:g}"
         if self.units:
-            text += f" (or, with its unit named, in {', '.join(self.units)})"
+            text += f" (or in {', '.join(self.units)}, with the unit named)"
         return text
 
 
@@ -165,11 +169,13 @@ class CategoryField(Schema):
         if self.categories is not None:
             if not known or "" in folded or len(folded) < len(known):
                 raise ValueError(
-                    "categories must be distinct (case does not count, nor does .0) and not empty"
+                    "categories must be distinct (ignoring case and a final .0) and not empty"
                 )
             for spelling, meaning in self.synonyms.items():
                 if meaning not in known:
-                    raise ValueError(f"synonym {spelling!r} means {meaning!r}, not a category")
+                    raise ValueError(
+                        f"synonym {spelling!r} means {meaning!r}, which is not a category"
+                    )
             if self.normal is not None and self.normal not in known:
                 raise ValueError(f"normal {self.normal!r} is not a category")
         self._check_synonyms({"": "a missing value"} | folded, alike)
@@ -184,14 +190,15 @@ class CategoryField(Schema):
             further = meanings.get(alike(meaning), meaning)
             if further != meaning:
                 raise ValueError(
-                    f"synonym {spelling!r} means {meaning!r}, itself a synonym, of {further!r}"
+                    f"synonym {spelling!r} means {meaning!r}, which is itself a synonym of "
+                    f"{further!r}"
                 )
         for spelling, meaning in self.synonyms.items():
             other = taken.setdefault(alike(spelling), meaning)
             if other != meaning:
                 raise ValueError(
-                    f"synonym {spelling!r} means {meaning!r}, and {other!r} (case does not count,"
-                    " nor does .0)"
+                    f"synonym {spelling!r} means {meaning!r} and {other!r} (ignoring case"
+                    " and a final .0)"
                 )
 
     def accepted(self) -> str:

@@ -79,7 +79,7 @@ class IssueLog:
         return (
             *self._first,
             *(
-                InputIssue(code, "", f"{more} more", action, "not told one by one")
+                InputIssue(code, "", f"{more} more", action, "not listed individually")
                 for (code, action), count in self.counts.items()
                 if (more := count - told[code, action])
             ),

@@ -37,7 +37,7 @@ def sweep(folder: Path) -> None:
         except FileNotFoundError:  # another run may sweep too
             pass
         except OSError as exc:  # somebody else's: nothing waits for it
-            log.info("leaving %s, of an interrupted run, where it is: %s", left, exc.strerror)
+            log.info("could not remove %s, left by an interrupted run: %s", left, exc.strerror)
 
 
 @contextmanager
@@ -79,8 +79,8 @@ def _clear_unheld(left: Path, folder: Path) -> None:
 def _clear(left: Path, folder: Path) -> None:
     old = left / folder.name
     if left.name.startswith(aside_prefix(folder)) and old.exists() and not folder.exists():
-        log.info("putting %s back, which an interrupted run had set aside", folder)
+        log.info("restoring %s, which an interrupted run had moved aside", folder)
         old.rename(folder)
     else:
-        log.info("removing %s, which an interrupted run left", left)
+        log.info("removing %s, left by an interrupted run", left)
     shutil.rmtree(left, ignore_errors=True)

@@ -203,7 +203,7 @@ def read_manifest(folder: Path) -> Manifest:
             accepted=f"format 1 or {FORMAT}; export the run again with this version",
         )
     elif (said := data.get("version")) != (version := version_of(data)):
-        raise bad_bundle(path, "the manifest is not what its version says", said, version)
+        raise bad_bundle(path, "the manifest does not match its version", said, version)
     return Manifest.parse(data, BundleError, str(path))
 
 
@@ -243,23 +243,25 @@ def check_builds(path: Path, manifest: Manifest, task: TaskSpec) -> None:
     modalities = {*task.modalities, FUSION}
     for build in manifest.builds:
         if names.count(build.name) > 1:
-            raise bad_bundle(path, f"two builds are called {build.name}", None, "one of that name")
+            raise bad_bundle(
+                path, f"two builds are named {build.name}", None, "one build of each name"
+            )
         if set(build.graphs) != modalities:
             raise bad_bundle(
                 path,
-                f"the graphs of {build.name} do not fit the task",
+                f"the graphs of {build.name} do not match the task",
                 ", ".join(sorted(build.graphs)),
                 ", ".join(sorted(modalities)),
             )
         if not modalities.issuperset(build.whole):
-            fault = f"{build.name} leaves graphs whole that it has not"
+            fault = f"{build.name} lists graphs as whole that it does not have"
             raise bad_bundle(path, fault, ", ".join(build.whole), ", ".join(sorted(modalities)))
         for name, graph in build.graphs.items():
             promised = _promised(name, manifest, task.label.outputs)
             for said, wanted in zip((graph.inputs, graph.outputs), promised, strict=True):
                 named = not wanted or said.keys() == wanted.keys()
                 if not named or not all(said[each].keeps(wanted[each]) for each in wanted):
-                    fault = f"the {name} graph of {build.name} does not fit the bundle"
+                    fault = f"the {name} graph of {build.name} does not match the bundle"
                     raise bad_bundle(path, fault, _words(said), _words(wanted))
 
 
@@ -284,7 +286,7 @@ def as_bad_graph(source: str, fault: str) -> Iterator[None]:
 def bad_graph(source: str, fault: str, seen: object, accepted: object) -> BundleError:
     """Return the error of a graph that is not what its manifest says."""
     return BundleError(
-        f"not what the manifest says: {fault}",
+        f"does not match the manifest: {fault}",
         code="bad_graph",
         field=source,
         seen=str(seen),

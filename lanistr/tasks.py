@@ -107,7 +107,9 @@ class TabularSpec(Schema):
         for name, field in self.fields.items() if info.context == WRITTEN else ():
             for key in ("normal", "sum_of"):
                 if getattr(field, key, None) not in (None, ()):
-                    raise ValueError(f"field {name!r} has {key}, which is for a series' variables")
+                    raise ValueError(
+                        f"field {name!r} has {key}, which only variables of a time series can have"
+                    )
         return self
 
 
@@ -127,9 +129,9 @@ class TimeseriesSpec(Schema):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not math.isclose(self.steps * self.step_hours, self.horizon_hours):
-            raise ValueError("horizon_hours must be a whole number of step_hours")
+            raise ValueError("horizon_hours must be a multiple of step_hours")
         if "hours" in self.variables:
-            raise ValueError("a variable may not be called 'hours': that is the time's name")
+            raise ValueError("a variable may not be named 'hours', the name of the time")
         for name, variable in self.variables.items():
             if isinstance(variable, NumberField):
                 continue
@@ -145,18 +147,23 @@ class TimeseriesSpec(Schema):
         for part in variable.sum_of:
             other = self.variables.get(part)
             if not isinstance(other, CategoryField):
-                raise ValueError(f"sum_of of {name!r} names {part!r}, not a category here")
+                raise ValueError(
+                    f"sum_of of {name!r} names {part!r}, which is not a categorical "
+                    f"variable of this series"
+                )
             if other.sum_of:  # of two sums that depend on each other the order would matter
-                raise ValueError(f"sum_of of {name!r} names {part!r}, a sum itself")
+                raise ValueError(f"sum_of of {name!r} names {part!r}, which is itself a sum")
             words = other.categories or ()
             if not all(word.isdecimal() for word in words):
                 raise ValueError(
-                    f"sum_of of {name!r} names {part!r}, whose categories do not count"
+                    f"sum_of of {name!r} names {part!r}, whose categories are not whole numbers"
                 )
             sums = {total + int(word) for total in sums for word in words}
         lacking = sorted(each for each in sums if str(each) not in (variable.categories or ()))
         if variable.sum_of and lacking:
-            raise ValueError(f"{name!r} lacks a category for the sum {lacking[0]}, written so")
+            raise ValueError(
+                f"{name!r} has no category '{lacking[0]}', although that is a possible sum"
+            )
 
 
 # ---- label and task -----------------------------------------------------------------------------
@@ -190,9 +197,9 @@ class LabelSpec(Schema):
         if self.kind == "ordinal" and len(self.values) != len(self.classes):
             raise ValueError("an ordinal label needs one value per class")
         if self.kind == "ordinal" and list(self.values) != sorted(set(self.values)):
-            raise ValueError("the values of an ordinal label must rise")
+            raise ValueError("the values of an ordinal label must be in ascending order")
         if self.kind != "ordinal" and self.values:
-            raise ValueError(f"{self.kind} labels have no values")
+            raise ValueError(f"{self.kind} labels cannot have values")
         return self
 
     @property
@@ -245,7 +252,7 @@ class TaskSpec(Schema):
         name: the last part of the service's address, `/predict/{name}`.
         metric: the figure that model selection and export watch.
         minimum: combinations of parts, one of which a case must bring for its prediction to be
-            given; without one the service abstains. Default: any part will do.
+            given; without one the service abstains. Default: any modality will do.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
@@ -271,10 +278,10 @@ class TaskSpec(Schema):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not self.modalities:
-            raise ValueError("a task takes at least one of " + ", ".join(Modality))
+            raise ValueError("a task needs at least one of " + ", ".join(Modality))
         for foreign in sorted({each for parts in self.minimum for each in parts}):
             if foreign not in self.modalities:
-                raise ValueError(f"minimum names {foreign}, which the task does not take")
+                raise ValueError(f"minimum names {foreign}, which is not a modality of the task")
         return self
 
     @property
@@ -288,7 +295,7 @@ class TaskSpec(Schema):
 
     def wanted(self) -> str:
         """Say in words what a case must bring."""
-        return "; or ".join(" and ".join(parts) for parts in self.minimum) or "any part"
+        return "; or ".join(" and ".join(parts) for parts in self.minimum) or "any modality"
 
 
 def read_task(path: Path) -> TaskSpec:

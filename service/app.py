@@ -167,7 +167,7 @@ async def _work(app: FastAPI, models: Models, watch_seconds: float) -> None:
         except Exception as exc:
             app.state.status = "failed"
             if complaint != (complaint := place_of(exc)):
-                _log.exception("the service cannot answer its own example")  # no one's data
+                _log.exception("the service cannot predict its own example")  # no one's data
             # The failure may pass, or the bundle be replaced, however rarely bundles are looked at.
             await models.look_once(_AGAIN_SECONDS)
         else:

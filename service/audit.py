@@ -64,7 +64,7 @@ class AuditUnavailableError(LanistrError):
         super().__init__(
             "the audit log cannot be written",
             code="audit_unavailable",
-            accepted="the same request once the log can be written again, see /readyz",
+            accepted="a retry once the log can be written again, see /readyz",
         )
 
 
@@ -106,7 +106,7 @@ class AuditLog:
                 f"cannot write the audit log: {exc.strerror}",
                 code="no_audit",
                 field=str(path),
-                accepted="a file that can be written, in a folder that is there",
+                accepted="a writable file in an existing folder",
             ) from None
         self._thread = threading.Thread(target=self._work, name="audit", daemon=True)
         self._thread.start()
@@ -153,7 +153,7 @@ class AuditLog:
         self._waiting.put("close")
         await asyncio.to_thread(self._thread.join, self._patience)
         if self._thread.is_alive():
-            _log.error("the audit log is left: nothing was written for %g s", self._patience)
+            _log.error("giving up on the audit log: nothing was written for %g s", self._patience)
 
     # ---- the thread -----------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class AuditLog:
             self._torn &= os.path.samestat(os.fstat(fresh), os.fstat(self._file))
             os.close(self._file)
             self._file = fresh
-            _log.info("audit log opened anew")
+            _log.info("audit log reopened")
 
     def _try_again(self) -> None:
         """Write a line that says that some are missing; where it goes through, go on.
@@ -242,7 +242,7 @@ class AuditLog:
         self._fault = ""
         with self._lock:
             self._lost -= lost
-        _log.warning("the audit log is written again; records lost: %d", lost)
+        _log.warning("the audit log can be written again; records lost: %d", lost)
 
     def _append(self, data: bytes, room: int = 0) -> int:
         """Write all of it or nothing, as far as anything can be taken away; return where it begins.

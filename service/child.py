@@ -49,7 +49,7 @@ class Child(Schema):
         return {_VARIABLE: self.model_dump_json()}
 
     @classmethod
-    def told(cls) -> Self:
+    def from_environment(cls) -> Self:
         """Return the settings that the supervisor gave this process."""
         return cls.model_validate_json(os.environ[_VARIABLE])
 

@@ -81,7 +81,7 @@ def application(arguments: Mapping[str, Any]) -> serve.Application:
     """
     for name in sorted(_RAYS & set(arguments)):
         raise ConfigError(
-            "this is up to Ray",
+            "this setting is controlled by Ray",
             code="not_here",
             field=name,
             seen=arguments[name],

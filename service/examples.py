@@ -73,7 +73,7 @@ def examples(task: TaskSpec) -> tuple[Example, ...]:
             case(f"Only {parts[0]}", _USUAL, parts[0]),
         ]
     if any(each in _SLIPPERY for each in parts):
-        found.append(case("With slips", _SLIPS, *(each for each in parts if each not in _LONG)))
+        found.append(case("With mistakes", _SLIPS, *(each for each in parts if each not in _LONG)))
     return tuple(found)
 
 
@@ -84,7 +84,7 @@ def _note(task: TaskSpec, manner: _Manner) -> Any:
     assert task.text is not None
     if task.text.examples:
         return task.text.examples[-1 if manner.unusual else 0]
-    return "A note, in plain words."
+    return "A short note in plain words."
 
 
 def _picture(task: TaskSpec, manner: _Manner) -> Any:
@@ -184,7 +184,7 @@ def _slips(fields: Mapping[str, FieldSpec]) -> dict[str, Any]:
 def _slip(spec: FieldSpec) -> tuple[str, Any]:
     """Return the kind of slip that a field can show, and the value; no kind if it can show none."""
     if not isinstance(spec, NumberField):
-        return ("word", "unheard of") if spec.categories else ("", None)
+        return ("word", "something new") if spec.categories else ("", None)
     usual = _value(spec, _USUAL)
     for unit, conversion in spec.units.items():
         if conversion.scale != 1:

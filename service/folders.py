@@ -38,11 +38,11 @@ def bundle_folders(folder: Path) -> list[Path]:
 def no_bundle(folder: Path, fault: OSError | None = None) -> BundleError:
     """Return the error of a folder without a bundle, or with none that may be looked into."""
     return BundleError(
-        "no bundle here",
+        "no bundle in this folder",
         code="no_bundle",
         field=str(folder),
         seen=fault and fault.strerror,
-        accepted=f"a folder with a {MANIFEST}, or one that holds such folders",
+        accepted=f"a folder with a {MANIFEST}, or one that contains such folders",
     )
 
 
@@ -60,7 +60,7 @@ def open_bundle(place: Path) -> Bundle:
             code="bad_bundle",
             field="bundles",
             seen=str(place),
-            accepted="folders whose names are",
+            accepted="a path whose names are UTF-8",
         ) from None
     return Bundle.open(place)
 

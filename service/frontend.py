@@ -16,7 +16,7 @@ from service.settings import read_settings
 
 def main() -> None:
     """Serve until told to stop."""
-    child, settings = Child.told(), read_settings()
+    child, settings = Child.from_environment(), read_settings()
     logs.set_up(settings.log_format)
     leave_when_asked()
     try:

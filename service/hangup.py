@@ -28,7 +28,7 @@ def on_hangup(actions: Mapping[str, Callable[[], None]]) -> Iterator[None]:
         return
 
     def act() -> None:
-        _log.info("SIGHUP: looking at %s", ", ".join(actions))
+        _log.info("SIGHUP: checking %s", ", ".join(actions))
         for action in actions.values():
             action()
 

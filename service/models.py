@@ -99,7 +99,7 @@ class Models(Mapping[str, Predictor]):
         """
         if task not in self:
             raise InputError(
-                "no such task is served",
+                "no such task",
                 code="unknown_task",
                 field="task",
                 seen=task,
@@ -110,7 +110,7 @@ class Models(Mapping[str, Predictor]):
             return self[task]
         if version not in versions:
             raise InputError(
-                "this version of the model is not served",
+                "no such version of the model",
                 code="unknown_version",
                 field="version",
                 seen=version,
@@ -206,12 +206,12 @@ class Models(Mapping[str, Predictor]):
                 return
             held[place] = await self._replacement(place, held.get(place))
         except LanistrError as exc:
-            _log.error("not taken into service: %s", exc)
+            _log.error("bundle not loaded: %s", exc)
         except OSError as exc:
             self._complain(place, exc)
             return
         except Exception:
-            _log.exception("not taken into service: %s", place)
+            _log.exception("bundle not loaded: %s", place)
         self._seen[place] = stamp
 
     def _complain(self, place: Path, exc: Exception) -> None:
@@ -221,9 +221,9 @@ class Models(Mapping[str, Predictor]):
             return
         self._complaints[place] = said
         if place == self._folder:
-            _log.error("cannot look for bundles: %s", said)
+            _log.error("cannot check for bundles: %s", said)
         else:
-            _log.error("not yet taken into service: %s: %s", place, said)
+            _log.error("bundle not loaded yet: %s: %s", place, said)
 
     async def _replacement(self, place: Path, before: Predictor | None) -> Predictor:
         """Open what stands in a folder now, and try it.
@@ -246,7 +246,7 @@ class Models(Mapping[str, Predictor]):
             await found.close()
             if not isinstance(exc, Exception) or (isinstance(exc, TimeoutError) and away):
                 raise
-            fault = f"it cannot answer its own example: {type(exc).__name__}"
+            fault = f"the model cannot predict its own example: {type(exc).__name__}"
             raise bad_bundle(place, fault) from exc
         return found
 

@@ -198,7 +198,9 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         if self._in_headers:
-            self._refuse("headers_too_slow", f"all headers within {self.header_seconds:g} s")
+            self._refuse(
+                "headers_too_slow", f"the complete headers within {self.header_seconds:g} s"
+            )
         else:
             self.transport.close()
 

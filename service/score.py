@@ -70,7 +70,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
     leave_when_asked()
-    with told(), Local.opened(**scoring_options(arguments)) as local:
+    with as_config_errors(), Local.opened(**scoring_options(arguments)) as local:
         found = score(
             local,
             arguments.input,
@@ -207,7 +207,7 @@ def scoring_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def as_config_errors() -> Iterator[None]:
     """Raise the clients' errors as ours.
 
     Raises:

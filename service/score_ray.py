@@ -24,7 +24,7 @@ from clients.tables import ENDINGS, READABLE
 from lanistr.command import CommandParser, leave_when_asked, run_command
 from lanistr.errors import ConfigError, DataError
 from service.hangup import end_on_hangup
-from service.score import Local, add_scoring_options, scoring_options, told
+from service.score import Local, add_scoring_options, as_config_errors, scoring_options
 
 _EXAMPLE = """example:
   python -m service.score_ray --bundle mortality/ --input cohort/ --output scored/ --workers 8
@@ -52,13 +52,13 @@ def main() -> None:
         each for each in sorted(arguments.input.glob("*")) if each.name.lower().endswith(ENDINGS)
     ]
     if not inputs:
-        raise ConfigError("no tables", code="no_tables", field=str(arguments.input),
-                          accepted=f"a folder of files {READABLE}")  # fmt: skip
+        raise ConfigError("the folder has no tables", code="no_tables", field=str(arguments.input),
+                          accepted=f"a folder with {READABLE} files")  # fmt: skip
     for option in ("workers", "cpus"):
         if (seen := getattr(arguments, option)) < 1:
             raise ConfigError("too few", field=f"--{option}", seen=seen, accepted="1 or more")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    with told():
+    with as_config_errors():
         columns, reading = named_columns(arguments.column), reading_of(arguments)
     options = scoring_options(arguments)
     options["bundle"] = options["bundle"].resolve()
@@ -120,15 +120,20 @@ def _unpacked(path: Path) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m service.score_ray",
-        description="Score a folder of tables on many machines; interrupted, the same goes on.",
+        description="Score a folder of tables on many machines. If interrupted, repeat the "
+        "command to resume.",
         epilog=_EXAMPLE,
     )
-    parser.add_argument("--input", required=True, type=Path, metavar="FOLDER", help="of tables")
-    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="of the same")
-    parser.add_argument("--workers", type=int, default=1, help="engines (%(default)s)")
-    parser.add_argument("--cpus", type=int, default=1, help="of a worker (%(default)s)")
-    parser.add_argument("--gpus", type=float, default=0, help="of a worker (%(default)s)")
-    parser.add_argument("--address", help="of a Ray cluster, or auto (one of this machine)")
+    parser.add_argument(
+        "--input", required=True, type=Path, metavar="FOLDER", help="folder of tables"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="folder for the results"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="number of workers (%(default)s)")
+    parser.add_argument("--cpus", type=int, default=1, help="CPUs per worker (%(default)s)")
+    parser.add_argument("--gpus", type=float, default=0, help="GPUs per worker (%(default)s)")
+    parser.add_argument("--address", help="address of a Ray cluster, or auto (one on this machine)")
     add_scoring_options(parser)
     return parser
 

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from lanistr.errors import ConfigError
-from service.api.access import tell_refused
+from service.api.access import record_rejection
 from service.examples import example
 from service.garbage import freeze_objects
 from service.models import Models, named
@@ -41,13 +41,13 @@ def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
         return _socket(family, kind, protocol, address, shared=shared)
     except (OSError, UnicodeError) as exc:
         # Python's codec for names is asked before the system: 127.0.0..1 is none of any.
-        fault = exc.strerror if isinstance(exc, OSError) else "no machine can have this name"
+        fault = exc.strerror if isinstance(exc, OSError) else "not a valid host name"
         raise ConfigError(
             f"cannot listen: {fault}",
             code="no_port",
             field="port",
             seen=f"{host}:{port}",
-            accepted="an address of this machine and a free port, such as --port 8001",
+            accepted="a --host of this machine and a free --port, such as --port 8001",
         ) from exc
 
 
@@ -102,7 +102,9 @@ def announce(app: FastAPI, host: str, port: int) -> None:
                 _log.warning("%s: DEMO WEIGHTS, PREDICTIONS MEAN NOTHING", task)
     settings: Settings = app.state.settings
     if settings.keys is None:
-        _log.warning("open: everyone who reaches this address is answered (--keys)")
+        _log.warning(
+            "no API keys: anyone who can reach this address can use the service (see --keys)"
+        )
     first = next(iter(models.values())).bundle.task
     body = shlex.quote(json.dumps(example(first)))
     _log.info("listening on %s, documentation on %s/docs, for example:", url, url)
@@ -126,7 +128,7 @@ def serve(app: FastAPI, listener: socket.socket, settings: Settings) -> None:
                 settings.header_seconds,
                 settings.header_bytes,
                 settings.body_seconds,
-                partial(tell_refused, app.state.metrics),
+                partial(record_rejection, app.state.metrics),
             ),
             ws="none",
             timeout_keep_alive=settings.idle_seconds,

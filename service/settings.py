@@ -39,7 +39,8 @@ class Settings(Schema):
     """Where to listen, what to serve, and how much of anything is taken at once."""
 
     bundles: Path = Field(
-        default=DEMO_BUNDLES, description="a bundle, or a folder of bundles, each in its own folder"
+        default=DEMO_BUNDLES,
+        description="a bundle, or a folder of bundles, each in its own folder (the demo bundles)",
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(
@@ -184,7 +185,7 @@ class Settings(Schema):
     def _devices_of_a_kind(cls, device: str) -> str:
         if not re.fullmatch(r"auto|cpu(,cpu)*|cuda(:\d{1,3})?(,cuda(:\d{1,3})?)*", device):
             raise ValueError(
-                "accepted: auto; cpu; cuda or cuda:N; or several of a kind, such as cuda:0,cuda:1"
+                "accepted: auto; cpu; cuda or cuda:N; or several of one kind, such as cuda:0,cuda:1"
             )
         return device
 
@@ -239,7 +240,9 @@ def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Make fields of `Settings` options of a command; what is left out is not in what it parses."""
     for name in names:
         field = Settings.model_fields[name]
-        default = "" if field.default_factory or not field.default else f" ({field.default})"
+        usual = field.default
+        hidden = field.default_factory or not usual or usual == DEMO_BUNDLES  # a path of ours
+        default = "" if hidden else f" ({usual})"
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             metavar=name.split("_")[-1].upper(),

@@ -76,20 +76,20 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> None:
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))
             _bind(listener, addresses[-1])
             listener.listen(_BACKLOG)
-            told = Child(folder=folder, lock=lock, runner=i)
+            child = Child(folder=folder, lock=lock, runner=i)
             runners.append(
-                _Process(_RUNNER, f"runner {i}", listener, arguments, told, decisive=True)
+                _Process(_RUNNER, f"runner {i}", listener, arguments, child, decisive=True)
             )
         front_ends = []
         for i, each in enumerate(sockets):
-            told = Child(folder=folder, lock=lock, runners=tuple(addresses), announces=not i)
+            child = Child(folder=folder, lock=lock, runners=tuple(addresses), announces=not i)
             front_ends.append(
                 _Process(
                     _FRONT_END,
                     f"front end {i}",
                     each,
                     arguments,
-                    told,
+                    child,
                     decisive=not i,
                     renew=listen_anew,
                 )
@@ -105,11 +105,11 @@ def _bind(listener: socket.socket, address: Path) -> None:
         listener.bind(str(address))
     except OSError as exc:
         raise ConfigError(
-            f"cannot make a socket: {exc.strerror or exc}",
+            f"cannot create a socket: {exc.strerror or exc}",
             code="no_socket",
             field="TMPDIR",
             seen=str(address.parent.parent),
-            accepted="a folder that can be written, of 80 bytes at most",
+            accepted="a writable folder whose path has at most 80 bytes",
         ) from None
 
 
@@ -167,7 +167,7 @@ class _Process:
                 if not lasted or code < 0:  # else it has said itself why
                     _log.error("the %s %s", self._name, became)
                 return code if code > 0 else 1
-            _log.error("the %s %s and is started again", self._name, became)
+            _log.error("the %s %s and is being restarted", self._name, became)
             pause = _PAUSE if lasted > _LASTS else min(2 * pause, _LONGEST_PAUSE)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._leaving.wait(), pause)
@@ -179,15 +179,15 @@ class _Process:
         ours, its = socket.socketpair()
         ours.setblocking(False)
         descriptors = {"channel": its.fileno(), "listener": self._listener.fileno()}
-        told = self._child.model_copy(update=descriptors)
+        child = self._child.model_copy(update=descriptors)
         place = self._name.replace(" ", "-")
-        variables = {FOLDER: str(told.folder / METRICS), PROCESS: place} | told.environment()
+        variables = {FOLDER: str(child.folder / METRICS), PROCESS: place} | child.environment()
         with ours, its:
             signal.pthread_sigmask(signal.SIG_BLOCK, WAITING)  # which the child inherits
             try:
                 process = await asyncio.create_subprocess_exec(
                     *self._command,
-                    pass_fds=(*descriptors.values(), told.lock),
+                    pass_fds=(*descriptors.values(), child.lock),
                     env=os.environ | variables,
                 )
             finally:
@@ -206,7 +206,7 @@ class _Process:
             try:
                 self._listener = self._renew(self._listener)
             except OSError as exc:  # no descriptor for another; how the process ended counts
-                _log.error("the %s keeps its socket: %s", self._name, exc)
+                _log.error("the %s could not get a new socket: %s", self._name, exc)
         return code, monotonic() - started
 
     @property
@@ -218,7 +218,7 @@ class _Process:
         with suppress(ConnectionError):
             if await asyncio.get_running_loop().sock_recv(channel, 1):
                 if self.up.is_set():
-                    _log.info("the %s is back", self._name)
+                    _log.info("the %s is running again", self._name)
                 self.up.set()
                 return True
         return False
@@ -279,7 +279,7 @@ async def _run(runners: Sequence[_Process], front_ends: Sequence[_Process], pati
     if leaving:
         _, late = await asyncio.wait(leaving, timeout=patience)
         if late:
-            _log.error("front ends that do not leave are killed")
+            _log.error("killing front ends that did not stop")
             for each in front_ends:
                 each.send(signal.SIGKILL)
     for each in runners:

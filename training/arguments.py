@@ -77,7 +77,7 @@ def check_seed(option: str, value: int) -> None:
         ConfigError: it is out of range.
     """
     if not 0 <= value < 2**32:
-        raise ConfigError("no seed", field=option, seen=value, accepted="0 to 4294967295")
+        raise ConfigError("not a seed", field=option, seen=value, accepted="0 to 4294967295")
 
 
 def choose_device(name: str) -> torch.device:
@@ -96,6 +96,6 @@ def choose_device(name: str) -> torch.device:
             "no such device",
             field="--device",
             seen=name,
-            accepted="auto, cpu, or a GPU that is here",
+            accepted="auto, cpu, or an available GPU",
         ) from exc
     return device

@@ -97,7 +97,7 @@ def main() -> None:
         }
         report = cases.report(about, "autogluon.multimodal", *said)
         write_report(report, cases, said[1], folder)
-    print(f"autogluon, {len(cases.train)} labelled cases; {len(cases.test)} of the test split")
+    print(f"autogluon, {len(cases.train)} labelled cases; {len(cases.test)} test cases")
     print_figures(report)
     print(arguments.out / REPORT)
 
@@ -216,10 +216,10 @@ def _predictor_class() -> Any:
         from autogluon.multimodal import MultiModalPredictor
     except ImportError as exc:
         raise ConfigError(
-            f"AutoGluon is not installed here: {exc}",
+            f"AutoGluon is not installed: {exc}",
             code="no_autogluon",
             field="autogluon.multimodal",
-            accepted="an environment of its own with the extra: pip install 'lanistr[autogluon]'",
+            accepted="a separate environment with the extra: pip install 'lanistr[autogluon]'",
         ) from exc
     return MultiModalPredictor
 

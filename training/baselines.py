@@ -85,7 +85,7 @@ class Cases:
         others = np.setdiff1d(dataset.rows("train"), train) if answered else train[:0]
         if answered and not len(others):
             raise DataError(
-                "no training case is left to be answered: the label of each is learned from",
+                "no training case is left to predict: all their labels are used for training",
                 field=str(dataset.folder),
                 seen=f"{len(train)} labelled cases",
                 accepted="fewer --labels, or data with unlabelled training cases",

@@ -94,7 +94,7 @@ def drawn_again(counts: Mapping[str, int]) -> str:
     """Say what was drawn, of so many ``cases`` of so many ``groups``."""
     if counts["groups"] == counts["cases"]:
         return "cases"
-    return f"the {counts['groups']:,} groups (patients, products or the like) that the cases are of"
+    return f"the cases' {counts['groups']:,} groups (such as patients or products)"
 
 
 def percentile_interval(values: Floats) -> tuple[float, float]:

@@ -58,7 +58,7 @@ def draw_unlabelled(
     found = complete_cases(dataset, found) if complete else found[dataset.patterns(found) != ""]
     if not len(found):
         raise DataError(
-            "no training case brings any of what is read",
+            "no training case has any of the modalities to use",
             field=str(dataset.folder),
             accepted=f"cases with {' or '.join(dataset.task.modalities)}",
         )
@@ -83,11 +83,11 @@ def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int6
     found = rows[brings_all(dataset, rows)]
     if not len(found):
         raise DataError(
-            "no case to learn from brings every modality: " + ", ".join(dataset.task.modalities),
+            "no training case has every modality: " + ", ".join(dataset.task.modalities),
             field=str(dataset.folder),
             seen=f"0 of {len(rows)}",
-            accepted="data with such cases; or, where a system learns from others too, "
-            "--set complete=false",
+            accepted="data with such cases; or, for systems that also learn from incomplete "
+            "cases, --set complete=false",
         )
     return found
 
@@ -97,7 +97,7 @@ def warn_of_absent(dataset: Dataset, rows: NDArray[np.int64]) -> None:
     absent = [each for each, amounts in dataset.amounts.items() if not amounts[rows].any()]
     if absent:
         log.warning(
-            "no case to learn from brings %s: what reads it stays as it began%s",
+            "no training case has %s: its encoder stays untrained%s",
             *(", ".join(absent), to_do_without(dataset.task, absent)),
         )
 
@@ -105,8 +105,8 @@ def warn_of_absent(dataset: Dataset, rows: NDArray[np.int64]) -> None:
 def to_do_without(task: TaskSpec, modalities: Collection[Modality]) -> str:
     """Return the end of a message: how a run does without modalities; "" where no other is left."""
     left = ", ".join(each for each in task.modalities if each not in modalities)
-    alike = "pretraining and fine-tuning alike"
-    return f'; to do without: --set "modalities=[{left}]", {alike}' if left else ""
+    alike = "for both pretraining and fine-tuning"
+    return f'; to leave it out: --set "modalities=[{left}]", {alike}' if left else ""
 
 
 def refuse_one_class(dataset: Dataset, rows: NDArray[np.int64]) -> None:
@@ -117,7 +117,7 @@ def refuse_one_class(dataset: Dataset, rows: NDArray[np.int64]) -> None:
     """
     if dataset.task.label.kind != "regression" and len(np.unique(dataset.labels[rows])) == 1:
         raise DataError(
-            "the labelled training cases are of one class",
+            "the labelled training cases are all of one class",
             field=str(dataset.folder),
             seen=f"{len(rows)} cases",
             accepted="more labels, or another seed",

@@ -78,10 +78,10 @@ class Checkpoints:
                 shutil.rmtree(self.folder / CHECKPOINTS / _DRAFT, ignore_errors=True)
             kept = max(self.steps(), default=None)
             raise CheckpointError(
-                f"the state after step {step} cannot be stored: {_reason(exc)}",
+                f"the checkpoint after step {step} could not be saved: {_reason(exc)}",
                 code="cannot_store",
                 field=str(self.folder / CHECKPOINTS),
-                accepted="space on the disk; then the same command goes on "
+                accepted="free disk space; then repeat the command, which continues "
                 + ("from the start" if kept is None else f"from step {kept}"),
             ) from exc
 
@@ -107,7 +107,7 @@ class Checkpoints:
                 state_dict_loader.load(stored, checkpoint_id=path, no_dist=alone)
         except CheckpointException as exc:
             raise CheckpointError(
-                f"the checkpoint does not fit the model: {_reason(exc)}",
+                f"the checkpoint does not match the model: {_reason(exc)}",
                 code="wrong_checkpoint",
                 field=str(path),
                 accepted="a checkpoint of this run, written by this version",
@@ -160,7 +160,7 @@ class Checkpoints:
             try:
                 contents = json.loads((path / _PROGRESS).read_text(encoding="utf-8"))
                 if contents["sha256"] != _digests(path):
-                    raise ValueError("its files are not those that were written")
+                    raise ValueError("its files have changed")
                 return dict(contents["progress"])
             except (OSError, ValueError, LookupError, TypeError) as exc:
                 log.warning("%s cannot be read: %s", path, exc)
@@ -169,7 +169,7 @@ class Checkpoints:
                 "none of the checkpoints can be read",
                 code="damaged_checkpoint",
                 field=str(self.folder / CHECKPOINTS),
-                accepted="whole checkpoints, or none: remove the folder to start anew",
+                accepted="intact checkpoints; or remove the folder to start over",
             )
         return None
 

@@ -26,14 +26,14 @@ def weigh_classes(
         return None
     if label.kind == "regression" or (label.kind == "ordinal" and recipe.ordinal == "score"):
         raise ConfigError(
-            "these outputs have no class weights",
+            "class weights do not apply to this label",
             field="class_weights",
             seen=wanted,
             accepted="equal; or, for an ordinal label, --set ordinal=classes",
         )
     if wanted != "balanced" and len(wanted) != label.outputs:
         raise ConfigError(
-            "not a weight for each class",
+            "not one weight per class",
             field="class_weights",
             seen=wanted,
             accepted=f"{label.outputs} numbers, for {', '.join(label.classes)}",

@@ -22,7 +22,7 @@ def check_fits(run: Run, dataset: Dataset) -> None:
     for modality in sorted(ours | theirs):
         if modality not in ours & theirs:
             raise DataError(
-                f"{modality} is brought by the data and not known to the run, or the reverse",
+                f"the data and the run do not both have {modality}",
                 code="bad_fit",
                 field=str(dataset.folder),
                 seen=", ".join(dataset.task.modalities),
@@ -39,11 +39,11 @@ def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
     """
     if not same_preprocessing(run.folder, dataset.folder, modality):
         raise DataError(
-            f"the data set's preprocessing of {modality} is not the one that the run was trained "
-            "with: sizes, vocabulary, means or codes differ",
+            f"the data set's {modality} was not preprocessed as for the run: sizes, vocabulary, "
+            f"means or category codes differ",
             code="bad_fit",
             field=str(dataset.folder),
-            accepted=f"data prepared with what was fitted for {run.folder}",
+            accepted=f"data prepared with --preprocessing {run.folder}",
         )
 
 
@@ -75,7 +75,7 @@ def check_predicts(run: Run, dataset: Dataset) -> None:
     ours, theirs = (_describe(each.task.label) for each in (run, dataset))
     if ours != theirs:
         raise DataError(
-            "the data set has other labels than the run was trained on",
+            "the data set's label differs from the one the run was trained on",
             code="bad_fit",
             field=str(dataset.folder),
             seen=theirs,

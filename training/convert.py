@@ -101,7 +101,10 @@ def main() -> None:
         save_pretrained(model.eval(), draft / MODEL)
         write_json(draft / CONFIG, origin.model_dump(mode="json"))
     name = type(model).__name__
-    print(f"{out}: {name} of {sum(counts.values()):,} parameters, from_pretrained({out / MODEL})")
+    print(
+        f"{out}: {name} with {sum(counts.values()):,} parameters; load it with "
+        f"from_pretrained({out / MODEL})"
+    )
 
 
 def _check_heads(sizes: dict[str, Any]) -> None:
@@ -116,8 +119,8 @@ def _check_heads(sizes: dict[str, Any]) -> None:
         heads, width = ((sizes[part] or {}).get(each) for each in ("heads", "width"))
         if isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads:
             raise ConfigError(
-                "no tensor says how many attention heads there are, and"
-                f" {heads} do not divide the width {width}",
+                "the checkpoint does not store the number of attention heads, and the usual"
+                f" {heads} does not divide the width {width}",
                 field=f"{part}.heads",
                 accepted=f"--set {part}.heads=N",
             )
@@ -148,10 +151,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--released", required=True, type=Path, help="the checkpoint")
     parser.add_argument(
-        "--dataset", required=True, choices=sorted(released.DATASETS), help="what it was trained on"
+        "--dataset",
+        required=True,
+        choices=sorted(released.DATASETS),
+        help="data set that it was trained on",
     )
     parser.add_argument("--out", required=True, type=Path, help="folder to create")
-    add_overrides(parser, "give a size that the tensors do not show, such as text.heads=16")
+    add_overrides(parser, "give a size that cannot be read from the tensors, such as text.heads=16")
     return parser
 
 

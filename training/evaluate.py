@@ -37,10 +37,9 @@ EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --s
 
 FEW_CASES, FEW_OF_A_CLASS = 30, 10
 SMALL_IS = (
-    f"Fewer than {FEW_CASES} cases, or fewer than {FEW_OF_A_CLASS} of one of two classes, those of "
-    "one patient or product counted once: a mark of this report, not a law. For a sound validation "
-    "of a model of two outcomes at least 100 cases of each are asked for. Source: Vergouwe et al. "
-    "2005."
+    f"Fewer than {FEW_CASES} cases, or fewer than {FEW_OF_A_CLASS} of one of two classes, "
+    f"counting those of one patient or product once. This is a rule of thumb: to validate a model "
+    f"of two outcomes, at least 100 cases of each are recommended. Source: Vergouwe et al. 2005."
 )
 NOT_GIVEN = "(not given)"
 
@@ -205,7 +204,7 @@ def _readable(sizes: dict[str, int]) -> list[str]:
 def _small(targets: NDArray[np.float32], groups: NDArray[np.str_], label: LabelSpec) -> str | None:
     """Say why cases are too few to conclude from, if they are."""
     number = len(np.unique(groups))
-    once = "" if number == len(targets) else ", those of one patient or product counted once"
+    once = "" if number == len(targets) else ", counting those of one patient or product once"
     if number < FEW_CASES:
         return f"fewer than {FEW_CASES} cases{once}"
     if label.kind == "binary":
@@ -245,17 +244,17 @@ def _cautions(run: Run, dataset: Dataset, split: str, *, same: bool) -> list[str
     if dataset.synthetic or run.config.synthetic:
         what = "Evaluated" if dataset.synthetic else "Trained"
         cautions.append(
-            f"{what} on synthetic records, made by chance: the figures mean nothing about any "
-            "patient, product or person."
+            f"{what} on synthetic records: the figures say nothing about real patients, products "
+            f"or people."
         )
     if not same:
         cautions.append("Evaluated on other data than the model was trained on.")
     elif split == "train":
-        cautions.append("The model was trained on these cases: the figures flatter it.")
+        cautions.append("The model was trained on these cases: the figures are too optimistic.")
     elif split == "validation":
         cautions.append(
-            "These cases chose the epoch and fitted the calibration: the figures are a little "
-            "optimistic, and coverage is what it was fitted to be."
+            "These cases were used to choose the epoch and fit the calibration: the figures are "
+            "slightly optimistic, and the coverage is as fitted."
         )
     return cautions
 

@@ -239,7 +239,7 @@ def _with_taught(
     seen = np.union1d(labelled, taught)
     if world.leads and len(seen) < len(positions):
         unseen = len(positions) - len(seen)
-        log.warning("%d cases are left out, of which no teacher sees anything", unseen)
+        log.warning("%d cases are left out because no teacher has any of their modalities", unseen)
     return seen, taught
 
 
@@ -265,7 +265,7 @@ def _store_best(
             )
 
         several = candidates.mix(final, score_of)
-        mixed = f", mean of {several}"
+        mixed = f", weights averaged over {several} validations"
     else:
         save_pretrained(final, run.model_folder)
     outputs = predict(final, dataset, validation, device)
@@ -349,10 +349,10 @@ def _refuse_sizes(overrides: list[str]) -> None:
         path = override.partition("=")[0].split(".")
         if path[0] == "model" and path[1:2] != ["head"]:
             raise ConfigError(
-                "the sizes are those of the run that --init names",
+                "the sizes are determined by the run given with --init",
                 field="--set",
                 seen=override,
-                accepted="sizes of model.head, or no --init",
+                accepted="sizes of model.head; or no --init",
             )
 
 

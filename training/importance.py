@@ -363,9 +363,12 @@ def _about(
 ) -> dict[str, Any]:
     cautions = []
     if dataset.synthetic or run.config.synthetic:
-        cautions.append("Synthetic records, made by chance: the figures mean nothing.")
+        cautions.append("Synthetic records: the figures mean nothing.")
     if run.config.stage == "finetune":
-        cautions.append("The run has seen labels already: its embeddings know more than these few.")
+        cautions.append(
+            "The run was already trained with labels, so its embeddings contain more "
+            "than these few labels."
+        )
     return {
         "task": dataset.task.name,
         "run": str(run.folder),

@@ -37,10 +37,10 @@ def open_data(folder: Path, recipe: Recipe) -> Dataset:
     image = dataset.task.image
     if recipe.augment.flip and image is not None and not image.flip:
         raise ConfigError(
-            "a mirrored picture does not mean the same here, says the task file",
+            "the task file does not allow mirrored images",
             field="augment.flip",
             seen=recipe.augment.flip,
-            accepted="0; or prepare with image: {flip: true}",
+            accepted="0; or prepare the data with image: {flip: true} in the task file",
         )
     return dataset if recipe.modalities is None else dataset.only(recipe.modalities)
 
@@ -54,7 +54,7 @@ def refuse_lacking(setting: str, wanted: Iterable[Modality], dataset: Dataset) -
     lacking = [each for each in wanted if each not in dataset.task.modalities]
     if lacking:
         raise ConfigError(
-            f"the data in {dataset.folder} do not bring what is to be read",
+            f"the data in {dataset.folder} do not have a requested modality",
             field=setting,
             seen=", ".join(lacking),
             accepted="of " + ", ".join(dataset.task.modalities),
@@ -69,18 +69,18 @@ def refuse_two_starts(recipe: Recipe, run: Path | None, encoders: Sequence[Path]
     """
     if run and encoders:
         raise ConfigError(
-            "a whole model and single encoders are to come from runs",
+            "both a model and single encoders are given to start from",
             field="--encoders",
             seen=" ".join(map(str, encoders)),
             accepted="either --init or --encoders",
         )
     if run and recipe.init.named():
         raise ConfigError(
-            "weights are to come from a run and, by the recipe's init, from "
+            "weights are given by a run and, in the recipe's init, by "
             + ", ".join(recipe.init.named().values()),
             field="--init",
             seen=str(run),
-            accepted="one of them: no --init, or --set init={}",
+            accepted="only one of them: no --init, or --set init={}",
         )
 
 
@@ -93,7 +93,7 @@ def refuse_other_system(recipe: Recipe, run: Run) -> None:
     theirs = run.config.recipe.get("system")
     if theirs != recipe.system:
         raise ConfigError(
-            f"the recipe trains {recipe.system or 'LANISTR'}, and that run is of another system",
+            f"the recipe trains {recipe.system or 'LANISTR'}, but the run is of another system",
             field="--init",
             seen=theirs or "LANISTR",
             accepted=f"a run of {recipe.system or 'LANISTR'}, or --set system={theirs or 'null'}",
@@ -117,7 +117,7 @@ def encoders_from(runs: Sequence[Run], dataset: Dataset) -> list[tuple[Run, tupl
                     f"two runs have an encoder of {modality}",
                     field="--encoders",
                     seen=f"{taken[modality].folder} {run.folder}",
-                    accepted="one run a modality",
+                    accepted="one run per modality",
                 )
             check_part_fits(run, dataset, modality)
             taken[modality] = run
@@ -147,7 +147,7 @@ def refuse_frozen_at_random(
     random = [each for each in modalities if each not in init.named() and each not in given]
     if random:
         raise ConfigError(
-            "encoders with random weights would be frozen as they are: " + ", ".join(random),
+            "encoders would be frozen with random weights: " + ", ".join(random),
             field="--init",
             accepted="a pretrained run, or --set freeze_encoders=false",
         )
@@ -177,7 +177,7 @@ def initial_model(
         kind = (merged.get(part) or {}).get("kind")
         if kind not in (None, *_PUBLISHED_KINDS):
             raise ConfigError(
-                "weights are named for a part that is of another kind",
+                "initial weights are given for a component of another kind",
                 field=f"init.{part}",
                 seen=name,
                 accepted=f"null, as model.{part}.kind is {kind}",
@@ -186,7 +186,7 @@ def initial_model(
         chosen = merged.get(part, {})
         if chosen is None:
             raise ConfigError(
-                "weights are named for what the model is to do without",
+                "initial weights are given for a component that the model does not have",
                 field=f"init.{part}",
                 seen=init.named()[part],
                 accepted=f"null, or sizes in model.{part}",
@@ -194,7 +194,7 @@ def initial_model(
         for name, value in found.items():
             if name in chosen and json.dumps(chosen[name]) != json.dumps(value):
                 log.warning(
-                    "model.%s.%s is %s, as the initial weights have it, not %s as the recipe",
+                    "model.%s.%s is %s, as in the initial weights, instead of the recipe's %s",
                     *(part, name, value, chosen[name]),
                 )
         merged[part] = {**chosen, **found}

@@ -41,13 +41,14 @@ def lock_folder(there: Path, folder: Path | None = None) -> None:
             if exc.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
             raise ConfigError(
-                "another command is at work on this folder",
+                "another command is using this folder",
                 code="in_use",
                 field=str(folder),
-                accepted="the folder once that command has ended, or another one",
+                accepted="the folder after that command has finished; or another folder",
             ) from exc
         log.warning(
-            "%s: its file system knows no locks: let one command at a time work on it", folder
+            "%s: the file system does not support locks; do not run several commands on it at once",
+            folder,
         )
     _HANDLES.setdefault(folder, []).append(handle)
 

@@ -57,7 +57,7 @@ class StepLog:
         self.path.touch()
         there = self.path.stat().st_size
         if there < size:
-            warning = "%s has lost %d bytes: it does not tell of every step before step %d"
+            warning = "%s has lost %d bytes: some steps before step %d are missing from it"
             log.warning(warning, self.path, size - there, step)
         os.truncate(self.path, min(size, there))
         self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=step)
@@ -205,8 +205,8 @@ class Trainer:
                 if ending and not done:
                     if self.world.leads:
                         print(
-                            f"asked to end: stored after {self.step} of {self.steps} steps; "
-                            "the same command goes on from there",
+                            f"stopped on request: saved after {self.step} of {self.steps} steps; "
+                            f"repeat the command to resume",
                             file=sys.stderr,
                         )
                     sys.exit(128 + signal.SIGTERM)
@@ -319,10 +319,10 @@ class Trainer:
         faulty, all_cases = zip(*self.world.gather(mine), strict=True)
         ids = [i for each in (faulty if any(faulty) else all_cases) for i in each]
         raise NonFiniteLossError(
-            f"the loss of step {self.step} is {value}, its gradient's norm {norm}; "
-            f"losses {losses}; cases {_some(ids)}",
+            f"the loss of step {self.step} is {value}, with gradient norm {norm}; losses "
+            f"{losses}; cases {_some(ids)}",
             code="non_finite_loss",
-            accepted="finite numbers: look at these cases, or lower optim.lr",
+            accepted="finite numbers: check these cases, or lower optim.lr",
         )
 
 
@@ -337,9 +337,10 @@ def refuse_non_finite(
     faulty = rows[~np.isfinite(outputs).all(axis=1)].tolist()
     if faulty:
         raise NonFiniteLossError(
-            "what the model says of validation cases is not finite: " + _some(dataset.ids(faulty)),
+            "the model's outputs for validation cases are not finite: "
+            + _some(dataset.ids(faulty)),
             code="non_finite_output",
-            accepted="finite numbers: lower optim.lr, or look at these cases",
+            accepted="finite numbers: lower optim.lr, or check these cases",
         )
 
 

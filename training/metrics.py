@@ -24,24 +24,24 @@ BINS = 15
 """Bins of confidence of the calibration error. Source: Guo et al. 2017, section 4.1."""
 
 DEFINITIONS = {
-    "auroc": "Chance that a case of the second class gets a higher probability of it than one of "
-    "the first; equal probabilities count half. Source: Hanley and McNeil 1982.",
-    "auprc": "Average precision: precision where each case of the second class is found, without "
-    "interpolation. Chance level is the share of that class. Source: Davis and Goadrich 2006.",
+    "auroc": "Probability that a case of the second class gets a higher probability of that class "
+    "than a case of the first; ties count half. Source: Hanley and McNeil 1982.",
+    "auprc": "Average precision: mean precision at each case of the second class, without "
+    "interpolation. The chance level is the share of that class. Source: Davis and Goadrich 2006.",
     "accuracy": "Share of cases whose most likely class is the true one.",
     "macro_f1": "Mean over classes, each counting the same, of the harmonic mean of precision and "
-    "recall; classes that are neither true nor guessed anywhere are passed over. "
+    "recall; classes that never occur and are never predicted are left out. "
     "Source: Opitz and Burst 2019.",
-    "brier": "Mean squared distance of the probabilities from what came true: of the second class "
-    "for two classes (0 to 1), summed over the classes for more (0 to 2). Source: Brier 1950.",
+    "brier": "Mean squared difference between probabilities and outcomes: for two classes that of "
+    "the second class (0 to 1), for more summed over the classes (0 to 2). Source: Brier 1950.",
     "ece": f"Mean gap between the confidence in the most likely class and its accuracy, over "
-    f"{BINS} bins of equal width. Not debiased: with few cases it is too large, more so in its "
-    "bootstrap interval, which may lie above it. Source: Guo et al. 2017; on the bias, Kumar et "
+    f"{BINS} bins of equal width. Not debiased: with few cases it is too large, and more so its "
+    f"bootstrap interval, which may lie above it. Source: Guo et al. 2017; on the bias, Kumar et "
     "al. 2019.",
-    "mae": "Mean absolute error; for ordered classes of the expected value.",
-    "rmse": "Root of the mean squared error.",
-    "quadratic_kappa": "Agreement of most likely and true class beyond chance, where a miss counts "
-    "by the square of its distance in classes. Source: Cohen 1968.",
+    "mae": "Mean absolute error; for ordered classes, that of the expected value.",
+    "rmse": "Root mean squared error.",
+    "quadratic_kappa": "Agreement of the most likely and the true class beyond chance, with "
+    "errors weighted by the square of their distance in classes. Source: Cohen 1968.",
 }
 """What each figure is, in words for a reader of a report."""
 
@@ -239,8 +239,8 @@ def check_metric(metric: str, targets: Floats, label: LabelSpec, split: str = "v
             f"the {split} split does not determine the task's metric",
             field=metric,
             seen=f"{len(targets)} labelled cases of one class",
-            accepted="labelled cases of at least two classes: prepare with another --seed or other"
-            " --splits, say the split yourself, or let the task's metric be accuracy",
+            accepted="labelled cases of at least two classes: prepare with another --seed or"
+            " --splits, give the split in the records, or use accuracy as the task's metric",
         )
 
 
@@ -263,7 +263,7 @@ def shown(value: float, places: int = 3, sign: Literal["", "+"] = "") -> str:
 def undetermined(metric: str) -> str:
     """Say why a figure is not determined."""
     if metric == "quadratic_kappa":
-        return "one class alone, and always guessed"
+        return "all cases are of one class, and it is always predicted"
     return "all cases are of one class"
 
 

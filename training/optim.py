@@ -61,7 +61,7 @@ def check_rates(model: nn.Module, config: OptimConfig) -> None:
     for part in config.rates:
         if part not in parts:
             raise ConfigError(
-                "no part of the model that is trained",
+                "not a trained part of the model",
                 field="optim.rates",
                 seen=part,
                 accepted=unknown_name(part, sorted(each for each in parts if each.count(".") < 2)),

@@ -86,7 +86,7 @@ def main() -> None:
             load_core(model.core, start.model_folder)
             fresh = load_heads(model, start.model_folder).fresh
             if fresh and world.leads:
-                nothing = "%s has nothing for %s, or in other sizes: these start at random"
+                nothing = "%s has no weights of this size for %s: initialized at random"
                 log.warning(nothing, start.folder, ", ".join(fresh))
         run = world.share(
             lambda: Run.begin(
@@ -116,7 +116,7 @@ def main() -> None:
     if world.leads:
         cases = f"{len(positions)} of {len(dataset.rows('train'))} training cases"
         if recipe.complete:
-            cases += " that bring every modality" if recipe.share == 1 else ", all complete"
+            cases += " that have every modality" if recipe.share == 1 else ", all complete"
         print(f"{run.folder}: {trainer.steps} steps over {cases}")
 
 
@@ -128,10 +128,10 @@ def _refuse_plateau(recipe: PretrainRecipe) -> None:
     """
     if recipe.optim.plateau is not None:
         raise ConfigError(
-            "pretraining validates nothing: no plateau would be seen, and the rate would stay",
+            "pretraining has no validation, so it cannot detect a plateau",
             field="optim.plateau",
             seen=recipe.optim.plateau,
-            accepted="null here; a number when fine-tuning",
+            accepted="null; a number only for fine-tuning",
         )
 
 
@@ -140,7 +140,7 @@ def _warn_of_unused_weights(recipe: PretrainRecipe, model: ForPretraining) -> No
     had = {loss.split("_")[0] for loss in model.means}
     for name in sorted(_OPTIONAL_LOSSES & recipe.losses.model_fields_set - had):
         if getattr(recipe.losses, name):
-            log.warning("losses.%s is of no use: the model has no such loss", name)
+            log.warning("losses.%s has no effect: the model has no such loss", name)
 
 
 def _refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
@@ -151,14 +151,15 @@ def _refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
     """
     if model.complete and not recipe.complete:
         raise ConfigError(
-            f"{recipe.system} learns from cases that bring every modality",
+            f"{recipe.system} learns from cases that have every modality",
             field="complete",
             seen=recipe.complete,
             accepted="true",
         )
     if recipe.runtime.strategy == "fsdp" and not model.shards:
         raise ConfigError(
-            f"the weights of {recipe.system} are not shared out: others follow them, whole",
+            f"the weights of {recipe.system} cannot be sharded, as it keeps a moving average of "
+            f"them",
             field="runtime.strategy",
             seen=recipe.runtime.strategy,
             accepted="ddp",

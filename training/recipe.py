@@ -168,7 +168,7 @@ def _class_weights(value: Any) -> Any:
         type(each) in (int, float) and 0 < each < math.inf for each in value
     )
     if not numbers and value not in ("equal", "balanced"):
-        raise ValueError("should be equal, balanced or a number above 0 for each class")
+        raise ValueError("should be equal, balanced, or a number above 0 for each class")
     return value
 
 
@@ -271,11 +271,13 @@ def model_config(
             merged.pop(modality, None)
         elif dimensions is not None:
             if modality not in merged:
-                log.warning("the recipe says nothing of %s: its encoder is of usual size", modality)
+                log.warning(
+                    "the recipe has no sizes for %s: its encoder gets the default size", modality
+                )
             chosen = merged.get(modality, {})
             if chosen is None:
                 raise ConfigError(
-                    "the data bring what the model is to do without",
+                    "the data have a modality that the model does not",
                     field=f"model.{modality}",
                     accepted="sizes of its encoder",
                 )
@@ -284,7 +286,8 @@ def model_config(
                 # As JSON, since a tuple of the data is a list in a recipe.
                 if chosen[name] and json.dumps(chosen[name]) != json.dumps(found):
                     log.warning(
-                        "model.%s.%s is %s, as the data have it, not %s as the recipe or its init",
+                        "model.%s.%s is %s, as in the data, instead of the recipe's or initial "
+                        "weights' %s",
                         *(modality, name, found, chosen[name]),
                     )
             merged[modality] = {**chosen, **dimensions[modality]}
@@ -294,10 +297,10 @@ def model_config(
         for name in ("kind", "outputs"):
             if name in sizes_of_head:
                 raise ConfigError(
-                    "what a head says is decided by the label",
+                    "the task's label determines what the head outputs",
                     field=f"model.head.{name}",
                     seen=sizes_of_head[name],
-                    accepted="layers and dropout; for stars ordinal=score or classes",
+                    accepted="layers and dropout; for ordinal labels, ordinal=score or classes",
                 )
         merged["head"] = head.model_dump() | sizes_of_head
     elif merged.get("head") is not None:
@@ -305,7 +308,7 @@ def model_config(
             "pretraining has no head",
             field="model.head",
             seen=merged["head"],
-            accepted="none here; sizes of the head are chosen when fine-tuning",
+            accepted="no head; its sizes are set for fine-tuning",
         )
     return LanistrConfig.parse(merged, ConfigError, "recipe", within=("model",))
 

@@ -79,7 +79,7 @@ def read(path: Path) -> dict[str, Tensor]:
         CheckpointError: there is no such file, it is no flat mapping of tensors, or a tensor holds
             NaN or infinity.
     """
-    accepted = "a .pth.tar file of the release: tensors by name, as torch.save writes a state dict"
+    accepted = "a .pth.tar file of the release: a state dict written by torch.save"
     if not path.is_file():
         raise CheckpointError(
             "no such file", code="no_checkpoint", field=str(path), accepted=accepted
@@ -90,7 +90,7 @@ def read(path: Path) -> dict[str, Tensor]:
         # Anything, since rubbish trips the reader anywhere; and torch's own words would advise to
         # run the code that the file may hold.
         raise CheckpointError(
-            "holds more than tensors, or is damaged",
+            "contains more than tensors, or is damaged",
             code="bad_checkpoint",
             field=str(path),
             accepted=accepted,
@@ -99,7 +99,7 @@ def read(path: Path) -> dict[str, Tensor]:
     for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise CheckpointError(
-                "holds more than tensors by name",
+                "contains something other than tensors",
                 code="bad_checkpoint",
                 field=f"{path}: {name}",
                 seen=type(value).__name__,
@@ -107,13 +107,13 @@ def read(path: Path) -> dict[str, Tensor]:
             )
         if not value.isfinite().all():
             raise CheckpointError(
-                "a tensor holds what is no finite number",
+                "a tensor contains numbers that are not finite",
                 code="bad_checkpoint",
                 field=f"{path}: {name}",
             )
     if not tensors:
         raise CheckpointError(
-            "holds no tensors by name",
+            "contains no state dict",
             code="bad_checkpoint",
             field=str(path),
             seen=type(found).__name__,
@@ -148,7 +148,7 @@ def translate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if strange:
         shown = ", ".join(sorted(strange)[:3]) + (", …" if len(strange) > 3 else "")
         raise CheckpointError(
-            f"tensors that no part of the model takes: {len(strange)}, namely {shown}",
+            f"tensors that belong to no part of the model ({len(strange)}): {shown}",
             code="wrong_weights",
             accepted="names of the release: text_encoder., image_encoder., mm_fusion., ...",
         )
@@ -164,7 +164,7 @@ def add(tensors: dict[str, Tensor], name: str, tensor: Tensor) -> None:
     before = tensors.setdefault(name, tensor)
     if before is not tensor and not torch.equal(before, tensor):
         raise CheckpointError(
-            "two tensors that are one in the release differ", code="wrong_weights", field=name
+            "two tensors differ that the release shares", code="wrong_weights", field=name
         )
 
 
@@ -218,7 +218,7 @@ def sizes(tensors: Mapping[str, Tensor], dataset: str) -> dict[str, Any]:
     allowed = DATASETS[dataset]
     if not found or not found <= allowed:
         raise CheckpointError(
-            "the checkpoint's modalities are not the data set's",
+            "the checkpoint's modalities differ from the data set's",
             code="wrong_modalities",
             field="--dataset",
             seen=", ".join(each for each in Modality if each in found) or "none",
@@ -266,7 +266,7 @@ class Shapes:
         shape = tuple(self._tensors[name].shape)
         if len(shape) != axes:
             raise CheckpointError(
-                "a tensor has another shape than in the release",
+                "a tensor's shape differs from the release's",
                 code="wrong_shape",
                 field=name,
                 seen=str(shape),

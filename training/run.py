@@ -153,7 +153,7 @@ class Run:
                 "the folder exists",
                 code="exists",
                 field=str(folder),
-                accepted="a new folder, an empty one, or one with a run that was cut off",
+                accepted="a new or empty folder, or one with an interrupted run",
             )
         with swept_draft(folder.resolve(), new=True) as draft:  # where a link leads to
             lock_folder(draft, folder)
@@ -209,7 +209,7 @@ class Run:
             "not a finished run",
             code="no_run",
             field=str(folder),
-            accepted="a folder that training.pretrain or training.finetune wrote to its end",
+            accepted="the folder of a finished training.pretrain or training.finetune",
         )
         if not (folder / CONFIG).is_file() or not (folder / MODEL).is_dir():
             raise unfinished
@@ -265,15 +265,16 @@ def _check_same_settings(before: RunConfig, now: RunConfig, folder: Path) -> Non
     for path in sorted(was.keys() | is_now.keys()):
         if was.get(path) != is_now.get(path) and not f"{path}.".startswith(tuple(free)):
             raise ConfigError(
-                f"{folder} holds a run that was cut off and began with other settings",
+                f"{folder} contains an interrupted run that was started with other settings",
                 code="other_settings",
                 field=path,
                 seen=is_now.get(path),
-                accepted=f"{was.get(path)!r}, to go on with it; or another folder",
+                accepted=f"{was.get(path)!r}, to resume it; or another folder",
             )
     if before.init_hash and before.init_hash != now.init_hash:
         raise CheckpointError(
-            f"{folder} holds a run that was cut off and began with other weights of {now.init}",
+            f"{folder} contains an interrupted run that was started from other weights in "
+            f"{now.init}",
             code="other_weights",
             field=str(now.init),
             seen=now.init_hash,
@@ -281,11 +282,12 @@ def _check_same_settings(before: RunConfig, now: RunConfig, folder: Path) -> Non
         )
     if before.frozen_hash and before.frozen_hash != now.frozen_hash:
         raise CheckpointError(
-            f"{folder} holds a run that was cut off and began with other frozen weights",
+            f"{folder} contains an interrupted run that was started with other frozen weights",
             code="other_weights",
             field="recipe.init",
             seen=", ".join(filter(None, now.recipe["init"].values())),
-            accepted="what it began with under the same names, or another folder",
+            accepted="the weights that it was started with, under the same names; or another "
+            "folder",
         )
 
 

@@ -94,11 +94,12 @@ class FinetunedRun:
         further = np.setdiff1d(learned, labelled)
         if len(further):
             raise DataError(
-                "it, or a run behind it, learned from labels that the student is not to learn from",
+                "the teacher, or a run that it builds on, learned from labels that the student "
+                "must not use",
                 code="bad_fit",
                 field=str(self.folder),
                 seen=f"{len(further)} of {len(learned)}",
-                accepted="a run of the same `seed` and no more `labels`, or of other data",
+                accepted="a run with the same `seed` and no more `labels`, or on other data",
             )
 
     def learned(self, dataset: Dataset) -> Positions:
@@ -139,11 +140,12 @@ def learned_by(run: Run, dataset: Dataset) -> Positions:
             behind = open_teacher(Path(folder))
         except CheckpointError as exc:
             raise DataError(
-                "a run behind it cannot be read, so that nobody knows which labels that learned",
+                "a run that the teacher builds on cannot be read, so it is unknown which labels "
+                "that used",
                 code="bad_fit",
                 field=str(run.folder),
                 seen=str(exc),
-                accepted=f"{folder} where it was, or a run that has none behind it",
+                accepted=f"{folder} at its old place, or a run that builds on no other",
             ) from exc
         known.append(behind.learned(dataset))
     return np.unique(np.concatenate(known))
@@ -165,7 +167,7 @@ class StoredAnswers:
         """See `Teacher`."""
         if self.about["data_hash"] != data_hash(dataset):
             raise DataError(
-                "the answers are to other data",
+                "the predictions are for other data",
                 code="bad_fit",
                 field=str(self.folder),
                 seen=self.about["data"],
@@ -175,12 +177,12 @@ class StoredAnswers:
         lacking = np.setdiff1d(others, known)
         if len(lacking):
             raise DataError(
-                "it says nothing of training cases whose label is not learned from here",
+                "the teacher has no predictions for training cases whose label is not used here",
                 code="bad_fit",
                 field=str(self.folder),
-                seen=f"{len(lacking)} of {len(others)}, as it learned from "
-                f"{self.about['labels']} labels of seed {self.about['seed']}",
-                accepted="one of the same number of labels and seed, over all training cases",
+                seen=f"{len(lacking)} of {len(others)}, as it was trained with "
+                f"{self.about['labels']} labels and seed {self.about['seed']}",
+                accepted="one with the same number of labels and seed, for all training cases",
             )
 
     def learned(self, dataset: Dataset) -> Positions:
@@ -212,10 +214,10 @@ def open_teacher(folder: Path) -> Teacher:
     if not (folder / ANSWERS).is_file():
         if (folder / REPORT).is_file() and not (folder / CONFIG).is_file():
             raise CheckpointError(
-                "a yardstick that did not store what it says of the other training cases",
+                "a yardstick that did not store predictions for the other training cases",
                 code="no_answers",
                 field=str(folder),
-                accepted="one made with --answers, or a finished run",
+                accepted="one trained with --answers, or a finished run",
             )
         return FinetunedRun(Run.open(folder))
     return StoredAnswers(folder, json.loads((folder / REPORT).read_text("utf-8"))["about"])
@@ -241,7 +243,7 @@ def cases_to_teach(
         each.check(dataset, labelled, others)
     if not len(others):
         raise DataError(
-            "nothing is left to be taught: the label of each training case is learned from",
+            "no case is left to be taught: all training labels are used",
             field=str(dataset.folder),
             seen=f"{len(labelled)} labelled cases",
             accepted="fewer `labels`, or data with unlabelled training cases",
@@ -249,11 +251,11 @@ def cases_to_teach(
     seen = np.any([each.sees(dataset, others) for each in teachers], axis=0)
     if not seen.any():
         raise DataError(
-            "no case that is to be taught brings anything of what its teachers read",
+            "no case to be taught has a modality that the teachers use",
             code="bad_fit",
             field=str(dataset.folder),
-            seen=f"{len(others)} cases without a label to learn",
-            accepted="teachers of modalities that these bring",
+            seen=f"{len(others)} cases without a label to learn from",
+            accepted="teachers of modalities that these cases have",
         )
     return others[seen]
 

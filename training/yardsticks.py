@@ -83,7 +83,7 @@ def main() -> None:
     print(
         f"{chosen['method']}, {learned} labelled cases, validation "
         f"{cases.dataset.task.metric} {shown(chosen['validation'], 4)}; "
-        f"{len(cases.test)} cases of the test split"
+        f"{len(cases.test)} test cases"
     )
     print_figures(report)
     print(arguments.out / REPORT)

@@ -31,7 +31,7 @@ __all__ = [
 T = TypeVar("T")
 
 ACCEPTED = ".csv, .jsonl, .ndjson or .parquet"
-READABLE = f"{ACCEPTED}; text also packed, .csv.gz"
+READABLE = f"{ACCEPTED}; text also compressed, such as .csv.gz"
 
 
 def open_table(path: FilePath, encoding: str = "utf-8") -> Table:
@@ -51,9 +51,9 @@ def open_table(path: FilePath, encoding: str = "utf-8") -> Table:
     except OSError as error:
         raise unreadable(path, error.strerror or str(error)) from error
     except (EOFError, zlib.error) as error:
-        raise unreadable(path, f"packed, and not whole: {error}") from None
+        raise unreadable(path, f"the compressed file is damaged: {error}") from None
     except UnicodeError as error:  # of UTF-16 without its mark no UnicodeDecodeError
-        accepted = "text in UTF-8; or cp1252 (Windows), latin-1 or utf-16, named as its encoding"
+        accepted = "text in UTF-8; or name the encoding: cp1252 (Windows), latin-1 or utf-16"
         raise unreadable(path, str(error), accepted) from None
     except csv.Error as error:
         raise unreadable(path, f"not CSV: {error}") from None
@@ -77,7 +77,7 @@ def _parquet_module(field: str) -> Any:
     try:
         from clients.tables import parquet
     except ModuleNotFoundError:
-        accepted = "pip install pyarrow; or CSV or JSON lines"
+        accepted = "pip install pyarrow; or use CSV or JSON lines"
         raise InvalidInput(field, "Parquet needs pyarrow", accepted=accepted) from None
     return parquet
 
@@ -113,5 +113,7 @@ def _of(path: Path, field: str, formats: Mapping[str, T], accepted: str) -> T:
     suffixes = path.suffixes[-2:] if path.suffix.lower() == ".gz" else [path.suffix]
     ending = "".join(suffixes).lower()
     if ending not in formats:
-        raise InvalidInput(field, f"cannot tell what {path} is by its name", accepted=accepted)
+        raise InvalidInput(
+            field, f"cannot tell the format of {path} from its name", accepted=accepted
+        )
     return formats[ending]

@@ -50,7 +50,7 @@ class CsvTable:
         records = self._records()
         self._header = [name.strip() for name in next(records, [])]
         if not any(self._header):
-            raise unreadable(path, "no line that names columns")
+            raise unreadable(path, "there is no header line")
         unnamed = [k for k, name in enumerate(self._header) if not name]
         self.rows = 0
         for cells in records:
@@ -71,7 +71,7 @@ class CsvTable:
             if len(cells) == width:
                 yield dict(zip(self._header, cells, strict=True))
             else:
-                seen = f"has {len(cells)} cells where the first line has {width}"
+                seen = f"has {len(cells)} cells, but the header has {width}"
                 yield InvalidInput("row", seen)
 
     def _records(self) -> Iterator[list[str]]:

@@ -54,7 +54,7 @@ def _json_row(line: str) -> Row:
     except (ValueError, RecursionError) as error:
         return InvalidInput("row", f"is not JSON: {error}")
     if not isinstance(cells, dict):
-        return InvalidInput("row", "is not an object", accepted="a JSON object a line")
+        return InvalidInput("row", "is not an object", accepted="one JSON object per line")
     try:
         return spread(cells)
     except InvalidInput as error:

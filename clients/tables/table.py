@@ -86,7 +86,7 @@ def spread(cells: Mapping[str, Any]) -> dict[str, Any]:
             within = {f"{name}.{each}": value for each, value in spread(cell).items()}
             inner = inner | within if cell.keys() <= {"value", "unit"} else within
         for each in inner.keys() & found.keys():
-            raise InvalidInput(each, "stands twice in a row", accepted="one value")
+            raise InvalidInput(each, "appears twice in a row", accepted="one value")
         found |= inner
     return found
 
@@ -113,7 +113,7 @@ def refuse_repeated(path: Path, columns: Sequence[str]) -> None:
     """Refuse a table two of whose columns have one name. Raises `InvalidInput`."""
     for name, times in Counter(columns).items():
         if times > 1:
-            raise unreadable(path, f"two columns are called {name!r}")
+            raise unreadable(path, f"two columns are named {name!r}")
 
 
 def unreadable(path: Path, reason: str, accepted: str = "") -> InvalidInput:

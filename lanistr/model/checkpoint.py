@@ -74,7 +74,7 @@ def write_pretrained(stored: StoredConfig, named: Mapping[str, Tensor], folder: 
             f"the weights cannot be written: {exc}",
             code="not_written",
             field=str(folder / WEIGHTS_NAME),
-            accepted="a folder that can be written to, on a disk with room for them",
+            accepted="a writable folder on a disk with enough free space",
         ) from exc
 
 
@@ -88,7 +88,7 @@ def from_pretrained(folder: Path, model_class: type[Model]) -> Model:
     stored = read_config(folder)
     if stored.model != model_class.__name__:
         raise CheckpointError(
-            f"{folder} holds another kind of model",
+            f"{folder} contains another kind of model",
             code="wrong_model",
             seen=stored.model,
             accepted=model_class.__name__,
@@ -249,7 +249,7 @@ def _refuse_other_settings(model: Lanistr, folder: Path, parts: Collection[str])
             before = getattr(learned, name, None)
             if hasattr(ours, name) and before not in (None, getattr(ours, name)):
                 raise CheckpointError(
-                    f"the weights in {folder} were learned with another setting",
+                    f"the weights in {folder} were trained with another setting",
                     code="other_settings",
                     field=f"model.{part}.{name}",
                     seen=getattr(ours, name),
@@ -293,12 +293,12 @@ def read_config(folder: Path) -> StoredConfig:
     """
     path = folder / CONFIG_NAME
     if not folder.is_dir():
-        raise CheckpointError(f"there is no folder {folder}", code="no_checkpoint")
+        raise CheckpointError(f"no such folder: {folder}", code="no_checkpoint")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise CheckpointError(
-            f"{folder} holds no model",
+            f"{folder} contains no model",
             code="no_checkpoint",
             accepted=f"a folder with {CONFIG_NAME} and {WEIGHTS_NAME}",
         ) from exc
@@ -318,7 +318,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError as exc:
         raise CheckpointError(
-            f"{folder} holds no weights", code="no_checkpoint", accepted=WEIGHTS_NAME
+            f"{folder} contains no weights", code="no_checkpoint", accepted=WEIGHTS_NAME
         ) from exc
     except (OSError, SafetensorError) as exc:
         raise CheckpointError(f"cannot read {path}: {exc}", code="damaged_weights") from exc
@@ -343,14 +343,14 @@ def _refuse_others(
         for names in (own - learned, learned - own)
     )
     _refuse(lacking, f"weights are missing in {source}")
-    _refuse(more, f"{source} holds weights that the model has not")
+    _refuse(more, f"{source} contains weights that the model does not have")
 
 
 def _refuse(names: Collection[str], message: str) -> None:
     """Raise a CheckpointError if there are any names, and name the first few."""
     if names:
         shown = ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-        raise CheckpointError(f"{message}: {len(names)}, namely {shown}", code="wrong_weights")
+        raise CheckpointError(f"{message} ({len(names)}): {shown}", code="wrong_weights")
 
 
 @torch.no_grad()

@@ -80,11 +80,15 @@ class LanistrConfig(Schema):
         if isinstance(self.fusion, AlbefConfig):
             given = ", ".join(self.modalities)
             if text is None or self.image is None or len(self.modalities) > 2:
-                raise ValueError(f"ALBEF fuses text and image, and this has {given}")
+                raise ValueError(f"ALBEF fuses text and image, but this model has {given}")
             if not text.lent or text.tokens != "all":
-                raise ValueError("ALBEF needs layers of the text's (text.lent) and text.tokens all")
+                raise ValueError(
+                    "ALBEF needs layers of the text encoder (text.lent) and text.tokens=all"
+                )
         elif text and text.lent:
-            raise ValueError("layers are lent (text.lent) that this fusion does not take")
+            raise ValueError(
+                "this fusion does not use layers of the text encoder: text.lent must be 0"
+            )
         return self
 
     @model_validator(mode="after")
@@ -93,11 +97,13 @@ class LanistrConfig(Schema):
             if not isinstance(self.fusion, FusionConfig):
                 raise ValueError("the release fuses with a Transformer")
             if self.text and self.text.tokens != "cls":
-                raise ValueError("the release fuses the [CLS] of a note alone")
+                raise ValueError("the release fuses only a note's [CLS]")
             simmmm = self.simmmm
             usual = simmmm and SimMMMConfig(width=simmmm.width, bottleneck=simmmm.bottleneck)
             if simmmm != usual:
-                raise ValueError("the release compares every token of every case, without norm")
+                raise ValueError(
+                    "the release's SimMMM loss compares every token of every case, without normalization"
+                )
         return self
 
     @property

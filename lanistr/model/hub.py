@@ -173,7 +173,7 @@ def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:
         path = PARTS[part].module
         module = modules.get(path)
         if module is None:
-            log.warning("init.%s is passed over: the model has no %s encoder", part, part)
+            log.warning("init.%s is ignored: the model has no %s encoder", part, part)
             left.append(f"{part}: {name}")
             continue
         assert isinstance(module, PreTrainedModel)
@@ -188,9 +188,9 @@ def load_initial(model: Lanistr, init: InitialWeights) -> LoadReport:
         new = sorted({f"{path}.{_module_of(each)}" for each in lacking})
         fresh += new
         left += sorted({f"{part}: {each}" for each in (*map(_module_of, found.left), *cut)})
-        log.info("%s starts from %s", path, name)
+        log.info("%s is initialized from %s", path, name)
         for each in new:
-            log.warning("%s starts fresh: %s has no weights for it", each, name)
+            log.warning("%s is initialized at random: %s has no weights for it", each, name)
     other = [each for each in weights(model) if not each.startswith(tuple(f"{p}." for p in loaded))]
     return LoadReport(tuple(loaded), (*parts_of(other), *fresh), tuple(left))
 
@@ -236,7 +236,7 @@ def _refuse_sizes(part: str, wanted: Mapping[str, Any], config: Schema) -> None:
         fewer = name in PARTS[part].at_most
         if ours != value and not (fewer and ours < value):
             raise CheckpointError(
-                "the model has other sizes than the checkpoint",
+                "the model's sizes differ from the checkpoint's",
                 code="wrong_shape",
                 field=f"model.{part}.{name}",
                 seen=ours,
@@ -259,7 +259,7 @@ def _copy(
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise CheckpointError(
-            f"{len(missing)} of {len(own)} weights are missing",
+            f"the checkpoint lacks {len(missing)} of {len(own)} weights",
             code="wrong_weights",
             seen=f"no {shown}",
             accepted=f"every weight of {type(module).__name__}",

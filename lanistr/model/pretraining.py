@@ -58,7 +58,7 @@ class LanistrForPretraining(ForPretraining):
                     figures[modality] = pretext.summaries
             if not figures:
                 raise ConfigError(
-                    "no modality of this model can be summed up",
+                    "none of this model's modalities can be summarized",
                     field="model.summary",
                     accepted="null; or data with a time series",
                 )
@@ -181,8 +181,8 @@ def summary_loss(modality: Modality) -> str:
 
 def _not_pretrained(part: str, kind: str) -> ConfigError:
     return ConfigError(
-        "a part of a baseline, which is not pretrained",
+        "this component belongs to a baseline and is not pretrained",
         field=f"model.{part}.kind",
         seen=kind,
-        accepted="LANISTR's own parts here; or `training.finetune`",
+        accepted="LANISTR's own components; or use `training.finetune`",
     )

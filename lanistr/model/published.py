@@ -45,7 +45,7 @@ def fetch(name: str, *, weights: bool = False) -> Path:
         weights: the weights are needed too, not only what describes them.
 
     Raises:
-        CheckpointError: there is no such folder, or the hub does not give it.
+        CheckpointError: no such folder, or the hub does not give it.
     """
     here = folder_here(name)
     if here is not None:
@@ -60,7 +60,7 @@ def fetch(name: str, *, weights: bool = False) -> Path:
                 break  # one format is enough
     except Exception as exc:  # the client's errors, the transport's and the file system's
         raise CheckpointError(
-            f"no such folder, and the model hub does not give it: {cause_of(exc)}",
+            f"no such folder, and it could not be fetched from the model hub: {cause_of(exc)}",
             code="no_checkpoint",
             seen=name,
             accepted=ACCEPTED,
@@ -78,7 +78,7 @@ def folder_here(name: str) -> Path | None:
     if folder.is_dir():
         return folder
     if folder.is_absolute() or name.startswith(("~", ".")) or name.count("/") > 1:
-        raise CheckpointError("there is no such folder", code="no_checkpoint", seen=name)
+        raise CheckpointError("no such folder", code="no_checkpoint", seen=name)
     return None
 
 
@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         raise CheckpointError(
-            f"{path.parent} holds no {path.name}", code="no_checkpoint", accepted=ACCEPTED
+            f"{path.parent} contains no {path.name}", code="no_checkpoint", accepted=ACCEPTED
         ) from exc
     except (OSError, ValueError) as exc:
         raise CheckpointError(
@@ -169,12 +169,12 @@ def load_published(
         raise CheckpointError(
             f"cannot read the weights: {cause_of(exc)}",
             code="damaged_weights",
-            accepted=f"{SAFE}, or a {PICKLED} that holds tensors alone",
+            accepted=f"{SAFE}, or a {PICKLED} that contains only tensors",
         ) from exc
     if found["mismatched_keys"]:
         name, seen, accepted = min(found["mismatched_keys"])
         raise CheckpointError(
-            f"{name} has not the shape that config.json gives it",
+            f"the shape of {name} does not match config.json",
             code="wrong_shape",
             seen=str(tuple(seen)),
             accepted=str(tuple(accepted)),
@@ -184,10 +184,10 @@ def load_published(
         own = name.removeprefix(f"{like.base_model_prefix}.")
         if own.split(".")[0] in inside and own not in _COUNTERS:
             raise CheckpointError(
-                f"{name} has no place in the model that config.json describes",
+                f"{name} is not part of the model that config.json describes",
                 code="wrong_weights",
                 seen=name,
-                accepted="the weights of that model, and heads beside it",
+                accepted="the weights of that model and of heads",
             )
     tensors = model.state_dict()
     for name in found["missing_keys"]:  # these were drawn by chance

@@ -57,7 +57,7 @@ class TextConfig(Schema):
         if max(self.pad_id, self.cls_id, self.sep_id, self.mask_id) >= self.vocab_size:
             raise ValueError(f"a special token's id is not below vocab_size {self.vocab_size}")
         if self.lent and not 0 < self.lent_layers < self.layers:
-            raise ValueError(f"of {self.layers} layers a share of {self.lent:g} is none or all")
+            raise ValueError(f"lent={self.lent:g} of {self.layers} layers is none or all of them")
         return self
 
     @property

@@ -55,12 +55,12 @@ class TimeseriesConfig(Schema):
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         columns = [column for group in self.groups for column in group]
         if len(set(columns)) < len(columns):
-            raise ValueError("a column stands in two groups")
+            raise ValueError("a column is in two groups")
         if columns and not 0 <= min(columns) <= max(columns) < self.features:
             raise ValueError(f"groups name columns outside 0 to {self.features - 1}")
         if self.measured and len(self.measured) != len(self.groups):
             raise ValueError(
-                f"{len(self.measured)} columns say what was measured of {len(self.groups)} groups"
+                f"{len(self.measured)} columns of measured for {len(self.groups)} groups"
             )
         if self.measured and not 0 <= min(self.measured) <= max(self.measured) < self.features:
             raise ValueError(f"measured names columns outside 0 to {self.features - 1}")

@@ -63,7 +63,7 @@ class TimmViT:
         block = model.blocks[0]
         (side, other), (patch, wide) = model.patch_embed.img_size, model.patch_embed.patch_size
         if side != other or patch != wide:
-            raise _refusal(f"pictures of {side} x {other} in patches of {patch} x {wide}")
+            raise _refusal(f"images of {side} x {other} in patches of {patch} x {wide}")
         described = model.pretrained_cfg
         return {
             "size": side,
@@ -89,7 +89,7 @@ class TimmViT:
             skeleton.load_state_dict(stored, strict=True, assign=True)
         except RuntimeError as exc:
             raise CheckpointError(
-                f"the weights are not those of config.json's model: {cause_of(exc)}",
+                f"the weights do not match the model in config.json: {cause_of(exc)}",
                 code="wrong_weights",
             ) from exc
         left = {name for name in stored if name.startswith(_HEAD)}
@@ -161,13 +161,13 @@ def _refuse_fancy(model: Any) -> None:
     for more in sorted(weights - plain):
         raise _refusal(more)
     if model.patch_embed.proj.in_channels != 3:
-        raise _refusal(f"pictures of {model.patch_embed.proj.in_channels} channels")
+        raise _refusal(f"images with {model.patch_embed.proj.in_channels} channels")
     positions, patches = model.pos_embed.shape[1], model.patch_embed.num_patches
     if positions != 1 + patches:
         raise _refusal(f"{positions} positions for {patches} patches")
     norms = {each.eps for each in modules.values() if isinstance(each, nn.LayerNorm)}
     if len(norms) > 1:
-        raise _refusal(f"norms with epsilons {sorted(norms)}")
+        raise _refusal(f"normalization layers with epsilons {sorted(norms)}")
 
 
 def _refusal(seen: str) -> CheckpointError:
@@ -176,7 +176,7 @@ def _refusal(seen: str) -> CheckpointError:
         code="wrong_model",
         seen=seen,
         accepted="CLS token, learned positions for it and each patch, pre-norm blocks with exact "
-        "GELU and all biases, a final norm; no layer scale, no registers, no norms of queries",
+        "GELU and all biases, a final norm; no layer scale, no registers, no query normalization",
     )
 
 
@@ -191,5 +191,5 @@ def _read(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"cannot read the weights: {cause_of(exc)}",
             code="damaged_weights",
-            accepted=f"{SAFE}, or a {PICKLED} that holds tensors alone",
+            accepted=f"{SAFE}, or a {PICKLED} that contains only tensors",
         ) from exc

@@ -64,7 +64,7 @@ class Transformers:
             found = getattr(config, name, wanted)
             if found != wanted:
                 raise CheckpointError(
-                    "the model computes what ours does not",
+                    "the model has a setting that is not supported",
                     code="wrong_model",
                     field=name,
                     seen=found,
@@ -92,7 +92,10 @@ def _side(size: Any) -> Any:
         return size
     if len(set(size)) != 1:
         raise CheckpointError(
-            "pictures or patches are not square", code="wrong_model", seen=size, accepted="squares"
+            "images or patches are not square",
+            code="wrong_model",
+            seen=size,
+            accepted="square images and patches",
         )
     return size[0]
 
@@ -113,12 +116,16 @@ def _normalisation(folder: Path) -> dict[str, Any]:
     if (folder / PIXELS).is_file():
         said = read_json(folder / PIXELS)
     else:
-        log.warning("%s has no %s: mean and deviation of pixels are taken as 0.5", folder, PIXELS)
+        log.warning(
+            "%s has no %s: the pixels' mean and standard deviation are taken to be 0.5",
+            folder,
+            PIXELS,
+        )
     # Absent, the scale is the library's usual one, from 0 to 1.
     factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1
     if not isinstance(factor, int | float) or not isclose(factor, 1 / 255, rel_tol=1e-3):
         raise CheckpointError(
-            f"{PIXELS} scales pixels otherwise",
+            f"{PIXELS} has an unsupported pixel scale",
             code="wrong_model",
             field="rescale_factor",
             seen=factor,

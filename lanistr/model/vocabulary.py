@@ -56,7 +56,8 @@ def check_vocabulary(name: str, tokenizer: Tokenizer) -> None:
         if size != len(ours):
             raise _other_vocabulary(name, folder, f"{len(ours)} tokens", f"{size} tokens")
         log.warning(
-            "%s has no %s or %s: that its %d tokens are those of the data is taken on trust",
+            "%s has no %s or %s: its %d tokens cannot be compared with those of the data and are "
+            "assumed to be the same",
             *(name, TOKENIZER, WORDS, size),
         )
         return
@@ -75,11 +76,9 @@ def check_vocabulary(name: str, tokenizer: Tokenizer) -> None:
 
 def _other_vocabulary(name: str, folder: Path, seen: str, accepted: str) -> DataError:
     words = folder / WORDS
-    where = (
-        str(words) if words.is_file() else f"a {WORDS} with its tokens in the order of their ids"
-    )
+    where = str(words) if words.is_file() else f"a {WORDS} that lists the tokens by id"
     return DataError(
-        f"the data set's vocabulary is not that of {name}",
+        f"the data set's vocabulary differs from that of {name}",
         code="bad_fit",
         field="init.text",
         seen=seen,
@@ -97,7 +96,7 @@ def _compare_case(name: str, folder: Path, tokenizer: Tokenizer) -> None:
     ours = normalizer.get("lowercase")
     if ours is not None and bool(ours) != bool(theirs):
         log.warning(
-            "%s was trained on notes %s capitals, the data were prepared %s: words with capitals "
-            "become other tokens than it learned",
+            "%s was trained on text %s capitals, but the data were prepared %s: capitalized words "
+            "become tokens that it did not learn",
             *(name, "without" if theirs else "with", "without" if ours else "with"),
         )

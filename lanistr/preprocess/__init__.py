@@ -69,7 +69,11 @@ def read_record(record: Any, task: TaskSpec, log: IssueLog) -> Sample:
     case_id = record.get("id")
     if case_id is not None and not isinstance(case_id, str):
         raise InputError(
-            "not a name", code="wrong_type", field="id", seen=case_id, accepted="a string"
+            "the ID is not a string",
+            code="wrong_type",
+            field="id",
+            seen=case_id,
+            accepted="a string",
         )
     parts: dict[Modality, Any] = {}
     for modality in task.modalities:
@@ -78,7 +82,7 @@ def read_record(record: Any, task: TaskSpec, log: IssueLog) -> Sample:
             parts[modality] = part
     if not parts:
         raise InputError(
-            "nothing present",
+            "the record is empty",
             code="nothing_present",
             accepted="at least one of " + ", ".join(task.modalities),
         )
@@ -140,7 +144,7 @@ class Preprocessor:
                 rows[modality] = applied
         if not rows:
             raise InputError(
-                "nothing usable is left of the record",
+                "nothing in the record can be used",
                 code="nothing_usable",
                 seen=", ".join(sample.parts),
                 accepted="at least one usable value in one of " + ", ".join(self.task.modalities),

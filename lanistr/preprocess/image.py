@@ -25,7 +25,7 @@ from lanistr.tasks import TaskSpec
 Pictures = tuple[bytes, ...]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
-_ACCEPTED = "an encoded picture: " + ", ".join(FORMATS)
+_ACCEPTED = "an encoded image: " + ", ".join(FORMATS)
 DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 # `ImageOptions.max_pixels` is checked from the header before anything is decoded; Pillow's own
@@ -114,7 +114,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         short, long = sorted(picture.size)
         seen, side = f"{picture.width} x {picture.height} pixels", self.options.size
         if long > 2 * short:
-            detail = f"the middle, {short / long:.0%} of it; a picture nearly square"
+            detail = f"only the middle {short / long:.0%} is used; better: a nearly square image"
             log.add("image_cut", path, seen, Action.CLIPPED, detail)
         if short * self.options.crop < side / 2:
             log.add("small_image", path, seen, Action.KEPT, f"{side} x {side} pixels")
@@ -138,7 +138,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
         picture = self._open(data, path)
         try:
             if getattr(picture, "is_animated", False):  # counting a TIFF's takes quadratic time
-                log.add("first_frame", path, "more than one frame", Action.KEPT, "the first")
+                log.add("first_frame", path, "more than one frame", Action.KEPT, "the first frame")
             if roughly:
                 picture.draft(None, (1, 1))
             ImageOps.exif_transpose(picture, in_place=True)  # which loads it
@@ -170,7 +170,7 @@ class ImagePreprocessor(ModalityPreprocessor[Pictures, ImageOptions]):
                 code="image_too_large",
                 field=path,
                 seen=f"{pixels:,} pixels",
-                accepted=f"at most {self.options.max_pixels:,} pixels in all pictures of a case",
+                accepted=f"at most {self.options.max_pixels:,} pixels in all images of a case",
             )
 
     def pixels(
@@ -250,7 +250,9 @@ def _to_rgb(picture: Image.Image, path: str, log: IssueLog) -> Image.Image:
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         if rgba.getchannel("A").getextrema()[0] != 255:
-            log.add("transparent_image", path, picture.mode, Action.CONVERTED, "on white")
+            log.add(
+                "transparent_image", path, picture.mode, Action.CONVERTED, "on a white background"
+            )
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
@@ -277,5 +279,5 @@ def _eight_bit(
         low, high, depth = 0.0, float(2**bits - 1), f"{bits}-bit"
     scaled = (np.clip(grey, low, high) - low) * (255.0 / (high - low or 1.0))
     scaled = 255.0 - scaled if negative else scaled
-    log.add("deep_image", path, f"{depth} greyscale", Action.CONVERTED, "8-bit")
+    log.add("deep_image", path, f"{depth} greyscale", Action.CONVERTED, "8-bit greyscale")
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

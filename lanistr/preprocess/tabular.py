@@ -282,5 +282,5 @@ class TabularPreprocessor(ModalityPreprocessor[Row, TabularOptions]):
         self = cls(task, scales, state["categories"])
         coded = {n for n, c in self.categories.items() if c.spec.buckets is None}
         if set(scales) != set(self.numbers) or set(self.words) != coded:
-            raise ValueError("the scales and words are not those of the task's fields")
+            raise ValueError("the scales and categories do not match the task's fields")
         return self

@@ -75,7 +75,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         self.max_tokens = max_tokens
         unknown = tokenizer.token_to_id("[UNK]")
         if unknown is None:
-            raise ValueError("the tokenizer is none of words: it lacks [UNK]")
+            raise ValueError("the tokenizer is not a word tokenizer: it lacks [UNK]")
         self._unknown = unknown
 
     @staticmethod
@@ -104,7 +104,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
             half = None if note.isprintable() else _unpaired_surrogate(note)
             if half is not None:
                 raise InputError(
-                    "not Unicode text: an unpaired surrogate",
+                    "not valid Unicode: an unpaired surrogate",
                     code="wrong_type",
                     field=path,
                     seen=ascii(note[half]),
@@ -114,7 +114,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                 notes[path] = note
                 _suspect(note, path, task, log)
             else:
-                log.add("empty", path, note, Action.DROPPED, "a note with words in it")
+                log.add("empty", path, note, Action.DROPPED, "a note that contains words")
         return Items(notes.values(), notes) or None
 
     @classmethod
@@ -134,7 +134,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
         for note, path in zip(part, paths_of(part, "text"), strict=True):
             ids = self._first_ids(_clean(note), most)
             if not ids:
-                log.add("empty", path, note, Action.DROPPED, "a note with words in it")
+                log.add("empty", path, note, Action.DROPPED, "a note that contains words")
                 continue
             if len(ids) > most:
                 log.add(
@@ -152,7 +152,7 @@ class TextPreprocessor(ModalityPreprocessor[Notes, TextOptions]):
                     path,
                     f"{unknown} of {len(ids)} tokens",
                     Action.KEPT,
-                    "words of the language and script that the model was trained on",
+                    "text in the language and script that the model was trained on",
                 )
             rows.append({"token_ids": np.array([first, *ids, last], dtype=np.int64)})
         return tuple(rows)
@@ -228,7 +228,7 @@ def read_vocabulary(path: Path, lowercase: bool) -> BertWordPieceTokenizer:
     Raises:
         ConfigError: there is no such file, or it is no vocabulary.
     """
-    accepted = "the path of a BERT vocab.txt: one word a line, special tokens among them"
+    accepted = "the path of a BERT vocab.txt: one token per line, including the special tokens"
     if not path.is_file():
         raise ConfigError(
             "no such file", field="text.vocabulary", seen=str(path), accepted=accepted

@@ -224,7 +224,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
                 "timeseries",
                 f"{earlier} earlier values",
                 Action.DROPPED,
-                lambda: f"of each variable the last value of {self.spec.step_hours:g} h",
+                lambda: f"each variable's last value in {self.spec.step_hours:g} h",
             )
         grid = np.array(cells, np.float64).reshape(steps, width)
         self._add_sums(grid)
@@ -339,7 +339,7 @@ class TimeseriesPreprocessor(ModalityPreprocessor[Series, TimeseriesOptions]):
         scales = load_scales(state["scales"], folder, cls.modality, "scales")
         self = cls(task, scales)
         if set(scales) != set(self._numeric):
-            raise ValueError("the scales are not those of the task's numeric variables")
+            raise ValueError("the scales do not match the task's numeric variables")
         return self
 
 
@@ -356,7 +356,7 @@ def _first_hour(step: int, step_hours: float) -> float:
 
 
 def _said_before(hours: float) -> str:
-    return f"stands for the earlier row of hour {hours:g}"
+    return f"replaces the earlier row at hour {hours:g}"
 
 
 def _hours(raw: Any, path: str) -> float:
@@ -364,7 +364,7 @@ def _hours(raw: Any, path: str) -> float:
     accepted = "a number of hours since the start"
     if isinstance(raw, bool) or not isinstance(raw, int | float):
         raise InputError(
-            "a row needs its time" if raw is None else "not a time",
+            "the row has no time" if raw is None else "the time is not a number",
             code="wrong_type",
             field=f"{path}.hours",
             seen=raw,
@@ -376,7 +376,7 @@ def _hours(raw: Any, path: str) -> float:
         hours = math.inf
     if not math.isfinite(hours):
         raise InputError(
-            "not a finite time",
+            "the time is not finite",
             code="not_finite",
             field=f"{path}.hours",
             seen=str(raw),

@@ -111,7 +111,7 @@ class NumberCleaner:
     def _accepted(self) -> str:
         text = self.spec.accepted()
         if self._as_it_comes != self._range:
-            text += "; as far from what was learned, {:g} to {:g}".format(*self._as_it_comes)
+            text += "; this model can only use {:g} to {:g}".format(*self._as_it_comes)
         return text
 
     def _number(self, value: Value, path: str, log: IssueLog) -> float:
@@ -154,7 +154,8 @@ class NumberCleaner:
                 code="not_finite",
                 field=path,
                 seen=value_seen(value),
-                accepted=self.spec.accepted() + "; leave a missing value out, or send null",
+                accepted=self.spec.accepted() + "; for a missing value, send null or omit the "
+                "field",
             )
         return number
 
@@ -162,7 +163,7 @@ class NumberCleaner:
         """Say how to write what a text most likely means, which is never guessed."""
         text = value.strip() if isinstance(value, str) else ""
         if _DECIMAL_COMMA.fullmatch(text):
-            return "; decimals after a point, not a comma"
+            return "; use a decimal point, not a comma"
         if quantity := self.united(text):
             said = {"value": quantity.value, "unit": quantity.unit}
             return f"; or {json.dumps(said, ensure_ascii=False)}"
@@ -180,7 +181,7 @@ class NumberCleaner:
                 code="unknown_unit",
                 field=path,
                 seen=unit,
-                accepted=unknown_name(unit, known) if known else "no unit: the field has none",
+                accepted=unknown_name(unit, known) if known else "a number without a unit",
             )
         converted = number * conversion.scale + conversion.offset
         if (conversion.scale, conversion.offset) != (1, 0):
@@ -247,15 +248,16 @@ class CategoryCleaner:
                 code="not_finite",
                 field=path,
                 seen=value_seen(value),
-                accepted=self.spec.accepted() + "; leave a missing value out, or send null",
+                accepted=self.spec.accepted() + "; for a missing value, send null or omit the "
+                "field",
             )
         elif isinstance(value, float) and abs(value) >= _EXACT:
             raise InputError(
-                "not all digits are known",
+                "too large to be exact as a floating-point number",
                 code="wrong_type",
                 field=path,
                 seen=value_seen(value),
-                accepted=self.spec.accepted() + "; a long number as a string",
+                accepted=self.spec.accepted() + "; send a long number as a string",
             )
         elif isinstance(value, float) and value.is_integer():
             word = str(int(value))
@@ -294,7 +296,7 @@ def read_value(value: Any, path: str) -> Value:
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    accepted = 'a number, a word, null, or {"value": number, "unit": word}'
+    accepted = 'a number, a string, null, or {"value": number, "unit": string}'
     if isinstance(value, Mapping):
         for key in value:
             if key not in ("value", "unit"):

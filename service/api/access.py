@@ -82,8 +82,8 @@ def _tell(scope: Scope, exchange: Exchange, status: int, seconds: float) -> None
     _log.info(line, extra={"facts": facts})
 
 
-def tell_refused(metrics: Metrics, status: int, code: str) -> None:
+def record_rejection(metrics: Metrics, status: int, code: str) -> None:
     """Count and log an answer that was given before there was a request; no more is known of it."""
     metrics.exchanged("", status, code, "", 0.0)
-    line = f"refused before it was a request: {status} code {code}"
+    line = f"rejected before it became a request: {status} code {code}"
     _log.info(line, extra={"facts": {"status": status, "code": code}})

@@ -98,11 +98,11 @@ def _records(body: bytes, limits: Limits, most: int) -> list[Any]:
     records = json.decode(body, limits.deeper())
     if not isinstance(records, list):
         raise InputError(
-            "not a list of records",
+            "the body is not a list of records",
             code="wrong_type",
             field="body",
             seen=records,
-            accepted="a list, each element as /predict takes it",
+            accepted="a list whose elements are records as for /predict",
         )
     if len(records) > most:
         raise InputError(
@@ -110,7 +110,7 @@ def _records(body: bytes, limits: Limits, most: int) -> list[Any]:
             code="too_many",
             field="body",
             seen=f"{len(records):,} records",
-            accepted=f"at most {most:,} records; a stream takes any number",
+            accepted=f"at most {most:,} records; /stream takes any number",
         )
     return records
 

@@ -24,11 +24,11 @@ class DeadlineError(LanistrError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            "there was no answer in time",
+            "no answer in time",
             code="deadline_exceeded",
             field=HEADER,
             seen=f"{1e3 * seconds:g} ms",
-            accepted="a later deadline, or the same when fewer are asking",
+            accepted="a longer time-out, or a retry when the service is less busy",
         )
 
 
@@ -89,10 +89,10 @@ def _asked(scope: Scope) -> float:
         return math.inf
     if not (said.isascii() and said.isdecimal() and int(said[:12]) > 0):
         raise InputError(
-            "not a time",
+            "not a number of milliseconds",
             code="bad_parameter",
             field=HEADER,
             seen=said,
-            accepted="a whole number of milliseconds above 0",
+            accepted="a whole number of milliseconds, above 0",
         )
     return int(said[:12]) / 1e3

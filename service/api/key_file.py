@@ -62,7 +62,7 @@ class Key(Schema):
     @classmethod
     def _of_a_rate(cls, burst: int | None, found: ValidationInfo) -> int | None:
         if burst is not None and found.data.get("per_minute") is None:
-            raise ValueError("no limit without per_minute beside it")
+            raise ValueError("a burst needs per_minute")
         return burst
 
     def reaches(self, task: str) -> bool:
@@ -112,13 +112,15 @@ class KeyFile:
             self._complain(mark, place_of(exc))
         else:
             self._mark, self._said = mark, None
-            _log.info("keys read again: %d", len(self._keys))
+            _log.info("keys reloaded: %d", len(self._keys))
 
     def _complain(self, mark: _Mark | None, words: str) -> None:
         """Log why the old keys stay, unless that was logged of this file."""
         if self._said != (mark, words):
             self._said = mark, words
-            _log.error("the keys stay as they were: %s", words)
+            _log.error(
+                "the key file could not be reloaded; the previous keys remain in use: %s", words
+            )
 
     async def watch(self) -> None:
         """Read the file again whenever it has changed, or `look` says, until cancelled."""
@@ -167,7 +169,7 @@ def _read(path: Path) -> tuple[Key, ...]:
         raise _unreadable(path, exc.strerror or str(exc)) from exc
     except RepeatedKeyError as exc:
         raise _unreadable(
-            path, f"what stands in line {exc.first} stands again in {exc.line}"
+            path, f"an entry of line {exc.first} is repeated in line {exc.line}"
         ) from None
     except (ValueError, RecursionError, yaml.YAMLError) as exc:
         mark = getattr(exc, "problem_mark", None)
@@ -180,17 +182,17 @@ def _read(path: Path) -> tuple[Key, ...]:
             exc.message,
             code="bad_keys",
             field=exc.field,
-            accepted=exc.accepted or "lines as `python -m service keys new NAME` writes them",
+            accepted=exc.accepted or "lines as printed by `python -m service keys new NAME`",
         ) from None
     for what in ("name", "sha256"):
         values = [getattr(each, what) for each in found]
         again = next((each.name for i, each in enumerate(found) if values[i] in values[:i]), None)
         if again is not None:
             raise ConfigError(
-                f"{path}: the same {what} twice",
+                f"{path}: the same {what} appears twice",
                 code="bad_keys",
                 field=f"keys.{again}",
-                accepted=f"one line a {what}",
+                accepted=f"one line per {what}",
             )
     return found
 
@@ -200,5 +202,5 @@ def _unreadable(path: Path, fault: str) -> ConfigError:
         f"cannot read the keys: {fault}",
         code="bad_keys",
         field=str(path),
-        accepted="a file of lines as `python -m service keys new NAME` writes them",
+        accepted="a file of lines as printed by `python -m service keys new NAME`",
     )

@@ -43,7 +43,7 @@ class TooFastError(LanistrError):
         super().__init__(
             "too many requests with this key",
             code="rate_limited",
-            accepted=f"{key.per_minute:g} a minute; the same request in {retry_after} s",
+            accepted=f"{key.per_minute:g} requests a minute; try again in {retry_after} s",
         )
         self.retry_after = retry_after
 
@@ -233,25 +233,25 @@ def _shown(request: Request, keys: Keys) -> Key:
     scheme, _, shown = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not shown.strip():
         raise NoKeyError(
-            "a key is needed",
+            "an API key is required",
             code="no_key",
             field="Authorization",
-            seen=None if not scheme else "something else",
+            seen=None if not scheme else "another scheme",
             accepted="Authorization: Bearer KEY",
         )
     key = keys.find(shown.strip())
     if key is None:
         raise NoKeyError(
-            "the key is not known here",
+            "unknown API key",
             code="unknown_key",
             field="Authorization",
-            accepted="a key that this service was given the hash of",
+            accepted="a key whose hash is in this service's key file",
         )
     return key
 
 
 def _beyond(key: Key, field: str, seen: str, accepted: str) -> OutOfScopeError:
-    message = f"the key {key.name!r} is not for this"
+    message = f"the key {key.name!r} does not give access to this"
     return OutOfScopeError(message, code="out_of_scope", field=field, seen=seen, accepted=accepted)
 
 
@@ -264,4 +264,4 @@ def warn_of_unserved(keys: Keys, served: Iterable[str]) -> None:
         for task in key.tasks or ():
             if task not in served:
                 nearest = unknown_name(task, served)
-                _log.warning("key %s: no task %r is served; %s", key.name, task, nearest)
+                _log.warning("key %s: task %r is not served; %s", key.name, task, nearest)

@@ -275,7 +275,7 @@ def _refuse_missing(item: schemas.Item, exchange: Exchange) -> None:
             code="abstained",
             field="inputs",
             seen=", ".join(answer["modalities"]["used"]),
-            accepted="what the task asks for at the least; or the output `answer` alone",
+            accepted="the modalities that the task requires; or request only the output `answer`",
         )
 
 

@@ -68,7 +68,7 @@ def document(app: FastAPI, bundles: Mapping[str, Bundle]) -> Schema:
             _complete_inference(found["paths"][path]["post"], bundles)
     found["paths"] = answering | found["paths"]
     if app.state.keys is not None:
-        scheme = {"type": "http", "scheme": "bearer", "description": "a key of this service"}
+        scheme = {"type": "http", "scheme": "bearer", "description": "an API key of this service"}
         found["components"]["securitySchemes"] = {"key": scheme}
         found["security"] = [{"key": []}]
         if app.state.settings.open_metrics:
@@ -113,22 +113,23 @@ def _addresses(task: TaskSpec) -> Schema:
         f"/predict/{task.name}/batch": _operation(
             task,
             "predict_batch",
-            "A list of records; each is answered by itself, in order.",
+            "A list of records. Each is answered separately, in the same order.",
             {"application/json": several},
             _json_of(Batch),
         ),
         f"/predict/{task.name}/stream": _operation(
             task,
             "predict_stream",
-            "Any number of records, one a line. Each is answered by its own line as soon as it "
-            "is done, in any order: `index` counts the lines from 0. Read while you write.",
+            "Any number of records, one per line. Each is answered in its own line as soon as it "
+            "is ready, in any order; `index` counts the lines from 0. Read the answers while you "
+            "send.",
             {NDJSON: lines},
             {NDJSON: {"schema": _of(Item)}},
         ),
         f"/embed/{task.name}": _operation(
             task,
             "embed",
-            "The fused embedding, of length 1: near those of cases that are alike.",
+            "The fused embedding, scaled to unit length. Similar cases have similar embeddings.",
             one,
             _json_of(EmbeddingAnswer),
         ),
@@ -137,7 +138,7 @@ def _addresses(task: TaskSpec) -> Schema:
 
 def _operation(task: TaskSpec, name: str, description: str, takes: Schema, gives: Schema) -> Schema:
     tag = name.partition("_")[0]
-    every = "Every part of a record may be left out, at least one must be there."
+    every = "Any modality of a record may be left out, but at least one must be present."
     return {
         "post": {
             "tags": [tag],
@@ -174,7 +175,8 @@ _TIMEOUT: Schema = {
     "required": False,
     "schema": {"type": "integer", "minimum": 1},
     "example": 10_000,
-    "description": "after so many milliseconds the request is dropped and answered with 504",
+    "description": "time-out in milliseconds, after which the request is dropped and answered "
+    "with 504",
 }
 
 _HEAD: Schema = {
@@ -182,7 +184,7 @@ _HEAD: Schema = {
     "in": "header",
     "required": False,
     "schema": {"type": "integer", "minimum": 0},
-    "description": "how many bytes of the body are JSON, where the tensors' bytes follow it",
+    "description": "number of bytes of JSON at the start of the body; the tensors' bytes follow",
 }
 
 
@@ -216,7 +218,7 @@ def _responses(gives: Schema) -> Schema:
             "content": {MEDIA_TYPE: {"schema": _of(Problem)}},
         }
     del responses["405"]  # another method is another operation
-    wait = {"schema": {"type": "integer"}, "description": "seconds to wait"}
+    wait = {"schema": {"type": "integer"}, "description": "seconds to wait before trying again"}
     for later in ("429", "503"):
         responses[later]["headers"] = {"Retry-After": wait}
     return responses
@@ -231,7 +233,7 @@ def _of(model: type[Any]) -> Schema:
 
 def _record(task: TaskSpec) -> Schema:
     parts = {each: _nullable(PARTS[each](task)) for each in task.modalities}
-    name = {"type": ["string", "null"], "description": "your name for the case"}
+    name = {"type": ["string", "null"], "description": "your ID for the case"}
     return {
         "type": "object",
         "title": f"{task.name} record",
@@ -243,7 +245,7 @@ def _record(task: TaskSpec) -> Schema:
 def _form(task: TaskSpec) -> Schema:
     """Describe the same as form fields, some of which are files."""
     properties = {each: FORM.get(each) or PARTS[each](task) for each in task.modalities}
-    name = {"type": "string", "description": "your name for the case"}
+    name = {"type": "string", "description": "your ID for the case"}
     return {"type": "object", "title": f"{task.name} form", "properties": {"id": name} | properties}
 
 
@@ -314,18 +316,18 @@ FORM: Mapping[Modality, Schema] = {
     Modality.TEXT: {
         "type": "array",
         "items": {"type": "string"},
-        "description": "One note or several under this name, as fields or files.",
+        "description": "One or more notes under this name, as fields or files.",
     },
     Modality.IMAGE: {
         "type": "array",
         "items": {"type": "string", "format": "binary"},
-        "description": "One file or several under this name.",
+        "description": "One or more files under this name.",
     },
     Modality.TIMESERIES: {
         "type": "string",
         "format": "binary",
-        "description": "CSV with a column hours and a column a variable (empty cells are missing), "
-        "or JSON as in a JSON body.",
+        "description": "CSV with a column `hours` and one column per variable (empty cells are "
+        "missing), or JSON as in a JSON body.",
     },
 }
 """What is otherwise in a form than in JSON."""

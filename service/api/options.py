@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from lanistr.errors import InputError, unknown_name
 
-VERSION = "of the model, if not the newest"
+VERSION = "version of the model (default: the newest)"
 
 
 class Options(BaseModel):
@@ -17,10 +17,13 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     explain: bool = Field(
-        default=False, description="also say what each part contributed (exact Shapley values)"
+        default=False, description="include each modality's contribution (exact Shapley values)"
     )
     coverage: float = Field(
-        default=0.9, gt=0, lt=1, description="share of cases whose truth the set is to hold"
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="share of cases whose set or interval should contain the truth",
     )
     version: str | None = Field(default=None, description=VERSION)
 
@@ -45,7 +48,7 @@ def refuse_others(request: Request, known: Collection[str]) -> None:
         for name in names:
             if names.count(name) > 1:
                 raise InputError(
-                    "a parameter stands twice",
+                    "a parameter is given twice",
                     code="bad_parameter",
                     field=name,
                     seen=" and ".join(request.query_params.getlist(name)),

@@ -82,7 +82,7 @@ def to_answer(bundle: Bundle, predicted: Predicted, request: str) -> schemas.Pre
     }
     if said is None:
         used = ", ".join(case.used)
-        answer["reason"] = f"{task.name} wants {task.wanted()}; usable are {used}"
+        answer["reason"] = f"{task.name} needs {task.wanted()}; usable: {used}"
     return answer
 
 

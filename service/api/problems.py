@@ -30,18 +30,18 @@ MEDIA_TYPE = "application/problem+json"
 
 STATUS: Mapping[str, tuple[int, str]] = {
     # the request cannot be read
-    "not_json": (400, "This is not JSON"),
-    "not_a_form": (400, "The body is not a form"),
-    "not_http": (400, "This is not HTTP"),
+    "not_json": (400, "The body is not valid JSON"),
+    "not_a_form": (400, "The body is not a valid form"),
+    "not_http": (400, "The request is not valid HTTP"),
     # who asks
-    "no_key": (401, "A key is needed"),
-    "unknown_key": (401, "The key is not known"),
-    "out_of_scope": (403, "The key is not for this"),
+    "no_key": (401, "An API key is required"),
+    "unknown_key": (401, "The API key is unknown"),
+    "out_of_scope": (403, "The API key does not give access to this"),
     # there is no such thing
-    "not_found": (404, "Nothing is served here"),
-    "unknown_task": (404, "No such task is served"),
-    "unknown_version": (404, "No such version is served"),
-    "method_not_allowed": (405, "The method is not allowed here"),
+    "not_found": (404, "There is no such address"),
+    "unknown_task": (404, "There is no such task"),
+    "unknown_version": (404, "There is no such version"),
+    "method_not_allowed": (405, "The method is not allowed"),
     # over a limit
     "body_too_slow": (408, "The body took too long to arrive"),
     "headers_too_slow": (408, "The headers took too long to arrive"),
@@ -49,34 +49,34 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "image_too_large": (413, "The image has too many pixels"),
     "too_deep": (413, "The JSON is nested too deep"),
     "too_long": (413, "A text is too long"),
-    "too_many": (413, "Too many of a kind"),
+    "too_many": (413, "Too many items"),
     "too_many_hours": (413, "The time series is too long"),
     "too_many_tokens": (413, "The record is too large for the model"),
-    "unsupported_media_type": (415, "The media type is not read here"),
+    "unsupported_media_type": (415, "The media type is not supported"),
     # read, but not usable
-    "abstained": (422, "The record lacks what a prediction needs"),
-    "bad_parameter": (422, "A parameter is not usable"),
-    "broken_image": (422, "The image is broken"),
-    "not_an_image": (422, "This is not an image"),
-    "not_base64": (422, "This is not base64"),
-    "not_csv": (422, "This is not CSV"),
+    "abstained": (422, "The record lacks modalities that the task requires"),
+    "bad_parameter": (422, "A parameter is invalid"),
+    "broken_image": (422, "The image is damaged"),
+    "not_an_image": (422, "The file is not an image"),
+    "not_base64": (422, "The image is not valid base64"),
+    "not_csv": (422, "The time series is not valid CSV"),
     "not_finite": (422, "A number is not finite"),
-    "not_text": (422, "This is not text"),
-    "nothing_present": (422, "The record has no part"),
-    "nothing_usable": (422, "Nothing usable is left of the record"),
+    "not_text": (422, "The text is not valid Unicode"),
+    "nothing_present": (422, "The record is empty"),
+    "nothing_usable": (422, "Nothing in the record can be used"),
     "repeated_field": (422, "A field was sent more than once"),
-    "too_far": (422, "A value is too unlike those of training"),
-    "unknown_field": (422, "A field is not known"),
-    "unknown_unit": (422, "A unit is not known"),
+    "too_far": (422, "A value is too far from the training data"),
+    "unknown_field": (422, "A field is unknown"),
+    "unknown_unit": (422, "A unit is unknown"),
     "wrong_type": (422, "A value has the wrong type"),
     # later, or less
-    "rate_limited": (429, "The key was used too often"),
+    "rate_limited": (429, "The key's rate limit is exceeded"),
     "headers_too_large": (431, "The headers are too large"),
     # ours
     "internal": (500, "The service failed"),
     "audit_unavailable": (503, "The audit log cannot be written"),
     "deadline_exceeded": (504, "There was no answer in time"),
-    "runner_lost": (503, "What computes is being started again"),
+    "runner_lost": (503, "The model's process is being restarted"),
     "too_busy": (503, "Too many requests are waiting"),
 }
 """Status and title by code."""
@@ -140,7 +140,7 @@ def of_error(name: str, error: Exception) -> schemas.Problem:
     if isinstance(error, LanistrError):
         return _of(name, error)
     _log.error("request %s: %s", name, place_of(error))
-    detail = "this is a fault of the service; its log says more under the request's id"
+    detail = "this is a fault of the service, described in its log under the request ID"
     return describe(name, "internal", detail)
 
 
@@ -198,7 +198,7 @@ def describe(
     issues: Iterable[InputIssue] = (),
 ) -> schemas.Problem:
     """Describe a problem; one that the table does not know is an unusable request."""
-    status, title = STATUS.get(code, (422, "The request is not usable"))
+    status, title = STATUS.get(code, (422, "The request cannot be processed"))
     return {
         "type": f"urn:lanistr:problem:{code}",
         "title": title,
@@ -244,7 +244,7 @@ async def _http(request: Request, error: Exception) -> Response:
         problem = describe(
             name,
             "method_not_allowed",
-            f"{path} does not take {request.method}",
+            f"{path} does not accept {request.method}",
             seen=request.method,
             accepted=allowed,
         )

@@ -28,22 +28,29 @@ class Model(TypedDict):
     """The model that answered."""
 
     name: str
-    version: Annotated[str, Field(description="first digits of the hash over the bundle's files")]
+    version: Annotated[str, Field(description="first digits of the hash of the bundle's files")]
     demo: Annotated[
-        bool, Field(description="true: the weights come from made-up records and mean nothing")
+        bool,
+        Field(
+            description="true: the model was trained on synthetic records, and its "
+            "predictions mean nothing"
+        ),
     ]
 
 
 class Conformal(TypedDict):
     """What a conformal set or interval rests on."""
 
-    coverage: Annotated[float, Field(description="share of new cases whose truth such sets hold")]
+    coverage: Annotated[
+        float, Field(description="share of new cases whose truth such sets contain")
+    ]
     cases: Annotated[int, Field(description="held-out cases whose scores were used")]
     pattern: Annotated[
         list[Modality] | None,
         Field(
-            description="the parts that these cases bring, as this one does; null: too few do, so "
-            "that the scores are those of all cases, and the promise holds over all together"
+            description="modalities that these cases have, as this one does; null: too few have "
+            "the same, so that the scores of all cases are used and the coverage holds over "
+            "all of them together"
         ),
     ]
 
@@ -52,26 +59,30 @@ class Prediction(TypedDict, total=False):
     """What the model says; which fields there are depends on the task's label."""
 
     label: Annotated[str, Field(description="most likely class")]
-    probability: Annotated[float, Field(description="of the second class; binary labels only")]
-    probabilities: Annotated[dict[str, float], Field(description="by class")]
-    expected: Annotated[
-        float, Field(description="mean of the classes' values; ordinal labels only")
+    probability: Annotated[
+        float, Field(description="probability of the second class; binary labels only")
     ]
-    value: Annotated[float, Field(description="regression only")]
+    probabilities: Annotated[dict[str, float], Field(description="probability of each class")]
+    expected: Annotated[
+        float,
+        Field(description="probability-weighted mean of the classes' values; ordinal labels only"),
+    ]
+    value: Annotated[float, Field(description="predicted value; regression only")]
     set: Annotated[
         tuple[str, ...],
         Field(
-            description="classes that hold the truth at the coverage asked for (conformal); not "
-            "there if the model was exported without held-out scores"
+            description="conformal set: classes that together contain the truth at the requested "
+            "coverage; absent if the model was exported without held-out scores"
         ),
     ]
     interval: Annotated[
         tuple[float, float],
         Field(
-            description="the same as lowest and highest value; ordinal labels and regression only"
+            description="conformal interval: lowest and highest value; ordinal labels and "
+            "regression only"
         ),
     ]
-    conformal: Annotated[Conformal, Field(description="what set and interval rest on")]
+    conformal: Annotated[Conformal, Field(description="what the set and the interval are based on")]
 
 
 class Parts(TypedDict):
@@ -88,8 +99,8 @@ class Modalities(Parts):
         Annotated[
             dict[Modality, float],
             Field(
-                description="with explain=true: exact Shapley value of each part (0 for one that "
-                "is missing), in log-odds (binary and multi-class labels), the label's values "
+                description="with explain=true: exact Shapley value of each modality (0 if "
+                "missing), in log-odds (binary and multi-class labels), the label's values "
                 "(ordinal) or its unit (regression)"
             ),
         ]
@@ -98,8 +109,8 @@ class Modalities(Parts):
         Annotated[
             float,
             Field(
-                description="with explain=true: what is predicted from nothing, in the same unit; "
-                "with the contributions it adds up to the prediction"
+                description="with explain=true: the prediction from no modality, in the same "
+                "unit; together with the contributions it adds up to the prediction"
             ),
         ]
     ]
@@ -123,7 +134,7 @@ class Timing(TypedDict):
     inference: float
 
 
-_Id = Annotated[str | None, Field(description="the name that the request gave the case")]
+_Id = Annotated[str | None, Field(description="the ID that the request gave the case")]
 
 
 @final
@@ -135,9 +146,7 @@ class PredictionAnswer(TypedDict):
     model: Model
     status: Annotated[
         Literal["predicted", "abstained"],
-        Field(
-            description="abstained: the record lacks the parts that the task asks for at the least"
-        ),
+        Field(description="abstained: the record lacks modalities that the task requires"),
     ]
     reason: NotRequired[Annotated[str, Field(description="why there is no prediction")]]
     prediction: Annotated[Prediction | None, Field(description="null if the model abstained")]
@@ -154,7 +163,7 @@ class EmbeddingAnswer(TypedDict):
     id: _Id
     task: str
     model: Model
-    embedding: Annotated[list[float], Field(description="of length 1")]
+    embedding: Annotated[list[float], Field(description="scaled to unit length")]
     modalities: Parts
     issues: list[Issue]
     request_id: str
@@ -171,11 +180,11 @@ class Problem(TypedDict):
     code: Annotated[str, Field(description="stable short name, for programs")]
     detail: str
     field: Annotated[str | None, Field(description="path of the offending value")]
-    seen: Annotated[Any, Field(description="what stood there, shortened")]
-    accepted: Annotated[str | None, Field(description="what would have been taken")]
+    seen: Annotated[Any, Field(description="the offending value, shortened")]
+    accepted: Annotated[str | None, Field(description="what is accepted instead")]
     request_id: str
     issues: Annotated[
-        list[Issue], Field(description="what else was noticed in the record before that")
+        list[Issue], Field(description="issues noticed in the record before the problem")
     ]
 
 
@@ -183,7 +192,8 @@ class Item(TypedDict):
     """What became of one case of a list: one of `answer` and `problem` is there."""
 
     index: Annotated[
-        int, Field(description="place in the list, from 0; of a stream, blank lines aside")
+        int,
+        Field(description="position in the list, from 0; in a stream, blank lines are not counted"),
     ]
     answer: NotRequired[PredictionAnswer]
     problem: NotRequired[Problem]
@@ -213,7 +223,9 @@ class TaskSummary(Answer):
     description: str
     modalities: list[Modality]
     model: Model
-    versions: list[str] = Field(description="of models that can be asked for, the newest first")
+    versions: list[str] = Field(
+        description="versions of the model that can be requested, newest first"
+    )
 
 
 class Tasks(Answer):
@@ -226,27 +238,27 @@ class Scores(Answer):
     """Held-out cases that sets and intervals rest on."""
 
     pattern: list[Modality] | None = Field(
-        default=None, description="the parts that these cases bring; left out: all cases"
+        default=None, description="modalities that these cases have; absent: all cases"
     )
     cases: int
     most_coverage: float = Field(
-        description="up to which ?coverage= they suffice; beyond it the scores of all cases are "
-        "used, and beyond those every class is in the set"
+        description="highest ?coverage= that these scores support; beyond it the scores of all "
+        "cases are used, and beyond theirs every class is in the set"
     )
 
 
 class CalibrationSummary(Answer):
     """How probabilities, sets and intervals were fitted, on cases that the model has not seen."""
 
-    temperature: float = Field(description="the logits are divided by it; 1 for regression")
-    scores: list[Scores] = Field(description="of all cases, then by what they bring")
+    temperature: float = Field(description="what the logits are divided by; 1 for regression")
+    scores: list[Scores] = Field(description="for all cases, then by the modalities that they have")
 
 
 class Example(Answer):
     """A made-up case."""
 
     title: str
-    record: dict[str, Any] = Field(description="a record that can be sent as it is")
+    record: dict[str, Any] = Field(description="a record that can be sent unchanged")
 
 
 class TaskDetail(TaskSummary):
@@ -259,8 +271,8 @@ class TaskDetail(TaskSummary):
     tabular: TabularSpec | None = None
     timeseries: TimeseriesSpec | None = None
     minimum: list[list[Modality]] = Field(
-        description="combinations of parts, one of which a record must bring, or the model "
-        "abstains; none: any part will do"
+        description="combinations of modalities, at least one of which a record must have, or the "
+        "model abstains; empty: any modality is enough"
     )
     examples: list[Example] = Field(description="made-up cases; the first is complete")
     created: str
@@ -350,11 +362,13 @@ class Tensor(Answer):
 class InputTensor(Tensor):
     """A tensor with an element a case."""
 
-    name: str = Field(description="record, or the parts: text, image, tabular, timeseries, id")
+    name: str = Field(
+        description="record; or the modalities by name (text, image, tabular, timeseries) and id"
+    )
     datatype: Literal["BYTES"]
     shape: list[int] = Field(min_length=1, max_length=2, description="[cases] or [cases, 1]")
     data: list[str | list[str]] | None = Field(
-        default=None, description="text as it is, a picture in base64, all else as JSON"
+        default=None, description="text as it is, images in base64, everything else as JSON"
     )
 
 
@@ -374,7 +388,7 @@ class InferRequest(Answer):
     parameters: dict[str, Any] | None = Field(
         default=None, description="explain, coverage, binary_data_output"
     )
-    model_name: str | None = Field(default=None, description="not read: the path names the model")
+    model_name: str | None = Field(default=None, description="ignored: the path names the model")
 
 
 class InferResponse(Answer):

@@ -163,11 +163,11 @@ class Stream(Response):
                 return await anext(coming, None)
         except TimeoutError:
             raise InputError(
-                "no further case arrived",
+                "no more cases arrived",
                 code="body_too_slow",
                 field="body",
-                seen=f"blank lines at most for {self._idle_seconds:g} s",
-                accepted="cases, and the end of the body when there are no more",
+                seen=f"only blank lines for {self._idle_seconds:g} s",
+                accepted="more cases, or the end of the body",
             ) from None
 
     async def _answer(

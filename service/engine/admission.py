@@ -15,8 +15,8 @@ class TooBusyError(LanistrError):
         super().__init__(
             "too many requests are waiting",
             code="too_busy",
-            seen=f"{inside} inside",
-            accepted=f"the same request in {retry_after} s",
+            seen=f"{inside} waiting or in progress",
+            accepted=f"a retry in {retry_after} s",
         )
         self.retry_after = retry_after
 

@@ -198,7 +198,7 @@ class Predictor:
         case, result = await self._run(*await self._prepare(read, size))
         length = np.linalg.norm(result.embedding)
         if not (np.isfinite(length) and length > 0):
-            raise FloatingPointError("the embedding has no direction")
+            raise FloatingPointError("the embedding is zero")
         return Embedded(case, result.embedding / length)
 
     async def _prepare(
@@ -261,8 +261,8 @@ class Predictor:
                 code="too_many_tokens",
                 field="body",
                 seen=f"{tokens:,} tokens encoded and fused",
-                accepted=f"at most {self._most_tokens:,}: fewer or shorter notes and pictures, "
-                "or no explanation",
+                accepted=f"at most {self._most_tokens:,}: send fewer or shorter notes, fewer "
+                f"images, or ask for no explanation",
             )
             raise UnusableRecordError(error, job.features.issues)
 
@@ -271,11 +271,11 @@ class Predictor:
         field, deviation = self._drift.farthest(job.features)
         if abs(deviation) > _FAR:
             error = InputError(
-                f"the model cannot compute with it at {self.engine.build.precision}",
+                f"the value is too extreme for the model at {self.engine.build.precision}",
                 code="too_far",
                 field=field,
                 seen=f"{deviation:,.0f} standard deviations from the training mean",
-                accepted="a value less unlike those of training",
+                accepted="a value closer to the training data",
             )
             raise UnusableRecordError(error, job.features.issues)
 

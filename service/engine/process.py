@@ -85,7 +85,7 @@ class RunnerProcess:
         except ConnectionError:
             pass  # it died
         except Exception as exc:  # the others have nothing to do with it
-            _log.error("a front end was let go: %s", logs.place_of(exc))
+            _log.error("disconnected a front end: %s", logs.place_of(exc))
 
     @asynccontextmanager
     async def _engine(self, folder: str, version: str) -> AsyncIterator[LocalEngine]:
@@ -115,7 +115,12 @@ class RunnerProcess:
         bundle = Bundle.open(Path(folder))
         if bundle.manifest.version != version:
             found = bundle.manifest.version
-            raise bad_bundle(Path(folder), "another version stands here by now", found, version)
+            raise bad_bundle(
+                Path(folder),
+                "the bundle was replaced by another version in the meantime",
+                found,
+                version,
+            )
         return LocalEngine(bundle, self._settings, self._cache, self._metrics, inline=True)
 
 
@@ -191,7 +196,7 @@ def _receive(connection: socket.socket) -> tuple[dict[str, Any], Memory]:
 
 def main() -> None:
     """Run until the supervisor ends."""
-    child, settings = Child.told(), read_settings()
+    child, settings = Child.from_environment(), read_settings()
     logs.set_up(settings.log_format)
     # Front ends finish what is under way; a runner that is stopped with them must outlive them.
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

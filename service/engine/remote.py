@@ -42,9 +42,9 @@ class RunnerLostError(LanistrError):
 
     def __init__(self) -> None:
         super().__init__(
-            "what computes has failed and is being started again",
+            "the model's process has failed and is being restarted",
             code="runner_lost",
-            accepted=f"the same request in {self.retry_after} s",
+            accepted=f"a retry in {self.retry_after} s",
         )
 
 
@@ -76,11 +76,11 @@ class RemoteEngine:
         builds = dict.fromkeys(each.build.name for each in self._links)
         if len(builds) > 1:
             raise ConfigError(
-                "the devices would answer differently",
+                "the devices would give different answers",
                 code="mixed_builds",
                 field="device",
                 seen=" and ".join(builds),
-                accepted="devices of one kind, or a --precision for all",
+                accepted="devices of one kind, or one --precision for all",
             )
 
     @property
@@ -203,7 +203,7 @@ class _Link:
                 code="too_many_tokens",
                 field="body",
                 seen=f"{size:,} bytes when preprocessed",
-                accepted=f"at most {blocks.size:,}",
+                accepted=f"at most {blocks.size:,} bytes",
             )
         try:
             offset = await blocks.take(size)
@@ -266,7 +266,7 @@ class _Link:
             except (LanistrError, OSError) as exc:  # another bundle stands there, or files ran out
                 self._socket.close()
                 if complaint != (complaint := str(exc)):
-                    _log.error("the runner cannot go on: %s", exc)
+                    _log.error("the runner cannot continue: %s", exc)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     def _meet(self) -> dict[str, Any]:
@@ -286,7 +286,9 @@ class _Link:
                 raise BundleError(said["error"].pop("message"), **said["error"])
             return said
         raise BundleError(
-            "the runner dies when it opens it", code="bad_bundle", field=self._hello["folder"]
+            "the runner crashed while opening the bundle",
+            code="bad_bundle",
+            field=self._hello["folder"],
         )
 
     def _ask(self) -> dict[str, Any] | None:

@@ -282,5 +282,7 @@ def _attempt(run: Run[JobT, ResultT], jobs: list[JobT]) -> list[ResultT | Except
     except Exception as exc:
         if len(jobs) == 1:
             return [exc]
-        _log.warning("a batch of %d failed (%s): one by one", len(jobs), type(exc).__name__)
+        _log.warning(
+            "a batch of %d failed (%s); running its cases one by one", len(jobs), type(exc).__name__
+        )
         return [result for job in jobs for result in _attempt(run, [job])]

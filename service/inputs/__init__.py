@@ -39,7 +39,7 @@ def check_type(headers: Mapping[str, str], accepted: Collection[str]) -> str:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in accepted:
         raise InputError(
-            "no such media type is read here",
+            "unsupported media type",
             code="unsupported_media_type",
             field="Content-Type",
             seen=content_type or None,
@@ -58,9 +58,9 @@ def check_plain(headers: Mapping[str, str]) -> None:
     content_encoding = headers.get("content-encoding", "")
     if content_encoding.strip().lower() not in ("", "identity"):
         raise InputError(
-            "compressed bodies are not read here",
+            "compressed bodies are not supported",
             code="unsupported_media_type",
             field="Content-Encoding",
             seen=content_encoding,
-            accepted="a body as it is",
+            accepted="an uncompressed body",
         )

@@ -30,7 +30,7 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > most:
-                    raise _too_large(f"{len(body):,} bytes and more", most)
+                    raise _too_large(f"more than {len(body):,} bytes", most)
     except TimeoutError:
         raise InputError(
             "the body took too long to arrive",
@@ -82,11 +82,11 @@ async def _next(receive: Receive, seconds: float) -> Message:
             message = await receive()
     except TimeoutError:
         raise InputError(
-            "no further line arrived",
+            "no more lines arrived",
             code="body_too_slow",
             field="body",
             seen=f"nothing for {seconds:g} s",
-            accepted="lines, or blank lines while there are none, and the end of the body",
+            accepted="more lines, blank lines in the meantime, or the end of the body",
         ) from None
     if message["type"] == "http.disconnect":
         raise ClientDisconnect

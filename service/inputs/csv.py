@@ -26,9 +26,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null"})
 # Python's own int and float would also take 1_000, inf and the digits of other scripts.
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-_ACCEPTED = (
-    "CSV in UTF-8, separated by commas, its first line naming the columns, one of them hours"
-)
+_ACCEPTED = "comma-separated CSV in UTF-8 whose first line names the columns, including `hours`"
 
 
 def decode(
@@ -63,16 +61,16 @@ def decode(
         seen = ", ".join(names)
         raise InputError(fault, code="not_csv", field=field, seen=seen, accepted=_ACCEPTED)
     if len(rows) > 1 + most:
-        raise over("too_many", field, f"more than {most:,} of them", f"{most:,}")
+        raise over("too_many", field, f"more than {most:,} rows", f"{most:,}")
     unnamed = [k for k, name in enumerate(names) if not name]
     for i, row in enumerate(rows[1:]):
         if len(row) != len(names):
             raise InputError(
-                "a row of another width",
+                "a row has the wrong number of cells",
                 code="not_csv",
                 field=f"{field}[{i}]",
                 seen=f"{len(row)} cells",
-                accepted=f"{len(names)} cells, as the first line names",
+                accepted=f"{len(names)} cells, as in the first line",
             )
         for k in unnamed:
             if _word(row[k]) is not None:
@@ -81,7 +79,7 @@ def decode(
                     code="not_csv",
                     field=f"{field}[{i}]",
                     seen=row[k].strip(),
-                    accepted="a name in the first line, or nothing in any row",
+                    accepted="a column name in the first line, or no values in this column",
                 )
     columns = [(k, name, _reader(variables.get(name))) for k, name in enumerate(names) if name]
     return [{name: read_cell(row[k]) for k, name, read_cell in columns} for row in rows[1:]]

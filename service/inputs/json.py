@@ -121,7 +121,7 @@ def _not_finite(
         code="not_finite",
         field=path or named,
         seen=seen,
-        accepted="a finite number; leave a missing value out, or send null",
+        accepted="a finite number; for a missing value, send null or omit the field",
     )
 
 
@@ -205,11 +205,11 @@ def _repeated(data: bytes, field: str, named: str) -> InputError:
         marked = json.loads(data, object_pairs_hook=_mark_repeated)
         path = next(path for path, each in _leaves(marked, field) if each is _REPEATED)
     return InputError(
-        "a name stands twice in one object",
+        "an object has the same key twice",
         code="repeated_field",
         field=path,
         seen="two values" if len(data) <= _SMALL else f"somewhere in {len(data):,} bytes",
-        accepted="one value a name",
+        accepted="each key once",
     )
 
 

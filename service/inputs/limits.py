@@ -46,7 +46,7 @@ class Limits:
             part = record.get(modality)
             most: int | None = getattr(self, f"{modality}_items", None)
             if most is not None and isinstance(part, list) and len(part) > most:
-                raise over("too_many", modality, f"{len(part):,} of them", f"{most:,}")
+                raise over("too_many", modality, f"{len(part):,} items", f"{most:,}")
             longest: int | None = getattr(self, f"{modality}_characters", None)
             farthest: float | None = getattr(self, f"{modality}_hours", None)
             for i, item in enumerate(part if isinstance(part, list) else [part]):

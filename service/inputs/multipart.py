@@ -156,7 +156,7 @@ def _only(name: str, parts: Sequence[Part]) -> Part:
             code="repeated_field",
             field=name,
             seen=f"{len(parts)} parts",
-            accepted="one part of this name",
+            accepted="one part with this name",
         )
     return parts[0]
 
@@ -205,7 +205,7 @@ def _split(body: bytes, content_type: str, most: int) -> list[Part]:
         raise _not_a_form(str(exc), "body", body[at : at + 8]) from None
     if not form.complete:
         seen = f"{len(body):,} bytes, begun parts: {len(form.parts)}"
-        raise _not_a_form("it breaks off before its closing boundary", "body", seen)
+        raise _not_a_form("the form ends before its closing boundary", "body", seen)
     return form.parts
 
 
@@ -251,11 +251,11 @@ class _Form:
         encoding = part.headers.get("content-transfer-encoding", "binary").strip().lower()
         if encoding not in _AS_IT_IS:
             raise InputError(
-                "encoded parts are not read here",
+                "encoded parts are not supported",
                 code="unsupported_media_type",
                 field=part.name,
                 seen=f"Content-Transfer-Encoding: {encoding}",
-                accepted="the part as it is",
+                accepted="a part without an encoding",
             )
         part.file_name = options.get(b"filename", b"").decode("utf-8", "replace")
 
@@ -272,5 +272,5 @@ def _not_a_form(fault: str, field: str, seen: Any) -> InputError:
         code="not_a_form",
         field=field,
         seen=seen,
-        accepted="multipart/form-data with its boundary, complete",
+        accepted="complete multipart/form-data with its boundary",
     )

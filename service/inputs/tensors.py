@@ -91,7 +91,7 @@ def read(body: bytes, head: str | None, task: TaskSpec, limits: Limits, most: in
         _refuse_second(inputs, tensor["name"], f"inputs[{i}].name")
         inputs[tensor["name"]] = elements
     if behind:
-        raise _wrong("body", f"{len(behind)} more bytes", "as many as the tensors say")
+        raise _wrong("body", f"{len(behind)} more bytes", "as many bytes as the tensors declare")
     parameters = _parameters(asked, "parameters")
     request_id = asked.get("id")
     if request_id is not None and not isinstance(request_id, str):
@@ -123,18 +123,18 @@ def _reads(
     sizes = {name: len(each.data) for name, each in inputs.items()}
     if not sizes or len(set(sizes.values())) > 1:
         seen = ", ".join(f"{name} {size}" for name, size in sizes.items()) or None
-        raise _wrong("inputs", seen, "one tensor or more, all with as many elements")
+        raise _wrong("inputs", seen, "at least one tensor, all with the same number of elements")
     (count,) = set(sizes.values())
     if not 0 < count <= most:
         raise InputError(
-            "over the limit" if count else "no case",
+            "over the limit" if count else "no cases",
             code="too_many" if count else "nothing_present",
             field="inputs",
             seen=f"{count:,} cases",
             accepted=f"from 1 to {most:,} cases",
         )
     if RECORD in inputs and len(inputs) > 1:
-        raise _wrong("inputs", ", ".join(inputs), f"{RECORD} alone, or the parts without it")
+        raise _wrong("inputs", ", ".join(inputs), f"either {RECORD}, or the modalities by name")
     for k in range(count):
         yield partial(_record, inputs, k, task, limits)
 
@@ -174,12 +174,14 @@ def _read_tensor(
         found = _Elements([_encoded(each, path) for each in _flat(tensor.get("data"))], raw=False)
     else:
         if type(size) is not int or not 0 <= size <= len(behind):
-            accepted = f"bytes of those that came: {len(behind)}"
+            accepted = f"a number of bytes up to the {len(behind)} that remain"
             raise _wrong(f"{path}.parameters.binary_data_size", size, accepted)
         found = _Elements(list(_split(behind[:size], path)), raw=True)
         behind = behind[size:]
     if len(found.data) != math.prod(sizes):
-        raise _wrong(f"{path}.data", f"{len(found.data)} elements", f"as many as {shape} says")
+        raise _wrong(
+            f"{path}.data", f"{len(found.data)} elements", f"as many elements as the shape {shape}"
+        )
     return found, behind
 
 
@@ -187,11 +189,15 @@ def _split(data: memoryview, path: str) -> Iterator[bytes]:
     """Yield elements that have their lengths in front."""
     while data:
         if len(data) < _LENGTH.size:
-            raise _wrong(f"{path}.data", f"{len(data)} bytes left", "a length of four bytes")
+            raise _wrong(
+                f"{path}.data",
+                f"{len(data)} bytes left",
+                "four bytes that give the element's length",
+            )
         (length,) = _LENGTH.unpack_from(data)
         data = data[_LENGTH.size :]
         if length > len(data):
-            raise _wrong(f"{path}.data", f"{len(data)} bytes left", f"an element of {length}")
+            raise _wrong(f"{path}.data", f"{len(data)} bytes left", f"an element of {length} bytes")
         yield bytes(data[:length])
         data = data[length:]
 
@@ -248,7 +254,7 @@ def _refuse_unknown(names: Iterable[str], known: Collection[str], place: str = "
 def _refuse_second(before: Collection[str], name: str, path: str) -> None:
     if name in before:
         raise InputError(
-            "a tensor of this name stands there twice",
+            "there are two tensors with this name",
             code="repeated_field",
             field=path,
             seen=name,

@@ -8,13 +8,13 @@ import { inWords, prediction } from "./prediction.js";
 /** Return what is shown of an answer; `given` names the parts that were sent, `find` gives the place of a path. */
 export function answered(answer, task, { given, coverage, command, find }) {
   const { model } = answer;
-  const exchanged = model.version === task.model.version ? "" : ". The model was exchanged since this page was opened: load it again";
-  const words = `${model.name} version ${model.version}${model.demo ? ", demo weights: this means nothing" : ""}${exchanged}`;
+  const exchanged = model.version === task.model.version ? "" : ". The model has been replaced since this page was opened: reload the page";
+  const words = `${model.name} version ${model.version}${model.demo ? ", demo weights: predictions mean nothing" : ""}${exchanged}`;
   return [
     ...(answer.prediction ? said(answer, task, given, coverage) : [element("p", { class: "headline" }, "The model abstains."), element("p", {}, answer.reason ?? "")]),
     ...issues(answer.issues, find),
     repeat(command),
-    element("details", {}, element("summary", {}, "The answer as JSON"), code(JSON.stringify(answer, null, 1), "Answer as JSON")),
+    element("details", {}, element("summary", {}, "Answer as JSON"), code(JSON.stringify(answer, null, 1), "Answer as JSON")),
     element("p", { class: "hint" }, words, element("br"), `Request ${answer.request_id}`),
   ];
 }
@@ -47,7 +47,7 @@ export function failed(problem, find) {
 }
 
 function issues(found, find) {
-  if (!found.length) return [element("p", { class: "missing" }, "No issues: every value was used as it came.")];
+  if (!found.length) return [element("p", { class: "missing" }, "No issues: every value was used unchanged.")];
   const list = found.map((each) => {
     const [tone, ...words] = ofIssue(each);
     return element("li", { class: tone }, each.field ? jump(each.field, find) : "", " ", ...words);
@@ -70,10 +70,10 @@ function repeat(command) {
     } catch {
       // Pages that came over plain HTTP from elsewhere may not write there.
       getSelection().selectAllChildren(shown);
-      copied.textContent = "selected: copy it with your keyboard";
+      copied.textContent = "selected; press Ctrl+C or ⌘C to copy";
     }
   }, { class: "quiet" });
-  return element("details", { open: true }, element("summary", {}, "The same from a command line"), element("p", { class: "hint" }, "For a POSIX shell: Linux, macOS, WSL, Git Bash"), shown, element("div", { class: "choices" }, copy, copied));
+  return element("details", { open: true }, element("summary", {}, "The same request from the command line"), element("p", { class: "hint" }, "For a POSIX shell: Linux, macOS, WSL, Git Bash"), shown, element("div", { class: "choices" }, copy, copied));
 }
 
 function code(text, name) {

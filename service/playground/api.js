@@ -52,7 +52,7 @@ async function ask(address, { headers = {}, ...options } = {}) {
     answer = await fetch(address, { ...options, headers: all });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ProblemError({ title: "The service cannot be reached", detail: "no answer came", code: "unreachable" });
+    throw new ProblemError({ title: "The service cannot be reached", detail: "there was no answer", code: "unreachable" });
   }
   const body = await answer.json().catch((error) => {
     if (error.name === "AbortError") throw error;

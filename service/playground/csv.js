@@ -44,7 +44,7 @@ function split(text, separator) {
       endCell();
       rows.push([]);
     } else if (letter === "\r") continue; // its LF follows
-    else if (closed) fault ??= { what: "Text after a closing quote", where: ` in line ${line}` };
+    else if (closed) fault ??= { what: "Text after a closing quotation mark", where: ` in line ${line}` };
     else if (letter === '"' && !cell.trim()) {
       cell = "";
       quoted = true;
@@ -52,7 +52,7 @@ function split(text, separator) {
     } else cell += letter;
     if (ends) line += 1;
   }
-  if (quoted) fault ??= { what: "A quote that is not closed", where: ` in line ${opened}` };
+  if (quoted) fault ??= { what: "A quotation mark that is not closed", where: ` in line ${opened}` };
   endCell();
   return { rows, fault };
 }

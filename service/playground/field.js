@@ -26,7 +26,7 @@ export class Field {
         "p",
         { id: `${id}-hint`, class: "hint" },
         spec.description ? element("code", {}, name) : null,
-        range.length ? ` ${range.join(" ")}` : this.number || spec.categories ? "" : " any word",
+        range.length ? ` ${range.join(" ")}` : this.number || spec.categories ? "" : " any text",
       ),
       list,
     );

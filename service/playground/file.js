@@ -33,7 +33,7 @@ export class Files {
       (error) => ({ error }), // gone meanwhile, a folder, no text
     );
     if (record !== this.record) return;
-    if (error) this.place.show("problem", element("strong", {}, "A file that cannot be read"), `: ${file.name}: ${error.message}`);
+    if (error) this.place.show("problem", element("strong", {}, "A file could not be read"), `: ${file.name}: ${error.message}`);
     else this.take(file, content);
   }
 }

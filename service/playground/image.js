@@ -4,7 +4,7 @@ import { button, element, freshId } from "./element.js";
 import { Files } from "./file.js";
 import { messages, Place } from "./message.js";
 
-export const title = "Pictures";
+export const title = "Images";
 
 /** The part as the page has it; see `record.js` for what every part can do. */
 export class Part {
@@ -31,7 +31,7 @@ export class Part {
     this.element = element(
       "div",
       { class: "drop" },
-      element("label", { for: id }, "Drop pictures here, or choose files"),
+      element("label", { for: id }, "Drop images here, or choose files"),
       this.input,
       element("p", { class: "hint" }, "JPEG, PNG, WebP, TIFF or BMP"),
       this.shown,
@@ -54,7 +54,7 @@ export class Part {
     this.files.forget();
     this.pictures = [];
     this.shown.replaceChildren();
-    for (const address of value ? [value].flat() : []) this.add("sample picture", address, false);
+    for (const address of value ? [value].flat() : []) this.add("sample image", address, false);
   }
 
   places() {

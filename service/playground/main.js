@@ -25,7 +25,7 @@ let changes = 0; // of the record, counted: an answer may come after some
 
 async function start() {
   await attempt(async () => {
-    say("Opening\u2026");
+    say("Loading\u2026");
     const tasks = await offer();
     const named = tasks.find((each) => each.name === location.hash.slice(1));
     await choose((named ?? tasks[0]).name);
@@ -35,7 +35,7 @@ async function start() {
 /** Offer the tasks that the key reaches, and return them. */
 async function offer() {
   const tasks = await listTasks();
-  if (!tasks.length) throw new ProblemError({ title: "No task", detail: "there is no task for this key", code: "no_task" }, 403);
+  if (!tasks.length) throw new ProblemError({ title: "No task available", detail: "this key gives access to no task", code: "no_task" }, 403);
   page.task.replaceChildren(...tasks.map((each) => element("option", { value: each.name }, each.title)));
   return tasks;
 }
@@ -60,7 +60,7 @@ async function choose(name, model = "") {
   choosing?.abort(); // what was chosen before and is not there yet
   choosing = new AbortController();
   takeBack();
-  say("Opening\u2026");
+  say("Loading\u2026");
   page.task.value = name;
   page.predict.disabled = true;
   const found = await describeTask(name, model, choosing.signal).catch((error) => {
@@ -77,12 +77,12 @@ async function choose(name, model = "") {
   page.parts.replaceChildren(...record.elements);
   page.samples.replaceChildren(
     ...task.examples.map((each) => button(each.title, () => show(each.record))),
-    button("Empty", empty, { class: "quiet" }),
+    button("Clear", empty, { class: "quiet" }),
   );
   page.demo.hidden = !task.model.demo;
   page.about.replaceChildren(...about(task));
   document.title = `${task.title} \u2013 LANISTR playground`;
-  page.result.replaceChildren(element("p", { class: "empty" }, "Fill any part of the record, or choose a sample case. Parts that are left empty count as missing."));
+  page.result.replaceChildren(element("p", { class: "empty" }, "Fill in any part of the record, or choose a sample case. Empty parts count as missing."));
   page.status.textContent = "";
   page.predict.disabled = false;
 }
@@ -109,7 +109,7 @@ function about(task) {
       "details",
       {},
       element("summary", {}, "About this model"),
-      figures.length ? element("p", {}, `On its test split: ${figures.join(", ")}.`) : null,
+      figures.length ? element("p", {}, `Metrics on its test split: ${figures.join(", ")}.`) : null,
       element("pre", { class: "card", tabindex: "0", role: "region", "aria-label": "Model card" }, task.card),
     ),
   ];
@@ -153,7 +153,7 @@ async function ask() {
   await record.complete();
   if (signal.aborted) return;
   fresh();
-  say("Asking\u2026");
+  say("Predicting\u2026");
   const before = changes;
   const sent = record.read();
   const percent = page.coverage.value.trim();
@@ -192,7 +192,7 @@ function share(percent) {
 function stale() {
   changes += 1;
   if (!page.result.querySelector(".headline")) return;
-  say("The record was changed since this prediction.");
+  say("The record has changed since this prediction.");
   page.status.classList.add("stale");
   page.result.classList.add("stale");
 }
@@ -246,7 +246,7 @@ async function attempt(act, again) {
 function worded(problem) {
   if (problem.field !== "coverage") return problem;
   const inPercent = (text) => (text ?? "").replace(/\d+(\.\d+)?/g, (share) => 100 * share);
-  return { ...problem, detail: inPercent(problem.detail), seen: page.coverage.value, accepted: `${inPercent(problem.accepted)}, in per cent` };
+  return { ...problem, detail: inPercent(problem.detail), seen: page.coverage.value, accepted: `${inPercent(problem.accepted)}, in percent` };
 }
 
 function repeating(act) {

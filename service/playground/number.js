@@ -22,9 +22,9 @@ export function signed(value) {
 /** Return a share as per cent; what is not quite none or all does not look so. */
 export function percent(share) {
   const text = (100 * share).toFixed(1);
-  if (text === "0.0" && share > 0) return "<0.1 %";
-  if (text === "100.0" && share < 1) return ">99.9 %";
-  return `${text} %`;
+  if (text === "0.0" && share > 0) return "<0.1%";
+  if (text === "100.0" && share < 1) return ">99.9%";
+  return `${text}%`;
 }
 
 /** Return the number that a text is, or the text itself: whether it will do is the service's to say. */
@@ -51,7 +51,7 @@ export function accepted(spec) {
 /** Say which numbers are taken for the nearest one in range; nothing where none are. */
 export function clipped(spec) {
   if (!spec.limits || !spec.range || String(spec.limits) === String(spec.range)) return "";
-  return `(clipped from ${plain(spec.limits[0])} to ${plain(spec.limits[1])})`;
+  return `(values from ${plain(spec.limits[0])} to ${plain(spec.limits[1])} are clipped)`;
 }
 
 function plain(value) {

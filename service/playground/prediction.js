@@ -36,7 +36,7 @@ function regression(found, label, coverage) {
   if (!found.interval) return [...shown, lacking("interval", coverage)];
   const [low, high] = found.interval;
   const words = `${short(low, 4)} to ${short(high, 4)} ${label.unit ?? ""}`.trim();
-  const text = element("p", { class: "set" }, `Interval at ${coverage} % coverage: `, element("strong", {}, words), ".");
+  const text = element("p", { class: "set" }, `Interval at ${coverage}% coverage: `, element("strong", {}, words), ".");
   return [...shown, ruler(low, found.value, high, words), text];
 }
 
@@ -57,18 +57,18 @@ function setOf(set, label, coverage) {
   if (!set) return lacking("set", coverage);
   const meaning =
     set.length === 0
-      ? "No class is likely enough: the case is unlike those the model was checked on."
+      ? "No class is likely enough: the case is unlike those that the model was calibrated on."
       : set.length === label.classes.length
-        ? "It holds every class: at this coverage the record leaves the question open."
+        ? "It contains every class: at this coverage, the record does not settle the question."
         : set.length === 1
           ? "One class only."
           : "";
   const chips = set.length ? set.flatMap((each) => [" ", element("span", { class: "chip" }, each)]) : [" empty"];
-  return element("p", { class: "set" }, `Set at ${coverage} % coverage:`, ...chips, ". ", meaning);
+  return element("p", { class: "set" }, `Set at ${coverage}% coverage:`, ...chips, ". ", meaning);
 }
 
 function lacking(what, coverage) {
-  return element("p", { class: "set" }, `No ${what} at ${coverage} % coverage: the model was exported with too few held-out scores for it, or none.`);
+  return element("p", { class: "set" }, `No ${what} at ${coverage}% coverage: the model was exported with too few held-out scores for that, or with none.`);
 }
 
 function ruler(low, value, high, words) {

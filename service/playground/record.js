@@ -95,7 +95,7 @@ function caseName() {
   const id = freshId("name");
   const control = element("input", { id, autocomplete: "off", "aria-describedby": `${id}-hint ${id}-messages` });
   const list = messages(id);
-  const hint = element("p", { id: `${id}-hint`, class: "hint" }, element("code", {}, "id"), " comes back with the answer; never write what names a person");
-  const field = element("div", { class: "field" }, element("label", { for: id }, "Your name for the case"), element("div", { class: "with-unit" }, control), hint, list);
+  const hint = element("p", { id: `${id}-hint`, class: "hint" }, element("code", {}, "id"), " is returned with the answer; do not enter anything that identifies a person");
+  const field = element("div", { class: "field" }, element("label", { for: id }, "Your ID for the case"), element("div", { class: "with-unit" }, control), hint, list);
   return { control, place: new Place(control, list), element: element("section", { class: "part" }, field) };
 }

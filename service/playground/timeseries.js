@@ -109,7 +109,7 @@ export class Part {
     });
     this.table.replaceChildren(this.head(), body);
     const hidden = this.rows.length - this.controls.size;
-    this.more.textContent = hidden > 0 ? `${hidden} further rows are not shown; they are sent all the same.` : "";
+    this.more.textContent = hidden > 0 ? `${hidden} more rows are not shown, but they are sent too.` : "";
     const left = Object.keys(this.spec.variables).filter((each) => !this.columns.includes(each));
     this.adder.replaceChildren(
       element("option", { value: "" }, "Add a variable\u2026"),
@@ -216,15 +216,15 @@ export class Part {
       "details",
       { oninput: (event) => event.stopPropagation() }, // nothing of it is sent before it is taken
       element("summary", {}, "Paste or open CSV"),
-      element("label", { for: id }, "CSV, its first line naming the columns"),
+      element("label", { for: id }, "CSV, with the column names in the first line"),
       control,
-      element("p", { id: `${id}-hint`, class: "hint" }, `One column must be called ${HOURS}. A table copied from a spreadsheet will do, here or in a cell above.`),
+      element("p", { id: `${id}-hint`, class: "hint" }, `One column must be named ${HOURS}. You can also paste a table copied from a spreadsheet, here or into a cell above.`),
       element("div", { class: "choices" }, button("Use as series", () => this.replace(control.value), { class: "quiet" }), file),
     );
   }
 
   open(files) {
-    if (files.length > 1) this.refuse({ what: "Several files", where: `: ${[...files].map((each) => each.name).join(", ")}. Accepted: one` });
+    if (files.length > 1) this.refuse({ what: "More than one file", where: `: ${[...files].map((each) => each.name).join(", ")}. Accepted: one file` });
     else this.files.open(files);
   }
 
@@ -352,22 +352,22 @@ class CellPlace extends Place {
 
 /** Return the text of a file, as strictly as the service decodes it. */
 async function read(file) {
-  if (!/\.(csv|tsv|txt)$/i.test(file.name)) throw new Error("accepted is a name that ends in .csv, .tsv or .txt");
+  if (!/\.(csv|tsv|txt)$/i.test(file.name)) throw new Error("its name must end in .csv, .tsv or .txt");
   const bytes = await file.arrayBuffer();
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
-    throw new Error("it is not UTF-8; a spreadsheet can save it so");
+    throw new Error("it is not UTF-8; save it from the spreadsheet as CSV UTF-8");
   }
 }
 
 /** Return what keeps a table from being a series, as the service has it, and where; nothing where it is one. */
 function faultOf(names, rows) {
-  if (!names.includes(HOURS)) return { what: `No column called ${HOURS}`, where: ` in the first line: ${names.join(", ") || "there is none"}` };
+  if (!names.includes(HOURS)) return { what: `No column named ${HOURS}`, where: ` in the first line: ${names.join(", ") || "there is none"}` };
   const twice = names.find((name, i) => name && names.indexOf(name) < i);
   if (twice) return { what: "A column appears twice", where: `: ${twice}` };
   const odd = rows.findIndex((row) => row.length !== names.length);
-  if (odd >= 0) return { what: "A row of another width", where: `: row ${odd + 1} has ${rows[odd].length}, not ${names.length} cells as the first line names` };
+  if (odd >= 0) return { what: "A row has the wrong number of cells", where: `: row ${odd + 1} has ${rows[odd].length} cells, but the first line names ${names.length}` };
   const unnamed = names.flatMap((name, k) => (name ? [] : [k]));
   for (const [i, row] of rows.entries()) {
     // A spreadsheet writes a comma behind the last column where there was once another.

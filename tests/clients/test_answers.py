@@ -199,7 +199,7 @@ def test_a_problem_is_told_whole(client, service, problem):
 
 
 def test_an_answer_of_a_model_that_abstains(client, service, mortality):
-    reason = "mortality wants text; usable are tabular"
+    reason = "mortality needs text; usable: tabular"
     service.answers(mortality | {"status": "abstained", "prediction": None, "reason": reason})
     answer = client.predict("mortality", tabular={"age": 71})
     assert (answer.abstained, answer.reason) == (True, reason)
@@ -268,5 +268,5 @@ def test_a_number_of_cases_at_once_that_is_none_is_refused(client):
 def test_answers_that_are_not_as_many_as_the_cases_are_nobodys(client, service, mortality, number):
     items = [{"index": i, "answer": mortality} for i in range(number)]
     service.answers({"items": items, "request_id": "r-1"})
-    with pytest.raises(UnreadableAnswer, match=f"items are {number}, not 2"):
+    with pytest.raises(UnreadableAnswer, match=f"there are {number} items, not 2"):
         next(client.predict_many("mortality", [{"text": "a"}, {"text": "b"}]))

@@ -90,11 +90,15 @@ def test_columns_are_what_the_user_calls_them():
 @pytest.mark.parametrize(
     ("names", "named", "words"),
     [
-        (["text"], {"tekst": "text"}, "columns.tekst: is no part or field.*did you mean 'text'"),
+        (
+            ["text"],
+            {"tekst": "text"},
+            "columns.tekst: is not a modality or field.*did you mean 'text'",
+        ),
         (["letter"], {"text": "leter"}, "columns.text: no column 'leter'.*did you mean 'letter'"),
-        (["a", "b"], {"age": ["a", "b"]}, "columns.age: is 2 columns"),
-        (["age", "tabular.age"], {}, "columns.tabular.age: may be 'age' or 'tabular.age'"),
-        (["id", "site"], {}, "input: has nothing that mortality takes: id, site"),
+        (["a", "b"], {"age": ["a", "b"]}, "columns.age: has 2 columns"),
+        (["age", "tabular.age"], {}, "columns.tabular.age: could be 'age' or 'tabular.age'"),
+        (["id", "site"], {}, "input: none of its columns is used by mortality: id, site"),
         ([], {}, "no columns"),
     ],
 )
@@ -188,7 +192,7 @@ def test_how_a_table_is_written_may_be_told():
         "text": "NA", "tabular": {"heart_rate": {"value": 62.9, "unit": "bpm"}},
         "timeseries": [{"hours": 0}, {"hours": 1, "temperature": 38.5}],
     }  # fmt: skip
-    with pytest.raises(InvalidInput, match=r"tabular\.age: is '62\.9', a number with a point"):
+    with pytest.raises(InvalidInput, match=r"tabular\.age: is '62\.9', with a decimal point"):
         found.record({"age": "62.9"})
 
 
@@ -255,8 +259,8 @@ def test_what_would_never_be_read_or_fill_the_memory_is_no_picture(tmp_path):
     with (tmp_path / "film.jpg").open("wb") as file:
         file.truncate(3_000_000_000)
     for name, words in [
-        ("pipe.jpg", "image: .*pipe.jpg is no regular file"),
-        ("/dev/zero", "image: /dev/zero is no regular file"),
+        ("pipe.jpg", "image: .*pipe.jpg is not a regular file"),
+        ("/dev/zero", "image: /dev/zero is not a regular file"),
         ("film.jpg", "image: .*has 3,000,000,000 bytes; accepted: at most 200,000,000"),
     ]:
         with pytest.raises(InvalidInput, match=words):
@@ -264,7 +268,7 @@ def test_what_would_never_be_read_or_fill_the_memory_is_no_picture(tmp_path):
 
 
 def test_a_picture_in_base64_alone_is_told_to_be_one_and_stands_in_no_message():
-    with pytest.raises(InvalidInput, match="is base64 alone; accepted: a path, or a data URL"):
+    with pytest.raises(InvalidInput, match="is bare base64; accepted: a path, or a data URL"):
         record({"image": 90 * BASE64.rstrip("=")})
     with pytest.raises(InvalidInput) as caught:  # what that is, nobody knows
         record({"image": 90 * f"{BASE64}."})
@@ -277,16 +281,16 @@ def test_a_picture_in_base64_alone_is_told_to_be_one_and_stands_in_no_message():
     ("row", "words"),
     [
         ({"image": "gone.jpg"}, "image.*cannot read .*gone.jpg"),
-        ({"image": ["https://a.example/b.jpg"]}, "image: https://a.example/b.jpg is an address"),
-        ({"image": b"%PDF-1.7"}, r"image\[0\]: is no picture; accepted: JPEG"),
-        ({"image": "data:image/png;base64,?"}, "not base64"),
-        ({"image": "data:image/png;base64,ä"}, "not base64"),
-        ({"image": "data:"}, "not base64"),
-        ({"image": "data:image/png;base64"}, "not base64"),
-        ({"image": "data:image/png,"}, "not base64"),
-        ({"image": "data:image/svg+xml,<svg xmlns='http://a.example'>"}, "not base64"),
+        ({"image": ["https://a.example/b.jpg"]}, "image: https://a.example/b.jpg is a URL"),
+        ({"image": b"%PDF-1.7"}, r"image\[0\]: is not an image; accepted: JPEG"),
+        ({"image": "data:image/png;base64,?"}, "without valid base64"),
+        ({"image": "data:image/png;base64,ä"}, "without valid base64"),
+        ({"image": "data:"}, "without valid base64"),
+        ({"image": "data:image/png;base64"}, "without valid base64"),
+        ({"image": "data:image/png,"}, "without valid base64"),
+        ({"image": "data:image/svg+xml,<svg xmlns='http://a.example'>"}, "without valid base64"),
         ({"timeseries": "[{"}, "timeseries: is not JSON"),
-        ({"timeseries": '[{"hours": 1, "hr": 80, "hr": 180}]'}, "timeseries.*'hr' stands twice"),
+        ({"timeseries": '[{"hours": 1, "hr": 80, "hr": 180}]'}, "timeseries.*'hr' appears twice"),
         ({"timeseries": 5}, "timeseries: is of type int"),
         ({"text": 5}, "text.*is of type int"),
         ({"id": True, "text": "a"}, "id: is of type bool"),
@@ -314,7 +318,7 @@ def test_a_row_whose_fields_are_in_no_object_where_others_are_fails_for_itself()
     for nothing in (None, "", float("nan"), {}):
         assert found.record({"text": "a", "tabular": nothing}) == {"text": "a"}
     for wrong in ('{"age": 71}', [71], 71, {"value": 71}):
-        with pytest.raises(InvalidInput, match="tabular: is no object"):
+        with pytest.raises(InvalidInput, match="tabular: is not an object"):
             found.record({"text": "a", "tabular": wrong})
     named = columns("tabular", "tabular.gender", named={"age": "tabular"})
     assert named.record({"tabular": 71, "tabular.gender": "F"}) == {

@@ -48,8 +48,8 @@ def test_a_case_with_every_part(service, mortality, tmp_path):
         ("timeseries", b"hours,heart_rate\n0.5,92\n"),
     ]
     assert outcome.stdout.splitlines() == [
-        "mortality of stay-17: survived",
-        "DEMO MODEL: its weights are not real and its predictions mean nothing",
+        "mortality for stay-17: survived",
+        "DEMO MODEL: trained on synthetic records; its predictions mean nothing",
         "  survived   69.0%  █████████████████████",
         "  died       31.0%  █████████",
         "set: survived, died",
@@ -71,7 +71,7 @@ def test_an_ordinal_and_a_regression_answer(service, rating, length_of_stay):
 
     service.answers(length_of_stay)
     shown = run("predict", "length_of_stay", "--text", "-", "--url", service.url, stdin=b"note")
-    assert shown.stdout.startswith("length_of_stay of stay-17: 3\n")
+    assert shown.stdout.startswith("length_of_stay for stay-17: 3\n")
 
 
 def test_json_is_the_answer_as_it_came(service, mortality):
@@ -159,7 +159,7 @@ def test_an_address_or_an_environment_of_no_use_is_exit_code_2(
 def test_a_service_that_is_not_there_is_the_users_to_start(deserted_url):
     line = mistake(run("tasks", "--url", deserted_url))
     assert line.startswith(f"error: service not reachable at {deserted_url}: ")
-    assert line.endswith("refused: is it running? make serve")
+    assert line.endswith("refused: is it running? (make serve starts one)")
 
 
 def test_a_service_that_cannot_be_reached_is_told_with_the_reason(service):
@@ -181,7 +181,9 @@ def test_address_and_key_may_stand_in_the_environment(service, monkeypatch):
 
 def test_a_key_that_no_header_can_carry_is_the_users_mistake(monkeypatch):
     monkeypatch.setenv("LANISTR_KEY", "schlüssel")
-    assert "headers.Authorization: has more than printable ASCII" in mistake(run("tasks"))
+    assert "headers.Authorization: has characters other than printable ASCII" in mistake(
+        run("tasks")
+    )
 
 
 def test_each_command_waits_as_long_as_its_help_says():

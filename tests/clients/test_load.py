@@ -60,7 +60,7 @@ def test_in_words_and_with_cases_of_a_table(rating, tmp_path):
     done = run("--url", rating.url, "--concurrency", 2, "--seconds", 0.3, *words)
     assert done.returncode == 0, done.stderr
     rate, percentiles, refusals = done.stdout.splitlines()
-    assert " answers a second to 2 at a time, in " in rate
+    assert " answers a second with 2 clients, over " in rate
     assert " requests: p50 " in percentiles
     assert refusals.startswith("  503 too_busy: ")
     posted = {each.body for each in rating.received if each.method == "POST"}
@@ -91,9 +91,7 @@ def test_a_row_that_cannot_be_sent_is_left_out_and_named(rating, tmp_path):
     words = ["--input", tmp_path / "cases.csv", "--json"]
     done = run("--url", rating.url, "--concurrency", 1, "--seconds", 0.3, *words)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith(
-        "rows that cannot be sent: 1, the first of them: row: has 1 cells"
-    )
+    assert done.stderr.startswith("rows that cannot be sent: 1; the first: row: has 1 cells")
     posted = {each.json["id"] for each in rating.received if each.method == "POST"}
     assert posted == {"1", "3"}
 

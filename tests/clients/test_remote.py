@@ -141,12 +141,12 @@ def test_a_table_that_changes_while_it_is_scored_is_refused(rating, service, tmp
 
     service.answer = answer
     with Client(service.url) as client:
-        with pytest.raises(InvalidInput, match=r"input: .*t\.jsonl was written while"):
+        with pytest.raises(InvalidInput, match=r"input: .*t\.jsonl was changed while"):
             client.score("rating", table, output)
         assert not output.exists()
         service.answer = rating
         table.write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}\n')
-        with pytest.raises(InvalidInput, match="is of another question: its input"):
+        with pytest.raises(InvalidInput, match="was made with another input"):
             client.score("rating", table, output)
 
 
@@ -168,7 +168,7 @@ def test_a_table_that_was_written_and_put_back_has_no_row_of_what_it_was_meanwhi
 
     service.answer = answer
     with Client(service.url) as client:
-        with pytest.raises(InvalidInput, match="was written while"):
+        with pytest.raises(InvalidInput, match="was changed while"):
             client.score("rating", table, output, at_once=1, connections=1)
         service.answer = rating
         table.write_text(case * 30)
@@ -248,7 +248,7 @@ def test_answers_that_are_not_as_many_as_the_cases_end_the_run(rating, score, se
         return status, found
 
     service.answer = answer
-    with pytest.raises(UnreadableAnswer, match=f"items are {3 + more}, not 3"):
+    with pytest.raises(UnreadableAnswer, match=f"there are {3 + more} items, not 3"):
         score("a", "b", "c")
 
 

@@ -248,7 +248,7 @@ class TestRefusedBeforeAnythingIsSent:
     def test_a_file_in_which_a_name_stands_twice(self, client, tmp_path):
         vitals = tmp_path / "vitals.json"
         vitals.write_text('[{"hours": 0, "heart_rate": 80, "heart_rate": 180}]')
-        with pytest.raises(InvalidInput, match=r"timeseries.*'heart_rate' stands twice"):
+        with pytest.raises(InvalidInput, match=r"timeseries.*'heart_rate' appears twice"):
             client.predict("mortality", timeseries=vitals)
 
     def test_what_is_nested_too_deep(self, client):
@@ -263,7 +263,7 @@ class TestRefusedBeforeAnythingIsSent:
         [("task", {"task": "x" * 70_000}), ("version", {"version": "x" * 70_000})],
     )
     def test_a_word_too_long_for_an_address(self, client, field, words):
-        with pytest.raises(InvalidInput, match=f"{field}: cannot stand in an address"):
+        with pytest.raises(InvalidInput, match=f"{field}: cannot be part of a URL"):
             client.predict(**({"task": "mortality", "text": "note"} | words))
 
     @pytest.mark.parametrize("version", [7, "\ud800"])
@@ -312,7 +312,7 @@ def test_connections_that_are_none_are_refused_at_once(number):
     [(b"DICM", "image"), ([PNG, b"DICM"], "image[1]"), ([b"DICM", PNG], "image[0]")],
 )
 def test_what_is_no_picture_in_a_list_is_told_by_its_place(image, field):
-    with pytest.raises(InvalidInput, match="is no picture") as caught:
+    with pytest.raises(InvalidInput, match="is not an image") as caught:
         record({"image": image})
     assert caught.value.field == field
 
@@ -327,6 +327,6 @@ def test_an_address_that_is_none_is_refused_at_once(url):
     "url", ["ward:hush@here:8000", "ftp://ward:hush@here", "http://w:hush@a:b"]
 )
 def test_an_address_that_is_none_is_told_without_its_password(url):
-    with pytest.raises(InvalidInput, match="is not one") as caught:
+    with pytest.raises(InvalidInput, match="is not a URL") as caught:
         Client(url)
     assert "hush" not in str(caught.value)

@@ -93,7 +93,7 @@ def test_the_configuration_is_what_ray_takes_and_its_settings_are_the_services()
 
 
 def test_settings_that_are_rays_are_refused():
-    with pytest.raises(ConfigError, match="workers: this is up to Ray; seen 2"):
+    with pytest.raises(ConfigError, match="workers: this setting is controlled by Ray; seen 2"):
         application({"bundles": "bundles", "workers": 2})
     with pytest.raises(ConfigError, match="bundels"):
         application({"bundels": "bundles"})

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import export.__main__ as export
 from export import reduce
-from export.builds import Standard, Writer, as_served, check_fit, make_build, points_lost
+from export.builds import BuildReference, Writer, as_served, check_fit, make_build, points_lost
 from export.cases import chosen_cases, example_cases, labelled_cases
 from export.exported import Exported, open_graphs
 from export.graphs import graph_sources
@@ -50,7 +50,7 @@ def test_a_reduced_build_that_was_not_asked_for_is_left_out_with_a_warning(
     out = tmp_path / "bundle"
     said = command(export.main, "--run", stars_finetuned, "--out", out, *NEVER)
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "left out: mae: onnx int8 computes too differently" in warning.message
+    assert "not exported: mae: onnx int8 loses too much of the metric" in warning.message
     assert "at most -1000 points lost (--most-fall)" in warning.message
     assert "int8" not in said
     bundle = Bundle.open(out)
@@ -63,7 +63,7 @@ def test_a_reduced_build_that_was_not_asked_for_is_left_out_with_a_warning(
 def test_a_reduced_build_that_was_asked_for_is_refused_and_leaves_nothing(
     stars_finetuned: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
-    with pytest.raises(BundleError, match="onnx int8 computes too differently") as refused:
+    with pytest.raises(BundleError, match="onnx int8 loses too much of the metric") as refused:
         command(
             export.main, "--run", stars_finetuned, "--out", tmp_path / "bundle", *NEVER,
             "--formats", "onnx", "--precision", "int8",
@@ -96,7 +96,7 @@ def test_a_reduced_build_that_overflows_is_left_out_too(
     out = tmp_path / "bundle"
     command(export.main, "--run", stars_finetuned, "--out", out, "--formats", "onnx")
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "the graph does not compute what the model computes" in warning.message
+    assert "the graph's outputs differ from the model's" in warning.message
     assert [each.name for each in Bundle.open(out).manifest.builds] == ["onnx fp32"]
     assert not (out / "onnx" / "int8").exists()
 
@@ -117,12 +117,12 @@ def test_a_metric_that_the_test_split_does_not_determine_says_nothing_for_a_redu
         "--most-fall", "1000",
     )  # fmt: skip
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "not determined by the test split" in warning.message
+    assert "the test split does not determine it" in warning.message
     (build,) = Bundle.open(out).manifest.builds
     assert build.name == "onnx fp32"
     assert build.fall is None
     assert "quadratic_kappa" not in build.metrics
-    with pytest.raises(BundleError, match="not determined by the test split"):
+    with pytest.raises(BundleError, match="the test split does not determine it"):
         check_fit(build.model_copy(update={"precision": "int8"}), "quadratic_kappa", 1000)
 
 
@@ -155,7 +155,7 @@ def test_a_fall_as_large_as_allowed_is_allowed() -> None:
     check_fit(build(), "auroc", 0.5)
     check_fit(build(fall=-3), "auroc", 0.5)
     check_fit(build(precision="fp32", fall=None), "auroc", 0.5)
-    with pytest.raises(BundleError, match="computes too differently") as refused:
+    with pytest.raises(BundleError, match="loses too much of the metric") as refused:
         check_fit(build(fall=0.51), "auroc", 0.5)
     assert (refused.value.seen, refused.value.field) == ("0.51 points lost", "auroc")
 
@@ -174,7 +174,7 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
     run = Run.open(stars_finetuned)
     model = from_pretrained(run.model_folder, Lanistr)
     examples = to_tensors(stars_dataset.batch(example_cases(stars_dataset)))
-    standard = Standard(
+    expected = BuildReference(
         model,
         Reference.of(model, stars_dataset, chosen_cases(stars_dataset)),
         make_proof(model),
@@ -184,17 +184,17 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
         temperature=run.calibration().temperature,
     )
     writer = Writer(tmp_path, graph_sources(model, examples))
-    whole = make_build(writer, standard, "onnx", "fp32")
+    whole = make_build(writer, expected, "onnx", "fp32")
     caplog.set_level(logging.INFO, logger="export")
 
     monkeypatch.setattr("export.builds._FAR_OFF", math.inf)
-    reduced = make_build(writer, standard, "onnx", "int8")
-    narrow = make_build(writer, standard, "torchscript", "bf16")
+    reduced = make_build(writer, expected, "onnx", "int8")
+    narrow = make_build(writer, expected, "torchscript", "bf16")
     assert not reduced.whole + narrow.whole
-    assert not [each for each in caplog.messages if "left at" in each]
+    assert not [each for each in caplog.messages if "kept in" in each]
     monkeypatch.setattr("export.builds._FAR_OFF", 1e-4)
-    mixed = make_build(writer, standard, "onnx", "int8")
-    assert "onnx int8: left at fp32: tabular" in caplog.messages
+    mixed = make_build(writer, expected, "onnx", "int8")
+    assert "onnx int8: kept in fp32: tabular" in caplog.messages
     assert mixed.whole == ("tabular",)
 
     files = {name: graph.file for name, graph in mixed.graphs.items()}
@@ -206,7 +206,7 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
     assert mixed.bytes == sum((tmp_path / each).stat().st_size for each in files.values())
 
     # Autocast, which has no files of its own, is left out for that graph.
-    outside = make_build(writer, standard, "torchscript", "bf16")
+    outside = make_build(writer, expected, "torchscript", "bf16")
     assert outside.whole == ("tabular",)
     assert outside.graphs == narrow.graphs
     assert outside.parity["tabular"] < 1e-4 < narrow.parity["tabular"]
@@ -226,11 +226,11 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
     [
         (
             ("--formats", "onnx", "--precision", "fp32", "bf16"),
-            "--precision bf16 is not offered with --formats onnx",
+            "--precision bf16 is not available with --formats onnx",
         ),
         (
             ("--formats", "torchscript", "--precision", "int8"),
-            "--precision int8 is not offered with --formats torchscript",
+            "--precision int8 is not available with --formats torchscript",
         ),
         (("--precision", "fp8"), "seen 'fp8'; accepted: one of fp32, int8, fp16, bf16"),
         (("--formats", "onxx"), "did you mean 'onnx'?"),

@@ -43,7 +43,7 @@ def test_a_card_counts_cases_and_gives_figures_with_intervals_by_group(
     cases = stays_dataset.card.cases
     assert f"- Cases: {cases['train']} train, {cases['validation']} validation" in card
     assert f"| all cases | {cases['test']} | " in card
-    assert "### By the parts that a case brings" in card
+    assert "### By modalities present" in card
     assert "### By gender" in card
     auroc = Bundle.open(stays_bundle).manifest.metrics["auroc"]
     (row,) = [line for line in card.splitlines() if line.startswith("| all cases")]
@@ -56,7 +56,7 @@ def test_a_card_of_a_model_measured_on_its_own_data_names_them_once(
     manifest, digest = Bundle.open(stays_bundle).manifest, data_hash(stays_dataset)
     assert manifest.trained_on == manifest.measured_on == digest
     assert card.count(f"sha256 of `dataset.json` {digest[:12]}") == 1
-    assert "Splits share no group" in card
+    assert "No group (patient, product) is in more than one split" in card
     assert "other data" not in card
     assert "Evaluated on synthetic records" in card
 
@@ -73,18 +73,18 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     card, manifest = bundle.card(), bundle.manifest
     trained_on, measured_on = (data_hash(Dataset.open(each)) for each in (stars, alike_stars))
     assert (manifest.trained_on, manifest.measured_on) == (trained_on, measured_on)
-    assert "- Trained on other data than it was measured on" in card
+    assert "- Trained on other data than it was tested on" in card
     assert f"sha256 of their `dataset.json` {trained_on[:12]}" in card
     assert f"sha256 of `dataset.json` {measured_on[:12]}" in card
-    assert f"- Measured on: Cases: {other.card.cases['test']} test; labelled" in card
+    assert f"- Tested on: Cases: {other.card.cases['test']} test; labelled" in card
     assert f"{other.card.cases['train']} train" not in card
     assert "Evaluated on other data than the model was trained on." in card
-    assert "Splits share no group" not in card
+    assert "No group (patient, product) is in more than one split" not in card
 
     # Builds were measured on five of the cases, the model beside them.
     assert manifest.extent is not None
     assert manifest.extent.measured == 5
-    assert "mae is that of 5 cases of the test split." in card
+    assert "mae was measured on 5 cases of the test split." in card
     whole, _ = manifest.builds
     assert whole.metrics["mae"] != pytest.approx(manifest.metrics["mae"], rel=1e-3)
     assert whole.fall == pytest.approx(0, abs=1e-3)
@@ -104,8 +104,11 @@ def test_a_card_vouches_for_groups_only_where_some_were_named(
         source={},
     )
     hashes = {"trained_on_hash": "4d1f", "data_hash": "4d1f"}
-    assert _data(stays_dataset, hashes)[-1] == "- Splits share no group (patient, product)."
-    assert _data(unnamed, hashes)[-1].startswith("- No groups were named: one patient or product")
+    assert (
+        _data(stays_dataset, hashes)[-1]
+        == "- No group (patient, product) is in more than one split."
+    )
+    assert _data(unnamed, hashes)[-1].startswith("- No groups were named: a patient or product")
 
 
 def test_a_groups_name_stays_in_its_cell() -> None:

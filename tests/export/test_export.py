@@ -415,8 +415,16 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     out = tmp_path / "bundle"
     refused: list[tuple[type[Exception], str, tuple[object, ...]]] = [
         (DataError, "a fine-tuned run", ("--run", stays_pretrained)),
-        (DataError, "not the one that", ("--run", stays_finetuned, "--data", other_stays)),
-        (DataError, "other labels", ("--run", stars_finetuned, "--data", verdicts)),
+        (
+            DataError,
+            "not preprocessed as for the run:",
+            ("--run", stays_finetuned, "--data", other_stays),
+        ),
+        (
+            DataError,
+            "set's label differs from the one",
+            ("--run", stars_finetuned, "--data", verdicts),
+        ),
     ]
     for error, said, arguments in refused:
         with pytest.raises(error, match=said):
@@ -424,7 +432,7 @@ def test_what_cannot_be_exported_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
-    with pytest.raises(BundleError, match="holds other files"):
+    with pytest.raises(BundleError, match="contains other files"):
         command(export.main, "--run", stars_finetuned, "--out", out)
     assert [each.name for each in out.iterdir()] == ["thesis.txt"]
 
@@ -441,10 +449,10 @@ def test_what_stands_in_the_way_is_found_before_the_model_is_measured(
     monkeypatch.setattr(export, "predict", measured)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("mine")
-    with pytest.raises(BundleError, match="holds other files"):
+    with pytest.raises(BundleError, match="contains other files"):
         command(export.main, "--run", stars_finetuned, "--out", tmp_path / "mine")
     out = tmp_path / "mine" / "thesis.txt" / "bundle"
-    with pytest.raises(ConfigError, match="the folder cannot be made"):
+    with pytest.raises(ConfigError, match="the folder cannot be created"):
         command(export.main, "--run", stars_finetuned, "--out", out)
     release = tmp_path / "release"
     shutil.copytree(stars_finetuned, release)

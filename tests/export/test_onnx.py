@@ -53,7 +53,7 @@ def test_axes_have_the_names_that_a_bundle_promises(tmp_path: Path) -> None:
 
 def test_an_axis_that_the_exporter_froze_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "onnx" / "frozen.onnx"
-    with pytest.raises(BundleError, match="the exporter froze an axis") as refused:
+    with pytest.raises(BundleError, match="the exporter fixed the size of an axis") as refused:
         export_onnx(source(Three(), 3, 4, names=("left",)), path)
     assert refused.value.field == "output[0]"
     assert refused.value.accepted == "any number of rows"

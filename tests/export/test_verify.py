@@ -78,11 +78,11 @@ def swap(folder: Path, one: str, other: str) -> None:
 def test_a_whole_bundle_passes_on_what_it_brings(verify: Verify, stays_bundle: Path) -> None:
     said = verify(stays_bundle).splitlines()
     manifest = Bundle.open(stays_bundle).manifest
-    assert said[0].endswith(f"mortality {manifest.version}, {len(manifest.files)} files whole")
+    assert said[0].endswith(f"mortality {manifest.version}, {len(manifest.files)} files intact")
     tried = [line.partition("differs")[0].strip() for line in said if "differs" in line]
     assert tried == ["onnx fp32", "onnx int8", "onnx fp16"]
-    untried = [line for line in said if "not run" in line]
-    assert [line.partition(" not run")[0].strip() for line in untried] == [
+    untried = [line for line in said if "not checked" in line]
+    assert [line.partition(" not checked")[0].strip() for line in untried] == [
         "torchscript fp32",
         "torchscript bf16",
     ]
@@ -96,9 +96,9 @@ def test_a_whole_bundle_passes_beside_its_run_in_every_format(
     said = verify(
         stays_bundle, "--run", stays_finetuned, "--formats", "onnx", "torchscript"
     ).splitlines()
-    for on in ("inputs made by chance", "real cases"):
+    for on in ("random inputs", "real cases"):
         assert len([line for line in said if line.endswith(on) or f"on {on}" in line]) == 5
-    assert "not run" not in "".join(said)
+    assert "not checked" not in "".join(said)
 
 
 def test_a_moved_bundle_passes_without_the_data(
@@ -118,7 +118,7 @@ def test_a_changed_byte_is_found(refused: Verify, copy: Path, name: str) -> None
     data[len(data) // 2] ^= 1
     (copy / name).write_bytes(data)
     line = refused(copy)
-    assert "the file is not what its manifest says" in line
+    assert "the file does not match the manifest" in line
     assert name in line
 
 
@@ -129,7 +129,7 @@ def test_a_graph_in_the_place_of_another_is_found_though_its_hash_is_right(
 ) -> None:
     swap(copy, f"onnx/{precision}/{one}.onnx", f"onnx/{precision}/{other}.onnx")
     line = refused(copy)
-    assert "not what the manifest says: names" in line
+    assert "does not match the manifest: names" in line
     assert f"onnx/{precision}/" in line
 
 
@@ -137,7 +137,7 @@ def test_a_torchscript_graph_in_the_place_of_another_is_found(refused: Verify, c
     swap(copy, "torchscript/fp32/text.pt", "torchscript/fp32/image.pt")
     line = refused(copy, "--formats", "torchscript")
     assert "torchscript/fp32/" in line
-    assert "it does not compute" in line
+    assert "the graph cannot be run" in line
 
 
 def test_a_graph_of_another_model_is_found(refused: Verify, copy: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_graph_of_another_model_is_found(refused: Verify, copy: Path) -> None:
     put(copy, "onnx/fp32/fusion.onnx", (copy / "onnx/fp16/fusion.onnx").read_bytes())
     change_build(copy, lambda build: build.update(proof=dict.fromkeys(build["proof"], 1.0)))
     line = refused(copy)
-    assert line.startswith("error: onnx fp32 fusion: the graph does not compute what")
+    assert line.startswith("error: onnx fp32 fusion: the graph's outputs differ")
     assert "at most 0.0001" in line
 
 
@@ -158,7 +158,7 @@ def test_a_changed_proof_is_found_though_its_hash_is_right(
     arrays[key] = arrays[key][::-1]
     np.savez(tmp_path / PROOF, allow_pickle=False, **arrays)
     put(copy, PROOF, (tmp_path / PROOF).read_bytes())
-    assert "onnx fp32 image: the graph does not compute what" in refused(copy)
+    assert "onnx fp32 image: the graph's outputs differ" in refused(copy)
 
 
 def test_a_proof_without_one_of_its_arrays_is_found(
@@ -168,7 +168,9 @@ def test_a_proof_without_one_of_its_arrays_is_found(
     del arrays["fusion/outputs/output"]
     np.savez(tmp_path / PROOF, allow_pickle=False, **arrays)
     put(copy, PROOF, (tmp_path / PROOF).read_bytes())
-    assert "not what the graphs take and return: fusion/outputs/output" in refused(copy)
+    assert "does not match the inputs and outputs of the graphs: fusion/outputs/output" in refused(
+        copy
+    )
 
 
 def test_figures_that_the_manifest_leaves_out_are_taken_for_none(
@@ -186,7 +188,7 @@ def test_a_bundle_of_format_1_has_nothing_to_be_tried_with(refused: Verify, copy
     change_manifest(copy, files={name: each for name, each in files.items() if name != PROOF})
     to_format_1(copy)
     line = refused(copy)
-    assert "nothing to try its graphs with" in line
+    assert "has no inputs to check its graphs with" in line
     assert "export the run again" in line
 
 
@@ -194,12 +196,12 @@ def test_a_run_of_another_task_is_refused(
     refused: Verify, stays_bundle: Path, stars_finetuned: Path
 ) -> None:
     line = refused(stays_bundle, "--run", stars_finetuned)
-    assert "the bundle is not of this run" in line
+    assert "the bundle was not exported from this run" in line
     assert "a run of mortality" in line
 
 
 def test_data_without_a_run_are_refused(refused: Verify, stays_bundle: Path, stays: Path) -> None:
-    assert "--data is of no use without --run" in refused(stays_bundle, "--data", stays)
+    assert "--data has no effect without --run" in refused(stays_bundle, "--data", stays)
 
 
 def test_another_runs_model_is_found(
@@ -214,7 +216,7 @@ def test_another_runs_model_is_found(
     weights[bias] = weights[bias] + 0.01
     save_file(weights, other / "model" / "model.safetensors")
     line = refused(copy, "--run", other)
-    assert "fusion: the graph does not compute what the model computes" in line
+    assert "fusion: the graph's outputs differ from the model's" in line
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_what_no_graph_shows_is_held_against_the_run(
     put(copy, file, json.dumps(change(json.loads((copy / file).read_text()))).encode())
     verify(copy)
     line = refused(copy, "--run", stays_finetuned)
-    assert "the bundle is not of this run" in line
+    assert "the bundle was not exported from this run" in line
     assert file in line
 
 
@@ -295,7 +297,7 @@ def test_an_axis_as_long_as_no_memory_is_refused_before_anything_is_made_so_long
         build["graphs"]["tabular"]["inputs"]["numbers"]["shape"][1] = 10**15
 
     change_build(copy, lengthen)
-    assert "tabular.onnx: not what the manifest says: shapes" in refused(copy)
+    assert "tabular.onnx: does not match the manifest: shapes" in refused(copy)
 
 
 # ---- TorchScript is a program -------------------------------------------------------------------
@@ -326,5 +328,5 @@ def test_a_bundle_without_graphs_of_the_format_is_not_called_tried(
     refused: Verify, ranks_bundle: Path
 ) -> None:
     line = refused(ranks_bundle, "--formats", "torchscript")
-    assert "nothing can be tried" in line
+    assert "nothing to check" in line
     assert "accepted: onnx fp32, onnx int8" in line

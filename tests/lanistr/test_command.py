@@ -72,7 +72,7 @@ def test_a_folder_that_cannot_be_made_is_called_as_the_user_called_it(
 
     line = said(make, capsys)
     assert line.startswith(f"error: {tmp_path / place}: ")
-    assert "accepted: a path below a folder that can be written to" in line
+    assert "accepted: a path in a writable folder" in line
 
 
 def command(*arguments: object, files: int | None = None) -> str:
@@ -149,7 +149,7 @@ def parser() -> CommandParser:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["made", "--task", "ratng"], "--task: no such choice; seen 'ratng'; accepted: did you"),
+        (["made", "--task", "ratng"], "--task: invalid choice; seen 'ratng'; accepted: did you"),
         (["made", "--task", "ratng"], "did you mean 'rating'? one of mortality, rating"),
         (["mad"], "did you mean 'made'?"),
         (["made", "--sampels=3"], "argument --sampels; accepted: did you mean '--samples'?"),

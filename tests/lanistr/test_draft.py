@@ -103,7 +103,7 @@ def test_a_new_folder_takes_the_place_of_nothing_but_an_empty_one(tmp_path: Path
             else:
                 (folder / "mine").mkdir(parents=True)
 
-    with pytest.raises(ConfigError, match="something was put there meanwhile"):
+    with pytest.raises(ConfigError, match="something was put there in the meantime"):
         put_meanwhile()
     assert list(tmp_path.iterdir()) == [folder]
     assert not (folder / "a.txt").exists()
@@ -207,7 +207,7 @@ def test_what_cannot_be_cleared_up_stays_and_is_in_nobody_s_way(
     finally:
         os.seteuid(user)
     assert list(tmp_path.iterdir()) == [left]
-    assert f"leaving {left.name}, of an interrupted run, where it is: " in caplog.text
+    assert f"could not remove {left.name}, left by an interrupted run: " in caplog.text
 
 
 @pytest.mark.parametrize("why", ["it is held", "it is young"])

@@ -27,8 +27,8 @@ def test_of_very_many_issues_the_first_are_told_and_the_rest_counted_by_kind():
         log.add("unit_converted", f"timeseries[{i}].weight", "9 lb", Action.CONVERTED)
     assert len(log.issues) == MOST_ISSUES + 2
     assert log.issues[-2:] == (
-        InputIssue("out_of_range", "", "4950 more", Action.DROPPED, "not told one by one"),
-        InputIssue("unit_converted", "", "4950 more", Action.CONVERTED, "not told one by one"),
+        InputIssue("out_of_range", "", "4950 more", Action.DROPPED, "not listed individually"),
+        InputIssue("unit_converted", "", "4950 more", Action.CONVERTED, "not listed individually"),
     )
     assert log.counts["out_of_range", Action.DROPPED] == 5000
 

@@ -127,7 +127,7 @@ def test_a_key_that_stands_twice_is_told_by_its_lines(
         read(path)
     first, second = lines
     assert (caught.value.code, caught.value.seen) == ("repeated_key", key)
-    assert str(caught.value).startswith(f"{path}: line {second}: a key stands twice")
+    assert str(caught.value).startswith(f"{path}: line {second}: a key appears twice")
     assert f"in line {first} already" in caught.value.accepted
 
 
@@ -181,27 +181,31 @@ WRONG: list[tuple[str, Any, str]] = [
     ("label.kind", "binry", "binary"),
     ("label.classes", ["no"], "cannot have 1 classes"),
     ("label.classes", ["no", "no"], "must be distinct"),
-    ("label.values", [0, 1], "have no values"),
+    ("label.values", [0, 1], "cannot have values"),
     ("tabular.fields", {}, "at least 1"),
     ("tabular.fields.age.range", [120, 18], "range .* is empty"),
     ("tabular.fields.age.range", [18, math.nan], "finite number"),
     ("tabular.fields.age.limits", [20, 150], "must enclose the range"),
     ("tabular.fields.age.implied", {"unit": "months", "low": 200, "high": 900}, "implied unit"),
-    ("tabular.fields.age.implied", {"unit": "mo", "low": 900, "high": 200}, "no number is between"),
+    ("tabular.fields.age.implied", {"unit": "mo", "low": 900, "high": 200}, "no number between"),
     ("tabular.fields.age.normal", 7, r"normal 7 is outside the range \[18"),
     ("tabular.fields.age.units", {"days": {"scale": 0}}, "scale of 0"),
     ("tabular.fields.age.units", {"mo": {"scale": 0.08}, "Mo": {"scale": 1}}, "two conversions"),
     ("tabular.fields.age.units", {"YEARS": {"scale": 2}}, "two conversions"),
     ("tabular.fields.age.kind", "numeric", "number"),
-    ("timeseries.step_hours", 0.7, "whole number of step_hours"),
+    ("timeseries.step_hours", 0.7, "multiple of step_hours"),
     ("timeseries.step_hours", 0, "greater than 0"),
-    ("timeseries.variables.hours", {"kind": "number"}, "may not be called 'hours'"),
+    ("timeseries.variables.hours", {"kind": "number"}, "may not be named 'hours'"),
     ("timeseries.variables.eye.categories", None, "must list its categories"),
     ("timeseries.variables.eye.normal", None, "must name its normal category"),
     ("timeseries.variables.eye.normal", "7", "is not a category"),
-    ("timeseries.variables.eye.categories", ["1", "one", "ONE", "2"], "case does not count"),
+    (
+        "timeseries.variables.eye.categories",
+        ["1", "one", "ONE", "2"],
+        "categories must be distinct",
+    ),
     ("timeseries.variables.eye.synonyms", {"shut": "0"}, "not a category"),
-    ("timeseries.variables.eye.synonyms", {"2": "1", "shut": "2"}, "itself a synonym, of '1'"),
+    ("timeseries.variables.eye.synonyms", {"2": "1", "shut": "2"}, "itself a synonym of '1'"),
     (
         "tabular.fields.ward",
         {"kind": "category", "synonyms": {"surg": "surgery", "Surgery": "Surgical"}},
@@ -219,10 +223,18 @@ WRONG: list[tuple[str, Any, str]] = [
     ),
     ("timeseries.variables.eye.buckets", 8, "either categories or buckets"),
     ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
-    ("timeseries.variables.total.sum_of", ["eye", "total"], "names 'total', a sum itself"),
-    ("timeseries.variables.eye.sum_of", ["motor"], "sum_of of 'total' names 'eye', a sum itself"),
-    ("timeseries.variables.eye.categories", ["shut", "2"], "whose categories do not count"),
-    ("timeseries.variables.total.categories", ["2", "4"], "lacks a category for the sum 3"),
+    ("timeseries.variables.total.sum_of", ["eye", "total"], "names 'total', which is itself a sum"),
+    (
+        "timeseries.variables.eye.sum_of",
+        ["motor"],
+        "sum_of of 'total' names 'eye', which is itself a sum",
+    ),
+    (
+        "timeseries.variables.eye.categories",
+        ["shut", "2"],
+        "whose categories are not whole numbers",
+    ),
+    ("timeseries.variables.total.categories", ["2", "4"], "has no category '3'"),
     (
         "timeseries.variables.total",
         {
@@ -231,7 +243,7 @@ WRONG: list[tuple[str, Any, str]] = [
             "normal": "04",
             "sum_of": ["eye", "motor"],
         },
-        "lacks a category for the sum 2, written so",
+        "has no category '2', although that is a possible sum",
     ),
 ]
 
@@ -362,7 +374,7 @@ def test_an_ordinal_label_needs_rising_values():
 def test_a_field_says_in_words_what_it_takes(mortality: TaskSpec):
     assert mortality.timeseries is not None
     words = mortality.timeseries.variables["temperature"].accepted()
-    assert words.startswith("a number in degC from 26 to 45 (or, with its unit named, in C")
+    assert words.startswith("a number in degC from 26 to 45 (or in C")
     assert mortality.timeseries.variables["gcs_eye"].accepted() == "one of 1, 2, 3, 4"
     assert CategoryField(kind="category").accepted() == "a word"
 
@@ -372,7 +384,7 @@ def test_a_field_says_in_words_what_it_takes(mortality: TaskSpec):
 
 def test_without_a_minimum_any_part_will_do(mortality: TaskSpec):
     assert mortality.suffices([Modality.IMAGE])
-    assert mortality.wanted() == "any part"
+    assert mortality.wanted() == "any modality"
 
 
 def test_a_minimum_is_one_of_several_combinations(mortality: TaskSpec):
@@ -388,7 +400,7 @@ def test_a_minimum_is_one_of_several_combinations(mortality: TaskSpec):
 @pytest.mark.parametrize(
     ("minimum", "message"),
     [
-        ([["image", "text"]], "minimum names image, which the task does not take"),
+        ([["image", "text"]], "minimum names image, which is not a modality of the task"),
         ([["words"]], "minimum.0.0"),
         ([[]], "minimum.0"),
     ],

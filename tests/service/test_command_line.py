@@ -43,7 +43,7 @@ def test_help_shows_an_example_and_every_limit():
 
 
 def test_a_folder_without_bundles_is_refused(tmp_path: Path):
-    assert "no bundle here" in fails("--bundles", str(tmp_path))
+    assert "no bundle in this folder" in fails("--bundles", str(tmp_path))
     assert "no such folder" in fails("--bundles", str(tmp_path / "nowhere"))
 
 
@@ -60,13 +60,13 @@ def test_a_changed_graph_is_refused(copy: Path):
     data[len(data) // 2] ^= 1
     graph.write_bytes(data)
     line = fails("--bundles", str(copy.parent))
-    assert "not what its manifest says" in line
+    assert "not match the manifest" in line
     assert "fusion.onnx" in line
 
 
 def test_a_missing_file_is_refused(copy: Path):
     (copy / "tokenizer.json").unlink()
-    assert "lacks a file" in fails("--bundles", str(copy))
+    assert "is missing a file" in fails("--bundles", str(copy))
 
 
 def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
@@ -76,12 +76,12 @@ def test_a_manifest_that_says_other_shapes_is_refused(copy: Path):
             lambda build: build["graphs"]["image"]["inputs"]["pixels"]["shape"].__setitem__(1, 1),
             number,
         )
-    assert "not what the manifest says: shapes" in fails("--bundles", str(copy))
+    assert "does not match the manifest: shapes" in fails("--bundles", str(copy))
 
 
 def test_a_precision_that_a_bundle_has_not_is_refused_with_those_it_has():
     line = fails("--bundles", str(DEMO_BUNDLES), "--precision", "fp16")
-    assert "no such graphs; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
+    assert "no such build; seen 'onnx fp16'; accepted: onnx fp32, onnx int8" in line
 
 
 def test_a_setting_that_is_none_is_refused():
@@ -95,7 +95,7 @@ def test_a_setting_that_is_none_is_refused():
 @pytest.mark.parametrize("device", ["cpu,cuda:0", "auto,auto", "cuda:0,", "cuda:x", ""])
 def test_devices_that_are_none_or_of_two_kinds_are_refused(device):
     line = fails("--device", device)
-    assert "several of a kind, such as cuda:0,cuda:1" in line
+    assert "several of one kind, such as cuda:0,cuda:1" in line
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -29,7 +29,7 @@ def cleaned(task, example: Example) -> list[str]:
 def test_only_slips_are_noticed(task):
     for example in examples(task):
         codes = cleaned(task, example)
-        if example.title == "With slips":
+        if example.title == "With mistakes":
             assert set(codes) & {"out_of_range", "unit_converted"}
         else:
             assert codes == [], example.title

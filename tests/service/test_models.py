@@ -96,14 +96,14 @@ def test_a_damaged_bundle_is_refused_and_the_old_one_keeps_serving_until_it_is_w
                 copy = shutil.copytree if each.is_dir() else shutil.copy
                 kwargs = {"dirs_exist_ok": True} if each.is_dir() else {}
                 copy(each, folder / "first" / each.name, **kwargs)
-        wait_for(lambda: "not taken into service" in server.log(), "the refusal")
+        wait_for(lambda: "not loaded:" in server.log(), "the refusal")
         assert served(server.url) == [first]
         assert answered_by(server.url) == first
         assert httpx.get(f"{server.url}/tasks/mortality").json()["card"]
         shutil.copytree(another_version / "onnx", folder / "first/onnx")
         wait_for(lambda: served(server.url) == [second], "the whole bundle")
         shutil.rmtree(folder / "first")
-        wait_for(lambda: "cannot look for bundles" in server.log(), "the empty folder")
+        wait_for(lambda: "cannot check for bundles:" in server.log(), "the empty folder")
         assert served(server.url) == [second]
         assert answered_by(server.url) == second
 
@@ -199,7 +199,7 @@ async def test_what_is_found_stays_though_another_folder_cannot_be_read(
     for _ in range(2):
         await models.refresh()
     assert list(models.versions("mortality")) == [versions[1], versions[0]]
-    assert caplog.text.count("not yet taken into service") == 1
+    assert caplog.text.count("not loaded yet:") == 1
     monkeypatch.undo()
     await models.refresh()
     assert len(models._held) == 3
@@ -224,7 +224,7 @@ async def test_a_folder_that_cannot_be_entered_is_not_taken_for_gone(
         await models.refresh()
     assert list(models.versions("mortality")) == [versions[1], versions[0]]
     for name in ("first", "third"):
-        assert caplog.text.count(f"not yet taken into service: {folder / name}: [Errno") == 1
+        assert caplog.text.count(f"not loaded yet: {folder / name}: [Errno") == 1
     (folder / "first").unlink()
     await models.refresh()
     assert list(models.versions("mortality")) == [versions[1]]
@@ -239,19 +239,21 @@ async def test_a_folder_that_cannot_be_entered_does_not_keep_others_from_being_s
     models = create_app(Settings(bundles=folder)).state.models
     assert list(models) == ["mortality"]
     await models.refresh()
-    assert caplog.text.count("not yet taken into service") == 1
+    assert caplog.text.count("not loaded yet:") == 1
     shutil.rmtree(folder / "first")
-    with pytest.raises(BundleError, match=r"no bundle here; seen 'Too many .*'; accepted:"):
+    with pytest.raises(
+        BundleError, match=r"no bundle in this folder; seen 'Too many .*'; accepted:"
+    ):
         create_app(Settings(bundles=folder))
     for _ in range(2):
         await models.look_once(0.01)
     assert list(models) == ["mortality"]
-    assert caplog.text.count(f"cannot look for bundles: {folder}: no bundle here") == 1
+    assert caplog.text.count(f"cannot check for bundles: {folder}: no bundle in this folder") == 1
     put(DEMO_BUNDLES / "mortality", folder / "first")
     await models.look_once(0.01)
     shutil.rmtree(folder / "first")
     await models.look_once(0.01)
-    assert caplog.text.count(f"cannot look for bundles: {folder}: no bundle here") == 2
+    assert caplog.text.count(f"cannot check for bundles: {folder}: no bundle in this folder") == 2
 
 
 async def test_a_bundle_whose_name_is_not_utf_8_is_refused_alone(folder, caplog):
@@ -291,7 +293,7 @@ async def test_a_service_whose_model_fails_is_ready_once_its_models_answer(
             app.state.models.look()
         await becomes("ready")
         assert list(app.state.models) == ["mortality" if mended == "it answers" else "rating"]
-    assert caplog.text.count("cannot answer its own example") == 1
+    assert caplog.text.count("cannot predict its own example") == 1
 
 
 def test_a_bundle_of_another_task_appears_in_the_documentation(start_server, folder):

@@ -61,12 +61,12 @@ def test_a_binary_task_shows_probability_set_and_contributions(open_page):
     choose(page, "Complete")
     answer = answer_of(page)
     shown = page.locator("#result")
-    probability = f"{100 * answer['prediction']['probability']:.1f} %"
+    probability = f"{100 * answer['prediction']['probability']:.1f}%"
     expect(shown.locator(".headline")).to_contain_text(probability)
-    expect(shown).to_contain_text("Set at 90 % coverage")
+    expect(shown).to_contain_text("Set at 90% coverage")
     for name in answer["prediction"]["set"]:
         expect(shown.get_by_role("row", name=name)).to_contain_text("in the set")
-    for title, part in [("Notes", "text"), ("Pictures", "image"), ("Time series", "timeseries")]:
+    for title, part in [("Notes", "text"), ("Images", "image"), ("Time series", "timeseries")]:
         value = answer["modalities"]["contributions"][part]
         figure = f"{value:+.2f}".replace("-", "\u2212")
         expect(shown.get_by_role("row", name=title)).to_contain_text(figure)
@@ -82,7 +82,7 @@ def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
             table.get_by_role("row", name=stars, exact=False).filter(
                 has=page.get_by_role("rowheader", name=stars, exact=True)
             )
-        ).to_contain_text(f"{100 * share:.1f} %")
+        ).to_contain_text(f"{100 * share:.1f}%")
     expect(page.locator(".headline")).to_contain_text(f"{found['expected']:.3g} expected stars")
 
 
@@ -92,7 +92,7 @@ def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
         (
             {"value": 5.25, "interval": [3.0, 8.5]},
             {"kind": "regression", "name": "days", "unit": "d", "classes": []},
-            ["5.25 d", "Interval at 90 % coverage: 3 to 8.5 d"],
+            ["5.25 d", "Interval at 90% coverage: 3 to 8.5 d"],
         ),
         (
             {"value": -5.25},
@@ -102,12 +102,12 @@ def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
         (
             {"label": "b", "probabilities": {"a": 0.2, "b": 0.7, "c": 0.1}, "set": ["a", "b"]},
             {"kind": "multiclass", "name": "kind", "classes": ["a", "b", "c"]},
-            ["b most likely of 3, 70.0 %", "Set at 90 % coverage: a b"],
+            ["b most likely of 3, 70.0%", "Set at 90% coverage: a b"],
         ),
         (
             {"label": "a", "probability": 0.0003, "probabilities": {"a": 0.9997, "b": 0.0003}},
             {"kind": "binary", "name": "kind", "classes": ["a", "b"]},
-            ["<0.1 % probability", "a>99.9 %"],
+            ["<0.1% probability", "a>99.9%"],
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_the_coverage_chosen_is_the_coverage_asked_for(open_page, served):
     page = open_page()
     page.get_by_label("Coverage").fill("60")
     choose(page, "Complete")
-    expect(page.locator("#result")).to_contain_text("Set at 60 % coverage")
+    expect(page.locator("#result")).to_contain_text("Set at 60% coverage")
     assert "coverage=0.6'" in page.get_by_role("region", name="Command line").inner_text()
 
 
@@ -237,19 +237,21 @@ def test_an_answer_to_an_older_record_is_marked(open_page):
     page = open_page()
     choose(page, "Complete")
     page.get_by_label("Age at admission").fill("80")
-    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
+    expect(page.get_by_text("The record has changed since this prediction.")).to_be_visible()
     ask(page)
-    expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
+    expect(page.get_by_text("The record has changed since this prediction.")).to_be_hidden()
 
 
 def test_a_table_that_is_not_taken_yet_does_not_mark_the_answer(open_page):
     page = open_page()
     choose(page, "Complete")
     page.get_by_text("Paste or open CSV").click()
-    page.get_by_label("CSV, its first line naming the columns").fill("hours,heart_rate\n1,80\n")
-    expect(page.get_by_text("The record was changed since this prediction.")).to_be_hidden()
+    page.get_by_label("CSV, with the column names in the first line").fill(
+        "hours,heart_rate\n1,80\n"
+    )
+    expect(page.get_by_text("The record has changed since this prediction.")).to_be_hidden()
     page.get_by_role("button", name="Use as series").click()
-    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
+    expect(page.get_by_text("The record has changed since this prediction.")).to_be_visible()
 
 
 def test_an_answer_is_marked_that_comes_after_the_record_was_changed(open_page):
@@ -258,14 +260,14 @@ def test_an_answer_is_marked_that_comes_after_the_record_was_changed(open_page):
     page.get_by_label("Age at admission").fill("80")
     held.continue_()
     expect(page.locator(".headline")).to_be_visible()
-    expect(page.get_by_text("The record was changed since this prediction.")).to_be_visible()
+    expect(page.get_by_text("The record has changed since this prediction.")).to_be_visible()
 
 
 def test_a_question_is_taken_back_when_its_record_is_emptied(open_page):
     page = open_page()
     hold(page)
     with page.expect_event("requestfailed"):
-        page.get_by_role("button", name="Empty", exact=True).click()
+        page.get_by_role("button", name="Clear", exact=True).click()
     expect(page.locator("#result")).to_have_text("The record is empty.")
     expect(page.locator("#result")).not_to_have_attribute("aria-busy", "true")
 
@@ -321,7 +323,7 @@ def test_vitals_are_pasted_as_csv_plotted_and_read_as_the_service_reads_the_file
     page = open_page()
     text = (STAY / "vitals.csv").read_text()
     page.get_by_text("Paste or open CSV").click()
-    page.get_by_label("CSV, its first line naming the columns").fill(text)
+    page.get_by_label("CSV, with the column names in the first line").fill(text)
     page.get_by_role("button", name="Use as series").click()
     columns = text.splitlines()[0].split(",")
     expect(page.get_by_role("columnheader")).to_have_count(len(columns) + 1)
@@ -338,16 +340,22 @@ def test_vitals_are_pasted_as_csv_plotted_and_read_as_the_service_reads_the_file
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("minutes\n1\n", "No column called hours in the first line: minutes"),
+        ("minutes\n1\n", "No column named hours in the first line: minutes"),
         ("hours,heart_rate,heart_rate\n1,80,120\n", "A column appears twice: heart_rate"),
-        ("hours,heart_rate\n0,92\n0,5,92\n", "A row of another width: row 2 has 3, not 2 cells"),
-        ("hours,heart_rate\n1\n", "A row of another width: row 1 has 1, not 2 cells"),
+        (
+            "hours,heart_rate\n0,92\n0,5,92\n",
+            "A row has the wrong number of cells: row 2 has 3 cells, but the first line names 2",
+        ),
+        (
+            "hours,heart_rate\n1\n",
+            "A row has the wrong number of cells: row 1 has 1 cells, but the first line names 2",
+        ),
     ],
 )
 def test_a_table_that_the_service_would_refuse_is_not_taken_for_a_series(open_page, text, said):
     page = open_page()
     page.get_by_text("Paste or open CSV").click()
-    page.get_by_label("CSV, its first line naming the columns").fill(text)
+    page.get_by_label("CSV, with the column names in the first line").fill(text)
     page.get_by_role("button", name="Use as series").click()
     expect(page.get_by_text(said)).to_be_visible()
     expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
@@ -433,13 +441,17 @@ def test_a_service_that_wants_a_key_is_asked_again_once_there_is_one(open_page):
         if route.request.headers.get("authorization") == "Bearer secret-1":
             route.continue_()
         else:
-            problem = {"title": "A key is needed", "code": "no_key", "detail": "no key was sent"}
+            problem = {
+                "title": "An API key is required",
+                "code": "no_key",
+                "detail": "no key was sent",
+            }
             route.fulfill(status=401, json=problem)
 
     page.route("**/tasks*", gate)
     page.route("**/tasks/*", gate)
     page.reload()
-    expect(page.get_by_role("alert")).to_contain_text("A key is needed")
+    expect(page.get_by_role("alert")).to_contain_text("An API key is required")
     key = page.get_by_label("Key", exact=True)
     expect(key).to_be_focused()
     assert "no_key" in described(key)
@@ -456,7 +468,7 @@ def test_a_key_that_reaches_no_task_is_said_to(open_page):
     expect(page.get_by_role("alert")).to_contain_text("no_task")
     key = page.get_by_label("Key", exact=True)
     expect(key).to_be_focused()
-    assert "There is no task for this key" in described(key)
+    assert "This key gives access to no task" in described(key)
     page.unroute("**/tasks")
     page.keyboard.type("secret-1")
     page.keyboard.press("Enter")
@@ -471,14 +483,14 @@ def test_a_long_series_is_sent_whole_though_not_all_of_it_is_shown(open_page, tm
     path.write_text("\n".join(["hours,heart_rate", *lines[:-1], "44.99,9999"]))
     page.get_by_text("Paste or open CSV").click()
     page.get_by_label("Open a CSV file").set_input_files(path)
-    expect(page.get_by_text("4300 further rows are not shown")).to_be_visible()
+    expect(page.get_by_text("4300 more rows are not shown")).to_be_visible()
     ask(page)
     answer = answer_of(page)
     issues = {each["code"]: each["field"] for each in answer["issues"]}
     assert issues["out_of_range"] == "timeseries[4499].heart_rate"
     assert repeated(page, tmp_path)["prediction"] == answer["prediction"]
     shutil.copy(STAY / "chest.jpg", tmp_path)
-    page.get_by_label("Drop pictures here").set_input_files(tmp_path / "chest.jpg")
+    page.get_by_label("Drop images here,").set_input_files(tmp_path / "chest.jpg")
     expect(page.locator(".pictures > li")).to_have_count(1)
     ask(page)
     assert repeated(page, tmp_path)["prediction"] == answer_of(page)["prediction"]
@@ -489,7 +501,7 @@ def test_a_long_series_is_sent_whole_though_not_all_of_it_is_shown(open_page, tm
 
 def test_every_issue_stands_beside_its_field(open_page, details):
     page = open_page()
-    choose(page, "With slips")
+    choose(page, "With mistakes")
     issues = answer_of(page)["issues"]
     assert {each["action"] for each in issues} >= {"dropped", "converted", "kept"}
     assert {each["field"].partition("[")[0].partition(".")[0] for each in issues} == {
@@ -554,7 +566,7 @@ def test_a_record_without_any_part_is_a_problem_in_words(open_page):
 
 def test_what_looks_like_markup_in_a_task_stays_text(open_page):
     page = open_page("hostile")
-    choose(page, "With slips")
+    choose(page, "With mistakes")
     page.get_by_text("About this model").click()
     assert page.locator("body").inner_text().count(MARKUP) > 5
     assert page.locator("img[src='/markup']").count() == 0
@@ -585,8 +597,8 @@ def test_the_command_line_repeats_files_and_quoted_words(open_page, tmp_path):
     name = "chest; 'left' \"1\".jpg"
     shutil.copy(STAY / "chest.jpg", tmp_path / name)
     page = open_page()
-    choose(page, "With slips")
-    page.get_by_label("Drop pictures here").set_input_files(tmp_path / name)
+    choose(page, "With mistakes")
+    page.get_by_label("Drop images here,").set_input_files(tmp_path / name)
     expect(page.locator(".pictures > li")).to_have_count(1)
     page.get_by_label("Note 1").fill('pt didn\'t wake; "gcs" $HOME `low`\n@second line; type=x')
     page.get_by_role("button", name="Add a note").click()
@@ -601,7 +613,7 @@ def test_the_command_line_repeats_files_and_quoted_words(open_page, tmp_path):
 def test_the_command_line_repeats_notes_too_long_for_an_argument(open_page, tmp_path):
     shutil.copy(STAY / "chest.jpg", tmp_path)
     page = open_page()
-    page.get_by_label("Drop pictures here").set_input_files(tmp_path / "chest.jpg")
+    page.get_by_label("Drop images here,").set_input_files(tmp_path / "chest.jpg")
     expect(page.locator(".pictures > li")).to_have_count(1)
     page.get_by_label("Note 1").fill("é" * 99_000 + "\nRECORD\nslept well")
     page.get_by_role("button", name="Add a note").click()
@@ -630,8 +642,8 @@ def test_a_part_that_was_given_and_is_of_no_use_is_not_called_missing(open_page)
     ask(page)
     assert answer_of(page)["modalities"]["used"] == ["text"]
     shown = page.locator("#result .missing")
-    expect(shown.get_by_text("Not given: Pictures, Table row.", exact=True)).to_be_visible()
-    said = "Given, but nothing of it could be used: Time series."
+    expect(shown.get_by_text("Not given: Images, Table row.", exact=True)).to_be_visible()
+    said = "Given, but nothing in it could be used: Time series."
     expect(shown.get_by_text(said, exact=True)).to_be_visible()
 
 
@@ -657,7 +669,7 @@ def test_the_keyboard_alone_leads_from_the_top_to_a_prediction(open_page):
     page.get_by_label("Note 1").focus()
     page.keyboard.type("alert and oriented")
     page.keyboard.press("Control+Enter")
-    expect(page.locator(".missing").first).to_have_text("Not given: Pictures, Time series.")
+    expect(page.locator(".missing").first).to_have_text("Not given: Images, Time series.")
 
 
 def test_the_keyboard_stays_where_a_note_or_a_row_was_removed(open_page):
@@ -680,7 +692,7 @@ def test_the_keyboard_stays_where_a_note_or_a_row_was_removed(open_page):
 def test_nothing_stands_in_the_way_of_a_screen_reader(open_page, task, scheme):
     page = open_page(task, color_scheme=scheme)
     assert violations(page) == []
-    choose(page, "With slips")
+    choose(page, "With mistakes")
     assert violations(page) == []
     page.get_by_label(re.compile("Age at admission|How many readers")).fill("many")
     page.get_by_role("button", name="Predict").click()
@@ -701,7 +713,7 @@ def test_the_page_is_dark_where_the_reader_wants_it_dark(open_page):
 @pytest.mark.parametrize("task", ["mortality", "rating"])
 def test_a_narrow_page_does_not_scroll_sideways(open_page, task):
     page = open_page(task, viewport={"width": 320, "height": 640})
-    for sample in ("Complete", "With slips"):
+    for sample in ("Complete", "With mistakes"):
         choose(page, sample)
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
         expect(page.locator(".headline")).to_be_in_viewport()

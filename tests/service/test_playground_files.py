@@ -63,48 +63,48 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(300)
 
 
-@pytest.mark.parametrize("sample", ["Empty", "Only text"])
+@pytest.mark.parametrize("sample", ["Clear", "Only text"])
 def test_a_picture_that_is_read_late_does_not_fall_into_the_next_record(slow_page, sample):
-    slow_page.get_by_label("Drop pictures here").set_input_files(STAY / "chest.jpg")
+    slow_page.get_by_label("Drop images here,").set_input_files(STAY / "chest.jpg")
     slow_page.get_by_role("button", name=sample, exact=True).click()
     settle(slow_page)
     expect(pictures(slow_page)).to_have_count(0)
-    expect(slow_page.get_by_text("The record was changed")).to_be_hidden()
+    expect(slow_page.get_by_text("The record has changed")).to_be_hidden()
 
 
 def test_a_picture_that_is_read_late_does_not_mark_the_answer_of_another_task(slow_page):
-    slow_page.get_by_label("Drop pictures here").set_input_files(STAY / "chest.jpg")
+    slow_page.get_by_label("Drop images here,").set_input_files(STAY / "chest.jpg")
     slow_page.get_by_label("Task").select_option("rating")
     expect(slow_page.locator("#predict")).to_be_enabled()
     choose(slow_page, "Only text")
     settle(slow_page)
-    expect(slow_page.get_by_text("The record was changed")).to_be_hidden()
+    expect(slow_page.get_by_text("The record has changed")).to_be_hidden()
 
 
 def test_a_prediction_waits_for_the_pictures_that_are_being_read(slow_page):
     choose(slow_page, "Only text")
-    slow_page.get_by_label("Drop pictures here").set_input_files(STAY / "chest.jpg")
-    expect(slow_page.get_by_text("The record was changed")).to_be_hidden()
+    slow_page.get_by_label("Drop images here,").set_input_files(STAY / "chest.jpg")
+    expect(slow_page.get_by_text("The record has changed")).to_be_hidden()
     slow_page.get_by_role("button", name="Predict").click()
     expect(slow_page.locator("#result")).to_have_attribute("aria-busy", "true")
     expect(slow_page.get_by_text("Reading files\u2026")).to_be_visible()
     settle(slow_page)
     expect(slow_page.locator("#result")).not_to_have_attribute("aria-busy", "true")
     assert answer_of(slow_page)["modalities"]["used"] == ["text", "image"]
-    expect(slow_page.get_by_text("The record was changed")).to_be_hidden()
+    expect(slow_page.get_by_text("The record has changed")).to_be_hidden()
     expect(slow_page.locator(".stale")).to_have_count(0)
 
 
 def test_a_file_that_cannot_be_read_is_not_told_of_in_the_next_record(slow_page, tmp_path):
     (tmp_path / "gone.jpg").write_bytes(b"x")
     drop(slow_page, ".drop", tmp_path / "gone.jpg")
-    slow_page.get_by_role("button", name="Empty", exact=True).click()
+    slow_page.get_by_role("button", name="Clear", exact=True).click()
     settle(slow_page)
-    expect(slow_page.get_by_text("A file that cannot be read")).to_be_hidden()
+    expect(slow_page.get_by_text("A file could not be read")).to_be_hidden()
 
 
 def use(page: Page, text: str) -> None:
-    page.get_by_label("CSV, its first line naming the columns").fill(text)
+    page.get_by_label("CSV, with the column names in the first line").fill(text)
     page.get_by_role("button", name="Use as series").click()
 
 
@@ -153,7 +153,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_taken(open_page, tmp
     page = open_page()
     drop(page, ".drop", tmp_path / "gone.jpg", STAY / "chest.jpg")
     expect(pictures(page)).to_have_count(1)
-    said = page.get_by_text("A file that cannot be read: gone.jpg: ")
+    said = page.get_by_text("A file could not be read: gone.jpg: ")
     expect(said).to_be_visible()
     drop(page, ".drop", STAY / "chest.jpg")
     expect(pictures(page)).to_have_count(2)
@@ -167,7 +167,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_taken(open_page, tmp
     [
         ("v.csv", "hours,Temp\xe9rature\n1,37\n".encode("latin-1"), "v.csv: it is not UTF-8"),
         ("v.csv", "hours,heart_rate\n1,80\n".encode("utf-16"), "v.csv: it is not UTF-8"),
-        ("v.xlsx", b"PK", "v.xlsx: accepted is a name that ends in .csv, .tsv or .txt"),
+        ("v.xlsx", b"PK", "v.xlsx: its name must end in .csv, .tsv or .txt"),
         ("gone.csv", b"hours,heart_rate\n1,80\n", "gone.csv: "),
     ],
 )
@@ -175,14 +175,16 @@ def test_a_file_that_is_no_table_is_named(open_page, tmp_path, name, content, sa
     (tmp_path / name).write_bytes(content)
     page = open_page()
     drop(page, ".series", tmp_path / name)
-    expect(page.get_by_text(f"A file that cannot be read: {said}")).to_be_visible()
+    expect(page.get_by_text(f"A file could not be read: {said}")).to_be_visible()
     expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
 
 
 def test_several_tables_at_once_are_not_taken_for_one(open_page):
     page = open_page()
     drop(page, ".series", STAY / "vitals.csv", STAY / "chest.jpg")
-    expect(page.get_by_text("Several files: vitals.csv, chest.jpg. Accepted: one")).to_be_visible()
+    expect(
+        page.get_by_text("More than one file: vitals.csv, chest.jpg. Accepted: one file")
+    ).to_be_visible()
     expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
 
 

@@ -76,9 +76,9 @@ def test_thousands_may_have_commas_before_a_unit(open_page, cell, value):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('hours,HR\n0.5,"80"1\n', "Text after a closing quote in line 2"),
-        ('hours,HR\r0.5,"80" \r1,81\r', "Text after a closing quote in line 2"),
-        ('hours,HR\n0.5,80\n1,"81\n2,82\n', "A quote that is not closed in line 3"),
+        ('hours,HR\n0.5,"80"1\n', "Text after a closing quotation mark in line 2"),
+        ('hours,HR\r0.5,"80" \r1,81\r', "Text after a closing quotation mark in line 2"),
+        ('hours,HR\n0.5,80\n1,"81\n2,82\n', "A quotation mark that is not closed in line 3"),
         ("hours,HR,\n0.5,80,\n1,81,37\n", "A column without a name: row 2 has 37 in column 3"),
         ("hours,,HR,\n0.5,x,80,y\n", "A column without a name: row 1 has x in column 2"),
     ],
@@ -101,7 +101,7 @@ def test_cells_end_where_lines_do_whichever_way_these_end(open_page):
 def test_copied_cells_with_a_stray_quote_are_not_taken(open_page):
     page = open_page()
     paste(page.get_by_label("hours, row 1", exact=True), '0.5\t"60\n1.5\t61\n')
-    expect(page.get_by_text("A quote that is not closed in line 1")).to_be_visible()
+    expect(page.get_by_text("A quotation mark that is not closed in line 1")).to_be_visible()
     expect(page.get_by_label("hours, row 1", exact=True)).to_have_value("")
 
 
@@ -109,15 +109,17 @@ def test_a_row_added_to_a_long_series_can_be_filled(open_page):
     page = open_page()
     page.get_by_text("Paste or open CSV").click()
     rows = "".join(f"{k / 100},80\n" for k in range(203))
-    page.get_by_label("CSV, its first line naming the columns").fill(f"hours,heart_rate\n{rows}")
+    page.get_by_label("CSV, with the column names in the first line").fill(
+        f"hours,heart_rate\n{rows}"
+    )
     page.get_by_role("button", name="Use as series").click()
-    expect(page.get_by_text("3 further rows are not shown")).to_be_visible()
+    expect(page.get_by_text("3 more rows are not shown")).to_be_visible()
     page.get_by_role("button", name="Add a row").click()
     added = page.get_by_label("hours, row 204", exact=True)
     expect(added).to_be_focused()
     added.fill("3")
     page.get_by_label("heart_rate, row 204", exact=True).fill("9999")
-    expect(page.get_by_text("3 further rows are not shown")).to_be_visible()
+    expect(page.get_by_text("3 more rows are not shown")).to_be_visible()
     ask(page)
     page.get_by_role("button", name="timeseries[203].heart_rate", exact=True).click()
     expect(page.get_by_label("heart_rate, row 204", exact=True)).to_be_focused()

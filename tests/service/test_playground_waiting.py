@@ -28,9 +28,9 @@ def test_a_sample_that_waits_for_its_answer_is_not_called_empty(open_page):
     held: list[Route] = []
     page.route("**/predict/*", lambda route: held.append(route))
     page.get_by_role("button", name="Only text").click()
-    expect(page.get_by_role("status").first).to_have_text("Asking\u2026")
+    expect(page.get_by_role("status").first).to_have_text("Predicting\u2026")
     expect(page.get_by_text("The record is empty.")).to_have_count(0)
-    page.get_by_role("button", name="Empty").click()
+    page.get_by_role("button", name="Clear").click()
     expect(page.get_by_text("The record is empty.")).to_be_visible()
 
 
@@ -38,7 +38,7 @@ def test_a_telephone_shows_that_an_answer_is_waited_for(open_page):
     page = open_page(**PHONE)
     hold(page)
     page.evaluate("scrollTo(0, 0)")
-    expect(page.locator("#status")).to_have_text("Asking\u2026")
+    expect(page.locator("#status")).to_have_text("Predicting\u2026")
     expect(page.locator("#status")).to_be_in_viewport()
 
 
@@ -55,7 +55,7 @@ def test_a_task_that_is_long_in_opening_is_said_to(open_page):
     held: list[Route] = []
     page.route("**/tasks/rating*", lambda route: held.append(route))
     page.get_by_label("Task").select_option("rating")
-    expect(page.locator("#status")).to_have_text("Opening\u2026")
+    expect(page.locator("#status")).to_have_text("Loading\u2026")
     held[0].continue_()
     expect(page.locator("#predict")).to_be_enabled()
     expect(page.locator("#status")).to_be_empty()
@@ -65,11 +65,11 @@ def test_a_telephone_shows_that_a_task_is_opened_after_a_record_was_changed(open
     page = open_page(**PHONE)
     choose(page, "Only text")
     page.get_by_label("Note 1").fill("another note")
-    expect(page.locator("#status")).to_contain_text("was changed")
+    expect(page.locator("#status")).to_contain_text("has changed")
     held: list[Route] = []
     page.route("**/tasks/rating*", lambda route: held.append(route))
     page.get_by_label("Task").select_option("rating")
-    expect(page.locator("#status")).to_have_text("Opening\u2026")
+    expect(page.locator("#status")).to_have_text("Loading\u2026")
     expect(page.locator("#status")).to_be_in_viewport()
 
 

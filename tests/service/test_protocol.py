@@ -94,7 +94,7 @@ def test_what_is_refused_before_it_is_a_request_is_counted_and_has_a_line(
     talk(impatient, *pieces, pause=0.1)
     assert counts(impatient) - counted == {f'code="{code}",parts="",status="{status}",task=""': 1}
     *_, line = lines(impatient)
-    assert line.endswith(f"refused before it was a request: {status} code {code}")
+    assert line.endswith(f"rejected before it became a request: {status} code {code}")
 
 
 def counts(server) -> Counter[str]:

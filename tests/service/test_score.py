@@ -105,7 +105,7 @@ def test_a_row_of_predictions_a_row(local, cohort, server, tmp_path):
     assert "scans/1.jpg: No such file" in rows[1]["error"]
     assert rows[6]["error"].startswith("tabular.age: not a number; seen 'a lot'; accepted: ")
     assert rows[6]["error"].endswith("(wrong_type)")
-    assert "nothing present" in rows[7]["error"]
+    assert "the record is empty" in rows[7]["error"]
     assert rows[40]["error"].startswith("row: is not JSON")
     codes = {(each["code"], each["field"]) for each in rows[9]["issues"]}
     assert ("out_of_range", "timeseries[0].heart_rate") in codes
@@ -259,7 +259,7 @@ def test_one_at_a_time_goes_on_where_another_was_stopped(
     output = tmp_path / "scored.csv"
     words = ["service.score", "--bundle", MORTALITY, "--input", many, "--output", output]
     process, partial = begun(output, words)
-    with pytest.raises(InvalidInput, match="another process is at work"):
+    with pytest.raises(InvalidInput, match="another process is using"):
         score(local, many, output)
     process.send_signal(number)
     assert process.wait(60) == code
@@ -344,7 +344,7 @@ def test_answers_to_another_question_are_not_taken_for_it(local, many, tmp_path,
 
 def test_what_others_have_put_there_is_left_alone(local, many, tmp_path):
     (tmp_path / "scored.csv").write_text("mine")
-    with pytest.raises(InvalidInput, match="does not say what it is"):
+    with pytest.raises(InvalidInput, match="that says how it was made"):
         score(local, many, tmp_path / "scored.csv")
     assert (tmp_path / "scored.csv").read_text() == "mine"
 
@@ -357,7 +357,9 @@ def test_what_others_have_put_beside_it_is_left_alone_too(local, many, tmp_path,
     (tmp_path / name).write_bytes(theirs)
     if name.endswith(".json"):
         (tmp_path / "scored.csv").write_text("mine")
-    with pytest.raises(InvalidInput, match=r"not of this command|does not say what it is"):
+    with pytest.raises(
+        InvalidInput, match=r"not written by this command|that says how it was made"
+    ):
         score(local, many, tmp_path / "scored.csv")
     assert (tmp_path / name).read_bytes() == theirs
 
@@ -426,10 +428,10 @@ def test_the_command_says_what_it_does_not_read_and_what_came_of_it(cohort, tmp_
     assert done.stdout.startswith(f"{tmp_path}/s.parquet: 41 rows, ")
     assert done.stdout.endswith("with an error; mortality by demo-mortality fc614279d3fc, int8\n")
     assert done.stderr.splitlines() == [
-        "DEMO MODEL: its weights are not real and its predictions mean nothing",
-        "not read: site",
+        "DEMO MODEL: trained on synthetic records; its predictions mean nothing",
+        "columns not used: site",
     ]
-    assert "41 of them before" in forked.run("service.score", *words).stdout
+    assert "41 of them scored earlier" in forked.run("service.score", *words).stdout
 
 
 @pytest.mark.parametrize(

@@ -36,13 +36,13 @@ def test_two_workers_write_what_one_engine_does_and_go_on_where_they_were(tmp_pa
     done = run(*words)
     assert done.returncode == 2, done.stderr
     assert "1 of 4 files were not scored" in done.stderr
-    assert "two columns are called 'text'" in done.stdout
+    assert "two columns are named 'text'" in done.stdout
     assert done.stdout.count("20 rows, 0 with an error; mortality by demo-mortality") == 3
 
     (cohort / "d.CSV").write_text("text,age\na note,71\n")
     done = run(*words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("20 rows, 20 of them before") == 3
+    assert done.stdout.count("20 rows, 20 of them scored earlier") == 3
     assert done.stdout.count(": 1 rows, 0 with an error") == 1
     with Local.opened(MORTALITY, Settings(threads=1)) as local:
         for each in sorted({*cohort.iterdir()} - {cohort / "notes.txt"}):

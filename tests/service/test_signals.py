@@ -71,7 +71,7 @@ def test_an_audit_log_that_is_moved_away_as_soon_as_it_is_there_is_not_written_o
         with running(log, "--audit", str(file), *options) as server:
             rotated.result()
             wait_for(lambda: server.log().count("INFO ready") == 1, "it")
-            assert server.says("audit log opened anew")
+            assert server.says("audit log reopened")
             for _ in range(8):  # a connection each
                 answer = httpx.post(f"{server.url}/predict/rating", json={"text": "a"}, timeout=60)
                 assert answer.status_code == 200

@@ -162,7 +162,7 @@ def test_a_runner_that_dies_is_told_of_and_started_again(several, stay):
     def said() -> str:
         return several.log()[said_before:]
 
-    wait_for(lambda: "the runner 0 is back" in said(), "its line")
+    wait_for(lambda: "the runner 0 is running again" in said(), "its line")
     assert "the runner 0 ended with -9 and is started again" in said()
     assert said().count(" ERROR ") == 1  # however many bundles and front ends
 
@@ -205,7 +205,7 @@ async def test_how_a_process_ended_is_told_though_its_socket_cannot_be_renewed(
             if decisive:
                 assert await keeping == 2
             else:
-                await asyncio.to_thread(wait_for, lambda: "is started again" in caplog.text)
+                await asyncio.to_thread(wait_for, lambda: "is being restarted" in caplog.text)
                 kept.let_go()
                 assert await keeping == 0
     assert "cannot be started" not in caplog.text
@@ -310,7 +310,7 @@ def test_a_front_end_that_cannot_come_up_again_keeps_no_one_waiting(own, damaged
         assert ask(server, key, "/predict/rating", {"text": "good"}).status_code == 200
     assert ready(server)
     file.write_bytes(whole)
-    wait_for(lambda: " is back" in server.log()[before:], "the front end")
+    wait_for(lambda: " is running again" in server.log()[before:], "the front end")
     wait_for(lambda: all_ready(server), "both")
 
 
@@ -332,7 +332,7 @@ def test_all_processes_take_up_a_new_version(own, another_version):
     (folder / ".third/onnx/fp32/fusion.onnx").write_bytes(b"broken")
     (folder / ".third").rename(folder / "third")
     server.process.send_signal(signal.SIGHUP)
-    assert server.says("not taken into service")
+    assert server.says("not loaded:")
     assert len(versions()) == 1
     for each in ("second", "third"):
         shutil.rmtree(folder / each)
@@ -341,7 +341,7 @@ def test_all_processes_take_up_a_new_version(own, another_version):
 
 
 def test_what_keeps_it_from_starting_is_said_once():
-    assert "no such graphs" in fails(*TWO, "--precision", "fp16")
+    assert "no such build" in fails(*TWO, "--precision", "fp16")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "cannot listen" in fails(*TWO, "--port", str(taken.getsockname()[1]))
 
@@ -385,7 +385,7 @@ def test_a_folder_of_temporary_files_that_holds_no_sockets_is_told(tmp_path, mon
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    assert "TMPDIR: cannot make a socket: AF_UNIX path too long" in fails(*TWO)
+    assert "TMPDIR: cannot create a socket: AF_UNIX path too long" in fails(*TWO)
 
 
 def test_nobody_and_nothing_outlives_a_supervisor_that_is_killed(

@@ -71,7 +71,7 @@ def test_it_learns_from_the_cases_that_bring_both_and_says_how_many_they_are(
     pairs = len(rows_of(pairs_of(stays)))
     assert 16 < pairs < 100
     steps = -(-pairs // 16)
-    assert f"{steps} steps over {pairs} of 100 training cases that bring every modality" in said
+    assert f"{steps} steps over {pairs} of 100 training cases that have every modality" in said
     (first, *_) = entries(tmp_path / "run")
     assert list(first["losses"]) == ["itc", "itm", "mlm"]
     assert first["loss"] == pytest.approx(sum(first["losses"].values()))
@@ -237,21 +237,21 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
     refused(
         pretrain,
-        r"complete: albef learns from cases that bring every",
+        r"complete: albef learns from cases that have every",
         "system=albef",
         "complete=false",
     )
     refused(
         pretrain,
-        r"runtime\.strategy: .*not shared out.*ddp",
+        r"runtime\.strategy: .*cannot be sharded, .*ddp",
         "system=albef",
         "runtime.strategy=fsdp",
     )
     refused(pretrain, "ALBEF fuses text and image", "system=albef", "modalities=null")
     refused(pretrain, "ALBEF fuses text and image", "system=albef", "modalities=[text]")
     refused(pretrain, "a share of 0.5 is none or all", "system=albef", "model.text.layers=1")
-    refused(finetune, "that run is of another system", "system=albef", init=stays_pretrained)
-    refused(finetune, "that run is of another system", init=pretrained)
+    refused(finetune, "but the run is of another system", "system=albef", init=stays_pretrained)
+    refused(finetune, "but the run is of another system", init=pretrained)
     refused(
         finetune, r"init\.fusion: .*another kind.*albef", "system=albef", "init.fusion=facebook/x"
     )
@@ -263,7 +263,7 @@ def test_without_a_pair_there_is_nothing_to_learn_from(tmp_path: Path, command: 
         prepare, "synthetic", "--task", "rating", "--samples", 60, "--missing", "image=1.0",
         "--image-size", 16, "--vocabulary-size", 300, "--max-tokens", 32, "--out", data,
     )  # fmt: skip
-    with pytest.raises(DataError, match="no case to learn from brings every modality: text, image"):
+    with pytest.raises(DataError, match="no training case has every modality: text, image"):
         command(
             pretrain, "--recipe", "demo", "--data", data, "--out", tmp_path / "run",
             overrides=("system=albef",),

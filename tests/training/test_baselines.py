@@ -193,7 +193,7 @@ def test_any_system_may_read_some_modalities_of_the_data_alone(
     assert set(report["by_presence"]) <= {"image+timeseries", "image", "timeseries", ""}
 
     words = ("--recipe", "demo", "--data", stays, "--out", shop / "refused")
-    with pytest.raises(DataError, match="not known to the run, or the reverse"):
+    with pytest.raises(DataError, match="not known to the run, or the other way round"):
         command(finetune, *words, "--init", shop / "series-pretrained")
     with pytest.raises(ConfigError, match="modalities"):
         command(finetune, *words, overrides=("modalities=[sound]",))
@@ -216,7 +216,7 @@ def test_wrong_settings_of_systems_are_told_by_name(
     refused(finetune, "no such system.*did you mean 'late-fusion'", "system=late-fuson")
     refused(pretrain, r"late-fusion has no such stage.*training\.finetune", "system=late-fusion")
     refused(
-        finetune, "trains late-fusion, and that run is of another system.*'LANISTR'",
+        finetune, "trains late-fusion, but the run is of another system.*'LANISTR'",
         "system=late-fusion", init=stays_pretrained,
     )  # fmt: skip
     refused(
@@ -239,7 +239,7 @@ def test_without_a_complete_case_there_is_nothing_to_learn_from(
         prepare, "synthetic", "--task", "rating", "--samples", 60, "--missing", "image=1.0",
         "--image-size", 16, "--vocabulary-size", 300, "--max-tokens", 32, "--out", data,
     )  # fmt: skip
-    with pytest.raises(DataError, match=r"no case to learn from.*seen '0 of .*complete=false"):
+    with pytest.raises(DataError, match=r"no training case has.*seen '0 of .*complete=false"):
         command(
             finetune, "--recipe", "demo", "--data", data, "--out", shop / "refused",
             overrides=("system=late-fusion",),

@@ -40,7 +40,7 @@ def test_who_brings_nothing_of_what_is_read_is_not_pretrained_on(
     assert drawn.tolist() == [row for row in train.tolist() if pictures.brings(row, Modality.IMAGE)]
     assert set(draw_unlabelled(pictures, 0.5, 0).tolist()) <= set(drawn.tolist())
     monkeypatch.setattr(Dataset, "patterns", lambda self, rows: np.full(len(rows), ""))
-    with pytest.raises(DataError, match=r"no training case brings any.*cases with image"):
+    with pytest.raises(DataError, match=r"no training case has any.*cases with image"):
         draw_unlabelled(pictures, 1, 0)
 
 
@@ -55,8 +55,8 @@ def test_a_modality_that_no_case_to_learn_from_brings_is_named_with_the_way_out(
     warn_of_absent(dataset, lacking)
     warn_of_absent(dataset.only((Modality.IMAGE,)), lacking)  # nothing else is left
     begins = "no case to learn from brings image: what reads it stays as it began"
-    way_out = '; to do without: --set "modalities=[text, tabular, timeseries]", '
-    assert caplog.messages == [begins + way_out + "pretraining and fine-tuning alike", begins]
+    way_out = '; to leave it out: --set "modalities=[text, tabular, timeseries]", '
+    assert caplog.messages == [begins + way_out + "for both pretraining and fine-tuning", begins]
 
 
 def test_both_stages_warn_of_a_column_that_is_empty_throughout(

@@ -123,9 +123,9 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(DataError, match="the run has no head"):
         command(main, "--run", stays_pretrained, "--data", stays)
-    with pytest.raises(DataError, match="not the one that the run was trained with"):
+    with pytest.raises(DataError, match="not preprocessed as for the run:"):
         command(main, "--run", stays_finetuned, "--data", other_stays)
-    with pytest.raises(DataError, match="other labels than the run was trained on"):
+    with pytest.raises(DataError, match="set's label differs from the one the run was trained on"):
         command(main, "--run", stars_finetuned, "--data", verdicts)
 
 
@@ -136,4 +136,4 @@ def test_cases_of_few_patients_are_few(stays_dataset: Dataset, monkeypatch: Any)
     monkeypatch.setattr(Dataset, "groups", patients)
     found = evaluate(outputs, stays_dataset, rows)["all"]
     assert (found["cases"], found["groups"]) == (100, 4)
-    assert found["small"] == "fewer than 30 cases, those of one patient or product counted once"
+    assert found["small"] == "fewer than 30 cases, counting those of one patient or product once"

@@ -151,7 +151,7 @@ def test_training_stops_when_the_validation_metric_stays_as_it_is(
 def test_encoders_with_random_weights_are_not_frozen(
     stars: Path, shop: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(ConfigError, match="would be frozen as they are"):
+    with pytest.raises(ConfigError, match="would be frozen with random weights:"):
         command(
             main, "--recipe", "demo", "--data", stars, "--out", shop / "random",
             overrides=("freeze_encoders=true",),
@@ -201,7 +201,7 @@ def test_the_figure_of_several_validations_mean_is_that_of_what_is_handed_out(
     assert noted["mean_of"] > 1
     assert noted["mean_validation"] == pytest.approx(figures)
     assert figures["mae"] < min(e["validation"]["mae"] for e in entries(run, "validation"))
-    assert f"validation mae {figures['mae']:.4f}, mean of {noted['mean_of']}" in said
+    assert f"validation mae {figures['mae']:.4f}, weights averaged over {noted['mean_of']}" in said
     assert best_validation(run, "mae") == pytest.approx(-figures["mae"])
 
 
@@ -270,9 +270,9 @@ def test_what_class_weights_shift_is_taken_back_from_the_head(
 @pytest.mark.parametrize(
     ("data", "weights", "message"),
     [
-        ("stars", "balanced", "these outputs have no class weights"),
-        ("ranks", "balanced", "these outputs have no class weights"),
-        ("verdicts", "[1, 2, 3]", "not a weight for each class.*2 numbers, for poor, good"),
+        ("stars", "balanced", "class weights do not apply to this label"),
+        ("ranks", "balanced", "class weights do not apply to this label"),
+        ("verdicts", "[1, 2, 3]", "not one weight per class.*2 numbers, for poor, good"),
     ],
 )
 def test_class_weights_that_cannot_be_are_refused_before_anything_is_made(
@@ -312,14 +312,14 @@ def test_what_does_not_fit_is_refused_before_anything_is_made(
 ) -> None:
     out = shop / "never-tuned"
     given = ("--recipe", "demo", "--out", out, "--init", stays_pretrained)
-    with pytest.raises(DataError, match="not the one that the run was trained with"):
+    with pytest.raises(DataError, match="not preprocessed as for the run:"):
         command(main, *given, "--data", other_stays)
     with pytest.raises(ConfigError, match=r"another task.*accepted: mortality"):
         command(main, *given, "--data", stays, overrides=("task=rating",))
     with pytest.raises(CheckpointError, match="not a finished run"):
         command(main, "--recipe", "demo", "--out", out, "--init", stays, "--data", stays)
     for size in ("model.text.layers=9", "model={text: {layers: 9}}", "model.heads.layers=5"):
-        with pytest.raises(ConfigError, match="sizes are those of the run that --init names"):
+        with pytest.raises(ConfigError, match="sizes are determined by the run given with --init"):
             command(main, *given, "--data", stays, overrides=(size,))
     assert not out.exists()
 
@@ -340,7 +340,9 @@ def test_outputs_that_are_not_finite_stop_the_run_and_name_the_cases(
 ) -> None:
     # One step an epoch: what it spoils is validated before another step would see it.
     changes = ("optim.lr=1e30", "optim.batch_size=1000")
-    with pytest.raises(NonFiniteLossError, match="what the model says of validation cases") as said:
+    with pytest.raises(
+        NonFiniteLossError, match="the model's outputs for validation cases"
+    ) as said:
         command(
             main,
             *("--recipe", "demo", "--data", stars, "--out", shop / "spoilt"),

@@ -206,7 +206,7 @@ def test_runs_of_any_stage_and_system_can_be_asked(
         "--labels", 30, "--draws", 1, "--split", "test",
     )  # fmt: skip
     assert "cases of the test split" in said
-    assert "has seen labels already" in said
+    assert "was already trained with labels" in said
     command(main, "--run", stars_finetuned, "--data", stars, "--out", tmp_path / "stars")
     found = report_of(tmp_path / "stars")
     labelled = len(Dataset.open(stars).rows("train", labelled=True))
@@ -232,7 +232,7 @@ def test_what_cannot_be_asked_is_refused(
         command(main, *asked, "--draws", 0)
     with pytest.raises(DataError, match="of one class"):
         command(main, *asked, "--labels", 1)
-    with pytest.raises(DataError, match="not the one that the run was trained with"):
+    with pytest.raises(DataError, match="not preprocessed as for the run:"):
         command(main, "--run", stays_pretrained, "--data", other_stays, "--out", out)
     with pytest.raises(CheckpointError, match="not a finished run"):
         command(main, "--run", stays, "--data", stays, "--out", out)

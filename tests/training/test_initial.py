@@ -219,7 +219,7 @@ def test_an_encoder_that_would_be_frozen_at_random_is_named(
 def test_a_run_and_published_weights_cannot_both_be_the_start(
     main: Callable[[], None], stays_pretrained: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"come from a run and.*bert-base.*--set init=\{\}"):
+    with pytest.raises(ConfigError, match=r"given by a run and,.*bert-base.*--set init=\{\}"):
         command(
             main, "--recipe", "demo", "--init", stays_pretrained, "--dry-run",
             overrides=("init.text=bert-base-uncased",),
@@ -231,7 +231,7 @@ def test_data_with_another_vocabulary_are_refused_before_anything_is_made(
 ) -> None:
     words = words_of(reviews)
     write_bert(tmp_path, vocab_size=len(words), words=(*words[:-2], words[-1], words[-2]))
-    with pytest.raises(DataError, match=r"not that of .*--vocabulary"):
+    with pytest.raises(DataError, match=r"differs from that of .*--vocabulary"):
         command(
             pretrain.main, "--recipe", "demo", "--data", reviews, "--out", shop / "never",
             overrides=(f"init.text={tmp_path}",),

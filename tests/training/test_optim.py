@@ -116,7 +116,7 @@ def test_a_rate_for_a_part_that_is_not_there_or_frozen_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"optim\.rates.*'haed'.*did you mean 'head'"):
         make_optimizer(model, config(rates={"haed": 0.1}))
     model["encoders"].requires_grad_(False)
-    with pytest.raises(ConfigError, match="no part of the model that is trained"):
+    with pytest.raises(ConfigError, match="not a trained part of the model"):
         make_optimizer(model, config(rates={"encoders": 0.1}))
 
 

@@ -182,7 +182,7 @@ def test_heads_that_the_run_behind_it_has_not_are_said_to_start_at_random(
         overrides=(*SMALL, "optim.epochs=1", "optim.batch_size=50"),
     )  # fmt: skip
     (said,) = [text for each in caplog.records if "at random" in (text := each.getMessage())]
-    assert said.startswith(f"{stays_finetuned} has nothing for ")
+    assert said.startswith(f"{stays_finetuned} has no weights for ")
     assert "predictor, pretexts.image" in said
 
 
@@ -191,7 +191,7 @@ def test_a_start_that_does_not_fit_is_refused_and_leaves_nothing(
 ) -> None:
     out = shop / "never"
     given = ("--recipe", "demo", "--init", stays_pretrained, "--out", out)
-    with pytest.raises(DataError, match="not the one that the run was trained with"):
+    with pytest.raises(DataError, match="not preprocessed as for the run:"):
         command(main, *given, "--data", other_stays)
     with pytest.raises(CheckpointError):
         command(main, *given, "--data", stays, overrides=("model.fusion.width=32",))

@@ -191,7 +191,7 @@ def test_a_wrong_override_is_one_line_that_says_where(override: str, said: str) 
         ("", "not a recipe"),
         ("- model", "not a recipe"),
         ("optim: {lr: 1}", "model"),
-        ("model: demo\nseed: 1\nseed: 2", "mine.yaml: line 3: a key stands twice; seen 'seed'"),
+        ("model: demo\nseed: 1\nseed: 2", "mine.yaml: line 3: a key appears twice; seen 'seed'"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it_or_the_key(
@@ -211,7 +211,7 @@ def test_a_wrong_file_is_one_line_that_names_it_or_the_key(
         ("model.text.layrs=2", "model.text.layrs: recipe: unknown key; seen 2; accepted: did you"),
         ("model.text.layers=0", "model.text.layers: recipe: "),
         ("model.head.kind=foo", "model.head: pretraining has no head"),
-        ("optim.rates={foo: 1}", "optim.rates: no part of the model that is trained"),
+        ("optim.rates={foo: 1}", "optim.rates: not a trained part of the model"),
         ("optim.plateau=3", "optim.plateau: pretraining validates nothing"),
     ],
 )
@@ -251,12 +251,14 @@ def test_the_weight_of_a_loss_that_the_model_has_not_is_warned_of(
     command(pretrain.main, "--dry-run", "--recipe", "demo", overrides=override)
     name = next((each for each in override if each.startswith("losses.")), "").partition("=")[0]
     said = [m for r in caplog.records if (m := r.getMessage()).startswith("losses.")]
-    assert said == ([] if of_use else [f"{name} is of no use: the model has no such loss"])
+    assert said == ([] if of_use else [f"{name} has no effect: the model has no such loss"])
 
 
 @pytest.mark.parametrize("wrong", ["[1, -2]", "[1, heavy]", "[1, true]", "[.inf]", "foo", "2"])
 def test_wrong_class_weights_are_told_all_that_is_accepted(wrong: str) -> None:
-    with pytest.raises(ConfigError, match=r"^class_weights: .*equal, balanced or a number above 0"):
+    with pytest.raises(
+        ConfigError, match=r"^class_weights: .*equal, balanced, or a number above 0"
+    ):
         load(f"class_weights={wrong}", stage="finetune")
 
 
@@ -328,5 +330,7 @@ def test_the_label_decides_the_head(
 @pytest.mark.parametrize(("name", "value"), [("outputs", 7), ("kind", "regression")])
 def test_no_recipe_decides_what_the_head_says(name: str, value: Any) -> None:
     head = HeadConfig(kind="classes", outputs=2)
-    with pytest.raises(ConfigError, match=rf"model\.head\.{name}: .*decided by the label"):
+    with pytest.raises(
+        ConfigError, match=rf"model\.head\.{name}: .*determines what the head outputs"
+    ):
         model_config({"head": {name: value}}, None, head)

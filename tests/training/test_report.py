@@ -212,7 +212,7 @@ def test_every_kind_of_label_has_its_sections_and_pictures(
     assert found.headings == [
         *of_kind,
         "Sets and intervals",
-        "By the parts that a case brings",
+        "By modalities present",
         "By <i>shop</i>",
         "What the figures mean",
     ]
@@ -393,7 +393,7 @@ def test_groups_stand_in_an_order_that_reads_and_small_ones_are_marked(
     assert set(map(tuple, alone["intervals"].values())) == {(None, None)}
     assert report["all"]["small"] is None
     found = read(page_of(report, dataset))
-    marked = [row for row in found.rows if row and "conclude nothing" in row[0]]
+    marked = [row for row in found.rows if row and "too few to draw conclusions.</p>" in row[0]]
     small = [g for groups in report["by_subgroup"].values() for g in groups.values() if g["small"]]
     assert len(marked) == len(small) > 0
     assert "no interval" in found.text
@@ -564,7 +564,7 @@ def test_thousands_of_cases_fit_a_small_page(
     html = page(report, logits[:, 0], targets, {"Fine-tuning": log})
     assert 30_000 < len(html) < 500_000
     if kind == "regression":
-        assert "800 of 5,000 cases, drawn by lot" in html
+        assert "800 of 5,000 cases, chosen at random" in html
 
 
 # ---- how the training went ----------------------------------------------------------------------

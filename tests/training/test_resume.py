@@ -109,7 +109,7 @@ def test_asked_to_end_with_all_its_processes_a_run_stores_its_state_first(
     words = arguments("pretrain", stays, out, *every, f"runtime.workers={workers}")
     said = run_until(words, lambda: len(entries(out)) >= 3, signal.SIGTERM, whole=True)
     done = len(entries(out))
-    assert f"asked to end: stored after {done} of 21 steps" in said
+    assert f"stopped on request: saved after {done} of 21 steps" in said
     assert checkpoints(out) == [f"step-{done:08d}"]
     run(words)
     assert entries(out) == entries(undisturbed)
@@ -139,8 +139,8 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
     said = run(words, code=2, file_bytes=100_000)
     (line,) = [each for each in said.splitlines() if each.startswith("error:")]
-    assert "the state after step 8 cannot be stored" in line
-    assert "goes on from step 4" in line
+    assert "the checkpoint after step 8 cannot be stored" in line
+    assert "continues from step 4" in line
     assert checkpoints(out) == ["step-00000004"]
     run(words)
     assert entries(out) == entries(undisturbed)
@@ -201,7 +201,7 @@ def test_a_run_does_not_go_on_with_other_settings(
 ) -> None:
     before = json.loads((cut_off / "config.json").read_text())
     given: tuple[Any, ...] = ("--recipe", "demo", "--data", stays, "--out", cut_off)
-    with pytest.raises(ConfigError, match=rf"{field}: .*began with other settings"):
+    with pytest.raises(ConfigError, match=rf"{field}: .*started with other settings"):
         command(main, *given, overrides=(*PRETRAIN, change))
     assert json.loads((cut_off / "config.json").read_text()) == before
 
@@ -231,7 +231,7 @@ def test_a_run_that_took_no_step_may_begin_anew_with_other_settings(
 def test_a_run_does_not_go_on_with_other_data(
     cut_off: Path, other_stays: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"data_hash: .*began with other settings"):
+    with pytest.raises(ConfigError, match=r"data_hash: .*started with other settings"):
         command(
             main, "--recipe", "demo", "--data", other_stays, "--out", cut_off, overrides=PRETRAIN
         )
@@ -301,7 +301,7 @@ def test_a_run_does_not_go_on_with_other_initial_weights_under_the_same_name(
     save_file({name: 0.5 * each for name, each in tensors.items()}, path)
     (line,) = run(words, code=2).splitlines()[-1:]
     assert line.startswith(f"error: {init}: ")
-    assert "began with other weights" in line
+    assert "started from other weights" in line
     save_file(tensors, path)
     run(words)
 
@@ -321,7 +321,7 @@ def test_a_run_does_not_go_on_with_other_frozen_weights_under_the_same_name(
     save_file({name: 0.5 * each for name, each in tensors.items()}, path)
     (line,) = run(words, code=2).splitlines()[-1:]
     assert line.startswith("error: recipe.init: ")
-    assert "began with other frozen weights" in line
+    assert "started with other frozen weights" in line
     assert "/vit'" in line
     save_file(tensors, path, metadata={"format": "pt"})
     run(words)

@@ -167,7 +167,7 @@ def test_data_that_were_preprocessed_otherwise_do_not_fit(
 ) -> None:
     run = Run.open(stays_pretrained)
     check_fits(run, Dataset.open(stays))
-    with pytest.raises(DataError, match="not the one that the run was trained with"):
+    with pytest.raises(DataError, match="not preprocessed as for the run:"):
         check_fits(run, Dataset.open(other_stays))
 
 
@@ -176,7 +176,7 @@ def test_data_with_other_labels_fit_a_start_but_not_a_measurement(
 ) -> None:
     run, other = Run.open(stars_finetuned), Dataset.open(verdicts)
     check_fits(run, other)
-    with pytest.raises(DataError, match="other labels"):
+    with pytest.raises(DataError, match="set's label differs from the one"):
         check_predicts(run, other)
 
 
@@ -205,7 +205,7 @@ def test_a_run_goes_on_from_the_same_weights_whatever_their_folders_are_called_b
         ({"encoders": []}, "encoders"),
         ({"teachers": {"one": "b2"}}, "teachers.one"),
     ):
-        with pytest.raises(ConfigError, match="began with other settings") as caught:
+        with pytest.raises(ConfigError, match="started with other settings") as caught:
             begun(out, **of(stars_finetuned, "one") | changed)
         assert caught.value.field == field
 
@@ -281,7 +281,7 @@ def test_a_run_that_another_process_is_at_work_on_is_left_alone(
     holder.start()
     assert here.recv() == "held"
     before = listing(out)
-    with pytest.raises(ConfigError, match="another command is at work on this folder"):
+    with pytest.raises(ConfigError, match="another command is using this folder"):
         command(finetune.main, *words)
     assert listing(out) == before
     here.send("enough")
@@ -305,7 +305,7 @@ def test_of_two_commands_that_begin_a_run_at_once_one_is_refused_and_the_other_l
         save(preprocessor, folder)
 
     monkeypatch.setattr(Preprocessor, "save", save_late)
-    with pytest.raises(ConfigError, match="something was put there meanwhile"):
+    with pytest.raises(ConfigError, match="something was put there in the meantime"):
         Run.begin(out, **made_of)
     assert (out / "log.jsonl").read_text() == "what it learned"
     assert list(tmp_path.iterdir()) == [out]
@@ -325,7 +325,9 @@ def test_where_a_file_system_knows_no_locks_a_run_says_so_and_begins(
     monkeypatch.setattr("fcntl.lockf", unknown)
     run = Run.begin(tmp_path / "run", **made_of)
     (said,) = caplog.messages
-    assert said.startswith(f"{run.folder}: its file system knows no locks")
+    assert said.startswith(
+        f"{run.folder}: the file system does not support locks; do not run several commands"
+    )
     run.close()
     assert not (run.folder / ".lock").exists()
 

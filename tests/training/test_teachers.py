@@ -113,7 +113,7 @@ def test_what_no_teacher_sees_anything_of_is_left_out(
     told = [each for each in others if dataset.brings(each, Modality.TEXT)]
     steps = (tmp_path / "student" / "log.jsonl").read_text().count('"gradient_norm"')
     assert steps == 20 + len(told) < 20 + len(others)
-    assert f"{len(others) - len(told)} cases are left out, of which no teacher" in caplog.text
+    assert f"{len(others) - len(told)} cases are left out because no teacher" in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_a_student_learns_of_every_training_case_and_says_who_taught_it(
 def test_who_learned_something_else_does_not_teach(
     stars: Path, ranks_finetuned: Path, shop: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(DataError, match="other labels"):
+    with pytest.raises(DataError, match="set's label differs from the one"):
         command(
             *(main, "--recipe", "demo", "--data", stars, "--out", shop / "untaught"),
             *("--teachers", ranks_finetuned),
@@ -163,7 +163,7 @@ def test_who_learned_something_else_does_not_teach(
 def test_a_run_that_learned_labels_which_the_student_does_not_would_leak_them(
     stays: Path, stays_finetuned: Path, tmp_path: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(DataError, match=r"labels that the student is not.*seen '\d+ of \d+'"):
+    with pytest.raises(DataError, match=r"labels that the student must not.*seen '\d+ of \d+'"):
         command(
             *(main, "--recipe", "demo", "--data", stays, "--out", tmp_path / "untaught"),
             *("--teachers", stays_finetuned),
@@ -189,10 +189,10 @@ def test_labels_that_a_run_behind_the_teacher_learned_would_leak_too(
         *("--teachers", teacher),
     )
     settings = ("labels=20", "freeze_encoders=false", "optim.epochs=1")
-    with pytest.raises(DataError, match=r"labels that the student is not to learn from"):
+    with pytest.raises(DataError, match=r"labels that the student must not use"):
         command(*student, overrides=settings)
     shutil.rmtree(first)
-    with pytest.raises(DataError, match=r"a run behind it cannot be read"):
+    with pytest.raises(DataError, match=r"a run that the teacher builds on cannot be read,"):
         command(*student, overrides=settings)
 
 
@@ -237,7 +237,7 @@ def test_a_run_of_other_data_teaches_whatever_it_learned_from(
 def test_there_is_nothing_to_teach_where_the_label_of_each_case_is_learned_from(
     stars: Path, stars_finetuned: Path, tmp_path: Path, command: Callable[..., str]
 ) -> None:
-    with pytest.raises(DataError, match=r"nothing is left to be taught.*fewer `labels`"):
+    with pytest.raises(DataError, match=r"no case is left to be taught:.*fewer `labels`"):
         command(
             *(main, "--recipe", "demo", "--data", stars, "--out", tmp_path / "untaught"),
             *("--teachers", stars_finetuned),
@@ -293,8 +293,8 @@ def test_a_student_tells_the_answers_that_it_learned(
 @pytest.mark.parametrize(
     ("data", "seed", "match"),
     [
-        ("stays", 1, r"says nothing of training cases.*20 labels of seed 0"),
-        ("other_stays", 0, "the answers are to other data"),
+        ("stays", 1, r"the teacher has no predictions for training cases.*20 labels and seed 0"),
+        ("other_stays", 0, "the predictions are for other data"),
     ],
 )
 def test_answers_to_something_else_do_not_teach(
@@ -315,7 +315,7 @@ def test_a_yardstick_without_answers_is_told_how_it_has_some(
 ) -> None:
     flags = ("--method", "logistic", "--labels", 20)
     command(yardsticks, "--data", stays, "--out", tmp_path / "mute", *flags)
-    with pytest.raises(CheckpointError, match=r"did not store what it says.*--answers"):
+    with pytest.raises(CheckpointError, match=r"did not store predictions for.*--answers"):
         open_teacher(tmp_path / "mute")
 
 

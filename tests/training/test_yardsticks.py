@@ -168,7 +168,10 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(
     with pytest.raises(DataError, match="of one class"):
         command(main, "--data", verdicts, "--out", out, "--labels", 1)
     for labels in ((), ("--labels", 10**6)):
-        with pytest.raises(DataError, match=r"no training case is left to be answered.*--labels"):
+        with pytest.raises(
+            DataError,
+            match=r"no training case is left to predict.*--labels",
+        ):
             command(main, "--data", verdicts, "--out", out, "--answers", *labels)
     with pytest.raises(DataError, match="does not determine"):
         command(main, "--data", alike, "--out", out)

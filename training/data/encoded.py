@@ -127,7 +127,7 @@ def _whole(folder: Path) -> bool:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
         damaged = [str(exc)]
     if damaged:
-        log.warning("%s is damaged and encoded again: %s", folder, ", ".join(damaged))
+        log.warning("%s is damaged and will be encoded again: %s", folder, ", ".join(damaged))
     return not damaged
 
 
@@ -158,7 +158,7 @@ def _encode(
                 kept = tokens_NW if real_RN is None else tokens_NW[real_RN[row]]
                 if not bool(kept.isfinite().all()):
                     raise DataError(
-                        f"the {modality} encoder yields numbers that float16 cannot hold",
+                        f"the {modality} encoder's outputs are too large for float16",
                         accepted="--set cache_features=false",
                     )
                 lengths.append(len(kept))

@@ -132,7 +132,7 @@ class Dataset:
                 "not a prepared data set",
                 code="no_data",
                 field=str(folder),
-                accepted=f"a folder with {DATASET}, as `python -m training.prepare` writes it",
+                accepted=f"a folder with {DATASET}, as written by `python -m training.prepare`",
             )
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -163,7 +163,7 @@ class Dataset:
             return self
         if not left:
             raise DataError(
-                "the data bring nothing of what is to be read",
+                "the data have none of the requested modalities",
                 field=str(self.folder),
                 seen=", ".join(self.task.modalities),
                 accepted=" or ".join(modalities),
@@ -189,7 +189,7 @@ class Dataset:
             found = file_hash(path) if path.is_file() else "no such file"
             if found != expected:
                 raise DataError(
-                    "not as it was written",
+                    "the file was changed after it was written",
                     code="damaged_data",
                     field=str(path),
                     seen=found,
@@ -338,7 +338,7 @@ def refuse_filled(folder: Path) -> None:
     """
     if folder.is_symlink():  # the new folder would replace the link
         raise DataError(
-            "the folder is a link",
+            "the folder is a symbolic link",
             code="exists",
             field=str(folder),
             accepted=f"the folder itself: {folder.resolve()}",

@@ -72,7 +72,7 @@ def main() -> None:
     folder = out / TABLES_FOLDER
     name = arguments.name or f"{arguments.table}-{arguments.data.resolve().name}"
     if Path(name).name != name:
-        raise ConfigError("no name of a file", field="--name", seen=name, accepted="one word")
+        raise ConfigError("not a file name", field="--name", seen=name, accepted="one word")
     tables = _tables(folder)
     if name in tables:
         _keep(folder / f"{name}.json", tables[name], setup, identity(arguments.table, setup), lines)
@@ -95,10 +95,10 @@ def main() -> None:
     print(f"{folder / name}.md\n{out / 'index.html'}")
     if failed:
         raise LanistrError(
-            "not every run came to its end; the same command goes on with them",
+            "not all runs finished; repeat the command to resume them",
             code="failed_command",
             field=arguments.table,
-            seen=f"{len(failed)} runs failed, or wait for one that did",
+            seen=f"{len(failed)} runs failed, or need one that failed",
         )
 
 
@@ -116,9 +116,10 @@ def _tables(folder: Path) -> dict[str, Json]:
                 raise ValueError(f"not of format {FORMAT}")
         except ValueError as exc:
             raise DataError(
-                f"no table: {exc}",
+                f"not a table of results: {exc}",
                 field=str(path),
-                accepted="what this command writes; without the file, it makes the table again",
+                accepted="the file as written by this command; or remove it to compute the table "
+                "again",
             ) from exc
         found[path.stem] = table
     return found
@@ -142,11 +143,12 @@ def _keep(before: Path, old: Json, setup: Setup, new: Json, lines: Sequence[Row 
     lost += [f"seed {each}" for each in sorted({*old["seeds"]} - {*setup.seeds})]
     if lost:
         raise ConfigError(
-            "a table of this name is there that would be lost",
+            "an existing table of this name would be overwritten",
             code="exists",
             field=str(before),
             seen=", ".join(lost),
-            accepted="--name, another --out, or the same settings and no fewer rows and seeds",
+            accepted="another --name or --out; or the same settings with at least the same rows "
+            "and seeds",
         )
 
 
@@ -173,14 +175,14 @@ def _chosen(lines: list[Row | LeftOut], rows: list[str] | None) -> list[Row | Le
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="python -m training.experiments",
-        description="Reproduce a table of the paper on prepared data: train what is missing of "
-        "every row, and show the results beside the paper's.",
+        description="Reproduce a table of the paper on prepared data: train the runs that are "
+        "still missing, and show the results beside the paper's.",
         epilog=f"example:\n  {EXAMPLE}",
     )
     add = parser.add_argument
     add("table", choices=tuple(TABLES))
     add("--data", required=True, type=Path, help="prepared data set of the task")
-    add("--out", required=True, type=Path, help="folder of tables and runs; may exist")
+    add("--out", required=True, type=Path, help="folder for tables and runs; may exist")
     add("--tab2txt", type=Path, help="the same data prepared with --tab2txt, for Tab2Txt's rows")
     add("--pretraining-data", type=Path, help="data set to pretrain on (default: --data)")
     add(

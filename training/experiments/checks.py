@@ -35,12 +35,12 @@ def check_setup(setup: Setup) -> None:
             steps = [name[:end] for end, letter in enumerate(f"{name}.") if letter == "."]
             if {*steps} & (_OF_THE_TABLE | fixed) and not _keeps_sizes(option, name):
                 raise ConfigError(
-                    "what the table sets by itself, or not all of its rows could follow",
+                    "the table sets this itself, or it would not apply to all of its rows",
                     field=option,
                     seen=each,
-                    accepted="another setting (of the model, its head, and of pretraining what "
-                    "losses ask for: simmmm, summary, mask_ratio, mask_run); "
-                    "--seeds, --first-seed, --labels, --rates, --rows",
+                    accepted="another setting (of the model, its head, and for pretraining "
+                    "simmmm, summary, mask_ratio and mask_run); or --seeds, --first-seed, "
+                    "--labels, --rates, --rows",
                 )
     dataset = Dataset.open(setup.data)
     dataset.rows("train", labelled=True)
@@ -57,10 +57,10 @@ def check_setup(setup: Setup) -> None:
         option = "--tab2txt-pretraining-data"
         if worded is None or unlabelled is None:
             raise ConfigError(
-                "only words for the rows of other data, to pretrain systems on that learn words",
+                "needs --pretraining-data and --tab2txt as well",
                 field=option,
                 seen=str(setup.worded_unlabelled),
-                accepted="both --pretraining-data and --tab2txt beside it",
+                accepted="all three options, or without this one",
             )
         _check_words(option, setup.worded_unlabelled, unlabelled)
         _check_preprocessed(option, setup.worded_unlabelled, worded)
@@ -76,10 +76,10 @@ def _check_preprocessed(option: str, unlabelled: Path, data: Path) -> None:
     for modality in Dataset.open(data).task.modalities:
         if modality not in there or not same_preprocessing(unlabelled, data, modality):
             raise ConfigError(
-                f"{modality} is not there, or not preprocessed as for the task",
+                f"{modality} is missing, or not preprocessed as for the task",
                 field=option,
                 seen=str(unlabelled),
-                accepted=f"data prepared with --preprocessing {data}, or the reverse",
+                accepted=f"data prepared with --preprocessing {data}, or the other way round",
             )
 
 
@@ -92,11 +92,11 @@ def _check_words(option: str, worded: Path, data: Path) -> None:
     words, rows = Dataset.open(worded), Dataset.open(data)
     wrong = ""
     if [*_cases(words).items()] != [*_cases(rows).items()]:
-        wrong = "not the same cases, splits and labels"
+        wrong = "the cases, splits and labels are not the same"
     elif {*rows.task.modalities} <= {*words.task.modalities}:
-        wrong = "there are rows still, and no words in their place"
+        wrong = "it still has table rows instead of words"
     if wrong:
-        accepted = f"what made {data}, with --tab2txt"
+        accepted = f"the command that prepared {data}, with --tab2txt"
         raise ConfigError(wrong, field=option, seen=str(worded), accepted=accepted)
 
 
@@ -136,10 +136,10 @@ def _refuse_held_out(unlabelled: Dataset, dataset: Dataset) -> None:
             name in learned and _alike(dataset.features(row), unlabelled.features(learned[name]))
         ):
             raise ConfigError(
-                "a case that is held out would be pretrained on",
+                "pretraining would use a held-out case",
                 field="--pretraining-data",
                 seen=f"{name} of {groups[row]}, {splits[row]} in {dataset.folder}",
-                accepted="data whose training split has none of the other splits' cases",
+                accepted="data whose training split has no case of the task's other splits",
             )
 
 

@@ -270,7 +270,7 @@ class Workshop:
         if code:
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
             raise LanistrError(
-                f"exit code {code}; its lines stand in {log}",
+                f"exit code {code}; its output is in {log}",
                 code="failed_command",
                 field=f"python -m {command[0]}",
                 seen=last[:300],

@@ -12,21 +12,20 @@ from training.report.document import document
 from training.report.tables import figure_name, table
 
 _MEANING = (
-    "Mean over {count} seeds ± their standard deviation, on the test split; behind the mean "
-    "difference from LANISTR its 95% intervals: in brackets over seeds, which draw labels and "
-    "training, paired by seed (Student's t); in parentheses over test cases, with these runs, "
-    "paired by case (bootstrap, those of a patient or product together). None has both in it. "
-    "Steps are all that fine-tuning took, in both stages where it has two, those after the best "
-    "epoch too."
+    "Mean over {count} seeds ± their standard deviation, on the test split. After the mean "
+    "difference from LANISTR are two 95% intervals: in brackets over seeds, which determine "
+    "labels and training, paired by seed (Student's t); in parentheses over test cases, for these "
+    "runs, paired by case (bootstrap by patient or product). Neither covers both. Steps are all "
+    "steps of fine-tuning, in both stages if it has two, including those after the best epoch."
 )
 _ONE_SEED = (
-    "One seed, on the test split: what another seed would give is not known; in parentheses the "
-    "95% interval over test cases of the difference from LANISTR, paired by case (bootstrap, those "
-    "of a patient or product together)."
+    "One seed, on the test split: the variation between seeds is unknown. In parentheses is the "
+    "95% interval over test cases of the difference from LANISTR, paired by case (bootstrap by "
+    "patient or product)."
 )
 _SYNTHETIC = (
-    "These records were made by chance: the figures compare methods on what their maker put in, "
-    "and mean nothing about any patient, product or person."
+    "These records are synthetic: the figures compare methods on what the generator put in, and "
+    "say nothing about real patients, products or people."
 )
 
 
@@ -72,9 +71,7 @@ def about(found: Json) -> str:
     count = len(found["seeds"])
     meaning = _MEANING.format(count=count) if count > 1 else _ONE_SEED
     cases = ", ".join(f"{number} {split}" for split, number in found["labelled"].items())
-    learned = (
-        "" if found["labels"] is None else f"; at most {found['labels']} of them are learned from"
-    )
+    learned = "" if found["labels"] is None else f"; trained on at most {found['labels']} of them"
     if found["pretraining_data"] != found["data"]:
         learned += f"; pretrained on {found['pretraining_data']}"
     if found["worded"]:
@@ -84,12 +81,12 @@ def about(found: Json) -> str:
     chosen = [f"{stage}: {', '.join(each)}" for stage, each in found["settings"].items() if each]
     if found["rates"]:
         rates = ", ".join(f"{each:g}" for each in found["rates"])
-        chosen.append(f"learning rate of fine-tuning by the validation split, of {rates}")
+        chosen.append(f"learning rate of fine-tuning chosen on the validation split from {rates}")
     if found["pretrain_once"]:
         chosen.append("one pretraining for all seeds")
     settings = f" Settings: {'; '.join(chosen)}." if chosen else ""
     if not higher_is_better(found["metric"]):
-        meaning += f" Of {figure_name(found['metric'])} less is better."
+        meaning += f" For {figure_name(found['metric'])}, lower is better."
     caution = f" {_SYNTHETIC}" if found["synthetic"] else ""
     return (
         f"{found['data']}, scale {found['scale']}; labelled cases: {cases}{learned}."
@@ -153,11 +150,11 @@ def _difference(found: Json | None, metric: str) -> str:
     text = _figure(found["mean"], metric, "+")
     if found["interval"]:
         low, high = found["interval"]
-        text += f" [{ends(low, high)}]" if low < high else ", every seed the same"
+        text += f" [{ends(low, high)}]" if low < high else ", the same for every seed"
     over_cases = found.get("test_interval")
     if over_cases and None not in over_cases:
         low, high = over_cases
-        text += f" ({ends(low, high)})" if low < high else ", every case the same"
+        text += f" ({ends(low, high)})" if low < high else ", the same for every case"
     return text
 
 

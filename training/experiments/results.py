@@ -196,7 +196,8 @@ def best_validation(run: Path, metric: str) -> float:
         return -np.inf
     if history.mean_of > 1:
         said = (
-            "%s is of several validations' mean, whose %s it does not tell: its best epoch's counts"
+            "%s averaged the weights of several validations but did not record their %s: using "
+            "its best epoch's"
         )
         log.warning(said, run, metric)
     _, values = history.validation[metric]

@@ -66,7 +66,7 @@ def systems(setup: Setup) -> Lines:
     worded = setup.in_words
     if worded is None:
         which = "--tab2txt" if setup.worded is None else "--tab2txt-pretraining-data"
-        why = f"needs the same data with words in the place of rows: {which}"
+        why = f"needs the same data with words instead of table rows: {which}"
         yield from (LeftOut(*each, why) for each in names)
     else:
         yield _if_fit(worded, worded.lanistr(*albef, system="albef"), pairs)
@@ -80,7 +80,7 @@ def _if_fit(setup: Setup, row: Row, recipe: PretrainRecipe | FinetuneRecipe) -> 
     taken = recipe.modalities or setup.modalities
     lacking = [each for each in taken if each not in setup.modalities]
     if lacking:
-        return LeftOut(row.key, row.name, f"the data do not bring {', '.join(lacking)}")
+        return LeftOut(row.key, row.name, f"the data do not have {', '.join(lacking)}")
     if recipe.complete:
         labelled = isinstance(recipe, FinetuneRecipe)
         dataset = Dataset.open(setup.data if labelled else setup.pretrained_on).only(taken)
@@ -91,8 +91,8 @@ def _if_fit(setup: Setup, row: Row, recipe: PretrainRecipe | FinetuneRecipe) -> 
             for each in learned:
                 complete_cases(dataset, each)
         except DataError:
-            which = "labelled case that is drawn" if labelled else "case"
-            return LeftOut(row.key, row.name, f"no {which} brings all of {', '.join(taken)}")
+            which = "labelled case in the draw" if labelled else "case"
+            return LeftOut(row.key, row.name, f"no {which} has all of {', '.join(taken)}")
     return row
 
 
@@ -126,14 +126,14 @@ def ablations(setup: Setup) -> Lines:
         left = [each for each in setup.modalities if each != modality]
         lost = ["model.summary=null"] if summed == {modality} else []
         if modality not in brought:
-            yield LeftOut(key, name, f"no case that is learned from brings {modality}")
+            yield LeftOut(key, name, f"no labelled training case has {modality}")
         elif left:
             yield setup.lanistr(key, name, *lost, modalities=left)
     for of, key, name, setting in _losses(recipe, config):
         if of is None or of in shown:
             yield setup.lanistr(key, name, setting)
         else:
-            yield LeftOut(key, name, f"no case that is pretrained on brings {of}")
+            yield LeftOut(key, name, f"no case for pretraining has {of}")
     row = setup.lanistr("parallel", "without non-parallel data", "complete=true")
     complete = load_recipe("demo", "pretrain", PretrainRecipe, ["complete=true"])
     yield _if_fit(setup, row, complete)

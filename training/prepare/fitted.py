@@ -35,11 +35,11 @@ def take_fitted(folder: Path, task: TaskSpec) -> Preprocessor:
     differing = [name for name in names if theirs.get(name) != ours.get(name)]
     if differing:
         raise ConfigError(
-            f"{folder} was fitted for other parts than those of the task {task.name}",
+            f"the preprocessing of {folder} does not match the task {task.name}",
             code="bad_fit",
             field="--preprocessing",
             seen=f"another {', '.join(differing)}",
-            accepted="what was fitted for the same parts, fields, units and ranges",
+            accepted="preprocessing fitted for the same modalities, fields, units and ranges",
         )
     return Preprocessor.load(folder, task)
 
@@ -56,7 +56,7 @@ def _task_of(folder: Path) -> TaskSpec:
             code="no_preprocessing",
             field="--preprocessing",
             seen=str(folder),
-            accepted="the folder of a prepared data set, of a run, or of a bundle",
+            accepted="the folder of a prepared data set, a run or a bundle",
         ) from exc
     return TaskSpec.parse(data, ConfigError, str(path))
 

@@ -97,13 +97,13 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         "--preprocessing",
         type=Path,
         metavar="RUN-OR-FOLDER",
-        help="run, bundle or data set whose vocabulary, means and codes to reuse, as a model "
-        "pretrained with them needs; the four options above are then ignored",
+        help="run, bundle or data set whose vocabulary, means and codes to reuse, as needed for a "
+        "model pretrained with them; the four options above are then ignored",
     )
     parser.add_argument(
         "--tab2txt",
         action="store_true",
-        help="replace each table row by words in front of the notes",
+        help="replace each table row by text in front of the notes",
     )
     parser.add_argument(
         "--most-problems",
@@ -190,11 +190,11 @@ def begin(
     fitted = take_fitted(arguments.preprocessing, stored) if arguments.preprocessing else None
     if fitted is None and not splits.shares[0]:
         raise ConfigError(
-            "no case is in the training split",
+            "the training split is empty",
             code="no_training",
             field="--splits",
             seen=arguments.splits,
-            accepted="a share to learn from; or --preprocessing, fitted elsewhere",
+            accepted="a share for training above 0; or --preprocessing from elsewhere",
         )
     out: Path = arguments.out
     refuse_filled(out)

@@ -185,7 +185,7 @@ def _encode(
         if modality not in known
     }
     if not any(records.values()) and not any(part.rows for part in known.values()):
-        raise InputError("no part of the case can be used", code="nothing_usable")
+        raise InputError("nothing in the case can be used", code="nothing_usable")
     return known, records
 
 
@@ -202,7 +202,7 @@ def _report_refused(
     became = ", ".join(f"{field} {code}" for field, code, _ in kinds)
     problems.add(
         error.code,
-        f"{error.message}; the case {case.id} is left out" + (f" ({became})" if became else ""),
+        f"{error.message}; case {case.id} is left out" + (f" ({became})" if became else ""),
         file=place[0],
         row=place[1],
         column=", ".join(lost),
@@ -253,10 +253,10 @@ def check_shares(options: SplitOptions) -> None:
     """
     if min(options.shares) < 0 or not np.isclose(sum(options.shares), 1):
         raise ConfigError(
-            "not shares of one whole",
+            "the shares do not add up to 1",
             field="splits.shares",
             seen=list(options.shares),
-            accepted="three numbers from 0 that add up to 1",
+            accepted="three numbers, 0 or more, that add up to 1",
         )
 
 

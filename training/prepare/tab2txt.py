@@ -30,7 +30,7 @@ class Tab2Txt:
     def __init__(self, task: TaskSpec) -> None:
         if task.tabular is None:
             raise ConfigError(
-                f"the task {task.name} has no table row to put into words",
+                f"the task {task.name} has no table row to write as text",
                 field="--tab2txt",
                 accepted="a task with tabular fields, or no --tab2txt",
             )

@@ -53,7 +53,7 @@ def page(
     if kind == "ordinal":
         sections.append(("Expected value", _expected(report)))
     sections.append(("Sets and intervals", _coverage(report)))
-    sections.append(("By the parts that a case brings", _presence(report, metrics)))
+    sections.append(("By modalities present", _presence(report, metrics)))
     for column in report["by_subgroup"]:
         sections.append((f"By {column}", _subgroup(report, column, metrics)))
     for name, log in history.items():
@@ -63,8 +63,8 @@ def page(
     sections.append(("What the figures mean", _definitions(report, metrics)))
     title = f"{about['title']}: {about['run']} on {about['split']}"
     footer = (
-        "For research and for validation on your own data. <b>Not a medical device</b>; no "
-        "decision about a person should rest on this model."
+        "For research and for validation on your own data. <b>Not a medical device</b>; do "
+        "not base decisions about people on this model."
     )
     return document(title, _header(report), _summary(report, metrics), sections, footer)
 
@@ -92,7 +92,7 @@ def _header(report: Json) -> str:
         facts["Epoch kept"] = f"{about['best_epoch']}, {best}"
         if about["mean_of"] > 1:
             del facts["Epoch kept"]
-            facts["Weights"] = f"mean of {about['mean_of']} validations', the {best}"
+            facts["Weights"] = f"mean over {about['mean_of']} validations, the {best}"
     listed = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     return (
         f'<p class="kind">Evaluation · {escape(about["split"])} split · '
@@ -117,11 +117,12 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
         for metric in metrics
     )
     small = group["small"]
-    warning = f'<p class="caution">{escape(small)}: conclude nothing.</p>' if small else ""
+    too_few = f'<p class="caution">{escape(small)}: too few to draw conclusions.</p>'
+    warning = too_few if small else ""
     rounds, drawn = report["bootstrap"]["rounds"], drawn_again(group)
     return (
         f'<section class="summary" aria-label="All cases">{warning}<dl class="cards">{cards}</dl>'
-        f'<p class="note">With 95% intervals from {rounds:,} bootstrap draws of {drawn}.</p>'
+        f'<p class="note">With 95% intervals from {rounds:,} bootstrap samples of {drawn}.</p>'
         "</section>"
     )
 
@@ -132,7 +133,7 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
 def _discrimination(report: Json) -> str:
     curves = report["curves"]
     if not curves["roc"]:
-        return "<p>All cases are of one class: there is no curve.</p>"
+        return "<p>All cases are of one class, so there is no curve.</p>"
     binary = report["about"]["label"]["kind"] == "binary"
     cases = report["all"]["cases"]
     share = curves["pr"][0]["cases"] / cases if binary else None
@@ -142,7 +143,7 @@ def _discrimination(report: Json) -> str:
         ("pr", "Precision and recall", "average precision"),
     ):
         legend = [(n, f"{c['name']}: {area} {c['area']:.3f}") for n, c in enumerate(curves[kind])]
-        note = "Band: 95% of the bootstrap draws, at each place by itself. " if binary else ""
+        note = "Band: pointwise 95% bootstrap interval. " if binary else ""
         if not binary:
             note = "Each class against the rest. "
         if kind == "roc":
@@ -155,20 +156,20 @@ def _discrimination(report: Json) -> str:
 
 def _calibration(report: Json) -> str:
     found = report["calibration"]
-    note = "Lines: 95% intervals of the share (Wilson). On the dashed diagonal if calibrated."
+    note = "Lines: 95% intervals of the share (Wilson). Calibrated: on the dashed diagonal."
     figures = [
         _figure("Before", plots.reliability_panel("before", found["before"]), note),
-        _figure("After the temperature", plots.reliability_panel("after", found["after"]), note),
+        _figure("After scaling", plots.reliability_panel("after", found["after"]), note),
         _figure(
-            "How probabilities spread",
+            "Distribution of probabilities",
             plots.histogram_panel("spread", found["after"]["bins"], "probability"),
-            "After the temperature.",
+            "After scaling.",
         ),
     ]
     intro = (
         f"<p>Probabilities of <b>{escape(found['of'])}</b>. The temperature was fitted on the "
-        "validation split to the least log loss and is stored with the run; it leaves the order of "
-        "the classes, and so accuracy, as it is.</p>"
+        "validation split to minimize log loss and is stored with the run; it does not change "
+        "the order of the classes, and so not the accuracy.</p>"
     )
     return intro + f'<div class="grid">{"".join(figures)}</div>' + tables.calibration_table(found)
 
@@ -192,7 +193,7 @@ def _expected(report: Json) -> str:
         ]
         for name, found in report["expected"].items()
     ]
-    note = "Box: the middle half of the cases; line: 5% to 95%; dash: median; dot: mean."
+    note = "Box: 25% to 75% of the cases; line: 5% to 95%; dash: median; dot: mean."
     head = ["true", "cases", "mean", "5%", "25%", "median", "75%", "95%"]
     figure = _figure(
         "Expected against true", plots.expected_panel(report["expected"], values), note
@@ -205,20 +206,21 @@ def _errors(report: Json, predicted: Floats, true: Floats) -> str:
     unit = report["about"]["label"]["unit"]
     rng = np.random.default_rng(0)
     chosen = np.sort(rng.permutation(len(true))[:_MOST_DOTS])
-    some = f"{_MOST_DOTS} of {len(true):,} cases, drawn by lot. " if len(true) > _MOST_DOTS else ""
+    few = f"{_MOST_DOTS} of {len(true):,} cases, chosen at random. "
+    some = few if len(true) > _MOST_DOTS else ""
     some_predicted, some_true = predicted[chosen], true[chosen]
     figures = [
         _figure(
             "Predicted against true",
             plots.scatter_panel(some_predicted, some_true, unit),
-            some + "On the dashed diagonal if right.",
+            some + "Correct predictions are on the dashed diagonal.",
         ),
         _figure(
             "Errors by prediction",
             plots.residuals_panel(some_predicted, some_predicted - some_true, unit),
-            some + "A slope or a fan says that the errors depend on the prediction.",
+            some + "A slope or a fan shape means that the errors depend on the prediction.",
         ),
-        _figure("How errors spread", plots.error_histogram_panel(predicted - true, unit), ""),
+        _figure("Distribution of errors", plots.error_histogram_panel(predicted - true, unit), ""),
     ]
     found = report["residuals"]
     head = ["", "mean", "5%", "25%", "median", "75%", "95%"]
@@ -230,17 +232,17 @@ def _errors(report: Json, predicted: Floats, true: Floats) -> str:
 def _coverage(report: Json) -> str:
     found = report["conformal"]
     if found is None:
-        return "<p>Too few cases were held out for calibration: no set or interval is given.</p>"
+        return "<p>Too few cases were held out to give sets or intervals.</p>"
     regression = report["about"]["label"]["kind"] == "regression"
     size = "mean width" if regression else "mean size"
     enough = found["calibrated_by_presence"]
     own = ", ".join(f"{tables.group_name(name)}: {cases:,}" for name, cases in enough.items())
     return (
         f"<p>Conformal {'intervals' if regression else 'sets'}, calibrated on "
-        f"{found['calibrated_on']:,} cases of the validation split. They promise to hold the truth "
+        f"{found['calibrated_on']:,} cases of the validation split. They should contain the truth "
         f"in {found['promised']:.0%} of new cases like those: over all cases, "
-        + (f"and over those that bring the parts that enough of them do ({own}); " if own else "")
-        + "not for each other pattern of parts alone.</p>"
+        + (f"and over those of each pattern with enough cases ({own}); " if own else "")
+        + "but not for every other pattern separately.</p>"
         + tables.coverage_table(found, report["by_presence"], size)
     )
 
@@ -250,8 +252,9 @@ def _coverage(report: Json) -> str:
 
 def _presence(report: Json, metrics: Sequence[str]) -> str:
     return tables.groups_table(
-        "The fullest cases first. Bars: the 95% interval of the first figure; line: all cases.",
-        "parts",
+        "The most complete cases first. Bars: the 95% interval of the first figure; line: all "
+        "cases.",
+        "modalities",
         report["by_presence"],
         report["all"],
         metrics,
@@ -260,8 +263,8 @@ def _presence(report: Json, metrics: Sequence[str]) -> str:
 
 def _subgroup(report: Json, column: str, metrics: Sequence[str]) -> str:
     return tables.groups_table(
-        "Bars: the 95% interval of the first figure; line: all cases. Groups differ by chance too, "
-        "the more so the more of them are compared.",
+        "Bars: the 95% interval of the first figure; line: all cases. Groups also differ by "
+        "chance, and more so the more of them are compared.",
         column,
         report["by_subgroup"][column],
         report["all"],
@@ -284,7 +287,7 @@ def _training(key: str, log: History, metric: str | None) -> str:
             break  # the other figures of each epoch are in the log
     for name, curve in _losses(log).items():
         title = "Loss" if name == "loss" else _LOSSES.get(name, f"Loss: {escape(name)}")
-        note = "Pale: as it was; strong: mean over a twentieth of the steps around."
+        note = "Pale: every step; strong: moving average over a twentieth of the steps."
         figures.append(_figure(title, plots.loss_panel(key, name, curve), note))
     if log.lr is not None:
         figures.append(_figure("Learning rate", plots.rate_panel(key, log.lr), ""))
@@ -304,10 +307,11 @@ def _definitions(report: Json, metrics: Sequence[str]) -> str:
     few = escape(report["bootstrap"]["small_is"])
     return (
         f'<dl class="meanings">{listed}<dt>Intervals</dt><dd>Percentile bootstrap, '
-        f"{report['bootstrap']['rounds']:,} draws, seed {report['bootstrap']['seed']}; draws that "
-        "do not determine a figure are passed over. Source: Efron and Tibshirani 1993.</dd>"
-        f"<dt>Conclude nothing</dt><dd>{few}</dd>"
-        "<dt>-</dt><dd>The cases do not determine the figure; the reason stands below it.</dd></dl>"
+        f"{report['bootstrap']['rounds']:,} draws, seed {report['bootstrap']['seed']}; samples "
+        f"that do not determine a figure are left out. Source: Efron and Tibshirani 1993.</dd>"
+        f"<dt>Too few to draw conclusions</dt><dd>{few}</dd>"
+        "<dt>-</dt><dd>The cases do not determine the figure; the reason is given below "
+        "it.</dd></dl>"
     )
 
 

@@ -115,7 +115,7 @@ def reliability_panel(when: str, found: Json) -> str:
     bins = [each for each in found["bins"] if each["cases"]]
     panel = Panel(
         f"reliability-{when}",
-        f"Reliability {when} temperature scaling, on the diagonal if calibrated. "
+        f"Reliability {when} temperature scaling; on the diagonal if calibrated. "
         + "; ".join(
             f"probability {b['mean']:.2f}: came true {b['observed']:.2f} of {b['cases']}"
             for b in bins
@@ -181,7 +181,7 @@ def scatter_panel(predicted: Floats, true: Floats, unit: str) -> str:
     suffix = f" ({unit})" if unit else ""
     panel = Panel(
         "scatter",
-        f"Predicted against true value of {len(true)} cases; on the diagonal if right.",
+        f"Predicted against true value of {len(true)} cases; on the diagonal if correct.",
         x=f"true{suffix}",
         y=f"predicted{suffix}",
         height=3.3,

@@ -90,7 +90,7 @@ def groups_table(
     """Return the figures of groups of cases, all cases first."""
     main, shown = metrics[0], list(groups.items())
     if len(shown) > MOST_GROUPS:
-        caption += f" The {MOST_GROUPS} largest of {len(shown)} groups; the others are in the JSON."
+        caption += f" The {MOST_GROUPS} largest of {len(shown)} groups; the rest is in the JSON."
         largest = sorted(groups, key=lambda name: -groups[name]["cases"])[:MOST_GROUPS]
         shown = [(name, group) for name, group in shown if name in set(largest)]
     scale = _scale([everything, *(group for _, group in shown)], main)
@@ -119,7 +119,8 @@ def group_name(name: str) -> str:
 def _mark(group: Json) -> str:
     """Say that a group is too small to conclude from, if it is."""
     small = group["small"]
-    return f'<small class="few">{escape(small)}: conclude nothing</small>' if small else ""
+    said = f'<small class="few">{escape(small)}: too few to draw conclusions</small>'
+    return said if small else ""
 
 
 def _scale(groups: Sequence[Json], metric: str) -> tuple[float, float] | None:
@@ -163,8 +164,8 @@ def confusion_table(found: Json, classes: Sequence[str]) -> str:
             ]
             for pair in found["pairs"]
         ]
-        caption = "The classes that are mistaken for each other most often."
-        return table(caption, ["true class", "taken for", "cases", "of the true class"], rows)
+        caption = "The classes most often confused with each other."
+        return table(caption, ["true class", "predicted as", "cases", "of the true class"], rows)
     rows = []
     for name, counts in zip(classes, found["matrix"], strict=True):
         total = sum(counts)
@@ -174,7 +175,7 @@ def confusion_table(found: Json, classes: Sequence[str]) -> str:
             for count in counts
         ]
         rows.append([escape(name), *cells, f"{total:,}"])
-    caption = "Rows: the true class. Columns: the most likely one. Shares are of the row."
+    caption = "Rows: true class. Columns: predicted (most likely) class. Shares are of the row."
     return table(caption, ["true", *map(escape, classes), "cases"], rows, "confusion")
 
 
@@ -182,9 +183,9 @@ def operating_table(points: Sequence[Json], positive: str) -> str:
     """Return what follows from acting at each threshold."""
     caption = (
         f"If every case whose probability of <b>{escape(positive)}</b> reaches the threshold is "
-        "acted on. No threshold was chosen on these cases."
+        f"flagged. No threshold was chosen on these cases."
     )
-    head = ["from", "acted on", "sensitivity", "specificity", "PPV", "NPV", "found", "missed"]
+    head = ["from", "flagged", "sensitivity", "specificity", "PPV", "NPV", "found", "missed"]
     head.append("false alarms")
     rows = [
         [
@@ -214,7 +215,7 @@ def calibration_table(found: Json) -> str:
         [label, number(found["before"][key]), number(found["after"][key])]
         for key, label in names.items()
     ]
-    caption = f"Probabilities of {escape(found['of'])}, before and after the temperature."
+    caption = f"Probabilities of {escape(found['of'])}, before and after temperature scaling."
     return table(caption, head, rows, "tight")
 
 
@@ -233,6 +234,8 @@ def coverage_table(found: Json, patterns: Mapping[str, Json], size: str) -> str:
         ]
         for name, group in groups.items()
     ]
-    caption = f"Share of cases whose {found['promised']:.0%} set or interval holds the truth, with "
-    caption += "its 95% interval (Wilson; as if no two cases shared a patient or a product)."
-    return table(caption, ["parts", "cases", "covered", size], rows, "figures")
+    caption = (
+        f"Share of cases whose {found['promised']:.0%} set or interval contains the truth, with "
+        "its 95% interval (Wilson; treating cases as independent, even of one patient or product)."
+    )
+    return table(caption, ["modalities", "cases", "covered", size], rows, "figures")

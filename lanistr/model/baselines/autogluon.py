@@ -220,7 +220,7 @@ class GluonTransformer(Fuser):
         self.width = self.gathered = config.width or widest(encoders)
         if self.width % config.heads:
             raise ConfigError(
-                f"the width of a token, {self.width}, is not a multiple of heads",
+                f"the token width, {self.width}, is not a multiple of heads",
                 field="model.fusion.heads",
                 seen=config.heads,
                 accepted=f"a divisor of {self.width}, or another model.fusion.width",

@@ -45,8 +45,8 @@ def open_backend(
             code="no_backend",
             field="backend",
             seen=backend,
-            accepted="onnx with onnxruntime (extra `cpu` or `gpu`), torch with torch "
-            "(extra `torch`)",
+            accepted="onnx, which needs onnxruntime (extra `cpu` or `gpu`); or torch, which needs "
+            "torch (extra `torch`)",
         ) from exc
     return load(bundle, device, precision, threads)
 

@@ -16,7 +16,7 @@ from lanistr.modalities import Modality
 
 Floats = NDArray[np.float32]
 
-FAILS = "it does not compute"
+FAILS = "the graph cannot be run"
 _TRIED_LENGTHS = (16, 1)
 """Sizes of the axes that a graph leaves open, tried when it is loaded."""
 

@@ -43,8 +43,8 @@ def _unfit(bundle: Bundle, runtime: Runtime) -> set[Precision]:
             found.add(build.precision)
             lost = "unknown" if build.fall is None else f"{build.fall:g}"
             _log.warning(
-                "%s: %s is passed over unless --precision asks for it or there is no other: "
-                "points of %s lost: %s; accepted: at most %g",
+                "%s: %s is used only if --precision asks for it or there is nothing else: points "
+                "of %s lost: %s; accepted: at most %g",
                 *(bundle.folder, build.name, bundle.manifest.metric or "the metric"),
                 *(lost, MOST_FALL),
             )

@@ -70,13 +70,13 @@ class OnnxBackend:
         if kind == "auto":
             kind = "cuda" if offered else "cpu"
         elif kind == "cuda" and not offered:
-            raise no_device(device, ["cpu; a GPU with onnxruntime-gpu"])
+            raise no_device(device, ["cpu; or a GPU, with onnxruntime-gpu"])
         self._number = int(number or 0)
         self._take(kind, precision)
         # onnxruntime falls back silently from a GPU to the CPU.
         if kind != "cpu" and not self._on_gpu:
             if device != "auto":
-                raise no_device(device, ["cpu", "a GPU that onnxruntime reaches"])
+                raise no_device(device, ["cpu", "a GPU that onnxruntime can use"])
             self._take("cpu", precision)
         try_graphs(self, bundle)
 
@@ -90,8 +90,8 @@ class OnnxBackend:
         if precision == "auto" and other != self.build:
             self._load_build(other)
         _log.warning(
-            "%s: onnx int8 computes otherwise on this processor than where it was exported: %s; "
-            "served: %s",
+            "%s: onnx int8 gives other results on this processor than where it was exported: %s; "
+            "using %s",
             *(self._bundle.folder, off, self.build.name),
         )
 

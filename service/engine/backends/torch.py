@@ -354,7 +354,7 @@ class Recorder:
                     graph.capture_end()
         except RuntimeError as exc:  # no memory is left, or it waits for the GPU somewhere
             self._most = 0
-            _log.warning("%s: no more shapes are recorded: %s", self._file, exc)
+            _log.warning("%s: no further CUDA graphs are captured: %s", self._file, exc)
         else:
             self.recordings[shapes] = Recording(graph, inputs, outputs)
 

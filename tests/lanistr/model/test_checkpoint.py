@@ -222,10 +222,12 @@ def test_the_first_layers_of_a_deeper_part_are_not_taken_for_all_of_it(
     save_pretrained(LanistrForPretraining(pretraining.model_copy(update={part: deep})), folder)
     flat = getattr(finetuning, part).model_copy(update={setting: 2})
     model = Lanistr(finetuning.model_copy(update={part: flat}))
-    with pytest.raises(CheckpointError, match=r"holds weights that the model has not: .*\.2\."):
+    with pytest.raises(
+        CheckpointError, match=r"contains weights that the model does not have .*\.2\."
+    ):
         load_core(model, folder)
     if part != "fusion":
-        with pytest.raises(CheckpointError, match=r"holds weights that the model has not"):
+        with pytest.raises(CheckpointError, match=r"contains weights that the model does not have"):
             load_encoders(model, folder, [Modality(part)])
 
 
@@ -233,7 +235,7 @@ def test_the_first_layers_of_a_deeper_part_are_not_taken_for_all_of_it(
 
 
 def test_a_folder_that_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"there is no folder .*model"):
+    with pytest.raises(CheckpointError, match=r"no such folder: .*model"):
         from_pretrained(folder, Lanistr)
 
 
@@ -244,7 +246,7 @@ def test_a_folder_without_a_model_says_what_is_accepted(tmp_path: Path) -> None:
 
 def test_a_folder_without_weights_says_so(pretrained: LanistrForPretraining, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="holds no weights"):
+    with pytest.raises(CheckpointError, match="contains no weights"):
         from_pretrained(folder, LanistrForPretraining)
 
 
@@ -299,10 +301,10 @@ def test_missing_superfluous_and_misshapen_weights_are_named(
     ):
         from_pretrained(folder, LanistrForPretraining)
     edit(folder, core__projections__text__0__bias=None)
-    with pytest.raises(CheckpointError, match=r"missing.*1, namely core\.projections\.text\.0"):
+    with pytest.raises(CheckpointError, match=r"missing.*\(1\): core\.projections\.text\.0"):
         from_pretrained(folder, LanistrForPretraining)
     edit(folder, core__projections__text__0__bias=torch.zeros(24), core__more=torch.zeros(1))
-    with pytest.raises(CheckpointError, match=r"has not.*core\.more"):
+    with pytest.raises(CheckpointError, match=r"does not have.*core\.more"):
         from_pretrained(folder, LanistrForPretraining)
 
 

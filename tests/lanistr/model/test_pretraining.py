@@ -254,6 +254,6 @@ def test_a_case_without_a_series_has_no_part_in_the_summaries(
 
 def test_summaries_without_anything_to_sum_up_are_refused(pretraining: LanistrConfig) -> None:
     changes = {"summary": SummaryConfig(), "timeseries": None}
-    with pytest.raises(ConfigError, match="can be summed up") as refused:
+    with pytest.raises(ConfigError, match="can be summarized") as refused:
         LanistrForPretraining(pretraining.model_copy(update=changes))
     assert refused.value.field == "model.summary"

@@ -63,7 +63,9 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(hub: Path) -> Non
 
 
 def test_what_the_hub_does_not_give_is_refused_in_one_line(hub: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not give it: OSError: 404 no such") as refused:
+    with pytest.raises(
+        CheckpointError, match="could not be fetched from the model hub: OSError: 404 no such"
+    ) as refused:
         fetch("bert-base-incased")
     assert refused.value.seen == "bert-base-incased"
     assert "a folder in the hub's format" in refused.value.accepted

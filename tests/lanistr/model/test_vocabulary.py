@@ -47,7 +47,9 @@ def test_other_words_are_refused_and_the_way_to_the_right_ones_is_told(
     tmp_path: Path, words: tuple[str, ...], seen: str, accepted: str
 ) -> None:
     write_bert(tmp_path / "bert")
-    with pytest.raises(DataError, match="the data set's vocabulary is not that of") as refused:
+    with pytest.raises(
+        DataError, match="the data set's vocabulary differs from that of"
+    ) as refused:
         check_vocabulary(str(tmp_path / "bert"), tokenizer(tmp_path, words))
     assert seen in refused.value.seen
     assert accepted in refused.value.accepted
@@ -59,7 +61,7 @@ def test_without_tokenizer_files_the_number_of_words_must_do(
 ) -> None:
     write_bert(tmp_path / "bert", words=None)
     check_vocabulary(str(tmp_path / "bert"), tokenizer(tmp_path))
-    assert "taken on trust" in caplog.text
+    assert "are assumed to be the same" in caplog.text
     with pytest.raises(DataError, match="seen '59 tokens'; accepted: 60 tokens"):
         check_vocabulary(str(tmp_path / "bert"), tokenizer(tmp_path, WORDS[:-1]))
 
@@ -78,4 +80,4 @@ def test_data_without_capitals_for_a_checkpoint_with_them_are_warned_of(
     write_bert(tmp_path / "bert")
     (tmp_path / "bert" / "tokenizer_config.json").write_text(f'{{"do_lower_case": {theirs}}}')
     check_vocabulary(str(tmp_path / "bert"), tokenizer(tmp_path))
-    assert ("trained on notes with capitals" in caplog.text) == warned
+    assert ("trained on text with capitals" in caplog.text) == warned

@@ -309,7 +309,7 @@ def test_a_bomb_is_refused_from_its_header_before_anything_is_decoded():
     error = refused(data)
     assert error.code == "image_too_large"
     assert error.seen == "10,000,000,000 pixels"
-    assert error.accepted == "at most 40,000,000 pixels in all pictures of a case"
+    assert error.accepted == "at most 40,000,000 pixels in all images of a case"
 
 
 def test_the_limit_of_pixels_is_inclusive():

@@ -234,7 +234,7 @@ def test_what_is_too_far_from_what_was_learned_counts_as_missing_and_is_told():
     assert fitted.apply({"acid": 1e30, "count": 1e30}, log) == ()
     said = [(each.code, each.field, each.action) for each in log.issues]
     assert said[:2] == [("out_of_range", f"tabular.{name}", "dropped") for name in fields]
-    assert "a number; as far from what was learned, 7.39" in log.issues[0].detail
+    assert "a number; this model can only use 7.39" in log.issues[0].detail
 
 
 @given(

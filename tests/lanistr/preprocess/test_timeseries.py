@@ -116,7 +116,7 @@ def test_the_last_measurement_of_an_hour_stands_whatever_the_order_of_the_rows()
         assert grid.number("heart_rate")[:3] == [90, 95, 95]
         (issue,) = grid.issues
         assert (issue.code, issue.seen) == ("several_in_step", "2 earlier values")
-        assert (issue.action, issue.detail) == ("dropped", "of each variable the last value of 1 h")
+        assert (issue.action, issue.detail) == ("dropped", "each variable's last value in 1 h")
 
 
 def test_of_two_rows_of_one_time_the_later_row_stands_and_an_issue_says_so():
@@ -290,7 +290,7 @@ def test_scales_survive_saving_and_those_of_another_task_do_not_fit(tmp_path: Pa
     state = FITTED.save(tmp_path)
     assert TimeseriesPreprocessor.load(state, TASK, tmp_path).scales == FITTED.scales
     del state["scales"]["ph"]
-    with pytest.raises(ValueError, match="not those of the task"):
+    with pytest.raises(ValueError, match="not match the task's"):
         TimeseriesPreprocessor.load(state, TASK, tmp_path)
 
 

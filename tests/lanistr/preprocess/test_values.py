@@ -153,7 +153,7 @@ def test_an_unknown_unit_is_refused_and_the_nearest_named():
 
 
 def test_a_field_without_a_unit_takes_none():
-    assert fails("ph", Quantity(7.4, "mol")).accepted == "no unit: the field has none"
+    assert fails("ph", Quantity(7.4, "mol")).accepted == "a number without a unit"
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_what_is_clipped_is_held_against_what_was_learned_as_it_then_is(log: Iss
     assert log.issues[-1].detail == "a number from 0 to 10"
     far = NumberCleaner(spec, reach=(-1, 8))
     assert [far(each, "x", log) for each in (8, 9, 11)] == [8, None, None]
-    assert log.issues[-1].detail.endswith("; as far from what was learned, 0 to 8")
+    assert log.issues[-1].detail.endswith("; this model can only use 0 to 8")
 
 
 def test_a_field_without_a_range_takes_what_the_model_can_hold(log: IssueLog):
@@ -432,7 +432,7 @@ def test_a_code_that_a_float_cannot_hold_is_refused_and_is_taken_as_a_string():
         with pytest.raises(InputError) as caught:
             clean(rounded, "tabular.code", IssueLog())
         assert (caught.value.code, caught.value.field) == ("wrong_type", "tabular.code")
-        assert caught.value.accepted.endswith("; a long number as a string")
+        assert caught.value.accepted.endswith("; send a long number as a string")
 
 
 # ---- decoded JSON -------------------------------------------------------------------------------

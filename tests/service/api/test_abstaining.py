@@ -21,9 +21,7 @@ def test_without_the_parts_that_the_task_asks_for_the_model_abstains(strict, rec
     assert said.status_code == 200
     assert (answer["status"], answer["prediction"]) == ("abstained", None)
     used = ", ".join(answer["modalities"]["used"])
-    assert answer["reason"] == (
-        f"mortality wants text; or tabular and timeseries; usable are {used}"
-    )
+    assert answer["reason"] == (f"mortality needs text; or tabular and timeseries; usable: {used}")
     assert "contributions" not in answer["modalities"]
     assert answer["timing_ms"]["inference"] == 0
     assert strict.post("/embed/mortality", json=record).status_code == 200

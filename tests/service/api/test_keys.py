@@ -123,7 +123,7 @@ def test_a_key_that_comes_too_often_is_told_when_to_come_again(ask):
     assert [each.status_code for each in answers] == [200, 200, 429]
     assert code(answers[2]) == (429, "rate_limited")
     assert answers[2].headers["retry-after"] == "2"  # 30 a minute
-    assert answers[2].json()["accepted"].startswith("30 a minute")
+    assert answers[2].json()["accepted"].startswith("30 requests a minute")
     assert ask("GET", "/tasks", "everything").status_code == 200
     time.sleep(2)
     assert ask("GET", "/tasks", "slow").status_code == 200
@@ -223,11 +223,11 @@ def test_a_name_that_is_none_or_a_burst_of_no_rate_is_refused(options, said):
         ("- {name: a, sha256: lanistr_secret}", "String should match"),
         ("- {name: a, key: lanistr_secret}", "Field required"),
         ("- {name: a, sha256: X, rate: lanistr_secret}", "unknown key"),
-        ("- {name: a, sha256: X, burst: 2}", "no limit without per_minute"),
-        ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name twice"),
-        ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 twice"),
+        ("- {name: a, sha256: X, burst: 2}", "a burst needs per_minute"),
+        ("- {name: a, sha256: X}\n- {name: a, sha256: Y}", "the same name appears twice"),
+        ("- {name: a, sha256: X}\n- {name: b, sha256: X}", "the same sha256 appears twice"),
         ("- {name: 2026-02-30, sha256: X}", "not YAML"),
-        ("- {name: a, sha256: X, tasks: [], tasks: [lanistr_secret]}", "stands again in 1"),
+        ("- {name: a, sha256: X, tasks: [], tasks: [lanistr_secret]}", "is repeated in line 1"),
         ("[" * 20_000, "not YAML"),
     ],
 )
@@ -246,8 +246,8 @@ def test_without_its_file_the_service_does_not_start(tmp_path):
 
 
 def test_without_keys_the_log_says_that_everyone_is_answered(server, guarded):
-    assert "open: everyone" in server.log()
-    assert "open: everyone" not in guarded.log()
+    assert "no API keys: anyone" in server.log()
+    assert "no API keys: anyone" not in guarded.log()
 
 
 def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, tmp_path):
@@ -263,7 +263,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
 
         assert (status(old), status(new)) == (200, 401)
         file.write_text("- {name: 2026-02-30}")
-        assert server.says("the keys stay as they were")
+        assert server.says("the key file could not be reloaded; the previous keys remain in use:")
         assert (status(old), status(new)) == (200, 401)
 
         def cases():
@@ -289,7 +289,7 @@ def test_a_changed_file_is_read_again_and_a_bad_one_is_not_taken(start_server, t
         file.write_text(new_line.replace("new", "neu"))
         os.utime(file, ns=(mark.st_atime_ns, mark.st_mtime_ns))
         server.process.send_signal(signal.SIGHUP)
-        assert server.says("SIGHUP: looking at bundles, keys")
+        assert server.says("SIGHUP: checking bundles, keys")
         wait_for(lambda: status(new) == 200 and " key neu" in server.log())
 
 
@@ -321,7 +321,10 @@ async def test_a_key_that_is_taken_back_goes_also_where_its_file_could_not_be_re
         assert keys.find(old)
     await until(lambda: keys.find(new))
     assert keys.find(old) is None
-    assert caplog.text.count("the keys stay as they were") == 1
+    assert (
+        caplog.text.count("the key file could not be reloaded; the previous keys remain in use:")
+        == 1
+    )
 
     # What is wrong with a file that could be read is said at once, and not said every second.
     file.write_text("- [")

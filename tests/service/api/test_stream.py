@@ -184,7 +184,7 @@ def test_a_stream_of_blank_lines_ends(narrow):
                 ended = bool(select.select([stream.socket], [], [], 0.1)[0])
         last = stream.read()
         assert (last["index"], last["problem"]["code"]) == (1, "body_too_slow")
-        assert last["problem"]["seen"] == "blank lines at most for 1 s"
+        assert last["problem"]["seen"] == "only blank lines for 1 s"
 
 
 async def test_a_client_that_leaves_stops_the_work():

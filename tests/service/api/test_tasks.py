@@ -71,7 +71,7 @@ def test_the_examples_of_a_task_can_be_sent_as_they_are(client, name):
     for example in task["examples"]:
         answer = client.post(f"/predict/{name}", json=example["record"])
         assert answer.status_code == 200
-        assert bool(answer.json()["issues"]) == (example["title"] == "With slips")
+        assert bool(answer.json()["issues"]) == (example["title"] == "With mistakes")
         used.append(answer.json()["modalities"]["used"])
     assert used[0] == task["modalities"]
     assert min(len(each) for each in used) == 1

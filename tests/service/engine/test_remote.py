@@ -151,6 +151,6 @@ async def test_another_version_than_the_front_end_saw_is_refused(runner, bundles
     found = bundles["rating"]
     manifest = found.manifest.model_copy(update={"version": "000000000000"})
     bundle = replace(found, manifest=manifest)
-    with pytest.raises(BundleError, match="another version stands here") as caught:
+    with pytest.raises(BundleError, match="replaced by another version") as caught:
         await asyncio.to_thread(RemoteEngine, bundle, [path])
     assert caught.value.accepted == "000000000000"

@@ -106,7 +106,7 @@ def test_a_column_without_a_name_is_left_out_where_nothing_stands_in_it():
     assert (refused.code, refused.field, refused.seen) == ("not_csv", "timeseries[1]", "37.5")
     assert (refused.message, refused.accepted) == (
         "column 3 has no name",
-        "a name in the first line, or nothing in any row",
+        "a column name in the first line, or no values in this column",
     )
 
 
@@ -124,4 +124,4 @@ def test_no_more_rows_are_read_than_may_come():
     with pytest.raises(InputError) as caught:
         csv.decode(rows + broken, "timeseries", 2, {})
     assert (caught.value.code, caught.value.field) == ("too_many", "timeseries")
-    assert (caught.value.seen, caught.value.accepted) == ("more than 2 of them", "at most 2")
+    assert (caught.value.seen, caught.value.accepted) == ("more than 2 rows", "at most 2")

@@ -225,7 +225,7 @@ def test_a_bit_that_turned_is_found_by_reading_all(copied: Path, name: str):
     content = bytearray((copied / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copied / name).write_bytes(content)
-    with pytest.raises(DataError, match="not as it was written") as caught:
+    with pytest.raises(DataError, match="the file was changed after it was written") as caught:
         whole.verify()
     assert caught.value.field == str(copied / name)
 
@@ -301,7 +301,10 @@ def test_what_somebody_puts_there_at_the_very_last_moment_is_not_lost_either(
         (out / "mine").mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr("training.data.store.refuse_filled", settled)
-    with pytest.raises(ConfigError, match="something was put there meanwhile"), new_folder(out):
+    with (
+        pytest.raises(ConfigError, match="something was put there in the meantime"),
+        new_folder(out),
+    ):
         pass
     assert [each.name for each in tmp_path.rglob("*")] == ["data", "mine"]
 

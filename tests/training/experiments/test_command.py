@@ -98,7 +98,7 @@ def test_a_table_is_run_once_and_told_in_three_forms(
     table = (out / "tables" / f"table4-{stays.name}.md").read_text()
     line = f"{rows[WHOLE]['mean']:.3f} ± {rows[WHOLE]['std']:.3f} |  | {learned} | 2 | 0.874"
     assert f"| {line} |" in table
-    assert "made by chance" in table
+    assert "These records are synthetic" in table
     page = (out / "index.html").read_text()
     assert "<svg" in page
     assert f"{rows['share-0']['mean']:.3f} ± {rows['share-0']['std']:.3f}" in page
@@ -198,7 +198,9 @@ def test_a_case_that_is_held_out_is_not_pretrained_on(
         command(*made, *out)
         assert set(ids(tmp_path / name)) == set(ids(stays))
     table = ("table1", "--data", stays, "--out", tmp_path / "x", "--name", "../too-late")
-    with pytest.raises(ConfigError, match=r"--pretraining-data.*held out.*(validation|test) in"):
+    with pytest.raises(
+        ConfigError, match=r"--pretraining-data.*held-out case.*(validation|test) in"
+    ):
         command(main, *table, "--pretraining-data", tmp_path / "same")
     with pytest.raises(ConfigError, match="--name"):  # after a name alone that is the same
         command(main, *table, "--pretraining-data", tmp_path / "others")
@@ -243,7 +245,7 @@ def test_the_same_names_in_other_splits_are_not_the_same_cases(
         *("--seed", 5),
     )
     assert set(ids(words)) == set(ids(stays))
-    with pytest.raises(ConfigError, match="not the same cases, splits and labels"):
+    with pytest.raises(ConfigError, match="the cases, splits and labels are not the same"):
         command(main, "table1", "--data", stays, "--tab2txt", words, "--out", tmp_path / "x")
 
 
@@ -265,8 +267,8 @@ def test_words_for_the_rows_of_other_data_are_checked_as_those_of_the_task(
     check_setup(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=fitted))
     for wrong, said in (
         (alone, "not preprocessed as for the task"),
-        (fewer, "not the same cases, splits and labels"),
-        (other, "there are rows still"),
+        (fewer, "the cases, splits and labels are not the same"),
+        (other, "it still has table rows instead of"),
     ):
         with pytest.raises(ConfigError, match=f"{option}: .*{said}"):
             check_setup(Setup(stays, worded=words, unlabelled=other, worded_unlabelled=wrong))
@@ -274,7 +276,9 @@ def test_words_for_the_rows_of_other_data_are_checked_as_those_of_the_task(
         given = {"--tab2txt": words, "--pretraining-data": other, option: fitted}
         del given[lacking]
         options = [word for pair in given.items() for word in pair]
-        with pytest.raises(ConfigError, match=f"{option}.*both --pretraining-data and --tab2txt"):
+        with pytest.raises(
+            ConfigError, match=f"{option}.*needs --pretraining-data and --tab2txt as well"
+        ):
             command(main, "table1", "--data", stays, *options, "--out", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
@@ -293,15 +297,15 @@ def test_a_table_of_other_settings_or_more_rows_is_not_lost(
     old = {"format": FORMAT, "rows": rows, "seeds": [0, 1, 2]}
     before.write_text(json.dumps(identity("table4", setup) | old))
     words = (main, "table4", "--data", stays, "--out", out, "--scale", "demo")
-    with pytest.raises(ConfigError, match=r"would be lost.*other labels.*--name"):
+    with pytest.raises(ConfigError, match=r"would be overwritten.*other labels.*--name"):
         command(*words, "--labels", 20)
     with pytest.raises(
-        ConfigError, match=r"would be lost.*row share-25, row share-50, row share-75"
+        ConfigError, match=r"would be overwritten.*row share-25, row share-50, row share-75"
     ):
         command(*words, "--rows", "share-0")
-    with pytest.raises(ConfigError, match=r"would be lost.*seed 2"):
+    with pytest.raises(ConfigError, match=r"would be overwritten.*seed 2"):
         command(*words, "--seeds", 2)
-    with pytest.raises(ConfigError, match=r"would be lost.*other pretraining_data_hash"):
+    with pytest.raises(ConfigError, match=r"would be overwritten.*other pretraining_data_hash"):
         command(*words, "--pretraining-data", other)
     assert not (out / "runs").exists()
 
@@ -340,6 +344,6 @@ def test_one_command_at_a_time_works_in_a_folder(
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(ConfigError, match="at work on this folder"):
+        with pytest.raises(ConfigError, match="using this folder"):
             command(main, "table4", "--data", stays, "--out", tmp_path, "--scale", "demo")
         other.kill()

@@ -176,13 +176,13 @@ def test_a_row_that_learns_from_complete_cases_looks_where_it_learns(
     monkeypatch.setattr(Dataset, "patterns", patterns)
     rows = lines("table1", Setup(stays, scale="demo"))
     assert isinstance(rows["late-fusion"], LeftOut)
-    assert "no labelled case that is drawn brings all of" in rows["late-fusion"].why
+    assert "no labelled case in the draw brings all of" in rows["late-fusion"].why
     monkeypatch.setattr(
         Dataset, "patterns", lambda self, positions: np.full(len(positions), "text")
     )
     rows = lines("table1", Setup(stays, scale="demo"))
     assert isinstance(rows["albef"], LeftOut)
-    assert rows["albef"].why == "no case brings all of text, image"
+    assert rows["albef"].why == "no case has all of text, image"
     assert isinstance(lines("table3", Setup(stays, scale="demo"))["parallel"], LeftOut)
 
 
@@ -191,11 +191,11 @@ def test_a_system_whose_parts_the_data_lack_is_named_and_says_why(
 ) -> None:
     rows = lines("table2", Setup(reviews, scale="demo"))
     assert isinstance(rows["medfuse"], LeftOut)
-    assert rows["medfuse"].why == "the data do not bring timeseries"
+    assert rows["medfuse"].why == "the data do not have timeseries"
     assert isinstance(rows["albef"], Row)
     alone = lines("table1", Setup(stars, scale="demo"))["albef"]
     assert isinstance(alone, LeftOut)
-    assert alone.why == "the data do not bring text, image"
+    assert alone.why == "the data do not have text, image"
 
 
 def test_ablations_leave_one_thing_out_and_keep_all_else(stays: Path) -> None:
@@ -225,8 +225,8 @@ def test_what_no_case_brings_is_not_left_out_again(
     rows = lines("table3", Setup(stays, scale="demo"))
     left = {key: row.why for key, row in rows.items() if isinstance(row, LeftOut)}
     assert left == {
-        "no-image": "no case that is learned from brings image",
-        "no-mim": "no case that is pretrained on brings image",
+        "no-image": "no labelled training case has image",
+        "no-mim": "no case for pretraining has image",
     }
     assert list(rows) == list(whole)
 

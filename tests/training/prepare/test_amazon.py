@@ -177,7 +177,7 @@ def test_a_value_that_cannot_be_is_reported_and_missing(column: str, value: Any)
 
 @pytest.mark.parametrize("asin", [None, "", 5, "  "])
 def test_a_review_of_no_product_is_none(asin: Any):
-    assert read(review() | {"asin": asin})[0] == "no asin: the product is not named"
+    assert read(review() | {"asin": asin})[0] == "no asin: the product is unknown"
 
 
 # ---- files --------------------------------------------------------------------------------------
@@ -384,7 +384,7 @@ def test_groups_that_are_too_large_stop_the_run_and_say_how_large(tmp_path: Path
     with pytest.raises(ConfigError) as caught:
         prepare(tmp_path / "data", path)
     assert caught.value.code == "cannot_split"
-    assert "the largest group holds 97 of 100 reviews (97.0%)" in str(caught.value)
+    assert "the largest group has 97 of 100 reviews (97.0%)" in str(caught.value)
     assert "product-cut-text" in caught.value.accepted
     assert [each.name for each in tmp_path.iterdir()] == ["raw"]
 
@@ -525,7 +525,7 @@ def test_pictures_that_are_not_as_they_were_fetched_are_missing_and_listed(tmp_p
     assert sum("not an image" in each["message"] for each in found) == 1
     assert data.card.source["problems"] == {"unreadable_picture": 3}
     options = ["--pictures", str(raw / "pictures"), "--most-problems", "2"]
-    with pytest.raises(DataError, match="too many pictures") as caught:
+    with pytest.raises(DataError, match="too many images") as caught:
         prepare(tmp_path / "none", raw, options=options)
     assert caught.value.code == "too_many_problems"
     assert not (tmp_path / "none").exists()

@@ -480,7 +480,7 @@ def test_the_next_best_picture_is_fetched_only_where_the_best_is_not_there(
     write_raw(tmp_path / "raw", shop, products=3)
     said, errors = command(tmp_path / "raw", tmp_path / "pictures").communicate(timeout=60)
     assert said.strip() == (
-        f"{tmp_path / 'pictures'}: 3 pictures, 2 failed (1 http_404, 1 not_an_image)"
+        f"{tmp_path / 'pictures'}: 3 images, 2 failed (1 http_404, 1 not_an_image)"
     ), errors
     assert sorted(path for path, _ in shop.asked) == [
         "/good/102", "/junk/2", "/missing/1", "/slow/0", "/slow/1",

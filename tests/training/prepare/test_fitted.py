@@ -142,7 +142,7 @@ def test_what_was_fitted_for_other_fields_is_refused_before_anything_is_read(
     task = {**TASK, "tabular": {"fields": {**TASK["tabular"]["fields"], **field}}}
     file = write_task(tmp_path, task, SOURCE)
     out = tmp_path / "out" / "data"
-    with pytest.raises(ConfigError, match="for other parts than those of the task stays") as caught:
+    with pytest.raises(ConfigError, match="does not match the task stays") as caught:
         prepare_table(tmp_path / "none.csv", file, out, "--preprocessing", str(elsewhere.folder))
     assert (caught.value.code, caught.value.field) == ("bad_fit", "--preprocessing")
     assert differs in caught.value.seen

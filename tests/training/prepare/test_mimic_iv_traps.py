@@ -151,7 +151,7 @@ def test_fahrenheit_is_told_by_item_and_unit_not_by_size(tmp_path: Path):
         22: 37,
     }
     assert data.card.issues["out_of_range/dropped"] == 2
-    assert data.card.source["events"]["chartevents.csv.gz"]["unit is not its item's"] == 1
+    assert data.card.source["events"]["chartevents.csv.gz"]["unit of another item"] == 1
 
 
 def test_inches_and_pounds_are_converted(tmp_path: Path):
@@ -213,10 +213,10 @@ def test_a_number_that_stands_in_the_text_column_alone_is_read_and_words_are_cou
         "of the stays or their patients": 6,
         "in the window of a stay": 6,
         "without a value": 1,
-        "value is no number": 3,
+        "value is not a number": 3,
         "kept": 2,
     }
-    assert events["labevents.csv.gz"]["value is no number"] == 1
+    assert events["labevents.csv.gz"]["value is not a number"] == 1
 
 
 def test_an_unknown_unit_is_a_problem_and_its_values_are_missing(tmp_path: Path):
@@ -301,8 +301,8 @@ def test_a_discharge_summary_is_refused_unless_it_is_asked_for(tmp_path: Path):
     clean = charted(tmp_path / "clean", files)
     assert texts(clean) == ["no acute process"]
     notes = clean.card.source["notes"]
-    assert notes["discharge.csv.gz"] == "not read: written after the outcome"
-    assert notes["radiology.csv.gz"]["discharge summaries, refused"] == 1
+    assert notes["discharge.csv.gz"] == "not used: written after the outcome"
+    assert notes["radiology.csv.gz"]["discharge summaries, excluded"] == 1
     assert "note/discharge.csv.gz" not in clean.card.source["hashes"]
 
     files.note(0, 190, "late summary", kind="DS")
@@ -543,7 +543,7 @@ def cut(path: Path, keep: int) -> None:
 def test_a_stay_that_is_listed_twice_is_refused(tmp_path: Path):
     files = cohort()
     files.rows["icu/icustays"] *= 2
-    with pytest.raises(DataError, match="stay_id stands in several rows"):
+    with pytest.raises(DataError, match="stay_id is in several rows"):
         charted(tmp_path, files)
 
 

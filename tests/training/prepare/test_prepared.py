@@ -164,13 +164,12 @@ def test_splits_without_a_case_and_labels_all_alike_are_warned_of_and_reported(
 
     data = prepared(rows(20, group="one"), tmp_path / "one")
     assert said() == [
-        "no case is in the validation split, whose share is 0.1, or the test split, whose share is"
-        " 0.1",
-        "every label is 'died': nothing can be learned from that",
+        "there is no case in the validation split (share 0.1), or the test split (share 0.1)",
+        "every label is 'died': nothing can be learned from them",
     ]
     assert warnings_of(data) == said()
     page = (data.folder / "report.html").read_text()
-    assert "Look at this: Splits without a case; Labels that hardly differ" in page
+    assert "Check this: Splits without a case; Labels that hardly differ" in page
     caplog.clear()
     mixed = [replace(each, label="survived") for each in rows(1)]
     data = prepared([*rows(30)[1:], *mixed], tmp_path / "many")

@@ -378,7 +378,7 @@ def test_a_group_in_two_splits_and_a_name_twice_are_found_in_the_index(tmp_path:
     report = survey.report(index, {})
     torn = check(report, "Groups")
     assert (torn["verdict"], torn["found"], torn["examples"]) == ("leak", 1, ["p"])
-    twice = check(report, "Names")
+    twice = check(report, "Ids")
     assert (twice["verdict"], twice["found"], twice["examples"]) == ("leak", 1, ["c"])
     assert report["groups"]["by split"] == {"train": 2, "validation": 0, "test": 2}
 
@@ -394,7 +394,7 @@ def late(count: int) -> list[Sample]:
 
 
 def test_rows_after_the_horizon_leave_no_trace_and_the_report_says_so(tmp_path: Path):
-    found = check(report_of(prepared(late(10), tmp_path / "data")), "Series that look past")
+    found = check(report_of(prepared(late(10), tmp_path / "data")), "Series that use data after")
     assert found["verdict"] == "ok"
     assert found["said"].startswith("10 later rows of 10 series were dropped; 10 of these series")
 
@@ -403,7 +403,9 @@ def test_a_series_that_looks_past_the_horizon_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(TimeseriesPreprocessor, "_within", lambda *_: True)
-    found = check(report_of(prepared(late(10), tmp_path / "data")), "Series that look past hour 48")
+    found = check(
+        report_of(prepared(late(10), tmp_path / "data")), "Series that use data after hour 48"
+    )
     assert (found["verdict"], found["found"]) == ("leak", 10)
 
 
@@ -414,7 +416,9 @@ def told(tmp_path: Path, row: Callable[[int, bool], dict[str, Any]]) -> dict[str
         Sample({Modality.TABULAR: row(i, died)}, id=str(i), label="died" if died else "survived")
         for i, died in enumerate((rng.random(200) < 0.3).tolist())
     ]
-    return check(report_of(prepared(samples, tmp_path / "data")), "Fields that tell the label")
+    return check(
+        report_of(prepared(samples, tmp_path / "data")), "Fields that alone reveal the label"
+    )
 
 
 def test_a_number_that_tells_the_label_is_found_in_either_direction(tmp_path: Path):
@@ -461,7 +465,7 @@ def test_a_code_that_every_case_has_to_itself_tells_nothing(tmp_path: Path):
         for i in range(300)
     ]
     data = prepared(samples, tmp_path / "data", RATING)
-    assert check(report_of(data), "Fields that tell")["verdict"] == "ok"
+    assert check(report_of(data), "Fields that alone reveal")["verdict"] == "ok"
 
 
 @pytest.mark.parametrize("patient", [0, 1])
@@ -477,7 +481,7 @@ def test_categories_tell_nothing_where_patients_and_controls_go_by_turns(
         )
         for i in range(200)
     ]
-    found = check(report_of(prepared(samples, tmp_path / "data")), "Fields that tell")
+    found = check(report_of(prepared(samples, tmp_path / "data")), "Fields that alone reveal")
     assert (found["verdict"], found["found"]) == ("ok", 0)
 
 
@@ -496,13 +500,13 @@ def test_a_category_that_tells_any_one_of_many_classes_is_found(tmp_path: Path):
         )
         for i, code in enumerate(codes)
     ]
-    found = check(report_of(prepared(samples, tmp_path / "data", task)), "Fields that tell")
+    found = check(report_of(prepared(samples, tmp_path / "data", task)), "Fields that alone reveal")
     assert (found["verdict"], found["examples"]) == ("warning", ["tabular: year (1.0000)"])
 
 
 def test_too_few_labels_are_not_judged(tmp_path: Path):
     samples = [Sample({Modality.TABULAR: {"age": 40 + i}}, id=str(i)) for i in range(30)]
-    found = check(report_of(prepared(samples, tmp_path / "data")), "Fields that tell")
+    found = check(report_of(prepared(samples, tmp_path / "data")), "Fields that alone reveal")
     assert (found["verdict"], found["found"]) == ("not checked", None)
 
 
@@ -517,7 +521,7 @@ def test_a_number_is_predicted_by_order(tmp_path: Path):
         for i in range(60)
     ]
     data = prepared(samples, tmp_path / "data", task)
-    found = check(report_of(data), "Fields that tell")
+    found = check(report_of(data), "Fields that alone reveal")
     assert (found["verdict"], found["examples"]) == ("warning", ["tabular: age (1.0000)"])
     assert report_of(data)["labels"]["train"]["values"]["count"] == 48
     assert "Spearman" in read((data.folder / "report.html").read_text()).text
@@ -540,7 +544,7 @@ def test_a_page_needs_nothing_but_itself_and_shows_a_few_pictures(stays: Dataset
     assert {x.removeprefix("#") for x in found.links if x.startswith("#")} == set(found.ids)
     assert found.headings == [
         "Leaks and other checks", "Cases", "Labels", "Text", "Image", "Tabular", "Timeseries",
-        "A few pictures", "Values that were not used as they came",
+        "A few images", "Values with issues",
         "Records that could not be used", "Where the records came from",
     ]  # fmt: skip
     assert "None" not in found.text
@@ -609,7 +613,7 @@ def test_a_leak_stands_at_the_top_of_the_page(stays: Dataset):
     found = read(page(report, []))
     assert "Leaks: Notes in several splits" in found.text
     assert "<b>x</b>" in found.text
-    assert "A few pictures" not in found.headings
+    assert "A few images" not in found.headings
 
 
 def test_rows_that_were_lost_before_they_were_cases_are_not_called_used(stays: Dataset):
@@ -622,15 +626,15 @@ def test_rows_that_were_lost_before_they_were_cases_are_not_called_used(stays: D
     assert "0 records; 2 values or rows of the raw files" in text
     assert "repeated row2(120)" in text
     assert "Every record was used" not in text
-    assert "Rows that were lost while the raw files were read stand above." in text
+    assert "Rows that were lost while reading the raw files are listed above." in text
 
 
 def test_cases_of_no_subgroup_are_counted(stays: Dataset):
     report = report_of(stays)
-    assert "further cases it is not known" not in page(report, [])
+    assert "further cases." not in page(report, [])
     del report["subgroups"]["gender"]["F"]
     missing = sum(s.subgroups["gender"] == "F" for s in STAYS)
-    assert f"By gender, over all splits. Of {missing} further cases" in page(report, [])
+    assert f"By gender, over all splits. It is unknown for {missing} further" in page(report, [])
 
 
 def test_a_telephone_shows_the_page_without_scrolling_sideways(stays: Dataset, tmp_path: Path):

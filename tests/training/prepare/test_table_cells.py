@@ -106,7 +106,7 @@ def test_a_number_with_its_unit_is_read_as_numbers_are(
     "cell", ["1.25 kg", {"value": "1.25", "unit": "kg"}, {"value": "1.25", "unit": None}]
 )
 def test_a_point_is_refused_where_numbers_have_a_comma_with_a_unit_too(cell: object):
-    with pytest.raises(InputError, match="number with a point"):
+    with pytest.raises(InputError, match="with a decimal point"):
         read_number(cell, ",")
 
 
@@ -114,7 +114,7 @@ def test_a_point_is_refused_where_numbers_have_a_comma_with_a_unit_too(cell: obj
     "cell", ["0.375", "-0.125", "0.375 kg", "1.234e2", "012.345", "0.37", "1.5e3 kg"]
 )
 def test_what_no_group_of_thousands_can_be_is_a_point_even_before_three_digits(cell: str):
-    with pytest.raises(InputError, match="number with a point"):
+    with pytest.raises(InputError, match="with a decimal point"):
         read_number(cell, ",")
     assert read_number("1.234,5", ",") == 1234.5
     assert read_number("1,5e2", ",") == 150
@@ -177,11 +177,11 @@ def test_a_duration_is_its_hours_where_the_field_counts_them_and_else_converted_
     assert read("") == read("h") == read("Hours") == read("hr") == read("hrs") == 72
     for unit in ("h", "hr"):
         assert read("days", units={"s": {}, unit: {"scale": 1 / 24}}) == Quantity(72, unit)
-    with pytest.raises(InputError, match="a duration where the field has another unit") as caught:
+    with pytest.raises(InputError, match="a duration, but the field's unit") as caught:
         read("days", units={"s": {}})
     assert (caught.value.code, caught.value.seen) == ("unknown_unit", "3 days, 0:00:00")
     assert (
-        caught.value.accepted == "a number of days; or, in the task, units: {h: ...} of the field"
+        caught.value.accepted == "a number of days; or, in the task, units: {h: ...} for the field"
     )
 
 

@@ -199,7 +199,7 @@ FAULTS |= {
     ),
     "a group in two splits": split(
         ["Train", "train", "test", "val", "test", "test"], "group_in_two_splits", 3,
-        says="'p1' stands in train already",
+        says="'p1' is already in train",
     ),
 }  # fmt: skip
 
@@ -235,7 +235,7 @@ FAULTS |= {
         arrange=lambda folder: (folder / "loop.png").symlink_to("loop.png"),
     ),
     "an address for a picture": cell(
-        "picture", "https://example.org/1.png", "not_a_path", says="nothing is fetched"
+        "picture", "https://example.org/1.png", "not_a_path", says="nothing is downloaded"
     ),
     "a folder for a picture": cell("picture", "pictures", "not_a_file"),
     "a pipe for a picture": cell(
@@ -261,7 +261,7 @@ FAULTS |= {
     "pictures of too many pixels together": cell(
         "picture", "a.png; a.png; a.png", "image_too_large", files={"a.png": picture((5000, 4000))},
         source={"image": {"columns": ["picture"], "separator": ";"}},
-        says="60,000,000 pixels together with the pictures before it",
+        says="60,000,000 pixels together with the images before it",
     ),
     "a picture of too many bytes": cell("picture", "huge.png", "huge_file", arrange=make_huge),
     "one of several pictures": cell(
@@ -647,7 +647,7 @@ FAULTS |= {
         name="cases.jsonl",
     ),
     "another delimiter than named": Fault(
-        "missing_column", None, "id", source={"delimiter": ";"}, says="name the delimiter"
+        "missing_column", None, "id", source={"delimiter": ";"}, says="give the delimiter"
     ),
     "a quote that is never closed in the header": Fault(
         "unclosed_quote", table=constant(b'id;"age\n' + b"1;2\n" * 100), says="line 1"

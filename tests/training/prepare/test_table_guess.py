@@ -73,7 +73,7 @@ def test_the_guess_of_a_good_table_runs_as_it_is(tmp_path: Path):
     assert (source["id"], source["group"], source["label"]) == ("id", "patient", "died")
     assert source["text"] == {"columns": ["note"]}
     assert source["image"] == {"folder": ".", "columns": ["picture"]}
-    assert "WARNING, a leak? It tells 'died' almost by itself (100%)" in text
+    assert "WARNING, a leak? It almost determines 'died' (100%)" in text
     assert "# sex: {kind: category" in text
     assert "'temperature', constant" in text
     data = prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
@@ -109,8 +109,8 @@ def test_columns_are_taken_for_what_they_are(tmp_path: Path):
     assert fields["town"] == {"kind": "category", "buckets": 1024}
     assert set(fields) == {"weight", "stage", "smoker", "ward", "town", "lactate"}
     assert "# discharge_to: {kind: category" in text
-    assert "sounds like something known only afterwards" in text
-    assert "not numbers, and so problems when prepared: '>9'" in text
+    assert "suggests something known only afterwards" in text
+    assert "not numbers, reported as problems when prepared: '>9'" in text
     assert "33% missing, 2 distinct, such as 'true'" in text
     source = task["source"]
     assert (source["split"], source["group"]) == ("fold", "patient_id")
@@ -190,7 +190,7 @@ def test_where_only_the_user_can_decide_the_run_says_what(tmp_path: Path):
     cases = [{"a": "xy"[i % 2], "b": "uvw"[i % 3], "c": str(i / 7)} for i in range(40)]
     table.write_bytes(as_csv(cases, columns=("a", "b", "c")))
     _, text = guessed(table, tmp_path / "task.yaml")
-    assert 'label: "?"  # DECIDE; null for none. May be: a, b' in text
+    assert 'label: "?"  # DECIDE; null for none. Candidates: a, b' in text
     with pytest.raises(ConfigError) as caught:
         prepare_table(table, tmp_path / "task.yaml", tmp_path / "data")
     assert (caught.value.code, caught.value.field) == ("undecided", "source.label")
@@ -271,7 +271,7 @@ def test_numbers_with_a_comma_are_guessed_as_those_with_a_point(decimal: str, tm
     assert "from -2 to 2\n" in text
     assert "from 12.28 to 78.61\n" in text
     assert "from 4000 to 12600\n" in text or decimal == "."
-    assert "WARNING, a leak? It tells 'label' almost by itself" in text
+    assert "WARNING, a leak? It almost determines 'label'" in text
     assert set(task["tabular"]["fields"]) == {"z", "width", "leucocytes"}
 
 
@@ -300,7 +300,7 @@ def test_numbers_among_which_some_are_words_or_have_a_unit_are_numbers(tmp_path:
     )
     fields = task["tabular"]["fields"]
     assert fields["age"] == {"kind": "number", "unit": ""}
-    assert "not numbers, and so problems when prepared: 'ca. 12', 'ca. 36'" in text
+    assert "not numbers, reported as problems when prepared: 'ca. 12', 'ca. 36'" in text
     assert task["source"]["missing_in"] == {"age": ["k.A."]}
     assert fields["weight"] == {"kind": "number", "unit": "kg"}
     assert fields["dose"] == {"kind": "number", "unit": "mg"}
@@ -328,7 +328,7 @@ def test_codes_among_which_most_look_like_numbers_are_none(tmp_path: Path):
     fields = task["tabular"]["fields"]
     numbers = {name for name, field in fields.items() if field["kind"] == "number"}
     assert numbers == {"fever", "cells"}
-    assert "'28-10'; if these are codes, take the column out or make it a category" in text
+    assert "'28-10'; if these are codes, remove the column or make it a category" in text
 
 
 def test_an_id_whose_values_end_in_a_letter_is_the_id(tmp_path: Path):
@@ -351,7 +351,7 @@ def test_an_object_of_a_value_and_its_unit_is_one_number(tmp_path: Path):
     fields = task["tabular"]["fields"]
     assert set(fields) == {"specs.colour", "specs.weight"}
     assert fields["specs.weight"] == {"kind": "number", "unit": "kg"}
-    assert "in other units, whose factors to write under units: 'g'" in text
+    assert "in other units, whose factors to add under units: 'g'" in text
     data = prepare_table(tmp_path / "cases.jsonl", tmp_path / "task.yaml", tmp_path / "data")
     assert data is not None
     assert {each["code"] for each in problems_of(data.folder)} <= {"unknown_unit"}
@@ -413,7 +413,7 @@ def test_a_number_that_nothing_calls_a_label_is_none_where_it_is_the_only_one(tm
     (tmp_path / "cases.csv").write_bytes(as_csv(cases, columns=("id", "age", "outcome")))
     task, text = guessed(tmp_path / "cases.csv", tmp_path / "task.yaml")
     assert set(task["tabular"]["fields"]) == {"age"}
-    assert 'label: "?"  # DECIDE; null for none. May be: age' in text
+    assert 'label: "?"  # DECIDE; null for none. Candidates: age' in text
     assert "'outcome', constant" in text
 
 
@@ -657,7 +657,7 @@ def test_columns_of_series_that_are_not_used_are_named(tmp_path: Path):
     series = ("--series", str(tmp_path / "all.csv"))
     task, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
     assert task["source"]["timeseries"]["time"] == "seen"
-    assert "# Dates, here and there, are read as 2020-01-31 or" in text
+    assert "# Dates, here and there, are only read as 2020-01-31 or" in text
     assert "# Columns of all.csv that are not used:\n#   'when', text: 0% missing" in text
     (tmp_path / "all.csv").write_text(
         "stay,when,pulse\n"
@@ -665,7 +665,7 @@ def test_columns_of_series_that_are_not_used_are_named(tmp_path: Path):
     )
     (tmp_path / "task.yaml").unlink()
     _, text = guessed(main_table(tmp_path), tmp_path / "task.yaml", *series)
-    assert 'time: "?"  # DECIDE: the column with the time. May be: when\n' in text
+    assert 'time: "?"  # DECIDE: the column with the time. Candidates: when\n' in text
 
 
 # ---- leaks --------------------------------------------------------------------------------------
@@ -714,7 +714,7 @@ def test_a_number_that_no_float_holds_is_no_number(tmp_path: Path):
     task, text = guessed(tmp_path / "cases.jsonl", tmp_path / "task.yaml")
     assert task["tabular"]["fields"]["age"]["kind"] == "number"
     assert "from 20 to 59" in text
-    assert "not numbers, and so problems when prepared: '10000" in text
+    assert "not numbers, reported as problems when prepared: '10000" in text
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"id,label\n", b'id,label\n"a,0\n'])
@@ -782,4 +782,4 @@ def test_a_unit_of_time_that_nothing_tells_is_to_be_checked(name: str, told: boo
     table.write_bytes(as_csv(rows(24)))
     series = ("--series", str(tmp_path / "all.csv"))
     _, text = guessed(table, tmp_path / "task.yaml", *series)
-    assert ("# CHECK, nothing tells: seconds, minutes, hours, days" in text) != told
+    assert ("# CHECK, this is only a guess: seconds, minutes, hours, days" in text) != told

@@ -69,7 +69,7 @@ def test_a_case_of_which_nothing_is_left_at_the_end_is_listed_by_its_row(tmp_pat
         "nothing_usable", 21, "tabular.age", -5,
     )  # fmt: skip
     assert told["file"] == str(tmp_path / "t.csv")
-    assert told["message"].endswith("the case b is left out (tabular.age out_of_range)")
+    assert told["message"].endswith("case b is left out (tabular.age out_of_range)")
     assert data.card.source["problems"] == data.card.refused == {"nothing_usable": 1}
 
 

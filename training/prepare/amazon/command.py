@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--split-by",
         choices=SPLIT_BY,
         default=SPLIT_BY[0],
-        help=f"what must not occur in two splits ({SPLIT_BY[0]})",
+        help=f"what must not occur in more than one split ({SPLIT_BY[0]})",
     )
     parser.add_argument(
         "--complete-only", action="store_true", help="use only reviews with text and image"

@@ -155,7 +155,7 @@ class Fetcher:
                 kind = await asyncio.to_thread(self._check, address, body)
             except TimeoutError:
                 error = FetchError(
-                    "timeout", f"no whole answer in {self._options.total_timeout:g} s"
+                    "timeout", f"no complete response in {self._options.total_timeout:g} s"
                 )
             except FetchError as exc:
                 error = exc
@@ -199,9 +199,9 @@ class Fetcher:
         try:
             request = self._client.build_request("GET", address)
         except (httpx.InvalidURL, ValueError, TypeError) as exc:
-            raise FetchError("bad_address", f"not an address: {exc}", again="never") from exc
+            raise FetchError("bad_address", f"not a URL: {exc}", again="never") from exc
         if request.url.scheme not in ("http", "https") or not request.url.host:
-            raise FetchError("bad_address", "not an http or https address", again="never")
+            raise FetchError("bad_address", "not an http or https URL", again="never")
         return request
 
     async def _body(self, response: httpx.Response, gate: "_Gate") -> bytes:
@@ -267,7 +267,7 @@ async def _public_number(host: str) -> str:
     except OSError as exc:
         raise FetchError("no_such_host", f"{host}: {exc.strerror}") from exc
     except UnicodeError as exc:
-        raise FetchError("bad_address", f"{host}: not the name of a host", again="never") from exc
+        raise FetchError("bad_address", f"{host}: not a host name", again="never") from exc
     numbers = [str(each[4][0]).partition("%")[0] for each in found]
     for number in numbers:
         parsed = ipaddress.ip_address(number)
@@ -300,7 +300,7 @@ class _Gate:
             while (wait := self._next - time.monotonic()) > 0:
                 if wait > self._longest_wait + self._interval:
                     raise FetchError(
-                        "host_rests", f"asks to be left alone for {wait:.0f} s", again="next run"
+                        "host_rests", f"asks to wait for {wait:.0f} s", again="next run"
                     )
                 await asyncio.sleep(wait)
             self._next = time.monotonic() + self._interval

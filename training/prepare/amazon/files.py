@@ -66,7 +66,7 @@ def find_files(sources: Sequence[Path]) -> RawFiles:
                 code="no_data",
                 field="--source",
                 seen=str(source),
-                accepted="files of reviews, or folders with them",
+                accepted="review files, or folders that contain them",
             )
     # A link keeps its own name, which tells what it is.
     paths = sorted({each.parent.resolve() / each.name for each in found})
@@ -78,9 +78,9 @@ def find_files(sources: Sequence[Path]) -> RawFiles:
             code="no_data",
             field="--source",
             seen=", ".join(map(str, sources)),
-            accepted="files such as Office_Products.json.gz (one JSON object a line; "
+            accepted="files such as Office_Products.json.gz (one JSON object per line; "
             + ", ".join(ENDINGS)
-            + f"); those named {METADATA}... are about products",
+            + f"); files named {METADATA}... hold product metadata",
         )
     root = Path(os.path.commonpath([each.parent for each in paths]))
     return RawFiles(root, reviews, metadata)
@@ -107,10 +107,10 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                     yield number, _object(line)
     except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
         raise DataError(
-            f"the file is cut off or damaged after line {number:,}: {exc}",
+            f"the file is truncated or damaged after line {number:,}: {exc}",
             code="damaged_file",
             field=str(path),
-            accepted="a whole file; fetch it again",
+            accepted="a complete file; download it again",
         ) from exc
 
 

@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 SplitBy = Literal["product-and-text", "product-cut-text", "text", "product"]
 SPLIT_BY: tuple[SplitBy, ...] = get_args(SplitBy)
 _COSTS: Mapping[SplitBy, str] = {
-    "product-cut-text": "reviews whose text stands in two splits are left out",
-    "text": "a product may stand in several",
-    "product": "a text may stand in several",
+    "product-cut-text": "reviews whose text is in two splits are left out",
+    "text": "a product may be in several splits",
+    "product": "a text may be in several splits",
 }
 _HELPS: Mapping[SplitBy, tuple[SplitBy, ...]] = {
     "product-and-text": ("product-cut-text", "text", "product"),
@@ -164,12 +164,12 @@ def check_dealt(
         share / wanted if wanted else 1.0 for share, wanted in zip(got, options.shares, strict=True)
     ]
     largest = (
-        f"the largest group holds {sizes.max():,} of {total:,} reviews ({sizes.max() / total:.1%})"
+        f"the largest group has {sizes.max():,} of {total:,} reviews ({sizes.max() / total:.1%})"
     )
     shares = ", ".join(f"{name} {share:.1%}" for name, share in zip(SPLITS, got, strict=True))
     if min(parts) < REFUSE_BELOW:
         raise ConfigError(
-            f"the splits cannot have their shares: {largest}, which leaves {shares}",
+            f"the splits cannot have the requested shares: {largest}, which gives {shares}",
             code="cannot_split",
             field="--split-by",
             seen=by,
@@ -177,4 +177,4 @@ def check_dealt(
             + "; or other --splits",
         )
     if min(parts) < WARN_BELOW:
-        log.warning("the splits do not have their shares: %s; %s", largest, shares)
+        log.warning("the splits do not have the requested shares: %s; %s", largest, shares)

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     kept = sum(each.status == "kept" for each in found.values())
     failed = Counter(each.reason for each in found.values() if each.status == "failed")
     told = ", ".join(f"{count} {reason}" for reason, count in failed.most_common())
-    print(f"{out}: {kept} pictures, {failed.total()} failed" + (f" ({told})" if told else ""))
+    print(f"{out}: {kept} images, {failed.total()} failed" + (f" ({told})" if told else ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,11 +83,11 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     path = folder / MANIFEST
     if not path.is_file():
         raise DataError(
-            "not a folder of pictures",
+            "not a folder of images",
             code="no_data",
             field=str(folder),
-            accepted=f"a folder with {MANIFEST}, as `python -m training.prepare amazon-images`"
-            " writes it",
+            accepted=f"a folder with {MANIFEST}, as written by `python -m training.prepare"
+            " amazon-images`",
         )
     entries: dict[str, Entry] = {}
     with path.open("rb") as lines:
@@ -108,7 +108,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
                     code="damaged_manifest",
                     field=source,
                     seen=entry.file,
-                    accepted="a path below the folder of pictures",
+                    accepted="a path inside the folder of images",
                 )
             entries[entry.url] = entry
     return entries
@@ -249,11 +249,12 @@ class Pictures:
                 )
             if problems.counts["unreadable_picture"] > most:
                 raise DataError(
-                    "too many pictures that cannot be read",
+                    "too many images that cannot be read",
                     code="too_many_problems",
                     field=str(folder),
                     seen=entry.url,
-                    accepted=f"at most {most} (--most-problems); amazon-images fetches them again",
+                    accepted=f"at most {most} (--most-problems); amazon-images downloads them "
+                    f"again",
                 )
         return cls(folder, files)
 
@@ -283,7 +284,7 @@ class Pictures:
 
 def _what_is_wrong(entry: Entry, folder: Path) -> str | None:
     if not entry.whole(folder):
-        return "the picture is gone, or not as it was fetched; fetch it again"
+        return "the image is missing or was changed; download it again"
     assert entry.file is not None
     try:
         check_picture((folder / entry.file).read_bytes(), entry.file)

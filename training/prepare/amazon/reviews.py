@@ -14,7 +14,7 @@ from lanistr.sample import Value
 Report = Callable[[str, Any, str], None]
 """Takes the column, what stood there, and what is accepted."""
 
-NO_PRODUCT = "no asin: the product is not named"
+NO_PRODUCT = "no asin: the product is unknown"
 STARS = ("1", "2", "3", "4", "5")
 _COLUMNS = (
     "overall", "reviewText", "summary", "reviewerID", "verified", "reviewTime", "unixReviewTime",
@@ -77,9 +77,7 @@ def read_review(record: Mapping[str, Any], report: Report) -> Review | str:
         return NO_PRODUCT
     if record.keys().isdisjoint(_COLUMNS):
         there = shorten(", ".join(record), 200)
-        return (
-            f"no column of a review of 2018 beside asin: {there}; accepted: {', '.join(_COLUMNS)}"
-        )
+        return f"no field of a 2018 review besides asin: {there}; accepted: {', '.join(_COLUMNS)}"
     reviewer = read_word(record, "reviewerID", report)
     time = _time(record, report)
     row: dict[str, Value] = {
@@ -110,7 +108,7 @@ def first_address(record: Mapping[str, Any], column: str, report: Report) -> str
         return None
     first = addresses[0] if isinstance(addresses, list) else None
     if not isinstance(first, str) or not _is_unicode(first):
-        report(column, value, "a list of addresses")
+        report(column, value, "a list of URLs")
         return None
     return first.strip() or None
 
@@ -124,7 +122,7 @@ def read_word(record: Mapping[str, Any], column: str, report: Report) -> str:
         report(column, value, "a string")
         return ""
     if not _is_unicode(value):
-        report(column, ascii(value), "Unicode text; this has an unpaired surrogate")
+        report(column, ascii(value), "valid Unicode; this has an unpaired surrogate")
         return ""
     return value.strip()
 
@@ -143,7 +141,7 @@ def _style(record: Mapping[str, Any], report: Report) -> str:
     if value is None:
         return ""
     if not isinstance(value, dict):
-        report("style", value, "an object of names and words")
+        report("style", value, "an object of names and strings")
         return ""
     return json.dumps(value)
 
@@ -201,7 +199,7 @@ def _year(record: Mapping[str, Any], time: int | None, report: Report) -> str | 
         found = _YEAR.fullmatch(day.strip()) if isinstance(day, str) else None
         if found:
             return found[1]
-        report("reviewTime", day, 'a day, such as "09 4, 2015"')
+        report("reviewTime", day, 'a date such as "09 4, 2015"')
     if time is None:
         return None
     try:

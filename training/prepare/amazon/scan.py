@@ -127,7 +127,7 @@ class Reporter:
         """Return what takes the problems of one line's columns."""
 
         def report(column: str, seen: Any, accepted: str) -> None:
-            message = f"not usable, counts as missing; accepted: {accepted}"
+            message = f"cannot be used and counts as missing; accepted: {accepted}"
             self._problems.add(
                 "bad_value", message, file=file, row=number, column=column, seen=seen
             )
@@ -168,7 +168,7 @@ class Reporter:
                 code="too_many_broken_lines",
                 field="--source",
                 seen=f"{self.broken:,} of {self.lines:,} lines",
-                accepted=f"at most {BROKEN_LINES:.0%}; the file of problems lists them",
+                accepted=f"at most {BROKEN_LINES:.0%}; the problems file lists them",
             )
 
 
@@ -203,7 +203,7 @@ def scan(
     """Read every review once.
 
     Raises:
-        DataError: too many lines or values are broken, or no review is left.
+        DataError: too many lines or values are broken, or no reviews are left.
         ConfigError: the groups are too large for the splits, or there are too few reviews.
     """
     reporter = Reporter(problems, options.most_problems)
@@ -237,13 +237,13 @@ def scan(
         chosen &= first
     if not chosen.any():
         raise DataError(
-            "no review is left",
+            "no reviews are left",
             code="no_records",
             field="--source",
             seen=dict(counts),
-            accepted="with --complete-only: reviews with text whose picture is in --pictures"
+            accepted="with --complete-only: reviews with text whose image is in --pictures"
             if options.complete_only
-            else "files with reviews in them",
+            else "files that contain reviews",
         )
 
     # ---- where they stand ----------------------------------------------------------------------

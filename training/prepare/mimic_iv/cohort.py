@@ -39,8 +39,7 @@ class Rule:
 
 KNOWN = Rule(
     "known",
-    "patient and admission are listed; start and end of the stay and whether it was survived "
-    "are known",
+    "patient and admission are listed; start, end and outcome of the stay are known",
     pl.all_horizontal(
         pl.col("admittime", "intime", "outtime", "anchor_age", "anchor_year", "died").is_not_null()
     ),
@@ -208,9 +207,9 @@ def _refuse_repeated(table: pl.DataFrame, name: str, file: str) -> None:
     repeated = table.filter(pl.col(name).is_not_null() & pl.col(name).is_duplicated())
     if len(repeated):
         raise DataError(
-            f"the same {name} stands in several rows",
+            f"the same {name} is in several rows",
             code="duplicate_id",
             field=file,
             seen=repeated[name][0],
-            accepted=f"one row for each {name}",
+            accepted=f"one row per {name}",
         )

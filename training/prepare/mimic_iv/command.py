@@ -143,7 +143,7 @@ def _extract(
     _log_attrition(attrition)
     if stays.is_empty():
         raise DataError(
-            "no stay meets all rules",
+            "no stay meets all inclusion criteria",
             code="no_records",
             field=str(layout.stays),
             seen={str(each["rule"]): each["left"] for each in attrition},

@@ -142,7 +142,7 @@ class Extraction:
         )
         empty = pl.col("word").is_null() & pl.col("number").is_null()
         self._count(events, "without a value", empty & text.is_null())
-        self._count(events, "value is no number", empty & text.is_not_null())
+        self._count(events, "value is not a number", empty & text.is_not_null())
         kept = events.filter(~empty & pl.col("unit").is_not_null())
         self.counts["kept"] += kept.height
         seconds = (pl.col("charttime") - pl.col("start")).dt.total_seconds().cast(pl.Int32)
@@ -164,9 +164,9 @@ class Extraction:
             maintain_order="left",
         )
         unknown = events.filter(pl.col("unit").is_null())
-        self._count(events, "unit is not known", pl.col("unit").is_null())
+        self._count(events, "unknown unit", pl.col("unit").is_null())
         self._unknown_units.update(unknown.select("itemid", "valueuom").iter_rows())
-        self._count(events, "unit is not its item's", pl.col("unit") != pl.col("own"))
+        self._count(events, "unit of another item", pl.col("unit") != pl.col("own"))
         return events
 
     def _count(self, events: pl.DataFrame, what: str, condition: pl.Expr) -> None:
@@ -181,8 +181,8 @@ class Extraction:
             )
             self._report(
                 "unknown_unit",
-                f"{number} values of item {item} ({variable}) are in a unit that is not known and "
-                f"count as missing; known: {', '.join(UNITS.get(variable, {})) or 'none'}",
+                f"{number} values of item {item} ({variable}) are in an unknown unit and count as "
+                f"missing; known: {', '.join(UNITS.get(variable, {})) or 'none'}",
                 file=path.name,
                 column="valueuom",
                 seen=unit,

@@ -76,10 +76,10 @@ def find_layout(source: Path, notes: Path | None = None, pictures: Path | None =
     metadata = _metadata(photographed)
     if metadata and not (photographed / "files").is_dir():
         raise DataError(
-            "there is the metadata of X-rays, but no X-rays",
+            "the metadata of X-rays are there, but no X-rays",
             code="no_folder",
             field=str(photographed / "files"),
-            accepted="the folder files/ of MIMIC-CXR-JPG; or no metadata file",
+            accepted="the folder files/ of MIMIC-CXR-JPG; or remove the metadata file",
         )
     if pictures and not metadata:
         raise _missing(pictures, "mimic-cxr-2.0.0-metadata")
@@ -124,5 +124,5 @@ def _missing(folder: Path, name: str) -> DataError:
         "a table is missing",
         code="no_table",
         field=str(folder / f"{name}.csv.gz"),
-        accepted="the file as PhysioNet gives it out, packed (.csv.gz) or not (.csv)",
+        accepted="the file as distributed by PhysioNet, compressed (.csv.gz) or not (.csv)",
     )

@@ -48,8 +48,8 @@ def extract_notes(
             if path is None:
                 continue
             if path == layout.discharge and not discharge:
-                figures[path.name] = "not read: written after the outcome"
-                log.info("%s is not read: it is written after the outcome", path.name)
+                figures[path.name] = "not used: written after the outcome"
+                log.info("%s is not used: it is written after the outcome", path.name)
                 continue
             counts: Counter[str] = Counter()
             columns = {
@@ -83,7 +83,7 @@ def _belonging(
     if not discharge:
         refused = notes.filter(late)
         if len(refused):
-            counts["discharge summaries, refused"] += refused.height
+            counts["discharge summaries, excluded"] += refused.height
         notes = notes.filter(~late.fill_null(False))
     notes = typed(notes, {"charttime": TIME}, path, report)
     owned = notes.join(owners, on="subject_id", suffix="_of_owner")

@@ -87,7 +87,7 @@ def _belonging(
     ):
         report(
             "wrong_type",
-            "not the date and time of a study, such as 21800506 and 213014.531",
+            "not a study date and time, such as 21800506 and 213014.531",
             file=path.name,
             row=row,
             column="StudyDate",
@@ -126,7 +126,7 @@ def _checked(
         try:
             data = (root / path).read_bytes()
         except OSError as exc:
-            return "", "missing_picture", f"the picture cannot be read: {exc.strerror}"
+            return "", "missing_picture", f"the image cannot be read: {exc.strerror}"
         try:
             decoder.decode(data, path, IssueLog(), roughly=True)
         except InputError as exc:

@@ -138,7 +138,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             f"the file is damaged: {exc}",
             code="damaged_file",
             field=str(path),
-            accepted="a complete file; compare it with the SHA256SUMS it came with",
+            accepted="a complete file; compare it with the SHA256SUMS that came with it",
         ) from exc
 
 
@@ -192,7 +192,7 @@ def _open_quote(block: bytes, before: int, path: Path) -> DataError:
         code="open_quote",
         field=str(path),
         seen=began.decode("utf-8", errors="replace"),
-        accepted="a cell that ends with a quotation mark, as it begins",
+        accepted="a cell that both begins and ends with a quotation mark",
     )
 
 
@@ -264,7 +264,7 @@ def _tell_lost_letters(
         for row, seen in frame.filter(pl.col(name).str.contains("\ufffd")).select(ROW, name).rows():
             report(
                 "not_utf8",
-                "letters that are not UTF-8; \ufffd stands for each",
+                "characters that are not UTF-8, each replaced by \ufffd",
                 file=path.name,
                 row=row,
                 column=name,
@@ -285,7 +285,7 @@ def _misshapen(block: bytes, width: int, before: int, path: Path, said: str) -> 
                 accepted=f"{width} cells",
             )
     return DataError(
-        f"the records after the {before}th cannot be read: {said.splitlines()[0]}",
+        f"records after number {before} cannot be read: {said.splitlines()[0]}",
         code="not_csv",
         field=str(path),
         accepted="CSV in UTF-8",

@@ -81,7 +81,7 @@ class Work:
         path, note = self._folder / f"{name}.parquet", self._folder / f"{name}.json"
         done = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
         if done and all(_state(Path(file)) == state for file, state in done["files"].items()):
-            log.info("%s: taken over from the run before", name)
+            log.info("%s: reused from the previous run", name)
             for entry in done["problems"]:
                 self._problems.add(**entry)
             return path, done["figures"]

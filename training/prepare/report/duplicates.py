@@ -85,13 +85,13 @@ def same_across(items: str, found: dict[str, Any], verdict: Verdict, compared: s
     """
     name = f"{items.capitalize()} in several splits"
     repeated = sum(found["repeated"].values())
-    within = f"; {repeated:,} repeat an earlier one of their split" if repeated else ""
+    within = f"; {repeated:,} repeat an earlier one in the same split" if repeated else ""
     if not found["across"]:
         said = f"{found['items']:,} {items}, {found['distinct']:,} distinct{within}"
         return Check(name, "ok", 0, f"{said} ({compared})")
     touched = ", ".join(f"{n:,} of {split}" for split, n in found["touched"].items() if n)
     said = (
-        f"of {found['distinct']:,} distinct {items}, {found['across']:,} stand in several splits; "
+        f"of {found['distinct']:,} distinct {items}, {found['across']:,} are in several splits; "
         f"cases with one of these: {touched}{within} ({compared})"
     )
     return Check(name, verdict, found["across"], said, found["examples"])

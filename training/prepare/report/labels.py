@@ -90,19 +90,19 @@ def _values(found: Mapping[str, Any]) -> set[Any]:
 def _empty(found: Mapping[str, Any], shares: Sequence[float]) -> Check:
     name = "Splits without a case"
     empty = [
-        f"the {split} split, whose share is {share:g}"
+        f"the {split} split (share {share:g})"
         for (split, each), share in zip(found.items(), shares, strict=True)
         if share and not each["cases"]
     ]
     if empty:
-        return _warning(name, len(empty), f"no case is in {', or '.join(empty)}")
-    return Check(name, "ok", 0, "every split that has a share has cases")
+        return _warning(name, len(empty), f"there is no case in {', or '.join(empty)}")
+    return Check(name, "ok", 0, "every split with a share above 0 has cases")
 
 
 def _alike(values: Sequence[Any], rounded: float) -> Check:
     name = "Labels that hardly differ"
     if len(values) == 1:
-        said = f"every label is {values[0]!r}: nothing can be learned from that"
+        said = f"every label is {values[0]!r}: nothing can be learned from them"
         return _warning(name, 1, said)
     if rounded and rounded > _MOST_LOST * (values[-1] - values[0]):
         said = (
@@ -127,9 +127,9 @@ def _few(found: Mapping[str, Any]) -> Check:
         return Check(name, "ok", 0, f"{_FEW} or more in each, of each class")
     more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
     said = (
-        f"few labelled cases ({', '.join(few[:_SHOWN])}{more}): figures of so few say little, and a"
-        " metric may not be determined; another --seed or other --splits deal cases out otherwise,"
-        " or the records say the split themselves (of a table: source.split)"
+        f"few labelled cases ({', '.join(few[:_SHOWN])}{more}): figures from so few are unreliable,"
+        " and a metric may not be determined; try another --seed or --splits, or give the split in"
+        " the records (for a table: source.split)"
     )
     return _warning(name, len(few), said)
 

@@ -49,7 +49,7 @@ class LabelLeakage:
 
     def report(self) -> tuple[dict[str, Any], Check]:
         """Return the fields that predict best, and whether one predicts too well."""
-        name = "Fields that tell the label by themselves"
+        name = "Fields that alone reveal the label"
         labels = np.array([label for label, _ in self._kept.values()])
         strengths: dict[str, float] = {}
         for modality, names in self._parts.items():
@@ -87,13 +87,13 @@ class LabelLeakage:
             return found, Check(name, "not checked", None, said)
         best, most = ranked[0]
         said = (
-            f"{len(ranked):,} fields judged one by one over {len(labels):,} labelled cases; "
+            f"{len(ranked):,} fields checked individually on {len(labels):,} labelled cases; "
             f"the strongest is {best}, {figure} {most:.3f}"
         )
         guilty = [f"{field} ({each:.4f})" for field, each in ranked if each >= TOO_GOOD]
         if not guilty:
             return found, Check(name, "ok", 0, said)
-        said += f"; {figure} of {TOO_GOOD:g} or more: was it written after the outcome?"
+        said += f"; {figure} of {TOO_GOOD:g} or more: was it recorded after the outcome?"
         return found, Check(name, "warning", len(guilty), said, guilty[:10])
 
     def _strength(self, values: Floats, labels: Floats, *, codes: bool = False) -> float:

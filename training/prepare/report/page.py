@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 
 _VERDICTS = {
     "ok": "ok",
-    "warning": "look at this",
+    "warning": "check this",
     "leak": "leak",
     "not checked": "not checked",
 }
@@ -56,16 +56,16 @@ def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
     for modality, part in report["parts"].items():
         sections.append((modality.capitalize(), _part(part, report["cases"])))
     if thumbnails:
-        sections.append(("A few pictures", _pictures(thumbnails)))
+        sections.append(("A few images", _pictures(thumbnails)))
     not_used = unused(report["issues"]) + lost(report["problems"])
-    sections.append(("Values that were not used as they came", not_used))
+    sections.append(("Values with issues", not_used))
     sections.append(("Records that could not be used", refused(report)))
     sections.append(("Where the records came from", _facts(report["source"])))
     title = f"{report['task']['title']}: the data"
-    shown = "values and pictures" if thumbnails else "values"
+    shown = "values and images" if thumbnails else "values"
     footer = (
-        f"{escape(report['sampling']['said'])} <b>This page shows {shown} of single cases: keep it "
-        "as you keep the data.</b>"
+        f"{escape(report['sampling']['said'])} <b>This page shows {shown} of individual cases: "
+        f"protect it as you protect the data.</b>"
     )
     return document(title, _header(report), "", sections, footer)
 
@@ -81,7 +81,7 @@ def _header(report: Json) -> str:
     }
     cautions = "".join(
         f'<p class="caution" role="note">{said}: {escape("; ".join(found[verdict]))}</p>'
-        for verdict, said in (("leak", "Leaks"), ("warning", "Look at this"))
+        for verdict, said in (("leak", "Leaks"), ("warning", "Check this"))
         if found[verdict]
     )
     classes = ", ".join(label["classes"])
@@ -112,16 +112,16 @@ def _checks(report: Json) -> str:
         for each in report["checks"]
     ]
     strongest = report["strongest fields"]
-    html = table("What was looked for.", ["", "verdict", "found", ""], rows, "words")
+    html = table("What was checked.", ["", "verdict", "found", ""], rows, "words")
     html += (
-        '<p class="note">Notes and pictures bear no time in the records: that none is from after '
-        "the prediction is for the reader of the raw files to see to.</p>"
+        '<p class="note">Notes and images have no time in the records: check in the raw '
+        "files that none is from after the time of prediction.</p>"
     )
     if strongest["strongest"]:
         caption = (
-            f"The fields that tell most of the label, each by itself ({strongest['figure']} over "
-            f"{strongest['cases']:,} labelled cases, in whichever direction; categories by what "
-            "the other half of the cases says)."
+            f"The fields that individually say most about the label ({strongest['figure']} over "
+            f"{strongest['cases']:,} labelled cases, in either direction; categories are scored "
+            f"on the other half of the cases)."
         )
         fields = [[escape(n), f"{each:.3f}"] for n, each in strongest["strongest"].items()]
         html += table(caption, ["field", escape(strongest["figure"])], fields, "tight")
@@ -142,15 +142,15 @@ def _cases(report: Json) -> str:
         [f"without {escape(name)}", *(percent(part["missing"][split]) for split in SPLITS)]
         for name, part in report["parts"].items()
     ]
-    html = table("Cases, and the share of them that lacks a part.", head, rows, "tight")
+    html = table("Cases, and the share of them without a modality.", head, rows, "tight")
     sizes = report["groups"]["cases of a group"]
-    html += f"<p>Cases of a group: {short(sizes['min'])} to {short(sizes['max'])}, median "
+    html += f"<p>Cases per group: {short(sizes['min'])} to {short(sizes['max'])}, median "
     html += f"{short(sizes['median'])}.</p>"
     patterns = [
         [escape(name).replace("+", "+<wbr>"), *_counts(counts)]
         for name, counts in report["presence"].items()
     ]
-    return html + table("Which parts come together.", ["parts", *SPLITS], patterns, "tight")
+    return html + table("Combinations of modalities.", ["modalities", *SPLITS], patterns, "tight")
 
 
 def _labels(report: Json) -> str:
@@ -161,7 +161,7 @@ def _labels(report: Json) -> str:
         caption = f"By {escape(column)}, over all splits."
         unsaid = sum(report["cases"].values()) - sum(each["cases"] for each in groups.values())
         if unsaid:
-            caption += f" Of {unsaid:,} further cases it is not known."
+            caption += f" It is unknown for {unsaid:,} further cases."
         if len(groups) > MOST_GROUPS:
             caption += f" The {MOST_GROUPS} largest of {len(groups):,}; all are in the JSON."
         html += _label_table(caption, column, shown)
@@ -197,15 +197,15 @@ _NUMBER_HEAD = ("min", "25%", "median", "75%", "max", "spread")
 
 def _part(part: Json, cases: Json) -> str:
     have, total = sum(part["cases"].values()), sum(cases.values())
-    html = f"<p>{have:,} of {total:,} cases ({percent(have / total)}) bring it"
+    html = f"<p>{have:,} of {total:,} cases ({percent(have / total)}) have it"
     if part["nothing usable"]:
-        html += f"; in {part['nothing usable']:,} more nothing of it was usable"
+        html += f"; in {part['nothing usable']:,} more, nothing in it was usable"
     html += ".</p>"
     if part["contents"]:
         repeated = sum(part["contents"]["repeated"].values())
         html += (
             f"<p>{part['contents']['items']:,} items, {part['contents']['distinct']:,} distinct, "
-            f"{repeated:,} repeat an earlier one of their split.</p>"
+            f"{repeated:,} repeat an earlier one in the same split.</p>"
         )
     if part.get("unknown tokens") is not None:
         html += f"<p>Vocabulary of {part['vocabulary']:,}; unknown tokens: "
@@ -230,14 +230,14 @@ def _fields(part: Json) -> str:
     series = "steps" in part
     numbers = {n: f for n, f in part["fields"].items() if f["kind"] == "number"}
     words = {n: f for n, f in part["fields"].items() if f["kind"] == "category"}
-    lacking = "lacking" + (", steps with" if series else "")
+    lacking = "missing" + (", steps with" if series else "")
     html = ""
     if numbers:
         caption = (
-            "Numbers as the model gets them: cleaned, in the unit of the field"
+            "Numbers as the model gets them: cleaned, in the field's unit"
             + (", the last of each step" if series else "")
-            + ". Lacking: share of the cases with this part that lack the field, in training (all "
-            "splits where they differ by more than two points)."
+            + ". Missing: share of the cases with this modality that lack the field, in training "
+            "(all splits if they differ by more than two points)."
         )
         rows = [
             [
@@ -250,7 +250,7 @@ def _fields(part: Json) -> str:
         ]
         html += table(caption, ["field", lacking, "values", *_NUMBER_HEAD], rows, "figures groups")
     if words:
-        caption = "Categories, the most frequent first."
+        caption = "Categories, most frequent first."
         rows = [
             [escape(name), _lacking(f, series), f"{f.get('distinct', 0):,}", _named(f)]
             for name, f in words.items()
@@ -306,11 +306,11 @@ def _words_table(caption: str, heading: str, found: Json) -> str:
 
 def _pictures(thumbnails: Sequence[tuple[str, str]]) -> str:
     shown = "".join(
-        f'<figure><img src="{url}" alt="A picture of case {escape(case, quote=True)}">'
+        f'<figure><img src="{url}" alt="An image of case {escape(case, quote=True)}">'
         f"<figcaption>{escape(case)}</figcaption></figure>"
         for case, url in thumbnails
     )
-    return f'<p>Drawn with the seed, as they are stored.</p><div class="thumbs">{shown}</div>'
+    return f'<p>A random sample, as stored.</p><div class="thumbs">{shown}</div>'
 
 
 # ---- where the records came from -----------------------------------------------------------------
@@ -320,7 +320,7 @@ def _facts(found: Json) -> str:
     listed = "".join(
         f"<dt>{escape(str(name))}</dt><dd>{_fact(value)}</dd>" for name, value in found.items()
     )
-    return f'<dl class="facts">{listed}</dl>' if listed else "<p>Nothing was said.</p>"
+    return f'<dl class="facts">{listed}</dl>' if listed else "<p>Nothing is recorded.</p>"
 
 
 def _fact(value: Any) -> str:

@@ -221,10 +221,10 @@ class Survey:
                 "values": SAMPLE,
                 "words": MOST_WORDS,
                 "said": "Counts, means, minima and maxima are of all values. Quartiles and "
-                f"histograms of more than {SAMPLE:,} values are those of {SAMPLE:,}, drawn with a "
-                "fixed seed so that each has the same chance; the median's rank is then right "
+                f"histograms of more than {SAMPLE:,} values are those of a random sample of "
+                f"{SAMPLE:,} (fixed seed); the median's rank is then right "
                 "within 1.6 percentage points, 19 times in 20. Histograms run from the first to "
-                "the 99th percentile; what lies beyond counts to their outermost bars.",
+                "the 99th percentile; values beyond are counted in the outermost bars.",
             },
         }
 
@@ -271,11 +271,11 @@ def _groups(index: pa.Table) -> tuple[dict[str, Any], list[Check]]:
     alone = by_group.num_rows == index.num_rows
     name = "Groups (patients, products) in several splits"
     if torn:
-        check = Check(name, "leak", len(torn), "groups stand in several splits", torn[:_EXAMPLES])
+        check = Check(name, "leak", len(torn), "groups are in several splits", torn[:_EXAMPLES])
     elif alone:
         said = (
-            f"each of the {index.num_rows:,} cases is a group of its own: if two can be of one "
-            "patient, the records must name them"
+            f"each of the {index.num_rows:,} cases is its own group: if two can be of one "
+            f"patient, the records must say so"
         )
         check = Check(name, "ok", 0, said)
     else:
@@ -288,9 +288,9 @@ def _groups(index: pa.Table) -> tuple[dict[str, Any], list[Check]]:
     if twice.num_rows:
         torn_ids = pc.max(twice["split_count_distinct"]).as_py() > 1
         verdict = "leak" if torn_ids else "warning"
-    said = f"{by_id.num_rows:,} names of {index.num_rows:,} cases"
+    said = f"{by_id.num_rows:,} ids of {index.num_rows:,} cases"
     names: Sequence[str] = twice["id"].to_pylist()[:_EXAMPLES]
-    distinct = Check("Names that several cases have", verdict, twice.num_rows, said, names)
+    distinct = Check("Ids shared by several cases", verdict, twice.num_rows, said, names)
     counts = {
         split: len(pc.unique(index.filter(pc.equal(index["split"], split))["group"]))
         for split in SPLITS

@@ -19,7 +19,7 @@ class TextSurvey(PartSurvey):
 
     alike = "warning"  # short texts are alike by chance
     items = "notes"
-    compared = "but for case and white space"
+    compared = "ignoring case and white space"
     signals = ("tokens",)
 
     def __init__(self, preprocessor: ModalityPreprocessor[Any, Any]) -> None:

@@ -106,15 +106,16 @@ class TimeseriesSurvey(PartSurvey):
     def checks(self) -> Sequence[Check]:
         """Return whether anything after the horizon is left."""
         horizon = self._preprocessor.spec.horizon_hours
-        name = f"Series that look past hour {horizon:g}"
+        name = f"Series that use data after hour {horizon:g}"
         if self._seen_ahead:
-            said = "series come out otherwise without their rows after the horizon"
+            said = "series change when their rows after the horizon are removed"
             return [Check(name, "leak", len(self._seen_ahead), said, self._seen_ahead[:5])]
         if not self._late_series:
             return [Check(name, "ok", 0, f"no row of {self._series:,} series is later")]
         said = (
             f"{self._late_rows:,} later rows of {self._late_series:,} series were dropped; "
-            f"{self._tried:,} of these series, prepared again without them, came out the same"
+            f"{self._tried:,} of these series were prepared again without them and came out the "
+            f"same"
         )
         return [Check(name, "ok", 0, said)]
 

@@ -12,7 +12,7 @@ Json = Mapping[str, Any]
 def unused(issues: Sequence[Json]) -> str:
     """Return a table of the values that were changed or dropped."""
     if not issues:
-        return "<p>Every value that was read was used as it came.</p>"
+        return "<p>Every value was used unchanged.</p>"
     rows = [
         [
             escape(each["field"]),
@@ -29,8 +29,8 @@ def unused(issues: Sequence[Json]) -> str:
     ]
     head = ["field", "reason", "what was done", "times", "cases", "from, to", "such as (case)"]
     caption = (
-        "By field and reason. Dropped values count as missing. Times that it was noted: of a series"
-        " or a note as a whole, once a case."
+        "By field and reason. Dropped values count as missing. Times that it occurred: for a whole"
+        " series or note, once per case."
     )
     return table(caption, head, rows, "words")
 
@@ -52,7 +52,7 @@ def lost(problems: Sequence[Json]) -> str:
         for each in problems
     ]
     caption = (
-        "Lost while the raw files were read, by column and reason: values that count as missing, "
+        "Lost while reading the raw files, by column and reason: values that count as missing, "
         "and rows that were left out."
     )
     return table(caption, ["column", "reason", "times", "such as (row)"], rows, "words")
@@ -60,12 +60,15 @@ def lost(problems: Sequence[Json]) -> str:
 
 def refused(report: Json) -> str:
     """Return a table of the records that were left out."""
-    kept_out = "What the preparer left out by its rules stands with where the records came from."
+    kept_out = (
+        "What was left out by the preparer's inclusion criteria is listed under where the records "
+        "came from."
+    )
     if report["problems"]:
-        kept_out = f"Rows that were lost while the raw files were read stand above. {kept_out}"
+        kept_out = f"Rows that were lost while reading the raw files are listed above. {kept_out}"
     kept_out = f'<p class="note">{kept_out}</p>'
     if not report["refused"]:
-        return f"<p>Every record that was read could be used.</p>{kept_out}"
+        return f"<p>Every record could be used.</p>{kept_out}"
     rows = [
         [
             escape(each["code"].replace("_", " ")),

@@ -65,11 +65,11 @@ class CaseReader:
         for m, part in self._parts.items():
             if source.label in part.columns and source.label is not None:
                 raise ConfigError(
-                    f"the label is an input of {m} too, which would tell the answer",
+                    f"the label is also an input in {m}, which would reveal the answer",
                     code="label_as_input",
                     field="source.label",
                     seen=source.label,
-                    accepted="a task without the label among its inputs",
+                    accepted="a task whose inputs do not include the label",
                 )
         found = table.find([*self._columns, *source.missing_in])
         require(self._columns, found, name, setting.problems)
@@ -108,10 +108,10 @@ class CaseReader:
             raise stop(
                 self._setting.problems,
                 "no_training",
-                "no row is in the training split",
+                "the training split is empty",
                 file=self._name,
                 column=self._setting.source.split or "",
-                accepted="cases to learn from; in `source`, split_words; or --preprocessing, fitted"
+                accepted="training cases; in `source`, split_words; or --preprocessing from"
                 " elsewhere",
             )
         for part in self._parts.values():
@@ -177,7 +177,7 @@ class CaseReader:
         digest = hashlib.blake2b(cells.encode("utf-8", "replace"), digest_size=16).digest()
         if digest in self._seen:
             raise self._leave_out(
-                row, "", "repeated_row", "the same row as an earlier one",
+                row, "", "repeated_row", "a copy of an earlier row",
                 accepted="each row once; or, in `source`, repeated_rows: keep",
             )  # fmt: skip
         self._seen.add(digest)
@@ -189,8 +189,8 @@ class CaseReader:
         case_id = self._named(row, column, "id")
         if case_id in self._rows_of:
             raise self._leave_out(
-                row, column, "repeated_id", f"the id of row {self._rows_of[case_id]} again",
-                seen=case_id, accepted="a name of its own for each case",
+                row, column, "repeated_id", f"the same id as row {self._rows_of[case_id]}",
+                seen=case_id, accepted="a unique id for each case",
             )  # fmt: skip
         return case_id
 
@@ -219,8 +219,8 @@ class CaseReader:
         if settled != split:
             raise self._leave_out(
                 row, column, "group_in_two_splits",
-                f"{group!r} stands in {settled} already", seen=word,
-                accepted="one split for all rows of a group",
+                f"{group!r} is already in {settled}", seen=word,
+                accepted="the same split for all rows of a group",
             )  # fmt: skip
 
     def _label(self, row: Row) -> str | float | None:
@@ -261,7 +261,7 @@ class CaseReader:
                 Row(self._name, number, line, {}),
                 "",
                 "nothing_usable",
-                "no part of the row can be used",
+                "nothing in the row can be used",
                 accepted="at least one of " + ", ".join(self._parts),
             )
 
@@ -300,7 +300,7 @@ class _Classes:
                 value = self._meant(read_name(value)) or value
             if isinstance(value, timedelta) and not counts_hours(label.unit):
                 raise InputError(
-                    "a duration where the label has another unit than hours",
+                    "a duration, but the label's unit is not hours",
                     code="unknown_unit",
                     seen=str(value),
                     accepted=f"a number of {label.unit}",

@@ -86,10 +86,10 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
         text = text.replace(".", "").replace(",", ".")
     elif decimal == "," and "." in text and NUMBER.fullmatch(text):
         raise InputError(
-            "a number with a point, where numbers have a comma",
+            "a number with a decimal point where decimal commas are expected",
             code="number_with_point",
             seen=value,
-            accepted='a comma before the decimals; or, in `source`, decimal: "."',
+            accepted='a decimal comma; or, in `source`, decimal: "."',
         )
     if NUMBER.fullmatch(text):
         return int(text) if len(text) < 16 and text.lstrip("+-").isdecimal() else _float(text)
@@ -101,7 +101,7 @@ def read_number(value: Any, decimal: Decimals = ".") -> Value:
             "a number with a comma",
             code="number_with_comma",
             seen=value,
-            accepted='a point before the decimals; or, in `source`, decimal: ","',
+            accepted='a decimal point; or, in `source`, decimal: ","',
         )
     if _DATE.match(text):
         raise _a_date(value)
@@ -199,11 +199,14 @@ def read_hours(value: Any, unit: str, start: datetime | None, decimal: Decimals)
         )
     if not math.isfinite(found):
         raise InputError(
-            "not a finite time", code="not_finite", seen=str(found), accepted=f"a number of {unit}"
+            "the time is not finite",
+            code="not_finite",
+            seen=str(found),
+            accepted=f"a number of {unit}",
         )
     if found < 0:
         raise InputError(
-            "before the start", code="negative_hours", seen=value, accepted=f"{unit} from 0"
+            "before the start", code="negative_hours", seen=value, accepted=f"{unit}, 0 or more"
         )
     return found * HOURS[unit]
 
@@ -235,7 +238,7 @@ def read_date(value: Any, like: datetime | None = None) -> datetime:
         raise InputError("not a date", code="not_a_date", seen=value, accepted=accepted)
     if like is not None and (found.tzinfo is None) != (like.tzinfo is None):
         raise InputError(
-            "one date with its time zone, one without",
+            "one date has a time zone, the other does not",
             code="time_zone",
             seen=str(value),
             accepted=f"dates like {like.isoformat()}",
@@ -271,10 +274,10 @@ def _in_hours(value: timedelta, spec: NumberField) -> Value:
     unit = next((each for each in (spec.unit, *spec.units) if counts_hours(each)), None)
     if unit is None:
         raise InputError(
-            "a duration where the field has another unit than hours",
+            "a duration, but the field's unit is not hours",
             code="unknown_unit",
             seen=str(value),
-            accepted=f"a number of {spec.unit}; or, in the task, units: {{h: ...}} of the field",
+            accepted=f"a number of {spec.unit}; or, in the task, units: {{h: ...}} for the field",
         )
     hours = value / _HOUR
     return hours if unit == spec.unit else Quantity(hours, unit)
@@ -315,7 +318,7 @@ def _scalar(value: Any) -> Value:
             "several values in one cell" if isinstance(value, list | tuple) else "not a value",
             code="nested_value",
             seen=value,
-            accepted="one number or word",
+            accepted="one number or string",
         )
     if isinstance(value, Mapping) and isinstance(value.get("value"), Decimal):
         value = {**value, "value": float(value["value"])}
@@ -326,15 +329,15 @@ def _scalar(value: Any) -> Value:
             "an object in a cell",
             code="nested_value",
             seen=value,
-            accepted='one number or word, or {"value": number, "unit": word}',
+            accepted='one number or string, or {"value": number, "unit": word}',
         ) from exc
 
 
 def _a_date(value: Any) -> InputError:
     return InputError(
-        "a date where a number is wanted",
+        "a date where a number is expected",
         code="date_for_number",
         seen=str(value),
         accepted="a number, such as years or hours since a fixed date; for times of a series, "
-        "name the date they count from in `source`, timeseries.start",
+        "give the start date's column in `source`, timeseries.start",
     )

@@ -126,13 +126,15 @@ class SeriesColumns(TextFormat):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.file is None) == (self.column is None):
-            raise ValueError("give either file (one table of all cases) or column (one a case)")
+            raise ValueError(
+                "give either file (one table for all cases) or column (a series per case)"
+            )
         if (self.file is None) != (self.id is None):
-            raise ValueError("file and id go together: id is the column that names the case")
+            raise ValueError("file and id go together: id is the column with the case's id")
         if (self.variable is None) != (self.value is None):
-            raise ValueError("variable and value go together: they make the rows long")
+            raise ValueError("variable and value go together: they are for the long format")
         if self.unit is not None and self.variable is None:
-            raise ValueError("unit is a column of long rows: give variable and value too")
+            raise ValueError("unit is for the long format: give variable and value too")
         return self
 
 
@@ -182,7 +184,7 @@ def read_columns(path: Path) -> tuple[TaskSpec, TableSource]:
     task, found = read_task_file(path)
     if found is None:
         raise ConfigError(
-            f"{path}: nothing says which column is what",
+            f"{path}: the roles of the columns are not given",
             code="no_source",
             field="source",
             accepted="a section `source`; `python -m training.prepare table --guess` writes one",
@@ -192,7 +194,7 @@ def read_columns(path: Path) -> tuple[TaskSpec, TableSource]:
     for modality in task.modalities:
         if getattr(source, modality) is None:
             raise ConfigError(
-                f"{path}: the task takes {modality}, and nothing says where it is",
+                f"{path}: the task has {modality}, but its columns are not given",
                 code="no_columns",
                 field=f"source.{modality}",
                 accepted=f"its columns, or a task without {modality}",
@@ -200,7 +202,7 @@ def read_columns(path: Path) -> tuple[TaskSpec, TableSource]:
     for modality in Modality:
         if modality not in task.modalities and getattr(source, modality):
             raise ConfigError(
-                f"{path}: the task takes no {modality}",
+                f"{path}: the task has no {modality}",
                 code="no_such_part",
                 field=f"source.{modality}",
                 accepted=f"a section `{modality}` of the task, or no columns for it",
@@ -229,12 +231,13 @@ def _refuse_missing(task: TaskSpec, source: TableSource, path: Path) -> None:
         for word in words:
             if word.strip() and missing.known(word, column) is None:
                 raise ConfigError(
-                    f"{path}: a word that column {column!r} lists, and that means a missing value",
+                    f"{path}: a value that column {column!r} lists, but that also means a missing "
+                    f"value",
                     code="listed_as_missing",
                     field="source.missing",
                     seen=word,
-                    accepted="words that the task and `label_words` do not list; missing_in names"
-                    " those of one column",
+                    accepted="words that neither the task nor `label_words` lists; missing_in gives"
+                    " words for a single column",
                 )
 
 
@@ -248,8 +251,8 @@ def _refuse_undecided(found: Mapping[str, Any], path: Path, within: str = "sourc
                 code="undecided",
                 field=f"{within}.{key}",
                 seen=value,
-                accepted="the name of a column, or null for none; the comment beside it says which "
-                "it may be",
+                accepted="the name of a column, or null for none; the comment beside it lists "
+                "candidates",
             )
 
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the table, and what its columns are."""
     parser.add_argument("--source", required=True, type=Path, help="the table, one row per case")
-    parser.add_argument("--task", type=Path, help="task file that says what each column is")
+    parser.add_argument("--task", type=Path, help="task file that says how each column is used")
     parser.add_argument(
         "--files", type=Path, help="folder of images and series (default: the table's)"
     )
@@ -46,9 +46,9 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
     given = arguments.task if arguments.guess else arguments.series
     if given is not None:
         raise ConfigError(
-            "--guess writes a task file, and takes none"
+            "--guess writes a task file and does not read one"
             if arguments.guess
-            else "the task file says where the series are; --series is for --guess",
+            else "--series is only for --guess: otherwise the task file says where the series are",
             code="not_together",
             field="--task" if arguments.guess else "--series",
             seen=str(given),
@@ -61,7 +61,7 @@ def prepare(arguments: argparse.Namespace) -> Dataset | None:
         return None
     if arguments.task is None:
         raise ConfigError(
-            "nothing says which column is what",
+            "the roles of the columns are not given",
             code="no_task",
             field="--task",
             accepted="a task file; --guess writes a first one",

@@ -56,8 +56,8 @@ class Delimited:
                 file.problems.add(
                     "ragged_row",
                     placed(
-                        f"{len(cells)} cells where the header has {len(names)}: a delimiter in "
-                        "text without quotes, or a cut line; the row was left out",
+                        f"{len(cells)} cells, but the header has {len(names)}: a delimiter in "
+                        f"unquoted text, or a truncated line; the row was left out",
                         line,
                     ),
                     file=file.name,
@@ -119,12 +119,13 @@ class Delimited:
         return stop(
             self._file.problems,
             "unclosed_quote" if unclosed else "bad_quote",
-            f"line {line}: a quote is opened in this row and not closed; it runs on to line {last}"
+            f"line {line}: a quotation mark is opened in this row and not closed; it runs on to "
+            f"line {last}"
             if unclosed
             else f"line {line}: not CSV: {exc}",
             file=self._file.name,
             row=number or None,
-            accepted='a cell with quotes in it is quoted, and they are doubled: "5"" nail"',
+            accepted='quote a cell that contains quotation marks, and double them: "5"" nail"',
         )
 
     def _head(self) -> str:
@@ -148,7 +149,7 @@ class Delimited:
             raise stop(
                 self._file.problems,
                 "which_delimiter",
-                "the header may be separated in more than one way",
+                "the header could be separated in more than one way",
                 file=self._file.name,
                 seen=head.strip(),
                 accepted="in `source`, delimiter: " + " or ".join(repr(each) for each in best),
@@ -162,10 +163,10 @@ class Delimited:
                 raise stop(
                     self._file.problems,
                     "repeated_column",
-                    "two columns have one name",
+                    "two columns have the same name",
                     file=self._file.name,
                     column=name,
-                    accepted="a name of its own for each column",
+                    accepted="a unique name for each column",
                 )
         return names
 

@@ -27,7 +27,7 @@ def find_below(folder: Path, named: Path, outside: bool, field: str) -> Path:
             code="outside_folder",
             field=field,
             seen=str(named),
-            accepted=f"a path below {folder}; or, beside it, outside: true",
+            accepted=f"a path inside {folder}; or add outside: true beside it",
         )
     return path
 
@@ -61,7 +61,7 @@ class NamedFiles:
             size = path.stat().st_size
             if size > largest:
                 raise InputError(
-                    "a huge file",
+                    "the file is too large",
                     code="huge_file",
                     seen=f"{named}: {size:,} bytes",
                     accepted=f"at most {largest:,} bytes",
@@ -72,7 +72,7 @@ class NamedFiles:
                 f"cannot be read: {exc.strerror}",
                 code="cannot_read",
                 seen=named,
-                accepted="a file that you may read",
+                accepted="a readable file",
             ) from exc
         if not data:
             raise InputError(
@@ -91,10 +91,10 @@ class NamedFiles:
             raise InputError("not a path", code="not_a_path", seen=named, accepted="text")
         if "://" in named:
             raise InputError(
-                "an address, not a path",
+                "a URL, not a path",
                 code="not_a_path",
                 seen=named,
-                accepted="the path of a file: nothing is fetched",
+                accepted="the path of a file; nothing is downloaded",
             )
         if not self._outside and (
             PurePosixPath(named).is_absolute() or PureWindowsPath(named).drive
@@ -103,7 +103,7 @@ class NamedFiles:
                 "an absolute path",
                 code="outside_folder",
                 seen=named,
-                accepted=f"a path below {self.folder}; or, in `source`, outside: true",
+                accepted=f"a path inside {self.folder}; or, in `source`, outside: true",
             )
         try:
             path = self.folder / named
@@ -113,21 +113,21 @@ class NamedFiles:
             exists, is_file = real.exists(), real.is_file()
         except (OSError, ValueError) as exc:
             raise InputError(
-                f"not a path: {exc}", code="not_a_path", seen=named, accepted="a file's path"
+                f"not a path: {exc}", code="not_a_path", seen=named, accepted="the path of a file"
             ) from exc
         if not self._outside and not real.is_relative_to(self._real):
             raise InputError(
                 "the path leads out of the folder",
                 code="outside_folder",
                 seen=named,
-                accepted=f"a path below {self.folder}; or, in `source`, outside: true",
+                accepted=f"a path inside {self.folder}; or, in `source`, outside: true",
             )
         if not exists:
             raise InputError(
                 "no such file",
                 code="no_such_file",
                 seen=named,
-                accepted=f"the path of a file below {self.folder}{self._like(path)}",
+                accepted=f"the path of a file in {self.folder}{self._like(path)}",
             )
         if not is_file:
             raise InputError(

@@ -70,16 +70,16 @@ class ImageReader(PartReader):
     def _refuse_too_many(self, together: int) -> None:
         if together > self._setting.max_pixels:
             raise InputError(
-                f"{together:,} pixels together with the pictures before it",
+                f"{together:,} pixels together with the images before it",
                 code="image_too_large",
-                accepted=f"at most {self._setting.max_pixels:,} in all pictures of a case",
+                accepted=f"at most {self._setting.max_pixels:,} in all images of a case",
             )
 
     def _check(self, named: Any) -> Path:
         path, data = self._files.read(named, _LARGEST)
         if data[128:132] == b"DICM":
             raise InputError(
-                "a DICOM file", code="not_an_image", accepted="a picture: export it as PNG or JPEG"
+                "a DICOM file", code="not_an_image", accepted="an image: export it as PNG or JPEG"
             )
         self._decoder.decode(data, "", IssueLog(), roughly=True)
         return path

@@ -48,7 +48,7 @@ class JsonLines:
                 if "\\u" in text:
                     json.dumps(cells, ensure_ascii=False).encode()  # half a character has no bytes
             except _RepeatedKeyError as exc:
-                self._pass_over("repeated_key", "a key stands twice", number, line, str(exc), text)
+                self._pass_over("repeated_key", "a key appears twice", number, line, str(exc), text)
             except UnicodeEncodeError:
                 self._pass_over("not_unicode", "an unpaired surrogate", number, line, "", text)
             except (ValueError, RecursionError) as exc:

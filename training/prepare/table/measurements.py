@@ -38,11 +38,11 @@ class MeasurementReader:
         }
         if len(self._specs) < len(variables):
             raise ConfigError(
-                "two variables have one column",
+                "two variables have the same column",
                 code="repeated_column",
                 field="source.timeseries.names",
                 seen=dict(source.names),
-                accepted="a column or word of its own for each variable",
+                accepted="a separate column or name for each variable",
             )
         folded = Counter(word.casefold() for word in self._specs)
         self._words = {word: word for word in self._specs} | {
@@ -71,7 +71,7 @@ class MeasurementReader:
         time = missing.value(row, self._source.time)
         try:
             if time is None:
-                raise InputError("a row needs its time", code="no_time", accepted="a time")
+                raise InputError("the row has no time", code="no_time", accepted="a time")
             hours = read_hours(time, self._source.time_unit, start, self._source.decimal)
         except InputError as exc:
             row.leave_out(problems, self._source.time, exc)
@@ -110,7 +110,7 @@ class MeasurementReader:
         word = missing.value(row, source.variable, self._named)
         values: dict[str, Any] = {}
         if word is None:
-            exc = InputError("no variable is named", code="no_variable", accepted="a variable")
+            exc = InputError("the row names no variable", code="no_variable", accepted="a variable")
             row.leave_out(problems, source.variable, exc)
             return values
         try:
@@ -153,10 +153,10 @@ class MeasurementReader:
                 self._setting.problems,
                 column,
                 InputError(
-                    "no variable of the task (told once for each name)",
+                    "not a variable of the task (reported once per name)",
                     code="unknown_variable",
                     seen=name,
-                    accepted=f"{accepted}; or name it in `source`, timeseries.ignore",
+                    accepted=f"{accepted}; or list it in `source`, timeseries.ignore",
                 ),
             )
 
@@ -167,7 +167,7 @@ class MeasurementReader:
                 self._setting.problems.add(
                     "never_measured",
                     f"no series has the variable {name!r}; accepted: its name in `source`, "
-                    "timeseries.names, or a task without it; the variable counts as missing",
+                    f"timeseries.names, or a task without it; the variable counts as missing",
                     file=file,
                     column=column,
                 )

@@ -33,8 +33,8 @@ class ParquetTable:
         self._columns = tuple(_names(schema))
         for column in schema.names:
             if schema.names.count(column) > 1:
-                raise stop(problems, "repeated_column", "two columns have one name", file=name,
-                           column=column, accepted="a name of its own for each column")  # fmt: skip
+                raise stop(problems, "repeated_column", "two columns have the same name", file=name,
+                           column=column, accepted="a unique name for each column")  # fmt: skip
 
     def find(self, wanted: Collection[str] = ()) -> Collection[str]:
         """Return the columns that have a name."""
@@ -61,10 +61,10 @@ class ParquetTable:
         return stop(
             self._problems,
             "damaged_parquet",
-            f"the file is damaged or cut off: {' '.join(str(exc).split())}",
+            f"the file is damaged or truncated: {' '.join(str(exc).split())}",
             file=self._name,
             row=row,
-            accepted="the whole file; copy it again",
+            accepted="the complete file; copy it again",
         )
 
 

@@ -104,7 +104,7 @@ def require(wanted: Iterable[str], columns: Collection[str], file: str, problems
     for column in wanted:
         if column not in columns:
             hint = (
-                "; the header is one column: name the delimiter in `source`"
+                "; the header is a single column: give the delimiter in `source`"
                 if len(columns) < 2
                 else ""
             )

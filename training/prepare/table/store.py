@@ -26,7 +26,7 @@ def _disk_faults(folder: Path) -> Iterator[None]:
         # The first byte is the kind, the second where it happened.
         if exc.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
             raise
-        raise OSError(errno.EIO, f"the disk is full or fails: {exc}", str(folder)) from exc
+        raise OSError(errno.EIO, f"the disk is full or failing: {exc}", str(folder)) from exc
 
 
 class CaseStore:

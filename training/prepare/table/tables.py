@@ -69,7 +69,7 @@ def open_table(path: Path, form: TextFormat, problems: Problems, name: str = "")
         return ParquetTable(path, name, problems)
     if ending in (".parquet", ".pq"):
         raise stop(
-            problems, "not_parquet", "not Parquet, as its name says", file=name, seen=head,
+            problems, "not_parquet", "not Parquet, unlike its name", file=name, seen=head,
             accepted=ACCEPTED,
         )  # fmt: skip
     file = TextFile(path, name, form.encoding, problems)
@@ -79,7 +79,7 @@ def open_table(path: Path, form: TextFormat, problems: Problems, name: str = "")
         if start[:1] == b"[":
             raise stop(
                 problems, "not_json_lines", "one JSON list", file=name, seen=head,
-                accepted="JSON lines: one object a line, no brackets around and no commas between",
+                accepted="JSON lines: one object per line, without brackets and separating commas",
             )  # fmt: skip
         return JsonLines(file)
     return Delimited(file, form.delimiter)
@@ -103,7 +103,7 @@ def _head(path: Path, name: str, problems: Problems) -> bytes:
     except OSError as exc:
         raise stop(
             problems, "cannot_read", f"cannot be read: {exc.strerror}", file=name,
-            accepted="a file that you may read",
+            accepted="a readable file",
         ) from exc  # fmt: skip
     if head[:2] == b"\x1f\x8b":
         try:
@@ -111,12 +111,12 @@ def _head(path: Path, name: str, problems: Problems) -> bytes:
                 head = packed.read(64)
         except BROKEN as exc:
             raise stop(
-                problems, "cut_off", f"the compressed file is broken: {exc}", file=name, row=1,
-                accepted="the whole file; copy it again",
+                problems, "cut_off", f"the compressed file is damaged: {exc}", file=name, row=1,
+                accepted="the complete file; copy it again",
             ) from exc  # fmt: skip
     elif path.name.lower().endswith(".gz"):
         raise stop(
-            problems, "not_gzip", "not gzip, as its name says", file=name, seen=head,
+            problems, "not_gzip", "not gzip, unlike its name", file=name, seen=head,
             accepted="a compressed file, or a name without .gz",
         )  # fmt: skip
     for magic, what in _NO_TABLES.items():

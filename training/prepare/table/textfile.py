@@ -55,10 +55,10 @@ class TextFile:
         return stop(
             self.problems,
             "cut_off",
-            f"the compressed file is broken: {exc}",
+            f"the compressed file is damaged: {exc}",
             file=self.name,
             row=row + 1,
-            accepted="the whole file; copy it again",
+            accepted="the complete file; copy it again",
         )
 
     def undecoded(self, row: int, line: int, column: str, text: str) -> Exception:
@@ -72,8 +72,8 @@ class TextFile:
             row=row or None,
             column=column,
             seen=raw.decode("utf-8", "backslashreplace"),
-            accepted="UTF-8; or name the encoding in `source`: encoding: cp1252 (Windows), latin-1 "
-            "or utf-16",
+            accepted="UTF-8; or give the encoding in `source`: encoding: cp1252 (Windows), "
+            "latin-1 or utf-16",
         )
 
     def nul_byte(self, row: int, line: int, column: str, text: str) -> Exception:

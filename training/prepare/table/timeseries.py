@@ -32,10 +32,10 @@ class SeriesReader(PartReader):
         assert source is not None
         if source.file is not None and setting.source.id is None:
             raise ConfigError(
-                "a table of all series needs the cases' names",
+                "a table of all series needs the cases' ids",
                 code="no_id",
                 field="source.id",
-                accepted="the column of the main table that names the case",
+                accepted="the main table's column with the case's id",
             )
         self._setting, self._source = setting, source
         self._reader = MeasurementReader(source, setting)
@@ -125,7 +125,9 @@ class SeriesReader(PartReader):
             value = self._reader.missing.value(row, id_column)
             try:
                 if value is None:
-                    raise InputError("no case is named", code="missing_id", accepted="a case's id")
+                    raise InputError(
+                        "the row has no case id", code="missing_id", accepted="a case's id"
+                    )
                 key = read_key(value, self._source.decimal)
             except InputError as exc:
                 row.leave_out(self._setting.problems, id_column, exc)
@@ -144,11 +146,11 @@ class SeriesReader(PartReader):
             raise stop(
                 self._setting.problems,
                 "no_case_matches",
-                "no row is of a case of the main table",
+                "no row belongs to a case of the main table",
                 file=name,
                 column=id_column,
                 seen=row.cells.get(id_column),
-                accepted=f"ids as there, such as {known[0]!r}",
+                accepted=f"ids as in the main table, such as {known[0]!r}",
             )
 
     def _own(self, named: Any) -> Iterator[Row]:
@@ -178,7 +180,7 @@ class SeriesReader(PartReader):
         value = self._setting.missing.value(row, column)
         if value is None:
             raise InputError(
-                "no date from which the hours of the series count",
+                "there is no start date for the hours of the series",
                 code="no_start",
                 accepted="a date; without it the series cannot be used",
             )

@@ -188,12 +188,12 @@ def test_albef_has_the_published_sizes() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"image": None}, "ALBEF fuses text and image, and this has text"),
-        ({"tabular": {"numbers": 3}}, "and this has text, image, tabular"),
+        ({"image": None}, "ALBEF fuses text and image, but this model has text"),
+        ({"tabular": {"numbers": 3}}, "but this model has text, image, tabular"),
         ({"text": {"lent": 0.0}}, r"text\.lent"),
-        ({"text": {"tokens": "cls"}}, r"text\.tokens all"),
-        ({"text": {"layers": 1}}, "of 1 layers a share of 0.5 is none or all"),
-        ({"fusion": {"kind": "transformer", "width": 16, "heads": 2}}, "layers are lent"),
+        ({"text": {"tokens": "cls"}}, r"text\.tokens=all"),
+        ({"text": {"layers": 1}}, "lent=0.5 of 1 layers is none or all"),
+        ({"fusion": {"kind": "transformer", "width": 16, "heads": 2}}, r"text\.lent must be 0"),
         ({"fusion": {"kind": "albef", "layers": 2}}, "one of kind, momentum"),
     ],
 )

@@ -136,21 +136,21 @@ def guess(column: ColumnStatistics, *, points: bool = False) -> Guess:
     if len(words) <= 1 and distinct <= len(column.words):
         return Guess(column, "constant", "always the same", stray)
     if words <= set(SPLIT_WORDS):
-        return Guess(column, "split", "its words are those of splits", stray)
+        return Guess(column, "split", "its values are names of splits", stray)
     paths: tuple[Kind, ...] = ("picture", "series", "address", "date", "amount")
     for kind in paths:
         if column.share(kind) >= 0.9:
             return Guess(column, kind, f"{column.share(kind):.0%} look like it", stray)
     if "date" in column.name.casefold() and column.share("date") > 0.05:
-        return Guess(column, "date", "its name and some of its values say so", stray)
+        return Guess(column, "date", "its name and some of its values suggest it", stray)
     mean_length, mean_words = column.length / present, 1 + column.spaces / present
     cut = any(len(word) == LONGEST for word in column.words)  # and cannot be listed
     few = distinct <= min(MOST_CATEGORIES, present / 4) and not cut
     if (mean_words >= 4 or mean_length >= 40) and not few:
-        return Guess(column, "text", f"{mean_words:.0f} words in the mean", stray)
+        return Guess(column, "text", f"{mean_words:.0f} words on average", stray)
     if distinct <= MOST_CATEGORIES or (distinct <= _MOST_LEARNED and distinct <= present / 2):
-        return Guess(column, "category", f"{distinct} distinct words", stray)
-    return Guess(column, "name", f"{distinct} distinct words in {present} values", stray)
+        return Guess(column, "category", f"{distinct} distinct values", stray)
+    return Guess(column, "name", f"{distinct} distinct among {present} values", stray)
 
 
 def order_classes(words: Iterable[str]) -> list[str]:
@@ -216,7 +216,8 @@ def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Gues
     guessed = Guess(column, "number", span, missing)
     if whole and distinct <= 12:
         guessed.warnings.append(
-            f"{distinct} distinct whole numbers: if they are codes, not amounts, make it a category"
+            f"{distinct} distinct whole numbers: if they are codes, not quantities, make it a "
+            f"category"
         )
     if column.pointed and not points:
         read, thousands = f"{float(column.pointed):g}", column.pointed.replace(".", "")
@@ -231,18 +232,18 @@ def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Gues
         shown = ", ".join(repr(word[:20]) for word in odd[:5])
         more = ""
         if sum(column.words[word] for word in odd) > (1 - _SURE) * column.present:
-            more = "; if these are codes, take the column out or make it a category"
-        guessed.warnings.append(f"not numbers, and so problems when prepared: {shown}{more}")
+            more = "; if these are codes, remove the column or make it a category"
+        guessed.warnings.append(f"not numbers, reported as problems when prepared: {shown}{more}")
     if others := [unit for unit in column.units if unit != column.unit]:
         shown = ", ".join(map(repr, others[:5]))
-        guessed.warnings.append(f"in other units, whose factors to write under units: {shown}")
+        guessed.warnings.append(f"in other units, whose factors to add under units: {shown}")
     return guessed
 
 
 def _either(column: ColumnStatistics, word: str, read: str, with_comma: str) -> str:
     return (
         f"{column.name!r}: {word!r} is read as {read}, but as {with_comma} with "
-        'decimal: "," in `source` (of a series, in its timeseries): see which is meant'
+        'decimal: "," in `source` (for a series, in its timeseries): check which is meant'
     )
 
 

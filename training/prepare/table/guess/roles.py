@@ -103,12 +103,10 @@ def _add_field(roles: Roles, each: Guess, label: Guess | None, table: TableStati
         told = told_by(each.name, label.name, table.kept, table.decimal)
         if told >= _TELLS:
             each.warnings.append(
-                f"WARNING, a leak? It tells {label.name!r} almost by itself ({told:.0%})"
+                f"WARNING, a leak? It almost determines {label.name!r} ({told:.0%})"
             )
     if AFTERWARDS.search(each.name):
-        each.warnings.append(
-            "WARNING, a leak? Its name sounds like something known only afterwards"
-        )
+        each.warnings.append("WARNING, a leak? Its name suggests something known only afterwards")
     roles.fields.append(each)
 
 
@@ -183,7 +181,7 @@ def _place_pictures(
         best = max(folders, key=lambda folder: found[folder])
         best_of[each.name] = (found[best], best.relative_to(files).as_posix())
         if not found[best]:
-            each.warnings.append("no such pictures found: mend `folder`, or give --files")
+            each.warnings.append("no such images found: correct `folder`, or give --files")
     # Paths from the folder itself before names whose folder had to be found.
     guesses = sorted(guesses, key=lambda each: (not best_of[each.name][0], best_of[each.name][1]))
     if guesses:

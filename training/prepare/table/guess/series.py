@@ -95,7 +95,7 @@ def _by_word(table: TableStatistics, variable: Guess, value: str) -> list[Guess]
     return [
         guess(column, points=table.has_points)
         if column.present
-        else Guess(column, "number", "not looked at")
+        else Guess(column, "number", "not examined")
         for column in columns.values()
     ]
 

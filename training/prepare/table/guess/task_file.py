@@ -42,9 +42,9 @@ class Draft:
     def _task(self) -> None:
         self._add(
             f"# A first guess from {self._table.rows} rows of {_printable(self._name)}.",
-            "# Read every line, change what is wrong, take out what is not known when a prediction",
-            "# is wanted, and give it to `python -m training.prepare table` as --task.",
-            "# How such a file is written: docs/bring-your-data.md",
+            "# Check every line, correct what is wrong, remove what is not known at the time of",
+            "# prediction, and pass the file to `python -m training.prepare table` as --task.",
+            "# How to write such a file: docs/bring-your-data.md",
             f"name: {_slug(self._name)}  # the service answers at /predict/{_slug(self._name)}",
             f"title: {_quoted('Prediction from ' + self._name)}",
         )
@@ -54,7 +54,8 @@ class Draft:
         self._add("label:")
         if label is None:
             self._add(
-                "  # Not clear which column is the label: see `source`, label. Then mend this.",
+                "  # It is not clear which column is the label: decide under `source`, then "
+                "correct this.",
                 "  kind: binary", "  name: outcome", '  classes: ["0", "1"]', "metric: auroc",
             )  # fmt: skip
             return
@@ -70,12 +71,12 @@ class Draft:
         if len(classes) == 2:
             self._add(
                 "  kind: binary", f"  name: {_key(label.name)}",
-                f"{listed}  # the second is the one whose probability is told",
+                f"{listed}  # `probability` is that of the second",
                 "metric: auroc",
             )  # fmt: skip
         elif _stars(label):
             self._add(
-                "  kind: ordinal  # classes in order; multiclass where they have none",
+                "  kind: ordinal  # classes in order; use multiclass if they have none",
                 f"  name: {_key(label.name)}", listed,
                 f"  values: [{', '.join(classes)}]", "metric: quadratic_kappa",
             )  # fmt: skip
@@ -86,10 +87,10 @@ class Draft:
     def _parts(self) -> None:
         roles = self._roles
         if roles.texts:
-            self._add("", "text:", '  description: ""  # what the notes are, and until when')
+            self._add("", "text:", '  description: ""  # what the notes are, and up to when')
         if roles.images:
             self._add("", "image:", '  description: ""',
-                      "  flip: false  # true where a mirrored picture means the same")  # fmt: skip
+                      "  flip: false  # true if a mirrored image means the same")  # fmt: skip
         if roles.fields:
             safe = [each for each in roles.fields if not each.leaks]
             off = "" if safe else "# "
@@ -102,7 +103,7 @@ class Draft:
     def _variables(self, file: str, guessed: SeriesGuess, table: TableStatistics) -> None:
         self._add(
             "", "timeseries:", f"  # {table.rows} rows in {file}",
-            f"  horizon_hours: {guessed.horizon:g}  # as far as the times reach; later is left out",
+            f"  horizon_hours: {guessed.horizon:g}  # the last time found; later rows are left out",
             f"  step_hours: {guessed.step:g}",
             "  variables:",
         )  # fmt: skip
@@ -124,9 +125,13 @@ class Draft:
             listed = ", ".join(map(_quoted, words))
             self._add(f"{key} {{kind: category, categories: [{listed}]{normal}}}")
         elif each.kind == "category":
-            self._add(f"{key} {{kind: category}}  # its words are learned from the training split")
+            self._add(
+                f"{key} {{kind: category}}  # its categories are learned from the training split"
+            )
         else:
-            self._add(f"{key} {{kind: category, buckets: 1024}}  # names without end share codes")
+            self._add(
+                f"{key} {{kind: category, buckets: 1024}}  # too many values: they share codes"
+            )
 
     # ---- which column is what -------------------------------------------------------------------
 
@@ -134,23 +139,21 @@ class Draft:
         roles = self._roles
         self._add(
             "",
-            "# Which column is what. This stays with the data, the rest goes with the model.",
+            "# How the columns are used. This stays with the data; the rest goes with the model.",
             "source:",
         )
         if roles.id:
             self._add(f"  id: {_quoted(roles.id.name)}  # distinct in every row")
         else:
             self._add(
-                "  id: null  # no column is distinct in every row: cases are called row-1, ..."
+                "  id: null  # no column is distinct in every row: cases are named row-1, ..."
             )
         self._group()
         if roles.split:
             self._add(f"  split: {_quoted(roles.split.name)}  # {self._facts(roles.split)}")
         self._label_column()
         if roles.texts:
-            self._add(
-                "  text:", '    # each column a note of its own; join: "\\n" makes one of them'
-            )
+            self._add("  text:", '    # each column is a separate note; join: "\\n" makes them one')
             self._listed(roles.texts)
         if roles.images:
             self._add("  image:", f"    folder: {_quoted(roles.folder)}")
@@ -163,12 +166,12 @@ class Draft:
         if not self._roles.group:
             self._add(
                 "  group: null  # no column looks like a patient or a product; if several cases",
-                "               # belong together, name the column that they share",
+                "               # belong together, give the column that they share",
             )
             return
         first, *others = self._roles.group
         count = len(first.column.distinct)
-        self._add(f"  group: {_quoted(first.name)}  # {count} distinct; none is put in two splits")
+        self._add(f"  group: {_quoted(first.name)}  # {count} distinct; none will be in two splits")
         for other in others:
             self._add(f"  # group: {_quoted(other.name)}  # {self._facts(other)}")
 
@@ -178,7 +181,8 @@ class Draft:
             return
         names = ", ".join(each.name for each in self._roles.label[:8]) or "no column looks like one"
         self._add(
-            f"  label: {_quoted(UNDECIDED)}  # DECIDE; null for none. May be: {_printable(names)}"
+            f"  label: {_quoted(UNDECIDED)}  # DECIDE; null for none. Candidates: "
+            f"{_printable(names)}"
         )
 
     def _series_columns(self, file: str, guessed: SeriesGuess, form: TextFormat) -> None:
@@ -190,20 +194,21 @@ class Draft:
         else:
             names = ", ".join(each.name for each in guessed.unused) or "no column is left"
             self._add(
-                f"    time: {_quoted(UNDECIDED)}  # DECIDE: the column with the time. May be:"
+                f"    time: {_quoted(UNDECIDED)}  # DECIDE: the column with the time. Candidates:"
                 f" {_printable(names)}"
             )
         if Path(file).is_absolute():
-            self._add("    outside: true  # the file is not below the table's folder or --files")
+            self._add("    outside: true  # the file is not in the table's folder or --files")
         if guessed.dated:
             names = ", ".join(each.name for each in self._roles.dates) or "none looks like a date"
             self._add(
                 f"    start: {_quoted(UNDECIDED)}  # DECIDE: the column of the main table with the",
-                f"      # date from which the hours count: {_printable(names)}",
-                "      # Dates, here and there, are read as 2020-01-31 or 2020-01-31 14:05 alone.",
+                f"      # date that the hours count from: {_printable(names)}",
+                "      # Dates, here and there, are only read as 2020-01-31 or 2020-01-31 14:05.",
             )
         else:
-            doubt = "" if guessed.unit_told else f"  # CHECK, nothing tells: {', '.join(HOURS)}"
+            names = ", ".join(HOURS)
+            doubt = "" if guessed.unit_told else f"  # CHECK, this is only a guess: {names}"
             self._add(f"    time_unit: {guessed.unit_of_time}{doubt}")
         if guessed.variable and guessed.value:
             self._add(f"    variable: {_quoted(guessed.variable)}",
@@ -218,7 +223,7 @@ class Draft:
         found = {each.name: each.missing for each in used if each.missing}
         self._add(f"  missing: [{', '.join(map(_quoted, TableSource().missing))}]")
         if found:
-            self._add("  missing_in:  # words that seem to mean a missing value")
+            self._add("  missing_in:  # values that seem to mean a missing value")
             for name, words in found.items():
                 self._add(f"    {_key(name)}: [{', '.join(map(_quoted, words))}]")
         self._form_of(self._form, "  ")
@@ -239,10 +244,11 @@ class Draft:
             self._add_unused(each, self._table)
         if roles.dates:
             self._add(
-                "# If a date matters, make a number of it: an age, a year, hours since another."
+                "# If a date matters, convert it to a number: an age, a year, hours since another "
+                "date."
             )
         if roles.series:
-            self._add("# Series, one a case: see docs/bring-your-data.md, timeseries.column.")
+            self._add("# Series, one per case: see docs/bring-your-data.md, timeseries.column.")
 
     def _unused_of_series(self) -> None:
         if self._series is None or not self._series[1].unused:

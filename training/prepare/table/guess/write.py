@@ -31,12 +31,15 @@ def write_guess(
         most_problems: stop when more rows cannot be read.
 
     Raises:
-        DataError: a table cannot be read, or no column could be an input.
+        DataError: a table cannot be read, or no column could be used as input.
         ConfigError: `out` exists.
     """
     if out.exists():
         raise ConfigError(
-            "the file exists", code="exists", field=str(out), accepted="a new file: yours is kept"
+            "the file exists",
+            code="exists",
+            field=str(out),
+            accepted="a new file name; the existing file is kept",
         )
     problems = Problems(problems_path(out), most_problems, quiet=True)
     try:
@@ -58,17 +61,18 @@ def _write(path: Path, files: Path, series: Path | None, out: Path, problems: Pr
         found = (name, guess_series(measured, table, main_id), measured, series_form)
     if not (roles.texts or roles.images or roles.fields or found):
         raise DataError(
-            "no column could be an input",
+            "no column could be used as input",
             code="no_inputs",
             field=str(path),
             seen=", ".join(table.columns),
-            accepted="text, paths of pictures, numbers or categories",
+            accepted="columns of text, image paths, numbers or categories",
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     with written_to(out):
         out.write_text(Draft(path.name, table, roles, form, found).text(), encoding="utf-8")
     log.info(
-        "%s: a first guess from %d rows and %d columns; read it, edit it, then prepare with --task",
+        "%s: a first guess from %d rows and %d columns; check and edit it, then prepare with "
+        "--task",
         out, table.rows, len(table.columns),
     )  # fmt: skip
 
