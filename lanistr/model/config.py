@@ -102,7 +102,8 @@ class LanistrConfig(Schema):
             usual = simmmm and SimMMMConfig(width=simmmm.width, bottleneck=simmmm.bottleneck)
             if simmmm != usual:
                 raise ValueError(
-                    "the release's SimMMM loss compares every token of every case, without normalization"
+                    "the release's SimMMM loss compares every token of every case, "
+                    "without normalization"
                 )
         return self
 
