@@ -109,7 +109,7 @@ def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:
         )
         return [f"- {each}" for each in said]
     return [
-        f"- Trained on other data than it was tested on; sha256 of their `dataset.json`: "
+        "- Trained on other data than it was tested on; sha256 of their `dataset.json`: "
         f"{trained_on[:12]}….",
         *(f"- Tested on: {each}" for each in said),
     ]

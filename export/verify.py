@@ -32,7 +32,7 @@ def main(words: Sequence[str]) -> None:
     manifest = bundle.manifest
     print(
         f"{arguments.bundle}: {manifest.task} {manifest.version}, {len(manifest.files)} files "
-        f"intact"
+        "intact"
     )
 
     # ---- the inputs that it brings, and what the model made of them ------------------------------

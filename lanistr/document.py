@@ -47,14 +47,14 @@ class _Loader(yaml.SafeLoader):
         if any("\ud800" <= letter <= "\udfff" for letter in node.value):
             raise yaml.MarkedYAMLError(
                 problem=f"{node.value!a} has half a surrogate pair: write the character itself, "
-                f"or as one "
+                "or as one "
                 'escape, such as "\\U0001f469"',
                 problem_mark=node.start_mark,
             )
         if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
             raise yaml.MarkedYAMLError(
                 problem=f"{node.value} would be read as {self.construct_object(node)}: write a "
-                f"number without a leading zero or a colon, or put it in quotes",
+                "number without a leading zero or a colon, or put it in quotes",
                 problem_mark=node.start_mark,
             )
         return node

@@ -149,7 +149,7 @@ class TimeseriesSpec(Schema):
             if not isinstance(other, CategoryField):
                 raise ValueError(
                     f"sum_of of {name!r} names {part!r}, which is not a categorical "
-                    f"variable of this series"
+                    "variable of this series"
                 )
             if other.sum_of:  # of two sums that depend on each other the order would matter
                 raise ValueError(f"sum_of of {name!r} names {part!r}, which is itself a sum")

@@ -40,7 +40,7 @@ def check_part_fits(run: Run, dataset: Dataset, modality: Modality) -> None:
     if not same_preprocessing(run.folder, dataset.folder, modality):
         raise DataError(
             f"the data set's {modality} was not preprocessed as for the run: sizes, vocabulary, "
-            f"means or category codes differ",
+            "means or category codes differ",
             code="bad_fit",
             field=str(dataset.folder),
             accepted=f"data prepared with --preprocessing {run.folder}",

@@ -38,8 +38,8 @@ EXAMPLE = "python -m training.evaluate --run runs/stays-ft --data data/stays --s
 FEW_CASES, FEW_OF_A_CLASS = 30, 10
 SMALL_IS = (
     f"Fewer than {FEW_CASES} cases, or fewer than {FEW_OF_A_CLASS} of one of two classes, "
-    f"counting those of one patient or product once. This is a rule of thumb: to validate a model "
-    f"of two outcomes, at least 100 cases of each are recommended. Source: Vergouwe et al. 2005."
+    "counting those of one patient or product once. This is a rule of thumb: to validate a model "
+    "of two outcomes, at least 100 cases of each are recommended. Source: Vergouwe et al. 2005."
 )
 NOT_GIVEN = "(not given)"
 
@@ -245,7 +245,7 @@ def _cautions(run: Run, dataset: Dataset, split: str, *, same: bool) -> list[str
         what = "Evaluated" if dataset.synthetic else "Trained"
         cautions.append(
             f"{what} on synthetic records: the figures say nothing about real patients, products "
-            f"or people."
+            "or people."
         )
     if not same:
         cautions.append("Evaluated on other data than the model was trained on.")

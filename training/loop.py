@@ -206,7 +206,7 @@ class Trainer:
                     if self.world.leads:
                         print(
                             f"stopped on request: saved after {self.step} of {self.steps} steps; "
-                            f"repeat the command to resume",
+                            "repeat the command to resume",
                             file=sys.stderr,
                         )
                     sys.exit(128 + signal.SIGTERM)

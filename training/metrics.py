@@ -36,7 +36,7 @@ DEFINITIONS = {
     "the second class (0 to 1), for more summed over the classes (0 to 2). Source: Brier 1950.",
     "ece": f"Mean gap between the confidence in the most likely class and its accuracy, over "
     f"{BINS} bins of equal width. Not debiased: with few cases it is too large, and more so its "
-    f"bootstrap interval, which may lie above it. Source: Guo et al. 2017; on the bias, Kumar et "
+    "bootstrap interval, which may lie above it. Source: Guo et al. 2017; on the bias, Kumar et "
     "al. 2019.",
     "mae": "Mean absolute error; for ordered classes, that of the expected value.",
     "rmse": "Root mean squared error.",

@@ -159,7 +159,7 @@ def _refuse_unfit(recipe: PretrainRecipe, model: ForPretraining) -> None:
     if recipe.runtime.strategy == "fsdp" and not model.shards:
         raise ConfigError(
             f"the weights of {recipe.system} cannot be sharded, as it keeps a moving average of "
-            f"them",
+            "them",
             field="runtime.strategy",
             seen=recipe.runtime.strategy,
             accepted="ddp",

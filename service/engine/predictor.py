@@ -262,7 +262,7 @@ class Predictor:
                 field="body",
                 seen=f"{tokens:,} tokens encoded and fused",
                 accepted=f"at most {self._most_tokens:,}: send fewer or shorter notes, fewer "
-                f"images, or ask for no explanation",
+                "images, or ask for no explanation",
             )
             raise UnusableRecordError(error, job.features.issues)
 

@@ -117,8 +117,9 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
         for metric in metrics
     )
     small = group["small"]
-    too_few = f'<p class="caution">{escape(small)}: too few to draw conclusions.</p>'
-    warning = too_few if small else ""
+    warning = ""
+    if small:
+        warning = f'<p class="caution">{escape(small)}: too few to draw conclusions.</p>'
     rounds, drawn = report["bootstrap"]["rounds"], drawn_again(group)
     return (
         f'<section class="summary" aria-label="All cases">{warning}<dl class="cards">{cards}</dl>'
@@ -308,7 +309,7 @@ def _definitions(report: Json, metrics: Sequence[str]) -> str:
     return (
         f'<dl class="meanings">{listed}<dt>Intervals</dt><dd>Percentile bootstrap, '
         f"{report['bootstrap']['rounds']:,} draws, seed {report['bootstrap']['seed']}; samples "
-        f"that do not determine a figure are left out. Source: Efron and Tibshirani 1993.</dd>"
+        "that do not determine a figure are left out. Source: Efron and Tibshirani 1993.</dd>"
         f"<dt>Too few to draw conclusions</dt><dd>{few}</dd>"
         "<dt>-</dt><dd>The cases do not determine the figure; the reason is given below "
         "it.</dd></dl>"

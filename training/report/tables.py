@@ -119,8 +119,9 @@ def group_name(name: str) -> str:
 def _mark(group: Json) -> str:
     """Say that a group is too small to conclude from, if it is."""
     small = group["small"]
-    said = f'<small class="few">{escape(small)}: too few to draw conclusions</small>'
-    return said if small else ""
+    if not small:
+        return ""
+    return f'<small class="few">{escape(small)}: too few to draw conclusions</small>'
 
 
 def _scale(groups: Sequence[Json], metric: str) -> tuple[float, float] | None:
@@ -183,7 +184,7 @@ def operating_table(points: Sequence[Json], positive: str) -> str:
     """Return what follows from acting at each threshold."""
     caption = (
         f"If every case whose probability of <b>{escape(positive)}</b> reaches the threshold is "
-        f"flagged. No threshold was chosen on these cases."
+        "flagged. No threshold was chosen on these cases."
     )
     head = ["from", "flagged", "sensitivity", "specificity", "PPV", "NPV", "found", "missed"]
     head.append("false alarms")

@@ -254,7 +254,7 @@ class Pictures:
                     field=str(folder),
                     seen=entry.url,
                     accepted=f"at most {most} (--most-problems); amazon-images downloads them "
-                    f"again",
+                    "again",
                 )
         return cls(folder, files)
 

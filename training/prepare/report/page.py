@@ -65,7 +65,7 @@ def page(report: Json, thumbnails: Sequence[tuple[str, str]]) -> str:
     shown = "values and images" if thumbnails else "values"
     footer = (
         f"{escape(report['sampling']['said'])} <b>This page shows {shown} of individual cases: "
-        f"protect it as you protect the data.</b>"
+        "protect it as you protect the data.</b>"
     )
     return document(title, _header(report), "", sections, footer)
 
@@ -121,7 +121,7 @@ def _checks(report: Json) -> str:
         caption = (
             f"The fields that individually say most about the label ({strongest['figure']} over "
             f"{strongest['cases']:,} labelled cases, in either direction; categories are scored "
-            f"on the other half of the cases)."
+            "on the other half of the cases)."
         )
         fields = [[escape(n), f"{each:.3f}"] for n, each in strongest["strongest"].items()]
         html += table(caption, ["field", escape(strongest["figure"])], fields, "tight")

@@ -275,7 +275,7 @@ def _groups(index: pa.Table) -> tuple[dict[str, Any], list[Check]]:
     elif alone:
         said = (
             f"each of the {index.num_rows:,} cases is its own group: if two can be of one "
-            f"patient, the records must say so"
+            "patient, the records must say so"
         )
         check = Check(name, "ok", 0, said)
     else:

@@ -115,7 +115,7 @@ class TimeseriesSurvey(PartSurvey):
         said = (
             f"{self._late_rows:,} later rows of {self._late_series:,} series were dropped; "
             f"{self._tried:,} of these series were prepared again without them and came out the "
-            f"same"
+            "same"
         )
         return [Check(name, "ok", 0, said)]
 

@@ -232,7 +232,7 @@ def _refuse_missing(task: TaskSpec, source: TableSource, path: Path) -> None:
             if word.strip() and missing.known(word, column) is None:
                 raise ConfigError(
                     f"{path}: a value that column {column!r} lists, but that also means a missing "
-                    f"value",
+                    "value",
                     code="listed_as_missing",
                     field="source.missing",
                     seen=word,

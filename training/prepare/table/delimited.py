@@ -57,7 +57,7 @@ class Delimited:
                     "ragged_row",
                     placed(
                         f"{len(cells)} cells, but the header has {len(names)}: a delimiter in "
-                        f"unquoted text, or a truncated line; the row was left out",
+                        "unquoted text, or a truncated line; the row was left out",
                         line,
                     ),
                     file=file.name,

@@ -167,7 +167,7 @@ class MeasurementReader:
                 self._setting.problems.add(
                     "never_measured",
                     f"no series has the variable {name!r}; accepted: its name in `source`, "
-                    f"timeseries.names, or a task without it; the variable counts as missing",
+                    "timeseries.names, or a task without it; the variable counts as missing",
                     file=file,
                     column=column,
                 )

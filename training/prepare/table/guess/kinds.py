@@ -217,7 +217,7 @@ def _number(column: ColumnStatistics, stray: list[str], *, points: bool) -> Gues
     if whole and distinct <= 12:
         guessed.warnings.append(
             f"{distinct} distinct whole numbers: if they are codes, not quantities, make it a "
-            f"category"
+            "category"
         )
     if column.pointed and not points:
         read, thousands = f"{float(column.pointed):g}", column.pointed.replace(".", "")
