@@ -117,8 +117,9 @@ def _summary(report: Json, metrics: Sequence[str]) -> str:
         for metric in metrics
     )
     small = group["small"]
-    too_few = f'<p class="caution">{escape(small)}: too few to draw conclusions.</p>'
-    warning = too_few if small else ""
+    warning = ""
+    if small:
+        warning = f'<p class="caution">{escape(small)}: too few to draw conclusions.</p>'
     rounds, drawn = report["bootstrap"]["rounds"], drawn_again(group)
     return (
         f'<section class="summary" aria-label="All cases">{warning}<dl class="cards">{cards}</dl>'

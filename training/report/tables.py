@@ -119,8 +119,9 @@ def group_name(name: str) -> str:
 def _mark(group: Json) -> str:
     """Say that a group is too small to conclude from, if it is."""
     small = group["small"]
-    said = f'<small class="few">{escape(small)}: too few to draw conclusions</small>'
-    return said if small else ""
+    if not small:
+        return ""
+    return f'<small class="few">{escape(small)}: too few to draw conclusions</small>'
 
 
 def _scale(groups: Sequence[Json], metric: str) -> tuple[float, float] | None:
