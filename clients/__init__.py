@@ -17,7 +17,7 @@ import sys
 from importlib.util import find_spec
 
 if sys.argv[:1] == ["-m"] and find_spec("httpx") is None:  # a command; others get a traceback
-    print("error: httpx is not installed; accepted: pip install 'lanistr[client]'", file=sys.stderr)
+    print("error: httpx is not installed; accepted: lanistr[client]", file=sys.stderr)
     sys.exit(2)
 
 from clients.answers import Embedding, Issue, Modalities, Model, Prediction, Readiness, TaskSummary

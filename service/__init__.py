@@ -17,4 +17,4 @@ from lanistr.command import command_begins, leave_at_once, name_missing_packages
 if command_begins():  # see `service.hangup`
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 leave_at_once()
-name_missing_packages("pip install 'lanistr[service,cpu]', or with gpu or torch instead of cpu")
+name_missing_packages("lanistr[service,cpu], or with gpu or torch instead of cpu")

@@ -74,7 +74,7 @@ def test_a_card_of_a_model_measured_on_other_data_names_both_and_counts_only_wha
     trained_on, measured_on = (data_hash(Dataset.open(each)) for each in (stars, alike_stars))
     assert (manifest.trained_on, manifest.measured_on) == (trained_on, measured_on)
     assert "- Trained on other data than it was tested on" in card
-    assert f"sha256 of their `dataset.json` {trained_on[:12]}" in card
+    assert f"sha256 of their `dataset.json`: {trained_on[:12]}" in card
     assert f"sha256 of `dataset.json` {measured_on[:12]}" in card
     assert f"- Tested on: Cases: {other.card.cases['test']} test; labelled" in card
     assert f"{other.card.cases['train']} train" not in card

@@ -115,7 +115,7 @@ def test_preparing_a_table_onto_a_full_disk_does_so_too(tmp_path: Path, files: i
     words = ("table", "--source", raw / "cases.csv", "--task", task, "--out", out)
     line = command(*words, files=files)
     assert line.startswith(f"error: {out.parent}")
-    assert "the disk is full or fails" in line or "File too large" in line
+    assert "the disk is full or failing" in line or "File too large" in line
     assert list(out.parent.iterdir()) == []
 
 
@@ -132,7 +132,7 @@ def test_preparing_into_a_place_that_is_none_ends_in_one_line(tmp_path: Path):
     (tmp_path / "file").touch()
     out = tmp_path / "file" / "data"
     line = command("synthetic", "--task", "rating", "--samples", 4, "--out", out)
-    assert line.startswith(f"error: {out}: the folder cannot be made")
+    assert line.startswith(f"error: {out}: the folder cannot be created")
 
 
 # ---- the command line ---------------------------------------------------------------------------

@@ -87,8 +87,12 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (b"name: [unclosed", "bad_yaml", "not YAML"),
         (b'a: 1\nwho: [x, "\\ud83d\\udc69"]', "bad_yaml", 'line 2, column 10: who: [x, "'),
         (b"born: 2020-13-45", "bad_yaml", "not YAML: month must be in 1..12"),
-        (b"a: 1\nwards: [1, 010]", "bad_yaml", "010 is read as 8: write a number without leading"),
-        (b"", "bad_schema", "not a task; accepted: settings by name"),
+        (
+            b"a: 1\nwards: [1, 010]",
+            "bad_yaml",
+            "010 would be read as 8: write a number without a leading",
+        ),
+        (b"", "bad_schema", "not a task; accepted: a YAML mapping of names to settings"),
         (b"- a\n- list", "bad_schema", "not a task; seen \"['a', 'list']\""),
     ],
 )
@@ -128,7 +132,7 @@ def test_a_key_that_stands_twice_is_told_by_its_lines(
     first, second = lines
     assert (caught.value.code, caught.value.seen) == ("repeated_key", key)
     assert str(caught.value).startswith(f"{path}: line {second}: a key appears twice")
-    assert f"in line {first} already" in caught.value.accepted
+    assert f"already in line {first}" in caught.value.accepted
 
 
 def test_a_key_that_a_merge_brings_may_be_given_anew(tmp_path: Path, document: dict[str, Any]):
@@ -209,17 +213,17 @@ WRONG: list[tuple[str, Any, str]] = [
     (
         "tabular.fields.ward",
         {"kind": "category", "synonyms": {"surg": "surgery", "Surgery": "Surgical"}},
-        "synonym 'surg' means 'surgery', itself a synonym, of 'Surgical'",
+        "synonym 'surg' means 'surgery', which is itself a synonym of 'Surgical'",
     ),
     ("timeseries.variables.eye.categories", ["1", "2", "a b", "a  B"], "must be distinct"),
     ("timeseries.variables.eye.categories", ["1", "2", " "], "and not empty"),
-    ("timeseries.variables.eye.synonyms", {"2": "1"}, "'2' means '1', and '2'"),
-    ("timeseries.variables.eye.synonyms", {"Shut": "1", "shut": "2"}, "'2', and '1'"),
-    ("timeseries.variables.eye.synonyms", {" ": "1"}, "means '1', and 'a missing value'"),
+    ("timeseries.variables.eye.synonyms", {"2": "1"}, "'2' means '1' and '2'"),
+    ("timeseries.variables.eye.synonyms", {"Shut": "1", "shut": "2"}, "'2' and '1'"),
+    ("timeseries.variables.eye.synonyms", {" ": "1"}, "means '1' and 'a missing value'"),
     (
         "tabular.fields.ward",
         {"kind": "category", "synonyms": {"surg": "Surgery", "SURG": "Surgical"}},
-        "synonym 'SURG' means 'Surgical', and 'Surgery'",
+        "synonym 'SURG' means 'Surgical' and 'Surgery'",
     ),
     ("timeseries.variables.eye.buckets", 8, "either categories or buckets"),
     ("timeseries.variables.total.sum_of", ["eye", "verbal"], "names 'verbal'"),
@@ -266,16 +270,22 @@ def test_a_wrong_task_is_refused_and_the_message_says_why(
 @pytest.mark.parametrize(
     ("field", "says"),
     [
-        ({"kind": "number", "normal": 40}, "field 'x' has normal, which is for a series"),
-        ({"kind": "category", "sum_of": ["age"]}, "field 'x' has sum_of, which is for a series"),
+        (
+            {"kind": "number", "normal": 40},
+            "field 'x' has normal, which only variables of a time series can have",
+        ),
+        (
+            {"kind": "category", "sum_of": ["age"]},
+            "field 'x' has sum_of, which only variables of a time series can have",
+        ),
         ({"kind": "category", "categories": ["1", "1.0"]}, "must be distinct"),
         (
             {"kind": "category", "categories": ["1", "2"], "synonyms": {"1.0": "2"}},
-            "synonym '1.0' means '2', and '1'",
+            "synonym '1.0' means '2' and '1'",
         ),
         (
             {"kind": "category", "synonyms": {"1": "one", "1.0": "first"}},
-            "synonym '1.0' means 'first', and 'one'",
+            "synonym '1.0' means 'first' and 'one'",
         ),
     ],
 )
