@@ -31,6 +31,13 @@ SMALL = (
     "model.fusion.layers=1",
 )
 """Overrides that make the `demo` model smaller still."""
+SMALLEST = (
+    *SMALL,
+    "model.tabular.shared=1",
+    "model.tabular.independent=1",
+    "model.timeseries.layers=1",
+)
+"""Those of runs that are only compared with each other."""
 
 
 @pytest.fixture(scope="session")

@@ -152,11 +152,13 @@ async def leave(app: Any, path: str, media_type: bytes, body: bytes, when: Await
 
 
 @asynccontextmanager
-async def connected(app: Any) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def connected(
+    app: Any, header_seconds: float = 10
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Serve an application in this process; return the two ends of a connection to it."""
     config = Config(app, lifespan="off", log_config=None)
     config.load()
-    state, protocol = ServerState(), bounded(10, 65_536, 30, lambda *_: None)
+    state, protocol = ServerState(), bounded(header_seconds, 65_536, 30, lambda *_: None)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: protocol(config, state, {}), "127.0.0.1")
     async with server:

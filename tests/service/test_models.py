@@ -22,7 +22,7 @@ from lanistr.manifest import MANIFEST
 from service.app import create_app
 from service.engine.predictor import Predictor
 from service.settings import DEMO_BUNDLES, Settings
-from tests.servers import wait_for
+from tests.servers import connected, wait_for
 from tests.service.test_workers import one
 
 CASE = {"tabular": {"age": 71}}
@@ -162,6 +162,57 @@ def test_sighup_looks_at_once_and_no_request_and_no_stream_is_lost_in_the_exchan
     recorded = map(json.loads, audit.read_text("utf-8").splitlines())
     cases = [each for each in recorded if each["request"] == "stream" and each["cases"]]
     assert [each["version"] for each in cases] == list(versions)
+
+
+async def test_who_found_a_model_before_it_was_replaced_is_answered_by_it(folder, another_version):
+    models = create_app(Settings(bundles=folder, watch_seconds=0)).state.models
+    models.start()
+    found = models.find("mortality")
+    put(another_version, folder / "second")
+    shutil.rmtree(folder / "first")
+    await models.refresh()
+    assert models.find("mortality") is not found
+    (leaving,) = models._leaving
+    await asyncio.sleep(0.5)  # until it enters, where a request takes its time
+    with found.admission.place(), found.admission.place():  # one alone needs no engine at work
+        await asyncio.sleep(service.models._GRACE)
+        answers = (found.predict(lambda: CASE) for _ in range(2))
+        for each in await asyncio.wait_for(asyncio.gather(*answers), 30):
+            assert each.prediction is not None
+        assert not leaving.done()
+    await asyncio.wait_for(leaving, 30)
+    await models.close()
+
+
+async def test_a_stream_goes_on_with_the_model_that_is_found_by_watching(
+    folder, versions, another_version, monkeypatch
+):
+    monkeypatch.setattr("service.models._GRACE", 0)
+    app = create_app(Settings(bundles=folder, watch_seconds=0.1))
+    models, line = app.state.models, json.dumps(CASE).encode() + b"\n"
+    head = b"POST /predict/mortality/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+    head += b"Content-Type: application/x-ndjson\r\n\r\n"
+
+    def exchanged() -> bool:
+        return list(models.versions("mortality")) == [versions[1]] and not models._leaving
+
+    async with app.router.lifespan_context(app), connected(app) as (reader, writer):
+
+        async def answered() -> str:
+            writer.write(b"%x\r\n%s\r\n" % (len(line), line))
+            said = await asyncio.wait_for(reader.readuntil(b"}\n\r\n"), 30)
+            version: str = json.loads(said.splitlines()[-2])["answer"]["model"]["version"]
+            return version
+
+        writer.write(head)
+        said = [await answered()]
+        put(another_version, folder / "second")
+        shutil.rmtree(folder / "first")
+        await asyncio.to_thread(wait_for, exchanged, "the second version alone")
+        said.append(await answered())
+        writer.write(b"0\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"0\r\n\r\n"), 30)
+    assert said == list(versions)
 
 
 def test_what_keeps_a_bundle_from_being_tried_is_tried_again(

@@ -1,15 +1,17 @@
 """Tables in the playground, which takes them as the service takes the same text."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from lanistr.errors import InputError
 from lanistr.fields import CategoryField
 from lanistr.tasks import find_task
 from service.inputs import csv
 from tests.pages import ask, paste
+from tests.servers import Server
 
 SERIES = find_task("physionet2012").timeseries
 assert SERIES is not None
@@ -17,9 +19,18 @@ RHYTHM = CategoryField(kind="category", categories=("sinus", "N/A"), synonyms={"
 SERIES = SERIES.model_copy(update={"variables": {**SERIES.variables, "rhythm": RHYTHM}})
 
 
-def taken(page: Page, text: str) -> Any:
+@pytest.fixture(scope="module")
+def loaded(browser: Browser, served: Server) -> Iterator[Page]:
+    """A page, of which nothing but its modules is used."""
+    page = browser.new_page()
+    page.goto(served.url)
+    yield page
+    page.close()
+
+
+def taken(loaded: Page, text: str) -> Any:
     """Return the rows that the page would send of a table, or why it takes none."""
-    return page.evaluate(
+    return loaded.evaluate(
         "async ([text, spec]) => {"
         "  const { Part } = await import('/playground/timeseries.js');"
         "  const part = new Part(spec, () => {});"
@@ -57,10 +68,10 @@ def quantity(name: str, value: float, unit: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
+def test_a_table_is_read_as_the_service_reads_it(loaded, text, last):
     rows = csv.decode(text, "timeseries", 100, SERIES.variables)
     present = [{name: each for name, each in row.items() if each is not None} for row in rows]
-    assert taken(open_page(), text) == present
+    assert taken(loaded, text) == present
     assert present[-1] == last
 
 
@@ -68,8 +79,8 @@ def test_a_table_is_read_as_the_service_reads_it(open_page, text, last):
     ("cell", "value"),
     [("1,013.5 F", 1013.5), ("-1,013,000F", -1013000), ("0,375 F", None), ("1,01 F", None)],
 )
-def test_thousands_may_have_commas_before_a_unit(open_page, cell, value):
-    (row,) = taken(open_page(), f"hours\tTemp\n2\t{cell}\n")
+def test_thousands_may_have_commas_before_a_unit(loaded, cell, value):
+    (row,) = taken(loaded, f"hours\tTemp\n2\t{cell}\n")
     assert row["Temp"] == (cell if value is None else {"value": value, "unit": "F"})
 
 
@@ -83,10 +94,10 @@ def test_thousands_may_have_commas_before_a_unit(open_page, cell, value):
         ("hours,,HR,\n0.5,x,80,y\n", "A column without a name: row 1 has x in column 2"),
     ],
 )
-def test_a_table_that_the_service_refuses_is_refused(open_page, text, said):
+def test_a_table_that_the_service_refuses_is_refused(loaded, text, said):
     with pytest.raises(InputError):
         csv.decode(text, "timeseries", 100, SERIES.variables)
-    assert taken(open_page(), text) == said
+    assert taken(loaded, text) == said
 
 
 def test_cells_end_where_lines_do_whichever_way_these_end(open_page):

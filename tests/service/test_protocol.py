@@ -360,3 +360,21 @@ async def test_a_request_under_way_hears_that_its_client_has_left(behind):
         await begun.wait()
         writer.close()
         await asyncio.wait_for(heard.wait(), 10)
+
+
+async def test_a_body_may_come_later_than_headers_may():
+    async def answer(scope, receive, send):
+        while (await receive())["more_body"]:
+            pass
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with connected(answer, header_seconds=0.2) as (reader, writer):
+        for _ in range(2):  # a fresh connection, and one that is used again
+            for piece in (b"POST / HTTP/1.1\r\nHost: a\r\n", b"Content-Length: 2\r\n\r\n"):
+                writer.write(piece)
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.4)
+            writer.write(b"{}")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert head.startswith(b"HTTP/1.1 204")

@@ -223,6 +223,20 @@ async def test_that_a_process_was_killed_while_it_started_is_told(tmp_path, capl
     assert "the runner 0 ended with -9" in caplog.text
 
 
+async def test_signals_that_reach_a_process_before_it_imports_anything_wait(tmp_path, caplog):
+    """Else SIGHUP, which the supervisor passes on, would end a front end that has just begun."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, tempfile.TemporaryFile() as folder:
+        told = Child(folder=tmp_path, lock=folder.fileno())
+        words = ["-n1", "-r1", "import os; os.kill(os.getpid(), 1); os.kill(os.getpid(), 2)"]
+        kept = _Process("timeit", "front end", listener, words, told, decisive=False)
+        keeping = asyncio.create_task(kept.keep())
+        async with asyncio.timeout(60):
+            await asyncio.to_thread(wait_for, lambda: "is started again" in caplog.text)
+            kept.let_go()
+            assert await keeping == 0
+    assert "the front end ended with 0" in caplog.text
+
+
 def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(several):
     below = children(several.process.pid)
     fronts = [pid for pid, words in below.items() if "frontend" in words]

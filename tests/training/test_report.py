@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,22 @@ def page_of(report: dict[str, Any], dataset: Dataset, split: str = "train") -> s
     return page(report, logits[:, 0], dataset.labels[dataset.rows(split, labelled=True)], {})
 
 
+Told = Callable[[str], tuple[dict[str, Any], str]]
+
+
+@pytest.fixture(scope="module")
+def told(datasets: dict[str, Dataset], tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Return a function that returns a kind's report, as its file has it, and its page."""
+
+    @cache
+    def tell(kind: str) -> tuple[dict[str, Any], str]:
+        whole = report_of(datasets[kind], tmp_path_factory.mktemp("run"))
+        report = json.loads(json.dumps(whole, allow_nan=False))
+        return report, page_of(report, datasets[kind])
+
+    return tell
+
+
 KINDS = pytest.mark.parametrize("kind", LABELS)
 
 
@@ -199,10 +216,8 @@ KINDS = pytest.mark.parametrize("kind", LABELS)
 
 
 @KINDS
-def test_every_kind_of_label_has_its_sections_and_pictures(
-    kind: str, datasets: dict[str, Dataset], tmp_path: Path
-) -> None:
-    found = read(page_of(report_of(datasets[kind], tmp_path), datasets[kind]))
+def test_every_kind_of_label_has_its_sections_and_pictures(kind: str, told: Told) -> None:
+    found = read(told(kind)[1])
     of_kind = {
         "binary": ["Discrimination", "Calibration", "Confusion"],
         "multiclass": ["Discrimination", "Calibration", "Confusion"],
@@ -232,10 +247,8 @@ def test_every_kind_of_label_has_its_sections_and_pictures(
 
 
 @KINDS
-def test_a_page_needs_nothing_but_itself(
-    kind: str, datasets: dict[str, Dataset], tmp_path: Path
-) -> None:
-    html = page_of(report_of(datasets[kind], tmp_path), datasets[kind])
+def test_a_page_needs_nothing_but_itself(kind: str, told: Told) -> None:
+    _, html = told(kind)
     found = read(html)
     assert found.links
     assert all(each.startswith("#") for each in found.links)
@@ -248,19 +261,17 @@ def test_a_page_needs_nothing_but_itself(
 
 
 @KINDS
-def test_names_of_a_user_stay_text(kind: str, datasets: dict[str, Dataset], tmp_path: Path) -> None:
-    found = read(page_of(report_of(datasets[kind], tmp_path), datasets[kind]))
+def test_names_of_a_user_stay_text(kind: str, told: Told) -> None:
+    found = read(told(kind)[1])
     assert not {"script", "img", "i"} & set(found.tags)
     for name in HOSTILE:
         assert name in found.text
 
 
 @KINDS
-def test_numbers_on_the_page_are_those_of_the_json(
-    kind: str, datasets: dict[str, Dataset], tmp_path: Path
-) -> None:
-    report = json.loads(json.dumps(report_of(datasets[kind], tmp_path), allow_nan=False))
-    found = read(page_of(report, datasets[kind]))
+def test_numbers_on_the_page_are_those_of_the_json(kind: str, told: Told) -> None:
+    report, html = told(kind)
+    found = read(html)
     groups = {"all cases": report["all"]} | report["by_presence"]
     for column in report["by_subgroup"].values():
         groups |= column
@@ -320,19 +331,17 @@ def test_without_the_logs_there_are_no_curves_of_the_training(
 
 
 def test_of_two_classes_that_are_not_positive_and_negative_none_is_the_chance_level(
-    datasets: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    datasets: dict[str, Dataset], told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = datasets["binary"]
     said = "the share of positive cases"
-    assert said in read(page_of(report_of(dataset, tmp_path), dataset)).text
+    assert said in read(told("binary")[1]).text
     label = dataset.task.label.model_copy(update={"kind": "multiclass"})
     monkeypatch.setattr(dataset, "task", dataset.task.model_copy(update={"label": label}))
     assert said not in read(page_of(report_of(dataset, tmp_path), dataset)).text
 
 
-def test_where_weights_are_a_mean_no_epoch_is_said_to_be_kept(
-    datasets: dict[str, Dataset], tmp_path: Path
-) -> None:
+def test_where_weights_are_a_mean_no_epoch_is_said_to_be_kept(told: Told, tmp_path: Path) -> None:
     (tmp_path / LOG).write_text(
         '{"epoch": 0, "validation": {"auroc": 0.7}}\n{"epoch": 1, "validation": {"auroc": 0.6}}\n'
         '{"after": 9, "mean_of": 2}\n'
@@ -340,8 +349,9 @@ def test_where_weights_are_a_mean_no_epoch_is_said_to_be_kept(
     log = read_history(tmp_path)
     assert log is not None
     assert log.mean_of == 2
-    report = report_of(datasets["binary"], tmp_path)
-    report["about"] |= {"best_epoch": 0, "mean_of": log.mean_of}
+    report, _ = told("binary")
+    mean = {"best_epoch": 0, "mean_of": log.mean_of}
+    report = report | {"about": report["about"] | mean}
     found = read(page(report, np.zeros(0), np.zeros(0), {"Fine-tuning": log, "Pretraining": None}))
     assert "mean of 2 validations', the best AUROC on validation" in found.text
     assert "Epoch kept" not in found.text
@@ -552,15 +562,13 @@ def test_coverage_counts_cases_over_all_and_by_pattern() -> None:
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression"])
-def test_thousands_of_cases_fit_a_small_page(
-    kind: str, datasets: dict[str, Dataset], tmp_path: Path
-) -> None:
-    dataset, label = datasets[kind], LABELS[kind]
+def test_thousands_of_cases_fit_a_small_page(kind: str, told: Told) -> None:
+    label = LABELS[kind]
     rng = np.random.default_rng(1)
     targets = rng.integers(2, size=5000).astype(float)
     logits = rng.normal(size=(5000, label.outputs)) + targets[:, None]
     log = History(losses={"loss": (np.arange(9999.0), rng.normal(size=9999))})
-    report = report_of(dataset, tmp_path) | of(label, logits, targets)
+    report = told(kind)[0] | of(label, logits, targets)
     html = page(report, logits[:, 0], targets, {"Fine-tuning": log})
     assert 30_000 < len(html) < 500_000
     if kind == "regression":

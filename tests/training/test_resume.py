@@ -11,12 +11,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from lanistr.errors import ConfigError
-from tests.fixtures_runs import SMALL
+from tests.fixtures_runs import SMALLEST
 from tests.published import write_vit
 from tests.training.processes import arguments, entries, run, run_until
 from training.pretrain import main
 
-PRETRAIN = (*SMALL, "optim.epochs=3", "optim.batch_size=16", "checkpoints.every=4")
+PRETRAIN = (*SMALLEST, "optim.epochs=2", "optim.batch_size=16", "checkpoints.every=4")
 FINETUNE = ("optim.epochs=3", "optim.batch_size=16", "checkpoints.every=3", "modality_dropout=0.3")
 
 
@@ -33,7 +33,7 @@ def checkpoints(folder: Path) -> list[str]:
 def undisturbed(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     run(arguments("pretrain", stays, out, *PRETRAIN))
-    assert len(entries(out)) == 21
+    assert len(entries(out)) == 14
     assert not (out / "checkpoints").exists()
     return out
 
@@ -48,7 +48,7 @@ def test_killed_again_and_again_pretraining_ends_with_the_same_losses_and_weight
         lambda: (out / "config.json").exists(),  # before the first step
         lambda: len(entries(out)) >= 2,  # before the first checkpoint
         lambda: draft.exists() and any(draft.iterdir()),  # while one is written
-        lambda: len(entries(out)) >= 11,  # between two
+        lambda: len(entries(out)) >= 9,  # between two
     ]
     reached = []
     for moment in moments:
@@ -109,7 +109,7 @@ def test_asked_to_end_with_all_its_processes_a_run_stores_its_state_first(
     words = arguments("pretrain", stays, out, *every, f"runtime.workers={workers}")
     said = run_until(words, lambda: len(entries(out)) >= 3, signal.SIGTERM, whole=True)
     done = len(entries(out))
-    assert f"stopped on request: saved after {done} of 21 steps" in said
+    assert f"stopped on request: saved after {done} of 14 steps" in said
     assert checkpoints(out) == [f"step-{done:08d}"]
     run(words)
     assert entries(out) == entries(undisturbed)
@@ -273,7 +273,7 @@ def test_a_checkpoint_is_never_removed_for_one_that_cannot_be_read(
     stays: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    killed(stays, out, 11, "checkpoints.every=2", "checkpoints.keep=3")
+    killed(stays, out, 9, "checkpoints.every=2", "checkpoints.keep=3")
     there = checkpoints(out)
     assert len(there) == 3
     for name in there[1:]:
