@@ -138,7 +138,7 @@ async def load(
         task: name of the task.
         cases: JSON.
         concurrency: clients that send at a time.
-        seconds: after which none sends another; each sends at least one row.
+        seconds: after which none sends another; each sends at least one case.
 
     Raises:
         InvalidInput: no client, or no time.

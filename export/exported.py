@@ -28,8 +28,8 @@ def open_graphs(build: Build, read: Callable[[str], bytes]) -> dict[str, Run]:
         read: returns a file's bytes; what a graph needs stands in its one file.
 
     Raises:
-        BundleError: a graph cannot be loaded, or is not what the manifest says; also when it is
-            run, that the graph cannot be run.
+        BundleError: a graph cannot be loaded, or is not what the manifest says; also, when it is
+            run, that it cannot be.
     """
     opened: dict[str, Run] = {}
     for name, graph in build.graphs.items():

@@ -46,9 +46,8 @@ class _Loader(yaml.SafeLoader):
         node: yaml.ScalarNode = super().compose_scalar_node(anchor)
         if any("\ud800" <= letter <= "\udfff" for letter in node.value):
             raise yaml.MarkedYAMLError(
-                problem=f"{node.value!a} has half a surrogate pair: write the character itself, "
-                "or as one "
-                'escape, such as "\\U0001f469"',
+                problem=f"{node.value!a} has half a surrogate pair: write the character itself, or "
+                'one escape, such as "\\U0001f469"',
                 problem_mark=node.start_mark,
             )
         if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):

@@ -83,7 +83,8 @@ def complete_cases(dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.int6
     found = rows[brings_all(dataset, rows)]
     if not len(found):
         raise DataError(
-            "no training case has every modality: " + ", ".join(dataset.task.modalities),
+            "none of the cases to learn from has every modality: "
+            + ", ".join(dataset.task.modalities),
             field=str(dataset.folder),
             seen=f"0 of {len(rows)}",
             accepted="data with such cases; or, for systems that also learn from incomplete "
@@ -97,7 +98,7 @@ def warn_of_absent(dataset: Dataset, rows: NDArray[np.int64]) -> None:
     absent = [each for each, amounts in dataset.amounts.items() if not amounts[rows].any()]
     if absent:
         log.warning(
-            "no training case has %s: its encoder stays untrained%s",
+            "none of the cases to learn from has %s: the weights that read it stay as they are%s",
             *(", ".join(absent), to_do_without(dataset.task, absent)),
         )
 

@@ -119,7 +119,7 @@ def _check_heads(sizes: dict[str, Any]) -> None:
         heads, width = ((sizes[part] or {}).get(each) for each in ("heads", "width"))
         if isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads:
             raise ConfigError(
-                "the checkpoint does not store the number of attention heads, and the usual"
+                "the checkpoint does not store the number of attention heads, and"
                 f" {heads} does not divide the width {width}",
                 field=f"{part}.heads",
                 accepted=f"--set {part}.heads=N",

@@ -45,7 +45,7 @@ def fetch(name: str, *, weights: bool = False) -> Path:
         weights: the weights are needed too, not only what describes them.
 
     Raises:
-        CheckpointError: no such folder, or the hub does not give it.
+        CheckpointError: there is no such folder, and the hub does not provide it.
     """
     here = folder_here(name)
     if here is not None:

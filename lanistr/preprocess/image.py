@@ -234,7 +234,7 @@ def _decode_base64(text: str, path: str) -> bytes:
             code="not_base64",
             field=path,
             seen=text,
-            accepted="base64 text or a base64 data URL; addresses are not fetched",
+            accepted="base64 text or a base64 data URL; URLs are not downloaded",
         ) from exc
 
 

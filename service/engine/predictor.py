@@ -198,7 +198,7 @@ class Predictor:
         case, result = await self._run(*await self._prepare(read, size))
         length = np.linalg.norm(result.embedding)
         if not (np.isfinite(length) and length > 0):
-            raise FloatingPointError("the embedding is zero")
+            raise FloatingPointError("the embedding is zero or not finite")
         return Embedded(case, result.embedding / length)
 
     async def _prepare(

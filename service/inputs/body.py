@@ -30,7 +30,7 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > most:
-                    raise _too_large(f"more than {len(body):,} bytes", most)
+                    raise _too_large(f"at least {len(body):,} bytes", most)
     except TimeoutError:
         raise InputError(
             "the body took too long to arrive",

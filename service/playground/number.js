@@ -51,7 +51,7 @@ export function accepted(spec) {
 /** Say which numbers are taken for the nearest one in range; nothing where none are. */
 export function clipped(spec) {
   if (!spec.limits || !spec.range || String(spec.limits) === String(spec.range)) return "";
-  return `(values from ${plain(spec.limits[0])} to ${plain(spec.limits[1])} are clipped)`;
+  return `(values beyond it, from ${plain(spec.limits[0])} to ${plain(spec.limits[1])}, are clipped)`;
 }
 
 function plain(value) {

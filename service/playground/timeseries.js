@@ -367,7 +367,7 @@ function faultOf(names, rows) {
   const twice = names.find((name, i) => name && names.indexOf(name) < i);
   if (twice) return { what: "A column appears twice", where: `: ${twice}` };
   const odd = rows.findIndex((row) => row.length !== names.length);
-  if (odd >= 0) return { what: "A row has the wrong number of cells", where: `: row ${odd + 1} has ${rows[odd].length} cells, but the first line names ${names.length}` };
+  if (odd >= 0) return { what: "A row has the wrong number of cells", where: `: row ${odd + 1} has ${rows[odd].length} ${rows[odd].length === 1 ? "cell" : "cells"}, but the first line names ${names.length}` };
   const unnamed = names.flatMap((name, k) => (name ? [] : [k]));
   for (const [i, row] of rows.entries()) {
     // A spreadsheet writes a comma behind the last column where there was once another.

@@ -160,7 +160,10 @@ def test_an_image_scores_tables_without_a_service(stages, tmp_path):
     assert "a,predicted," in (tmp_path / "scored.csv").read_text()
     done = run("scored.parquet")
     assert done.returncode == 2
-    assert "Parquet needs pyarrow; accepted: pip install pyarrow; or CSV" in done.stderr
+    assert (
+        "Parquet needs pyarrow; accepted: pip install pyarrow; or use CSV or JSON lines"
+        in done.stderr
+    )
 
 
 # ---- health -------------------------------------------------------------------------------------

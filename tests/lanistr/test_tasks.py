@@ -385,6 +385,7 @@ def test_a_field_says_in_words_what_it_takes(mortality: TaskSpec):
     assert mortality.timeseries is not None
     words = mortality.timeseries.variables["temperature"].accepted()
     assert words.startswith("a number in degC from 26 to 45 (or in C")
+    assert words.endswith(", with the unit named)")
     assert mortality.timeseries.variables["gcs_eye"].accepted() == "one of 1, 2, 3, 4"
     assert CategoryField(kind="category").accepted() == "a word"
 

@@ -348,7 +348,7 @@ def test_a_table_that_the_service_would_refuse_is_not_taken_for_a_series(open_pa
             "hours,heart_rate\n0,92\n0,5,92\n",
             f"{wrong}: row 2 has 3 cells, but the first line names 2",
         ),
-        ("hours,heart_rate\n1\n", f"{wrong}: row 1 has 1 cells, but the first line names 2"),
+        ("hours,heart_rate\n1\n", f"{wrong}: row 1 has 1 cell, but the first line names 2"),
     ):
         page.get_by_label("CSV, with the column names in the first line").fill(text)
         page.get_by_role("button", name="Use as series").click()

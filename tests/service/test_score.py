@@ -327,24 +327,30 @@ def test_answers_to_another_question_are_not_taken_for_it(local, many, tmp_path,
             score(Broken(local, after=1), few, output)
     kept = {each: each.read_bytes() for each in tmp_path.iterdir() if each != few}
 
-    with pytest.raises(InvalidInput, match="of another question: its columns was"):
+    with pytest.raises(InvalidInput, match="was made with another columns:"):
         score(local, few, output, columns={"text": "age"})
     others = {
-        'its precision was "int8", and now is "fp32"': (MORTALITY, Settings(precision="fp32")),
-        'its task was "mortality", and now is "rating"': (DEMO_BUNDLES / "rating", Settings()),
+        'was made with another precision: "int8", now "fp32"': (
+            MORTALITY,
+            Settings(precision="fp32"),
+        ),
+        'was made with another task: "mortality", now "rating"': (
+            DEMO_BUNDLES / "rating",
+            Settings(),
+        ),
     }
     for words, opened in others.items():
         with Local.opened(*opened) as other, pytest.raises(InvalidInput, match=words):
             score(other, few, output)
     few.write_text(few.read_text() + '{"text": "c"}\n')
-    with pytest.raises(InvalidInput, match="of another question: its input was"):
+    with pytest.raises(InvalidInput, match="was made with another input:"):
         score(local, few, output)
     assert {each: each.read_bytes() for each in kept} == kept
 
 
 def test_what_others_have_put_there_is_left_alone(local, many, tmp_path):
     (tmp_path / "scored.csv").write_text("mine")
-    with pytest.raises(InvalidInput, match="that says how it was made"):
+    with pytest.raises(InvalidInput, match="does not say how it was made"):
         score(local, many, tmp_path / "scored.csv")
     assert (tmp_path / "scored.csv").read_text() == "mine"
 
@@ -358,7 +364,7 @@ def test_what_others_have_put_beside_it_is_left_alone_too(local, many, tmp_path,
     if name.endswith(".json"):
         (tmp_path / "scored.csv").write_text("mine")
     with pytest.raises(
-        InvalidInput, match=r"not written by this command|that says how it was made"
+        InvalidInput, match=r"not written by this command|does not say how it was made"
     ):
         score(local, many, tmp_path / "scored.csv")
     assert (tmp_path / name).read_bytes() == theirs

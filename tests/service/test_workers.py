@@ -163,7 +163,7 @@ def test_a_runner_that_dies_is_told_of_and_started_again(several, stay):
         return several.log()[said_before:]
 
     wait_for(lambda: "the runner 0 is running again" in said(), "its line")
-    assert "the runner 0 ended with -9 and is started again" in said()
+    assert "the runner 0 ended with -9 and is being restarted" in said()
     assert said().count(" ERROR ") == 1  # however many bundles and front ends
 
 
@@ -209,7 +209,10 @@ async def test_how_a_process_ended_is_told_though_its_socket_cannot_be_renewed(
                 kept.let_go()
                 assert await keeping == 0
     assert "cannot be started" not in caplog.text
-    said = ["keeps its socket: [Errno 24] no descriptor", "ended with 2 and is started again"]
+    said = [
+        "could not get a new socket: [Errno 24] no descriptor",
+        "ended with 2 and is being restarted",
+    ]
     assert [f"the front end {each}" in caplog.text for each in said] == [not decisive] * 2
 
 
@@ -231,7 +234,7 @@ async def test_signals_that_reach_a_process_before_it_imports_anything_wait(tmp_
         kept = _Process("timeit", "front end", listener, words, told, decisive=False)
         keeping = asyncio.create_task(kept.keep())
         async with asyncio.timeout(60):
-            await asyncio.to_thread(wait_for, lambda: "is started again" in caplog.text)
+            await asyncio.to_thread(wait_for, lambda: "is being restarted" in caplog.text)
             kept.let_go()
             assert await keeping == 0
     assert "the front end ended with 0" in caplog.text
@@ -244,7 +247,7 @@ def test_a_front_end_that_runs_out_of_files_finds_the_runner_when_it_has_some(se
     for pid, (_, hard) in zip(fronts, limits, strict=True):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
     os.kill(one(several, "service.engine.process"), signal.SIGKILL)
-    fault = "the runner cannot go on: [Errno 24] Too many open files"
+    fault = "the runner cannot continue: [Errno 24] Too many open files"
     wait_for(lambda: several.log().count(fault) == 4, "the fault, told once a model")
     for pid, limit in zip(fronts, limits, strict=True):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
@@ -280,7 +283,7 @@ def test_a_front_end_that_dies_is_started_again(several):
     (folder,) = (each.partition("=")[2] for each in told if "MULTIPROC_DIR" in each)
     files = {each.name for each in Path(folder).iterdir()}
     os.kill(front, signal.SIGKILL)
-    wait_for(lambda: "ended with -9 and is started again" in several.log()[said:], "the death")
+    wait_for(lambda: "ended with -9 and is being restarted" in several.log()[said:], "the death")
     ask()
     wait_for(lambda: "INFO ready" in several.log()[said:], "the next")
     # It counts on where the one before ended: each death would leave files behind otherwise.
@@ -319,7 +322,7 @@ def test_a_front_end_that_cannot_come_up_again_keeps_no_one_waiting(own, damaged
     whole = file.read_bytes()
     file.write_bytes(whole[:-10])
     os.kill(one(server, "service.frontend"), signal.SIGKILL)
-    wait_for(lambda: "ended with 2 and is started" in server.log()[before:], "the refusal")
+    wait_for(lambda: "ended with 2 and is being restarted" in server.log()[before:], "the refusal")
     for _ in range(16):  # a connection each
         assert ask(server, key, "/predict/rating", {"text": "good"}).status_code == 200
     assert ready(server)

@@ -249,7 +249,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     )
     refused(pretrain, "ALBEF fuses text and image", "system=albef", "modalities=null")
     refused(pretrain, "ALBEF fuses text and image", "system=albef", "modalities=[text]")
-    refused(pretrain, "a share of 0.5 is none or all", "system=albef", "model.text.layers=1")
+    refused(
+        pretrain,
+        "lent=0.5 of 1 layers is none or all of them",
+        "system=albef",
+        "model.text.layers=1",
+    )
     refused(finetune, "but the run is of another system", "system=albef", init=stays_pretrained)
     refused(finetune, "but the run is of another system", init=pretrained)
     refused(

@@ -164,7 +164,7 @@ def test_encoders_may_start_from_runs_that_have_them_and_the_rest_is_fresh(
 
     with pytest.raises(ConfigError, match="two runs have an encoder of text"):
         learn("refused", stays, stays_pretrained, run.folder)
-    with pytest.raises(DataError, match="of text is not the one that the run"):
+    with pytest.raises(DataError, match="the data set's text was not preprocessed as for the run"):
         learn("refused", other_stays, stays_pretrained)
 
 
@@ -193,7 +193,7 @@ def test_any_system_may_read_some_modalities_of_the_data_alone(
     assert set(report["by_presence"]) <= {"image+timeseries", "image", "timeseries", ""}
 
     words = ("--recipe", "demo", "--data", stays, "--out", shop / "refused")
-    with pytest.raises(DataError, match="not known to the run, or the other way round"):
+    with pytest.raises(DataError, match="the data and the run do not both have"):
         command(finetune, *words, "--init", shop / "series-pretrained")
     with pytest.raises(ConfigError, match="modalities"):
         command(finetune, *words, overrides=("modalities=[sound]",))

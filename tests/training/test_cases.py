@@ -54,7 +54,7 @@ def test_a_modality_that_no_case_to_learn_from_brings_is_named_with_the_way_out(
     assert not caplog.messages
     warn_of_absent(dataset, lacking)
     warn_of_absent(dataset.only((Modality.IMAGE,)), lacking)  # nothing else is left
-    begins = "no case to learn from brings image: what reads it stays as it began"
+    begins = "none of the cases to learn from has image: the weights that read it stay as they are"
     way_out = '; to leave it out: --set "modalities=[text, tabular, timeseries]", '
     assert caplog.messages == [begins + way_out + "for both pretraining and fine-tuning", begins]
 

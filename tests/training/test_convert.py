@@ -352,7 +352,7 @@ def test_what_is_converted_is_no_run_to_evaluate_and_no_model_to_export(
 
 def test_heads_are_the_releases_or_must_be_given(convert: Callable[..., Path]) -> None:
     state = make("mimic", 2).state_dict()
-    with pytest.raises(ConfigError, match=r"9 do not divide.*--set text\.heads=N"):
+    with pytest.raises(ConfigError, match=r"9 does not divide.*--set text\.heads=N"):
         convert(state, "mimic", "text.heads=9")
     with pytest.raises(ConfigError, match="did you mean 'heads'"):
         convert(state, "mimic", "text.head=4")
@@ -367,8 +367,11 @@ def test_heads_are_the_releases_or_must_be_given(convert: Callable[..., Path]) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {"a": torch.zeros(1)}}, "state_dict: holds more than tensors.*seen 'dict'"),
-        ({"epoch": 3}, "epoch: holds more than tensors"),
+        (
+            {"state_dict": {"a": torch.zeros(1)}},
+            "state_dict: contains something other than tensors.*seen 'dict'",
+        ),
+        ({"epoch": 3}, "epoch: contains something other than tensors"),
         ([torch.zeros(1)], "contains no state dict.*seen 'list'"),
         ({}, "contains no state dict"),
         ({"a": Path("x")}, "contains more than tensors, or is damaged"),

@@ -237,7 +237,7 @@ def test_a_checkpoint_that_the_first_process_cannot_write_stops_both(
     shutil.rmtree(out / "model")
     (out / "checkpoints").write_text("in the way")
     said = run_twice(arguments("pretrain", stays, out, *SETTINGS), code=2)
-    assert "the checkpoint after step 4 cannot be stored" in said
+    assert "the checkpoint after step 4 could not be saved" in said
     assert (out / "checkpoints").read_text() == "in the way"
 
 

@@ -35,7 +35,9 @@ PAPER = {
 
 def test_pictures_that_mean_something_else_mirrored_are_not_mirrored(stays: Path) -> None:
     recipe = load_recipe("demo", "pretrain", PretrainRecipe, ["augment.flip=0.5"])
-    with pytest.raises(ConfigError, match=r"augment\.flip: a mirrored picture.*seen 0\.5"):
+    with pytest.raises(
+        ConfigError, match=r"augment\.flip: the task file does not allow mirrored images.*seen 0\.5"
+    ):
         open_data(stays, recipe)
 
 
@@ -170,7 +172,10 @@ def test_pretraining_starts_from_published_weights_of_other_sizes(
     assert (config.text.width, config.image.width, config.fusion.width) == (16, 16, 16)
     assert (config.text.layers, config.image.layers, config.fusion.layers) == (1, 2, 1)
     assert config.image.norm_eps == (1e-6 if image == "timm" else 1e-12)
-    assert "model.text.width is 16, as the initial weights have it, not 64" in caplog.text
+    assert (
+        "model.text.width is 16, as in the initial weights, instead of the recipe's 64"
+        in caplog.text
+    )
     tensors = load_file(out / "model" / "model.safetensors")
     bert = load_file(published["text"] / "model.safetensors")
     flava = load_file(published["fusion"] / "model.safetensors")
@@ -207,7 +212,7 @@ def test_an_encoder_that_would_be_frozen_at_random_is_named(
     reviews: Path, published: dict[str, Path], shop: Path, command: Callable[..., str]
 ) -> None:
     out = shop / "never-frozen"
-    with pytest.raises(ConfigError, match="frozen as they are: tabular;"):
+    with pytest.raises(ConfigError, match="frozen with random weights: tabular;"):
         command(
             finetune.main, "--recipe", "demo", "--data", reviews, "--out", out,
             overrides=(*named(published, "text", "image"), "freeze_encoders=true"),
@@ -254,7 +259,10 @@ def test_pictures_of_another_size_than_the_checkpoint_saw_are_refused(
 def test_weights_for_a_part_that_the_recipe_leaves_out_are_refused(
     published: dict[str, Path], command: Callable[..., str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"init\.image: weights are named for what"):
+    with pytest.raises(
+        ConfigError,
+        match=r"init\.image: initial weights are given for a component that the model does not have",
+    ):
         command(
             pretrain.main, "--recipe", "demo", "--dry-run",
             overrides=(*named(published, "image"), "model.image=null"),

@@ -177,7 +177,7 @@ def test_a_log_that_goes_on_loses_what_was_written_after_the_state(tmp_path: Pat
 # ---- what stops a run ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("label", "what"), [(np.inf, "is inf"), (1e19, r"gradient's norm inf")])
+@pytest.mark.parametrize(("label", "what"), [(np.inf, "is inf"), (1e19, r"with gradient norm inf")])
 def test_what_is_not_finite_stops_the_run_before_any_weight_changes_and_names_the_cases(
     stars_here: Dataset, tmp_path: Path, label: float, what: str
 ) -> None:

@@ -353,7 +353,7 @@ def test_where_weights_are_a_mean_no_epoch_is_said_to_be_kept(told: Told, tmp_pa
     mean = {"best_epoch": 0, "mean_of": log.mean_of}
     report = report | {"about": report["about"] | mean}
     found = read(page(report, np.zeros(0), np.zeros(0), {"Fine-tuning": log, "Pretraining": None}))
-    assert "mean of 2 validations', the best AUROC on validation" in found.text
+    assert "mean over 2 validations, the best AUROC on validation" in found.text
     assert "Epoch kept" not in found.text
     assert "was kept" not in " ".join(found.pictures)
 
@@ -403,7 +403,7 @@ def test_groups_stand_in_an_order_that_reads_and_small_ones_are_marked(
     assert set(map(tuple, alone["intervals"].values())) == {(None, None)}
     assert report["all"]["small"] is None
     found = read(page_of(report, dataset))
-    marked = [row for row in found.rows if row and "too few to draw conclusions.</p>" in row[0]]
+    marked = [row for row in found.rows if row and "too few to draw conclusions" in row[0]]
     small = [g for groups in report["by_subgroup"].values() for g in groups.values() if g["small"]]
     assert len(marked) == len(small) > 0
     assert "no interval" in found.text

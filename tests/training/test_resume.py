@@ -139,7 +139,7 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
 
     said = run(words, code=2, file_bytes=100_000)
     (line,) = [each for each in said.splitlines() if each.startswith("error:")]
-    assert "the checkpoint after step 8 cannot be stored" in line
+    assert "the checkpoint after step 8 could not be saved" in line
     assert "continues from step 4" in line
     assert checkpoints(out) == ["step-00000004"]
     run(words)

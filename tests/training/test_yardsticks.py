@@ -177,7 +177,7 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(
         command(main, "--data", alike, "--out", out)
     with pytest.raises(ConfigError, match=r"--modalities: .*seen 'text'; accepted: of tabular"):
         command(main, "--data", verdicts, "--out", out, "--modalities", "tabular", "text")
-    with pytest.raises(ConfigError, match="--seed: no seed; seen -1"):
+    with pytest.raises(ConfigError, match="--seed: not a seed; seen -1"):
         command(main, "--data", verdicts, "--out", out, "--seed", -1)
     with pytest.raises(SystemExit):
         command(main, "--data", stays, "--out", out, "--modalities", "txt")

@@ -126,7 +126,8 @@ def ablations(setup: Setup) -> Lines:
         left = [each for each in setup.modalities if each != modality]
         lost = ["model.summary=null"] if summed == {modality} else []
         if modality not in brought:
-            yield LeftOut(key, name, f"no labelled training case has {modality}")
+            why = f"no case for pretraining and no labelled training case has {modality}"
+            yield LeftOut(key, name, why)
         elif left:
             yield setup.lanistr(key, name, *lost, modalities=left)
     for of, key, name, setting in _losses(recipe, config):

@@ -61,7 +61,7 @@ def test_an_address_is_not_fetched(refused):
         elsewhere.settimeout(0.3)
         url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/picture.png"
         problem = refused(422, "not_base64", json={"image": url})
-        assert "addresses are not fetched" in problem["accepted"]
+        assert "URLs are not downloaded" in problem["accepted"]
         data = base64.b64encode(url.encode()).decode()
         refused(422, "not_an_image", json={"image": data})
         with pytest.raises(TimeoutError):

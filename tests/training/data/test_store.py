@@ -239,7 +239,7 @@ def test_training_does_not_begin_on_damaged_data(
     (copied / "image.arrow").write_bytes(content)
     words = ["--recipe", "demo", "--data", copied, "--out", tmp_path / "run"]
     monkeypatch.setattr(sys, "argv", ["train", *map(str, words)])
-    with pytest.raises(DataError, match=r"image\.arrow: not as it was written"):
+    with pytest.raises(DataError, match=r"image\.arrow: the file was changed after it was written"):
         main()
     assert not (tmp_path / "run").exists()
 

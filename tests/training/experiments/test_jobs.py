@@ -58,7 +58,7 @@ def test_a_folder_is_called_by_the_published_weights_that_it_started_from(
         (there / name).write_text("{}")
         assert folder(there) != named
     shutil.rmtree(there)
-    with pytest.raises(CheckpointError, match=r"init\.text: .*no such folder"):
+    with pytest.raises(CheckpointError, match=r"init\.text: .*no such folder; seen"):
         folder(there)
     assert folder("bert-base-uncased") == folder("bert-base-uncased")  # by its name alone
 

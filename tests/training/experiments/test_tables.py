@@ -176,7 +176,7 @@ def test_a_row_that_learns_from_complete_cases_looks_where_it_learns(
     monkeypatch.setattr(Dataset, "patterns", patterns)
     rows = lines("table1", Setup(stays, scale="demo"))
     assert isinstance(rows["late-fusion"], LeftOut)
-    assert "no labelled case in the draw brings all of" in rows["late-fusion"].why
+    assert "no labelled case in the draw has all of" in rows["late-fusion"].why
     monkeypatch.setattr(
         Dataset, "patterns", lambda self, positions: np.full(len(positions), "text")
     )
@@ -225,7 +225,7 @@ def test_what_no_case_brings_is_not_left_out_again(
     rows = lines("table3", Setup(stays, scale="demo"))
     left = {key: row.why for key, row in rows.items() if isinstance(row, LeftOut)}
     assert left == {
-        "no-image": "no labelled training case has image",
+        "no-image": "no case for pretraining and no labelled training case has image",
         "no-mim": "no case for pretraining has image",
     }
     assert list(rows) == list(whole)

@@ -151,7 +151,7 @@ def test_fahrenheit_is_told_by_item_and_unit_not_by_size(tmp_path: Path):
         22: 37,
     }
     assert data.card.issues["out_of_range/dropped"] == 2
-    assert data.card.source["events"]["chartevents.csv.gz"]["unit of another item"] == 1
+    assert data.card.source["events"]["chartevents.csv.gz"]["not the unit of the item"] == 1
 
 
 def test_inches_and_pounds_are_converted(tmp_path: Path):

@@ -334,7 +334,7 @@ def test_the_same_picture_in_two_splits_is_found_however_it_is_encoded(tmp_path:
     }  # fmt: skip
     samples = [Sample({Modality.IMAGE: (data,)}, id=name) for name, data in pictures.items()]
     data = prepared(samples, tmp_path / "data", split_of=split_by_name(samples))
-    found = check(report_of(data), "Pictures in several splits")
+    found = check(report_of(data), "Images in several splits")
     assert (found["verdict"], found["found"]) == ("leak", 1)
     assert found["examples"] == ["train-1 (train), validation-1 (validation)"]
     assert check(report_of(data), "Whole cases")["found"] == 1
@@ -625,7 +625,7 @@ def test_rows_that_were_lost_before_they_were_cases_are_not_called_used(stays: D
     text = read(page(report, [])).text
     assert "0 records; 2 values or rows of the raw files" in text
     assert "repeated row2(120)" in text
-    assert "Every record was used" not in text
+    assert "Every record that was read could be used." in text
     assert "Rows that were lost while reading the raw files are listed above." in text
 
 

@@ -166,7 +166,7 @@ class Extraction:
         unknown = events.filter(pl.col("unit").is_null())
         self._count(events, "unknown unit", pl.col("unit").is_null())
         self._unknown_units.update(unknown.select("itemid", "valueuom").iter_rows())
-        self._count(events, "unit of another item", pl.col("unit") != pl.col("own"))
+        self._count(events, "not the unit of the item", pl.col("unit") != pl.col("own"))
         return events
 
     def _count(self, events: pl.DataFrame, what: str, condition: pl.Expr) -> None:

@@ -24,7 +24,7 @@ class ImageSurvey(PartSurvey):
     """Counts pictures by size and format, and keeps a few."""
 
     alike = "leak"
-    items = "pictures"
+    items = "images"
     signals = ("width", "height", "bytes")
 
     def __init__(self, preprocessor: ModalityPreprocessor[Any, Any]) -> None:
@@ -84,7 +84,7 @@ class ImageSurvey(PartSurvey):
             "width in pixels": self._summaries["width"].summary(),
             "height in pixels": self._summaries["height"].summary(),
             "bytes": self._summaries["bytes"].summary(),
-            "pictures of a case": self._summaries["pictures"].summary(),
+            "images of a case": self._summaries["pictures"].summary(),
             "format": self._formats.summary(),
         }
 

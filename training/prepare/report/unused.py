@@ -12,7 +12,7 @@ Json = Mapping[str, Any]
 def unused(issues: Sequence[Json]) -> str:
     """Return a table of the values that were changed or dropped."""
     if not issues:
-        return "<p>Every value was used unchanged.</p>"
+        return "<p>Every value that was read was used unchanged.</p>"
     rows = [
         [
             escape(each["field"]),
@@ -68,7 +68,7 @@ def refused(report: Json) -> str:
         kept_out = f"Rows that were lost while reading the raw files are listed above. {kept_out}"
     kept_out = f'<p class="note">{kept_out}</p>'
     if not report["refused"]:
-        return f"<p>Every record could be used.</p>{kept_out}"
+        return f"<p>Every record that was read could be used.</p>{kept_out}"
     rows = [
         [
             escape(each["code"].replace("_", " ")),

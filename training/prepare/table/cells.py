@@ -329,7 +329,7 @@ def _scalar(value: Any) -> Value:
             "an object in a cell",
             code="nested_value",
             seen=value,
-            accepted='one number or string, or {"value": number, "unit": word}',
+            accepted='one number or string, or {"value": number, "unit": string}',
         ) from exc
 
 
