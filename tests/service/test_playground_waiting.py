@@ -52,6 +52,8 @@ def test_a_telephone_shows_that_no_answer_came(open_page):
 
 def test_a_task_that_is_long_in_opening_is_said_to(open_page):
     page = open_page()
+    expect(page.locator("#predict")).to_be_enabled()
+    expect(page.locator("#status")).to_be_empty()
     held: list[Route] = []
     page.route("**/tasks/rating*", lambda route: held.append(route))
     page.get_by_label("Task").select_option("rating")

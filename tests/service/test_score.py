@@ -172,7 +172,7 @@ def test_a_table_is_scored_alike_however_it_is_written(local, server, tmp_path, 
     about = [(tmp_path / f"{name}.csv.json").read_text() for name in "abc"]
     assert json.loads(about[0])["reading"] is None
     assert about[1] == about[2]
-    with pytest.raises(InvalidInput, match=r'its reading was {"decimal":","'):
+    with pytest.raises(InvalidInput, match=r'was made with another reading: {"decimal":","'):
         score(local, tmp_path / "other.csv", tmp_path / "b.csv", reading=Reading(encoding="cp1252"))
 
 

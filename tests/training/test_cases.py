@@ -71,5 +71,7 @@ def test_both_stages_warn_of_a_column_that_is_empty_throughout(
         given = ("--recipe", "demo", "--data", tmp_path / "data", "--out", tmp_path / "run")
         settings = (*SMALL, "optim.epochs=1", "optim.batch_size=60")
         command(stage.main, *given, overrides=settings)
-        assert [each for each in caplog.messages if "brings image" in each], stage
+        assert [
+            each for each in caplog.messages if "none of the cases to learn from has image" in each
+        ], stage
         shutil.rmtree(tmp_path / "run")

@@ -182,7 +182,7 @@ def test_heads_that_the_run_behind_it_has_not_are_said_to_start_at_random(
         overrides=(*SMALL, "optim.epochs=1", "optim.batch_size=50"),
     )  # fmt: skip
     (said,) = [text for each in caplog.records if "at random" in (text := each.getMessage())]
-    assert said.startswith(f"{stays_finetuned} has no weights for ")
+    assert said.startswith(f"{stays_finetuned} has no weights of this size for ")
     assert "predictor, pretexts.image" in said
 
 

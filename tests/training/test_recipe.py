@@ -305,7 +305,9 @@ def test_what_the_data_decide_is_taken_from_the_data() -> None:
 
 
 def test_a_model_cannot_do_without_what_the_data_bring() -> None:
-    with pytest.raises(ConfigError, match=r"model\.image: the data bring"):
+    with pytest.raises(
+        ConfigError, match=r"model\.image: the data have a modality that the model does not"
+    ):
         model_config(load("model.image=null").model, DATA)
 
 
