@@ -25,7 +25,7 @@ def figure(values: Iterable[float]) -> Figure:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Figure:
-    """Return how often what was measured last goes into the first, repetition by repetition.
+    """Return `above` / `below`, repetition by repetition.
 
     The two of a repetition stand next to each other in time. Medians of all repetitions do not: the
     speed of a machine drifts, and of one the median may be of a fast hour, of the other of a slow.

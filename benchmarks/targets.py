@@ -70,7 +70,7 @@ def _rates(rows: Sequence[Row]) -> Iterator[Target]:
     ) -> Iterator[Target]:
         ours = by_server.get((bundle, precision, "lanistr"))
         theirs = by_server.get((bundle, precision_of or precision, other))
-        if ours and theirs and theirs["rate"]["low"]:  # one that never answered has no rate
+        if ours and theirs and theirs["rate"]["low"]:  # one that did not answer in a turn has none
             name = f"{other} {precision_of}" if precision_of else other
             yield Target(f"{bundle} {precision}: rate / {name}", rate_ratio(ours, theirs), bound)
 
