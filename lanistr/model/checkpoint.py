@@ -363,7 +363,7 @@ def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor], folder: Pa
     for name, tensor in target.items():
         if source[name].shape != tensor.shape:
             raise CheckpointError(
-                f"a weight in {folder} does not fit the model",
+                f"a weight in {folder} does not match the model",
                 code="wrong_shape",
                 field=name,
                 seen=str(tuple(source[name].shape)),

@@ -273,7 +273,7 @@ def _copy(
             tensor = tensor[:rows]
         if tensor.shape != own[name].shape:
             raise CheckpointError(
-                "a weight does not fit the model",
+                "a weight does not match the model",
                 code="wrong_shape",
                 field=name,
                 seen=str(tuple(tensor.shape)),

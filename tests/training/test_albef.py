@@ -268,7 +268,9 @@ def test_without_a_pair_there_is_nothing_to_learn_from(tmp_path: Path, command: 
         prepare, "synthetic", "--task", "rating", "--samples", 60, "--missing", "image=1.0",
         "--image-size", 16, "--vocabulary-size", 300, "--max-tokens", 32, "--out", data,
     )  # fmt: skip
-    with pytest.raises(DataError, match="no training case has every modality: text, image"):
+    with pytest.raises(
+        DataError, match="none of the cases to learn from has every modality: text, image"
+    ):
         command(
             pretrain, "--recipe", "demo", "--data", data, "--out", tmp_path / "run",
             overrides=("system=albef",),

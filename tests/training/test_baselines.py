@@ -239,7 +239,9 @@ def test_without_a_complete_case_there_is_nothing_to_learn_from(
         prepare, "synthetic", "--task", "rating", "--samples", 60, "--missing", "image=1.0",
         "--image-size", 16, "--vocabulary-size", 300, "--max-tokens", 32, "--out", data,
     )  # fmt: skip
-    with pytest.raises(DataError, match=r"no training case has.*seen '0 of .*complete=false"):
+    with pytest.raises(
+        DataError, match=r"none of the cases to learn from has.*seen '0 of .*complete=false"
+    ):
         command(
             finetune, "--recipe", "demo", "--data", data, "--out", shop / "refused",
             overrides=("system=late-fusion",),

@@ -412,7 +412,7 @@ def test_missing_strange_and_misshapen_tensors_are_named(
         "missing.*project_inp.weight|project_inp.weight: a tensor is missing",
         timeseries_encoder__project_inp__weight=None,
     )
-    refused("does not match the model:", text_proj__layer1__0__bias=torch.zeros(7))
+    refused("does not match the model;", text_proj__layer1__0__bias=torch.zeros(7))
     refused(
         "tensor's shape differs from the release's", classifier__model__6__weight=torch.zeros(2)
     )
