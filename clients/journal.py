@@ -159,7 +159,7 @@ class Journal:
                 was, now = to_text(found.get(name)), to_text(wanted)
                 raise InvalidInput(
                     "output",
-                    f"{place} was made with another {name}: {was}, now {now}",
+                    f"{place} was made with other {name}: {was}, now {now}",
                     accepted=f"the same {name}, another name for the output, or remove that file",
                 )
 

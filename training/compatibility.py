@@ -22,7 +22,7 @@ def check_fits(run: Run, dataset: Dataset) -> None:
     for modality in sorted(ours | theirs):
         if modality not in ours & theirs:
             raise DataError(
-                f"the data and the run do not both have {modality}",
+                f"only one of the data and the run has {modality}",
                 code="bad_fit",
                 field=str(dataset.folder),
                 seen=", ".join(dataset.task.modalities),

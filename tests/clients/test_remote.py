@@ -146,7 +146,7 @@ def test_a_table_that_changes_while_it_is_scored_is_refused(rating, service, tmp
         assert not output.exists()
         service.answer = rating
         table.write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}\n')
-        with pytest.raises(InvalidInput, match="was made with another input"):
+        with pytest.raises(InvalidInput, match="was made with other input"):
             client.score("rating", table, output)
 
 

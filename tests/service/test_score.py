@@ -172,7 +172,7 @@ def test_a_table_is_scored_alike_however_it_is_written(local, server, tmp_path, 
     about = [(tmp_path / f"{name}.csv.json").read_text() for name in "abc"]
     assert json.loads(about[0])["reading"] is None
     assert about[1] == about[2]
-    with pytest.raises(InvalidInput, match=r'was made with another reading: {"decimal":","'):
+    with pytest.raises(InvalidInput, match=r'was made with other reading: {"decimal":","'):
         score(local, tmp_path / "other.csv", tmp_path / "b.csv", reading=Reading(encoding="cp1252"))
 
 
@@ -327,14 +327,14 @@ def test_answers_to_another_question_are_not_taken_for_it(local, many, tmp_path,
             score(Broken(local, after=1), few, output)
     kept = {each: each.read_bytes() for each in tmp_path.iterdir() if each != few}
 
-    with pytest.raises(InvalidInput, match="was made with another columns:"):
+    with pytest.raises(InvalidInput, match="was made with other columns:"):
         score(local, few, output, columns={"text": "age"})
     others = {
-        'was made with another precision: "int8", now "fp32"': (
+        'was made with other precision: "int8", now "fp32"': (
             MORTALITY,
             Settings(precision="fp32"),
         ),
-        'was made with another task: "mortality", now "rating"': (
+        'was made with other task: "mortality", now "rating"': (
             DEMO_BUNDLES / "rating",
             Settings(),
         ),
@@ -343,7 +343,7 @@ def test_answers_to_another_question_are_not_taken_for_it(local, many, tmp_path,
         with Local.opened(*opened) as other, pytest.raises(InvalidInput, match=words):
             score(other, few, output)
     few.write_text(few.read_text() + '{"text": "c"}\n')
-    with pytest.raises(InvalidInput, match="was made with another input:"):
+    with pytest.raises(InvalidInput, match="was made with other input:"):
         score(local, few, output)
     assert {each: each.read_bytes() for each in kept} == kept
 

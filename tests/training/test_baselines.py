@@ -193,7 +193,7 @@ def test_any_system_may_read_some_modalities_of_the_data_alone(
     assert set(report["by_presence"]) <= {"image+timeseries", "image", "timeseries", ""}
 
     words = ("--recipe", "demo", "--data", stays, "--out", shop / "refused")
-    with pytest.raises(DataError, match="the data and the run do not both have"):
+    with pytest.raises(DataError, match="only one of the data and the run has"):
         command(finetune, *words, "--init", shop / "series-pretrained")
     with pytest.raises(ConfigError, match="modalities"):
         command(finetune, *words, overrides=("modalities=[sound]",))
