@@ -1,10 +1,13 @@
 """The playground's page under the hands of a test."""
 
 import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Route, expect
 
 from tests.servers import wait_for
 
@@ -12,6 +15,38 @@ MARKUP = "<img src=/markup onerror=document.title='ran'>"
 """What the texts of the task `hostile` are."""
 
 expect.set_options(timeout=30_000)
+
+
+@contextmanager
+def opening(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
+    """Open the page on a task; afterwards, say what its console holds and what it asked of whom."""
+    said: list[str] = []
+    asked: list[str] = []
+    contexts = []
+
+    def listen(message: ConsoleMessage) -> None:
+        # A browser calls an answer of 4xx an error; to the page it is an answer.
+        if not re.search("/(predict|tasks)", message.location["url"]):
+            said.append(message.text)
+
+    def open_(task: str = "mortality", **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", listen)
+        page.goto(f"{url}/#{task}")
+        expect(page.locator("#predict")).to_be_enabled()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert {each for each in asked if not each.startswith((url, "data:"))} == set()
+    assert not [each for each in asked if each.endswith("/markup")]
 
 
 def choose(page: Page, sample: str) -> None:

@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, Page
 
 from lanistr.bundle import Bundle, write_bundle
 from lanistr.manifest import MANIFEST, read_manifest
@@ -25,7 +24,7 @@ from service.examples import example
 from service.settings import DEMO_BUNDLES
 from tests.browsers import chromium
 from tests.forked import preload
-from tests.pages import MARKUP
+from tests.pages import MARKUP, opening
 from tests.servers import Server, exported_later, forked, running
 
 preload("service.__main__", "service.score", "service.engine.backends.onnx")
@@ -201,34 +200,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser, served: Server) -> Iterator[Callable[..., Page]]:
-    """Open the page on a task; afterwards, say what its console holds and what it asked of whom."""
-    said: list[str] = []
-    asked: list[str] = []
-    contexts = []
-
-    def listen(message: ConsoleMessage) -> None:
-        # A browser calls an answer of 4xx an error; to the page it is an answer.
-        if not re.search("/(predict|tasks)", message.location["url"]):
-            said.append(message.text)
-
-    def open_(task: str = "mortality", **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
-        context.set_default_timeout(30_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("console", listen)
-        page.goto(f"{served.url}/#{task}")
-        expect(page.locator("#predict")).to_be_enabled()
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert said == []
-    assert {each for each in asked if not each.startswith((served.url, "data:"))} == set()
-    assert not [each for each in asked if each.endswith("/markup")]
+    """Open the page on a task; see `opening`."""
+    with opening(browser, served.url) as open_:
+        yield open_
 
 
 @pytest.fixture

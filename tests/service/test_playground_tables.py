@@ -10,7 +10,7 @@ from lanistr.errors import InputError
 from lanistr.fields import CategoryField
 from lanistr.tasks import find_task
 from service.inputs import csv
-from tests.pages import ask, paste
+from tests.pages import ask, opening, paste
 from tests.servers import Server
 
 SERIES = find_task("physionet2012").timeseries
@@ -22,10 +22,8 @@ SERIES = SERIES.model_copy(update={"variables": {**SERIES.variables, "rhythm": R
 @pytest.fixture(scope="module")
 def loaded(browser: Browser, served: Server) -> Iterator[Page]:
     """A page, of which nothing but its modules is used."""
-    page = browser.new_page()
-    page.goto(served.url)
-    yield page
-    page.close()
+    with opening(browser, served.url) as open_:
+        yield open_()
 
 
 def taken(loaded: Page, text: str) -> Any:

@@ -83,7 +83,7 @@ def exact(stays: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def in_double(stays: Path, out: Path, *settings: str) -> list[str]:
-    own = ("optim.epochs=3", "optim.batch_size=50", "runtime.tokens=1500")
+    own = ("optim.epochs=6", "optim.batch_size=50", "runtime.tokens=1500")
     words = arguments("pretrain", stays, out, *SMALLEST, *own, *settings)
     return ["-m", "tests.training.double", "pretrain", *words[2:]]
 
@@ -95,7 +95,7 @@ def test_what_two_processes_lose_otherwise_is_rounding(
     out = tmp_path / "run"
     run_twice(in_double(stays, out, f"runtime.strategy={strategy}"))
     expected, found = entries(exact), entries(out)
-    assert len(expected) == len(found) == 6
+    assert len(expected) == len(found) == 12
     for ours, theirs in zip(expected, found, strict=True):
         assert theirs["losses"] == pytest.approx(ours["losses"], rel=1e-10, abs=1e-10)
 

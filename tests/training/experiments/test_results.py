@@ -83,7 +83,7 @@ def test_of_a_mean_that_an_old_run_did_not_measure_the_best_epoch_counts_and_is_
     entries = [{"epoch": 0, "validation": {"auroc": 0.6}}, {"mean_of": 2, **noted}]
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
     assert best_validation(tmp_path, "auroc") == figure
-    assert ["its best epoch's" in each for each in caplog.messages] == [True] * warned
+    assert ["using its best epoch's" in each for each in caplog.messages] == [True] * warned
 
 
 def test_means_of_what_is_not_determined_are_not_told() -> None:
