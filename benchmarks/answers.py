@@ -29,15 +29,16 @@ def summary(taken: Sequence[Load], right: Mapping[int, Probabilities]) -> Row:
         right: see `furthest`.
     """
     good = [each.good for each in taken]
-    turns: dict[str, list[float]] = {
+    turns: dict[str, list[float | None]] = {
         "rate": [each.rate for each in taken],
-        "p50": [each.percentile(50) for each in good if each.latencies],
-        "p99": [each.percentile(99) for each in good if each.latencies],
+        "p50": [each.percentile(50) if each.latencies else None for each in good],
+        "p99": [each.percentile(99) if each.latencies else None for each in good],
     }
+    known = {name: [v for v in values if v is not None] for name, values in turns.items()}
     found = [each for each in (furthest(load, right) for load in taken) if each is not None]
     return {
         "requests": sum(len(each.statuses) for each in taken),
-        **{name: figure(values) if values else None for name, values in turns.items()},
+        **{name: figure(values) if values else None for name, values in known.items()},
         "failed": sum(len(each.statuses) - each.statuses.count(200) for each in taken),
         "differs": max(found, default=None),
         "turns": turns,
