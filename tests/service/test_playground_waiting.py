@@ -123,6 +123,7 @@ def test_a_key_that_does_not_reach_the_task_opens_one_that_it_does(open_page):
     page.get_by_label("Key", exact=True).fill("one")
     page.get_by_label("Key", exact=True).press("Tab")
     expect(page.get_by_label("Task")).to_have_value("rating")
+    expect(page.locator("#predict")).to_be_enabled()
     choose(page, "Only text")
     assert answer_of(page)["task"] == "rating"
 
