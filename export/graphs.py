@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lanistr.batch import PADDED
 from lanistr.errors import BundleError
@@ -44,7 +43,7 @@ class FusionGraph(nn.Module):
         """Take (B, N, D) and (B, N) bool."""
         assert self.head is not None
         gathered = self.fusion.gather(tokens, mask)
-        return self.head(gathered), functional.normalize(gathered, dim=-1)
+        return self.head(gathered), self.fusion.embedding(gathered)
 
 
 @dataclass(frozen=True)

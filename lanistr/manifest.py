@@ -137,7 +137,7 @@ class Manifest(Schema):
             included, but for version and date; see `version_of`. Known from a trusted source, it
             shows whether a bundle is the one.
         license: of the weights, as the exporter worded it.
-        width: D, the width of a projected token.
+        width: D, the width of a projected token, with its marks, if it has any.
         metric: the task's own among `metrics`.
         metrics: of the eager model on the labelled cases of the test split.
         most_fall: points of the metric that a reduced build was allowed to lose; None: not said.

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from torch.nn import functional
 from tqdm import tqdm
 
 from lanistr.command import CommandParser, run_command
@@ -145,7 +144,7 @@ def embed(
                 filled = {e: p for e, p in whole.parts.items() if p is not batch.parts.get(e)}
                 tokens = {**projected, **model.encode(filled)}
                 gathered = model.fusion.gather(*model.assemble(whole, tokens))
-                found.append(functional.normalize(gathered, dim=-1).float().cpu().numpy())
+                found.append(model.fusion.embedding(gathered).float().cpu().numpy())
     present = {each: dataset.row_counts(each)[positions] > 0 for each in dataset.task.modalities}
     nothing = np.zeros(len(positions), dtype=np.bool_)
     return {

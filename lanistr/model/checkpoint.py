@@ -8,7 +8,7 @@ load_heads(model, folder)                   beside the core, what only pretraini
 """
 
 import json
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -154,6 +154,7 @@ def load_core(model: Lanistr, folder: Path, *, fresh: Collection[Modality] = ())
     tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
     new = {"head", "unimodal", *(f"{group}.{each}" for group in _BY_MODALITY for each in fresh)}
     own = weights(model)
+    _refuse_other_shortcuts(model, tensors, parts, folder)
     wanted = {name: each for name, each in own.items() if _part_of(name) not in new}
     taken = {name: each for name, each in wanted.items() if name in tensors}
     parts_taken = parts_of(wanted)
@@ -181,6 +182,10 @@ def load_encoders(model: Lanistr, folder: Path, modalities: Collection[Modality]
     _refuse_other_settings(model, folder, modalities)
     stored = read_weights(folder)
     tensors = {name.removeprefix("core."): tensor for name, tensor in stored.items()}
+    # A model without shortcuts, such as a baseline, takes the rest of the encoder.
+    unasked = tuple(_shortcut(each) for each in modalities if not model.encoder(each).shortcuts)
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(unasked)}
+    _refuse_other_shortcuts(model, tensors, modalities, folder)
     wanted = tuple(f"encoders.{each}." for each in modalities)
     own = {name: each for name, each in weights(model).items() if name.startswith(wanted)}
     learned = {name for name in tensors if name.startswith(wanted)}
@@ -255,6 +260,34 @@ def _refuse_other_settings(model: Lanistr, folder: Path, parts: Collection[str])
                     seen=getattr(ours, name),
                     accepted=str(before),
                 )
+
+
+def _refuse_other_shortcuts(
+    model: Lanistr, tensors: Collection[str], parts: Iterable[str], folder: Path
+) -> None:
+    """Refuse encoders without the shortcut that the model's have, or with one that they have not.
+
+    Raises:
+        CheckpointError: naming the setting.
+    """
+    for modality in parts:
+        ours = model.encoder(modality).shortcuts > 0
+        there = [name for name in tensors if name.startswith(f"encoders.{modality}.")]
+        theirs = any(name.startswith(_shortcut(modality)) for name in there)
+        if there and ours != theirs:
+            raise CheckpointError(
+                f"the {modality} weights in {folder} "
+                f"have {'a' if theirs else 'no'} shortcut past fusion",
+                code="other_settings",
+                field="model.fusion.shortcut",
+                seen="sizes" if ours else "null",
+                accepted="sizes, as in that model's config" if theirs else "null",
+            )
+
+
+def _shortcut(modality: str) -> str:
+    """Return how the names of the weights of an encoder's shortcut begin."""
+    return f"encoders.{modality}.shortcut."
 
 
 _BY_MODALITY = ("encoders", "projections")

@@ -96,6 +96,8 @@ class LanistrConfig(Schema):
         if self.compat == "release":
             if not isinstance(self.fusion, FusionConfig):
                 raise ValueError("the release fuses with a Transformer")
+            if self.fusion.shortcut:
+                raise ValueError("in the release nothing goes past fusion: no fusion.shortcut")
             if self.text and self.text.tokens != "cls":
                 raise ValueError("the release fuses only a note's [CLS]")
             simmmm = self.simmmm

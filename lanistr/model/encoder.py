@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from lanistr.modalities import Modality
+from lanistr.model.shortcut import ShortcutConfig
 from lanistr.model.tensors import Arrays
 
 
@@ -26,13 +28,19 @@ class Encoder(nn.Module):
             side.
         unused: names of modules that no output depends on, where a config keeps them.
         vectors: widths of the vectors that a pooled token is made of, side by side; empty for one.
+        shortcuts: how many tokens of a row, its last ones, go past fusion to the head, see
+            `lanistr.model.shortcut`.
     """
 
     width: int
     handed_on: int = 1
+    shortcuts: int = 0
     vectors: tuple[int, ...] = ()
     averages: bool = True
     unused: tuple[str, ...] = ()
+
+    def add_shortcut(self, sizes: ShortcutConfig) -> None:
+        """Add what makes a token of a row's figures, if the modality has figures."""
 
     def example(self, rows: int) -> Arrays:
         """Return arrays of the right types and sizes, all 0 but the mask; text at its longest."""
@@ -46,8 +54,7 @@ class Encoder(nn.Module):
         """Count the floating-point operations of a forward pass; see `lanistr.model.flops`."""
         raise NotImplementedError
 
-    @staticmethod
-    def pool(tokens: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """Return (R, 1, W): the one of the tokens (R, N, W), or mean of them, that stands for all.
 
         The first token, unless the encoder has none that gathers what the others say.
@@ -93,12 +100,14 @@ class Fuser(nn.Module):
     Attributes:
         width: D of the tokens that it takes.
         gathered: E of the vector.
+        shortcut: how many of these, the last ones, went past fusion, see `lanistr.model.shortcut`.
         pooled: whether it takes each encoder's pooled token alone.
         unused: as `Encoder.unused`.
     """
 
     width: int
     gathered: int
+    shortcut: int = 0
     pooled: bool = False
     unused: tuple[str, ...] = ()
 
@@ -111,11 +120,15 @@ class Fuser(nn.Module):
         """Return (B, E), what the tokens of each case say together.
 
         Args:
-            tokens: (B, N, D) in canonical order of modality; N may be 0.
+            tokens: (B, N, D) in canonical order of modality, marks included; N may be 0.
             mask: (B, N) bool, True for a token that is there. What stands at other places changes
                 nothing.
         """
         raise NotImplementedError
+
+    def embedding(self, gathered_BE: Tensor) -> Tensor:
+        """Return what was gathered (B, E) at length 1, for retrieval."""
+        return functional.normalize(gathered_BE, dim=-1)
 
     def flops(self, tokens: Mapping[str, Tensor]) -> int:
         """Count the operations of gathering so many tokens (B,) a case, by modality."""

@@ -19,8 +19,12 @@ from transformers.models.flava.modeling_flava import FlavaLayer, FlavaSelfAttent
 from lanistr.modalities import Modality
 from lanistr.model.encoder import Encoder, Fuser
 from lanistr.model.flops import sum_by_case, transformer_flops
-from lanistr.model.heads import Projection
+from lanistr.model.heads import MarkedProjection, Projection
+from lanistr.model.shortcut import ShortcutConfig
 from lanistr.schema import Schema
+
+_MARKED = 0.5
+"""Between the marks 0 and 1, see `MarkedProjection`, whatever narrow numbers make of them."""
 
 
 class FusionConfig(Schema):
@@ -29,6 +33,8 @@ class FusionConfig(Schema):
     Attributes:
         width: D of the tokens, which every modality is projected to.
         pooler: keep FLAVA's pooler, which nothing here depends on: for checkpoints that have it.
+        shortcut: of what leads figures of rows and series past fusion to the head; None for the
+            paper's model.
 
     Source: LANISTR paper, section 4.
     """
@@ -40,6 +46,7 @@ class FusionConfig(Schema):
     feedforward: int = Field(default=3072, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     pooler: bool = False
+    shortcut: ShortcutConfig | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -49,14 +56,20 @@ class FusionConfig(Schema):
 
 
 class Fusion(Fuser):
-    """Lets the tokens of a case see one another and gathers them in a CLS token."""
+    """Lets the tokens of a case see one another and gathers them in a CLS token.
+
+    Where encoders have shortcuts, tokens have one feature more, which marks those that go past
+    fusion (`MarkedProjection`); what is gathered is then the CLS token and the sum of these.
+    """
 
     unused = ("flava.pooler",)
 
     def __init__(self, config: FusionConfig, encoders: Mapping[str, Encoder] = {}) -> None:
         super().__init__()
         self.config = config
-        self.width = self.gathered = config.width
+        self.shortcut = config.width if _have_shortcuts(encoders) else 0
+        self.width = config.width + 1 if self.shortcut else config.width
+        self.gathered = config.width + self.shortcut
         flava = FlavaMultimodalConfig(
             hidden_size=config.width,
             num_hidden_layers=config.layers,
@@ -80,7 +93,10 @@ class Fusion(Fuser):
         config: FusionConfig, encoders: Mapping[str, Encoder], modality: Modality
     ) -> nn.Module:
         """See `Fuser.projection`."""
-        return Projection(encoders[modality].width, config.width)
+        own = encoders[modality]
+        if _have_shortcuts(encoders):
+            return MarkedProjection(own.width, config.width, own.shortcuts)
+        return Projection(own.width, config.width)
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -88,8 +104,24 @@ class Fusion(Fuser):
         return list(self.flava.encoder.layer)
 
     def gather(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """See `Fuser.gather`: the CLS token (B, D)."""
-        return self(tokens, mask, cls_only=True)[:, 0]
+        """See `Fuser.gather`: the CLS token (B, D), and what goes past fusion (B, D)."""
+        cls_BD = self(tokens, mask, cls_only=True)[:, 0]
+        if not self.shortcut:
+            return cls_BD
+        marked_BN1 = (mask & ~self.fused(tokens, mask))[..., None]
+        marked_BD = torch.where(marked_BN1, tokens[..., :-1], 0.0).sum(dim=1)
+        return torch.cat([cls_BD, marked_BD], dim=1)
+
+    def embedding(self, gathered_BE: Tensor) -> Tensor:
+        """See `Fuser.embedding`; both parts count alike, whatever their units."""
+        if not self.shortcut:
+            return super().embedding(gathered_BE)
+        parts = (functional.normalize(each, dim=-1) for each in gathered_BE.chunk(2, dim=-1))
+        return super().embedding(torch.cat(list(parts), dim=-1))
+
+    def fused(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return (B, N) bool, True for a token that is there and does not go past fusion."""
+        return mask & (tokens[..., -1] < _MARKED) if self.shortcut else mask
 
     def flops(self, tokens: Mapping[str, Tensor], *, cls_only: bool = True) -> int:
         """See `Fuser.flops`; without `cls_only` the last layer is computed for all tokens."""
@@ -106,8 +138,9 @@ class Fusion(Fuser):
         """Fuse the tokens of each case.
 
         Args:
-            tokens: (B, N, D) in canonical order of modality; N may be 0. Any length of vector:
-                each is L2-normalised over its D features here.
+            tokens: (B, N, D) in canonical order of modality, or (B, N, D + 1) where they are
+                marked; N may be 0. Any length of vector: each is L2-normalised over its D features
+                here.
             mask: (B, N) bool, True for a token that is there. What stands at other places
                 changes nothing.
             cls_only: compute the last layer for the CLS token alone.
@@ -118,6 +151,9 @@ class Fusion(Fuser):
 
         Source: LANISTR paper, section 3.2.
         """
+        if self.shortcut:
+            mask = self.fused(tokens, mask)
+            tokens = tokens[..., :-1]
         tokens_BND = functional.normalize(torch.where(mask[..., None], tokens, 0.0), dim=-1)
         cls_B1D = self.flava.cls_token.expand(mask.shape[0], -1, -1)
         hidden_BSD = torch.cat([cls_B1D, tokens_BND], dim=1)
@@ -129,6 +165,10 @@ class Fusion(Fuser):
             (hidden_BSD,) = layer(hidden_BSD, visible_B1SS)
         (hidden_BSD,) = last(hidden_BSD, visible_B1SS, cls_only=cls_only)
         return self.flava.layernorm(hidden_BSD)
+
+
+def _have_shortcuts(encoders: Mapping[str, Encoder]) -> bool:
+    return any(each.shortcuts for each in encoders.values())
 
 
 class FusionLayer(FlavaLayer):

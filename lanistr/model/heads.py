@@ -24,6 +24,29 @@ class Projection(nn.Sequential):
         super().__init__(nn.Linear(width_in, width_out), nn.ReLU())
 
 
+class MarkedProjection(Projection):
+    """The same, and another for the tokens that go past fusion, which it marks.
+
+    A marked token ends in a 1, one for fusion in a 0: graphs that lay the tokens of a case side by
+    side need not know which is which (as in `lanistr.model.baselines.pooled`).
+    """
+
+    def __init__(self, width_in: int, width_out: int, shortcuts: int) -> None:
+        super().__init__(width_in, width_out)
+        self.shortcuts = shortcuts
+        self.shortcut = Projection(width_in, width_out) if shortcuts else None
+
+    def forward(self, tokens_RNW: Tensor) -> Tensor:
+        """Return (R, N, D + 1)."""
+        linear, activation, *_ = self
+        fused_RNW = tokens_RNW[:, : tokens_RNW.shape[1] - self.shortcuts]
+        fused_RND = functional.pad(activation(linear(fused_RNW)), (0, 1), value=0.0)
+        if self.shortcut is None:
+            return fused_RND
+        rest_RND = self.shortcut(tokens_RNW[:, fused_RNW.shape[1] :])
+        return torch.cat([fused_RND, functional.pad(rest_RND, (0, 1), value=1.0)], dim=1)
+
+
 # ---- tasks --------------------------------------------------------------------------------------
 
 
@@ -34,7 +57,7 @@ class HeadConfig(Schema):
         kind: classes without order, classes in order (ratings), or numbers.
         outputs: number of classes, or of numbers.
         layers: number of hidden layers; the paper's two.
-        hidden: their width; None for that of what fusion gathers.
+        hidden: their width; None for that of what fusion says.
 
     Source: LANISTR paper, section 4 (classifier); dropout as in the release.
     """
@@ -53,10 +76,22 @@ class HeadConfig(Schema):
 
 
 class Head(nn.Module):
-    """From what fusion gathers of a case to a task's outputs."""
+    """From what fusion gathers of a case to a task's outputs.
 
-    def __init__(self, config: HeadConfig, width: int) -> None:
+    What went past fusion makes scores of its own, to which those of what fusion says are added. In
+    training the one learns the task by itself, and the other what it leaves, as in boosting:
+    learned as one sum, fusion would explain the training cases before the few weights past it have
+    found what is true of others, too. (The cuts between ordered classes learn from both.)
+
+    Args:
+        config: what is predicted.
+        width: D of what fusion says.
+        shortcut: P of what went past it.
+    """
+
+    def __init__(self, config: HeadConfig, width: int, shortcut: int = 0) -> None:
         super().__init__()
+        self.widths = [width, shortcut]
         scores = 1 if config.kind == "ordinal" else config.outputs
         layers: list[nn.Module] = []
         for _ in range(config.layers):
@@ -64,6 +99,7 @@ class Head(nn.Module):
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
             width = hidden
         self.mlp = nn.Sequential(*layers, nn.Linear(width, scores))
+        self.shortcut = nn.Linear(shortcut, scores) if shortcut else None
         self.link = LINKS[config.kind](config.outputs)
 
     def forward(self, gathered_BE: Tensor) -> Tensor:
@@ -71,7 +107,16 @@ class Head(nn.Module):
 
         Numbers are in the label's own units, once `Units` has been fitted.
         """
-        return self.link(self.mlp(gathered_BE))
+        return self.both(gathered_BE)[0]
+
+    def both(self, gathered_BE: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the same, and what is said past fusion alone (B, C), if anything went there."""
+        if self.shortcut is None:
+            return self.link(self.mlp(gathered_BE)), None
+        fused_BD, direct_BP = gathered_BE.split(self.widths, dim=1)
+        alone_BC = self.shortcut(direct_BP)
+        sum_BC = self.mlp(fused_BD) + (alone_BC.detach() if self.training else alone_BC)
+        return self.link(sum_BC), self.link(alone_BC)
 
 
 class CumulativeLink(nn.Module):

@@ -10,11 +10,11 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from lanistr.modalities import Modality
 from lanistr.model.config import LanistrConfig
 from lanistr.model.encoder import Encoder
+from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import Head
 from lanistr.model.release import Release
 from lanistr.model.tensors import TensorBatch, TensorPart
@@ -28,13 +28,16 @@ class Output:
     Attributes:
         logits: (B, C), see `lanistr.model.heads.Head`.
         embedding: (B, E), what fusion gathers, L2-normalised: for retrieval. E is D for LANISTR,
-            whose fusion gathers all in its CLS token.
+            whose fusion gathers all in its CLS token, and 2 D with a part past fusion.
+        shortcut: (B, C), what the part of the model past fusion says by itself, which it learns by;
+            None where there is none or it does not learn.
         unimodal: (R, C) by modality (or by vector of it, see `Encoder.vectors`), what heads of
             their own say of its rows; empty where the model has none or does not learn.
     """
 
     logits: Tensor
     embedding: Tensor
+    shortcut: Tensor | None = None
     unimodal: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -62,13 +65,17 @@ class Lanistr(nn.Module):
         encoders: dict[str, Encoder] = {
             each: family.encoder(getattr(config, each)) for each, family in self.families.items()
         }
+        if isinstance(config.fusion, FusionConfig) and config.fusion.shortcut:
+            for encoder in encoders.values():
+                encoder.add_shortcut(config.fusion.shortcut)
         fuser = self.variant.fusers[type(config.fusion)]
         self.encoders = nn.ModuleDict(encoders)
         self.projections = nn.ModuleDict(
             {each: fuser.projection(config.fusion, encoders, each) for each in config.modalities}
         )
         self.fusion = fuser(config.fusion, encoders)
-        self.head = Head(config.head, self.fusion.gathered) if config.head else None
+        fused = self.fusion.gathered - self.fusion.shortcut
+        self.head = Head(config.head, fused, self.fusion.shortcut) if config.head else None
         self.unimodal = nn.ModuleDict()
         if config.unimodal:
             assert config.head is not None, "what each modality learns is the task"
@@ -93,7 +100,7 @@ class Lanistr(nn.Module):
         output = self.fuse(batch, projected)
         alone = self.alone(encoded) if self.training else {}
         idle = nothing(projected[each] for each in empty)
-        return Output(output.logits + idle, output.embedding, alone)
+        return Output(output.logits + idle, output.embedding, output.shortcut, alone)
 
     def encoder(self, modality: str) -> Encoder:
         """Return the encoder of a modality that the model has."""
@@ -146,7 +153,9 @@ class Lanistr(nn.Module):
         """Predict from the projected tokens (R, N, D) of a batch's rows, by modality."""
         assert self.head is not None, "a model without a head predicts nothing"
         gathered_BE = self.fusion.gather(*self.assemble(batch, projected))
-        return Output(self.head(gathered_BE), functional.normalize(gathered_BE, dim=-1))
+        logits_BC, alone_BC = self.head.both(gathered_BE)
+        embedding_BE = self.fusion.embedding(gathered_BE)
+        return Output(logits_BC, embedding_BE, alone_BC if self.training else None)
 
     def empty_rows(
         self, company: Collection[Modality], batch: TensorBatch

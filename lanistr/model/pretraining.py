@@ -30,6 +30,8 @@ class LanistrForPretraining(ForPretraining):
         pretexts: by modality, what hides and reconstructs.
         projector, predictor: SimMMM's; None if the config has none.
         summaries: by modality that has any, what predicts its figures from fusion's CLS token.
+        shortcuts: by the same modalities, what predicts them from what goes past fusion; empty
+            where the encoders have none.
 
     Source: LANISTR paper, section 3.3.
     """
@@ -45,11 +47,11 @@ class LanistrForPretraining(ForPretraining):
                 raise _not_pretrained(each, getattr(config, each).kind)
             pretexts[each] = family.pretext(getattr(config, each))
         self.pretexts = nn.ModuleDict(pretexts)
-        simmmm = config.simmmm
+        simmmm, width = config.simmmm, fusion.config.width
         projector = self.core.variant.projector
-        self.projector = projector(simmmm, fusion.width) if simmmm else None
+        self.projector = projector(simmmm, width) if simmmm else None
         self.predictor = Predictor(simmmm) if simmmm else None
-        self.summaries = nn.ModuleDict()
+        self.summaries, self.shortcuts = nn.ModuleDict(), nn.ModuleDict()
         if config.summary:
             figures: dict[str, int] = {}
             for modality, pretext in self.pretexts.items():
@@ -62,10 +64,12 @@ class LanistrForPretraining(ForPretraining):
                     field="model.summary",
                     accepted="null; or data with a time series",
                 )
-            width = fusion.width
-            self.summaries.update(
-                {m: Summary(config.summary, width, n) for m, n in figures.items()}
-            )
+            for predictors in (
+                (self.summaries, self.shortcuts) if fusion.shortcut else (self.summaries,)
+            ):
+                predictors.update(
+                    {m: Summary(config.summary, width, n) for m, n in figures.items()}
+                )
 
     @property
     def means(self) -> Mapping[str, Mean]:
@@ -93,6 +97,9 @@ class LanistrForPretraining(ForPretraining):
         for modality, part in parts.items():
             pretext, encoder = self.pretexts[modality], core.encoders[modality]
             loss, masked[modality] = pretext(encoder, part.arrays, generator)
+            if core.encoder(modality).shortcuts:
+                # No loss may ask for it, and processes would wait for one another's gradient.
+                loss = loss + nothing([masked[modality]])
             named[core.families[modality].loss] = nothing([loss]) if modality in empty else loss
         if self.projector is not None:
             views = core.encode(parts), core.project(masked)
@@ -101,25 +108,37 @@ class LanistrForPretraining(ForPretraining):
         if len(self.summaries):
             projected = core.project(masked)
             idle = nothing(projected[each] for each in empty)
-            cls_BD = core.fusion.gather(*core.assemble(batch, projected))
-            for name, loss in self.sum_up(parts, empty, cls_BD):
+            gathered_BE = core.fusion.gather(*core.assemble(batch, projected))
+            for name, loss in self.sum_up(parts, empty, gathered_BE):
                 named[name] = idle + loss
         return named
 
     def sum_up(
-        self, parts: Mapping[Modality, TensorPart], empty: Collection[Modality], cls_BD: Tensor
+        self, parts: Mapping[Modality, TensorPart], empty: Collection[Modality], gathered_BE: Tensor
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yield the losses of summary modelling from the CLS tokens of the masked cases."""
-        for modality, summary in self.summaries.items():
+        """Yield the losses of summary modelling from what is gathered of the masked cases.
+
+        Fusion's CLS token and what goes past fusion predict the figures each by itself, so that
+        neither leaves them to the other.
+        """
+        halves_BD = gathered_BE.chunk(1 + bool(self.shortcuts), dim=1)
+        heads = [(self.summaries, halves_BD[0])]
+        if self.shortcuts:
+            heads.append((self.shortcuts, halves_BD[1]))
+        for modality in self.summaries:
             pretext = self.pretexts[modality]
             assert isinstance(pretext, Pretext)
             name = summary_loss(Modality(modality))
             if modality not in parts or modality in empty:
-                yield name, nothing([summary(cls_BD[:1])])
-            else:
-                part = parts[Modality(modality)]
-                predicted_RK = summary(cls_BD.index_select(0, part.sample))
-                yield name, losses.summary(predicted_RK, *pretext.summarise(part.arrays))
+                yield name, nothing(head[modality](half_BD[:1]) for head, half_BD in heads)
+                continue
+            part = parts[Modality(modality)]
+            figures = pretext.summarise(part.arrays)
+            predicted = (
+                head[modality](half_BD.index_select(0, part.sample)) for head, half_BD in heads
+            )
+            errors = [losses.summary(each_RK, *figures) for each_RK in predicted]
+            yield name, torch.stack(errors).sum()
 
     def compare(
         self,
@@ -133,6 +152,8 @@ class LanistrForPretraining(ForPretraining):
         assert simmmm is not None
         assert self.projector is not None
         assert self.predictor is not None
+        fusion = self.core.fusion
+        assert isinstance(fusion, Fusion)
         plain_BND, mask_BN = self.core.assemble(batch, plain)
         laid = self.core.lay(batch, masked)
         masked_BND, _ = self.core.join(batch, laid)
@@ -148,10 +169,12 @@ class LanistrForPretraining(ForPretraining):
             dim=1,
         )
         chosen_n = places(
-            losses.simmmm_tokens(kept_BN, presence_BM, on=simmmm.on, tokens=simmmm.tokens)
+            losses.simmmm_tokens(
+                fusion.fused(plain_BND, kept_BN), presence_BM, on=simmmm.on, tokens=simmmm.tokens
+            )
         )
-        z1_nD = self.projector(take(self.core.fusion(plain_BND, mask_BN), chosen_n))
-        z2_nD = self.projector(take(self.core.fusion(masked_BND, kept_BN), chosen_n))
+        z1_nD = self.projector(take(fusion(plain_BND, mask_BN), chosen_n))
+        z2_nD = self.projector(take(fusion(masked_BND, kept_BN), chosen_n))
         return losses.simmmm(self.predictor(z1_nD), self.predictor(z2_nD), z1_nD, z2_nD)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from lanistr.model import losses, masking
 from lanistr.model.encoder import Encoder, Pretext
+from lanistr.model.shortcut import EXTREME, Shortcut, ShortcutConfig
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -135,6 +136,13 @@ class TabularEncoder(RowEncoder):
         if config.output_mapping:
             self.initial_bn = nn.BatchNorm1d(config.entries)
             self.final_mapping = nn.Linear(config.width, config.output_mapping, bias=False)
+        self.shortcut: Shortcut | None = None
+
+    def add_shortcut(self, sizes: ShortcutConfig) -> None:
+        """See `Encoder.add_shortcut`: the figures are the entries."""
+        self.shortcut = Shortcut(sizes, self.config.entries, self.width)
+        self.shortcuts = 1
+        self.handed_on += 1
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
         """Encode table rows.
@@ -144,10 +152,10 @@ class TabularEncoder(RowEncoder):
             categories: (R, K) int64 codes; 0 missing, 1 unknown.
 
         Returns:
-            (R, 1, W): the sum of the decision steps.
+            (R, N, W): the sum of the decision steps, then the shortcut's token, if there is one.
         """
         entries_RE = self.embedder(numbers, categories)
-        return self.hand_on(self.decide(entries_RE, torch.ones_like(entries_RE)))
+        return self.hand_on(entries_RE, self.decide(entries_RE, torch.ones_like(entries_RE)))
 
     def flops(self, arrays: Arrays) -> int:
         """See `Encoder.flops`: the matrices of TabNet's steps and the one before them."""
@@ -156,16 +164,21 @@ class TabularEncoder(RowEncoder):
         transform = config.entries * 2 * hidden + inner * hidden * 2 * hidden
         attend = config.width * config.entries + config.entries**2
         steps = (config.steps + 1) * transform + config.steps * attend
-        return 2 * len(arrays["numbers"]) * steps
+        rows = len(arrays["numbers"])
+        return 2 * rows * steps + (self.shortcut.flops(rows) if self.shortcut else 0)
 
     def decide(self, entries_RE: Tensor, prior_RE: Tensor) -> list[Tensor]:
         """Return the decision steps' outputs, each (R, W); a prior of 0 forbids an entry."""
         steps, _sparsity = self.encoder(entries_RE, prior_RE)
         return steps
 
-    def hand_on(self, steps: list[Tensor]) -> Tensor:
-        """Return the token (R, 1, W) that fusion is to see."""
-        return torch.stack(steps).sum(dim=0)[:, None]
+    def hand_on(self, entries_RE: Tensor, steps: list[Tensor]) -> Tensor:
+        """Return the tokens (R, N, W) of rows: of their decision steps, and of the shortcut."""
+        token_R1W = torch.stack(steps).sum(dim=0)[:, None]
+        if self.shortcut is None:
+            return token_R1W
+        figures_RE = entries_RE.clamp(-EXTREME, EXTREME)
+        return torch.cat([token_R1W, self.shortcut.token(figures_RE)], dim=1)
 
 
 class Embedder(nn.Module):
@@ -222,14 +235,15 @@ class TabularPretext(Pretext):
         """Hide columns, encode what is left, decode all.
 
         Returns:
-            the loss and the tokens (R, 1, W) of the rows with hidden columns.
+            the loss and the tokens (R, N, W) of the rows with hidden columns.
         """
         entries_RE = encoder.embedder(arrays["numbers"], arrays["categories"])
         hidden_RE = self.hide(entries_RE, generator)
         visible_RE = (~hidden_RE).to(entries_RE.dtype)
-        steps = encoder.decide(entries_RE * visible_RE, visible_RE)
+        left_RE = entries_RE * visible_RE
+        steps = encoder.decide(left_RE, visible_RE)
         loss = self.error(self.decoder(steps), entries_RE, hidden_RE)
-        return loss, encoder.hand_on(steps)
+        return loss, encoder.hand_on(left_RE, steps)
 
     def hide(self, entries_RE: Tensor, generator: Generator) -> Tensor:
         """Return (R, E) bool, True for the entries of the hidden columns."""

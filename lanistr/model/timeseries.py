@@ -1,6 +1,7 @@
 """Time series: a small Transformer over steps, and masked time-series modelling to pretrain it.
 
-Shapes: R row (one series), T step, F column of values, G variable, W width.
+Shapes: R row (one series), T step, F column of values, G variable, C column of a variable, K
+figure, N token, W width.
 """
 
 import math
@@ -15,6 +16,7 @@ from torch.nn import functional
 from lanistr.model import losses, masking
 from lanistr.model.encoder import Encoder, Pretext
 from lanistr.model.flops import transformer_flops
+from lanistr.model.shortcut import EXTREME, Shortcut, ShortcutConfig
 from lanistr.model.tensors import Arrays
 from lanistr.schema import Schema
 
@@ -102,10 +104,86 @@ class SeriesEncoder(Encoder):
         return {"values": torch.randn(shape, generator=generator)}
 
 
+_FIGURES = ("first", "last", "least", "largest", "mean", "number")
+
+
+class Figures(nn.Module):
+    """Sums a series up: each variable's first, last, least, largest and mean value, and number.
+
+    Attributes:
+        number: K figures of a row; 0 where no column says what was measured.
+        variables: (K,) the variable of each figure, its place in `groups`.
+    """
+
+    columns: Tensor
+    variables: Tensor
+
+    def __init__(self, config: TimeseriesConfig) -> None:
+        super().__init__()
+        # Each column of the groups, with the one that says where it was measured.
+        pairs = [
+            (column, flag, variable)
+            for variable, (columns, flag) in enumerate(
+                zip(config.groups, config.measured, strict=False)
+            )
+            for column in columns
+        ]
+        self.number = len(pairs) * len(_FIGURES)
+        columns_3C = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 3).T
+        self.register_buffer("columns", columns_3C[:2], persistent=False)
+        variables_K = columns_3C[2].repeat_interleave(len(_FIGURES))
+        self.register_buffer("variables", variables_K, persistent=False)
+
+    def forward(self, values_RTF: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the figures (R, K), those of a column side by side, and which are known (R, K).
+
+        The number is log(1 + steps); of a variable that was never measured it alone is known.
+        """
+        values_RTC, flags_RTC = (values_RTF.index_select(2, each) for each in self.columns)
+        measured_RTC = flags_RTC > 0
+        steps_RC = measured_RTC.sum(dim=1)
+        known_RC = steps_RC > 0
+        first_RC = measured_RTC.int().argmax(dim=1)
+        figures = (
+            values_RTC.gather(1, first_RC[:, None])[:, 0],
+            values_RTC[:, -1],  # carried forward from the last measurement
+            values_RTC.masked_fill(~measured_RTC, math.inf).amin(dim=1),
+            values_RTC.masked_fill(~measured_RTC, -math.inf).amax(dim=1),
+            (values_RTC * measured_RTC).sum(dim=1) / steps_RC.clamp(min=1),
+            torch.log1p(steps_RC.float()),
+        )
+        known_RCK = torch.stack([*[known_RC] * 5, torch.ones_like(known_RC)], dim=2)
+        figures_RCK = torch.stack(figures, dim=2).masked_fill(~known_RCK, 0.0)
+        return figures_RCK.flatten(1), known_RCK.flatten(1)
+
+
+class TimeseriesShortcut(nn.Module):
+    """The token that goes past fusion, made of a series' figures and of which of them are known."""
+
+    def __init__(self, sizes: ShortcutConfig, figures: Figures, width: int) -> None:
+        super().__init__()
+        self.figures = figures
+        self.mlp = Shortcut(sizes, 2 * figures.number, width)
+
+    def forward(self, values_RTF: Tensor, hidden_RG: Tensor | None = None) -> Tensor:
+        """Return (R, 1, W); of variables that are hidden (R, G) nothing is known."""
+        figures_RK, known_RK = self.figures(values_RTF)
+        if hidden_RG is not None:
+            visible_RK = ~hidden_RG.index_select(1, self.figures.variables)
+            figures_RK, known_RK = figures_RK * visible_RK, known_RK & visible_RK
+        seen_RK = figures_RK.clamp(-EXTREME, EXTREME)
+        return self.mlp.token(torch.cat([seen_RK, known_RK.float() - 0.5], dim=1))
+
+    def flops(self, rows: int) -> int:
+        """Count the floating-point operations for so many rows."""
+        return self.mlp.flops(rows)
+
+
 class TimeseriesEncoder(SeriesEncoder):
     """A Transformer over the steps of each series, with learned positions.
 
     Attributes:
+        shortcut: makes the token that goes past fusion; None where none was added.
         output_layer: back from tokens to values; used by the pretext alone, but counted and
             stored with the encoder as in the mvts Transformer.
 
@@ -135,6 +213,15 @@ class TimeseriesEncoder(SeriesEncoder):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output_layer = nn.Linear(config.width, config.features)
+        self.shortcut: TimeseriesShortcut | None = None
+
+    def add_shortcut(self, sizes: ShortcutConfig) -> None:
+        """See `Encoder.add_shortcut`; without columns that say what was measured there is none."""
+        figures = Figures(self.config)
+        if figures.number:
+            self.shortcut = TimeseriesShortcut(sizes, figures, self.width)
+            self.shortcuts = 1
+            self.handed_on += 1
 
     @property
     def blocks(self) -> Sequence[nn.Module]:
@@ -148,23 +235,27 @@ class TimeseriesEncoder(SeriesEncoder):
             values: (R, T, F) float32, as `lanistr.preprocess.timeseries` makes them.
 
         Returns:
-            (R, T, W): one token a step.
+            (R, N, W): one token a step, then the shortcut's, if there is one.
         """
         hidden_RTW = self.project_inp(values) * math.sqrt(self.config.width) + self.positions
         hidden_TRW = self.dropout(hidden_RTW).transpose(0, 1)
         for layer in self.layers:
             hidden_TRW = layer(hidden_TRW)
-        return hidden_TRW.transpose(0, 1)
+        steps_RTW = hidden_TRW.transpose(0, 1)
+        if self.shortcut is None:
+            return steps_RTW
+        return torch.cat([steps_RTW, self.shortcut(values)], dim=1)
 
-    @staticmethod
-    def pool(tokens: Tensor) -> Tensor:
+    def pool(self, tokens: Tensor) -> Tensor:
         """See `Encoder.pool`: the mean over the steps, none of which gathers the others."""
-        return tokens.mean(dim=1, keepdim=True)
+        return tokens[:, : self.config.steps].mean(dim=1, keepdim=True)
 
     def flops(self, arrays: Arrays) -> int:
         """See `Encoder.flops`."""
         config, rows = self.config, len(arrays["values"])
         entry = 2 * rows * config.steps * config.features * config.width
+        if self.shortcut is not None:
+            entry += self.shortcut.flops(rows)
         return entry + transformer_flops(
             torch.full((rows,), config.steps),
             width=config.width,
@@ -177,14 +268,10 @@ class TimeseriesEncoder(SeriesEncoder):
         return self.output_layer(self.dropout(functional.gelu(tokens_RTW)))
 
 
-_FIGURES = ("first", "last", "least", "largest", "mean", "number")
-
-
 class TimeseriesPretext(Pretext):
     """Masked time-series modelling: fill in the runs that were hidden."""
 
     membership: Tensor
-    summed_up: Tensor
 
     def __init__(self, config: TimeseriesConfig) -> None:
         super().__init__()
@@ -193,15 +280,8 @@ class TimeseriesPretext(Pretext):
         for group, columns in enumerate(config.groups):
             membership_GF[group, list(columns)] = 1
         self.register_buffer("membership", membership_GF, persistent=False)
-        # Each column of the groups, with the one that says where it was measured.
-        pairs = [
-            (column, flag)
-            for columns, flag in zip(config.groups, config.measured, strict=False)
-            for column in columns
-        ]
-        self.summaries = len(pairs) * len(_FIGURES)
-        columns_2C = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).T
-        self.register_buffer("summed_up", columns_2C, persistent=False)
+        self.figures = Figures(config)
+        self.summaries = self.figures.number
 
     def flops(self, arrays: Arrays) -> int:
         """Count the floating-point operations of reading values from tokens."""
@@ -213,38 +293,31 @@ class TimeseriesPretext(Pretext):
     ) -> tuple[Tensor, Tensor]:
         """Hide runs of each variable (set them to 0), encode what is left.
 
+        From the shortcut, variables are hidden as a whole, the same share of them: figures of the
+        steps that are left would tell those of all.
+
         Returns:
-            the loss and the tokens (R, T, W) of the series with hidden runs.
+            the loss and the tokens (R, N, W) of the series with hidden runs.
         """
         values_RTF = arrays["values"]
         hidden_RTF = self.hide(values_RTF, generator)
-        tokens_RTW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
-        loss = losses.masked_series(encoder.reconstruct(tokens_RTW), values_RTF, hidden_RTF)
-        return loss, tokens_RTW
+        tokens_RNW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
+        steps_RTW = tokens_RNW[:, : self.config.steps]
+        loss = losses.masked_series(encoder.reconstruct(steps_RTW), values_RTF, hidden_RTF)
+        if encoder.shortcut is None:
+            return loss, tokens_RNW
+        hidden_RG = masking.draw_columns(
+            len(values_RTF),
+            len(self.config.groups),
+            ratio=self.config.mask_ratio,
+            generator=generator,
+        ).to(values_RTF.device)
+        return loss, torch.cat([steps_RTW, encoder.shortcut(values_RTF, hidden_RG)], dim=1)
 
     def summarise(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
-        """Return each variable's first, last, least, largest and mean value, and their number.
-
-        Returns:
-            (R, K) float32, the figures of a column side by side, and where they are known (R, K):
-            of a variable that was never measured only the number is, 0.
-        """
-        values_RTC, flags_RTC = (arrays["values"].index_select(2, each) for each in self.summed_up)
-        measured_RTC = flags_RTC > 0
-        steps_RC = measured_RTC.sum(dim=1)
-        known_RC = steps_RC > 0
-        first_RC = measured_RTC.int().argmax(dim=1)
-        figures = (
-            values_RTC.gather(1, first_RC[:, None])[:, 0],
-            values_RTC[:, -1],  # carried forward from the last measurement
-            values_RTC.masked_fill(~measured_RTC, math.inf).amin(dim=1),
-            values_RTC.masked_fill(~measured_RTC, -math.inf).amax(dim=1),
-            (values_RTC * measured_RTC).sum(dim=1) / steps_RC.clamp(min=1),
-            torch.log1p(steps_RC.float()),
-        )
-        known_RCK = torch.stack([*[known_RC] * 5, torch.ones_like(known_RC)], dim=2)
-        figures_RCK = torch.stack(figures, dim=2).masked_fill(~known_RCK, 0.0)
-        return figures_RCK.flatten(1), known_RCK.flatten(1)
+        """See `Pretext.summarise` and `Figures`."""
+        figures: tuple[Tensor, Tensor] = self.figures(arrays["values"])
+        return figures
 
     def hide(self, values_RTF: Tensor, generator: Generator) -> Tensor:
         """Return (R, T, F) bool, True for what is hidden."""

@@ -12,9 +12,14 @@ from lanistr.model.tensors import to_tensors
 from training.data.store import Dataset
 
 
-@pytest.fixture(scope="module")
-def model(stays_finetuned: Path) -> Lanistr:
-    return from_pretrained(stays_finetuned / "model", Lanistr)
+@pytest.fixture(scope="module", params=["with shortcuts", "as in the paper"])
+def model(stays_finetuned: Path, request: pytest.FixtureRequest) -> Lanistr:
+    """The second has weights as they are drawn."""
+    learned = from_pretrained(stays_finetuned / "model", Lanistr)
+    if request.param == "with shortcuts":
+        return learned
+    fusion = learned.config.fusion.model_copy(update={"shortcut": None})
+    return Lanistr(learned.config.model_copy(update={"fusion": fusion})).eval()
 
 
 @pytest.fixture(scope="module")

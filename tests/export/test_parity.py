@@ -222,7 +222,11 @@ def test_what_is_not_finite_is_refused_in_any_precision(
 
 @pytest.mark.parametrize(
     ("weight", "name"),
-    [("projections.image.0.bias", "image"), ("fusion", "fusion"), ("head.mlp.6.bias", "fusion")],
+    [
+        ("projections.image.0.bias", "image"),
+        ("fusion", "fusion"),
+        ("head.mlp.6.bias", "fusion"),
+    ],
 )
 def test_a_model_that_differs_from_its_graphs_is_found_out(
     weight: str,

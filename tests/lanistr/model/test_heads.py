@@ -46,3 +46,43 @@ def test_regression_gives_numbers() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         HeadConfig(kind="classes", outputs=1)
+
+
+# ---- past fusion --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["classes", "ordinal", "regression"])
+def test_what_went_past_fusion_is_added_to_what_fusion_says(kind: str) -> None:
+    head = Head(HeadConfig.model_validate({"kind": kind, "outputs": 3}), width=6, shortcut=4)
+    gathered = torch.randn(5, 10)
+    assert head.shortcut is not None
+    both, alone = head.both(gathered)
+    torch.testing.assert_close(alone, head.link(head.shortcut(gathered[:, 6:])))
+    head.eval()
+    said = head.mlp(gathered[:, :6]) + head.shortcut(gathered[:, 6:])
+    torch.testing.assert_close(head(gathered), head.link(said))
+    assert both.shape == head(gathered).shape == (5, 3)
+
+
+def test_fusion_learns_what_is_left_and_the_part_past_it_learns_by_itself() -> None:
+    head = Head(HeadConfig(kind="classes", outputs=2, dropout=0.0), width=6, shortcut=4)
+    assert head.shortcut is not None
+    gathered = torch.randn(5, 10, requires_grad=True)
+    both, alone = head.both(gathered)
+    assert alone is not None
+    both.square().sum().backward(retain_graph=True)
+    assert gathered.grad is not None
+    assert gathered.grad[:, :6].any()
+    assert not gathered.grad[:, 6:].any()
+    assert head.shortcut.weight.grad is None
+    alone.square().sum().backward()
+    assert gathered.grad[:, 6:].any()
+    assert head.shortcut.weight.grad is not None
+
+
+def test_without_a_part_past_fusion_nothing_is_said_of_it() -> None:
+    gathered = torch.randn(5, 6)
+    head = Head(HeadConfig(kind="classes", outputs=2), width=6).eval()
+    both, alone = head.both(gathered)
+    assert alone is None
+    torch.testing.assert_close(both, head(gathered))
