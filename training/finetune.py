@@ -21,6 +21,7 @@ from lanistr.model.checkpoint import (
     save_pretrained,
 )
 from lanistr.model.config import LanistrConfig
+from lanistr.model.fusion import FusionConfig
 from lanistr.model.heads import Units
 from lanistr.model.hub import InitialWeights, load_initial
 from lanistr.model.lanistr import Lanistr
@@ -337,6 +338,15 @@ def _check(
         )
     if recipe.freeze_encoders and not init:
         refuse_frozen_at_random(recipe.init, dataset.task.modalities, given)
+    if recipe.freeze_encoders and init and init.config.stage == "pretrain":
+        learned = read_config(init.model_folder).config
+        shortcut = isinstance(learned.fusion, FusionConfig) and learned.fusion.shortcut
+        if shortcut and not learned.summary:
+            log.warning(
+                "the encoders' shortcuts past fusion are frozen with random weights: %s was "
+                "pretrained without model.summary",
+                init.folder,
+            )
 
 
 def _refuse_sizes(overrides: list[str]) -> None:

@@ -10,6 +10,7 @@ from lanistr.modalities import Modality
 from lanistr.model.baselines.albef_pretraining import AlbefForPretraining
 from lanistr.model.encoder import Pretext
 from lanistr.model.fusion import Fusion
+from lanistr.model.heads import MarkedProjection
 from lanistr.model.lanistr import ForPretraining, Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart
@@ -56,7 +57,8 @@ def _lanistr(model: ForPretraining, batch: TensorBatch) -> int:
     if model.projector is not None:
         forward += 2 * (_fuse_all(core, batch) + _compare(model, batch))
     if len(model.summaries):
-        forward += _fuse(core, batch) + 2 * batch.size * _matrices(model.summaries)
+        predictors = _matrices(model.summaries) + _matrices(model.shortcuts)
+        forward += _fuse(core, batch) + 2 * batch.size * predictors
     return (1 + BACKWARD) * forward
 
 
@@ -128,7 +130,11 @@ def _project(model: Lanistr, batch: TensorBatch) -> int:
     for modality, part in batch.parts.items():
         pooled = model.fusion.pooled
         tokens = len(part.sample) if pooled else int(_tokens(model, modality, part).sum())
-        count += 2 * tokens * _matrices(model.projections[modality])
+        projection = model.projections[modality]
+        matrices = _matrices(projection)
+        if isinstance(projection, MarkedProjection) and projection.shortcut is not None:
+            matrices //= 2  # one of two of the same size, whichever a token goes through
+        count += 2 * tokens * matrices
     return count
 
 
@@ -167,7 +173,9 @@ def _compare(model: LanistrForPretraining, batch: TensorBatch) -> int:
     assert model.predictor is not None
     tokens = batch.size
     if simmmm.tokens == "all":
-        tokens += sum(int(_tokens(model.core, m, part).sum()) for m, part in batch.parts.items())
+        for modality, part in batch.parts.items():
+            past = len(part.sample) * model.core.encoder(modality).shortcuts
+            tokens += int(_tokens(model.core, modality, part).sum()) - past
     return 2 * tokens * (_matrices(model.projector) + _matrices(model.predictor))
 
 

@@ -378,7 +378,8 @@ def _compared(dataset: Dataset, model: Lanistr | ForPretraining) -> Any:
     for modality, amounts in dataset.amounts.items():
         encoder = model.core.encoder(modality)
         if simmmm.tokens == "all":
-            tokens = tokens + ((amounts > 0) * encoder.handed_on if encoder.averages else amounts)
+            fused = encoder.handed_on - encoder.shortcuts
+            tokens = tokens + ((amounts > 0) * fused if encoder.averages else amounts)
         modalities = modalities + (amounts > 0)
     wanted = len(dataset.amounts) if simmmm.on == "parallel" else 1
     return np.where(modalities >= wanted, tokens, 0)

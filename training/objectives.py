@@ -112,6 +112,10 @@ def _share(part: MicroBatch, mean: Mean) -> float:
     return {"cases": part.weight, "compared": part.compared}[mean]
 
 
+SHORTCUT = "shortcut"
+"""The task's loss of what the part past fusion says by itself."""
+
+
 class Task:
     """The task's loss: cross-entropy, or squared error for regression.
 
@@ -144,7 +148,7 @@ class Task:
         self.modality_dropout = modality_dropout
         self.unimodal = unimodal
         self._alone = {name: Modality(m) for m in model.unimodal for name in model.heads(m)}
-        self.losses = ("task", *self._alone)
+        self.losses = ("task", *([SHORTCUT] if model.fusion.shortcut else []), *self._alone)
         self.class_weights = None if class_weights is None else torch.tensor(class_weights)
         self.targets = None if targets is None else torch.from_numpy(targets)
         self.run = run or model
@@ -170,6 +174,9 @@ class Task:
         said = self.run(batch, part.company)
         total = part.weight * self.loss(said.logits, labels)
         named = {"task": total.detach()}
+        if said.shortcut is not None:
+            own = part.weight * self.loss(said.shortcut, labels)
+            total, named[SHORTCUT] = total + own, own.detach()
         for name, logits_RC in said.unimodal.items():
             modality = self._alone[name]
             if modality in batch.parts:

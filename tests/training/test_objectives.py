@@ -10,7 +10,7 @@ from torch.nn import functional
 from lanistr.modalities import Modality
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.heads import SummaryConfig, Units
-from lanistr.model.lanistr import Lanistr
+from lanistr.model.lanistr import Lanistr, Output
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import TensorBatch, TensorPart, to_tensors
 from training.data.sampler import MicroBatch
@@ -118,6 +118,26 @@ def test_a_task_is_learned_by_cross_entropy_or_squared_error(
     assert isinstance(number.link, Units)
     number.link.fit(torch.tensor([[1.0], [5.0]]))  # of variance 4
     assert float(number.loss(outputs, torch.tensor([1.0, 3.0]))) == pytest.approx((1 + 4) / 2 / 4)
+
+
+@pytest.mark.parametrize("class_weights", [None, (0.5, 3.0)])
+def test_what_goes_past_fusion_learns_the_task_by_itself(
+    stays_finetuned, batch: TensorBatch, class_weights: tuple[float, float] | None
+) -> None:
+    model = from_pretrained(stays_finetuned / "model", Lanistr).train()
+    task = Task(model, modality_dropout=0, class_weights=class_weights)
+    assert task.losses == ("task", "shortcut", *task.losses[2:])
+    said: list[Output] = []
+    model.register_forward_hook(lambda _m, _i, output: said.append(output))
+    half = replace(part(batch), weight=0.5)
+    loss, report = task(batch, half, torch.Generator().manual_seed(1))
+    (output,) = said
+    assert output.shortcut is not None
+    assert batch.labels is not None
+    for name, logits in (("task", output.logits), ("shortcut", output.shortcut)):
+        torch.testing.assert_close(report[name], 0.5 * task.loss(logits, batch.labels).detach())
+    others = sum(task.unimodal * each for each in list(report.values())[2:])
+    torch.testing.assert_close(loss, report["task"] + report["shortcut"] + others)
 
 
 def test_an_ordinal_head_is_trained_on_the_likelihood_of_its_distribution(

@@ -26,6 +26,7 @@ _LOSSES = {
     "mtm": "Masked time steps (mtm)",
     "simmmm": "Similarity of masked and whole (simmmm)",
     "summary_timeseries": "Summary of time series (summary)",
+    "shortcut": "Task, past fusion (shortcut)",
 }
 
 
