@@ -1,6 +1,6 @@
 """The rows of a table: on what and how systems are trained, and the jobs behind each row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,9 @@ _BUDGET = ("lr", "epochs", "batch_size")
 
 _TREATMENT = ("modality_dropout", "ordinal")
 """Of fine-tuning, likewise."""
+
+_AS_PUBLISHED: Mapping[Scale, Sequence[str]] = {"small": ("model.fusion.shortcut=null",)}
+"""By scale, settings that leave out of a recipe's model what the paper's has not."""
 
 _PAIR = (Modality.TEXT, Modality.IMAGE)
 """What ALBEF learns from."""
@@ -112,7 +115,9 @@ class Setup:
         data = self.pretrained_on
         if system == "albef" and self.scale != "paper":
             of_system = [*of_system, f"model.fusion.queue={_queue(data)}"]
+        published = () if system else _AS_PUBLISHED.get(self.scale, ())
         words = [*of_system, f"seed={seed}", *self.pretrain, *settings, *_only(modalities)]
+        words += published
         command = ("training.pretrain", "--recipe", recipe, "--data", data, *overrides(words))
         return _training(f"{key}-pretrained-{seed}", command)
 
@@ -198,7 +203,7 @@ class Setup:
 
     def scratches(self, seed: int, modalities: Sequence[Modality] = ()) -> tuple[Job, ...]:
         """Return fine-tunings of LANISTR from public weights where it is of the paper's sizes."""
-        settings = ["freeze_encoders=false"]
+        settings = ["freeze_encoders=false", *_AS_PUBLISHED.get(self.scale, ())]
         if self.scale == "paper":
             fitting = {"fusion", *(modalities or self.modalities)}
             weights = {part: w for part, w in _PUBLISHED_WEIGHTS.items() if part in fitting}

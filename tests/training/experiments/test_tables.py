@@ -14,7 +14,7 @@ from training.data.store import Dataset
 from training.experiments.jobs import Job
 from training.experiments.setup import LeftOut, Row, Scale, Setup
 from training.experiments.tables import SHARES, TABLES, WHOLE
-from training.recipe import PretrainRecipe
+from training.recipe import FinetuneRecipe, PretrainRecipe, load_recipe
 
 
 def test_every_system_is_trained_on_the_same_cases(
@@ -71,6 +71,16 @@ def test_no_system_is_trained_longer_or_on_other_terms(
         (stage,) = jobs(rows["medfuse"])[0].needs
         assert treatment(stage) == alone
         assert recipe(stage).optim.plateau == 4  # of a patience of 6; published, 10 of 15
+
+
+def test_in_the_papers_tables_nothing_goes_past_fusion(stays: Path) -> None:
+    """What `small` adds to the paper's model is none of what is compared."""
+    assert load_recipe("small", "finetune", FinetuneRecipe).model["fusion"]["shortcut"] == {}
+    row = lines("table1", Setup(stays, scale="small"))
+    whole, scratch = jobs(row[WHOLE])[0], jobs(row["scratch"])[0]
+    for job in (pretraining(row[WHOLE]), scratch):
+        assert recipe(job).model["fusion"]["shortcut"] is None
+    assert not any("shortcut" in each for each in settings(whole))  # as it was pretrained
 
 
 def test_at_the_papers_sizes_stars_are_classes_to_every_system(reviews: Path) -> None:
