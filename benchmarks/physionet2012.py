@@ -43,7 +43,7 @@ PRETRAINING = (
 
 _FACTORS = [f"optim.rates.{part}=0.03" for part in ("encoders", "projections", "fusion")]
 TUNINGS: Mapping[str, Sequence[Sequence[str]]] = {
-    "from scratch": (("optim.lr=3e-4",), ("optim.lr=1e-3",)),
+    "from scratch": (("optim.lr=1e-3",), ("optim.lr=3e-4",)),
     "pretrained": (("optim.lr=3e-4",), ("optim.lr=1e-3", *_FACTORS)),
 }
 """Settings that fine-tuning chooses from with few labels; with all it takes the first."""
