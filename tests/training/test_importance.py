@@ -88,7 +88,8 @@ def test_what_a_model_fills_in_for_absent_parts_is_seen_by_its_probe(
 ) -> None:
     config = read_config(stays_pretrained / "model").config
     torch.manual_seed(0)
-    model = Lanistr(config.model_copy(update={"compat": "release"})).eval()
+    fusion = config.fusion.model_copy(update={"shortcut": None})
+    model = Lanistr(config.model_copy(update={"compat": "release", "fusion": fusion})).eval()
     positions = stays_dataset.rows("test")[:5]
     views = embed(model, stays_dataset, positions, CPU)
     batch = to_tensors(stays_dataset.batch(positions.tolist()))

@@ -13,7 +13,7 @@ from lanistr.errors import CheckpointError, DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.pretraining import LanistrForPretraining
 from lanistr.model.tensors import to_tensors
-from tests.fixtures_runs import SMALL
+from tests.fixtures_runs import SHORTCUT, SMALL
 from training.data.store import Dataset
 from training.pretrain import main
 from training.run import Run
@@ -179,7 +179,7 @@ def test_heads_that_the_run_behind_it_has_not_are_said_to_start_at_random(
     command(
         main, "--recipe", "demo", "--data", stays, "--init", stays_finetuned,
         "--out", shop / "after-finetuning",
-        overrides=(*SMALL, "optim.epochs=1", "optim.batch_size=50"),
+        overrides=(*SMALL, SHORTCUT, "optim.epochs=1", "optim.batch_size=50"),
     )  # fmt: skip
     (said,) = [text for each in caplog.records if "at random" in (text := each.getMessage())]
     assert said.startswith(f"{stays_finetuned} has no weights of this size for ")
@@ -193,8 +193,9 @@ def test_a_start_that_does_not_fit_is_refused_and_leaves_nothing(
     given = ("--recipe", "demo", "--init", stays_pretrained, "--out", out)
     with pytest.raises(DataError, match="not preprocessed as for the run:"):
         command(main, *given, "--data", other_stays)
-    with pytest.raises(CheckpointError):
-        command(main, *given, "--data", stays, overrides=("model.fusion.width=32",))
+    wider = (*SMALL, SHORTCUT, "model.fusion.width=32")
+    with pytest.raises(CheckpointError, match="does not match the model"):
+        command(main, *given, "--data", stays, overrides=wider)
     with pytest.raises(CheckpointError, match="not a finished run"):
         command(main, "--recipe", "demo", "--init", shop / "none", "--out", out, "--data", stays)
     assert not out.exists()
