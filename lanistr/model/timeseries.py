@@ -237,14 +237,26 @@ class TimeseriesEncoder(SeriesEncoder):
         Returns:
             (R, N, W): one token a step, then the shortcut's, if there is one.
         """
+        return self.hand_on(self.steps(values), values)
+
+    def steps(self, values: Tensor) -> Tensor:
+        """Return the tokens of the steps alone (R, T, W)."""
         hidden_RTW = self.project_inp(values) * math.sqrt(self.config.width) + self.positions
         hidden_TRW = self.dropout(hidden_RTW).transpose(0, 1)
         for layer in self.layers:
             hidden_TRW = layer(hidden_TRW)
-        steps_RTW = hidden_TRW.transpose(0, 1)
+        return hidden_TRW.transpose(0, 1)
+
+    def hand_on(
+        self, steps_RTW: Tensor, values_RTF: Tensor, hidden_RG: Tensor | None = None
+    ) -> Tensor:
+        """Return the tokens (R, N, W) of series: of their steps, and of the shortcut.
+
+        Variables that are hidden (R, G) are hidden from the shortcut.
+        """
         if self.shortcut is None:
             return steps_RTW
-        return torch.cat([steps_RTW, self.shortcut(values)], dim=1)
+        return torch.cat([steps_RTW, self.shortcut(values_RTF, hidden_RG)], dim=1)
 
     def pool(self, tokens: Tensor) -> Tensor:
         """See `Encoder.pool`: the mean over the steps, none of which gathers the others."""
@@ -301,18 +313,15 @@ class TimeseriesPretext(Pretext):
         """
         values_RTF = arrays["values"]
         hidden_RTF = self.hide(values_RTF, generator)
-        tokens_RNW = encoder(values_RTF.masked_fill(hidden_RTF, 0.0))
-        steps_RTW = tokens_RNW[:, : self.config.steps]
+        steps_RTW = encoder.steps(values_RTF.masked_fill(hidden_RTF, 0.0))
         loss = losses.masked_series(encoder.reconstruct(steps_RTW), values_RTF, hidden_RTF)
         if encoder.shortcut is None:
-            return loss, tokens_RNW
+            return loss, steps_RTW
+        rows, variables = len(values_RTF), len(self.config.groups)
         hidden_RG = masking.draw_columns(
-            len(values_RTF),
-            len(self.config.groups),
-            ratio=self.config.mask_ratio,
-            generator=generator,
+            rows, variables, ratio=self.config.mask_ratio, generator=generator
         ).to(values_RTF.device)
-        return loss, torch.cat([steps_RTW, encoder.shortcut(values_RTF, hidden_RG)], dim=1)
+        return loss, encoder.hand_on(steps_RTW, values_RTF, hidden_RG)
 
     def summarise(self, arrays: Arrays) -> tuple[Tensor, Tensor]:
         """See `Pretext.summarise` and `Figures`."""

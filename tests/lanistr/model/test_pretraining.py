@@ -10,6 +10,7 @@ from lanistr.model.config import LanistrConfig
 from lanistr.model.heads import SimMMMConfig, SummaryConfig
 from lanistr.model.lanistr import Lanistr
 from lanistr.model.pretraining import LanistrForPretraining
+from lanistr.model.shortcut import ShortcutConfig
 from lanistr.model.tensors import TensorBatch
 
 MakeBatch = Callable[..., TensorBatch]
@@ -109,9 +110,8 @@ def test_one_view_is_masked_and_the_other_is_not(
 ) -> None:
     model = LanistrForPretraining(pretraining).eval()
     seen: list[torch.Tensor] = []
-    model.core.encoders["timeseries"].register_forward_pre_hook(
-        lambda _m, args, kwargs: seen.append(kwargs["values"] if kwargs else args[0]),
-        with_kwargs=True,
+    model.core.encoders["timeseries"].project_inp.register_forward_pre_hook(
+        lambda _m, inputs: seen.append(inputs[0])
     )
     model(full_batch, generator)
     masked, plain = seen
@@ -207,9 +207,11 @@ def test_a_hidden_modality_does_not_reach_the_masked_view(
 # ---- summaries ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def summing(pretraining: LanistrConfig) -> LanistrConfig:
-    return pretraining.model_copy(update={"simmmm": None, "summary": SummaryConfig(width=16)})
+@pytest.fixture(params=[None, ShortcutConfig(hidden=9, dropout=0.0)], ids=["", "shortcut"])
+def summing(pretraining: LanistrConfig, request: pytest.FixtureRequest) -> LanistrConfig:
+    fusion = pretraining.fusion.model_copy(update={"shortcut": request.param})
+    changes = {"simmmm": None, "summary": SummaryConfig(width=16), "fusion": fusion}
+    return pretraining.model_copy(update=changes)
 
 
 def test_the_masked_case_learns_to_tell_what_its_series_sums_up_to(

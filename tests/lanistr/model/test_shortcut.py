@@ -224,7 +224,7 @@ def test_of_a_hidden_variable_nothing_is_known(encoder: TimeseriesEncoder) -> No
 # ---- pretraining --------------------------------------------------------------------------------
 
 
-def test_both_ways_learn_what_a_series_sums_up_to(
+def test_both_ways_are_asked_what_a_series_sums_up_to(
     pretrained: LanistrConfig, full_batch: TensorBatch
 ) -> None:
     config = pretrained.model_copy(update={"simmmm": None, "summary": SummaryConfig(width=16)})
@@ -238,16 +238,6 @@ def test_both_ways_learn_what_a_series_sums_up_to(
                 assert each.grad is not None, name
     assert core.fusion.flava.cls_token.grad.any()
     assert core.projections["timeseries"].shortcut[0].weight.grad.any()
-
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    history: list[float] = []
-    for step in range(60):
-        loss = model(full_batch, Generator().manual_seed(step % 6))["summary_timeseries"]
-        history.append(loss.item())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    assert sum(history[-6:]) < 0.7 * sum(history[:6])
 
 
 @pytest.mark.parametrize("tokens", ["cls", "all"])

@@ -19,7 +19,7 @@ def hidden_values(config: TimeseriesConfig, generator: Generator) -> Tensor:
     """What the encoder gets to see of a series of ones."""
     encoder, pretext = TimeseriesEncoder(config), TimeseriesPretext(config)
     seen: list[Tensor] = []
-    encoder.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
+    encoder.project_inp.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0]))
     pretext(encoder, {"values": torch.ones(200, config.steps, config.features)}, generator)
     return seen[0] == 0
 
