@@ -5,7 +5,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,11 +36,11 @@ def draft_folder(
             stands there when the block ends.
     """
     check()
-    with _making(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = folder.with_name(draft_prefix(folder) + secrets.token_hex(4))
-        draft.mkdir()  # mkdtemp's would be for the owner alone, whatever the umask
+    draft = folder.with_name(draft_prefix(folder) + secrets.token_hex(4))
     try:
+        with _making(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            draft.mkdir()  # mkdtemp's would be for the owner alone, whatever the umask
         with written_to(folder):
             yield draft
             _fsync_all(draft)
@@ -179,9 +178,10 @@ def _replace(draft: Path, folder: Path) -> None:
         draft.rename(folder)
         _fsync_parent(folder)
         return
-    aside = Path(tempfile.mkdtemp(prefix=aside_prefix(folder), dir=folder.parent))
+    aside = folder.with_name(aside_prefix(folder) + secrets.token_hex(4))
     old = aside / folder.name
     try:
+        aside.mkdir()
         with held(aside):
             folder.rename(old)
             draft.rename(folder)

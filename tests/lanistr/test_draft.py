@@ -89,6 +89,28 @@ def test_all_is_on_the_disk_before_a_folder_has_its_place_and_then_the_place_is(
     assert list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("made", ["-draft-", "-old-"])
+def test_interrupted_in_the_moment_that_a_folder_is_made_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str
+):
+    folder = written(tmp_path / "x", "old")
+    interrupted: list[Path] = []
+    mkdir = os.mkdir
+
+    def make(path: Path, mode: int = 0o777) -> None:
+        mkdir(path, mode)
+        if made in Path(path).name:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.mkdir", make)
+    with pytest.raises(KeyboardInterrupt):
+        written(folder, "new")
+    assert len(interrupted) == 1
+    assert list(tmp_path.iterdir()) == [folder]
+    assert (folder / "a.txt").read_text() == "old"
+
+
 @pytest.mark.parametrize("what", ["a filled folder", "a file", "a link"])
 def test_a_new_folder_takes_the_place_of_nothing_but_an_empty_one(tmp_path: Path, what: str):
     folder = tmp_path / "x"
