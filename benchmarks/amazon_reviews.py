@@ -36,8 +36,10 @@ from benchmarks.commands import (
     said_of_seeds,
 )
 from lanistr.command import CommandParser, run_command
+from lanistr.decision import Decision
 from training.arguments import check_count
 from training.data.store import Dataset
+from training.decide import decide
 from training.experiments.jobs import overrides
 from training.metrics import measure
 from training.prepare.amazon.files import find_files
@@ -198,20 +200,21 @@ def _regression(dataset: Dataset, source: Path) -> Figures:
     """Learn from the words of the training cases, and judge the test split."""
     texts = dict(_texts(dataset, source))
     train, validation, test = (dataset.rows(s, True) for s in ("train", "validation", "test"))
-    best: tuple[float, Any] | None = None
+    best: tuple[float, Any, Decision] | None = None
     for strength, weights in SETTINGS:
         model = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             LogisticRegression(C=strength, class_weight=weights, max_iter=2000),
         ).fit([texts[name] for name in dataset.ids(train.tolist())], _stars(dataset, train))
         outputs = _outputs(model, dataset, validation, texts)
-        score = measure(outputs, dataset.labels[validation], dataset.task.label)[CHOSEN_BY]
-        if best is None or score > best[0]:
-            best = score, model
+        decision = decide(outputs, dataset.labels[validation], dataset.task)
+        found = measure(outputs, dataset.labels[validation], dataset.task.label, decision)
+        if best is None or found[CHOSEN_BY] > best[0]:
+            best = found[CHOSEN_BY], model, decision
     assert best is not None
     outputs = _outputs(best[1], dataset, test, texts)
     truth, groups = dataset.labels[test], dataset.groups_of(test)
-    return judged(outputs, truth, groups, dataset.task.label, FIGURES)
+    return judged(outputs, truth, groups, dataset.task.label, FIGURES, best[2])
 
 
 def _texts(dataset: Dataset, source: Path) -> Iterator[tuple[str, str]]:

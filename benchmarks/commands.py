@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanistr.decision import LIKELIEST, Decision
 from lanistr.errors import DataError, LanistrError
 from lanistr.tasks import LabelSpec
 from training.baselines import REPORT
@@ -133,9 +134,11 @@ def judged(
     groups: NDArray[np.str_],
     label: LabelSpec,
     names: Sequence[str],
+    decision: Decision = LIKELIEST,
 ) -> Figures:
     """Return the same figures of another method, from its log-probabilities (N, C)."""
-    figures, ends = measure(outputs, truth, label), bootstrap(outputs, truth, label, groups)
+    figures = measure(outputs, truth, label, decision)
+    ends = bootstrap(outputs, truth, label, groups, decision)
     return {
         "metrics": {name: figures[name] for name in names},
         "intervals": {name: list(ends[name]) for name in names},

@@ -97,15 +97,16 @@ def _fill(
 ) -> dict[str, Any]:
     """Write all files but the manifest; return the fields of that one."""
     # ---- how good the model is ------------------------------------------------------------------
-    tested, temperature = labelled_cases(dataset), run.calibration().temperature
-    outputs = predict(model, dataset, tested, torch.device("cpu")) / temperature
-    report = {"about": about(run, dataset, "test")} | evaluate(outputs, dataset, tested)
+    tested, calibration = labelled_cases(dataset), run.calibration()
+    logits = predict(model, dataset, tested, torch.device("cpu"))
+    outputs, decision = logits / calibration.temperature, calibration.decision
+    report = {"about": about(run, dataset, "test")} | evaluate(outputs, dataset, tested, decision)
     few = evenly(len(tested), arguments.cases)
 
     # ---- what it makes of real cases, and of inputs made by chance ------------------------------
     reference, proof = Reference.of(model, dataset, chosen_cases(dataset)), make_proof(model)
-    before = figures(outputs[few], dataset, tested[few])
-    expected = BuildReference(model, reference, proof, dataset, tested[few], before, temperature)
+    before = figures(logits[few], dataset, tested[few], calibration)
+    expected = BuildReference(model, reference, proof, dataset, tested[few], before, calibration)
     np.savez(draft / PROOF, allow_pickle=False, **proof)
 
     # ---- what a reader needs beside the graphs --------------------------------------------------
@@ -114,7 +115,7 @@ def _fill(
     for file, said in (
         (TASK, run.task.model_dump(mode="json")),
         (ARRAYS, preprocessor.describe()),
-        (CALIBRATION, run.calibration().model_dump(mode="json")),
+        (CALIBRATION, calibration.model_dump(mode="json")),
     ):
         write_json(draft / file, said)
 
@@ -144,7 +145,7 @@ def _fill(
         "builds": builds,
         "extent": reference.extent(len(few)),
         "metric": run.task.metric,
-        "metrics": figures(outputs, dataset, tested),
+        "metrics": figures(logits, dataset, tested, calibration),
         "most_fall": arguments.most_fall,
         "trained_on": report["about"]["trained_on_hash"],
         "measured_on": report["about"]["data_hash"],

@@ -21,6 +21,7 @@ from export.onnx import Signature, export_onnx
 from export.parity import Reference, naming_build, try_proof
 from export.reduce import reduce_onnx
 from export.torchscript import export_torchscript
+from lanistr.calibration import Calibration
 from lanistr.errors import BundleError
 from lanistr.manifest import FUSION, Build, Graph, Precision, Runtime
 from lanistr.model.lanistr import Lanistr
@@ -114,7 +115,7 @@ class BuildReference:
         dataset: where the cases stand that metrics are measured on.
         rows: (N,) which they are.
         metrics: of the model there, see `figures`.
-        temperature: of the run's calibration.
+        calibration: of the run.
     """
 
     model: Lanistr
@@ -123,7 +124,7 @@ class BuildReference:
     dataset: Dataset
     rows: NDArray[np.int64]
     metrics: Mapping[str, float]
-    temperature: float
+    calibration: Calibration
 
 
 def make_build(
@@ -145,7 +146,7 @@ def make_build(
         build, opened = _compared(writer, expected, runtime, precision, graphs, far)
     dataset, metric = expected.dataset, expected.dataset.task.metric
     found = as_served(build, opened, expected.model, dataset, expected.rows)
-    metrics = figures(found / expected.temperature, dataset, expected.rows)
+    metrics = figures(found, dataset, expected.rows, expected.calibration)
     fall = points_lost(metric, expected.metrics.get(metric), metrics.get(metric))
     return build.model_copy(update={"metrics": metrics, "fall": fall})
 
@@ -192,16 +193,21 @@ def _compared(
 
 
 def figures(
-    outputs: NDArray[np.float32], dataset: Dataset, rows: NDArray[np.int64]
+    logits: NDArray[np.float32],
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    calibration: Calibration,
 ) -> dict[str, float]:
     """Return by name the metrics that the cases determine.
 
     Args:
-        outputs: (N, C) of the head, divided by the temperature; (N, 1) for regression.
+        logits: (N, C) of the head, before the temperature; (N, 1) for regression.
         dataset: where the cases stand.
         rows: (N,) which they are.
+        calibration: of the run.
     """
-    found = measure(outputs, dataset.labels[rows], dataset.task.label)
+    outputs, targets = logits / calibration.temperature, dataset.labels[rows]
+    found = measure(outputs, targets, dataset.task.label, calibration.decision)
     return {name: each for name, value in found.items() if (each := known(value)) is not None}
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lanistr.decision import Decision
 from lanistr.manifest import Build
+from lanistr.tasks import TaskSpec
 from training.bootstrap import drawn_again
 from training.data.store import Dataset
 from training.metrics import shown
@@ -74,6 +76,7 @@ def model_card(
         "training",
         "  data, which was also used to choose the best epoch: coverage is slightly",
         "  optimistic. Check both on your own data.",
+        *_naming(task, report),
         "",
         "## Licence of the weights",
         "",
@@ -81,6 +84,15 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _naming(task: TaskSpec, report: Mapping[str, Any]) -> list[str]:
+    """Say how classes are named, if not by what is most likely."""
+    decision = Decision.model_validate(report["decision"])
+    if decision.likeliest:
+        return []
+    how = decision.in_words(task.label)
+    return [f"- Predicted (`label`) is {how}; chosen there, too, for the best {task.metric}."]
 
 
 def _data(dataset: Dataset, about: Mapping[str, Any]) -> list[str]:

@@ -123,6 +123,11 @@ class Bundle:
         calibration = Calibration.parse(
             read_json(folder / CALIBRATION), BundleError, str(folder / CALIBRATION)
         )
+        if not calibration.decision.fits(task.label):
+            fault = "the decision does not fit the label"
+            seen = calibration.decision.model_dump_json()
+            accepted = f"a weight for each of {len(task.label.classes)} classes, or a cut between"
+            raise bad_bundle(folder / CALIBRATION, fault, seen, accepted)
         return cls(folder, manifest, task, Preprocessor.load(folder, task), calibration)
 
     def build(self, runtime: Runtime, *wishes: Precision) -> Build:

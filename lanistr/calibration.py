@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from lanistr.decision import Decision
 from lanistr.schema import Schema
 from lanistr.tasks import LabelSpec
 
@@ -49,7 +50,7 @@ class Prediction:
     """What a model says of one case.
 
     Attributes:
-        label: most likely class; None for regression.
+        label: the class that is named, see `lanistr.decision`; None for regression.
         probabilities: by class, in class order; empty for regression.
         probability: of the second class, for binary labels.
         expected: mean of the classes' values (stars), for ordinal labels.
@@ -79,11 +80,13 @@ class Calibration(Schema):
         scores: ascending nonconformity scores of the held-out cases; empty if there were none.
         by_pattern: the same of the cases of one presence pattern, where there were enough of them.
             Without it, sets cover over all cases, but not those that bring a note alone.
+        decision: which class is named.
     """
 
     temperature: float = Field(default=1.0, gt=0)
     scores: tuple[float, ...] = ()
     by_pattern: dict[str, tuple[float, ...]] = {}
+    decision: Decision = Decision()
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -123,6 +126,10 @@ class Calibration(Schema):
             },
         )
 
+    def named(self, outputs: Floats, label: LabelSpec) -> NDArray[np.int64]:
+        """Return the class index (N,) that is named for outputs (N, C); 0 for regression."""
+        return self.decision.named(softmax(outputs / self.temperature), label)
+
     def predict(
         self, output: Floats, label: LabelSpec, coverage: float = 0.9, pattern: str = ""
     ) -> Prediction:
@@ -136,15 +143,16 @@ class Calibration(Schema):
             return Prediction(value=value, interval=interval, basis=basis)
         p = softmax(output / self.temperature)
         shares, ordinal = p.tolist(), label.kind == "ordinal"
+        named = self.decision.named(p[None], label)
         said = Prediction(
-            label=label.classes[int(p.argmax())],
+            label=label.classes[named[0]],
             probabilities=dict(zip(label.classes, shares, strict=True)),
             probability=shares[1] if label.kind == "binary" else None,
             expected=float(p @ np.asarray(label.values)) if ordinal else None,
         )
         if threshold is None:
             return said
-        members = np.flatnonzero(_members(p[None], threshold, label)[0]).tolist()
+        members = np.flatnonzero(_members(p[None], named, threshold, label)[0]).tolist()
         return replace(
             said,
             set=tuple(label.classes[each] for each in members),
@@ -186,7 +194,8 @@ class Calibration(Schema):
         if label.kind == "regression":
             residuals = np.abs(outputs[:, 0].astype(np.float64) - targets)
             return residuals <= thresholds, 2 * thresholds
-        inside = _members(softmax(outputs / self.temperature), thresholds[:, None], label)
+        p = softmax(outputs / self.temperature)
+        inside = _members(p, self.decision.named(p, label), thresholds[:, None], label)
         truth = targets.astype(np.int64)[:, None]
         return np.take_along_axis(inside, truth, axis=1)[:, 0], inside.sum(axis=1)
 
@@ -255,13 +264,15 @@ def _rank(n: int, coverage: float) -> int:
     return max(1, math.ceil(round((n + 1) * coverage, 9)))  # .55 of 100 are 55, not 56
 
 
-def _members(p: Floats, threshold: float | Floats, label: LabelSpec) -> NDArray[np.bool_]:
+def _members(
+    p: Floats, named: NDArray[np.int64], threshold: float | Floats, label: LabelSpec
+) -> NDArray[np.bool_]:
     """Say which classes' score is within the threshold, one or (N, 1), of p (N, C): (N, C).
 
-    Never none, and no gaps in an order.
+    The class that is named (N,) always is, and an order has no gaps.
     """
     inside = 1 - p <= threshold
-    inside[np.arange(len(p)), p.argmax(axis=1)] = True
+    inside[np.arange(len(p)), named] = True
     if label.kind == "ordinal":
         up = np.logical_or.accumulate(inside, axis=1)
         down = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]

@@ -192,7 +192,9 @@ class Metrics:
             ("task",),
             buckets=_PROBABILITIES,
         )
-        labels = counter("lanistr_predicted_label", "Cases by most likely class", ("task", "label"))
+        labels = counter(
+            "lanistr_predicted_label", "Cases by the class that is named", ("task", "label")
+        )
         value = summary(
             "lanistr_predicted_value",
             "Expected value (ordered classes) or predicted value (regression)",

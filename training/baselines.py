@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanistr import __version__
-from lanistr.calibration import Calibration
 from lanistr.command import CommandParser
 from lanistr.errors import DataError
 from lanistr.jsonfile import write_json
@@ -25,9 +24,10 @@ from lanistr.modalities import Modality
 from training.arguments import check_count, check_seed
 from training.cases import draw_labelled, refuse_one_class
 from training.data.store import Dataset, data_hash
+from training.decide import calibrate, decided
 from training.evaluate import evaluate
 from training.initial import refuse_lacking
-from training.metrics import check_metric, goodness, measure
+from training.metrics import check_metric, goodness
 from training.outputs import outputs_file, write_outputs
 
 REPORT = "report-test.json"
@@ -106,7 +106,7 @@ class Cases:
     def validated(self, outputs: Outputs) -> tuple[float, float]:
         """Return the metric of outputs (N, C) for the validation cases, and how good that is."""
         task = self.dataset.task
-        found = measure(outputs, self.dataset.labels[self.validation], task.label)
+        found = decided(outputs, self.dataset.labels[self.validation], task)
         return found[task.metric], goodness(found, task.metric)
 
     def report(
@@ -118,11 +118,11 @@ class Cases:
             about: what is to be said of the method.
             package: that has it, whose version is told.
             validation: (N, C) logits or log-probabilities, or (N, 1) numbers, which the
-                temperature is fitted to.
+                temperature and the decision are fitted to.
             test: the same of the test cases.
         """
         dataset, task = self.dataset, self.dataset.task
-        calibration = Calibration.fit(validation, dataset.labels[self.validation], task.label)
+        calibration = calibrate(validation, dataset.labels[self.validation], task)
         said = {
             "task": task.name,
             "title": task.title,
@@ -140,7 +140,7 @@ class Cases:
             "versions": {"lanistr": __version__, package: version(package)},
         }
         return {"about": said | dict(about)} | evaluate(
-            test / np.float32(calibration.temperature), dataset, self.test
+            test / np.float32(calibration.temperature), dataset, self.test, calibration.decision
         )
 
 

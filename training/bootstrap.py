@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lanistr.decision import LIKELIEST, Decision
 from lanistr.tasks import LabelSpec
 from training.metrics import Floats, weighted
 
@@ -30,6 +31,7 @@ def bootstrap(
     targets: Floats,
     label: LabelSpec,
     groups: NDArray[np.str_],
+    decision: Decision = LIKELIEST,
     *,
     rounds: int = ROUNDS,
     seed: int = 0,
@@ -39,7 +41,7 @@ def bootstrap(
     Draws that do not determine a figure are passed over. One group alone has no interval: NaN.
     Arguments as for `resampled`.
     """
-    drawn = resampled(outputs, targets, label, groups, rounds=rounds, seed=seed)
+    drawn = resampled(outputs, targets, label, groups, decision, rounds=rounds, seed=seed)
     return {name: percentile_interval(values) for name, values in drawn.items()}
 
 
@@ -48,6 +50,7 @@ def resampled(
     targets: Floats,
     label: LabelSpec,
     groups: NDArray[np.str_],
+    decision: Decision = LIKELIEST,
     *,
     rounds: int = ROUNDS,
     seed: int = 0,
@@ -63,10 +66,11 @@ def resampled(
         targets: (N,) what came true.
         label: what both mean.
         groups: (N,) the patient or product of each, see `Dataset.groups_of`.
+        decision: which class is named.
         rounds: how many draws.
         seed: of them.
     """
-    figures = weighted(outputs, targets, label)
+    figures = weighted(outputs, targets, label, decision)
     if len(np.unique(groups)) < 2:
         return dict.fromkeys(figures(np.ones((1, len(targets)))), np.full(rounds, np.nan))
     drawn = [figures(weights) for weights in draws(groups, rounds=rounds, seed=seed)]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lanistr.calibration import Calibration
 from lanistr.command import CommandParser, run_command
+from lanistr.decision import LIKELIEST, Decision
 from lanistr.draft import draft_file
 from lanistr.jsonfile import json_text
 from lanistr.model.checkpoint import from_pretrained
@@ -113,13 +114,16 @@ def full_report(
     """
     rows, label = dataset.rows(split, labelled=True), dataset.task.label
     report = {"about": about(run, dataset, split)}
-    report |= evaluate(logits / calibration.temperature, dataset, rows)
+    report |= evaluate(logits / calibration.temperature, dataset, rows, calibration.decision)
     patterns, groups = dataset.patterns(rows), dataset.groups_of(rows)
     return report | findings(logits, dataset.labels[rows], patterns, groups, label, calibration)
 
 
 def evaluate(
-    outputs: NDArray[np.float32], dataset: Dataset, rows: NDArray[np.int64]
+    outputs: NDArray[np.float32],
+    dataset: Dataset,
+    rows: NDArray[np.int64],
+    decision: Decision = LIKELIEST,
 ) -> dict[str, Any]:
     """Measure over all cases, by presence pattern, and by subgroup.
 
@@ -127,21 +131,22 @@ def evaluate(
         outputs: (N, C) of the head, divided by the temperature; (N, 1) for regression.
         dataset: where the cases stand.
         rows: (N,) which they are.
+        decision: which class is named.
 
     Returns:
-        ``all``, ``by_presence`` (the fullest cases first) and ``by_subgroup`` (values that start
-        with a number in their order, others the largest first); in each ``cases``, of how many
-        ``groups`` (patients, products) they are, for two classes ``positives``, ``metrics``, the
-        95% ``intervals``, why figures are ``undetermined``, and whether it is too ``small`` to
-        conclude from, in words. A figure that the cases do not determine is None. ``bootstrap``
-        says how the intervals were made.
+        ``decision``, ``all``, ``by_presence`` (the fullest cases first) and ``by_subgroup`` (values
+        that start with a number in their order, others the largest first); in each ``cases``, of
+        how many ``groups`` (patients, products) they are, for two classes ``positives``,
+        ``metrics``, the 95% ``intervals``, why figures are ``undetermined``, and whether it is too
+        ``small`` to conclude from, in words. A figure that the cases do not determine is None.
+        ``bootstrap`` says how the intervals were made.
     """
     targets, label = dataset.labels[rows], dataset.task.label
     groups = dataset.groups_of(rows)
 
     def group(chosen: Cases) -> dict[str, Any]:
-        found = measure(outputs[chosen], targets[chosen], label)
-        intervals = bootstrap(outputs[chosen], targets[chosen], label, groups[chosen])
+        found = measure(outputs[chosen], targets[chosen], label, decision)
+        intervals = bootstrap(outputs[chosen], targets[chosen], label, groups[chosen], decision)
         counts = {"cases": int(chosen.sum()), "groups": len(np.unique(groups[chosen]))}
         if label.kind == "binary":
             counts["positives"] = int((targets[chosen] == 1).sum())
@@ -154,6 +159,7 @@ def evaluate(
 
     patterns = dataset.patterns(rows)
     report: dict[str, Any] = {
+        "decision": decision.model_dump(mode="json"),
         "bootstrap": {"rounds": ROUNDS, "seed": 0, "level": 0.95, "small_is": SMALL_IS},
         "all": group(np.ones(len(rows), dtype=bool)),
         "by_presence": _groups(patterns, group, _fullest_first(dataset.task)),

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lanistr.calibration import Calibration
 from lanistr.command import leave_when_asked, run_command
 from lanistr.errors import ConfigError
 from lanistr.modalities import Modality
@@ -32,6 +31,7 @@ from training.class_weights import unweighted, weigh_classes
 from training.compatibility import check_fits
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
+from training.decide import calibrate, decided
 from training.distributed import World, joined, parallelize, save_whole
 from training.initial import (
     encoders_from,
@@ -42,7 +42,7 @@ from training.initial import (
     refuse_two_starts,
 )
 from training.loop import Trainer, number_type, refuse_non_finite
-from training.metrics import check_metric, goodness, higher_is_better, known, measure, shown
+from training.metrics import check_metric, goodness, higher_is_better, known, shown
 from training.objectives import Task
 from training.plan import USUAL_TASK, plan, sizes_without_data
 from training.predict import predict
@@ -201,7 +201,7 @@ def main() -> None:
             outputs = _outputs(model, dataset, validation, recipe, world, encoded)
             if class_weights is not None:
                 outputs = outputs - np.log(class_weights, dtype=np.float32)
-            found = measure(outputs, dataset.labels[validation], label)
+            found = decided(outputs, dataset.labels[validation], dataset.task)
             trainer.note(
                 epoch=epoch, validation={name: known(each) for name, each in found.items()}
             )
@@ -253,7 +253,7 @@ def _store_best(
 ) -> str:
     """Store the best weights, or the mean of several, and calibrate them; summarise the result."""
     run, device, best = trainer.run, trainer.world.device, trainer.progress
-    label, metric = dataset.task.label, dataset.task.metric
+    metric = dataset.task.metric
     truth, patterns = dataset.labels[validation], dataset.patterns(validation)
     # Not from stored features: what is served does not round the encoders' tokens.
     final = from_pretrained(candidates.best, Lanistr).to(device)
@@ -261,9 +261,8 @@ def _store_best(
     if recipe.average > 1:
 
         def score_of(tried: Lanistr) -> float:
-            return goodness(
-                measure(predict(tried, dataset, validation, device), truth, label), metric
-            )
+            outputs = predict(tried, dataset, validation, device)
+            return goodness(decided(outputs, truth, dataset.task), metric)
 
         several = candidates.mix(final, score_of)
         mixed = f", weights averaged over {several} validations"
@@ -271,13 +270,13 @@ def _store_best(
         save_pretrained(final, run.model_folder)
     outputs = predict(final, dataset, validation, device)
     if mixed:
-        found = measure(outputs, truth, label)
+        found = decided(outputs, truth, dataset.task)
         best["score"] = goodness(found, metric)
         figures = {name: known(each) for name, each in found.items()}
         trainer.note(mean_of=several, mean_validation=figures)
     asked = patterns != ""  # a case that brings nothing is not answered in service either
     asked |= not asked.any()
-    run.write_calibration(Calibration.fit(outputs[asked], truth[asked], label, patterns[asked]))
+    run.write_calibration(calibrate(outputs[asked], truth[asked], dataset.task, patterns[asked]))
     figure = best["score"] if higher_is_better(metric) else -best["score"]
     return f"best epoch {best['epoch']}, validation {metric} {shown(figure, 4)}{mixed}"
 

@@ -30,7 +30,7 @@ from training.columns import Columns, read_columns
 from training.data.store import new_folder
 from training.evaluate import print_figures
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
-from training.metrics import shown
+from training.metrics import BY_NAME, shown
 
 EXAMPLE = "python -m training.yardsticks --data data/stays --out yardsticks/trees --method trees"
 
@@ -42,9 +42,6 @@ MOST_TERMS = 50_000
 
 CODES = 255
 """Categories of a field up to which trees split by sets of them; scikit-learn's limit."""
-
-BY_CLASS = frozenset({"accuracy", "macro_f1", "quadratic_kappa"})
-"""Metrics of the class that is guessed: the regression tries balanced weights for them too."""
 
 WORDS = r"(?u)\b\w\w+\b|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
 """Two letters or more, as usual; of Chinese and Japanese each sign, as the vocabulary has them."""
@@ -161,7 +158,7 @@ def regression(cases: Cases, parts: Parts) -> Iterator[Fit]:
     train, *asked = cases.dealt(linear_features(parts, len(cases.train)))
     label, targets = cases.dataset.task.label, cases.dataset.labels[cases.train]
     # Weights move where classes part and shift probabilities: of no use to what goes by rank.
-    weights = (None, "balanced") if cases.dataset.task.metric in BY_CLASS else (None,)
+    weights = (None, "balanced") if cases.dataset.task.metric in BY_NAME else (None,)
     for strength, weighted in _walk("regression", product(STRENGTHS, weights)):
         model = fit_linear(train, targets, label, strength, weighted)
         settings = {"strength": strength, "class_weight": weighted}

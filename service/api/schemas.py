@@ -11,6 +11,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict  # pydantic cannot read that of Python 3.11
 
+from lanistr.decision import Decision
 from lanistr.issues import Action
 from lanistr.modalities import Modality
 from lanistr.tasks import ImageSpec, LabelSpec, TabularSpec, TextSpec, TimeseriesSpec
@@ -58,7 +59,10 @@ class Conformal(TypedDict):
 class Prediction(TypedDict, total=False):
     """What the model says; which fields there are depends on the task's label."""
 
-    label: Annotated[str, Field(description="most likely class")]
+    label: Annotated[
+        str,
+        Field(description="class that is named: the most likely one, or by the task's `decision`"),
+    ]
     probability: Annotated[
         float, Field(description="probability of the second class; binary labels only")
     ]
@@ -252,6 +256,11 @@ class CalibrationSummary(Answer):
 
     temperature: float = Field(description="what the logits are divided by; 1 for regression")
     scores: list[Scores] = Field(description="for all cases, then by the modalities that they have")
+    decision: Decision = Field(
+        description="how the class of an answer (`label`) is named: that whose probability times "
+        "its weight is largest; or, of ordinal labels, the first class and as many further as "
+        "there are cuts that the expected value reaches; without either, the most likely one"
+    )
 
 
 class Example(Answer):

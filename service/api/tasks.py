@@ -111,7 +111,7 @@ def _calibration(found: Calibration) -> CalibrationSummary:
         )
         for name, each in patterns.items()
     ]
-    return CalibrationSummary(temperature=found.temperature, scores=scores)
+    return CalibrationSummary(temperature=found.temperature, scores=scores, decision=found.decision)
 
 
 def model_of(bundle: Bundle) -> Model:

@@ -281,7 +281,8 @@ class Predictor:
 
     def _explain(self, outputs: Mapping[Subset, Floats]) -> Explanation:
         calibration, label = self.bundle.calibration, self.bundle.task.label
-        chosen = int(np.argmax(outputs[max(outputs, key=len)]))
+        whole = outputs[max(outputs, key=len)]
+        chosen = int(calibration.named(whole[None], label)[0])
         values = {
             subset: float(calibration.explained(output, label, chosen))
             for subset, output in outputs.items()

@@ -24,11 +24,16 @@ function binary(found, label, coverage) {
 }
 
 function classes(found, label, coverage) {
-  return [headline(found.label, `most likely of ${label.classes.length}, ${percent(found.probabilities[found.label])}`), ...distribution(found, label, coverage)];
+  return [headline(found.label, `${howNamed(found)} of ${label.classes.length}, ${percent(found.probabilities[found.label])}`), ...distribution(found, label, coverage)];
 }
 
 function ordinal(found, label, coverage) {
-  return [headline(short(found.expected), `expected ${label.name}; most likely ${found.label}`), ...distribution(found, label, coverage)];
+  return [headline(short(found.expected), `expected ${label.name}; ${howNamed(found)} ${found.label}`), ...distribution(found, label, coverage)];
+}
+
+/** Say whether the class that is named is the most likely one, or predicted for the task's metric. */
+function howNamed(found) {
+  return found.probabilities[found.label] < Math.max(...Object.values(found.probabilities)) ? "predicted" : "most likely";
 }
 
 function regression(found, label, coverage) {

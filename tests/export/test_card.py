@@ -10,6 +10,7 @@ import pytest
 from export.__main__ import main as export
 from export.card import _data, _table, model_card
 from lanistr.bundle import Bundle
+from lanistr.decision import LIKELIEST, Decision
 from lanistr.preprocess import PreprocessOptions
 from lanistr.tasks import find_task
 from tests.fixtures_runs import HOWEVER_BAD, LICENCE, STARS, Command
@@ -153,6 +154,29 @@ def test_a_card_begins_with_what_there_is_to_say_and_no_demonstration_of_real_re
     text = model_card(Run(run.folder, real.config, silent), stars_dataset, report, [], 9, "mine")
     assert text.startswith(f"# {silent.title}\n\n## Data\n")
     assert "Demonstration" in model_card(run, stars_dataset, report, [], 9, "mine")
+
+
+@pytest.mark.parametrize(
+    ("decision", "line"),
+    [
+        (
+            Decision(weights=(1, 2.5)),
+            "- Predicted (`label`) is the class whose probability times its weight is largest: "
+            "survived 1, died 2.5; chosen there, too, for the best auroc.",
+        ),
+        (LIKELIEST, None),
+    ],
+    ids=["weights", "likeliest"],
+)
+def test_a_card_says_how_classes_are_named_if_not_by_what_is_most_likely(
+    stays_finetuned: Path, stays_dataset: Dataset, decision: Decision, line: str | None
+) -> None:
+    run, rows = Run.open(stays_finetuned), stays_dataset.rows("test", labelled=True)
+    report = evaluate(np.zeros((len(rows), 2), np.float32), stays_dataset, rows, decision)
+    report |= {"about": about(run, stays_dataset, "test")}
+    lines = model_card(run, stays_dataset, report, [], 9, "mine").splitlines()
+    found = [each for each in lines if each.startswith("- Predicted")]
+    assert found == ([line] if line else [])
 
 
 def test_a_card_says_of_every_build_how_large_and_how_far_off_it_is(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanistr.bundle import ARRAYS, CARD, PROOF, Bundle, write_bundle
+from lanistr.bundle import ARRAYS, CALIBRATION, CARD, PROOF, Bundle, write_bundle
 from lanistr.errors import BundleError
 from lanistr.manifest import MANIFEST, Tensor, read_manifest, version_of
 from service.settings import DEMO_BUNDLES
@@ -227,6 +227,18 @@ def test_the_task_must_be_the_one_that_the_manifest_names(folder: Path):
     change_manifest(folder, task="mortality")
     error = refused(folder)
     assert (error.seen, error.accepted) == ("rating", "mortality")
+
+
+@pytest.mark.parametrize("decision", [{"cuts": [2, 3]}, {"weights": [1, 1, 2]}])
+def test_a_decision_must_be_between_the_classes_of_the_label(
+    folder: Path, decision: dict[str, list[float]]
+):
+    fitted = json.loads((folder / CALIBRATION).read_text())
+    put(folder, CALIBRATION, json.dumps(fitted | {"decision": decision}).encode())
+    error = refused(folder)
+    assert (error.code, error.field) == ("bad_bundle", str(folder / CALIBRATION))
+    assert "the decision does not fit the label" in str(error)
+    assert "a weight for each of 5 classes" in str(error)
 
 
 def test_the_graphs_must_be_those_of_the_tasks_modalities(folder: Path):

@@ -105,6 +105,16 @@ def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
             ["b most likely of 3, 70.0%", "Set at 90% coverage: a b"],
         ),
         (
+            {"label": "c", "probabilities": {"a": 0.2, "b": 0.5, "c": 0.3}},
+            {"kind": "multiclass", "name": "kind", "classes": ["a", "b", "c"]},
+            ["c predicted of 3, 30.0%"],
+        ),
+        (
+            {"label": "2", "expected": 2.5, "probabilities": {"1": 0.1, "2": 0.3, "3": 0.6}},
+            {"kind": "ordinal", "name": "rank", "classes": ["1", "2", "3"], "values": [1, 2, 3]},
+            ["2.5 expected rank; predicted 2"],
+        ),
+        (
             {"label": "a", "probability": 0.0003, "probabilities": {"a": 0.9997, "b": 0.0003}},
             {"kind": "binary", "name": "kind", "classes": ["a", "b"]},
             ["<0.1% probability", "a>99.9%"],

@@ -1,6 +1,7 @@
 """Evaluation through its command: every case counts, by presence and subgroup too."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from lanistr.calibration import softmax
+from lanistr.decision import LIKELIEST, Decision
 from lanistr.errors import DataError
 from lanistr.model.checkpoint import from_pretrained
 from lanistr.model.lanistr import Lanistr
+from training.bootstrap import bootstrap
 from training.data.store import Dataset
 from training.evaluate import evaluate, main
 from training.metrics import measure
@@ -101,6 +105,38 @@ def test_a_number_is_measured_by_its_error(
     assert found["all"]["metrics"]["mae"] <= found["all"]["metrics"]["rmse"]
     assert set(found["by_presence"]) == {"tabular"}
     assert "mae" in said
+
+
+@pytest.mark.parametrize("decision", [Decision(cuts=(2, 2.5, 3, 3.5)), LIKELIEST])
+def test_classes_are_counted_as_the_model_names_them(
+    ranks: Path,
+    ranks_finetuned: Path,
+    command: Callable[..., str],
+    tmp_path: Path,
+    decision: Decision,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(ranks_finetuned, folder)
+    run, dataset = Run.open(folder), Dataset.open(ranks)
+    run.write_calibration(run.calibration().model_copy(update={"decision": decision}))
+    command(main, "--run", folder, "--data", ranks)
+
+    found = json.loads((folder / "report-test.json").read_text())
+    positions, outputs = read_outputs(folder / outputs_file("test"))
+    label, truth = dataset.task.label, dataset.labels[positions]
+    named = decision.named(softmax(outputs), label)
+    assert Decision.model_validate(found["decision"]) == decision
+    assert found["all"]["metrics"]["accuracy"] == pytest.approx((named == truth).mean(), abs=1e-6)
+    again = bootstrap(outputs, truth, label, dataset.groups_of(positions), decision)
+    assert found["all"]["intervals"]["accuracy"] == pytest.approx(again["accuracy"], abs=1e-6)
+    columns = np.sum(found["confusion"]["matrix"], axis=0)
+    assert columns.tolist() == np.bincount(named, minlength=5).tolist()
+    page = (folder / "report-test.html").read_text()
+    assert ("a class by the expected value: 2 from 2, 3 from 2.5" in page) != decision.likeliest
+    if not decision.likeliest:
+        likeliest = measure(outputs, truth, label)
+        names = {"accuracy", "macro_f1", "quadratic_kappa"}
+        assert found["most_likely"] == pytest.approx({n: likeliest[n] for n in names}, abs=1e-5)
 
 
 def test_cases_without_a_label_are_left_out(stars_dataset: Dataset) -> None:

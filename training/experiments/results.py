@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student  # type: ignore[import-untyped]
 
+from lanistr.decision import Decision
 from lanistr.document import read_yaml
 from lanistr.errors import ConfigError, DataError, TaskError
 from training.baselines import REPORT
@@ -219,9 +220,16 @@ def _resampled(runs: Sequence[Json], work: Path, dataset: Dataset) -> Floats | N
         positions, outputs = read_outputs(path)
         # Of data with words in the place of rows too, see `_check` of the command.
         assert np.array_equal(positions, test), "the same cases in the same order"
-        drawn.append(resampled(outputs, targets, task.label, groups)[task.metric])
+        decision = _decision(work / run["run"] / REPORT)
+        drawn.append(resampled(outputs, targets, task.label, groups, decision)[task.metric])
     mean: Floats = np.mean(drawn, axis=0)
     return mean
+
+
+def _decision(report: Path) -> Decision:
+    """Return by which decision a run was judged; those of old named the most likely class."""
+    said = json.loads(report.read_text(encoding="utf-8"))
+    return Decision.parse(said.get("decision", {}), DataError, str(report), within=("decision",))
 
 
 def _middle(drawn: Floats | None) -> list[float | None] | None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lanistr.decision import Decision
+from lanistr.tasks import LabelSpec
 from training.bootstrap import drawn_again
 from training.metrics import DEFINITIONS, Floats
 from training.report import plots, tables
@@ -178,10 +180,27 @@ def _calibration(report: Json) -> str:
 
 def _confusion(report: Json) -> str:
     classes = report["about"]["label"]["classes"]
-    html = tables.confusion_table(report["confusion"], classes)
+    html = _decision(report) + tables.confusion_table(report["confusion"], classes)
     if points := report.get("operating_points"):
         html += "<h3>At other thresholds</h3>" + tables.operating_table(points, classes[1])
     return html
+
+
+def _decision(report: Json) -> str:
+    """Say how classes are named, and what naming the most likely ones would have come to."""
+    decision, about = Decision.model_validate(report["decision"]), report["about"]
+    if decision.likeliest:
+        return ""
+    how = decision.in_words(LabelSpec.model_validate(about["label"]))
+    compared = "; ".join(
+        f"{tables.figure_name(name)} {tables.number(report['all']['metrics'][name])}, "
+        f"with the most likely class {tables.number(value)}"
+        for name, value in report["most_likely"].items()
+    )
+    return (
+        f"<p>Predicted is {escape(how)}. This was chosen on the validation split for the best "
+        f"{tables.figure_name(about['metric'])}. {compared}.</p>"
+    )
 
 
 def _expected(report: Json) -> str:

@@ -154,7 +154,7 @@ def _bar(group: Json, everything: Json, metric: str, scale: tuple[float, float] 
 
 
 def confusion_table(found: Json, classes: Sequence[str]) -> str:
-    """Return true against most likely classes; colour says the share of the true class."""
+    """Return true against named classes; colour says the share of the true class."""
     if "pairs" in found:
         rows = [
             [
@@ -176,7 +176,7 @@ def confusion_table(found: Json, classes: Sequence[str]) -> str:
             for count in counts
         ]
         rows.append([escape(name), *cells, f"{total:,}"])
-    caption = "Rows: true class. Columns: predicted (most likely) class. Shares are of the row."
+    caption = "Rows: true class. Columns: predicted class. Shares are of the row."
     return table(caption, ["true", *map(escape, classes), "cases"], rows, "confusion")
 
 
