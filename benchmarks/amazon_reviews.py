@@ -4,7 +4,8 @@ Pretrains on all reviews of one category without their stars, then fine-tunes on
 and from random weights, with the ordinary commands; and the other way round. A seed draws the
 splits, by distinct text, and the order; all three methods learn from the same cases and are judged
 on the same. The regression has the words alone and takes its settings, as the model its epoch, by
-quadratic kappa on the validation split. Copies of a review are dropped before anything is split.
+quadratic kappa on the validation split; there, too, all choose how stars are predicted from
+probabilities (`training.decide`). Copies of a review are dropped before anything is split.
 
 What was done before in `--work` with the same settings is not done again: interrupted, start the
 same command once more.
