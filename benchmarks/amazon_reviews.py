@@ -36,13 +36,12 @@ from benchmarks.commands import (
     said,
     said_of_seeds,
 )
+from lanistr.calibration import Calibration
 from lanistr.command import CommandParser, run_command
-from lanistr.decision import Decision
 from training.arguments import check_count
 from training.data.store import Dataset
-from training.decide import decide
+from training.decide import calibrate, validated
 from training.experiments.jobs import overrides
-from training.metrics import measure
 from training.prepare.amazon.files import find_files
 from training.prepare.amazon.scan import reviews
 
@@ -201,21 +200,21 @@ def _regression(dataset: Dataset, source: Path) -> Figures:
     """Learn from the words of the training cases, and judge the test split."""
     texts = dict(_texts(dataset, source))
     train, validation, test = (dataset.rows(s, True) for s in ("train", "validation", "test"))
-    best: tuple[float, Any, Decision] | None = None
+    best: tuple[float, Any, Calibration] | None = None
     for strength, weights in SETTINGS:
         model = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             LogisticRegression(C=strength, class_weight=weights, max_iter=2000),
         ).fit([texts[name] for name in dataset.ids(train.tolist())], _stars(dataset, train))
         outputs = _outputs(model, dataset, validation, texts)
-        decision = decide(outputs, dataset.labels[validation], dataset.task)
-        found = measure(outputs, dataset.labels[validation], dataset.task.label, decision)
-        if best is None or found[CHOSEN_BY] > best[0]:
-            best = found[CHOSEN_BY], model, decision
+        score = validated(outputs, dataset.labels[validation], dataset.task)[CHOSEN_BY]
+        if best is None or score > best[0]:
+            best = score, model, calibrate(outputs, dataset.labels[validation], dataset.task)
     assert best is not None
-    outputs = _outputs(best[1], dataset, test, texts)
+    _, model, calibration = best
+    outputs = _outputs(model, dataset, test, texts) / calibration.temperature
     truth, groups = dataset.labels[test], dataset.groups_of(test)
-    return judged(outputs, truth, groups, dataset.task.label, FIGURES, best[2])
+    return judged(outputs, truth, groups, dataset.task.label, FIGURES, calibration.decision)
 
 
 def _texts(dataset: Dataset, source: Path) -> Iterator[tuple[str, str]]:

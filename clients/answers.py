@@ -114,7 +114,7 @@ class Prediction(Answer):
         model: the model that answered.
         abstained: True when the case lacks parts that the task asks for at the least: then there is
             no prediction, and `reason` says why; else it is None.
-        label: class that is named; None for a regression task.
+        label: predicted class; None for a regression task.
         probability: of the positive class; None unless the label is binary.
         probabilities: of every class, summing to 1; empty for a regression task.
         interval: lower and upper bound that hold the value at the coverage asked for (conformal);

@@ -87,7 +87,7 @@ def model_card(
 
 
 def _naming(task: TaskSpec, report: Mapping[str, Any]) -> list[str]:
-    """Say how classes are named, if not by what is most likely."""
+    """Say how classes are predicted, if not by what is most likely."""
     decision = Decision.model_validate(report["decision"])
     if decision.likeliest:
         return []

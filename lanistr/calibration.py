@@ -50,7 +50,7 @@ class Prediction:
     """What a model says of one case.
 
     Attributes:
-        label: the class that is named, see `lanistr.decision`; None for regression.
+        label: predicted class, see `lanistr.decision`; None for regression.
         probabilities: by class, in class order; empty for regression.
         probability: of the second class, for binary labels.
         expected: mean of the classes' values (stars), for ordinal labels.
@@ -80,7 +80,7 @@ class Calibration(Schema):
         scores: ascending nonconformity scores of the held-out cases; empty if there were none.
         by_pattern: the same of the cases of one presence pattern, where there were enough of them.
             Without it, sets cover over all cases, but not those that bring a note alone.
-        decision: which class is named.
+        decision: which class is predicted.
     """
 
     temperature: float = Field(default=1.0, gt=0)
@@ -126,9 +126,9 @@ class Calibration(Schema):
             },
         )
 
-    def named(self, outputs: Floats, label: LabelSpec) -> NDArray[np.int64]:
-        """Return the class index (N,) that is named for outputs (N, C); 0 for regression."""
-        return self.decision.named(softmax(outputs / self.temperature), label)
+    def predicted(self, outputs: Floats, label: LabelSpec) -> NDArray[np.int64]:
+        """Return the predicted class index (N,) for outputs (N, C); 0 for regression."""
+        return self.decision.predicted(softmax(outputs / self.temperature), label)
 
     def predict(
         self, output: Floats, label: LabelSpec, coverage: float = 0.9, pattern: str = ""
@@ -143,16 +143,16 @@ class Calibration(Schema):
             return Prediction(value=value, interval=interval, basis=basis)
         p = softmax(output / self.temperature)
         shares, ordinal = p.tolist(), label.kind == "ordinal"
-        named = self.decision.named(p[None], label)
+        predicted = self.decision.predicted(p[None], label)
         said = Prediction(
-            label=label.classes[named[0]],
+            label=label.classes[predicted[0]],
             probabilities=dict(zip(label.classes, shares, strict=True)),
             probability=shares[1] if label.kind == "binary" else None,
             expected=float(p @ np.asarray(label.values)) if ordinal else None,
         )
         if threshold is None:
             return said
-        members = np.flatnonzero(_members(p[None], named, threshold, label)[0]).tolist()
+        members = np.flatnonzero(_members(p[None], predicted, threshold, label)[0]).tolist()
         return replace(
             said,
             set=tuple(label.classes[each] for each in members),
@@ -195,7 +195,7 @@ class Calibration(Schema):
             residuals = np.abs(outputs[:, 0].astype(np.float64) - targets)
             return residuals <= thresholds, 2 * thresholds
         p = softmax(outputs / self.temperature)
-        inside = _members(p, self.decision.named(p, label), thresholds[:, None], label)
+        inside = _members(p, self.decision.predicted(p, label), thresholds[:, None], label)
         truth = targets.astype(np.int64)[:, None]
         return np.take_along_axis(inside, truth, axis=1)[:, 0], inside.sum(axis=1)
 
@@ -265,14 +265,14 @@ def _rank(n: int, coverage: float) -> int:
 
 
 def _members(
-    p: Floats, named: NDArray[np.int64], threshold: float | Floats, label: LabelSpec
+    p: Floats, predicted: NDArray[np.int64], threshold: float | Floats, label: LabelSpec
 ) -> NDArray[np.bool_]:
     """Say which classes' score is within the threshold, one or (N, 1), of p (N, C): (N, C).
 
-    The class that is named (N,) always is, and an order has no gaps.
+    The predicted class (N,) always is, and an order has no gaps.
     """
     inside = 1 - p <= threshold
-    inside[np.arange(len(p)), named] = True
+    inside[np.arange(len(p)), predicted] = True
     if label.kind == "ordinal":
         up = np.logical_or.accumulate(inside, axis=1)
         down = np.logical_or.accumulate(inside[:, ::-1], axis=1)[:, ::-1]

@@ -192,9 +192,7 @@ class Metrics:
             ("task",),
             buckets=_PROBABILITIES,
         )
-        labels = counter(
-            "lanistr_predicted_label", "Cases by the class that is named", ("task", "label")
-        )
+        labels = counter("lanistr_predicted_label", "Cases by predicted class", ("task", "label"))
         value = summary(
             "lanistr_predicted_value",
             "Expected value (ordered classes) or predicted value (regression)",

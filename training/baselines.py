@@ -24,7 +24,7 @@ from lanistr.modalities import Modality
 from training.arguments import check_count, check_seed
 from training.cases import draw_labelled, refuse_one_class
 from training.data.store import Dataset, data_hash
-from training.decide import calibrate, decided
+from training.decide import calibrate, validated
 from training.evaluate import evaluate
 from training.initial import refuse_lacking
 from training.metrics import check_metric, goodness
@@ -106,7 +106,7 @@ class Cases:
     def validated(self, outputs: Outputs) -> tuple[float, float]:
         """Return the metric of outputs (N, C) for the validation cases, and how good that is."""
         task = self.dataset.task
-        found = decided(outputs, self.dataset.labels[self.validation], task)
+        found = validated(outputs, self.dataset.labels[self.validation], task)
         return found[task.metric], goodness(found, task.metric)
 
     def report(

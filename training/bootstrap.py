@@ -66,7 +66,7 @@ def resampled(
         targets: (N,) what came true.
         label: what both mean.
         groups: (N,) the patient or product of each, see `Dataset.groups_of`.
-        decision: which class is named.
+        decision: which class is predicted.
         rounds: how many draws.
         seed: of them.
     """

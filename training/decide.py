@@ -1,12 +1,13 @@
-"""Choose which class is named by the task's metric, on cases that were not learned from.
+"""Choose how a class is predicted, by the task's metric, on cases that were not learned from.
 
-Two families of one parameter, so that a hundred held-out cases suffice to choose: for quadratic
-kappa cuts of the expected value, the halves between the classes' values drawn towards its mean; for
-macro F1 weights of the classes, a power of how rare each is expected to be. Every other metric is
-served by the most likely class, or does not go by the class that is named.
+Two families of one parameter, of which few held-out cases suffice to choose (docs/log/models.md):
+for quadratic kappa cuts of the expected value, the halves between the classes' values drawn towards
+its mean; for macro F1 weights of the classes, a power of how rare each is expected to be. Every
+other metric is served by the most likely class, or does not go by the class that is predicted.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,33 +16,18 @@ from numpy.typing import NDArray
 from lanistr.calibration import Calibration, softmax
 from lanistr.decision import LIKELIEST, Decision
 from lanistr.tasks import LabelSpec, TaskSpec
-from training.metrics import Floats, measure
+from training.metrics import BY_CLASS, Floats, measure
+
+DECIDED = ("quadratic_kappa", "macro_f1")
+"""Metrics for which another class than the most likely one may be predicted."""
 
 STRETCHES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 """How many times as far from their mean expected values are taken to be."""
 
 POWERS = (0.25, 0.5, 0.75, 1.0)
 
-
-def decide(outputs: Floats, targets: Floats, task: TaskSpec) -> Decision:
-    """Return the decision by which held-out cases have the best metric.
-
-    Of several as good the most likely class, then what is closest to it.
-
-    Args:
-        outputs: (N, C) of the head, divided by the temperature; (N, 1) for regression.
-        targets: (N,) class index or number, none NaN.
-        task: whose label they are, and whose metric counts.
-    """
-    tried = [LIKELIEST, *_others(outputs, task.label, task.metric)]
-    if len(tried) == 1:
-        return LIKELIEST
-    return max(tried, key=lambda each: measure(outputs, targets, task.label, each)[task.metric])
-
-
-def decided(outputs: Floats, targets: Floats, task: TaskSpec) -> dict[str, float]:
-    """Return the figures of `measure` under the best decision; arguments as for `decide`."""
-    return measure(outputs, targets, task.label, decide(outputs, targets, task))
+_RAREST = 1e-9
+"""The least share of a class; what overflows in a network may leave it none."""
 
 
 def calibrate(
@@ -50,7 +36,9 @@ def calibrate(
     task: TaskSpec,
     patterns: Sequence[str] | NDArray[np.str_] = (),
 ) -> Calibration:
-    """Fit temperature and conformal scores, see `Calibration.fit`, and then the decision.
+    """Fit temperature and conformal scores, see `Calibration.fit`, then choose the decision.
+
+    Of several decisions as good by the task's metric, the most likely class is predicted.
 
     Args:
         outputs: (N, C) of the head, not divided by anything; (N, 1) for regression.
@@ -58,9 +46,32 @@ def calibrate(
         task: whose label they are, and whose metric counts.
         patterns: (N,) what each case brings, see `lanistr.modalities.presence`; or none.
     """
-    fitted = Calibration.fit(outputs, targets, task.label, patterns)
-    decision = decide(outputs / fitted.temperature, targets, task)
-    return fitted.model_copy(update={"decision": decision})
+    fitted, label = Calibration.fit(outputs, targets, task.label, patterns), task.label
+    sound = outputs / fitted.temperature
+    tried = [LIKELIEST, *_others(sound, label, task.metric)]
+    if len(tried) == 1:
+        return fitted
+
+    def score(decision: Decision) -> float:
+        found = measure(sound, targets, label, decision)[task.metric]
+        return -math.inf if math.isnan(found) else found  # of cases of one class alone
+
+    return fitted.model_copy(update={"decision": max(tried, key=score)})
+
+
+def validated(outputs: Floats, targets: Floats, task: TaskSpec) -> dict[str, float]:
+    """Return the figures of held-out cases, by which an epoch or a method is chosen.
+
+    Those of the predicted class are under the decision that `calibrate` would choose on these
+    cases; all others are of the outputs as they are. Arguments as for `calibrate`.
+    """
+    found = measure(outputs, targets, task.label)
+    if task.metric in DECIDED:
+        fitted = calibrate(outputs, targets, task)
+        sound = outputs / fitted.temperature
+        decided = measure(sound, targets, task.label, fitted.decision)
+        found |= {name: decided[name] for name in BY_CLASS if name in found}
+    return found
 
 
 def _others(outputs: Floats, label: LabelSpec, metric: str) -> Iterator[Decision]:
@@ -68,13 +79,12 @@ def _others(outputs: Floats, label: LabelSpec, metric: str) -> Iterator[Decision
     if metric == "quadratic_kappa":
         mean = float((p @ np.asarray(label.values)).mean())
         halves = [(low + high) / 2 for low, high in pairwise(label.values)]
+        places = 6 - math.floor(math.log10(label.values[-1] - label.values[0]))
         for stretch in STRETCHES:
-            yield Decision(cuts=_short(mean + (half - mean) / stretch for half in halves))
+            cuts = (mean + (half - mean) / stretch for half in halves)
+            yield Decision(cuts=tuple(round(each, places) for each in cuts))
     elif metric == "macro_f1":
-        shares = p.mean(axis=0)
+        shares = np.maximum(p.mean(axis=0), _RAREST)
         for power in POWERS:
-            yield Decision(weights=_short((shares.max() / shares) ** power))
-
-
-def _short(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(float(f"{each:.6g}") for each in values)
+            weights = (shares.max() / shares) ** power
+            yield Decision(weights=tuple(float(f"{each:.6g}") for each in weights.tolist()))

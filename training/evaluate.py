@@ -26,7 +26,7 @@ from training.arguments import choose_device
 from training.bootstrap import ROUNDS, bootstrap
 from training.compatibility import check_fits, check_predicts
 from training.data.store import SPLITS, Dataset, data_hash
-from training.metrics import known, measure, shown, undetermined
+from training.metrics import BY_CLASS, Floats, known, measure, shown, undetermined
 from training.outputs import outputs_file, write_outputs
 from training.predict import predict
 from training.report.findings import findings
@@ -131,15 +131,16 @@ def evaluate(
         outputs: (N, C) of the head, divided by the temperature; (N, 1) for regression.
         dataset: where the cases stand.
         rows: (N,) which they are.
-        decision: which class is named.
+        decision: which class is predicted.
 
     Returns:
-        ``decision``, ``all``, ``by_presence`` (the fullest cases first) and ``by_subgroup`` (values
-        that start with a number in their order, others the largest first); in each ``cases``, of
-        how many ``groups`` (patients, products) they are, for two classes ``positives``,
-        ``metrics``, the 95% ``intervals``, why figures are ``undetermined``, and whether it is too
-        ``small`` to conclude from, in words. A figure that the cases do not determine is None.
-        ``bootstrap`` says how the intervals were made.
+        ``decision``, ``most_likely`` (figures that would be others if the most likely class were
+        predicted; none where it is), ``all``, ``by_presence`` (the fullest cases first) and
+        ``by_subgroup`` (values that start with a number in their order, others the largest first);
+        in each ``cases``, of how many ``groups`` (patients, products) they are, for two classes
+        ``positives``, ``metrics``, the 95% ``intervals``, why figures are ``undetermined``, and
+        whether it is too ``small`` to conclude from, in words. A figure that the cases do not
+        determine is None. ``bootstrap`` says how the intervals were made.
     """
     targets, label = dataset.labels[rows], dataset.task.label
     groups = dataset.groups_of(rows)
@@ -160,6 +161,7 @@ def evaluate(
     patterns = dataset.patterns(rows)
     report: dict[str, Any] = {
         "decision": decision.model_dump(mode="json"),
+        "most_likely": _most_likely(outputs, targets, label, decision),
         "bootstrap": {"rounds": ROUNDS, "seed": 0, "level": 0.95, "small_is": SMALL_IS},
         "all": group(np.ones(len(rows), dtype=bool)),
         "by_presence": _groups(patterns, group, _fullest_first(dataset.task)),
@@ -169,6 +171,15 @@ def evaluate(
         chosen = np.array([NOT_GIVEN if values[row] is None else values[row] for row in rows])
         report["by_subgroup"][column] = _groups(chosen, group, _readable)
     return report
+
+
+def _most_likely(
+    outputs: NDArray[np.float32], targets: Floats, label: LabelSpec, decision: Decision
+) -> dict[str, float | None]:
+    if decision.likeliest:
+        return {}
+    found = measure(outputs, targets, label)
+    return {name: known(found[name]) for name in BY_CLASS if name in found}
 
 
 # ---- groups -------------------------------------------------------------------------------------
@@ -259,8 +270,9 @@ def _cautions(run: Run, dataset: Dataset, split: str, *, same: bool) -> list[str
         cautions.append("The model was trained on these cases: the figures are too optimistic.")
     elif split == "validation":
         cautions.append(
-            "These cases were used to choose the epoch and fit the calibration: the figures are "
-            "slightly optimistic, and the coverage is as fitted."
+            "These cases were used to choose the epoch and how a class is predicted, and to fit "
+            "the calibration: the figures are optimistic, with few cases more so, and the "
+            "coverage is as fitted."
         )
     return cautions
 

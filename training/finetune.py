@@ -31,7 +31,7 @@ from training.class_weights import unweighted, weigh_classes
 from training.compatibility import check_fits
 from training.data.encoded import EncodedStore, encode_once
 from training.data.store import Dataset
-from training.decide import calibrate, decided
+from training.decide import calibrate, validated
 from training.distributed import World, joined, parallelize, save_whole
 from training.initial import (
     encoders_from,
@@ -201,7 +201,7 @@ def main() -> None:
             outputs = _outputs(model, dataset, validation, recipe, world, encoded)
             if class_weights is not None:
                 outputs = outputs - np.log(class_weights, dtype=np.float32)
-            found = decided(outputs, dataset.labels[validation], dataset.task)
+            found = validated(outputs, dataset.labels[validation], dataset.task)
             trainer.note(
                 epoch=epoch, validation={name: known(each) for name, each in found.items()}
             )
@@ -262,7 +262,7 @@ def _store_best(
 
         def score_of(tried: Lanistr) -> float:
             outputs = predict(tried, dataset, validation, device)
-            return goodness(decided(outputs, truth, dataset.task), metric)
+            return goodness(validated(outputs, truth, dataset.task), metric)
 
         several = candidates.mix(final, score_of)
         mixed = f", weights averaged over {several} validations"
@@ -270,7 +270,7 @@ def _store_best(
         save_pretrained(final, run.model_folder)
     outputs = predict(final, dataset, validation, device)
     if mixed:
-        found = decided(outputs, truth, dataset.task)
+        found = validated(outputs, truth, dataset.task)
         best["score"] = goodness(found, metric)
         figures = {name: known(each) for name, each in found.items()}
         trainer.note(mean_of=several, mean_validation=figures)

@@ -21,8 +21,8 @@ Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
 Weighted = Callable[[Floats], dict[str, Floats]]
 
-BY_NAME = ("accuracy", "macro_f1", "quadratic_kappa")
-"""Figures that go by the class that is named, see `lanistr.decision`."""
+BY_CLASS = ("accuracy", "macro_f1", "quadratic_kappa")
+"""Figures of the predicted class, see `lanistr.decision`."""
 
 BINS = 15
 """Bins of confidence of the calibration error. Source: Guo et al. 2017, section 4.1."""
@@ -32,7 +32,7 @@ DEFINITIONS = {
     "than a case of the first; ties count half. Source: Hanley and McNeil 1982.",
     "auprc": "Average precision: mean precision at each case of the second class, without "
     "interpolation. The chance level is the share of that class. Source: Davis and Goadrich 2006.",
-    "accuracy": "Share of cases whose named class, see `decision`, is the true one.",
+    "accuracy": "Share of cases whose predicted class is the true one.",
     "macro_f1": "Mean over classes, each counting the same, of the harmonic mean of precision and "
     "recall; classes that never occur and are never predicted are left out. "
     "Source: Opitz and Burst 2019.",
@@ -44,7 +44,7 @@ DEFINITIONS = {
     "al. 2019.",
     "mae": "Mean absolute error; for ordered classes, that of the expected value.",
     "rmse": "Root mean squared error.",
-    "quadratic_kappa": "Agreement of the named and the true class beyond chance, with "
+    "quadratic_kappa": "Agreement of the predicted and the true class beyond chance, with "
     "errors weighted by the square of their distance in classes. Source: Cohen 1968.",
 }
 """What each figure is, in words for a reader of a report."""
@@ -59,7 +59,7 @@ def measure(
         outputs: (N, C) of the head, logits or log-probabilities; (N, 1) for regression.
         targets: (N,) class index or number, none NaN.
         label: what they mean.
-        decision: which class is named.
+        decision: which class is predicted.
 
     Returns:
         By name; a figure that these cases do not determine (AUROC of one class alone) is NaN.
@@ -83,13 +83,13 @@ def weighted(
         }
     truth = targets.astype(np.int64)
     p = softmax(outputs)
-    named = decision.named(p, label)
-    of_classes = _of_classes(p, truth, named, binary=label.kind == "binary")
+    guess = decision.predicted(p, label)
+    of_classes = _of_classes(p, truth, guess, binary=label.kind == "binary")
     if label.kind == "binary":
         of_ranks = _of_ranks(log_odds(outputs, 1), truth == 1)
         return lambda weights: of_classes(weights) | of_ranks(weights)
     if label.kind == "ordinal":
-        of_order = _of_order(p, truth, named, np.asarray(label.values))
+        of_order = _of_order(p, truth, guess, np.asarray(label.values))
         return lambda weights: of_classes(weights) | of_order(weights)
     return of_classes
 
@@ -104,8 +104,8 @@ def log_odds(outputs: Floats, code: int) -> Floats:
     return odds
 
 
-def _of_classes(p: Floats, truth: Integers, named: Integers, *, binary: bool) -> Weighted:
-    """Return what any classes have: p (N, C), truth and the class that is named (N,)."""
+def _of_classes(p: Floats, truth: Integers, guess: Integers, *, binary: bool) -> Weighted:
+    """Return what any classes have: p (N, C), true and predicted class (N,)."""
     classes = p.shape[1]
     confidence = p.max(axis=1)
     gap = (p.argmax(axis=1) == truth) - confidence
@@ -114,16 +114,16 @@ def _of_classes(p: Floats, truth: Integers, named: Integers, *, binary: bool) ->
         distance /= 2  # over the positive class alone, as is usual for two classes
     bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     # Cases of one cell differ in confidence alone, so that most sums are over a few cells.
-    cells, cell = np.unique((truth * classes + named) * BINS + bins, return_inverse=True)
+    cells, cell = np.unique((truth * classes + guess) * BINS + bins, return_inverse=True)
     by_cell, (pair, bin_of_cell) = Sums(cell), np.divmod(cells, BINS)
-    true_of_cell, name_of_cell = np.divmod(pair, classes)
-    hit = (true_of_cell == name_of_cell).astype(np.float64)
-    by_truth, by_name, by_bin = Sums(true_of_cell), Sums(name_of_cell), Sums(bin_of_cell)
+    true_of_cell, guess_of_cell = np.divmod(pair, classes)
+    hit = (true_of_cell == guess_of_cell).astype(np.float64)
+    by_truth, by_guess, by_bin = Sums(true_of_cell), Sums(guess_of_cell), Sums(bin_of_cell)
 
     def figures(weights: Floats) -> dict[str, Floats]:
         counts, n = by_cell(weights), weights.sum(axis=1)
         hits = by_truth.spread(counts * hit, classes)
-        support = by_truth.spread(counts, classes) + by_name.spread(counts, classes)
+        support = by_truth.spread(counts, classes) + by_guess.spread(counts, classes)
         f1 = np.divide(2 * hits, support, out=np.zeros_like(hits), where=support > 0)
         return {
             "accuracy": counts @ hit / n,
@@ -157,11 +157,11 @@ def _of_ranks(score: Floats, positive: NDArray[np.bool_]) -> Weighted:
     return figures
 
 
-def _of_order(p: Floats, truth: Integers, named: Integers, values: Floats) -> Weighted:
-    """Return what ordered classes have: p (N, C), truth and what is named (N,), values (C,)."""
+def _of_order(p: Floats, truth: Integers, guess: Integers, values: Floats) -> Weighted:
+    """Return what ordered classes have: p (N, C), true and predicted class (N,), values (C,)."""
     error = np.abs(p @ values - values[truth])
     # Moments of the two class numbers give the disagreement of independent ones.
-    t, g = truth.astype(np.float64), named.astype(np.float64)
+    t, g = truth.astype(np.float64), guess.astype(np.float64)
     columns = np.stack([(t - g) ** 2, t, g, t**2 + g**2], axis=1)
 
     def figures(weights: Floats) -> dict[str, Floats]:

@@ -30,7 +30,7 @@ from training.columns import Columns, read_columns
 from training.data.store import new_folder
 from training.evaluate import print_figures
 from training.linear import STRENGTHS, fit_linear, outputs_of, row_scale
-from training.metrics import BY_NAME, shown
+from training.metrics import BY_CLASS, shown
 
 EXAMPLE = "python -m training.yardsticks --data data/stays --out yardsticks/trees --method trees"
 
@@ -158,7 +158,7 @@ def regression(cases: Cases, parts: Parts) -> Iterator[Fit]:
     train, *asked = cases.dealt(linear_features(parts, len(cases.train)))
     label, targets = cases.dataset.task.label, cases.dataset.labels[cases.train]
     # Weights move where classes part and shift probabilities: of no use to what goes by rank.
-    weights = (None, "balanced") if cases.dataset.task.metric in BY_NAME else (None,)
+    weights = (None, "balanced") if cases.dataset.task.metric in BY_CLASS else (None,)
     for strength, weighted in _walk("regression", product(STRENGTHS, weights)):
         model = fit_linear(train, targets, label, strength, weighted)
         settings = {"strength": strength, "class_weight": weighted}

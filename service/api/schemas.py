@@ -61,7 +61,10 @@ class Prediction(TypedDict, total=False):
 
     label: Annotated[
         str,
-        Field(description="class that is named: the most likely one, or by the task's `decision`"),
+        Field(
+            description="predicted class: the most likely one, or by the task's "
+            "`calibration.decision`"
+        ),
     ]
     probability: Annotated[
         float, Field(description="probability of the second class; binary labels only")
@@ -257,9 +260,9 @@ class CalibrationSummary(Answer):
     temperature: float = Field(description="what the logits are divided by; 1 for regression")
     scores: list[Scores] = Field(description="for all cases, then by the modalities that they have")
     decision: Decision = Field(
-        description="how the class of an answer (`label`) is named: that whose probability times "
-        "its weight is largest; or, of ordinal labels, the first class and as many further as "
-        "there are cuts that the expected value reaches; without either, the most likely one"
+        description="how the class of an answer (`label`) is predicted: that whose probability "
+        "times its weight is largest; or, of ordinal labels, the first class and as many further "
+        "as there are cuts that the expected value reaches; without either, the most likely one"
     )
 
 

@@ -282,7 +282,7 @@ class Predictor:
     def _explain(self, outputs: Mapping[Subset, Floats]) -> Explanation:
         calibration, label = self.bundle.calibration, self.bundle.task.label
         whole = outputs[max(outputs, key=len)]
-        chosen = int(calibration.named(whole[None], label)[0])
+        chosen = int(calibration.predicted(whole[None], label)[0])
         values = {
             subset: float(calibration.explained(output, label, chosen))
             for subset, output in outputs.items()

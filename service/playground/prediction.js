@@ -24,15 +24,15 @@ function binary(found, label, coverage) {
 }
 
 function classes(found, label, coverage) {
-  return [headline(found.label, `${howNamed(found)} of ${label.classes.length}, ${percent(found.probabilities[found.label])}`), ...distribution(found, label, coverage)];
+  return [headline(found.label, `${howFound(found)}, ${percent(found.probabilities[found.label])} (of ${label.classes.length} classes)`), ...distribution(found, label, coverage)];
 }
 
 function ordinal(found, label, coverage) {
-  return [headline(short(found.expected), `expected ${label.name}; ${howNamed(found)} ${found.label}`), ...distribution(found, label, coverage)];
+  return [headline(short(found.expected), `expected ${label.name}; ${howFound(found)} ${found.label}`), ...distribution(found, label, coverage)];
 }
 
-/** Say whether the class that is named is the most likely one, or predicted for the task's metric. */
-function howNamed(found) {
+/** Say whether the predicted class is the most likely one, or predicted for the task's metric. */
+function howFound(found) {
   return found.probabilities[found.label] < Math.max(...Object.values(found.probabilities)) ? "predicted" : "most likely";
 }
 

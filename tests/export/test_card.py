@@ -168,7 +168,7 @@ def test_a_card_begins_with_what_there_is_to_say_and_no_demonstration_of_real_re
     ],
     ids=["weights", "likeliest"],
 )
-def test_a_card_says_how_classes_are_named_if_not_by_what_is_most_likely(
+def test_a_card_says_how_classes_are_predicted_if_not_by_what_is_most_likely(
     stays_finetuned: Path, stays_dataset: Dataset, decision: Decision, line: str | None
 ) -> None:
     run, rows = Run.open(stays_finetuned), stays_dataset.rows("test", labelled=True)

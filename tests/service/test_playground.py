@@ -102,12 +102,12 @@ def test_a_rating_shows_the_distribution_of_stars_and_their_mean(open_page):
         (
             {"label": "b", "probabilities": {"a": 0.2, "b": 0.7, "c": 0.1}, "set": ["a", "b"]},
             {"kind": "multiclass", "name": "kind", "classes": ["a", "b", "c"]},
-            ["b most likely of 3, 70.0%", "Set at 90% coverage: a b"],
+            ["b most likely, 70.0% (of 3 classes)", "Set at 90% coverage: a b"],
         ),
         (
             {"label": "c", "probabilities": {"a": 0.2, "b": 0.5, "c": 0.3}},
             {"kind": "multiclass", "name": "kind", "classes": ["a", "b", "c"]},
-            ["c predicted of 3, 30.0%"],
+            ["c predicted, 30.0% (of 3 classes)"],
         ),
         (
             {"label": "2", "expected": 2.5, "probabilities": {"1": 0.1, "2": 0.3, "3": 0.6}},

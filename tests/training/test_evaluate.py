@@ -108,7 +108,7 @@ def test_a_number_is_measured_by_its_error(
 
 
 @pytest.mark.parametrize("decision", [Decision(cuts=(2, 2.5, 3, 3.5)), LIKELIEST])
-def test_classes_are_counted_as_the_model_names_them(
+def test_classes_are_counted_as_the_model_predicts_them(
     ranks: Path,
     ranks_finetuned: Path,
     command: Callable[..., str],
@@ -124,13 +124,13 @@ def test_classes_are_counted_as_the_model_names_them(
     found = json.loads((folder / "report-test.json").read_text())
     positions, outputs = read_outputs(folder / outputs_file("test"))
     label, truth = dataset.task.label, dataset.labels[positions]
-    named = decision.named(softmax(outputs), label)
+    guess = decision.predicted(softmax(outputs), label)
     assert Decision.model_validate(found["decision"]) == decision
-    assert found["all"]["metrics"]["accuracy"] == pytest.approx((named == truth).mean(), abs=1e-6)
+    assert found["all"]["metrics"]["accuracy"] == pytest.approx((guess == truth).mean(), abs=1e-6)
     again = bootstrap(outputs, truth, label, dataset.groups_of(positions), decision)
     assert found["all"]["intervals"]["accuracy"] == pytest.approx(again["accuracy"], abs=1e-6)
     columns = np.sum(found["confusion"]["matrix"], axis=0)
-    assert columns.tolist() == np.bincount(named, minlength=5).tolist()
+    assert columns.tolist() == np.bincount(guess, minlength=5).tolist()
     page = (folder / "report-test.html").read_text()
     assert ("a class by the expected value: 2 from 2, 3 from 2.5" in page) != decision.likeliest
     if not decision.likeliest:

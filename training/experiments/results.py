@@ -141,9 +141,7 @@ def _row(
         return row | {"failed": broken}
     row["runs"] = []
     for candidates in line.by_seed:
-        found = {
-            job: {"run": job.folder, "metrics": _metrics(work / job.folder)} for job in candidates
-        }
+        found = {job: {"run": job.folder} | _metrics(work / job.folder) for job in candidates}
         best = chosen(candidates, work, metric)
         tried = {"tried": list(found.values())} if len(found) > 1 else {}
         row["runs"].append(found[best] | _learned(best, work, setup) | tried)
@@ -157,10 +155,11 @@ def chosen(candidates: Sequence[Job], work: Path, metric: str) -> Job:
     return max(candidates, key=lambda job: best_validation(work / job.folder, metric))
 
 
-def _metrics(folder: Path) -> dict[str, float | None]:
+def _metrics(folder: Path) -> dict[str, dict[str, float | None]]:
+    """Return a run's ``metrics``, and what differs where the ``most_likely`` classes count."""
     report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    metrics: dict[str, float | None] = report["all"]["metrics"]
-    return metrics
+    others = report.get("most_likely")
+    return {"metrics": report["all"]["metrics"]} | ({"most_likely": others} if others else {})
 
 
 def _learned(job: Job, work: Path, setup: Setup) -> dict[str, int | None]:
@@ -227,7 +226,7 @@ def _resampled(runs: Sequence[Json], work: Path, dataset: Dataset) -> Floats | N
 
 
 def _decision(report: Path) -> Decision:
-    """Return by which decision a run was judged; those of old named the most likely class."""
+    """Return by which decision a run was judged; those of old predicted the most likely class."""
     said = json.loads(report.read_text(encoding="utf-8"))
     return Decision.parse(said.get("decision", {}), DataError, str(report), within=("decision",))
 
@@ -237,9 +236,17 @@ def _middle(drawn: Floats | None) -> list[float | None] | None:
     return None if drawn is None else [known(each) for each in percentile_interval(drawn)]
 
 
-def figures(row: Json, metric: str) -> list[float]:
-    """Return a figure of each run of a row; NaN where it is not determined."""
-    return [np.nan if (v := each["metrics"][metric]) is None else v for each in row["runs"]]
+def figures(row: Json, metric: str, *, most_likely: bool = False) -> list[float]:
+    """Return a figure of each run of a row; NaN where it is not determined.
+
+    Of the predicted classes, or of the most likely ones.
+    """
+    values = []
+    for run in row["runs"]:
+        others = run.get("most_likely", {}) if most_likely else {}
+        value = (run["metrics"] | others)[metric]
+        values.append(np.nan if value is None else value)
+    return values
 
 
 def said_of(values: Sequence[float]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from sklearn import metrics
 from lanistr.calibration import Calibration, softmax
 from lanistr.tasks import LabelSpec
 from training.bootstrap import draws, percentile_interval
-from training.metrics import BY_NAME, Floats, Integers, Ranks, known, log_odds, measure
+from training.metrics import Floats, Integers, Ranks, known, log_odds, measure
 
 COVERAGE = 0.9
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -54,9 +54,7 @@ def findings(
     truth = targets.astype(np.int64)
     outputs = logits / calibration.temperature
     p = softmax(outputs)
-    found["confusion"] = _confusion(truth, calibration.decision.named(p, label), label)
-    if not calibration.decision.likeliest:
-        found["most_likely"] = _if_most_likely(outputs, targets, label)
+    found["confusion"] = _confusion(truth, calibration.decision.predicted(p, label), label)
     found["calibration"] = _calibration(logits, truth, label, calibration.temperature)
     found["curves"] = _curves(outputs, truth, groups, label)
     if label.kind == "binary":
@@ -209,7 +207,7 @@ def wilson(hits: int, cases: int) -> list[float] | None:
 
 
 def _confusion(truth: Integers, guess: Integers, label: LabelSpec) -> Json:
-    """Count true (rows) against named classes; with many classes the pairs mixed up most."""
+    """Count true (rows) against predicted classes; with many classes the pairs mixed up most."""
     classes = len(label.classes)
     if classes <= MOST_CLASSES:
         counts = np.bincount(truth * classes + guess, minlength=classes**2)
@@ -228,12 +226,6 @@ def _confusion(truth: Integers, guess: Integers, label: LabelSpec) -> Json:
             for i in most
         ]
     }
-
-
-def _if_most_likely(outputs: Floats, targets: Floats, label: LabelSpec) -> Json:
-    """Return the figures that would be others if the most likely class were named."""
-    figures = measure(outputs, targets, label)
-    return {name: known(figures[name]) for name in BY_NAME if name in figures}
 
 
 def _operating_point(p: Floats, truth: Integers, threshold: float) -> Json:

@@ -173,7 +173,7 @@ def _calibration(report: Json) -> str:
     intro = (
         f"<p>Probabilities of <b>{escape(found['of'])}</b>. The temperature was fitted on the "
         "validation split to minimize log loss and is stored with the run; it does not change "
-        "the order of the classes, and so not the accuracy.</p>"
+        "the order of the classes.</p>"
     )
     return intro + f'<div class="grid">{"".join(figures)}</div>' + tables.calibration_table(found)
 
@@ -187,7 +187,7 @@ def _confusion(report: Json) -> str:
 
 
 def _decision(report: Json) -> str:
-    """Say how classes are named, and what naming the most likely ones would have come to."""
+    """Say how classes are predicted, and what the most likely ones would have come to."""
     decision, about = Decision.model_validate(report["decision"]), report["about"]
     if decision.likeliest:
         return ""

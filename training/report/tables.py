@@ -154,7 +154,7 @@ def _bar(group: Json, everything: Json, metric: str, scale: tuple[float, float] 
 
 
 def confusion_table(found: Json, classes: Sequence[str]) -> str:
-    """Return true against named classes; colour says the share of the true class."""
+    """Return true against predicted classes; colour says the share of the true class."""
     if "pairs" in found:
         rows = [
             [

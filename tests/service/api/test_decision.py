@@ -1,4 +1,4 @@
-"""Of a model that names classes for its task's metric: answers, their sets, and the task."""
+"""Of a model that predicts classes for its task's metric: answers, their sets, and the task."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def decided(
 
 
 @pytest.mark.parametrize("coverage", [0.01, 0.9])
-def test_the_label_is_named_by_the_decision_and_the_set_has_it(decided, client, coverage):
+def test_the_label_is_predicted_by_the_decision_and_the_set_has_it(decided, client, coverage):
     ask: dict[str, Any] = {"json": REVIEW, "params": {"coverage": coverage}}
     found, usual = (
         each.post("/predict/rating", **ask).json()["prediction"] for each in (decided, client)
@@ -45,7 +45,7 @@ def test_the_label_is_named_by_the_decision_and_the_set_has_it(decided, client, 
     assert "4" in found["set"]
 
 
-def test_a_task_tells_how_classes_are_named(decided, client):
+def test_a_task_tells_how_classes_are_predicted(decided, client):
     told = decided.get("/tasks/rating").json()["calibration"]["decision"]
     assert told == {"weights": [], "cuts": CUTS}
     assert client.get("/tasks/mortality").json()["calibration"]["decision"] == {
