@@ -21,6 +21,7 @@ import export.__main__ as export
 from export.graphs import FusionGraph
 from lanistr.batch import Features, collate, stack
 from lanistr.bundle import Bundle
+from lanistr.decision import Decision
 from lanistr.errors import BundleError, ConfigError, DataError, LanistrError, ParityError
 from lanistr.issues import IssueLog
 from lanistr.modalities import Modality
@@ -33,6 +34,8 @@ from tests.conftest import ROOT
 from tests.fixtures_runs import HOWEVER_BAD
 from tests.servers import cut_off
 from training.data.store import Dataset
+from training.metrics import measure
+from training.predict import predict
 from training.prepare.synthetic import SyntheticOptions, draw
 from training.run import Run
 
@@ -342,6 +345,28 @@ def test_an_ordinal_bundle_answers_with_a_distribution_over_the_classes(
         assert prediction.expected is not None
         assert 1 <= prediction.expected <= 5
         assert prediction.label in reader.bundle.task.label.classes
+
+
+def test_a_bundle_has_the_runs_decision_and_is_measured_by_it(
+    ranks: Path, ranks_finetuned: Path, make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, decision = tmp_path / "run", Decision(cuts=(2, 2.5, 3, 3.5))
+    shutil.copytree(ranks_finetuned, folder)
+    run, dataset = Run.open(folder), Dataset.open(ranks)
+    run.write_calibration(run.calibration().model_copy(update={"decision": decision}))
+    bundle = Bundle.open(make_bundle(folder, "decided", "--formats", "onnx", "--precision", "fp32"))
+    assert bundle.calibration.decision == decision
+
+    rows, label = dataset.rows("test", labelled=True), dataset.task.label
+    logits = predict(from_pretrained(folder / "model", Lanistr), dataset, rows, torch.device("cpu"))
+    outputs = logits / run.calibration().temperature
+    expected = measure(outputs, dataset.labels[rows], label, decision)
+    assert expected["accuracy"] != measure(outputs, dataset.labels[rows], label)["accuracy"]
+    assert bundle.manifest.metrics == pytest.approx(expected, abs=1e-5)
+    assert bundle.manifest.builds[0].metrics == pytest.approx(expected, abs=1e-4)
+    card = bundle.card()
+    assert "- Predicted (`label`) is a class by the expected value: 2 from 2, 3 from 2.5" in card
+    assert f"{expected['accuracy']:.3f} (" in card
 
 
 def test_a_regression_bundle_answers_with_a_number_and_an_interval(

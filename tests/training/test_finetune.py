@@ -15,10 +15,11 @@ from lanistr.calibration import softmax
 from lanistr.errors import CheckpointError, ConfigError, DataError
 from lanistr.model.checkpoint import from_pretrained, read_config
 from lanistr.model.lanistr import Lanistr
-from lanistr.tasks import LabelSpec
+from lanistr.tasks import LabelSpec, find_task
 from tests.fixtures_runs import SMALL
 from training.class_weights import weigh_classes
 from training.data.store import Dataset
+from training.decide import calibrate, validated
 from training.experiments.results import best_validation
 from training.finetune import main
 from training.loop import NonFiniteLossError
@@ -121,20 +122,39 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit_and_another_gives_other
 # ---- what is kept -------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def fives_finetuned(make_table: Make, make_finetuned: Make) -> Path:
+    """Of an order of classes the last one is by far the most frequent."""
+    label = find_task("rating").label
+    data = make_table("fives", label, "macro_f1", lambda s: s if int(s) < 3 else "5")
+    return make_finetuned(data, "fives-finetuned", None, "optim.epochs=3")
+
+
 @pytest.mark.parametrize(
-    ("run", "metric", "best"),
-    [("stays_finetuned", "auroc", max), ("stars_finetuned", "mae", min)],
+    ("run", "metric", "best", "epochs"),
+    [
+        ("stays_finetuned", "auroc", max, 3),
+        ("stars_finetuned", "mae", min, 3),
+        ("fives_finetuned", "macro_f1", max, 3),
+    ],
 )
 def test_the_epoch_that_is_best_on_the_validation_split_is_kept(
-    run: str, metric: str, best: Callable[..., float], request: pytest.FixtureRequest
+    run: str,
+    metric: str,
+    best: Callable[..., float],
+    epochs: int,
+    request: pytest.FixtureRequest,
 ) -> None:
     folder = request.getfixturevalue(run)
     dataset = Dataset.open(Path(Run.open(folder).config.data))
     seen = [each["validation"][metric] for each in entries(folder, "validation")]
-    assert len(seen) == 3
+    assert len(seen) == epochs
     rows = dataset.rows("validation", labelled=True)
     outputs = predict(from_pretrained(folder / "model", Lanistr), dataset, rows, CPU)
-    kept = measure(outputs, dataset.labels[rows], dataset.task.label)[metric]
+    decision = Run.open(folder).calibration().decision
+    assert decision == calibrate(outputs, dataset.labels[rows], dataset.task).decision
+    assert decision.likeliest == (metric != "macro_f1")
+    kept = validated(outputs, dataset.labels[rows], dataset.task)[metric]
     assert kept == pytest.approx(best(seen), abs=1e-6)
 
 

@@ -7,13 +7,17 @@ import threading
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from export.reduce import reduce_onnx
 from lanistr.bundle import Bundle
+from lanistr.calibration import Calibration
+from lanistr.decision import Decision
 from lanistr.preprocess.base import STATE_FILE
+from lanistr.tasks import LabelSpec
 from service.engine.cache import TokenCache
 from service.engine.lanes import Lanes
 from service.engine.local import LocalEngine
@@ -102,6 +106,17 @@ async def test_what_half_precision_cannot_hold_fails_alone_and_is_named(tmp_path
     error = answers[1].error
     assert (error.code, error.field) == ("too_far", "tabular.age")
     assert error.seen == "400,000 standard deviations from the training mean"
+
+
+def test_of_several_classes_the_predicted_one_is_explained(bundles):
+    label = LabelSpec(kind="multiclass", name="kind", classes=("a", "b", "c"))
+    task = bundles["mortality"].task.model_copy(update={"label": label})
+    calibration = Calibration(decision=Decision(weights=(1, 1, 9)))
+    outputs = {frozenset(): np.zeros(3), frozenset(["text"]): np.log([0.6, 0.2, 0.2])}
+    bundle = SimpleNamespace(task=task, calibration=calibration)
+    found = Predictor._explain(SimpleNamespace(bundle=bundle), outputs)
+    assert found.baseline == pytest.approx(np.log(0.5))
+    assert found.contributions["text"] == pytest.approx(np.log(0.2 / 0.8) - np.log(0.5))
 
 
 async def test_a_model_that_gives_no_number_for_what_is_usual_is_a_fault_of_ours(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lanistr.decision import LIKELIEST, Decision
 from lanistr.document import read_yaml
 from lanistr.errors import TaskError
 from tests.training.experiments.rows import lines
@@ -15,8 +16,11 @@ from training.experiments.jobs import Job
 from training.experiments.page import cells
 from training.experiments.results import (
     NOBODY,
+    _decision,
+    _metrics,
     best_validation,
     chosen,
+    figures,
     published_beside,
     published_figures,
     said_of,
@@ -84,6 +88,23 @@ def test_of_a_mean_that_an_old_run_did_not_measure_the_best_epoch_counts_and_is_
     (tmp_path / "log.jsonl").write_text("".join(json.dumps(each) + "\n" for each in entries))
     assert best_validation(tmp_path, "auroc") == figure
     assert ["using its best epoch's" in each for each in caplog.messages] == [True] * warned
+
+
+def test_a_run_is_judged_by_its_decision_and_one_of_old_by_the_most_likely_class(
+    tmp_path: Path,
+) -> None:
+    report = {"all": {"metrics": {"accuracy": 0.5, "mae": 1.0}}}
+    (tmp_path / REPORT).write_text(json.dumps(report))
+    assert _decision(tmp_path / REPORT) == LIKELIEST
+    of_old = {"run": "a"} | _metrics(tmp_path)
+    decision = Decision(cuts=(1.5, 2))
+    report |= {"decision": decision.model_dump(), "most_likely": {"accuracy": 0.75}}
+    (tmp_path / REPORT).write_text(json.dumps(report))
+    assert _decision(tmp_path / REPORT) == decision
+    row = {"runs": [of_old, {"run": "b"} | _metrics(tmp_path)]}
+    assert figures(row, "accuracy") == [0.5, 0.5]
+    assert figures(row, "accuracy", most_likely=True) == [0.5, 0.75]
+    assert figures(row, "mae", most_likely=True) == [1.0, 1.0]
 
 
 def test_means_of_what_is_not_determined_are_not_told() -> None:
