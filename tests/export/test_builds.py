@@ -181,7 +181,7 @@ def test_a_graph_that_is_far_off_stays_at_float32_and_the_fusion_is_measured_aga
         stars_dataset,
         labelled_cases(stars_dataset),
         metrics={},
-        temperature=run.calibration().temperature,
+        calibration=run.calibration(),
     )
     writer = Writer(tmp_path, graph_sources(model, examples))
     whole = make_build(writer, expected, "onnx", "fp32")

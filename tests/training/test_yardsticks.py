@@ -34,13 +34,21 @@ def report_of(folder: Path) -> Any:
 # ---- the cases ----------------------------------------------------------------------------------
 
 
-def test_a_validation_figure_keeps_its_sign(ranks: Path) -> None:
-    dataset = Dataset.open(ranks)
-    train, held_out = (dataset.rows(each, labelled=True) for each in ("train", "validation"))
-    cases = Cases(dataset, train, held_out, held_out, seed=0)
-    wrong = np.eye(5, dtype=np.float32)[4 - dataset.labels[held_out].astype(int)] * 9
-    figure, score = cases.validated(wrong)
-    assert figure == score < 0
+def test_a_validation_figure_keeps_its_sign(ranks: Path, stars: Path) -> None:
+    ordered, numbers = Dataset.open(ranks), Dataset.open(stars)
+
+    def validated(dataset: Dataset, outputs: Callable[[Any], Any]) -> tuple[float, float]:
+        train, held_out = (dataset.rows(each, labelled=True) for each in ("train", "validation"))
+        cases = Cases(dataset, train, held_out, held_out, seed=0)
+        return cases.validated(outputs(dataset.labels[held_out]))
+
+    figure, score = validated(numbers, lambda labels: labels[:, None] + 1)
+    assert figure == -score == 1  # an error, of which less is better
+    figure, score = validated(ordered, lambda labels: np.eye(5)[labels.astype(int)] * 9)
+    assert figure == score == 1
+    # Cut elsewhere, what orders the cases the wrong way round is no worse than saying nothing.
+    figure, score = validated(ordered, lambda labels: np.eye(5)[4 - labels.astype(int)] * 9)
+    assert figure == score == 0
 
 
 def test_labelled_cases_are_drawn_from_those_of_training_and_in_their_order(
