@@ -36,7 +36,6 @@ from benchmarks.commands import (
     said,
     said_of_seeds,
 )
-from lanistr.calibration import Calibration
 from lanistr.command import CommandParser, run_command
 from training.arguments import check_count
 from training.data.store import Dataset
@@ -200,18 +199,20 @@ def _regression(dataset: Dataset, source: Path) -> Figures:
     """Learn from the words of the training cases, and judge the test split."""
     texts = dict(_texts(dataset, source))
     train, validation, test = (dataset.rows(s, True) for s in ("train", "validation", "test"))
-    best: tuple[float, Any, Calibration] | None = None
+    held_out = dataset.labels[validation]
+    best: tuple[float, Any, NDArray[np.float64]] | None = None
     for strength, weights in SETTINGS:
         model = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
             LogisticRegression(C=strength, class_weight=weights, max_iter=2000),
         ).fit([texts[name] for name in dataset.ids(train.tolist())], _stars(dataset, train))
         outputs = _outputs(model, dataset, validation, texts)
-        score = validated(outputs, dataset.labels[validation], dataset.task)[CHOSEN_BY]
+        score = validated(outputs, held_out, dataset.task)[CHOSEN_BY]
         if best is None or score > best[0]:
-            best = score, model, calibrate(outputs, dataset.labels[validation], dataset.task)
+            best = score, model, outputs
     assert best is not None
-    _, model, calibration = best
+    _, model, outputs = best
+    calibration = calibrate(outputs, held_out, dataset.task)
     outputs = _outputs(model, dataset, test, texts) / calibration.temperature
     truth, groups = dataset.labels[test], dataset.groups_of(test)
     return judged(outputs, truth, groups, dataset.task.label, FIGURES, calibration.decision)

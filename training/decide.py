@@ -18,9 +18,6 @@ from lanistr.decision import LIKELIEST, Decision
 from lanistr.tasks import LabelSpec, TaskSpec
 from training.metrics import BY_CLASS, Floats, measure
 
-DECIDED = ("quadratic_kappa", "macro_f1")
-"""Metrics for which another class than the most likely one may be predicted."""
-
 STRETCHES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0)
 """How many times as far from their mean expected values are taken to be."""
 
@@ -48,14 +45,15 @@ def calibrate(
     """
     fitted, label = Calibration.fit(outputs, targets, task.label, patterns), task.label
     sound = outputs / fitted.temperature
-    tried = [LIKELIEST, *_others(sound, label, task.metric)]
-    if len(tried) == 1:
+    family = _FAMILIES.get(task.metric)
+    if family is None:
         return fitted
 
     def score(decision: Decision) -> float:
         found = measure(sound, targets, label, decision)[task.metric]
         return -math.inf if math.isnan(found) else found  # of cases of one class alone
 
+    tried = [LIKELIEST, *family(softmax(sound), label)]
     return fitted.model_copy(update={"decision": max(tried, key=score)})
 
 
@@ -66,7 +64,7 @@ def validated(outputs: Floats, targets: Floats, task: TaskSpec) -> dict[str, flo
     cases; all others are of the outputs as they are. Arguments as for `calibrate`.
     """
     found = measure(outputs, targets, task.label)
-    if task.metric in DECIDED:
+    if task.metric in _FAMILIES:
         fitted = calibrate(outputs, targets, task)
         sound = outputs / fitted.temperature
         decided = measure(sound, targets, task.label, fitted.decision)
@@ -74,17 +72,21 @@ def validated(outputs: Floats, targets: Floats, task: TaskSpec) -> dict[str, flo
     return found
 
 
-def _others(outputs: Floats, label: LabelSpec, metric: str) -> Iterator[Decision]:
-    p = softmax(outputs)
-    if metric == "quadratic_kappa":
-        mean = float((p @ np.asarray(label.values)).mean())
-        halves = [(low + high) / 2 for low, high in pairwise(label.values)]
-        places = 6 - math.floor(math.log10(label.values[-1] - label.values[0]))
-        for stretch in STRETCHES:
-            cuts = (mean + (half - mean) / stretch for half in halves)
-            yield Decision(cuts=tuple(round(each, places) for each in cuts))
-    elif metric == "macro_f1":
-        shares = np.maximum(p.mean(axis=0), _RAREST)
-        for power in POWERS:
-            weights = (shares.max() / shares) ** power
-            yield Decision(weights=tuple(float(f"{each:.6g}") for each in weights.tolist()))
+def _cuts(p: Floats, label: LabelSpec) -> Iterator[Decision]:
+    mean = float((p @ np.asarray(label.values)).mean())
+    halves = [(low + high) / 2 for low, high in pairwise(label.values)]
+    places = 6 - math.floor(math.log10(label.values[-1] - label.values[0]))
+    for stretch in STRETCHES:
+        cuts = (mean + (half - mean) / stretch for half in halves)
+        yield Decision(cuts=tuple(round(each, places) for each in cuts))
+
+
+def _weights(p: Floats, label: LabelSpec) -> Iterator[Decision]:
+    shares = np.maximum(p.mean(axis=0), _RAREST)
+    for power in POWERS:
+        weights = (shares.max() / shares) ** power
+        yield Decision(weights=tuple(float(f"{each:.6g}") for each in weights.tolist()))
+
+
+_FAMILIES = {"quadratic_kappa": _cuts, "macro_f1": _weights}
+"""Metrics for which another class than the most likely one may be predicted, and what is tried."""
